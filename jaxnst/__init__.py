@@ -1,0 +1,47 @@
+"""Neural style transfer as pure JAX functions.
+
+Example:
+    >>> import jax, jaxnst
+    >>> backbone = jaxnst.load_backbone("embedded")
+    >>> content = jaxnst.sample("harbour", size=64)
+    >>> style = jaxnst.sample("swirls", size=64)
+    >>> recipe = jaxnst.get_recipe("painterly").replace(first_steps=3, steps=2)
+    >>> result = jaxnst.stylize(
+    ...     backbone, content, [style], recipe, key=jax.random.key(0)
+    ... )
+    >>> result.image.shape
+    (48, 64, 3)
+"""
+
+from jaxnst import losses as losses
+from jaxnst.images import load_image as load_image
+from jaxnst.images import sample as sample
+from jaxnst.images import save_image as save_image
+from jaxnst.multiscale import stylize as stylize
+from jaxnst.objective import make_targets as make_targets
+from jaxnst.recipes import Recipe as Recipe
+from jaxnst.recipes import get_recipe as get_recipe
+from jaxnst.transfer import make_transfer as make_transfer
+from jaxnst.transfer import run as run
+from jaxnst.vgg import Backbone as Backbone
+from jaxnst.vgg import features as features
+from jaxnst.weights import load_backbone as load_backbone
+from jaxnst.weights import save_backbone as save_backbone
+
+__version__ = "0.1.0"
+__all__ = [
+    "Backbone",
+    "Recipe",
+    "features",
+    "get_recipe",
+    "load_backbone",
+    "load_image",
+    "losses",
+    "make_targets",
+    "make_transfer",
+    "run",
+    "sample",
+    "save_backbone",
+    "save_image",
+    "stylize",
+]

@@ -1,0 +1,84 @@
+"""A run in the middle, on disk: written whole, checked against a skeleton when read."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnst.images import write_whole
+from jaxnst.recipes import Recipe
+from jaxnst.transfer import State, make_transfer
+
+
+class Checkpoint(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        scale: Index of the scale that is being worked on, coarsest first.
+        taken: Steps already taken at that scale.
+        state: State after them.
+        inputs: What the run was started with, to refuse resuming another one.
+    """
+
+    scale: int
+    taken: int
+    state: State
+    inputs: dict[str, Any]
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all."""
+    leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
+    meta = checkpoint._replace(state=None)._asdict()
+    arrays = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
+    with write_whole(path) as file:
+        np.savez(file, meta=np.asarray(json.dumps(meta)), **arrays)
+
+
+def load_checkpoint(
+    path: str | Path, recipe: Recipe, inputs: dict[str, Any]
+) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: File written by `save_checkpoint`.
+        recipe: The recipe of the run.
+        inputs: What this run is started with; must be what that one was started with.
+
+    Returns:
+        The checkpoint, bit for bit as it was written.
+
+    Raises:
+        ValueError: If the file is missing, is no checkpoint, or is of another run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"expected a checkpoint at {path}, got nothing there; "
+            "leave out --resume to start anew"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(str(file["meta"]))
+            leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
+        taken = {key: meta[key] for key in ("scale", "taken", "inputs")}
+    except Exception as error:  # zipfile, NumPy and JSON each raise their own
+        raise ValueError(
+            f"expected a checkpoint at {path}, got a file that is none ({error})"
+        ) from error
+    for key, value in inputs.items():
+        if taken["inputs"].get(key) != value:
+            raise ValueError(
+                f"expected a checkpoint of this run at {path}, got one with {key} "
+                f"{taken['inputs'].get(key)} instead of {value}; repeat the command "
+                "that wrote it, or leave out --resume"
+            )
+    skeleton = jax.eval_shape(make_transfer(recipe).init, jnp.asarray(leaves[0]))
+    wanted, structure = jax.tree.flatten(skeleton)
+    if [x.shape for x in wanted] != [x.shape for x in leaves]:
+        raise ValueError(f"expected the state of {recipe.name} at {path}, got another")
+    state = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
+    return Checkpoint(state=state, **taken)

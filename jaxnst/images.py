@@ -1,0 +1,270 @@
+"""Image files to arrays and back, sizes, and start images.
+
+Arrays are float32 RGB, sRGB-encoded, [0, 1], h w 3. Files are read as they are meant to
+be seen: turned upright, colour profile applied, transparency laid over white.
+"""
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from PIL import Image as pil
+from PIL import ImageCms, ImageOps, UnidentifiedImageError
+
+from jaxnst.types import Image
+
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""File types that `save_image` writes, by suffix."""
+
+
+def load_image(
+    path: str | Path, *, size: int | None = None, enlarge: bool = False
+) -> Image:
+    """Read a picture as it is meant to be seen.
+
+    Args:
+        path: File in any format that Pillow reads.
+        size: Long edge to resize it to, in pixels. Default: the file's own size.
+        enlarge: Whether a picture smaller than `size` is enlarged.
+
+    Returns:
+        RGB in [0, 1], h w 3.
+
+    Raises:
+        ValueError: If there is no such file, or it is not a readable picture.
+    """
+    path = Path(path)
+    if size is not None and size < 1:
+        raise ValueError(f"expected a size of at least 1 px, got {size}")
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing there"
+        raise ValueError(f"expected a picture at {path}, got {got}; check the path")
+    try:
+        with pil.open(path) as file:
+            if size is not None:
+                # A JPEG decodes at ½, ¼ or ⅛ size for nothing; never below the target.
+                file.draft("RGB", fit_shape((file.height, file.width), size)[::-1])
+            file.load()
+            upright = ImageOps.exif_transpose(file)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"expected a readable picture at {path}, got one that cannot be decoded "
+            f"({_first_line(error)}); open it in an image program and save it again"
+        ) from error
+    except pil.DecompressionBombError as error:
+        raise ValueError(
+            f"expected a picture of a sane size at {path}, got {_first_line(error)}"
+        ) from error
+    rgb = _to_srgb(upright)
+    if size is not None and (enlarge or max(rgb.size) > size):
+        height, width = fit_shape((rgb.height, rgb.width), size)
+        rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
+    return jnp.asarray(np.asarray(rgb, np.float32) / 255)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _to_srgb(image: pil.Image) -> pil.Image:
+    """Convert any Pillow image to 8-bit sRGB over white."""
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit or float grey
+        grey = np.asarray(image, np.float64)
+        top = 1.0 if image.mode == "F" and grey.max() <= 1 else 65535.0
+        image = pil.fromarray(np.uint8(np.clip(grey / top, 0, 1) * 255 + 0.5))
+    profile = image.info.get("icc_profile")
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
+        source = image.convert("RGB") if image.mode == "RGBA" else image
+        try:
+            image = ImageCms.profileToProfile(
+                source,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            ) or source
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a broken profile: the pixels as they are beat no picture at all
+    image = image.convert("RGB")
+    if alpha is not None:
+        white = pil.new("RGB", image.size, "white")
+        white.paste(image, mask=alpha)
+        image = white
+    return image
+
+
+SAMPLES = ("harbour", "swirls", "mosaic", "woodcut", "watercolour", "pointillist")
+"""Names of the pictures that ship with the package: a content and five styles."""
+
+
+def sample_path(name: str) -> Path:
+    """Path of a picture that ships with the package."""
+    return Path(__file__).parent / "samples" / f"{name}.jpg"
+
+
+def sample(name: str, size: int | None = None) -> Image:
+    """Read one of the pictures that ship with the package, see `SAMPLES`.
+
+    Args:
+        name: `harbour` (a content) or a style such as `swirls`.
+        size: Long edge in pixels. Default: 640.
+
+    Returns:
+        RGB in [0, 1], h w 3.
+    """
+    return load_image(sample_path(name), size=size)
+
+
+def save_image(path: str | Path, image: Image, *, quality: int = 95) -> None:
+    """Write a picture as 8-bit sRGB, whole or not at all.
+
+    Args:
+        path: File with suffix .png, .jpg, .jpeg or .webp.
+        image: RGB, h w 3; clipped to [0, 1].
+        quality: Of JPEG and WebP, 1 to 100; JPEG keeps its colour resolution (4:4:4).
+
+    Raises:
+        ValueError: If the suffix is another, or the folder cannot be written to.
+    """
+    path = Path(path)
+    kind = output_format(path)
+    pixels = np.uint8(np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5)
+    options: dict = {"icc_profile": _srgb_profile()}
+    if kind != "PNG":
+        options["quality"] = quality
+    if kind == "JPEG":
+        options["subsampling"] = 0
+    with write_whole(path) as file:
+        pil.fromarray(pixels).save(file, kind, **options)
+
+
+def output_format(path: Path) -> str:
+    """Pillow's name of the format of an output path.
+
+    Raises:
+        ValueError: If pictures of that suffix are not written.
+    """
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(
+            f"expected an output ending in {', '.join(SUFFIXES)}, got {str(path)!r}"
+        )
+    return kind
+
+
+def _srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise a ValueError unless files can be made in a folder."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        got = "one that cannot be written to" if folder.is_dir() else "no such folder"
+        raise ValueError(
+            f"expected a folder that can be written to at {folder}, got {got}; "
+            "create it or choose another output"
+        )
+
+
+@contextmanager
+def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that replaces it once all is written.
+
+    Raises:
+        ValueError: If the folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    check_folder(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def fit_shape(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Height and width with a given long edge and the same aspect ratio.
+
+    Args:
+        shape: Height and width.
+        size: Long edge, in pixels.
+
+    Returns:
+        Height and width, at least 1 each.
+
+    Example:
+        >>> fit_shape((600, 800), 400)
+        (300, 400)
+    """
+    longest = max(shape)
+    height, width = (max(1, round(side * size / longest)) for side in shape)
+    return height, width
+
+
+def resize(
+    image: Image,
+    shape: tuple[int, int],
+    *,
+    method: Literal["cubic", "linear"] = "cubic",
+) -> Image:
+    """Resample an image in float, with antialiasing when it shrinks.
+
+    Args:
+        image: h w 3.
+        shape: Height and width.
+        method: `cubic`, which may overshoot, or `linear`, which never does.
+
+    Returns:
+        The image, `shape` 3; not clipped.
+    """
+    return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)
+
+
+def initial_image(
+    key: Array,
+    content: Image,
+    styles: list[Image],
+    *,
+    kind: Literal["content", "noise", "style"] = "content",
+) -> Image:
+    """The image that the optimisation starts from.
+
+    Args:
+        key: Random key; unused by `content`.
+        content: The content, h w 3.
+        styles: The styles, of any size.
+        kind: `content`; `noise`, faint noise around grey; or `style`, noise that has
+            mean and standard deviation of the styles' colours.
+
+    Returns:
+        RGB in [0, 1], of the content's shape.
+    """
+    if kind == "content":
+        return content
+    noise = jax.random.normal(key, content.shape)
+    if kind == "noise":
+        return jnp.clip(0.5 + 0.1 * noise, 0, 1)
+    pixels = jnp.concatenate([style.reshape(-1, 3) for style in styles])
+    mean, deviation = pixels.mean(0), pixels.std(0)
+    return jnp.clip(mean[None, None] + deviation[None, None] * noise, 0, 1)

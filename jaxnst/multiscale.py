@@ -1,0 +1,241 @@
+"""Coarse to fine: the driver that paints one picture."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jaxnst.checkpoint import Checkpoint
+from jaxnst.images import fit_shape, initial_image, resize
+from jaxnst.objective import make_targets
+from jaxnst.recipes import Recipe, make_optimizer
+from jaxnst.transfer import Info, State, make_transfer, picture, run
+from jaxnst.types import Image
+from jaxnst.vgg import Backbone, stride, unit_mean
+
+
+class Progress(NamedTuple):
+    """What is known between two chunks of steps.
+
+    Attributes:
+        scale: Index of the scale, coarsest first.
+        shapes: Height and width of every scale.
+        taken: Steps taken at this scale.
+        steps: Steps that will be taken at this scale.
+        state: The state; gone once the callback returns, so copy what must stay.
+        info: Infos of the last chunk.
+    """
+
+    scale: int
+    shapes: list[tuple[int, int]]
+    taken: int
+    steps: int
+    state: State
+    info: Info
+
+
+class Result(NamedTuple):
+    """A finished picture.
+
+    Attributes:
+        image: RGB in [0, 1], h w 3.
+        state: The last state.
+        infos: Infos of all steps taken in this call, one entry for each scale.
+        status: `done`, or `diverged` if a step was not finite; the image is then the
+            last one that was.
+        seconds: Wall-clock time of each scale, compilation included.
+    """
+
+    image: Image
+    state: State
+    infos: list[Info]
+    status: Literal["done", "diverged"]
+    seconds: list[float]
+
+
+def scale_shapes(shape: tuple[int, int], recipe: Recipe) -> list[tuple[int, int]]:
+    """Height and width of every scale, coarsest first, √2 apart.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> scale_shapes((192, 256), get_recipe("painterly"))
+        [(96, 128), (136, 181), (192, 256)]
+    """
+    longest = max(shape)
+    sides = [longest]
+    smallest = max(map(stride, recipe.layers))
+    if recipe.min_size is not None:
+        while (side := round(longest / 2 ** (len(sides) / 2))) >= recipe.min_size:
+            if min(fit_shape(shape, side)) < smallest:
+                break
+            sides.append(side)
+    return [fit_shape(shape, side) for side in reversed(sides[1:])] + [shape]
+
+
+def scale_steps(recipe: Recipe, scales: int) -> list[int]:
+    """Steps at every scale, coarsest first.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> scale_steps(get_recipe("painterly").replace(first_steps=9, steps=4), 3)
+        [9, 4, 4]
+    """
+    return [recipe.first_steps] + [recipe.steps] * (scales - 1)
+
+
+def style_shape(
+    style: tuple[int, int], content: tuple[int, int], recipe: Recipe
+) -> tuple[int, int]:
+    """Height and width a style is measured at, beside a content of that size.
+
+    Its long edge is `style_scale` times the content's, never more than it has.
+    """
+    if recipe.squash_style:
+        return content
+    size = round(max(content) * recipe.style_scale)
+    shape = fit_shape(style, min(size, max(style)))
+    smallest = max(map(stride, recipe.layers))
+    if min(shape) < smallest:
+        raise ValueError(
+            f"expected a style of at least {smallest} px on each side at scale "
+            f"{max(content)} px, got {shape[1]} x {shape[0]} px; use a larger style, "
+            "one less elongated, or a larger --style-scale"
+        )
+    return shape
+
+
+def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
+    """Carry a state over to the next scale.
+
+    The image is the average of the iterates, enlarged. Adam's moments are enlarged and
+    its step count is kept, so it goes on at once with sensible step sizes. L-BFGS
+    starts anew: its history is about another function.
+    """
+    image = jnp.clip(resize(picture(state, recipe), shape), 0, 1)
+    fresh = make_transfer(recipe).init(image)
+    if recipe.optimizer == "lbfgs":
+        return fresh
+    opt_state = optax.tree.map_params(
+        make_optimizer(recipe),
+        lambda moment: resize(moment, shape, method="linear"),
+        state.opt_state,
+    )
+    return fresh._replace(opt_state=opt_state)
+
+
+_resize = partial(jax.jit, static_argnames=("shape", "method"))(resize)
+_make_targets = partial(jax.jit, static_argnames="recipe")(make_targets)
+_resize_state = partial(jax.jit, static_argnames=("recipe", "shape"))(resize_state)
+
+
+def stylize(
+    backbone: Backbone,
+    content: Image,
+    styles: Sequence[Image],
+    recipe: Recipe,
+    *,
+    key: Array,
+    blend: Float[Array, "_n"] | None = None,
+    init: Image | None = None,
+    resume: Checkpoint | None = None,
+    on_chunk: Callable[[Progress], None] | None = None,
+    chunk: int = 50,
+    throw: bool = True,
+) -> Result:
+    """Paint a picture in the style of one or more others.
+
+    Args:
+        backbone: From `load_backbone`.
+        content: RGB in [0, 1], h w 3; the result has its size.
+        styles: One or more RGB images of any size.
+        recipe: What to minimise and how.
+        key: Random key of the start image; unused by recipes that start from the
+            content.
+        blend: Weight of each style. Default: equal weights.
+        init: Start image of any size. Default: as the recipe says.
+        resume: Checkpoint of the same run to go on from.
+        on_chunk: Called between chunks of steps, for progress, previews, checkpoints.
+            An exception it raises, such as KeyboardInterrupt, ends the run.
+        chunk: Steps between two calls, at most.
+        throw: Raise when a step was not finite. Otherwise the result says so.
+
+    Returns:
+        The result.
+
+    Raises:
+        ValueError: If an image is too small or `blend` does not match the styles.
+        FloatingPointError: If a step was not finite and `throw` is set.
+
+    Example:
+        >>> import jax, jaxnst
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
+        >>> recipe = jaxnst.get_recipe("painterly").replace(first_steps=2)
+        >>> result = stylize(
+        ...     backbone, content, [style], recipe, key=jax.random.key(0)
+        ... )
+        >>> result.image.shape
+        (36, 48, 3)
+    """
+    if not styles:
+        raise ValueError("expected at least one style, got none")
+    transfer = make_transfer(recipe)
+    if recipe.unit_mean:
+        backbone = unit_mean(backbone)
+    shapes = scale_shapes(content.shape[:2], recipe)
+    plan = scale_steps(recipe, len(shapes))
+    state, infos, seconds = None, [], []
+    for scale, (shape, steps) in enumerate(zip(shapes, plan, strict=True)):
+        if resume is not None and scale < resume.scale:
+            continue
+        start = time.perf_counter()
+        scaled = jnp.clip(_resize(content, shape=shape), 0, 1)
+        scaled_styles = [
+            _resize(s, shape=style_shape(s.shape[:2], shape, recipe)) for s in styles
+        ]
+        targets = _make_targets(
+            backbone, scaled, scaled_styles, recipe=recipe, blend=blend
+        )
+        taken = 0
+        if resume is not None and scale == resume.scale:
+            state, taken = resume.state, resume.taken
+        elif state is None:
+            if init is not None:
+                first = jnp.clip(_resize(init, shape=shape), 0, 1)
+            else:
+                first = initial_image(key, scaled, scaled_styles, kind=recipe.init)
+            state = transfer.init(first)
+        else:
+            state = _resize_state(recipe, state, shape)
+
+        def report(state: State, info: Info, scale=scale, steps=steps) -> None:
+            nonlocal taken
+            taken += len(info.loss)
+            if on_chunk is not None:
+                on_chunk(Progress(scale, shapes, taken, steps, state, info))
+
+        state, info = run(
+            recipe,
+            state,
+            backbone,
+            targets,
+            steps=steps - taken,
+            chunk=chunk,
+            on_chunk=report,
+        )
+        infos.append(info)
+        seconds.append(time.perf_counter() - start)
+        if not info.finite.all():
+            if throw:
+                raise FloatingPointError(
+                    f"step {taken} at {shape[1]} x {shape[0]} px was not finite; lower "
+                    "the learning rate or the loss weights, or use throw=False to keep "
+                    "the last finite image"
+                )
+            return Result(picture(state, recipe), state, infos, "diverged", seconds)
+    return Result(picture(state, recipe), state, infos, "done", seconds)

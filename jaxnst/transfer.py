@@ -1,0 +1,216 @@
+"""The kernel: one optimisation step on an image, and the loop around it.
+
+`make_transfer(recipe)` gives `init` and `step`, after the manner of optax. `State` is
+what the next step needs, and so exactly what a checkpoint holds; `Info` is what a person
+wants to see, and so exactly the log.
+"""
+
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+from threadpoolctl import threadpool_limits
+
+from jaxnst.objective import Targets, Terms, objective
+from jaxnst.recipes import Recipe, make_optimizer
+from jaxnst.types import Image, Scalar
+from jaxnst.vgg import Backbone
+
+
+class State(NamedTuple):
+    """Everything the next step depends on.
+
+    Attributes:
+        image: The image that is optimised, h w 3.
+        average: Sum of the iterates with geometric weights, h w 3; see `picture`.
+        step: Number of steps in the average.
+        opt_state: The optax optimiser's own state.
+    """
+
+    image: Image
+    average: Image
+    step: Int[Array, ""]
+    opt_state: optax.OptState
+
+
+class Info(NamedTuple):
+    """What one step saw, before it moved the image.
+
+    Attributes:
+        loss: The loss.
+        terms: Its unweighted parts.
+        gradient_norm: Euclidean norm of the gradient with respect to the image.
+        finite: Whether loss and gradient were finite. A step where they were not leaves
+            the state as it was.
+    """
+
+    loss: Float[Array, "*_steps"]
+    terms: Terms
+    gradient_norm: Float[Array, "*_steps"]
+    finite: Bool[Array, "*_steps"]
+
+
+class Transfer(NamedTuple):
+    """A style transfer as a pair of pure functions.
+
+    Attributes:
+        init: `init(image) -> state`.
+        step: `step(state, backbone, targets) -> (state, info)`.
+    """
+
+    init: Callable[[Image], State]
+    step: Callable[[State, Backbone, Targets], tuple[State, Info]]
+
+
+@cache
+def make_transfer(recipe: Recipe) -> Transfer:
+    """Specialise the kernel to a recipe.
+
+    Both functions compose with `jit`, `vmap`, `scan` and `grad`; the parameters and the
+    targets are arguments, so another style of the same size never recompiles.
+
+    Args:
+        recipe: What to minimise and how.
+
+    Returns:
+        The `init` and `step` functions.
+
+    Example:
+        >>> import jaxnst
+        >>> transfer = make_transfer(jaxnst.get_recipe("painterly"))
+        >>> state = transfer.init(jnp.full((32, 32, 3), 0.5))
+        >>> state.image.shape
+        (32, 32, 3)
+    """
+    optimizer = make_optimizer(recipe)
+
+    def init(image: Image) -> State:
+        # Copies, because the loop donates the state: no two leaves may share a buffer.
+        return State(
+            jnp.array(image, jnp.float32),
+            jnp.zeros(image.shape, jnp.float32),
+            jnp.int32(0),
+            optimizer.init(image),
+        )
+
+    def step(
+        state: State, backbone: Backbone, targets: Targets
+    ) -> tuple[State, Info]:
+        def loss_fn(image: Image) -> tuple[Scalar, Terms]:
+            return objective(image, backbone, targets, recipe)
+
+        (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
+        updates, opt_state = optimizer.update(
+            grad,
+            state.opt_state,
+            state.image,
+            value=loss,
+            grad=grad,
+            value_fn=lambda image: loss_fn(image)[0],
+        )
+        image = optax.apply_updates(state.image, updates)
+        if recipe.clip:
+            image = jnp.clip(image, 0, 1)
+        decay = recipe.ema_decay
+        average = decay * state.average + (1 - decay) * image
+        norm = jnp.sqrt(jnp.sum(grad**2))
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(jnp.isfinite(image))
+        moved = State(image, average, state.step + 1, opt_state)
+        state = jax.tree.map(partial(jnp.where, finite), moved, state)
+        return state, Info(loss, terms, norm, finite)
+
+    return Transfer(init, step)
+
+
+def picture(state: State, recipe: Recipe) -> Image:
+    """The result so far: the average of the iterates, clipped to [0, 1].
+
+    `average / (1 - decay^step)`, as Adam corrects the bias of its moments.
+    """
+    weight = 1 - jnp.float32(recipe.ema_decay) ** state.step
+    mean = state.average / jnp.maximum(weight, 1e-6)
+    return jnp.clip(jnp.where(state.step > 0, mean, state.image), 0, 1)
+
+
+@partial(jax.jit, static_argnames=("recipe", "chunk"), donate_argnames="state")
+def _run_chunk(
+    state: State,
+    backbone: Backbone,
+    targets: Targets,
+    count: Int[Array, ""],
+    *,
+    recipe: Recipe,
+    chunk: int,
+) -> tuple[State, Info]:
+    """Take `count` ≤ `chunk` steps; the rest of the infos is left empty.
+
+    The number of steps is an argument, so a last, shorter chunk needs no program of its
+    own.
+    """
+    step = make_transfer(recipe).step
+
+    def body(i: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
+        state, infos = carry
+        state, info = step(state, backbone, targets)
+        return state, jax.tree.map(lambda xs, x: xs.at[i].set(x), infos, info)
+
+    _, info = jax.eval_shape(step, state, backbone, targets)
+    infos = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), info)
+    return jax.lax.fori_loop(0, count, body, (state, infos))
+
+
+def run(
+    recipe: Recipe,
+    state: State,
+    backbone: Backbone,
+    targets: Targets,
+    *,
+    steps: int,
+    chunk: int = 50,
+    interval: float = 2.0,
+    on_chunk: Callable[[State, Info], None] | None = None,
+) -> tuple[State, Info]:
+    """Take a number of steps in compiled chunks.
+
+    Whatever a host has to do (progress, preview, checkpoint, interruption) happens
+    between chunks, in `on_chunk`; nothing calls back from inside compiled code. The
+    loop ends early at the first chunk in which a step was not finite.
+
+    Args:
+        recipe: The recipe that `state` was made for.
+        state: Where to start. It is donated: use the returned one from then on.
+        backbone: The network, as the recipe wants it.
+        targets: From `objective.make_targets`.
+        steps: Number of steps.
+        chunk: Steps per launch, at most.
+        interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
+            What is computed does not depend on it.
+        on_chunk: Called with the state and the chunk's infos.
+
+    Returns:
+        The last state, and the infos of all steps, stacked.
+    """
+    infos, taken, count = [], 0, 1
+    while taken < steps:
+        count = min(count, chunk, steps - taken)
+        start = time.perf_counter()
+        # XLA calls LAPACK for the eigenvalues, several at a time, from threads of its
+        # own; LAPACK's threads on top of them make a step many times slower.
+        with threadpool_limits(1, user_api="blas"):
+            state, info = _run_chunk(
+                state, backbone, targets, jnp.int32(count), recipe=recipe, chunk=chunk
+            )
+            info = jax.device_get(info)
+        infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
+        taken += count
+        count = max(1, int(interval * count / (time.perf_counter() - start)))
+        if on_chunk is not None:
+            on_chunk(state, infos[-1])
+        if not infos[-1].finite.all():
+            break
+    return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *infos)
