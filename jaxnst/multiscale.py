@@ -16,7 +16,7 @@ from jaxnst.objective import make_targets
 from jaxnst.recipes import Recipe, make_optimizer
 from jaxnst.transfer import Info, State, make_transfer, picture, run
 from jaxnst.types import Image
-from jaxnst.vgg import Backbone, stride, unit_mean
+from jaxnst.vgg import Backbone, accelerate, stride, unit_mean
 
 
 class Progress(NamedTuple):
@@ -128,6 +128,7 @@ def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
     return fresh._replace(opt_state=opt_state)
 
 
+_accelerate = jax.jit(accelerate)
 _resize = partial(jax.jit, static_argnames=("shape", "method"))(resize)
 _make_targets = partial(jax.jit, static_argnames="recipe")(make_targets)
 _resize_state = partial(jax.jit, static_argnames=("recipe", "shape"))(resize_state)
@@ -187,6 +188,8 @@ def stylize(
     transfer = make_transfer(recipe)
     if recipe.unit_mean:
         backbone = unit_mean(backbone)
+    if jax.default_backend() == "cpu" and recipe.dtype == "float32":
+        backbone = _accelerate(backbone)
     shapes = scale_shapes(content.shape[:2], recipe)
     plan = scale_steps(recipe, len(shapes))
     state, infos, seconds = None, [], []

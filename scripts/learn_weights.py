@@ -30,8 +30,8 @@ SIZE = 256  # side of a generated picture
 PICTURES = 96
 PATCHES = 32_000
 DIMENSIONS = 512  # most principal components kept
-# Added to every eigenvalue, in mean eigenvalues. Deep maps tell textures apart in
-# their weak components, so less there; in shallow ones the weakest are noise.
+# Added to every eigenvalue, in mean eigenvalues. Less in deep layers: the weak
+# components of their maps help a little to tell real paintings apart.
 REGULARISER_SHALLOW, REGULARISER_DEEP = 0.02, 0.005  # blocks 1-2, blocks 3-5
 ROUNDS = 10  # of k-means
 
@@ -241,7 +241,7 @@ def whitening(
 ) -> jax.Array:
     """Find the map from centred patches to their whitened leading components.
 
-    Subspace iteration: a full eigenvalue problem of 4608 dimensions takes minutes.
+    By subspace iteration: deep patches have 4608 dimensions and 512 are wanted.
     """
     count, size = centred.shape
     kept = min(size, DIMENSIONS)
