@@ -61,7 +61,7 @@ def load_checkpoint(
             "leave out --resume to start anew"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
         taken = {key: meta[key] for key in ("scale", "taken", "inputs")}
@@ -69,12 +69,11 @@ def load_checkpoint(
         raise ValueError(
             f"expected a checkpoint at {path}, got a file that is none ({error})"
         ) from error
-    for key, value in inputs.items():
+    for key, value in json.loads(json.dumps(inputs)).items():
         if taken["inputs"].get(key) != value:
             raise ValueError(
-                f"expected a checkpoint of this run at {path}, got one with {key} "
-                f"{taken['inputs'].get(key)} instead of {value}; repeat the command "
-                "that wrote it, or leave out --resume"
+                f"expected a checkpoint of this run at {path}, got one with another "
+                f"{key}; repeat the command that wrote it, or leave out --resume"
             )
     skeleton = jax.eval_shape(make_transfer(recipe).init, jnp.asarray(leaves[0]))
     wanted, structure = jax.tree.flatten(skeleton)

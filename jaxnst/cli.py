@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -15,9 +16,10 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -33,16 +35,16 @@ QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
 """Factor on a recipe's number of steps."""
 
 OVERRIDES = {
-    "style-scale": ("style_scale", float, "long edge of the style over the content's"),
-    "content-weight": ("content_weight", float, "factor on the content term"),
-    "style-weight": ("style_weight", float, "factor on the style term"),
-    "tv-weight": ("tv_weight", float, "factor on the total variation"),
-    "optimizer": ("optimizer", str, "adam or lbfgs"),
-    "learning-rate": ("learning_rate", float, "step size of the optimiser"),
-    "pooling": ("pooling", str, "max, average or l2"),
-    "precision": ("dtype", str, "of the convolutions: float32 or bfloat16"),
+    "style_scale": "long edge of the style over the content's",
+    "content_weight": "factor on the content term",
+    "style_weight": "factor on the style term",
+    "tv_weight": "factor on the total variation",
+    "optimizer": "adam or lbfgs",
+    "learning_rate": "step size of the optimiser",
+    "pooling": "max, average or l2",
+    "dtype": "of the convolutions, float32 or bfloat16",
 }
-"""Flags that change a field of the recipe: field, type, help."""
+"""Fields of the recipe that have a flag, with its help."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,7 +65,9 @@ def make_parser() -> Parser:
 
     p = commands.add_parser("stylize", help="paint one picture")
     p.add_argument("content", type=Path, help="the photograph")
-    p.add_argument("style", type=Path, nargs="+", help="one or more pictures to learn from")
+    p.add_argument(
+        "style", type=Path, nargs="+", help="one or more pictures to learn from"
+    )
     p.add_argument("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
     _add_run_flags(p, size=None, quality="normal")
     p.add_argument("--blend", type=_numbers, help="a weight for each style: W,W,…")
@@ -71,8 +75,12 @@ def make_parser() -> Parser:
     p.add_argument("--save-every", type=_positive, metavar="N", help="keep a preview")
     p.add_argument("--checkpoint", type=Path, help="where to keep the run's state")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    for flag, (field, kind, text) in OVERRIDES.items():
-        p.add_argument(f"--{flag}", dest=field, type=kind, help=text)
+    types = {field.name: field.type for field in dataclasses.fields(Recipe)}
+    for name, text in OVERRIDES.items():
+        flag = "precision" if name == "dtype" else name.replace("_", "-")
+        choices = get_args(types[name]) or None
+        kind = str if choices else types[name]
+        p.add_argument(f"--{flag}", dest=name, type=kind, choices=choices, help=text)
     p.set_defaults(call=stylize_command)
 
     p = commands.add_parser("demo", help="paint the sample pictures")
@@ -218,8 +226,7 @@ def weights_check_command(args: argparse.Namespace) -> int:
 def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe that the flags ask for."""
     recipe = get_recipe(args.recipe)
-    fields = [field for field, _, _ in OVERRIDES.values()]
-    asked = {name: getattr(args, name, None) for name in fields}
+    asked = {name: getattr(args, name, None) for name in OVERRIDES}
     recipe = recipe.replace(**{k: v for k, v in asked.items() if v is not None})
     factor = QUALITY[args.quality]
     if args.steps is not None:
@@ -279,14 +286,15 @@ def paint(
             styles,
             recipe,
             key=jax.random.key(args.seed),
-            blend=None if manifest["blend"] is None else np.float32(manifest["blend"]),
+            blend=None if manifest["blend"] is None else jnp.array(manifest["blend"]),
             init=init,
             resume=resume,
             on_chunk=reporter,
+            chunk=min(50, getattr(args, "save_every", None) or 50),
             throw=False,
         )
     seconds = time.perf_counter() - started
-    manifest |= describe_result(result, seconds, sum(compiling))
+    manifest |= describe_result(result, seconds, math.fsum(compiling))
     images.save_image(out, result.image)
     with images.write_whole(out.with_name(out.name + ".json")) as file:
         file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode())
@@ -309,9 +317,9 @@ def compile_timer() -> Iterator[list[float]]:
     """Collect the durations of what JAX traces, lowers and compiles."""
     durations: list[float] = []
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
-            durations.append(duration)
+            durations.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
@@ -399,7 +407,8 @@ class Reporter:
             total=total,
             initial=self.done,
             disable=not self.bar_shown,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| "
+            "{elapsed}<{remaining} {postfix}",
             desc="compiling",
         )
         self.old = {
@@ -424,7 +433,9 @@ class Reporter:
         """Report, save, or stop, between two chunks."""
         self.report(progress)
         if self.save_every is not None:
-            self.save_preview(progress)
+            self.save_preview(progress, self.save_every)
+        if progress.taken == progress.steps:
+            return  # the next scale, or the picture, is about to begin: stop there
         due = self.keep_often and time.monotonic() - self.written > 30
         if due or self.interrupted:
             self.save_state(progress)
@@ -435,12 +446,10 @@ class Reporter:
 
     def report(self, progress: Progress) -> None:
         """Move the bar, or print a line every ten seconds and at each scale's end."""
-        terms = progress.info.terms
-        r = self.recipe
-        text = (
-            f"content {r.content_weight * terms.content[-1]:.3g} "
-            f"style {r.style_weight * terms.style[-1]:.3g} "
-            f"tv {r.tv_weight * terms.tv[-1]:.3g}"
+        last = progress.info.terms
+        text = " ".join(
+            f"{name} {getattr(self.recipe, f'{name}_weight') * float(term[-1]):.3g}"
+            for name, term in last._asdict().items()
         )
         now = self.work(progress.scale, progress.taken)
         self.bar.set_description_str(
@@ -462,10 +471,10 @@ class Reporter:
                 flush=True,
             )
 
-    def save_preview(self, progress: Progress) -> None:
-        """Write the picture so far, whenever another `save_every` steps are full."""
+    def save_preview(self, progress: Progress, every: int) -> None:
+        """Write the picture so far, whenever another `every` steps are full."""
         before = progress.taken - len(progress.info.loss)
-        if progress.taken // self.save_every > before // self.save_every:
+        if progress.taken // every > before // every:
             side = max(progress.shapes[progress.scale])
             name = f"{self.out.stem}-{side:05d}px-{progress.taken:04d}{self.out.suffix}"
             images.save_image(

@@ -17,9 +17,9 @@ from jaxnst.types import Feature
 
 Padding = Literal["SAME", "VALID"]
 
-# Winograd's F(4 x 4, 3 x 3), from the points 0, ±1, ±2, ∞: with k the kernel and d a tile
-# of 6 x 6 inputs, the 4 x 4 outputs are A [(G k Gᵀ) ∘ (B d Bᵀ)] Aᵀ. See Lavin and Gray
-# (2016), "Fast Algorithms for Convolutional Neural Networks", section 4.3.
+# Winograd's F(4 x 4, 3 x 3), from the points 0, ±1, ±2, ∞: with k the kernel and d a
+# tile of 6 x 6 inputs, the 4 x 4 outputs are A [(G k Gᵀ) ∘ (B d Bᵀ)] Aᵀ. See Lavin and
+# Gray (2016), "Fast Algorithms for Convolutional Neural Networks", section 4.3.
 A = np.array([
     [1, 1, 1, 1, 1, 0],
     [0, 1, -1, 2, -2, 0],

@@ -4,11 +4,11 @@ Arrays are float32 RGB, sRGB-encoded, [0, 1], h w 3. Files are read as they are 
 be seen: turned upright, colour profile applied, transparency laid over white.
 """
 
+import contextlib
 import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
@@ -51,7 +51,8 @@ def load_image(
         with pil.open(path) as file:
             if size is not None:
                 # A JPEG decodes at ½, ¼ or ⅛ size for nothing; never below the target.
-                file.draft("RGB", fit_shape((file.height, file.width), size)[::-1])
+                height, width = fit_shape((file.height, file.width), size)
+                file.draft("RGB", (width, height))
             file.load()
             upright = ImageOps.exif_transpose(file)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -87,15 +88,17 @@ def _to_srgb(image: pil.Image) -> pil.Image:
         alpha = image.getchannel("A")
     if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
         source = image.convert("RGB") if image.mode == "RGBA" else image
-        try:
-            image = ImageCms.profileToProfile(
-                source,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            ) or source
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile: the pixels as they are beat no picture at all
+        # A picture with a broken profile is read as if it had none.
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+            image = (
+                ImageCms.profileToProfile(
+                    source,
+                    ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                    ImageCms.createProfile("sRGB"),
+                    outputMode="RGB",
+                )
+                or image
+            )
     image = image.convert("RGB")
     if alpha is not None:
         white = pil.new("RGB", image.size, "white")
@@ -126,7 +129,9 @@ def sample(name: str, size: int | None = None) -> Image:
     return load_image(sample_path(name), size=size)
 
 
-def save_image(path: str | Path, image: Image, *, quality: int = 95) -> None:
+def save_image(
+    path: str | Path, image: Image | np.ndarray, *, quality: int = 95
+) -> None:
     """Write a picture as 8-bit sRGB, whole or not at all.
 
     Args:
@@ -177,7 +182,7 @@ def check_folder(folder: Path) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that replaces it once all is written.
 
@@ -203,7 +208,7 @@ def _umask() -> int:
     return mask
 
 
-def fit_shape(shape: tuple[int, int], size: int) -> tuple[int, int]:
+def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
     """Height and width with a given long edge and the same aspect ratio.
 
     Args:

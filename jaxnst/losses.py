@@ -1,7 +1,7 @@
 """Statistics of the features of one layer, and distances between them.
 
-Features are float32, h w c, after the ReLU. Every function takes one image's feature and
-returns scalars or small matrices; sums over positions accumulate in float32 at the
+Features are float32, h w c, after the ReLU. Every function takes one image's feature
+and returns scalars or small matrices; sums over positions accumulate in float32 at the
 highest matmul precision, because TF32 or bfloat16 spoils them.
 """
 
@@ -55,9 +55,7 @@ def gram_matrix(feature: Feature) -> Float[Array, "_c _c"]:
     return jnp.matmul(f.T, f, precision=HIGHEST) / f.shape[0]
 
 
-def gram_loss(
-    gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]
-) -> Scalar:
+def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Scalar:
     """Mean squared difference of two Gram matrices, `mean((G - A)²)`.
 
     Args:
@@ -137,13 +135,13 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
 def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     """Squared Wasserstein-2 distance between two Gaussians, per channel.
 
-    `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½`. With `Σ* = R Rᵀ` the cross
-    term is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`, so
+    `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½`. With `Σ* = R Rᵀ` the
+    cross term is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`, so
     automatic differentiation of `eigvalsh` gives `dtr(K^½) = ½ tr(K^-½ dK)` and no
     Lyapunov equation is solved. It stays right where there are fewer positions than
     channels: zero eigenvalues contribute nothing. Each root is smoothed to
-    `√(λ + floor²) - floor`, which bounds the gradient; L is then never below the exact
-    distance, and slightly above zero for equal Gaussians.
+    `λ / √(λ + floor²)`, which bounds the gradient; L is then never below the exact
+    distance, and a little above zero for equal Gaussians.
 
     Args:
         m: Moments of the image, (c,) and (c, c).
@@ -163,7 +161,7 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
         jnp.matmul(root.T, sigma, precision=HIGHEST), root, precision=HIGHEST
     )
     values = jnp.maximum(jnp.linalg.eigvalsh(k), 0)
-    cross = jnp.sum(jnp.sqrt(values + target.floor**2) - target.floor)
+    cross = jnp.sum(values / jnp.sqrt(values + target.floor**2))
     transport = jnp.trace(sigma) + target.trace - 2 * cross
     return (jnp.sum((m.mean - target.mean) ** 2) + transport) / len(m.mean)
 

@@ -14,7 +14,14 @@ from jaxnst.checkpoint import Checkpoint
 from jaxnst.images import fit_shape, initial_image, resize
 from jaxnst.objective import make_targets
 from jaxnst.recipes import Recipe, make_optimizer
-from jaxnst.transfer import Info, State, make_transfer, picture, run
+from jaxnst.transfer import (
+    Info,
+    State,
+    make_transfer,
+    picture,
+    run,
+    single_threaded_lapack,
+)
 from jaxnst.types import Image
 from jaxnst.vgg import Backbone, accelerate, stride, unit_mean
 
@@ -58,7 +65,7 @@ class Result(NamedTuple):
     seconds: list[float]
 
 
-def scale_shapes(shape: tuple[int, int], recipe: Recipe) -> list[tuple[int, int]]:
+def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
     """Height and width of every scale, coarsest first, √2 apart.
 
     Example:
@@ -74,7 +81,7 @@ def scale_shapes(shape: tuple[int, int], recipe: Recipe) -> list[tuple[int, int]
             if min(fit_shape(shape, side)) < smallest:
                 break
             sides.append(side)
-    return [fit_shape(shape, side) for side in reversed(sides[1:])] + [shape]
+    return [fit_shape(shape, side) for side in reversed(sides)]
 
 
 def scale_steps(recipe: Recipe, scales: int) -> list[int]:
@@ -89,7 +96,7 @@ def scale_steps(recipe: Recipe, scales: int) -> list[int]:
 
 
 def style_shape(
-    style: tuple[int, int], content: tuple[int, int], recipe: Recipe
+    style: tuple[int, ...], content: tuple[int, int], recipe: Recipe
 ) -> tuple[int, int]:
     """Height and width a style is measured at, beside a content of that size.
 
@@ -128,12 +135,13 @@ def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
     return fresh._replace(opt_state=opt_state)
 
 
-_accelerate = jax.jit(accelerate)
+_accelerate = partial(jax.jit, static_argnames="layers")(accelerate)
 _resize = partial(jax.jit, static_argnames=("shape", "method"))(resize)
 _make_targets = partial(jax.jit, static_argnames="recipe")(make_targets)
 _resize_state = partial(jax.jit, static_argnames=("recipe", "shape"))(resize_state)
 
 
+@single_threaded_lapack
 def stylize(
     backbone: Backbone,
     content: Image,
@@ -162,7 +170,7 @@ def stylize(
         resume: Checkpoint of the same run to go on from.
         on_chunk: Called between chunks of steps, for progress, previews, checkpoints.
             An exception it raises, such as KeyboardInterrupt, ends the run.
-        chunk: Steps between two calls, at most.
+        chunk: Steps between two calls, at most; there is one at each multiple of it.
         throw: Raise when a step was not finite. Otherwise the result says so.
 
     Returns:
@@ -185,14 +193,21 @@ def stylize(
     """
     if not styles:
         raise ValueError("expected at least one style, got none")
+    if blend is not None and not 0 < float(jnp.sum(jnp.abs(blend))) < jnp.inf:
+        raise ValueError(
+            f"expected finite blend weights, one of them other than 0, got {blend}"
+        )
     transfer = make_transfer(recipe)
     if recipe.unit_mean:
         backbone = unit_mean(backbone)
+    stepping = backbone
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":
-        backbone = _accelerate(backbone)
+        stepping = _accelerate(backbone, layers=recipe.layers)
     shapes = scale_shapes(content.shape[:2], recipe)
     plan = scale_steps(recipe, len(shapes))
-    state, infos, seconds = None, [], []
+    state: State | None = None
+    infos: list[Info] = []
+    seconds: list[float] = []
     for scale, (shape, steps) in enumerate(zip(shapes, plan, strict=True)):
         if resume is not None and scale < resume.scale:
             continue
@@ -206,15 +221,15 @@ def stylize(
         )
         taken = 0
         if resume is not None and scale == resume.scale:
-            state, taken = resume.state, resume.taken
+            begin, taken = resume.state, resume.taken
         elif state is None:
             if init is not None:
                 first = jnp.clip(_resize(init, shape=shape), 0, 1)
             else:
                 first = initial_image(key, scaled, scaled_styles, kind=recipe.init)
-            state = transfer.init(first)
+            begin = transfer.init(first)
         else:
-            state = _resize_state(recipe, state, shape)
+            begin = _resize_state(recipe, state, shape)
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:
             nonlocal taken
@@ -224,8 +239,8 @@ def stylize(
 
         state, info = run(
             recipe,
-            state,
-            backbone,
+            begin,
+            stepping,
             targets,
             steps=steps - taken,
             chunk=chunk,
@@ -241,4 +256,5 @@ def stylize(
                     "the last finite image"
                 )
             return Result(picture(state, recipe), state, infos, "diverged", seconds)
+    assert state is not None  # there is always one scale
     return Result(picture(state, recipe), state, infos, "done", seconds)

@@ -1,6 +1,6 @@
 """What is minimised: targets are measured once, the loss of an image many times."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -125,11 +125,11 @@ def objective(
         The loss, and its unweighted terms.
     """
     feats = measure(backbone, image, recipe, recipe.layers)
-    content = sum(
+    content = _total(
         weight * _content_distance(feats[layer], targets.content[layer], recipe)
         for layer, weight in recipe.content_layers
     )
-    style = sum(
+    style = _total(
         weight * _style_distance(feats[layer], targets.style[layer], recipe)
         for layer, weight in recipe.style_layers
     )
@@ -140,6 +140,10 @@ def objective(
         + targets.tv_weight * terms.tv
     )
     return loss, terms
+
+
+def _total(parts: Iterable[Scalar]) -> Scalar:
+    return sum(parts, start=jnp.float32(0))
 
 
 def _content_distance(feature: Feature, target: Feature, recipe: Recipe) -> Scalar:

@@ -1,4 +1,4 @@
-"""A recipe is every choice of a style transfer: what is measured and how it is optimised.
+"""A recipe is every choice of a style transfer: what is measured, how it is optimised.
 
 A `Recipe` is frozen and hashable, so it may be a static argument or be closed over; the
 numbers that a sweep varies (the loss weights and the learning rate) also travel as
@@ -8,7 +8,7 @@ arrays and never recompile anything.
 import dataclasses
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import optax
 
@@ -94,8 +94,8 @@ class Recipe:
         check_layers(tuple(layer for layer, _ in self.style_layers))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if getattr(field.type, "__origin__", None) is Literal:
-                choices = field.type.__args__
+            if get_origin(field.type) is Literal:
+                choices = get_args(field.type)
                 if value not in choices:
                     raise ValueError(
                         f"expected {field.name} {' or '.join(choices)}, got {value!r}"
@@ -120,7 +120,9 @@ class Recipe:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of all layers that are measured, in order and once."""
-        return tuple(sorted({name for name, _ in self.content_layers + self.style_layers}))
+        return tuple(
+            sorted({name for name, _ in self.content_layers + self.style_layers})
+        )
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed.
@@ -219,6 +221,12 @@ RECIPES = {recipe.name: recipe for recipe in (PAINTERLY, GATYS_2016)}
 
 def get_recipe(name: str) -> Recipe:
     """Look a recipe up by its name.
+
+    Args:
+        name: One of `RECIPES`.
+
+    Returns:
+        The recipe.
 
     Raises:
         ValueError: If there is none of that name, naming the nearest.

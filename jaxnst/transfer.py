@@ -1,18 +1,19 @@
 """The kernel: one optimisation step on an image, and the loop around it.
 
 `make_transfer(recipe)` gives `init` and `step`, after the manner of optax. `State` is
-what the next step needs, and so exactly what a checkpoint holds; `Info` is what a person
-wants to see, and so exactly the log.
+what the next step needs, and so exactly what a checkpoint holds; `Info` is what a
+person wants to see, and so exactly the log.
 """
 
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
+import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
 from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
@@ -90,17 +91,11 @@ def make_transfer(recipe: Recipe) -> Transfer:
     optimizer = make_optimizer(recipe)
 
     def init(image: Image) -> State:
+        state = State(image, jnp.zeros_like(image), jnp.int32(0), optimizer.init(image))
         # Copies, because the loop donates the state: no two leaves may share a buffer.
-        return State(
-            jnp.array(image, jnp.float32),
-            jnp.zeros(image.shape, jnp.float32),
-            jnp.int32(0),
-            optimizer.init(image),
-        )
+        return jax.tree.map(jnp.array, state)
 
-    def step(
-        state: State, backbone: Backbone, targets: Targets
-    ) -> tuple[State, Info]:
+    def step(state: State, backbone: Backbone, targets: Targets) -> tuple[State, Info]:
         def loss_fn(image: Image) -> tuple[Scalar, Terms]:
             return objective(image, backbone, targets, recipe)
 
@@ -113,7 +108,7 @@ def make_transfer(recipe: Recipe) -> Transfer:
             grad=grad,
             value_fn=lambda image: loss_fn(image)[0],
         )
-        image = optax.apply_updates(state.image, updates)
+        image = cast(Image, optax.apply_updates(state.image, updates))
         if recipe.clip:
             image = jnp.clip(image, 0, 1)
         decay = recipe.ema_decay
@@ -135,6 +130,12 @@ def picture(state: State, recipe: Recipe) -> Image:
     weight = 1 - jnp.float32(recipe.ema_decay) ** state.step
     mean = state.average / jnp.maximum(weight, 1e-6)
     return jnp.clip(jnp.where(state.step > 0, mean, state.image), 0, 1)
+
+
+single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
+"""Decorator. XLA on a CPU calls LAPACK for eigenvalues, several at a time, from threads
+of its own; threads of LAPACK's on top make a step many times slower, and its results
+depend on their number."""
 
 
 @partial(jax.jit, static_argnames=("recipe", "chunk"), donate_argnames="state")
@@ -164,6 +165,7 @@ def _run_chunk(
     return jax.lax.fori_loop(0, count, body, (state, infos))
 
 
+@single_threaded_lapack
 def run(
     recipe: Recipe,
     state: State,
@@ -187,7 +189,7 @@ def run(
         backbone: The network, as the recipe wants it.
         targets: From `objective.make_targets`.
         steps: Number of steps.
-        chunk: Steps per launch, at most.
+        chunk: Steps per launch, at most; each multiple of it ends a launch.
         interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
             What is computed does not depend on it.
         on_chunk: Called with the state and the chunk's infos.
@@ -197,15 +199,12 @@ def run(
     """
     infos, taken, count = [], 0, 1
     while taken < steps:
-        count = min(count, chunk, steps - taken)
+        count = min(count, chunk - taken % chunk, steps - taken)
         start = time.perf_counter()
-        # XLA calls LAPACK for the eigenvalues, several at a time, from threads of its
-        # own; LAPACK's threads on top of them make a step many times slower.
-        with threadpool_limits(1, user_api="blas"):
-            state, info = _run_chunk(
-                state, backbone, targets, jnp.int32(count), recipe=recipe, chunk=chunk
-            )
-            info = jax.device_get(info)
+        state, info = _run_chunk(
+            state, backbone, targets, jnp.int32(count), recipe=recipe, chunk=chunk
+        )
+        info = jax.device_get(info)
         infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
         taken += count
         count = max(1, int(interval * count / (time.perf_counter() - start)))

@@ -4,6 +4,8 @@ Axes: `h w c` are height, width, channels; there is no batch axis anywhere, batc
 is the caller's `jax.vmap`. A throw-away axis (`_h`) may differ between arguments.
 """
 
+from typing import Any
+
 from jax import Array
 from jaxtyping import Float
 
@@ -16,8 +18,9 @@ Feature = Float[Array, "_h _w _c"]
 Features = dict[str, Feature]
 """Activations by layer name, such as `relu4_2`."""
 
-Params = dict[str, dict[str, Array]]
-"""`{"conv1_1": {"kernel": (3, 3, in, out), "bias": (out,)}, …}`."""
+Params = dict[str, dict[str, Any]]
+"""`{"conv1_1": {"kernel": (3, 3, in, out), "bias": (out,)}, …}`; a kernel may also be a
+`conv.WinogradKernel`."""
 
 Scalar = Float[Array, ""]
 """A float of rank 0."""

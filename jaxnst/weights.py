@@ -1,8 +1,9 @@
 """VGG-19 weight files: finding, reading, checking and writing them.
 
-A weights file is HDF5: root attributes `format`, `lineage`, `family`, `source`, `licence`;
-root datasets `scale` and `offset` (the map from RGB in [0, 1] to the network's input);
-for each convolution a group with `kernel` (3 3 in out), `bias` and `mean_activation`.
+A weights file is HDF5: root attributes `format`, `lineage`, `family`, `source` and
+`licence`; root datasets `scale` and `offset` (the map from RGB in [0, 1] to the
+network's input); for each convolution a group with `kernel` (3 3 in out), `bias` and
+`mean_activation`.
 """
 
 import hashlib
@@ -117,7 +118,9 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
                     f"{file.attrs.get('format', 'another HDF5 file')!r}"
                 )
             tree = {
-                name: {key: np.asarray(value, np.float32) for key, value in group.items()}
+                name: {
+                    key: np.asarray(value, np.float32) for key, value in group.items()
+                }
                 for name, group in file.items()
                 if isinstance(group, h5py.Group)
             }

@@ -1,0 +1,64 @@
+"""Tests run stricter than users do: shapes are checked, ranks not promoted."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+from jaxtyping import install_import_hook
+
+install_import_hook("jaxnst", "beartype.beartype")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import SHAPES
+
+from jaxnst.vgg import Backbone
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def backbone():
+    """A VGG-19 with random parameters, biases and input map, to the last layer."""
+    rng = np.random.default_rng(0)
+    params, means = {}, {}
+    for name, shape in SHAPES.items():
+        kernel = rng.normal(size=shape) * np.sqrt(2 / (9 * shape[2]))
+        params[name] = {
+            "kernel": jnp.asarray(kernel, jnp.float32),
+            "bias": jnp.asarray(rng.normal(size=shape[3]) * 0.1, jnp.float32),
+        }
+        means[name.replace("conv", "relu")] = jnp.asarray(
+            rng.uniform(0.5, 2, shape[3]), jnp.float32
+        )
+    scale = jnp.asarray([4.0, 4.5, 5.0])
+    offset = jnp.asarray([-2.0, -2.1, -1.9])
+    return Backbone(params, scale, offset, means)
+
+
+@pytest.fixture(params=["eager", "jit", "vmap"])
+def mode(request):
+    """Wrap a function of arrays so that it runs eagerly, compiled, or batched."""
+
+    def batched(function):
+        def call(*args):
+            pairs = jax.tree.map(lambda x: jnp.stack([x, x]), args)
+            first = jax.tree.map(lambda x: x[0], jax.vmap(function)(*pairs))
+            return first
+
+        return call
+
+    return {"eager": lambda f: f, "jit": jax.jit, "vmap": batched}[request.param]
+
+
+def random_image(seed, height, width):
+    """A smooth random picture in [0, 1]."""
+    noise = jax.random.uniform(
+        jax.random.key(seed), (height // 4 + 1, width // 4 + 1, 3)
+    )
+    return jnp.clip(jax.image.resize(noise, (height, width, 3), "cubic"), 0, 1)

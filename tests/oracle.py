@@ -1,0 +1,98 @@
+"""Independent float64 NumPy versions of everything numerical, written for clarity."""
+
+import numpy as np
+
+WIDTHS = [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8
+NAMES = [
+    f"conv{b}_{i}" for b, n in enumerate([2, 2, 4, 4, 4], 1) for i in range(1, n + 1)
+]
+SHAPES = {
+    name: (3, 3, before, after)
+    for name, before, after in zip(NAMES, [3, *WIDTHS[:-1]], WIDTHS, strict=True)
+}
+
+
+def convolve(x, kernel, mode="constant"):
+    """3 x 3 convolution of h w c, padded by one."""
+    x = np.pad(x, ((1, 1), (1, 1), (0, 0)), mode=mode)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
+    return np.einsum("hwcij,ijco->hwo", windows, kernel, optimize=True)
+
+
+def pool(x, kind):
+    """2 x 2 pooling of h w c."""
+    h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
+    four = np.stack([x[i:h:2, j:w:2] for i in (0, 1) for j in (0, 1)])
+    if kind == "max":
+        return four.max(0)
+    return four.mean(0) if kind == "average" else np.sqrt((four**2).sum(0))
+
+
+def features(backbone, image, pooling="max", pool_scale=1.0, padding="zeros"):
+    """All sixteen features of an image."""
+    x = np.float64(image) * np.float64(backbone.scale) + np.float64(backbone.offset)
+    found = {}
+    for name in NAMES:
+        if name.endswith("_1") and name != "conv1_1":
+            x = pool(x, pooling) * pool_scale
+        edge = "edge" if name == "conv1_1" and padding == "replicate" else "constant"
+        conv = backbone.params[name]
+        x = convolve(x, np.float64(conv["kernel"]), edge) + np.float64(conv["bias"])
+        x = np.maximum(x, 0)
+        found[name.replace("conv", "relu")] = x
+    return found
+
+
+def gram(f):
+    """Gram matrix, by the definition."""
+    h, w, _ = f.shape
+    return np.einsum("hwi,hwj->ij", f, f) / (h * w)
+
+
+def mean_and_covariance(f):
+    """Mean and covariance of the channels."""
+    flat = f.reshape(-1, f.shape[-1])
+    return flat.mean(0), np.cov(flat, rowvar=False, bias=True)
+
+
+def sqrtm(a):
+    """Root of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh(a)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def wasserstein2(f, g):
+    """Squared Wasserstein-2 distance of the Gaussians of two features, per channel."""
+    (m, a), (n, b) = mean_and_covariance(f), mean_and_covariance(g)
+    root = sqrtm(b)
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ a @ root), 0)).sum()
+    return (((m - n) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * cross) / len(m)
+
+
+def wasserstein2_gradient(f, g, floor=0.0):
+    """Its gradient with respect to f; roots are smoothed as λ / √(λ + floor²)."""
+    (m, a), (n, b) = mean_and_covariance(f), mean_and_covariance(g)
+    root = sqrtm(b)
+    values, vectors = np.linalg.eigh(root @ a @ root)
+    values = np.maximum(values, 0) + 1e-30
+    slope = (values + 2 * floor**2) / (values + floor**2) ** 1.5
+    transport = root @ (vectors * slope) @ vectors.T @ root
+    flat = f.reshape(-1, f.shape[-1])
+    gradient = 2 * (m - n) + 2 * (flat - m) @ (np.eye(len(m)) - transport)
+    return (gradient / flat.size).reshape(f.shape)
+
+
+def total_variation(x):
+    """The eight-direction sum, pixel by pixel, borders replicated."""
+    h, w, _ = x.shape
+    at = lambda i, j: x[np.clip(i, 0, h - 1), np.clip(j, 0, w - 1)]
+    total = 0.0
+    steps = {(0, 1): 1 / 3, (1, 0): 1 / 3, (1, 1): 1 / 12, (-1, 1): 1 / 12}
+    for (di, dj), weight in steps.items():
+        differences = [
+            ((at(i + di, j + dj) - at(i, j)) ** 2).mean()
+            for i in range(h)
+            for j in range(w)
+        ]
+        total += 2 * weight * np.mean(differences)
+    return total

@@ -1,0 +1,166 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image as pil
+
+from jaxnst.cli import main
+from jaxnst.images import load_image, sample_path
+
+CONTENT, STYLE = str(sample_path("harbour")), str(sample_path("swirls"))
+QUICK = ["--size", "48", "--steps", "2", "--weights", "embedded"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_stylize_writes_a_picture_and_its_manifest(elsewhere, capsys):
+    assert main(["stylize", CONTENT, STYLE, *QUICK]) == 0
+    image = load_image("harbour-swirls.png")
+    assert image.shape == (36, 48, 3)
+    manifest = json.loads((elsewhere / "harbour-swirls.png.json").read_text())
+    assert manifest["status"] == "done"
+    assert manifest["recipe"]["name"] == "painterly"
+    assert manifest["size"] == [48, 36]
+    assert len(manifest["weights_sha256"]) == 64
+    assert manifest["seconds"]["all"] >= manifest["seconds"]["compile"] > 0
+    said = capsys.readouterr().out
+    assert said.startswith("device cpu (")
+    assert "weights embedded (as asked)" in said
+    assert "wrote harbour-swirls.png (48 x 36 px)" in said
+    assert len(list(elsewhere.iterdir())) == 2
+
+
+def test_an_earlier_result_is_not_overwritten_unasked(elsewhere):
+    (elsewhere / "harbour-swirls.png").write_text("mine")
+    assert main(["stylize", CONTENT, STYLE, *QUICK, "--quiet"]) == 0
+    assert (elsewhere / "harbour-swirls.png").read_text() == "mine"
+    assert load_image("harbour-swirls-2.png").shape == (36, 48, 3)
+
+
+def test_flags_reach_the_recipe_and_quiet_is_quiet(elsewhere, capsys):
+    flags = ["--style-weight", "3", "--pooling", "max", "--style-scale", "0.5"]
+    flags += ["--init", "noise", "--seed", "7", "--blend", "2,1", "-o", "a.jpg"]
+    second = str(sample_path("mosaic"))
+    code = main(["stylize", CONTENT, STYLE, second, *QUICK, *flags, "--quiet"])
+    assert code == 0
+    manifest = json.loads((elsewhere / "a.jpg.json").read_text())
+    recipe = manifest["recipe"]
+    assert (recipe["style_weight"], recipe["pooling"]) == (3.0, "max")
+    assert (recipe["style_scale"], recipe["init"]) == (0.5, "noise")
+    assert (manifest["seed"], manifest["blend"]) == (7, [2.0, 1.0])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_previews_are_kept_when_asked(elsewhere):
+    flags = ["--save-every", "2", "-o", "a.png", "--quiet"]
+    assert main(["stylize", CONTENT, STYLE, *QUICK, *flags]) == 0
+    assert "a-00048px-0002.png" in {path.name for path in elsewhere.iterdir()}
+
+
+def test_demo_paints_at_least_two_pictures(elsewhere):
+    assert main(["demo", "--size", "32", "--steps", "1", "--quiet"]) == 0
+    assert len(list((elsewhere / "demo").glob("*.png"))) >= 2
+
+
+def test_the_other_commands_answer(capsys):
+    assert main(["recipes"]) == 0
+    assert main(["recipes", "gatys2016"]) == 0
+    assert main(["weights", "list"]) == 0
+    assert main(["weights", "check", "embedded"]) == 0
+    said = capsys.readouterr().out
+    assert "painterly" in said
+    assert "pooling            average" in said
+    assert "sha256" in said
+
+
+BAD = {
+    "missing content": (["stylize", "none.jpg", STYLE], "got nothing there"),
+    "folder": (["stylize", ".", STYLE], "got a folder"),
+    "text": (["stylize", "text.jpg", STYLE], "cannot be decoded"),
+    "truncated": (["stylize", "cut.jpg", STYLE], "cannot be decoded"),
+    "1 x 1": (["stylize", "one.png", STYLE], "at least 16 px"),
+    "8 x 8": (["stylize", "eight.png", STYLE], "at least 16 px"),
+    "8 x 8 style": (["stylize", CONTENT, "eight.png"], "at least 16 px"),
+    "size 0": (["stylize", CONTENT, STYLE, "--size", "0"], "whole number ≥ 1, got '0'"),
+    "size -1": (["stylize", CONTENT, STYLE, "--size", "-1"], "got '-1'"),
+    "size x": (["stylize", CONTENT, STYLE, "--size", "x"], "got 'x'"),
+    "recipe": (["stylize", CONTENT, STYLE, "--recipe", "gatys"], "mean gatys2016?"),
+    "pooling": (
+        ["stylize", CONTENT, STYLE, "--pooling", "min"],
+        "invalid choice: 'min'",
+    ),
+    "weight": (["stylize", CONTENT, STYLE, "--style-weight", "-1"], "≥ 0, got -1.0"),
+    "nan": (["stylize", CONTENT, STYLE, "--tv-weight", "nan"], "got nan"),
+    "blend": (["stylize", CONTENT, STYLE, "--blend", "1,2"], "expected 1 numbers"),
+    "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
+    "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
+    "out folder": (["stylize", CONTENT, STYLE, "-o", "no/a.png"], "no such folder"),
+    "out suffix": (["stylize", CONTENT, STYLE, "-o", "a.gif"], "ending in .png"),
+    "weights": (["stylize", CONTENT, STYLE, "--weights", "w.h5"], "got nothing there"),
+    "resume": (["stylize", CONTENT, STYLE, "--resume"], "leave out --resume"),
+    "recipe name": (["recipes", "gaty"], "did you mean gatys2016?"),
+    "check": (["weights", "check", "none"], "use one of embedded"),
+    "no style": (["stylize", CONTENT], "required: style"),
+    "nothing": ([], "required: COMMAND"),
+    "command": (["stilize"], "invalid choice"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
+    (elsewhere / "text.jpg").write_text("no picture")
+    (elsewhere / "cut.jpg").write_bytes(sample_path("harbour").read_bytes()[:20_000])
+    for file, side in (("one.png", 1), ("eight.png", 8)):
+        pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)
+    before = sorted(elsewhere.iterdir())
+    argv, message = BAD[name]
+    try:
+        code = main(argv)
+    except SystemExit as error:
+        code = error.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert sorted(elsewhere.iterdir()) == before
+
+
+def test_divergence_keeps_the_last_finite_picture(elsewhere, capsys):
+    # A weight so large that the loss overflows.
+    flags = ["--style-weight", "3e38", "--content-weight", "3e38", "-o", "a.png"]
+    assert main(["stylize", CONTENT, STYLE, *QUICK, *flags]) == 3
+    assert "not finite" in capsys.readouterr().err
+    assert np.isfinite(load_image("a.png")).all()
+    assert json.loads((elsewhere / "a.png.json").read_text())["status"] == "diverged"
+
+
+def test_an_interrupted_process_resumes_to_the_same_picture(elsewhere):
+    command = [sys.executable, "-m", "jaxnst", "stylize", CONTENT, STYLE]
+    command += ["--size", "64", "--steps", "40", "--weights", "embedded", "-o", "a.png"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    environment.pop("XLA_FLAGS", None)
+    options = {"env": environment, "text": True, "cwd": elsewhere}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, **options)
+    while "step" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert [path.name for path in elsewhere.iterdir()] == ["a.png.checkpoint.npz"]
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, **options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert not (elsewhere / "a.png.checkpoint.npz").exists()
+    subprocess.run([*command[:-1], "b.png"], check=True, capture_output=True, **options)
+    assert (elsewhere / "a.png").read_bytes() == (elsewhere / "b.png").read_bytes()

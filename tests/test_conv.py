@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from jaxnst.conv import convolve, winograd_kernel
+
+SIZES = [(16, 16, 64, 64), (13, 18, 64, 32), (11, 15, 128, 64), (33, 9, 64, 128)]
+
+
+def random_pair(h, w, channels, out):
+    keys = jax.random.split(jax.random.key(h * w), 2)
+    x = jax.random.normal(keys[0], (h, w, channels))
+    kernel = jax.random.normal(keys[1], (3, 3, channels, out)) / (9 * channels) ** 0.5
+    return x, kernel
+
+
+def relative(a, b):
+    return np.linalg.norm(np.float64(a) - np.float64(b)) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("prepare", [lambda k: k, winograd_kernel])
+def test_matches_the_definition(size, prepare, mode):
+    x, kernel = random_pair(*size)
+    y = mode(convolve)(x, prepare(kernel))
+    assert relative(y, oracle.convolve(np.float64(x), np.float64(kernel))) < 1e-5
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_winograd_derivatives_match_the_direct_ones(size):
+    x, kernel = random_pair(*size)
+    weights = jax.random.normal(jax.random.key(1), (*x.shape[:2], size[3]))
+    loss = lambda x, kernel: jnp.sum(weights * jnp.tanh(convolve(x, kernel)))
+    via = lambda x, kernel: loss(x, winograd_kernel(kernel))
+    direct = jax.grad(loss, argnums=(0, 1))(x, kernel)
+    winograd = jax.grad(via, argnums=(0, 1))(x, kernel)
+    for a, b in zip(winograd, direct, strict=True):
+        assert relative(a, b) < 1e-5
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_direct_derivatives_match_those_of_jax(padding):
+    x, kernel = random_pair(9, 12, 5, 7)
+
+    def reference(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x[None], kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )[0]
+
+    loss = lambda f: lambda x, kernel: jnp.sum(jnp.sin(f(x, kernel)))
+    ours = jax.grad(loss(lambda x, k: convolve(x, k, padding)), argnums=(0, 1))
+    theirs = jax.grad(loss(reference), argnums=(0, 1))
+    for a, b in zip(ours(x, kernel), theirs(x, kernel), strict=True):
+        assert relative(a, b) < 1e-5

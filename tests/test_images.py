@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as pil
+from PIL import ImageCms
+
+from jaxnst import images
+from jaxnst.images import fit_shape, load_image, save_image
+
+sides = st.integers(1, 20_000)
+
+
+@given(sides, sides, st.integers(1, 5000))
+def test_fit_shape_has_the_long_edge_asked_for_and_the_aspect_ratio(h, w, size):
+    height, width = fit_shape((h, w), size)
+    assert max(height, width) == size
+    assert min(height, width) >= 1
+    if min(height, width) > 1:
+        assert abs(height * w - width * h) <= max(h, w)
+
+
+def picture(height=20, width=30):
+    rng = np.random.default_rng(0)
+    return np.uint8(rng.integers(0, 256, (height, width, 3)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg", ".JPEG"])
+def test_a_saved_picture_comes_back(tmp_path, suffix):
+    smooth = np.linspace(0, 1, 40 * 30 * 3, dtype=np.float32).reshape(40, 30, 3)
+    save_image(tmp_path / f"a{suffix}", smooth)
+    back = load_image(tmp_path / f"a{suffix}")
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, smooth, atol=0.003 if suffix == ".png" else 0.08)
+    with pil.open(tmp_path / f"a{suffix}") as file:
+        assert "icc_profile" in file.info
+    assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+def test_png_keeps_every_level_and_clips(tmp_path):
+    levels = np.tile(np.arange(256, dtype=np.float32)[None, :, None] / 255, (1, 1, 3))
+    save_image(tmp_path / "a.png", np.concatenate([levels, levels + 2, levels - 2]))
+    back = np.asarray(load_image(tmp_path / "a.png"))
+    np.testing.assert_array_equal(back[0], levels[0])
+    assert (back[1] == 1).all()
+    assert (back[2] == 0).all()
+
+
+def test_a_picture_is_turned_upright(tmp_path):
+    exif = pil.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    pixels = picture()
+    pil.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_allclose(
+        load_image(tmp_path / "a.png") * 255, np.rot90(pixels, -1), atol=1e-3
+    )
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    rgba = np.dstack([picture(), np.zeros((20, 30), np.uint8)])
+    rgba[:10, :, 3] = 255
+    pil.fromarray(rgba).save(tmp_path / "a.png")
+    loaded = np.asarray(load_image(tmp_path / "a.png"))
+    assert (loaded[10:] == 1).all()
+    np.testing.assert_allclose(loaded[:10] * 255, rgba[:10, :, :3], atol=1e-3)
+
+
+def test_transparency_and_a_profile_together(tmp_path):
+    rgba = np.dstack([picture(), np.full((20, 30), 255, np.uint8)])
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pil.fromarray(rgba).save(tmp_path / "a.png", icc_profile=profile)
+    loaded = np.asarray(load_image(tmp_path / "a.png")) * 255
+    np.testing.assert_allclose(loaded, rgba[..., :3], atol=2)
+
+
+def test_sixteen_bit_grey_keeps_its_brightness(tmp_path):
+    grey = np.uint16(np.linspace(0, 65535, 600).reshape(20, 30))
+    pil.fromarray(grey).save(tmp_path / "a.png")
+    loaded = load_image(tmp_path / "a.png")
+    np.testing.assert_allclose(loaded[..., 1], grey / 65535, atol=0.004)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    suffix = "tif" if mode == "CMYK" else "png"
+    pil.fromarray(picture()).convert(mode).save(tmp_path / f"a.{suffix}")
+    assert load_image(tmp_path / f"a.{suffix}").shape == (20, 30, 3)
+
+
+def test_size_shrinks_and_enlarges_only_when_asked(tmp_path):
+    pil.fromarray(picture(600, 900)).save(tmp_path / "a.jpg")
+    assert load_image(tmp_path / "a.jpg", size=90).shape == (60, 90, 3)
+    assert load_image(tmp_path / "a.jpg", size=1800).shape == (600, 900, 3)
+    assert load_image(tmp_path / "a.jpg", size=1800, enlarge=True).shape[1] == 1800
+
+
+def test_bad_files_are_refused_in_one_line(tmp_path):
+    pil.fromarray(picture(100, 100)).save(tmp_path / "whole.jpg")
+    (tmp_path / "text.jpg").write_text("this is no picture")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    (tmp_path / "empty.png").touch()
+    for name in ("text.jpg", "cut.jpg", "empty.png", "missing.jpg", "."):
+        with pytest.raises(ValueError, match="expected a .*picture at .*got") as caught:
+            load_image(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def write_half():
+        with images.write_whole(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_targets_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        save_image(tmp_path / "none" / "a.png", np.zeros((4, 4, 3), np.float32))
+    with pytest.raises(ValueError, match="ending in .png"):
+        save_image(tmp_path / "a.bmp", np.zeros((4, 4, 3), np.float32))
+
+
+@pytest.mark.parametrize("name", images.SAMPLES)
+def test_samples_are_there(name):
+    assert images.sample(name, size=64).shape == (48, 64, 3)

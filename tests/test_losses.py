@@ -1,0 +1,136 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from jaxnst import losses
+from jaxnst.losses import gaussian, moments, wasserstein2_loss
+
+
+def feature(seed, h=6, w=7, c=5, scale=1.0):
+    return scale * jax.nn.relu(jax.random.normal(jax.random.key(seed), (h, w, c)) + 0.3)
+
+
+def gram_between(f, g):
+    return losses.gram_loss(losses.gram_matrix(f), losses.gram_matrix(g))
+
+
+def wasserstein2_between(f, g):
+    return wasserstein2_loss(moments(f), gaussian(moments(g)))
+
+
+def variation_of(f, g):
+    return losses.total_variation((f - g)[..., :3])
+
+
+# name → (loss between two features, the same in float64 NumPy)
+LOSSES = {
+    "content": (losses.content_loss, lambda f, g: ((f - g) ** 2).mean()),
+    "gram": (
+        gram_between,
+        lambda f, g: ((oracle.gram(f) - oracle.gram(g)) ** 2).mean(),
+    ),
+    "wasserstein2": (wasserstein2_between, oracle.wasserstein2),
+    "variation": (variation_of, lambda f, g: oracle.total_variation((f - g)[..., :3])),
+}
+each_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+@each_loss
+def test_value_matches_the_oracle(name, mode):
+    loss, expected = LOSSES[name]
+    f, g = feature(0), feature(1, scale=1.7)
+    value = mode(loss)(f, g)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, expected(np.float64(f), np.float64(g)), rtol=2e-3)
+
+
+@each_loss
+def test_zero_at_the_target_and_positive_elsewhere(name):
+    loss, _ = LOSSES[name]
+    f = feature(2)
+    assert abs(loss(f, f)) < 2e-3 * max(loss(f, 0 * f), 1)
+    assert loss(f, feature(3)) > 0
+
+
+@each_loss
+def test_gradient_matches_finite_differences(name, mode):
+    loss, expected = LOSSES[name]
+    f, g = feature(4), feature(5, scale=1.5)
+    direction = jax.random.normal(jax.random.key(6), f.shape)
+    slope = jnp.vdot(mode(jax.grad(loss))(f, g), direction)
+    exact, d, h = np.float64(f), np.float64(direction), 1e-4
+    g = np.float64(g)
+    difference = (expected(exact + h * d, g) - expected(exact - h * d, g)) / (2 * h)
+    np.testing.assert_allclose(slope, difference, rtol=5e-3)
+
+
+@each_loss
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_gradient_is_finite_on_flat_features(name, value):
+    flat = jnp.full((6, 7, 5), value)
+    for target in (flat, feature(7)):
+        assert jnp.isfinite(jax.grad(LOSSES[name][0])(flat, target)).all()
+
+
+def test_gram_of_one_channel_is_its_mean_square():
+    f = feature(8, c=1)
+    np.testing.assert_allclose(losses.gram_matrix(f)[0, 0], jnp.mean(f**2), rtol=1e-6)
+
+
+def test_wasserstein2_of_independent_channels_has_a_closed_form():
+    # Columns of ±1 signs are uncorrelated, so both covariances are diagonal and the
+    # distance is that of the standard deviations and the means.
+    signs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+    make = lambda mean, deviation: jnp.asarray(
+        (np.tile(signs, (4, 1)) * deviation + mean).reshape(4, 4, 3), jnp.float32
+    )
+    a, b = np.array([1.0, 2.0, 0.5]), np.array([2.0, 1.0, 1.5])
+    m, n = np.array([0.0, 1.0, 2.0]), np.array([0.5, 1.0, 0.0])
+    expected = (((a - b) ** 2).sum() + ((m - n) ** 2).sum()) / 3
+    value = wasserstein2_between(make(m, a), make(n, b))
+    np.testing.assert_allclose(value, expected, rtol=1e-3)
+
+
+def test_wasserstein2_may_leave_out_the_null_space_of_the_style():
+    f, g = feature(9, 8, 8, 32), feature(10, 3, 4, 32)
+    whole = wasserstein2_loss(moments(f), gaussian(moments(g)))
+    reduced = wasserstein2_loss(moments(f), gaussian(moments(g), rank=12))
+    np.testing.assert_allclose(reduced, whole, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("h", "w", "c", "style"), [(24, 32, 64, (20, 30)), (5, 6, 64, (7, 5))]
+)
+def test_wasserstein2_gradient_matches_float64(h, w, c, style):
+    """Also with fewer positions than channels, on features with a falling spectrum."""
+    decay = jnp.exp(-jnp.arange(c) / 8)
+    mix = jax.random.normal(jax.random.key(11), (c, c)) * decay[:, None]
+    f = jax.nn.relu(jax.random.normal(jax.random.key(12), (h, w, c)) @ mix)
+    g = jax.nn.relu(jax.random.normal(jax.random.key(13), (*style, c)) @ mix * 1.3)
+    target = gaussian(moments(g))
+    gradient = jax.grad(lambda f: wasserstein2_loss(moments(f), target))(f)
+    exact = oracle.wasserstein2_gradient(
+        np.float64(f), np.float64(g), float(target.floor)
+    )
+    assert np.linalg.norm(gradient - exact) / np.linalg.norm(exact) < 0.02
+
+
+def test_moments_of_two_styles_average_to_those_of_both():
+    f, g = feature(14), feature(15)
+    both = moments(jnp.concatenate([f, g]))
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, moments(f), moments(g))
+    for a, b in zip(both, mean, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_variation_of_a_checkerboard():
+    # Straight neighbours differ by 1, diagonal ones by 0; at the replicated border one
+    # difference in eight is 0, and a diagonal step off the border is a straight one.
+    board = jnp.asarray(np.indices((8, 8)).sum(0) % 2, jnp.float32)[..., None]
+    value = losses.total_variation(jnp.tile(board, (1, 1, 3)))
+    np.testing.assert_allclose(
+        value, oracle.total_variation(np.tile(np.float64(board), 3)), rtol=1e-6
+    )
+    np.testing.assert_allclose(value, 2 * (2 * 7 / 8 / 3 + 2 * 14 / 64 / 12), rtol=1e-6)

@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import random_image
+
+from jaxnst import transfer
+from jaxnst.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from jaxnst.multiscale import scale_shapes, stylize
+from jaxnst.recipes import get_recipe
+
+RECIPE = get_recipe("painterly").replace(
+    content_layers=(("relu2_1", 1.0),),
+    style_layers=(("relu1_1", 0.5), ("relu3_1", 0.5)),
+    min_size=24,
+    first_steps=4,
+    steps=3,
+)
+KEY = jax.random.key(0)
+
+
+def paint(backbone, recipe=RECIPE, **options):
+    content, style = random_image(0, 36, 48), random_image(1, 40, 30)
+    return stylize(backbone, content, [style], recipe, key=KEY, **options)
+
+
+def test_scales_end_at_the_content_and_stay_large_enough():
+    recipe = get_recipe("painterly")
+    assert scale_shapes((384, 512), recipe)[0] == (96, 128)
+    assert scale_shapes((384, 512), recipe)[-1] == (384, 512)
+    assert (
+        scale_shapes((20, 640), recipe) == [(20, 640)]
+        or min(map(min, scale_shapes((20, 640), recipe))) >= 16
+    )
+    assert scale_shapes((384, 512), get_recipe("gatys2016")) == [(384, 512)]
+
+
+LBFGS = RECIPE.replace(optimizer="lbfgs", learning_rate=1.0, min_size=34)
+both = pytest.mark.parametrize("recipe", [RECIPE, LBFGS], ids=["adam", "lbfgs"])
+
+
+@both
+def test_a_run_is_whole_and_repeats_bit_for_bit(backbone, recipe):
+    first, second = (paint(backbone, recipe) for _ in range(2))
+    assert first.status == "done"
+    steps = [4, 3, 3] if recipe is RECIPE else [4, 3]
+    assert [len(info.loss) for info in first.infos] == steps
+    assert first.image.shape == (36, 48, 3)
+    assert 0 <= first.image.min() <= first.image.max() <= 1
+    np.testing.assert_array_equal(first.image, second.image)
+
+
+def test_there_is_one_trace_for_each_scale_and_none_for_the_next_style(backbone):
+    recipe = RECIPE.replace(tv_weight=0.375)  # traced by no other test
+    before = transfer._run_chunk._cache_size()
+    content = random_image(0, 36, 48)
+    for seed in (1, 2):
+        stylize(backbone, content, [random_image(seed, 40, 30)], recipe, key=KEY)
+    assert transfer._run_chunk._cache_size() == before + 3
+
+
+@both
+def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe):
+    path, inputs = tmp_path / "state.npz", {"seed": 0}
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        if progress.scale == 1 and progress.taken >= 2:
+            save_checkpoint(
+                path,
+                Checkpoint(progress.scale, progress.taken, progress.state, inputs),
+            )
+            raise Stop
+
+    with pytest.raises(Stop):
+        paint(backbone, recipe, on_chunk=stop, chunk=1)
+    resumed = paint(backbone, recipe, resume=load_checkpoint(path, recipe, inputs))
+    np.testing.assert_array_equal(resumed.image, paint(backbone, recipe).image)
+
+
+def test_a_checkpoint_of_another_run_is_refused(backbone, tmp_path):
+    path = tmp_path / "state.npz"
+    state = transfer.make_transfer(RECIPE).init(random_image(0, 24, 32))
+    save_checkpoint(path, Checkpoint(0, 1, state, {"seed": 0}))
+    with pytest.raises(ValueError, match="one with another seed"):
+        load_checkpoint(path, RECIPE, {"seed": 1})
+    with pytest.raises(ValueError, match="nothing there"):
+        load_checkpoint(tmp_path / "none.npz", RECIPE, {})
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="a file that is none"):
+        load_checkpoint(path, RECIPE, {})
+
+
+def test_blends_average_the_styles(backbone):
+    content = random_image(0, 24, 32)
+    a, b = random_image(1, 24, 32), random_image(2, 24, 32)
+    recipe = RECIPE.replace(min_size=None)
+    paint = lambda styles, blend: (
+        stylize(
+            backbone, content, styles, recipe, key=KEY, blend=jnp.asarray(blend)
+        ).image
+    )
+    alone = paint([a, a], [0.5, 0.5])
+    np.testing.assert_allclose(paint([a, b], [1.0, 0.0]), alone, atol=2e-3)
+    assert jnp.abs(paint([a, b], [0.5, 0.5]) - alone).max() > 0.02
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone):
+    broken = backbone._replace(offset=jnp.full(3, jnp.nan))
+    result = paint(broken, throw=False)
+    assert result.status == "diverged"
+    assert jnp.isfinite(result.image).all()
+    with pytest.raises(FloatingPointError, match="not finite; lower"):
+        paint(broken)
+
+
+@pytest.mark.parametrize("init", ["content", "noise", "style"])
+def test_every_start_image_works(backbone, init):
+    assert paint(backbone, RECIPE.replace(init=init, min_size=None)).status == "done"
+
+
+def test_too_small_pictures_are_refused(backbone):
+    large, small = random_image(0, 32, 32), random_image(1, 3, 32)
+    with pytest.raises(ValueError, match="at least 4 px"):
+        stylize(backbone, small, [large], RECIPE, key=KEY)
+    with pytest.raises(ValueError, match="style of at least 4 px"):
+        stylize(backbone, large, [small], RECIPE, key=KEY)
+    with pytest.raises(ValueError, match="at least one style"):
+        stylize(backbone, large, [], RECIPE, key=KEY)

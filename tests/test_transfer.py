@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import random_image
+
+from jaxnst import transfer
+from jaxnst.objective import make_targets, objective
+from jaxnst.recipes import get_recipe
+from jaxnst.transfer import make_transfer, picture, run
+
+PAINTERLY = get_recipe("painterly").replace(
+    content_layers=(("relu2_1", 1.0),),
+    style_layers=(("relu1_1", 0.5), ("relu2_1", 0.5)),
+)
+GATYS = PAINTERLY.replace(
+    style_loss="gram", optimizer="lbfgs", learning_rate=1.0, clip=False, ema_decay=0.0
+)
+
+
+@pytest.fixture
+def targets(backbone):
+    content, style = random_image(0, 24, 32), random_image(1, 20, 20)
+    return content, make_targets(backbone, content, [style], PAINTERLY)
+
+
+def copy(tree):
+    return jax.tree.map(jnp.array, tree)
+
+
+@pytest.mark.parametrize("recipe", [PAINTERLY, GATYS], ids=["adam", "lbfgs"])
+def test_the_loss_goes_down(backbone, recipe):
+    content, style = random_image(0, 24, 32), random_image(1, 20, 20)
+    targets = make_targets(backbone, content, [style], recipe)
+    state = make_transfer(recipe).init(content)
+    _, info = run(recipe, state, backbone, targets, steps=12)
+    assert info.loss.shape == (12,)
+    assert info.finite.all()
+    assert info.loss[-1] < 0.8 * info.loss[0]
+
+
+def test_one_step_of_adam_is_adam(backbone, targets):
+    content, targets = targets
+    state = make_transfer(PAINTERLY).init(content)
+    moved, info = make_transfer(PAINTERLY).step(state, backbone, targets)
+    loss, grad = jax.value_and_grad(
+        lambda x: objective(x, backbone, targets, PAINTERLY)[0]
+    )(content)
+    # The first step of Adam is the learning rate times the sign, nearly.
+    expected = content - 0.02 * grad / (jnp.abs(grad) + 1e-8)
+    np.testing.assert_allclose(moved.image, jnp.clip(expected, 0, 1), atol=1e-5)
+    np.testing.assert_allclose(info.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(info.gradient_norm, jnp.linalg.norm(grad), rtol=1e-4)
+
+
+def test_the_picture_is_the_debiased_average_of_the_iterates(backbone, targets):
+    content, targets = targets
+    transfer = make_transfer(PAINTERLY)
+    step = jax.jit(transfer.step)
+    state, decay = transfer.init(content), PAINTERLY.ema_decay
+    iterates = []
+    for _ in range(4):
+        state, _ = step(state, backbone, targets)
+        iterates.append(np.float64(state.image))
+    weights = decay ** np.arange(3, -1, -1)
+    expected = np.average(iterates, axis=0, weights=weights)
+    np.testing.assert_allclose(picture(state, PAINTERLY), expected, atol=1e-5)
+
+
+def test_chunks_do_not_change_the_picture(backbone, targets):
+    content, targets = targets
+    start = make_transfer(PAINTERLY).init(content)
+    once, _ = run(PAINTERLY, copy(start), backbone, targets, steps=7, chunk=7)
+    many, info = run(
+        PAINTERLY, copy(start), backbone, targets, steps=7, chunk=7, interval=0.0
+    )
+    np.testing.assert_array_equal(once.image, many.image)
+    assert info.loss.shape == (7,)
+
+
+def test_a_second_style_or_weight_does_not_retrace(backbone, targets):
+    content, targets = targets
+    recipe = PAINTERLY.replace(tv_weight=0.125)  # traced by no other test
+    start = make_transfer(recipe).init(content)
+    with jax.log_compiles(False):
+        before = transfer._run_chunk._cache_size()
+        run(recipe, copy(start), backbone, targets, steps=1)
+        other = make_targets(backbone, content, [random_image(9, 20, 20)], recipe)
+        other = other._replace(style_weight=jnp.float32(7))
+        run(recipe, copy(start), backbone, other, steps=2)
+        assert transfer._run_chunk._cache_size() == before + 1
+
+
+def test_a_step_that_is_not_finite_keeps_the_state(backbone, targets):
+    content, targets = targets
+    broken = targets._replace(style_weight=jnp.float32(np.nan))
+    state = make_transfer(PAINTERLY).init(content)
+    state, info = run(PAINTERLY, state, backbone, broken, steps=30)
+    assert not info.finite.any()
+    assert len(info.loss) < 30
+    np.testing.assert_array_equal(state.image, content)
+
+
+def test_steps_compose_with_vmap_and_grad(backbone, targets):
+    """A sweep over a weight, and the slope of the result's loss along it."""
+    content, targets = targets
+    transfer = make_transfer(PAINTERLY.replace(clip=False))
+
+    def final_style(weight):
+        chosen = targets._replace(style_weight=weight)
+        state = transfer.init(content)
+        for _ in range(2):
+            state, _ = transfer.step(state, backbone, chosen)
+        return objective(state.image, backbone, targets, PAINTERLY)[1].style
+
+    sweep = jax.jit(jax.vmap(final_style))(jnp.asarray([0.0, 1.0, 100.0]))
+    assert sweep[0] > sweep[1] > sweep[2]
+    assert jax.grad(final_style)(jnp.float32(1.0)) < 0

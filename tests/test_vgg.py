@@ -1,0 +1,135 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from conftest import random_image
+
+from jaxnst import vgg
+from jaxnst.vgg import LAYERS, Backbone, features, unit_mean
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+@pytest.mark.parametrize(
+    ("pooling", "scale"), [("max", 1), ("average", 2), ("l2", 0.78)]
+)
+def test_features_match_the_oracle_at_every_layer(backbone, pooling, scale, padding):
+    image = random_image(0, 37, 50)
+    options = {"pooling": pooling, "pool_scale": float(scale), "padding": padding}
+    ours = features(backbone, image, layers=LAYERS, **options)
+    theirs = oracle.features(backbone, np.float64(image), **options)
+    assert list(ours) == list(theirs)
+    for layer, expected in theirs.items():
+        error = np.linalg.norm(ours[layer] - expected) / np.linalg.norm(expected)
+        assert error < 1e-5, layer
+
+
+def test_features_compose_with_jit_vmap_and_grad(backbone):
+    image = random_image(1, 32, 32)
+    measure = lambda x: features(backbone, x, layers=("relu3_1",))["relu3_1"]
+    expected = measure(image)
+    np.testing.assert_allclose(jax.jit(measure)(image), expected, rtol=1e-3, atol=1e-4)
+    batch = jax.vmap(measure)(jnp.stack([image, image]))
+    np.testing.assert_allclose(batch[1], expected, rtol=1e-3, atol=1e-4)
+    gradient = jax.grad(lambda x: jnp.sum(measure(x) ** 2))(image)
+    assert jnp.isfinite(gradient).all()
+    assert jnp.abs(gradient).max() > 0
+
+
+def test_accelerated_features_and_gradients_are_the_same(backbone):
+    image = random_image(2, 70, 90)
+    layers = ("relu2_2", "relu4_2")
+    loss = lambda b, x: sum(
+        jnp.mean(f**2) for f in features(b, x, layers=layers).values()
+    )
+    plain = jax.value_and_grad(loss, argnums=1)(backbone, image)
+    fast = jax.value_and_grad(loss, argnums=1)(vgg.accelerate(backbone, layers), image)
+    for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
+        assert jnp.linalg.norm(a - b) / jnp.linalg.norm(b) < 1e-5
+
+
+def test_nothing_deeper_than_asked_is_needed_or_computed(backbone):
+    shallow = backbone._replace(
+        params={
+            name: backbone.params[name] for name in ("conv1_1", "conv1_2", "conv2_1")
+        }
+    )
+    found = features(shallow, random_image(3, 16, 16), layers=("relu2_1",))
+    assert found["relu2_1"].shape == (8, 8, 128)
+    program = str(
+        jax.make_jaxpr(lambda x: features(backbone, x, layers=("relu2_1",)))(
+            random_image(3, 16, 16)
+        )
+    )
+    assert program.count("= conv_general_dilated[") == 3
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_receptive_field_is_what_one_position_sees(layer):
+    # In a network of ones the gradient is positive on the receptive field, exactly. One
+    # channel is enough, and the field needs no more than 300 pixels.
+    params = {
+        name: {"kernel": jnp.ones((3, 3, 1)), "bias": jnp.zeros(1)}
+        for name in vgg.kernel_shapes()
+    }
+    side = 288
+
+    def seen(x):
+        for name in LAYERS[: LAYERS.index(layer) + 1]:
+            if name.endswith("_1") and name != "relu1_1":
+                x = x[: len(x) // 2 * 2].reshape(-1, 2).sum(1)
+            x = jnp.convolve(x, params[vgg.conv_name(name)]["kernel"][0, :, 0], "same")
+        return x[len(x) // 2]
+
+    touched = np.flatnonzero(jax.grad(seen)(jnp.ones(side)))
+    assert touched[-1] - touched[0] + 1 == min(vgg.receptive_field(layer), side)
+
+
+@pytest.mark.parametrize("pooling", ["max", "average", "l2"])
+def test_unit_mean_divides_each_feature_by_its_mean(backbone, pooling):
+    image = random_image(4, 48, 48)
+    layers = ("relu1_2", "relu3_1", "relu5_4")
+    plain = features(backbone, image, layers=layers, pooling=pooling)
+    normal = features(unit_mean(backbone), image, layers=layers, pooling=pooling)
+    for layer in layers:
+        expected = plain[layer] / backbone.mean_activation[layer][None, None]
+        np.testing.assert_allclose(normal[layer], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_unit_mean_leaves_a_dead_filter_alone(backbone):
+    means = {name: m.at[0].set(0.0) for name, m in backbone.mean_activation.items()}
+    rescaled = unit_mean(backbone._replace(mean_activation=means))
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(rescaled))
+
+
+def test_l2_pooling_has_a_finite_gradient_at_zero():
+    gradient = jax.grad(lambda x: jnp.sum(vgg.pool(x, "l2")))(jnp.zeros((4, 4, 2)))
+    assert (gradient == 0).all()
+
+
+def test_bfloat16_is_close_and_returned_as_float32(backbone):
+    image = random_image(5, 32, 32)
+    exact = features(backbone, image, layers=("relu4_1",))["relu4_1"]
+    rough = features(backbone, image, layers=("relu4_1",), dtype="bfloat16")["relu4_1"]
+    assert rough.dtype == jnp.float32
+    assert jnp.linalg.norm(rough - exact) / jnp.linalg.norm(exact) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("layers", "size", "message"),
+    [
+        (("relu4_9",), 32, "did you mean relu4_"),
+        (("conv4_1",), 32, "did you mean relu4_1"),
+        ((), 32, "at least one layer"),
+        (("relu5_1",), 15, "at least 16 px"),
+    ],
+)
+def test_bad_requests_are_refused(backbone, layers, size, message):
+    with pytest.raises(ValueError, match=message):
+        features(backbone, random_image(6, size, 40), layers=layers)
+
+
+def test_a_layer_that_the_weights_lack_is_refused(backbone):
+    short = Backbone({"conv1_1": backbone.params["conv1_1"]}, *backbone[1:])
+    with pytest.raises(ValueError, match="end at conv1_1"):
+        features(short, random_image(7, 32, 32), layers=("relu1_2",))

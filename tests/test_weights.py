@@ -1,0 +1,101 @@
+import h5py
+import jax
+import numpy as np
+import pytest
+
+from jaxnst import weights
+from jaxnst.weights import load_backbone, save_backbone
+
+
+@pytest.fixture
+def saved(tmp_path):
+    backbone = load_backbone("embedded")
+    path = tmp_path / "copy.h5"
+    save_backbone(path, backbone, lineage="test")
+    return backbone, path
+
+
+def test_a_saved_backbone_comes_back(saved):
+    backbone, path = saved
+    for a, b in zip(
+        jax.tree.leaves(load_backbone(path)), jax.tree.leaves(backbone), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert weights.describe(path)["lineage"] == "test"
+
+
+def test_the_same_backbone_gives_the_same_bytes(saved, tmp_path):
+    backbone, path = saved
+    save_backbone(tmp_path / "again.h5", backbone, lineage="test")
+    assert (tmp_path / "again.h5").read_bytes() == path.read_bytes()
+
+
+def test_the_embedded_weights_reach_what_the_recipes_need():
+    backbone = load_backbone("embedded")
+    assert list(backbone.params)[-1] == "conv5_2"
+    assert weights.embedded_path().stat().st_size < 35e6
+    for mean in backbone.mean_activation.values():
+        np.testing.assert_allclose(mean, 1, atol=0.05)  # no filter is dead
+
+
+def test_auto_takes_imagenet_weights_if_they_are_there(monkeypatch, tmp_path, saved):
+    monkeypatch.setenv("JAXNST_HOME", str(tmp_path))
+    assert weights.choose("auto")[0] == "embedded"
+    saved[1].rename(tmp_path / "vgg19-imagenet.h5")
+    assert weights.choose("auto")[0] == "imagenet"
+    assert weights.choose("embedded") == ("embedded", "as asked")
+
+
+def damage_shape(file):
+    del file["conv3_1/kernel"]
+    file["conv3_1/kernel"] = np.zeros((256, 128, 3, 3), np.float16)
+
+
+def damage_numbers(file):
+    file["conv2_1/bias"][3] = np.nan
+
+
+def damage_name(file):
+    file.move("conv4_2", "conv4_9")
+
+
+def damage_format(file):
+    file.attrs["format"] = "other"
+
+
+def damage_map(file):
+    del file["scale"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_shape, r"conv3_1/kernel of shape \(3, 3, 128, 256\).*got \(256, 128"),
+        (damage_numbers, "finite numbers in conv2_1/bias"),
+        (damage_name, "without gaps"),
+        (damage_format, "got 'other'"),
+        (damage_map, "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_refused(saved, damage, message):
+    path = saved[1]
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(ValueError, match=message):
+        load_backbone(path)
+
+
+@pytest.mark.parametrize("length", [0, 100, 5000, 1_000_000])
+def test_a_cut_file_is_refused(saved, length):
+    path = saved[1]
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match="expected a weights file"):
+        load_backbone(path)
+
+
+def test_missing_files_are_refused_with_advice(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXNST_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="use one of embedded, imagenet"):
+        load_backbone(tmp_path / "none.h5")
+    with pytest.raises(ValueError, match="--weights embedded"):
+        load_backbone("imagenet")
