@@ -7,6 +7,7 @@ be seen: turned upright, colour profile applied, transparency laid over white.
 import contextlib
 import io
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +170,10 @@ def output_format(path: Path) -> str:
 
 
 def _srgb_profile() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Bytes 24 to 35 are the time of its creation: fixed, so that the same picture is
+    # the same file.
+    return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
 
 
 def check_folder(folder: Path) -> None:

@@ -167,12 +167,15 @@ def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
 PAINTERLY = Recipe(
     name="painterly",
     summary="Coarse to fine, Wasserstein-2 style distance, averaged Adam (the default)",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=equal_weights(GATYS_STYLE_LAYERS),
+    content_layers=(("relu3_1", 0.5), ("relu4_2", 0.5)),
+    style_layers=tuple(
+        zip(GATYS_STYLE_LAYERS, (0.35, 0.25, 0.2, 0.12, 0.08), strict=True)
+    ),
     style_loss="wasserstein2",
-    content_weight=0.05,
+    content_weight=0.12,
     style_weight=1.0,
-    tv_weight=1.0,
+    tv_weight=12.0,
+    pooling="average",
     padding="replicate",
     learning_rate=0.02,
     ema_decay=0.95,
