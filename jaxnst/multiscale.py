@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxnst.checkpoint import Checkpoint
+from jaxnst.color import match_palette
 from jaxnst.images import fit_shape, initial_image, resize
 from jaxnst.objective import make_targets
 from jaxnst.recipes import Recipe, make_optimizer
@@ -198,6 +199,8 @@ def stylize(
             f"expected finite blend weights, one of them other than 0, got {blend}"
         )
     transfer = make_transfer(recipe)
+    if recipe.palette == "style":
+        content = match_palette(content, list(styles), blend=blend)
     if recipe.unit_mean:
         backbone = unit_mean(backbone)
     stepping = backbone

@@ -147,8 +147,10 @@ def _total(parts: Iterable[Scalar]) -> Scalar:
 
 
 def _content_distance(feature: Feature, target: Feature, recipe: Recipe) -> Scalar:
+    if recipe.content_loss == "correlation":
+        return losses.correlation_loss(feature, target)
     loss = losses.content_loss(feature, target)
-    return loss * (feature.size / 2) if recipe.content_reduction == "half_sum" else loss
+    return loss * (feature.size / 2) if recipe.content_loss == "half_sum" else loss
 
 
 def _style_distance(feature: Feature, target: Any, recipe: Recipe) -> Scalar:

@@ -29,7 +29,8 @@ class Recipe:
         content_layers: (layer, weight) pairs whose features are compared directly.
         style_layers: (layer, weight) pairs whose statistics are compared.
         style_loss: `gram` or `wasserstein2`.
-        content_reduction: `mean` of the squared differences, or `half_sum`.
+        content_loss: `mean` of the squared differences, `half_sum` of them, or
+            `correlation`, see `losses.correlation_loss`.
         gram_reduction: `mean` of the squared differences, or `quarter_mean`.
         content_weight: Factor on the content term.
         style_weight: Factor on the style term.
@@ -38,6 +39,8 @@ class Recipe:
         pooling: `max`, `average` or `l2`.
         pool_scale: Factor on every pooling's output.
         padding: Padding of the image, `zeros` or `replicate`.
+        palette: Colours of the content before anything else: its own, or mean and
+            covariance of the style's, see `color.match_palette`.
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
         optimizer: `adam` or `lbfgs`.
         learning_rate: Adam's step in units of the image's range [0, 1]; for L-BFGS the
@@ -63,7 +66,7 @@ class Recipe:
     content_layers: LayerWeights
     style_layers: LayerWeights
     style_loss: Literal["gram", "wasserstein2"]
-    content_reduction: Literal["mean", "half_sum"] = "mean"
+    content_loss: Literal["mean", "half_sum", "correlation"] = "mean"
     gram_reduction: Literal["mean", "quarter_mean"] = "mean"
     content_weight: float
     style_weight: float
@@ -72,6 +75,7 @@ class Recipe:
     pooling: Pooling = "max"
     pool_scale: float = 1.0
     padding: Padding = "zeros"
+    palette: Literal["content", "style"] = "content"
     init: Literal["content", "noise", "style"] = "content"
     optimizer: Literal["adam", "lbfgs"] = "adam"
     learning_rate: float = 0.02
@@ -171,12 +175,14 @@ PAINTERLY = Recipe(
     style_layers=tuple(
         zip(GATYS_STYLE_LAYERS, (0.35, 0.25, 0.2, 0.12, 0.08), strict=True)
     ),
+    content_loss="correlation",
     style_loss="wasserstein2",
-    content_weight=0.12,
+    content_weight=0.4,
     style_weight=1.0,
     tv_weight=12.0,
     pooling="average",
     padding="replicate",
+    palette="style",
     learning_rate=0.02,
     ema_decay=0.95,
     first_steps=150,
@@ -197,7 +203,7 @@ GATYS_2016 = Recipe(
     content_layers=(("relu4_2", 1.0),),
     style_layers=equal_weights(GATYS_STYLE_LAYERS),
     style_loss="gram",
-    content_reduction="half_sum",
+    content_loss="half_sum",
     gram_reduction="quarter_mean",
     content_weight=1e-3,
     style_weight=1.0,

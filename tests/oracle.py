@@ -43,6 +43,12 @@ def features(backbone, image, pooling="max", pool_scale=1.0, padding="zeros"):
     return found
 
 
+def correlation(f, g):
+    """2 (1 - r), averaged over the channels."""
+    pairs = zip(f.reshape(-1, f.shape[-1]).T, g.reshape(-1, g.shape[-1]).T, strict=True)
+    return np.mean([2 - 2 * np.corrcoef(a, b)[0, 1] for a, b in pairs])
+
+
 def gram(f):
     """Gram matrix, by the definition."""
     h, w, _ = f.shape

@@ -13,7 +13,7 @@ import jaxnst
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "types", "images", "conv", "vgg", "weights", "losses", "recipes", "objective",
+    "types", "images", "color", "conv", "vgg", "weights", "losses", "recipes", "objective",
     "transfer", "checkpoint", "multiscale", "cli",
 ]  # fmt: skip
 

@@ -27,6 +27,7 @@ def variation_of(f, g):
 # name → (loss between two features, the same in float64 NumPy)
 LOSSES = {
     "content": (losses.content_loss, lambda f, g: ((f - g) ** 2).mean()),
+    "correlation": (losses.correlation_loss, oracle.correlation),
     "gram": (
         gram_between,
         lambda f, g: ((oracle.gram(f) - oracle.gram(g)) ** 2).mean(),
