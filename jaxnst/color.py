@@ -19,8 +19,8 @@ def match_palette(
     """Give an image mean and covariance of the colours of other images.
 
     Applies the optimal transport between the two Gaussians, `x ↦ ν + T (x - μ)` with
-    `T = A^-½ (A^½ B A^½)^½ A^-½`, A and B the covariances of image and references: of all
-    linear maps that do it, the one that changes the colours least.
+    `T = A^-½ (A^½ B A^½)^½ A^-½`, A and B the covariances of image and references: of
+    all linear maps that do it, the one that changes the colours least.
 
     Args:
         image: RGB, h w 3.

@@ -13,8 +13,8 @@ import jaxnst
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "types", "images", "color", "conv", "vgg", "weights", "losses", "recipes", "objective",
-    "transfer", "checkpoint", "multiscale", "cli",
+    "types", "images", "color", "conv", "vgg", "weights", "losses", "recipes",
+    "objective", "transfer", "checkpoint", "multiscale", "cli",
 ]  # fmt: skip
 
 
