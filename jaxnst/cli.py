@@ -10,7 +10,6 @@ import json
 import math
 import os
 import platform
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,14 +20,13 @@ from typing import Any, NoReturn, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 import jaxnst
 from jaxnst import images, weights
-from jaxnst.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jaxnst.multiscale import Progress, Result, scale_shapes, scale_steps, stylize
+from jaxnst.checkpoint import load_checkpoint
+from jaxnst.multiscale import Result, stylize
 from jaxnst.recipes import RECIPES, Recipe, get_recipe
-from jaxnst.transfer import picture
+from jaxnst.reporter import Reporter
 from jaxnst.types import Image
 
 QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
@@ -365,126 +363,3 @@ def describe_result(result: Result, seconds: float, compiling: float) -> dict[st
             "compile": round(compiling, 2),
         },
     }
-
-
-class Reporter:
-    """What happens between chunks: progress, previews, checkpoints, interruption."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        content: Image,
-        args: argparse.Namespace,
-        out: Path,
-        kept: Path,
-        inputs: dict[str, Any],
-        resume: Checkpoint | None,
-    ):
-        self.recipe, self.out, self.kept, self.inputs = recipe, out, kept, inputs
-        self.keep_often = getattr(args, "checkpoint", None) is not None
-        self.save_every = getattr(args, "save_every", None)
-        self.bar_shown = not args.quiet and sys.stderr.isatty()
-        self.lines_shown = not args.quiet and not self.bar_shown
-        shapes = scale_shapes(content.shape[:2], recipe)
-        self.steps = scale_steps(recipe, len(shapes))
-        # Time left is told from pixels, since a step takes longer at a finer scale.
-        self.pixels = [math.prod(shape) for shape in shapes]
-        self.done = self.work(resume.scale, resume.taken) if resume else 0
-        self.started, self.said, self.written = time.monotonic(), 0.0, time.monotonic()
-        self.interrupted = False
-
-    def work(self, scale: int, taken: int) -> int:
-        """Pixels painted before a step of a scale."""
-        whole = sum(
-            n * p for n, p in zip(self.steps[:scale], self.pixels[:scale], strict=True)
-        )
-        return whole + taken * self.pixels[scale]
-
-    def __enter__(self) -> "Reporter":
-        """Show the bar and listen for interruption."""
-        total = self.work(len(self.pixels) - 1, self.steps[-1])
-        self.bar = tqdm(
-            total=total,
-            initial=self.done,
-            disable=not self.bar_shown,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| "
-            "{elapsed}<{remaining} {postfix}",
-            desc="compiling",
-        )
-        self.old = {
-            sig: signal.signal(sig, self.interrupt)
-            for sig in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Put everything back."""
-        self.bar.close()
-        for sig, handler in self.old.items():
-            signal.signal(sig, handler)
-
-    def interrupt(self, number: int, frame: object) -> None:
-        """Note an interruption; the second one ends at once."""
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-
-    def __call__(self, progress: Progress) -> None:
-        """Report, save, or stop, between two chunks."""
-        self.report(progress)
-        if self.save_every is not None:
-            self.save_preview(progress, self.save_every)
-        if progress.taken == progress.steps:
-            return  # the next scale, or the picture, is about to begin: stop there
-        due = self.keep_often and time.monotonic() - self.written > 30
-        if due or self.interrupted:
-            self.save_state(progress)
-        if self.interrupted:
-            self.bar.close()
-            print(f"state kept in {self.kept}; repeat with --resume", file=sys.stderr)
-            raise KeyboardInterrupt
-
-    def report(self, progress: Progress) -> None:
-        """Move the bar, or print a line every ten seconds and at each scale's end."""
-        last = progress.info.terms
-        text = " ".join(
-            f"{name} {getattr(self.recipe, f'{name}_weight') * float(term[-1]):.3g}"
-            for name, term in last._asdict().items()
-        )
-        now = self.work(progress.scale, progress.taken)
-        self.bar.set_description_str(
-            f"{max(progress.shapes[progress.scale])} px "
-            f"{progress.taken}/{progress.steps}",
-            refresh=False,
-        )
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(now - self.bar.n)
-        elapsed = time.monotonic() - self.started
-        at_end = progress.taken == progress.steps
-        if self.lines_shown and (at_end or elapsed - self.said > 10):
-            self.said = elapsed
-            left = elapsed * (self.bar.total - now) / max(1, now - self.done)
-            print(
-                f"{max(progress.shapes[progress.scale])} px "
-                f"step {progress.taken}/{progress.steps} {text} "
-                f"about {left:.0f} s left",
-                flush=True,
-            )
-
-    def save_preview(self, progress: Progress, every: int) -> None:
-        """Write the picture so far, whenever another `every` steps are full."""
-        before = progress.taken - len(progress.info.loss)
-        if progress.taken // every > before // every:
-            side = max(progress.shapes[progress.scale])
-            name = f"{self.out.stem}-{side:05d}px-{progress.taken:04d}{self.out.suffix}"
-            images.save_image(
-                self.out.with_name(name), picture(progress.state, self.recipe)
-            )
-
-    def save_state(self, progress: Progress) -> None:
-        """Write the checkpoint."""
-        self.written = time.monotonic()
-        save_checkpoint(
-            self.kept,
-            Checkpoint(progress.scale, progress.taken, progress.state, self.inputs),
-        )

@@ -14,7 +14,7 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "types", "images", "color", "conv", "vgg", "weights", "losses", "recipes",
-    "objective", "transfer", "checkpoint", "multiscale", "cli",
+    "objective", "transfer", "checkpoint", "multiscale", "reporter", "cli",
 ]  # fmt: skip
 
 
