@@ -64,13 +64,13 @@ def load_checkpoint(
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
-        taken = {key: meta[key] for key in ("scale", "taken", "inputs")}
+        fields = {key: meta[key] for key in ("scale", "taken", "inputs")}
     except Exception as error:  # zipfile, NumPy and JSON each raise their own
         raise ValueError(
             f"expected a checkpoint at {path}, got a file that is none ({error})"
         ) from error
     for key, value in json.loads(json.dumps(inputs)).items():
-        if taken["inputs"].get(key) != value:
+        if fields["inputs"].get(key) != value:
             raise ValueError(
                 f"expected a checkpoint of this run at {path}, got one with another "
                 f"{key}; repeat the command that wrote it, or leave out --resume"
@@ -80,4 +80,4 @@ def load_checkpoint(
     if [x.shape for x in wanted] != [x.shape for x in leaves]:
         raise ValueError(f"expected the state of {recipe.name} at {path}, got another")
     state = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
-    return Checkpoint(state=state, **taken)
+    return Checkpoint(state=state, **fields)

@@ -5,7 +5,6 @@ Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -13,6 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -34,9 +34,9 @@ QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
 
 OVERRIDES = {
     "style_scale": "long edge of the style over the content's",
-    "content_weight": "factor on the content term",
-    "style_weight": "factor on the style term",
-    "tv_weight": "factor on the total variation",
+    "content_weight": "weight of the content term; see jaxnst recipes NAME",
+    "style_weight": "weight of the style term",
+    "tv_weight": "weight of the total variation",
     "optimizer": "adam or lbfgs",
     "learning_rate": "step size of the optimiser",
     "pooling": "max, average or l2",
@@ -70,10 +70,14 @@ def make_parser() -> Parser:
     _add_run_flags(p, size=None, quality="normal")
     p.add_argument("--blend", type=_numbers, help="a weight for each style: W,W,…")
     p.add_argument("--init", help="start image: content, noise, style or a file")
-    p.add_argument("--save-every", type=_positive, metavar="N", help="keep a preview")
+    p.add_argument(
+        "--save-every",
+        type=_positive,
+        metavar="N",
+        help="keep a preview at every N steps of each scale",
+    )
     p.add_argument("--checkpoint", type=Path, help="where to keep the run's state")
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    types = {field.name: field.type for field in dataclasses.fields(Recipe)}
+    types = {field.name: field.type for field in fields(Recipe)}
     for name, text in OVERRIDES.items():
         flag = "precision" if name == "dtype" else name.replace("_", "-")
         choices = get_args(types[name]) or None
@@ -85,7 +89,9 @@ def make_parser() -> Parser:
     p.add_argument("-o", "--out", type=Path, default=Path("demo"), help="folder")
     p.add_argument("--style", choices=images.SAMPLES[1:], nargs="+", help="which ones")
     _add_run_flags(p, size=256, quality="draft")
-    p.set_defaults(call=demo_command)
+    p.set_defaults(
+        call=demo_command, blend=None, init=None, checkpoint=None, save_every=None
+    )
 
     p = commands.add_parser("recipes", help="list the recipes, or show some")
     p.add_argument("name", nargs="*")
@@ -114,7 +120,8 @@ def _add_run_flags(p: argparse.ArgumentParser, size: int | None, quality: str) -
     )
     p.add_argument("--quality", choices=QUALITY, default=quality)
     p.add_argument("--steps", type=_positive, help="steps at every scale but the first")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=_seed, default=0, help="of the start image's noise")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     p.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -123,6 +130,12 @@ def _positive(text: str) -> int:
         if int(text) >= 1:
             return int(text)
     raise argparse.ArgumentTypeError(f"expected a whole number ≥ 1, got {text!r}")
+
+
+def _seed(text: str) -> int:
+    if text.isdecimal() and int(text) < 2**32:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected 0 to 4294967295, got {text!r}")
 
 
 def _numbers(text: str) -> list[float]:
@@ -137,30 +150,50 @@ def _numbers(text: str) -> list[float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = make_parser().parse_args(argv)
-    jax.config.update("jax_compilation_cache_dir", str(weights.cache_folder() / "xla"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = str(weights.cache_folder() / "xla")
+        jax.config.update("jax_compilation_cache_dir", cache)
     try:
         return args.call(args)
-    except ValueError as error:
-        print(f"jaxnst: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    except jax.errors.JaxRuntimeError as error:
+        hint = "; use a smaller --size" if "RESOURCE_EXHAUSTED" in str(error) else ""
+        return _fail(f"{str(error).splitlines()[0]}{hint}")
+    except (ValueError, OSError) as error:
+        return _fail(str(error))
     except KeyboardInterrupt:
         print("jaxnst: interrupted", file=sys.stderr)
         return 130
+
+
+def _fail(message: str) -> int:
+    print(f"jaxnst: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture."""
     out = args.out or _free_path(args.content, args.style)
     images.output_format(out)
-    images.check_folder(out.parent)
     recipe = recipe_from(args)
-    init = None
-    if args.init in ("content", "noise", "style"):
+    starts = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
+    if args.init in starts:
         recipe = recipe.replace(init=args.init)
-    elif args.init is not None:
-        init = images.load_image(args.init)
+    elif args.init is not None and not Path(args.init).exists():
+        raise ValueError(
+            f"expected --init {', '.join(starts)} or a file, got {args.init!r}"
+        )
+    for target in filter(None, (out, args.checkpoint)):
+        images.check_target(target)
+        if target.resolve() in {p.resolve() for p in (args.content, *args.style)}:
+            raise ValueError(f"expected an output beside the inputs, got {target}")
     content = load_content(args.content, args.size)
-    styles = [images.load_image(path) for path in args.style]
+    init = None
+    if args.init is not None and args.init not in starts:
+        init = images.load_image(args.init, size=max(content.shape))
+    # No scale looks at more of a style than this; twice as much where it is squashed.
+    longest = math.ceil(max(content.shape) * recipe.style_scale)
+    longest = max(longest * 2 if recipe.squash_style else longest, 64)
+    styles = [images.load_image(path, size=longest) for path in args.style]
     if args.blend is not None and len(args.blend) != len(styles):
         raise ValueError(
             f"expected {len(styles)} numbers in --blend, one for each style, "
@@ -175,10 +208,14 @@ def demo_command(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     args.content = images.sample_path("harbour")
     content = load_content(args.content, args.size)
+    resume = args.resume
     for name in args.style or images.SAMPLES[1:3]:
+        out = args.out / f"harbour-{name}.png"
+        if resume and out.exists():
+            continue
+        args.resume = resume and _checkpoint_beside(out).exists()
         args.style = [images.sample_path(name)]
-        styles = [images.load_image(args.style[0])]
-        code = paint(args, recipe, content, styles, args.out / f"harbour-{name}.png")
+        code = paint(args, recipe, content, [images.sample(name)], out)
         if code:
             return code
     return 0
@@ -196,12 +233,12 @@ def recipes_command(args: argparse.Namespace) -> int:
 
 def weights_list_command(args: argparse.Namespace) -> int:
     """List the named weights and where they are."""
-    for asset in weights.ASSETS.values():
+    for name, summary in weights.ASSETS.items():
         try:
-            place = str(weights.locate(asset.name))
+            place = str(weights.locate(name))
         except ValueError:
             place = "not here"
-        print(f"{asset.name:<10} {asset.summary}: {place}")
+        print(f"{name:<10} {summary}: {place}")
     return 0
 
 
@@ -225,7 +262,11 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe that the flags ask for."""
     recipe = get_recipe(args.recipe)
     asked = {name: getattr(args, name, None) for name in OVERRIDES}
-    recipe = recipe.replace(**{k: v for k, v in asked.items() if v is not None})
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if asked.get("optimizer", recipe.optimizer) != recipe.optimizer:
+        # A step of one optimiser means nothing to the other.
+        asked = {"learning_rate": 0.02 if asked["optimizer"] == "adam" else 1.0} | asked
+    recipe = recipe.replace(**asked)
     factor = QUALITY[args.quality]
     if args.steps is not None:
         factor = args.steps / recipe.steps
@@ -242,11 +283,15 @@ def load_content(path: Path, size: int | None) -> Image:
 
 def _free_path(content: Path, styles: list[Path]) -> Path:
     """`CONTENT-STYLE.png` in the current folder, numbered if that is taken."""
-    stem = "-".join(path.stem for path in (content, *styles))
+    stem = "-".join(path.stem for path in (content, *styles))[:100]
     path, number = Path(f"{stem}.png"), 2
     while path.exists():
         path, number = Path(f"{stem}-{number}.png"), number + 1
     return path
+
+
+def _checkpoint_beside(out: Path) -> Path:
+    return out.with_name(out.name + ".checkpoint.npz")
 
 
 def paint(
@@ -262,15 +307,13 @@ def paint(
     path = weights.locate(name)
     backbone = weights.load_backbone(path)
     manifest = make_manifest(args, recipe, content, name, path)
-    checkpoint = getattr(args, "checkpoint", None)
-    kept = checkpoint or out.with_name(out.name + ".checkpoint.npz")
-    if checkpoint is not None:
-        images.check_folder(checkpoint.parent)
-    same = ("content", "styles", "blend", "recipe", "size", "seed", "weights_sha256")
-    inputs = {key: manifest[key] for key in same}
+    kept = args.checkpoint or _checkpoint_beside(out)
+    same = "pictures_sha256 blend init recipe size seed weights_sha256"
+    inputs = {key: manifest[key] for key in same.split()}
     resume = None
-    if getattr(args, "resume", False):
+    if args.resume:
         resume = load_checkpoint(kept, recipe, inputs)
+        manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
     say = (lambda text: None) if args.quiet else (lambda text: print(text, flush=True))
     say(f"device {manifest['device']}; weights {name} ({reason})")
     started = time.perf_counter()
@@ -288,15 +331,15 @@ def paint(
             init=init,
             resume=resume,
             on_chunk=reporter,
-            chunk=min(50, getattr(args, "save_every", None) or 50),
+            chunk=args.save_every or 50,
             throw=False,
         )
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(compiling))
     images.save_image(out, result.image)
     with images.write_whole(out.with_name(out.name + ".json")) as file:
-        file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode())
-    if checkpoint is None:
+        file.write(json.dumps(manifest, indent=2, allow_nan=False).encode())
+    if args.checkpoint is None:
         kept.unlink(missing_ok=True)
     height, width = result.image.shape[:2]
     say(f"wrote {out} ({width} x {height} px) in {manifest['seconds']['all']:.0f} s")
@@ -312,11 +355,11 @@ def paint(
 
 @contextlib.contextmanager
 def compile_timer() -> Iterator[list[float]]:
-    """Collect the durations of what JAX traces, lowers and compiles."""
+    """Collect the durations of what XLA compiles."""
     durations: list[float] = []
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        if event.startswith("/jax/core/compile/"):
+        if event == "/jax/core/compile/backend_compile_duration":
             durations.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
@@ -336,8 +379,9 @@ def make_manifest(
     return {
         "content": str(args.content),
         "styles": [str(style) for style in args.style],
-        "blend": getattr(args, "blend", None),
-        "init": getattr(args, "init", None) or recipe.init,
+        "pictures_sha256": [weights.sha256(p) for p in (args.content, *args.style)],
+        "blend": args.blend,
+        "init": args.init or recipe.init,
         "size": [content.shape[1], content.shape[0]],
         "seed": args.seed,
         "recipe": {k: getattr(recipe, k) for k in recipe.__dataclass_fields__},
@@ -352,10 +396,11 @@ def make_manifest(
 def describe_result(result: Result, seconds: float, compiling: float) -> dict[str, Any]:
     """What came out of a run, as JSON."""
     last = jax.tree.map(lambda x: float(x[-1]), result.infos[-1])
+    finite = lambda x: x if math.isfinite(x) else None
     return {
         "status": result.status,
-        "loss": last.loss,
-        "terms": last.terms._asdict(),
+        "loss": finite(last.loss),
+        "terms": {name: finite(x) for name, x in last.terms._asdict().items()},
         "steps": [len(info.loss) for info in result.infos],
         "seconds": {
             "all": round(seconds, 2),

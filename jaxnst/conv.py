@@ -84,9 +84,8 @@ def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
         Feature, h w out, or h-2 w-2 out. Winograd's way differs by a few parts in 10⁶.
     """
     if isinstance(kernel, WinogradKernel):
-        # On fewer positions, or with fewer channels, the transforms cost more than the
-        # multiplications they save.
-        if padding == "SAME" and x.shape[-1] >= 64 and x.shape[0] * x.shape[1] >= 128:
+        # On fewer positions the transforms cost more than they save.
+        if padding == "SAME" and x.shape[0] * x.shape[1] >= 128:
             return _winograd(x, kernel)
         kernel = kernel.direct
     return _direct(x, kernel, 1 if padding == "SAME" else 0)

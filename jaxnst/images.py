@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from PIL import Image as pil
-from PIL import ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ImageCms, ImageOps
 
 from jaxnst.types import Image
 
@@ -55,17 +55,12 @@ def load_image(
                 height, width = fit_shape((file.height, file.width), size)
                 file.draft("RGB", (width, height))
             file.load()
-            upright = ImageOps.exif_transpose(file)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            rgb = _to_srgb(ImageOps.exif_transpose(file))
+    except Exception as error:  # each decoder raises its own kinds
         raise ValueError(
             f"expected a readable picture at {path}, got one that cannot be decoded "
             f"({_first_line(error)}); open it in an image program and save it again"
         ) from error
-    except pil.DecompressionBombError as error:
-        raise ValueError(
-            f"expected a picture of a sane size at {path}, got {_first_line(error)}"
-        ) from error
-    rgb = _to_srgb(upright)
     if size is not None and (enlarge or max(rgb.size) > size):
         height, width = fit_shape((rgb.height, rgb.width), size)
         rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
@@ -84,6 +79,8 @@ def _to_srgb(image: pil.Image) -> pil.Image:
         image = pil.fromarray(np.uint8(np.clip(grey / top, 0, 1) * 255 + 0.5))
     profile = image.info.get("icc_profile")
     alpha = None
+    if image.mode in ("P", "PA", "1", "LA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
@@ -184,6 +181,13 @@ def check_folder(folder: Path) -> None:
             f"expected a folder that can be written to at {folder}, got {got}; "
             "create it or choose another output"
         )
+
+
+def check_target(path: Path) -> None:
+    """Raise a ValueError unless a file can be written at a path."""
+    check_folder(path.parent)
+    if path.is_dir():
+        raise ValueError(f"expected a file to write at {path}, got a folder")
 
 
 @contextlib.contextmanager

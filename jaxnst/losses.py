@@ -73,8 +73,8 @@ def gram_matrix(feature: Feature) -> Float[Array, "_c _c"]:
         Symmetric matrix, c c.
 
     Example:
-        >>> gram_matrix(jnp.full((4, 4, 1), 3.0))
-        Array([[9.]], dtype=float32)
+        >>> gram_matrix(jnp.full((4, 4, 1), 3.0)).tolist()
+        [[9.0]]
 
     Reference:
         Gatys, Ecker, Bethge (2016), eq. 3; there the sum is not divided by h w.

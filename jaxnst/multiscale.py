@@ -1,5 +1,6 @@
 """Coarse to fine: the driver that paints one picture."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -101,20 +102,20 @@ def style_shape(
 ) -> tuple[int, int]:
     """Height and width a style is measured at, beside a content of that size.
 
-    Its long edge is `style_scale` times the content's, never more than it has.
+    Its long edge is `style_scale` times the content's, or so much that the network can
+    measure it, but never more than it has.
     """
     if recipe.squash_style:
         return content
-    size = round(max(content) * recipe.style_scale)
-    shape = fit_shape(style, min(size, max(style)))
     smallest = max(map(stride, recipe.layers))
-    if min(shape) < smallest:
+    if min(style) < smallest:
         raise ValueError(
-            f"expected a style of at least {smallest} px on each side at scale "
-            f"{max(content)} px, got {shape[1]} x {shape[0]} px; use a larger style, "
-            "one less elongated, or a larger --style-scale"
+            f"expected a style of at least {smallest} px on each side, got "
+            f"{style[1]} x {style[0]} px; use a larger picture"
         )
-    return shape
+    enough = math.ceil(smallest * max(style) / min(style))
+    size = max(round(max(content) * recipe.style_scale), enough)
+    return fit_shape(style, min(size, max(style)))
 
 
 def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
@@ -198,6 +199,13 @@ def stylize(
         raise ValueError(
             f"expected finite blend weights, one of them other than 0, got {blend}"
         )
+    smallest = max(map(stride, recipe.layers))
+    if min(content.shape[:2]) < smallest:
+        raise ValueError(
+            f"expected a content of at least {smallest} px on each side, got "
+            f"{content.shape[1]} x {content.shape[0]} px; use a larger --size, or a "
+            "picture that is less narrow"
+        )
     transfer = make_transfer(recipe)
     if recipe.palette == "style":
         content = match_palette(content, list(styles), blend=blend)
@@ -246,6 +254,7 @@ def stylize(
             stepping,
             targets,
             steps=steps - taken,
+            start=taken,
             chunk=chunk,
             on_chunk=report,
         )

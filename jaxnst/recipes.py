@@ -1,8 +1,8 @@
 """A recipe is every choice of a style transfer: what is measured, how it is optimised.
 
-A `Recipe` is frozen and hashable, so it may be a static argument or be closed over; the
-numbers that a sweep varies (the loss weights and the learning rate) also travel as
-arrays and never recompile anything.
+A `Recipe` is frozen and hashable, so it may be a static argument or be closed over. Its
+loss weights are copied into `objective.Targets`, as arrays: change them there, and
+nothing recompiles.
 """
 
 import dataclasses
@@ -117,6 +117,8 @@ class Recipe:
                 raise ValueError(
                     f"expected {name} in [0, 1), got {getattr(self, name)}"
                 )
+        if self.min_size is not None and self.min_size < 1:
+            raise ValueError(f"expected min_size ≥ 1 or None, got {self.min_size}")
         for name in ("learning_rate", "style_scale", "pool_scale"):
             if getattr(self, name) == 0:
                 raise ValueError(f"expected {name} > 0, got 0")

@@ -32,8 +32,8 @@ class Reporter:
         resume: Checkpoint | None,
     ):
         self.recipe, self.out, self.kept, self.inputs = recipe, out, kept, inputs
-        self.keep_often = getattr(args, "checkpoint", None) is not None
-        self.save_every = getattr(args, "save_every", None)
+        self.keep_often = args.checkpoint is not None
+        self.save_every = args.save_every
         self.bar_shown = not args.quiet and sys.stderr.isatty()
         self.lines_shown = not args.quiet and not self.bar_shown
         shapes = scale_shapes(content.shape[:2], recipe)
@@ -75,10 +75,11 @@ class Reporter:
             signal.signal(sig, handler)
 
     def interrupt(self, number: int, frame: object) -> None:
-        """Note an interruption; the second one ends at once."""
+        """Note an interruption; the second one gives the state up."""
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+        print("jaxnst: stopping after this step", file=sys.stderr)
 
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two chunks."""

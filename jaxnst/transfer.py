@@ -72,8 +72,9 @@ class Transfer(NamedTuple):
 def make_transfer(recipe: Recipe) -> Transfer:
     """Specialise the kernel to a recipe.
 
-    Both functions compose with `jit`, `vmap`, `scan` and `grad`; the parameters and the
-    targets are arguments, so another style of the same size never recompiles.
+    Both functions compose with `jit`, `vmap` and `scan`, with Adam also with `grad`.
+    The parameters and the targets are arguments, so another style of the same size
+    never recompiles.
 
     Args:
         recipe: What to minimise and how.
@@ -173,6 +174,7 @@ def run(
     targets: Targets,
     *,
     steps: int,
+    start: int = 0,
     chunk: int = 50,
     interval: float = 2.0,
     on_chunk: Callable[[State, Info], None] | None = None,
@@ -188,7 +190,8 @@ def run(
         state: Where to start. It is donated: use the returned one from then on.
         backbone: The network, as the recipe wants it.
         targets: From `objective.make_targets`.
-        steps: Number of steps.
+        steps: Number of steps, at least one.
+        start: Steps taken before, in an earlier call.
         chunk: Steps per launch, at most; each multiple of it ends a launch.
         interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
             What is computed does not depend on it.
@@ -199,15 +202,15 @@ def run(
     """
     infos, taken, count = [], 0, 1
     while taken < steps:
-        count = min(count, chunk - taken % chunk, steps - taken)
-        start = time.perf_counter()
+        count = min(count, chunk - (start + taken) % chunk, steps - taken)
+        began = time.perf_counter()
         state, info = _run_chunk(
             state, backbone, targets, jnp.int32(count), recipe=recipe, chunk=chunk
         )
         info = jax.device_get(info)
         infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
         taken += count
-        count = max(1, int(interval * count / (time.perf_counter() - start)))
+        count = max(1, int(interval * count / (time.perf_counter() - began)))
         if on_chunk is not None:
             on_chunk(state, infos[-1])
         if not infos[-1].finite.all():

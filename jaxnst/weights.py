@@ -7,9 +7,9 @@ network's input); for each convolution a group with `kernel` (3 3 in out), `bias
 """
 
 import hashlib
+import os
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import jax.numpy as jnp
@@ -22,27 +22,15 @@ from jaxnst.vgg import Backbone, kernel_shapes
 FORMAT = "jaxnst-weights-1"
 
 
-class Asset(NamedTuple):
-    """Weights that are known by name."""
-
-    name: str
-    summary: str
-
-
 ASSETS = {
-    asset.name: asset
-    for asset in (
-        Asset("embedded", "ships with jaxnst; learned from generated pictures"),
-        Asset("imagenet", "Oxford VGG-19, trained on ImageNet (CC BY 4.0)"),
-    )
+    "embedded": "ships with jaxnst; learned from generated pictures",
+    "imagenet": "Oxford VGG-19, trained on ImageNet (CC BY 4.0)",
 }
 """The named weights."""
 
 
 def cache_folder() -> Path:
     """Folder of downloads and compiled programs: `$JAXNST_HOME` or the platform's."""
-    import os
-
     home = os.environ.get("JAXNST_HOME")
     return Path(home) if home else Path(platformdirs.user_cache_dir("jaxnst"))
 
@@ -130,6 +118,11 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
             f"expected a weights file at {path}, got one that cannot be read ({error})"
         ) from error
     check_tree(tree, path)
+    for name, vector in (("scale", scale), ("offset", offset)):
+        if vector.shape != (3,) or not np.isfinite(vector).all():
+            raise ValueError(
+                f"expected three finite numbers as {name} in {path}, got {vector}"
+            )
     return Backbone(
         params={
             name: {key: jnp.asarray(conv[key]) for key in ("kernel", "bias")}

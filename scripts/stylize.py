@@ -2,6 +2,9 @@
 """Paint one picture: `jaxnst stylize` from a checkout."""
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jaxnst.cli import main
 

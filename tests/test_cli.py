@@ -70,6 +70,11 @@ def test_previews_are_kept_when_asked(elsewhere):
 def test_demo_paints_at_least_two_pictures(elsewhere):
     assert main(["demo", "--size", "32", "--steps", "1", "--quiet"]) == 0
     assert len(list((elsewhere / "demo").glob("*.png"))) >= 2
+    command = ["demo", "--size", "32", "--steps", "1", "--quiet", "--resume"]
+    before = [path.stat() for path in sorted((elsewhere / "demo").iterdir())]
+    assert main(command) == 0
+    after = [path.stat() for path in sorted((elsewhere / "demo").iterdir())]
+    assert before == after  # nothing is painted twice
 
 
 def test_the_other_commands_answer(capsys):
@@ -105,6 +110,11 @@ BAD = {
     "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
     "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
     "out folder": (["stylize", CONTENT, STYLE, "-o", "no/a.png"], "no such folder"),
+    "out is input": (["stylize", "eight.png", STYLE, "-o", "eight.png"], "beside"),
+    "out is a folder": (["stylize", CONTENT, STYLE, "-o", "f.png"], "got a folder"),
+    "init": (["stylize", CONTENT, STYLE, "--init", "nosie"], "or a file, got 'nosie'"),
+    "seed": (["stylize", CONTENT, STYLE, "--seed", "-3"], "got '-3'"),
+    "narrow": (["stylize", "narrow.png", STYLE], "less narrow"),
     "out suffix": (["stylize", CONTENT, STYLE, "-o", "a.gif"], "ending in .png"),
     "weights": (["stylize", CONTENT, STYLE, "--weights", "w.h5"], "got nothing there"),
     "resume": (["stylize", CONTENT, STYLE, "--resume"], "leave out --resume"),
@@ -122,6 +132,8 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     (elsewhere / "cut.jpg").write_bytes(sample_path("harbour").read_bytes()[:20_000])
     for file, side in (("one.png", 1), ("eight.png", 8)):
         pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)
+    pil.fromarray(np.zeros((16, 4000, 3), np.uint8)).save(elsewhere / "narrow.png")
+    (elsewhere / "f.png").mkdir()
     before = sorted(elsewhere.iterdir())
     argv, message = BAD[name]
     try:

@@ -123,7 +123,7 @@ def test_every_start_image_works(backbone, init):
 
 def test_too_small_pictures_are_refused(backbone):
     large, small = random_image(0, 32, 32), random_image(1, 3, 32)
-    with pytest.raises(ValueError, match="at least 4 px"):
+    with pytest.raises(ValueError, match="content of at least 4 px"):
         stylize(backbone, small, [large], RECIPE, key=KEY)
     with pytest.raises(ValueError, match="style of at least 4 px"):
         stylize(backbone, large, [small], RECIPE, key=KEY)
