@@ -41,7 +41,8 @@ class Reporter:
         # Time left is told from pixels, since a step takes longer at a finer scale.
         self.pixels = [math.prod(shape) for shape in shapes]
         self.done = self.work(resume.scale, resume.taken) if resume else 0
-        self.started, self.said, self.written = time.monotonic(), 0.0, time.monotonic()
+        self.started = self.written = time.monotonic()
+        self.said = -math.inf
         self.interrupted = False
 
     def work(self, scale: int, taken: int) -> int:
@@ -97,7 +98,7 @@ class Reporter:
             raise KeyboardInterrupt
 
     def report(self, progress: Progress) -> None:
-        """Move the bar, or print a line every ten seconds and at each scale's end."""
+        """Move the bar, or print a line: at first, every 10 s, at a scale's end."""
         last = progress.info.terms
         text = " ".join(
             f"{name} {getattr(self.recipe, f'{name}_weight') * float(term[-1]):.3g}"

@@ -159,7 +159,8 @@ def test_divergence_keeps_the_last_finite_picture(elsewhere, capsys):
 
 def test_an_interrupted_process_resumes_to_the_same_picture(elsewhere):
     command = [sys.executable, "-m", "jaxnst", "stylize", CONTENT, STYLE]
-    command += ["--size", "64", "--steps", "40", "--weights", "embedded", "-o", "a.png"]
+    command += ["--size", "64", "--steps", "100", "--weights", "embedded"]
+    command += ["-o", "a.png"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
     environment.pop("XLA_FLAGS", None)
     options = {"env": environment, "text": True, "cwd": elsewhere}
