@@ -137,7 +137,6 @@ def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
     return fresh._replace(opt_state=opt_state)
 
 
-_accelerate = partial(jax.jit, static_argnames="layers")(accelerate)
 _resize = partial(jax.jit, static_argnames=("shape", "method"))(resize)
 _make_targets = partial(jax.jit, static_argnames="recipe")(make_targets)
 _resize_state = partial(jax.jit, static_argnames=("recipe", "shape"))(resize_state)
@@ -213,7 +212,8 @@ def stylize(
         backbone = unit_mean(backbone)
     stepping = backbone
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":
-        stepping = _accelerate(backbone, layers=recipe.layers)
+        # Not jitted, so that the plain kernels are shared and not copied.
+        stepping = accelerate(backbone, recipe.layers)
     shapes = scale_shapes(content.shape[:2], recipe)
     plan = scale_steps(recipe, len(shapes))
     state: State | None = None
