@@ -14,6 +14,7 @@ Example:
 """
 
 from jaxnst import losses as losses
+from jaxnst.assets import load_backbone as load_backbone
 from jaxnst.images import load_image as load_image
 from jaxnst.images import sample as sample
 from jaxnst.images import save_image as save_image
@@ -25,7 +26,6 @@ from jaxnst.transfer import make_transfer as make_transfer
 from jaxnst.transfer import run as run
 from jaxnst.vgg import Backbone as Backbone
 from jaxnst.vgg import features as features
-from jaxnst.weights import load_backbone as load_backbone
 from jaxnst.weights import save_backbone as save_backbone
 
 __version__ = "0.1.0"

@@ -13,19 +13,21 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxnst
-from jaxnst import images, weights
+from jaxnst import assets, images, weights
 from jaxnst.checkpoint import load_checkpoint
-from jaxnst.multiscale import Result, stylize
-from jaxnst.recipes import RECIPES, Recipe, get_recipe
+from jaxnst.convert import convert, read_foreign, to_backbone
+from jaxnst.multiscale import Result, content_size, style_shape, stylize
+from jaxnst.recipes import RECIPES, LayerWeights, Recipe, get_recipe
 from jaxnst.reporter import Reporter
 from jaxnst.types import Image
 
@@ -83,6 +85,14 @@ def make_parser() -> Parser:
         choices = get_args(types[name]) or None
         kind = str if choices else types[name]
         p.add_argument(f"--{flag}", dest=name, type=kind, choices=choices, help=text)
+    p.add_argument(
+        "--set",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change any field of the recipe; layers: style_layers=relu1_1:1,relu2_1:2",
+    )
     p.set_defaults(call=stylize_command)
 
     p = commands.add_parser("demo", help="paint the sample pictures")
@@ -90,7 +100,13 @@ def make_parser() -> Parser:
     p.add_argument("--style", choices=images.SAMPLES[1:], nargs="+", help="which ones")
     _add_run_flags(p, size=256, quality="draft")
     p.set_defaults(
-        call=demo_command, blend=None, init=None, checkpoint=None, save_every=None
+        call=demo_command,
+        weights="embedded",
+        blend=None,
+        init=None,
+        checkpoint=None,
+        save_every=None,
+        set=[],
     )
 
     p = commands.add_parser("recipes", help="list the recipes, or show some")
@@ -101,6 +117,19 @@ def make_parser() -> Parser:
     actions = p.add_subparsers(required=True, metavar="ACTION")
     a = actions.add_parser("list", help="named weights and where they are")
     a.set_defaults(call=weights_list_command)
+    a = actions.add_parser("pull", help="fetch weights and convert them, once")
+    a.add_argument("name", choices=assets.ASSETS)
+    a.add_argument("--quiet", action="store_true", help="print errors only")
+    a.set_defaults(call=weights_pull_command)
+    a = actions.add_parser("convert", help="make a weights file of another project's")
+    a.add_argument("source", type=Path, help="of Keras, PyTorch, MatConvNet, Caffe …")
+    a.add_argument("target", type=Path, help="the .h5 file to write")
+    a.add_argument(
+        "--family",
+        choices=("caffe", "torchvision"),
+        help="input that the weights were trained on, where the file does not tell",
+    )
+    a.set_defaults(call=weights_convert_command)
     a = actions.add_parser("check", help="verify a file and describe it")
     a.add_argument("path", help="a path, or a name such as embedded")
     a.set_defaults(call=weights_check_command)
@@ -110,13 +139,16 @@ def make_parser() -> Parser:
 def _add_run_flags(p: argparse.ArgumentParser, size: int | None, quality: str) -> None:
     p.add_argument("--recipe", default="painterly", help="see: jaxnst recipes")
     p.add_argument(
-        "--weights", default="auto", help="auto, embedded, imagenet or a file"
+        "--weights",
+        default="auto",
+        help="auto, embedded, imagenet, torchvision or a file",
     )
     p.add_argument(
         "--size",
         type=_positive,
         default=size,
-        help=f"long edge of the result in pixels (default: {size or 'at most 512'})",
+        help="long edge of the result in pixels "
+        f"(default: {size or 'the rule of the recipe; painterly: at most 512'})",
     )
     p.add_argument("--quality", choices=QUALITY, default=quality)
     p.add_argument("--steps", type=_positive, help="steps at every scale but the first")
@@ -147,11 +179,44 @@ def _numbers(text: str) -> list[float]:
         ) from None
 
 
+def _assignment(text: str) -> tuple[str, Any]:
+    """`FIELD=VALUE` of a recipe, the value in the field's own type."""
+    name, equals, value = text.partition("=")
+    types = {field.name: field.type for field in fields(Recipe)}
+    if not equals or name not in types:
+        nearest = get_close_matches(name, types, 1, 0.0)[0]
+        raise argparse.ArgumentTypeError(
+            f"expected FIELD=VALUE such as {nearest}=…, got {text!r}"
+        )
+    kind = types[name]
+    try:
+        if kind is bool:
+            return name, {"true": True, "false": False}[value.lower()]
+        if kind is LayerWeights:
+            pairs = (part.partition(":") for part in value.split(","))
+            return name, tuple((layer, float(x or 1)) for layer, _, x in pairs)
+        if get_origin(kind) is tuple:
+            return name, tuple(float(part) for part in value.split(","))
+        return name, kind(value) if kind in (int, float) else value
+    except (KeyError, ValueError):
+        example = _readable_example(getattr(get_recipe("painterly"), name))
+        raise argparse.ArgumentTypeError(
+            f"expected {name}={example} or the like, got {text!r}"
+        ) from None
+
+
+def _readable_example(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    parts = (x if isinstance(x, tuple) else (x,) for x in value)
+    return ",".join(":".join(map(str, part)) for part in parts)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = make_parser().parse_args(argv)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = str(weights.cache_folder() / "xla")
+        cache = str(assets.cache_folder() / "xla")
         jax.config.update("jax_compilation_cache_dir", cache)
     try:
         return args.call(args)
@@ -186,14 +251,11 @@ def stylize_command(args: argparse.Namespace) -> int:
         images.check_target(target)
         if target.resolve() in {p.resolve() for p in (args.content, *args.style)}:
             raise ValueError(f"expected an output beside the inputs, got {target}")
-    content = load_content(args.content, args.size)
+    content = load_content(args.content, args.size, recipe)
     init = None
     if args.init is not None and args.init not in starts:
         init = images.load_image(args.init, size=max(content.shape))
-    # No scale looks at more of a style than this; twice as much where it is squashed.
-    longest = math.ceil(max(content.shape) * recipe.style_scale)
-    longest = max(longest * 2 if recipe.squash_style else longest, 64)
-    styles = [images.load_image(path, size=longest) for path in args.style]
+    styles = [load_style(path, content, recipe) for path in args.style]
     if args.blend is not None and len(args.blend) != len(styles):
         raise ValueError(
             f"expected {len(styles)} numbers in --blend, one for each style, "
@@ -207,7 +269,7 @@ def demo_command(args: argparse.Namespace) -> int:
     recipe = recipe_from(args)
     args.out.mkdir(parents=True, exist_ok=True)
     args.content = images.sample_path("harbour")
-    content = load_content(args.content, args.size)
+    content = load_content(args.content, args.size, recipe)
     resume = args.resume
     for name in args.style or images.SAMPLES[1:3]:
         out = args.out / f"harbour-{name}.png"
@@ -215,7 +277,8 @@ def demo_command(args: argparse.Namespace) -> int:
             continue
         args.resume = resume and _checkpoint_beside(out).exists()
         args.style = [images.sample_path(name)]
-        code = paint(args, recipe, content, [images.sample(name)], out)
+        style = load_style(args.style[0], content, recipe)
+        code = paint(args, recipe, content, [style], out)
         if code:
             return code
     return 0
@@ -227,32 +290,61 @@ def recipes_command(args: argparse.Namespace) -> int:
         print("\n\n".join(str(get_recipe(name)) for name in args.name))
     else:
         for recipe in RECIPES.values():
-            print(f"{recipe.name:<12} {recipe.summary}")
+            print(f"{recipe.name:<14} {recipe.summary}")
     return 0
 
 
 def weights_list_command(args: argparse.Namespace) -> int:
     """List the named weights and where they are."""
-    for name, summary in weights.ASSETS.items():
-        try:
-            place = str(weights.locate(name))
-        except ValueError:
-            place = "not here"
-        print(f"{name:<10} {summary}: {place}")
+    for name, asset in assets.ASSETS.items():
+        path = assets.asset_path(name)
+        place = path if path.is_file() else f"not here; jaxnst weights pull {name}"
+        print(f"{name:<12} {asset.summary}; {asset.licence}\n{'':<12} {place}")
+    return 0
+
+
+def weights_pull_command(args: argparse.Namespace) -> int:
+    """Fetch named weights and convert them."""
+    path = assets.pull(args.name, quiet=args.quiet)
+    if not args.quiet:
+        print(f"{args.name} weights are at {path} ({assets.ASSETS[args.name].licence})")
+    return 0
+
+
+def weights_convert_command(args: argparse.Namespace) -> int:
+    """Turn a weights file of another project into one of ours."""
+    images.check_target(args.target)
+    if args.target.suffix != ".h5":
+        raise ValueError(f"expected a target ending in .h5, got {args.target}")
+    if not args.source.is_file():
+        raise ValueError(f"expected a weights file at {args.source}, got nothing there")
+    if args.target.exists() and args.target.samefile(args.source):
+        raise ValueError(f"expected a target beside the source, got {args.target}")
+    convert(args.source, args.target, family=args.family)
+    print(f"wrote {args.target}; use it with --weights {args.target}")
     return 0
 
 
 def weights_check_command(args: argparse.Namespace) -> int:
     """Verify a weights file and describe it."""
-    backbone = weights.load_backbone(args.path)
-    for key, value in weights.describe(weights.locate(args.path)).items():
-        print(f"{key:<10} {value}")
+    path = assets.locate(args.path)
+    about = weights.describe(path)
+    if weights.is_ours(path):
+        backbone = weights.read_backbone(path)
+    else:
+        reading = read_foreign(path)
+        about["layout"] = reading.layout
+        backbone = to_backbone(reading, about["sha256"], path)
+        about["family"] = backbone.family
+    for key, value in about.items():
+        print(f"{key:<15} {value}")
     for name, conv in backbone.params.items():
         mean = backbone.mean_activation[name.replace("conv", "relu")]
         print(
-            f"{name}    kernel {'x'.join(map(str, conv['kernel'].shape)):<13}"
-            f" rms {float(np.sqrt((conv['kernel'] ** 2).mean())):.4f}"
-            f"   mean activation {float(mean.mean()):.4f}"
+            f"{name}  kernel {'x'.join(map(str, conv['kernel'].shape)):<11}"
+            f"  rms {float(np.sqrt((conv['kernel'] ** 2).mean())):<7.4f}"
+            f"  mean activation {float(mean.mean()):<9.4g}"
+            f"  silent filters {int((mean == 0).sum())}"
         )
     print("all names, shapes and numbers are as they should be")
     return 0
@@ -263,9 +355,12 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
     recipe = get_recipe(args.recipe)
     asked = {name: getattr(args, name, None) for name in OVERRIDES}
     asked = {name: value for name, value in asked.items() if value is not None}
-    if asked.get("optimizer", recipe.optimizer) != recipe.optimizer:
+    asked |= dict(args.set)
+    optimizers = {recipe.optimizer, asked.get("optimizer", recipe.optimizer)}
+    if "lbfgs" in optimizers and len(optimizers) > 1:
         # A step of one optimiser means nothing to the other.
-        asked = {"learning_rate": 0.02 if asked["optimizer"] == "adam" else 1.0} | asked
+        step = 1.0 if asked["optimizer"] == "lbfgs" else 0.02 * recipe.units[0]
+        asked = {"learning_rate": step} | asked
     recipe = recipe.replace(**asked)
     factor = QUALITY[args.quality]
     if args.steps is not None:
@@ -276,9 +371,18 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
     )
 
 
-def load_content(path: Path, size: int | None) -> Image:
-    """Read the content, at most 512 px unless a size was asked for."""
-    return images.load_image(path, size=size or 512, enlarge=size is not None)
+def load_content(path: Path, size: int | None, recipe: Recipe) -> Image:
+    """Read the content in the size asked for, or by the recipe's rule."""
+    size = size or content_size(images.image_shape(path), recipe)
+    return images.load_image(path, size=size, enlarge=True)
+
+
+def load_style(path: Path, content: Image, recipe: Recipe) -> Image:
+    """Read a style as large as the finest scale looks at it."""
+    height, width = content.shape[:2]
+    size = max(style_shape(images.image_shape(path), (height, width), recipe))
+    # Squashed to the content's shape, one of its edges may need more than that.
+    return images.load_image(path, size=2 * size if recipe.squash_style else size)
 
 
 def _free_path(content: Path, styles: list[Path]) -> Path:
@@ -303,9 +407,9 @@ def paint(
     init: Image | None = None,
 ) -> int:
     """Paint a picture and write it with its manifest; return the exit code."""
-    name, reason = weights.choose(args.weights)
-    path = weights.locate(name)
-    backbone = weights.load_backbone(path)
+    name, reason = assets.choose(args.weights)
+    path = assets.locate(name)
+    backbone = assets.load_backbone(path)
     manifest = make_manifest(args, recipe, content, name, path)
     kept = args.checkpoint or _checkpoint_beside(out)
     same = "pictures_sha256 blend init recipe size seed weights_sha256"

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from PIL import ExifTags, ImageCms, ImageOps
 from PIL import Image as pil
-from PIL import ImageCms, ImageOps
 
 from jaxnst.types import Image
 
@@ -42,29 +42,50 @@ def load_image(
     Raises:
         ValueError: If there is no such file, or it is not a readable picture.
     """
-    path = Path(path)
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 px, got {size}")
+    with _open(Path(path)) as file:
+        if size is not None:
+            # A JPEG decodes at ½, ¼ or ⅛ size for nothing; never below the target.
+            height, width = fit_shape((file.height, file.width), size)
+            file.draft("RGB", (width, height))
+        file.load()
+        rgb = _to_srgb(ImageOps.exif_transpose(file))
+    if size is not None and (enlarge or max(rgb.size) > size):
+        height, width = fit_shape((rgb.height, rgb.width), size)
+        rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
+    return jnp.asarray(np.asarray(rgb, np.float32) / 255)
+
+
+def image_shape(path: str | Path) -> tuple[int, int]:
+    """Height and width of a picture as it is meant to be seen, from its header.
+
+    Args:
+        path: File in any format that Pillow reads.
+
+    Raises:
+        ValueError: If there is no such file, or it is not a readable picture.
+    """
+    with _open(Path(path)) as file:
+        width, height = file.size
+        turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (width, height) if turned else (height, width)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[pil.Image]:
+    """Open a picture; whatever goes wrong is a ValueError in one line."""
     if not path.is_file():
         got = "a folder" if path.is_dir() else "nothing there"
         raise ValueError(f"expected a picture at {path}, got {got}; check the path")
     try:
         with pil.open(path) as file:
-            if size is not None:
-                # A JPEG decodes at ½, ¼ or ⅛ size for nothing; never below the target.
-                height, width = fit_shape((file.height, file.width), size)
-                file.draft("RGB", (width, height))
-            file.load()
-            rgb = _to_srgb(ImageOps.exif_transpose(file))
+            yield file
     except Exception as error:  # each decoder raises its own kinds
         raise ValueError(
             f"expected a readable picture at {path}, got one that cannot be decoded "
             f"({_first_line(error)}); open it in an image program and save it again"
         ) from error
-    if size is not None and (enlarge or max(rgb.size) > size):
-        height, width = fit_shape((rgb.height, rgb.width), size)
-        rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
-    return jnp.asarray(np.asarray(rgb, np.float32) / 255)
 
 
 def _first_line(error: Exception) -> str:
@@ -260,6 +281,7 @@ def initial_image(
     styles: list[Image],
     *,
     kind: Literal["content", "noise", "style"] = "content",
+    deviation: float = 0.1,
 ) -> Image:
     """The image that the optimisation starts from.
 
@@ -267,8 +289,9 @@ def initial_image(
         key: Random key; unused by `content`.
         content: The content, h w 3.
         styles: The styles, of any size.
-        kind: `content`; `noise`, faint noise around grey; or `style`, noise that has
-            mean and standard deviation of the styles' colours.
+        kind: `content`; `noise`, noise around the mean colour of ImageNet; or `style`,
+            noise that has mean and standard deviation of the styles' colours.
+        deviation: Standard deviation of `noise`.
 
     Returns:
         RGB in [0, 1], of the content's shape.
@@ -277,7 +300,8 @@ def initial_image(
         return content
     noise = jax.random.normal(key, content.shape)
     if kind == "noise":
-        return jnp.clip(0.5 + 0.1 * noise, 0, 1)
+        grey = jnp.array([0.485, 0.458, 0.408])
+        return jnp.clip(grey[None, None] + deviation * noise, 0, 1)
     pixels = jnp.concatenate([style.reshape(-1, 3) for style in styles])
-    mean, deviation = pixels.mean(0), pixels.std(0)
-    return jnp.clip(mean[None, None] + deviation[None, None] * noise, 0, 1)
+    mean, spread = pixels.mean(0), pixels.std(0)
+    return jnp.clip(mean[None, None] + spread[None, None] * noise, 0, 1)

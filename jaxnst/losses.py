@@ -194,6 +194,58 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     return (jnp.sum((m.mean - target.mean) ** 2) + transport) / len(m.mean)
 
 
+def squared_variation(image: Image) -> Scalar:
+    """Half the sum of squared differences to the right and lower neighbours.
+
+    `½ Σ (x[i, j] - x[i, j+1])² + (x[i, j] - x[i+1, j])²` over the channels and all
+    pixels but the last row and column. A sum: it grows with the size of the image.
+
+    Args:
+        image: RGB, h w 3.
+
+    Returns:
+        The loss, ≥ 0.
+
+    Example:
+        >>> float(squared_variation(jnp.eye(2)[:, :, None].repeat(3, 2)))
+        3.0
+
+    Reference:
+        jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this.
+    """
+    here = image[:-1, :-1]
+    return jnp.sum((image[:-1, 1:] - here) ** 2 + (image[1:, :-1] - here) ** 2) / 2
+
+
+def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
+    """Leave a feature as it is, and give the gradient that comes back an L1 norm.
+
+    Args:
+        feature: Any feature.
+        norm: The L1 norm.
+
+    Returns:
+        The feature.
+
+    Reference:
+        jcjohnson/neural-style (2015), option `-normalize_gradients`.
+    """
+
+    @jax.custom_vjp
+    def identity(feature: Feature, norm: Scalar) -> Feature:
+        return feature
+
+    def forward(feature: Feature, norm: Scalar) -> tuple[Feature, Scalar]:
+        return feature, norm
+
+    def backward(norm: Scalar, grad: Feature) -> tuple[Feature, Scalar]:
+        scale = norm / (jnp.sum(jnp.abs(grad)) + 1e-8)
+        return grad * scale, jnp.zeros_like(norm)
+
+    identity.defvjp(forward, backward)
+    return identity(feature, norm)
+
+
 def total_variation(image: Image) -> Scalar:
     """Mean squared difference of neighbouring pixels, in eight directions.
 
@@ -213,8 +265,8 @@ def total_variation(image: Image) -> Scalar:
     x = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     right = x[1:-1, 2:] - x[1:-1, 1:-1]
     down = x[2:, 1:-1] - x[1:-1, 1:-1]
-    falling = x[2:, 2:] - x[1:-1, 1:-1]
-    rising = x[:-2, 2:] - x[1:-1, 1:-1]
+    falling = x[1:, 1:] - x[:-1, :-1]
+    rising = x[:-1, 1:] - x[1:, :-1]
     straight = jnp.mean(right**2) + jnp.mean(down**2)
     diagonal = jnp.mean(falling**2) + jnp.mean(rising**2)
     return 2 * (straight / 3 + diagonal / 12)

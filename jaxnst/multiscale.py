@@ -15,7 +15,8 @@ from jaxnst.checkpoint import Checkpoint
 from jaxnst.color import match_palette
 from jaxnst.images import fit_shape, initial_image, resize
 from jaxnst.objective import make_targets
-from jaxnst.recipes import Recipe, make_optimizer
+from jaxnst.optimizers import make_optimizer
+from jaxnst.recipes import Recipe
 from jaxnst.transfer import (
     Info,
     State,
@@ -25,7 +26,7 @@ from jaxnst.transfer import (
     single_threaded_lapack,
 )
 from jaxnst.types import Image
-from jaxnst.vgg import Backbone, accelerate, stride, unit_mean
+from jaxnst.vgg import Backbone, accelerate, calibrate, stride
 
 
 class Progress(NamedTuple):
@@ -68,7 +69,7 @@ class Result(NamedTuple):
 
 
 def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
-    """Height and width of every scale, coarsest first, √2 apart.
+    """Height and width of every scale, coarsest first, `scale_factor` apart.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -78,12 +79,36 @@ def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]
     longest = max(shape)
     sides = [longest]
     smallest = max(map(stride, recipe.layers))
-    if recipe.min_size is not None:
-        while (side := round(longest / 2 ** (len(sides) / 2))) >= recipe.min_size:
-            if min(fit_shape(shape, side)) < smallest:
-                break
-            sides.append(side)
+    while len(sides) < recipe.scales:
+        side = round(longest / recipe.scale_factor ** len(sides))
+        if side < recipe.min_size or min(fit_shape(shape, side)) < smallest:
+            break
+        sides.append(side)
     return [fit_shape(shape, side) for side in reversed(sides)]
+
+
+EDGES = {"long": max, "short": min}
+
+
+def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
+    """Long edge of the result that a recipe asks for, beside a content of that shape.
+
+    Without `enlarge`, its `size` is the long edge of the content at most. Where it
+    means the short edge, that still enlarges small pictures, as torchvision's `Resize`
+    does in the notebooks this rule is from.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> content_size((600, 800), get_recipe("kaggle"))
+        533
+        >>> content_size((200, 300), get_recipe("kaggle"))
+        450
+        >>> content_size((200, 300), get_recipe("painterly"))
+        300
+    """
+    longest = max(shape)
+    size = recipe.size if recipe.enlarge != "none" else min(recipe.size, longest)
+    return round(size * longest / EDGES[recipe.size_edge](shape))
 
 
 def scale_steps(recipe: Recipe, scales: int) -> list[int]:
@@ -102,8 +127,9 @@ def style_shape(
 ) -> tuple[int, int]:
     """Height and width a style is measured at, beside a content of that size.
 
-    Its long edge is `style_scale` times the content's, or so much that the network can
-    measure it, but never more than it has.
+    The edge that the recipe sizes pictures by is `style_scale` times the content's, or
+    so much that the network can measure it, but only a recipe that enlarges styles
+    gives it more pixels than it has.
     """
     if recipe.squash_style:
         return content
@@ -114,8 +140,11 @@ def style_shape(
             f"{style[1]} x {style[0]} px; use a larger picture"
         )
     enough = math.ceil(smallest * max(style) / min(style))
-    size = max(round(max(content) * recipe.style_scale), enough)
-    return fit_shape(style, min(size, max(style)))
+    size = round(EDGES[recipe.size_edge](content) * recipe.style_scale)
+    if recipe.size_edge == "short":
+        size = round(size * max(style) / min(style))
+    size = max(size, enough)
+    return fit_shape(style, size if recipe.enlarge == "both" else min(size, max(style)))
 
 
 def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
@@ -208,8 +237,7 @@ def stylize(
     transfer = make_transfer(recipe)
     if recipe.palette == "style":
         content = match_palette(content, list(styles), blend=blend)
-    if recipe.unit_mean:
-        backbone = unit_mean(backbone)
+    backbone = calibrate(backbone, recipe.activations)
     stepping = backbone
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":
         # Not jitted, so that the plain kernels are shared and not copied.
@@ -237,7 +265,9 @@ def stylize(
             if init is not None:
                 first = jnp.clip(_resize(init, shape=shape), 0, 1)
             else:
-                first = initial_image(key, scaled, scaled_styles, kind=recipe.init)
+                first = initial_image(
+                    key, scaled, scaled_styles, kind=recipe.init, deviation=recipe.noise
+                )
             begin = transfer.init(first)
         else:
             begin = _resize_state(recipe, state, shape)

@@ -50,7 +50,7 @@ def make_targets(
     """Measure what the image shall be compared with.
 
     Args:
-        backbone: The network, as the recipe wants it (see `vgg.unit_mean`).
+        backbone: The network, as the recipe wants it (see `vgg.calibrate`).
         content: RGB in [0, 1], h w 3, of the size that is optimised.
         styles: One or more RGB images of any size.
         recipe: What to measure.
@@ -99,7 +99,7 @@ def measure(
     """Features of an image in the way a recipe looks at it."""
     return features(
         backbone,
-        image,
+        image * recipe.input_gain,
         layers=layers,
         pooling=recipe.pooling,
         pool_scale=recipe.pool_scale,
@@ -125,21 +125,39 @@ def objective(
         The loss, and its unweighted terms.
     """
     feats = measure(backbone, image, recipe, recipe.layers)
+
+    def seen(layer: str, norm: Scalar) -> Feature:
+        if recipe.normalize_gradients:
+            return losses.normalize_gradient(feats[layer], norm)
+        return feats[layer]
+
     content = _total(
-        weight * _content_distance(feats[layer], targets.content[layer], recipe)
+        weight
+        * _content_distance(
+            seen(layer, weight * targets.content_weight), targets.content[layer], recipe
+        )
         for layer, weight in recipe.content_layers
     )
     style = _total(
-        weight * _style_distance(feats[layer], targets.style[layer], recipe)
+        weight
+        * _style_distance(
+            seen(layer, weight * targets.style_weight), targets.style[layer], recipe
+        )
         for layer, weight in recipe.style_layers
     )
-    terms = Terms(content, style, losses.total_variation(image))
+    terms = Terms(content, style, VARIATIONS[recipe.tv_loss](image))
     loss = (
         targets.content_weight * terms.content
         + targets.style_weight * terms.style
         + targets.tv_weight * terms.tv
     )
     return loss, terms
+
+
+VARIATIONS = {
+    "nine_point": losses.total_variation,
+    "squares": losses.squared_variation,
+}
 
 
 def _total(parts: Iterable[Scalar]) -> Scalar:
@@ -156,5 +174,7 @@ def _content_distance(feature: Feature, target: Feature, recipe: Recipe) -> Scal
 def _style_distance(feature: Feature, target: Any, recipe: Recipe) -> Scalar:
     if recipe.style_loss == "wasserstein2":
         return losses.wasserstein2_loss(losses.moments(feature), target)
+    h, w, c = feature.shape
+    reduction = {"mean": 1, "quarter_mean": 1 / 4, "channels": c**-2, "sums": h * w / c}
     loss = losses.gram_loss(losses.gram_matrix(feature), target)
-    return loss / 4 if recipe.gram_reduction == "quarter_mean" else loss
+    return loss * reduction[recipe.gram_reduction]

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
-import optax
-
-from jaxnst.vgg import Padding, Pooling, check_layers
+from jaxnst.vgg import Activations, Padding, Pooling, check_layers
 
 LayerWeights = tuple[tuple[str, float], ...]
 
 GATYS_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+CAFFE_UNITS = (255.0, 255.0, 255.0)
+"""`Recipe.units` of a picture of bytes, as the Caffe networks see it."""
+
+TORCHVISION_UNITS = (1 / 0.229, 1 / 0.224, 1 / 0.225)
+"""`Recipe.units` of a picture divided by ImageNet's deviations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +35,30 @@ class Recipe:
         style_loss: `gram` or `wasserstein2`.
         content_loss: `mean` of the squared differences, `half_sum` of them, or
             `correlation`, see `losses.correlation_loss`.
-        gram_reduction: `mean` of the squared differences, or `quarter_mean`.
+        gram_reduction: `mean` of the squared differences of `FᵀF / (h w)`, a
+            `quarter_mean`, `channels`: the mean for `FᵀF / (c h w)`, or `sums`: the
+            mean for `FᵀF`, divided by `c h w`.
+        tv_loss: `nine_point`, see `losses.total_variation`, or `squares`, see
+            `losses.squared_variation`.
         content_weight: Factor on the content term.
         style_weight: Factor on the style term.
         tv_weight: Factor on the total variation of the image.
-        unit_mean: Divide every filter by its mean activation, see `vgg.unit_mean`.
+        normalize_gradients: Give each layer's gradient the L1 norm 1, at the layer,
+            before its weights.
+        activations: Those that the loss weights are meant for, see `vgg.calibrate`:
+            `unit_mean`, `caffe` or `torchvision`.
         pooling: `max`, `average` or `l2`.
         pool_scale: Factor on every pooling's output.
         padding: Padding of the image, `zeros` or `replicate`.
+        input_gain: Factor on the image before the network's own input map.
         palette: Colours of the content before anything else: its own, or mean and
             covariance of the style's, see `color.match_palette`.
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
-        optimizer: `adam` or `lbfgs`.
-        learning_rate: Adam's step in units of the image's range [0, 1]; for L-BFGS the
-            factor on the quasi-Newton step before the line search.
+        noise: Standard deviation of `noise`, in units of the image's range [0, 1].
+        units: What the optimiser works on: the image in [0, 1] times this, by channel.
+        optimizer: `adam`; `tf1_adam`, see `optimizers.tf1_adam`; or `lbfgs`.
+        learning_rate: Adam's step in the units above; for L-BFGS the factor on the
+            quasi-Newton step.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
         epsilon: Adam's term in the denominator.
@@ -52,11 +66,17 @@ class Recipe:
         clip: Clip the image to [0, 1] after every step.
         ema_decay: Decay of the average over the iterates that is returned; 0 returns
             the last iterate.
+        keep_best: Return the iterate that follows the lowest loss seen.
         first_steps: Steps at the coarsest scale.
         steps: Steps at every other scale.
-        min_size: Long edge of the coarsest scale, in pixels, at least; the scales are
-            √2 apart. None: a single scale.
-        style_scale: Long edge of the style over that of the content.
+        scales: Number of scales, at most.
+        scale_factor: Size of a scale over that of the one before.
+        min_size: Long edge of the coarsest scale, in pixels, at least.
+        size: Edge of the result in pixels, where no size is asked for.
+        size_edge: Which edge `size` means, `long` or `short`.
+        enlarge: Which pictures are enlarged to reach their size: `none`, `content` or
+            `both`, content and style.
+        style_scale: Edge of the style over that of the content.
         squash_style: Resize the style to the content's exact shape.
         dtype: Type of the convolutions, `float32` or `bfloat16`.
     """
@@ -67,17 +87,22 @@ class Recipe:
     style_layers: LayerWeights
     style_loss: Literal["gram", "wasserstein2"]
     content_loss: Literal["mean", "half_sum", "correlation"] = "mean"
-    gram_reduction: Literal["mean", "quarter_mean"] = "mean"
+    gram_reduction: Literal["mean", "quarter_mean", "channels", "sums"] = "mean"
+    tv_loss: Literal["nine_point", "squares"] = "nine_point"
     content_weight: float
     style_weight: float
     tv_weight: float = 0.0
-    unit_mean: bool = True
+    normalize_gradients: bool = False
+    activations: Activations = "unit_mean"
     pooling: Pooling = "max"
     pool_scale: float = 1.0
     padding: Padding = "zeros"
+    input_gain: float = 1.0
     palette: Literal["content", "style"] = "content"
     init: Literal["content", "noise", "style"] = "content"
-    optimizer: Literal["adam", "lbfgs"] = "adam"
+    noise: float = 0.1
+    units: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    optimizer: Literal["adam", "tf1_adam", "lbfgs"] = "adam"
     learning_rate: float = 0.02
     beta1: float = 0.9
     beta2: float = 0.99
@@ -85,9 +110,15 @@ class Recipe:
     history: int = 10
     clip: bool = True
     ema_decay: float = 0.0
+    keep_best: bool = False
     first_steps: int
     steps: int
-    min_size: int | None = None
+    scales: int = 1
+    scale_factor: float = 2**0.5
+    min_size: int = 1
+    size: int = 512
+    size_edge: Literal["long", "short"] = "long"
+    enlarge: Literal["none", "content", "both"] = "none"
     style_scale: float = 1.0
     squash_style: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -97,31 +128,25 @@ class Recipe:
         check_layers(tuple(layer for layer, _ in self.content_layers))
         check_layers(tuple(layer for layer, _ in self.style_layers))
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if get_origin(field.type) is Literal:
-                choices = get_args(field.type)
-                if value not in choices:
-                    raise ValueError(
-                        f"expected {field.name} {' or '.join(choices)}, got {value!r}"
-                    )
-            elif field.type is float and not (_is_number(value) and value >= 0):
-                raise ValueError(
-                    f"expected {field.name} to be a finite number ≥ 0, got {value!r}"
-                )
-            elif field.type is int and (type(value) is not int or value < 1):
-                raise ValueError(
-                    f"expected {field.name} to be a whole number ≥ 1, got {value!r}"
-                )
+            _check_value(field.name, field.type, getattr(self, field.name))
+        for layer, weight in self.content_layers + self.style_layers:
+            _check_value(f"the weight of {layer}", float, weight)
         for name in ("beta1", "beta2", "ema_decay"):
             if getattr(self, name) >= 1:
                 raise ValueError(
                     f"expected {name} in [0, 1), got {getattr(self, name)}"
                 )
-        if self.min_size is not None and self.min_size < 1:
-            raise ValueError(f"expected min_size ≥ 1 or None, got {self.min_size}")
-        for name in ("learning_rate", "style_scale", "pool_scale"):
+        for name in ("learning_rate", "style_scale", "pool_scale", "input_gain"):
             if getattr(self, name) == 0:
                 raise ValueError(f"expected {name} > 0, got 0")
+        if self.scale_factor <= 1:
+            raise ValueError(f"expected scale_factor > 1, got {self.scale_factor}")
+        if len(self.units) != 3 or min(self.units) <= 0:
+            raise ValueError(f"expected three units > 0, got {self.units}")
+        if self.keep_best and self.ema_decay:
+            raise ValueError(
+                "expected keep_best or an ema_decay, got both; one picture is returned"
+            )
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -134,7 +159,8 @@ class Recipe:
         """Return a copy with some fields changed.
 
         Raises:
-            ValueError: If a field is unknown, naming the nearest, or a value is bad.
+            ValueError: If a field is unknown, naming the nearest, a value is bad, or it
+                would change nothing, such as `beta1` of a recipe that uses L-BFGS.
 
         Example:
             >>> get_recipe("painterly").replace(style_weight=2.0).style_weight
@@ -147,12 +173,50 @@ class Recipe:
                 raise ValueError(
                     f"expected a field of Recipe, got {name!r}; did you mean {nearest}?"
                 )
-        return dataclasses.replace(self, **changes)
+        changed = dataclasses.replace(self, **changes)
+        for name in changes:
+            if getattr(changed, name) != getattr(self, name):
+                _check_used(changed, name)
+        return changed
 
     def __str__(self) -> str:
         """Return the recipe as a table of its fields."""
         rows = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return "\n".join(f"{name:<18} {_readable(value)}" for name, value in rows)
+
+
+USED_WITH = {
+    "beta1": ("optimizer", ("adam", "tf1_adam")),
+    "beta2": ("optimizer", ("adam", "tf1_adam")),
+    "epsilon": ("optimizer", ("adam", "tf1_adam")),
+    "history": ("optimizer", ("lbfgs",)),
+    "noise": ("init", ("noise",)),
+    "gram_reduction": ("style_loss", ("gram",)),
+    "style_scale": ("squash_style", (False,)),
+}
+"""Fields that mean something only beside certain values of another field."""
+
+
+def _check_used(recipe: Recipe, name: str) -> None:
+    other, values = USED_WITH.get(name, ("", ()))
+    if other and getattr(recipe, other) not in values:
+        raise ValueError(
+            f"{name} changes nothing where {other} is {getattr(recipe, other)}; "
+            f"set {other} to {' or '.join(map(str, values))} as well, or leave it out"
+        )
+
+
+def _check_value(name: str, kind: Any, value: Any) -> None:
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ValueError(
+            f"expected {name} {' or '.join(get_args(kind))}, got {value!r}"
+        )
+    if kind is float and not (_is_number(value) and value >= 0):
+        raise ValueError(f"expected {name} to be a finite number ≥ 0, got {value!r}")
+    if kind is int and (type(value) is not int or value < 1):
+        raise ValueError(f"expected {name} to be a whole number ≥ 1, got {value!r}")
+    if kind is bool and type(value) is not bool:
+        raise ValueError(f"expected {name} to be True or False, got {value!r}")
 
 
 def _is_number(value: Any) -> bool:
@@ -161,8 +225,9 @@ def _is_number(value: Any) -> bool:
 
 def _readable(value: Any) -> str:
     if isinstance(value, tuple):
-        return ", ".join(f"{layer} {weight:g}" for layer, weight in value)
-    return str(value)
+        pairs = (x if isinstance(x, tuple) else (x,) for x in value)
+        return ", ".join(" ".join(_readable(x) for x in pair) for pair in pairs)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
@@ -170,13 +235,16 @@ def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
     return tuple((layer, 1 / len(layers)) for layer in layers)
 
 
+def weighted(weights: tuple[float, ...]) -> LayerWeights:
+    """Give the five style layers of Gatys et al. these weights."""
+    return tuple(zip(GATYS_STYLE_LAYERS, weights, strict=True))
+
+
 PAINTERLY = Recipe(
     name="painterly",
     summary="Coarse to fine, Wasserstein-2 style distance, averaged Adam (the default)",
     content_layers=(("relu3_1", 0.5), ("relu4_2", 0.5)),
-    style_layers=tuple(
-        zip(GATYS_STYLE_LAYERS, (0.35, 0.25, 0.2, 0.12, 0.08), strict=True)
-    ),
+    style_layers=weighted((0.35, 0.25, 0.2, 0.12, 0.08)),
     content_loss="correlation",
     style_loss="wasserstein2",
     content_weight=0.4,
@@ -189,6 +257,7 @@ PAINTERLY = Recipe(
     ema_decay=0.95,
     first_steps=150,
     steps=75,
+    scales=16,
     min_size=128,
 )
 """The default: coarse to fine by √2, Wasserstein-2 between Gaussians, warm Adam with an
@@ -197,6 +266,35 @@ average of the iterates.
 Reference:
     The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is
     that of Mroueh (2019), "Wasserstein Style Transfer".
+"""
+
+CROWSON = Recipe(
+    name="crowson",
+    summary="style-transfer-pytorch's defaults: Wasserstein-2, coarse to fine, Adam",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted(tuple(x / 341 for x in (256, 64, 16, 4, 1))),
+    style_loss="wasserstein2",
+    content_weight=0.015,
+    style_weight=1.0,
+    tv_weight=2.0,
+    activations="torchvision",
+    padding="replicate",
+    learning_rate=0.02,
+    ema_decay=0.99,
+    first_steps=1000,
+    steps=500,
+    scales=16,
+    min_size=128,
+    enlarge="content",
+)
+"""The published Wasserstein-2 defaults, 3,000 steps at 512 px.
+
+Here the roots of the covariances are exact, where the original adds 1e-4 to the
+diagonals and takes 12 Newton-Schulz rounds; and the average of the iterates leaves out
+the start image, which has 0.7 % of the weight there.
+
+Reference:
+    Katherine Crowson, style-transfer-pytorch (2020-2023), `style_transfer.py`.
 """
 
 GATYS_2016 = Recipe(
@@ -209,13 +307,14 @@ GATYS_2016 = Recipe(
     gram_reduction="quarter_mean",
     # The paper's 1e-3 is for its own network's activations; with it the content, a sum
     # over all positions, leaves no style at all here.
-    content_weight=5e-6,
-    style_weight=1.0,
+    content_weight=5.0,
+    style_weight=1e6,
     pooling="average",
     init="noise",
+    units=CAFFE_UNITS,
     optimizer="lbfgs",
     learning_rate=1.0,
-    history=20,
+    history=100,
     clip=False,
     first_steps=500,
     steps=500,
@@ -228,7 +327,178 @@ Reference:
     Networks", CVPR.
 """
 
-RECIPES = {recipe.name: recipe for recipe in (PAINTERLY, GATYS_2016)}
+GATYS_2016_CODE = Recipe(
+    name="gatys2016-code",
+    summary="The authors' PyTorch notebook: 512 px, then 800 px from its result",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
+    style_loss="gram",
+    # The layer weights 1e3 / n² of the notebook, with n channels.
+    gram_reduction="channels",
+    content_weight=1.0,
+    style_weight=1e3,
+    activations="caffe",
+    units=CAFFE_UNITS,
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    history=100,
+    clip=False,
+    first_steps=500,
+    steps=200,
+    scales=2,
+    scale_factor=800 / 512,
+    size=800,
+    size_edge="short",
+    enlarge="both",
+)
+"""What the authors published: max pooling, means instead of the paper's sums, a start
+from the content, and a second pass at high resolution.
+
+Style and content keep their own aspect ratios, with short edges of the same length. The
+tolerances at which torch's L-BFGS would stop early are left out.
+
+Reference:
+    leongatys/PytorchNeuralStyleTransfer (2017), `NeuralStyleTransfer.ipynb`.
+"""
+
+JOHNSON = Recipe(
+    name="johnson",
+    summary="neural-style (Lua), its defaults: Gram matrices, L-BFGS from faint noise",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
+    style_loss="gram",
+    gram_reduction="channels",
+    tv_loss="squares",
+    content_weight=5.0,
+    style_weight=1e2,
+    # 1e-3 on the image in [0, 256].
+    tv_weight=1e-3 * 256**2,
+    activations="caffe",
+    # It multiplies by 256, not by 255, before it takes the mean away.
+    input_gain=256 / 255,
+    init="noise",
+    noise=1e-3 / 256,
+    units=(256.0, 256.0, 256.0),
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    history=100,
+    clip=False,
+    first_steps=1000,
+    steps=1000,
+    enlarge="both",
+)
+"""Justin Johnson's defaults, for `-normalize_gradients` set `normalize_gradients`.
+
+Its total variation acts through the gradient only; here it is part of the loss as well.
+
+Reference:
+    jcjohnson/neural-style (2015), `neural_style.lua`.
+"""
+
+TF_BLOG = Recipe(
+    name="tf-blog",
+    summary="TensorFlow's eager blog post: Gram matrices, TF1 Adam, the best iterate",
+    content_layers=(("relu5_2", 1.0),),
+    style_layers=equal_weights(GATYS_STYLE_LAYERS),
+    style_loss="gram",
+    content_weight=1e3,
+    style_weight=1e-2,
+    activations="caffe",
+    units=CAFFE_UNITS,
+    optimizer="tf1_adam",
+    learning_rate=5.0,
+    beta1=0.99,
+    beta2=0.999,
+    epsilon=0.1,
+    keep_best=True,
+    first_steps=1000,
+    steps=1000,
+    enlarge="both",
+)
+"""The tf.keras and eager-execution tutorial: content from block5_conv2, a box clip in
+pixel space.
+
+The image that is kept is the one after the update whose loss was the lowest, as there.
+
+Reference:
+    Raymond Yuan (2018), "Neural Style Transfer: Creating Art with Deep Learning using
+    tf.keras and eager execution"; tensorflow/models, `research/nst_blogpost`.
+"""
+
+UDACITY = Recipe(
+    name="udacity",
+    summary="Udacity's deep-learning course: Gram matrices, slow Adam from the content",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted((1.0, 0.75, 0.2, 0.2, 0.2)),
+    style_loss="gram",
+    gram_reduction="sums",
+    content_weight=1.0,
+    style_weight=1e6,
+    activations="torchvision",
+    units=TORCHVISION_UNITS,
+    learning_rate=0.003,
+    beta2=0.999,
+    clip=False,
+    first_steps=2000,
+    steps=2000,
+    size=400,
+    size_edge="short",
+    squash_style=True,
+)
+"""The course notebook. Its short edge gets 400 px, or the length of the long edge where
+that is less, so a small picture is enlarged.
+
+The strength of the style depends on the size: its Gram matrices are sums, divided by
+`c h w` only once. Layers are measured after the ReLU, which works in place there.
+
+Reference:
+    udacity/deep-learning-v2-pytorch (2018), `Style_Transfer_Solution.ipynb`.
+"""
+
+KAGGLE = dataclasses.replace(
+    UDACITY,
+    name="kaggle",
+    summary="soumya044's Kaggle notebook: Udacity's with a thousandfold style weight",
+    style_weight=1e9,
+)
+"""The notebook that the Boston project started from.
+
+Reference:
+    Soumya Ranjan Behera (2018), "Artistic neural style transfer using PyTorch", Kaggle.
+"""
+
+BOSTON = dataclasses.replace(
+    KAGGLE,
+    name="boston",
+    summary="Boston by night: the paper's style terms in the Kaggle notebook's loop",
+    # From its README: α = 1, β = 1e3, E_l divided by 4 N² M², weights w_l not stated.
+    style_layers=equal_weights(GATYS_STYLE_LAYERS),
+    gram_reduction="quarter_mean",
+    content_weight=1.0,
+    style_weight=1e3,
+)
+"""The project this one began from. Its README gives the weights, the layers and the
+style term; the content layer, the mean in the content term, size, optimiser and steps
+are inherited from `kaggle`.
+
+Reference:
+    weibb123, Boston style transfer (2022), README.
+"""
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        PAINTERLY,
+        CROWSON,
+        GATYS_2016,
+        GATYS_2016_CODE,
+        JOHNSON,
+        TF_BLOG,
+        UDACITY,
+        KAGGLE,
+        BOSTON,
+    )
+}
 """The named recipes."""
 
 
@@ -255,13 +525,3 @@ def get_recipe(name: str) -> Recipe:
             f"did you mean {nearest}?"
         )
     return RECIPES[name]
-
-
-def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
-    """Build the optax optimiser that a recipe asks for."""
-    if recipe.optimizer == "adam":
-        adam = optax.adam(
-            recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.epsilon
-        )
-        return optax.with_extra_args_support(adam)
-    return optax.lbfgs(recipe.learning_rate, memory_size=recipe.history)

@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
 from jaxnst.objective import Targets, Terms, objective
-from jaxnst.recipes import Recipe, make_optimizer
+from jaxnst.optimizers import make_optimizer
+from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Scalar
 from jaxnst.vgg import Backbone
 
@@ -28,13 +29,16 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised, h w 3.
-        average: Sum of the iterates with geometric weights, h w 3; see `picture`.
+        average: Sum of the iterates with geometric weights, h w 3, see `picture`; or
+            the best iterate, with a recipe that keeps it.
+        lowest: Lowest loss seen.
         step: Number of steps in the average.
         opt_state: The optax optimiser's own state.
     """
 
     image: Image
     average: Image
+    lowest: Float[Array, ""]
     step: Int[Array, ""]
     opt_state: optax.OptState
 
@@ -90,9 +94,16 @@ def make_transfer(recipe: Recipe) -> Transfer:
         (32, 32, 3)
     """
     optimizer = make_optimizer(recipe)
+    units = jnp.asarray(recipe.units)[None, None]
 
     def init(image: Image) -> State:
-        state = State(image, jnp.zeros_like(image), jnp.int32(0), optimizer.init(image))
+        state = State(
+            image=image,
+            average=jnp.zeros_like(image),
+            lowest=jnp.float32(jnp.inf),
+            step=jnp.int32(0),
+            opt_state=optimizer.init(image * units),
+        )
         # Copies, because the loop donates the state: no two leaves may share a buffer.
         return jax.tree.map(jnp.array, state)
 
@@ -101,22 +112,22 @@ def make_transfer(recipe: Recipe) -> Transfer:
             return objective(image, backbone, targets, recipe)
 
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
-        updates, opt_state = optimizer.update(
-            grad,
-            state.opt_state,
-            state.image,
-            value=loss,
-            grad=grad,
-            value_fn=lambda image: loss_fn(image)[0],
+        # With z = units · image, the gradient with respect to z is grad / units.
+        update, opt_state = optimizer.update(
+            grad / units, state.opt_state, state.image * units
         )
-        image = cast(Image, optax.apply_updates(state.image, updates))
+        image = state.image + cast(Image, update) / units
         if recipe.clip:
             image = jnp.clip(image, 0, 1)
-        decay = recipe.ema_decay
-        average = decay * state.average + (1 - decay) * image
+        if recipe.keep_best:
+            average = jnp.where(loss < state.lowest, image, state.average)
+        else:
+            decay = recipe.ema_decay
+            average = decay * state.average + (1 - decay) * image
         norm = jnp.sqrt(jnp.sum(grad**2))
         finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(jnp.isfinite(image))
-        moved = State(image, average, state.step + 1, opt_state)
+        lowest = jnp.minimum(state.lowest, loss)
+        moved = State(image, average, lowest, state.step + 1, opt_state)
         state = jax.tree.map(partial(jnp.where, finite), moved, state)
         return state, Info(loss, terms, norm, finite)
 
@@ -124,11 +135,11 @@ def make_transfer(recipe: Recipe) -> Transfer:
 
 
 def picture(state: State, recipe: Recipe) -> Image:
-    """The result so far: the average of the iterates, clipped to [0, 1].
+    """The result so far: the average of the iterates or the best, clipped to [0, 1].
 
     `average / (1 - decay^step)`, as Adam corrects the bias of its moments.
     """
-    weight = 1 - jnp.float32(recipe.ema_decay) ** state.step
+    weight = 1 - jnp.float32(recipe.ema_decay) ** state.step  # 1 for the best
     mean = state.average / jnp.maximum(weight, 1e-6)
     return jnp.clip(jnp.where(state.step > 0, mean, state.image), 0, 1)
 

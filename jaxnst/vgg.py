@@ -6,8 +6,11 @@ for Large-Scale Image Recognition": 3 x 3 convolutions, zero padding of 1, a ReL
 each, 2 x 2 pooling between blocks. Images are RGB in [0, 1].
 """
 
+import dataclasses
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal, NamedTuple, cast
+from functools import partial
+from typing import Literal, cast
 
 import flax.linen as nn
 import jax
@@ -19,6 +22,8 @@ from jaxnst.types import Feature, Features, Image, Params
 
 Pooling = Literal["max", "average", "l2"]
 Padding = Literal["zeros", "replicate"]
+Activations = Literal["unit_mean", "caffe", "torchvision"]
+Family = Literal["rgb", "caffe", "torchvision"]
 
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Channels and number of convolutions of each block."""
@@ -81,7 +86,13 @@ def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
     }
 
 
-class Backbone(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "scale", "offset", "mean_activation"],
+    meta_fields=["family"],
+)
+@dataclass(frozen=True)
+class Backbone:
     """A VGG-19 with all it needs to see an image; a pytree of arrays.
 
     Attributes:
@@ -91,12 +102,15 @@ class Backbone(NamedTuple):
             *after* this map, so folding would change the border.
         mean_activation: Mean of each filter's ReLU output over many pictures, by
             layer name. See `unit_mean`.
+        family: Whose activations these are: `caffe` for the Oxford weights, which see
+            bytes; `torchvision`; or `rgb`, with an input map of its own.
     """
 
     params: Params
     scale: Float[Array, "3"]
     offset: Float[Array, "3"]
     mean_activation: dict[str, Float[Array, "_c"]]
+    family: Family = "rgb"
 
 
 class Conv(nn.Module):
@@ -290,37 +304,90 @@ def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
         for name, conv in backbone.params.items()
         if name <= deepest
     }
-    return backbone._replace(params=params)
+    return dataclasses.replace(backbone, params=params)
+
+
+MEAN_LEVELS = {
+    "caffe": {
+        "relu1_1": 100.0,
+        "relu2_1": 150.0,
+        "relu4_2": 100.0,
+        "relu5_1": 60.0,
+        "relu5_2": 14.0,
+    },
+    "torchvision": {"relu1_1": 1.0, "relu4_2": 0.5, "relu5_2": 0.2},
+}
+"""Mean activations, from that layer on, that stand for those of the two VGG-19 which
+recipes were published for. Their overall size is as there; between the layers they are
+more even, because the deep layers of other weights should not outweigh the rest."""
+
+
+def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
+    """Bring the activations to the scale that a recipe's loss weights are meant for.
+
+    A content loss grows with the square of the activations and a Gram loss with their
+    fourth power, so published loss weights mean little with any other weights.
+
+    Args:
+        backbone: Any backbone.
+        activations: `unit_mean`, see there; or `caffe` or `torchvision`: weights of
+            that family stay exactly as they are, and others are scaled, a factor for
+            each layer, to that family's `MEAN_LEVELS`.
+
+    Returns:
+        The calibrated backbone.
+    """
+    if activations == "unit_mean":
+        return unit_mean(backbone)
+    if backbone.family == activations:
+        return backbone
+    level, wanted = 1.0, {}
+    for layer, mean in backbone.mean_activation.items():
+        level = MEAN_LEVELS[activations].get(layer, level)
+        wanted[layer] = jnp.full_like(mean, level / jnp.mean(mean))
+    return _rescale(backbone, wanted)
 
 
 def unit_mean(backbone: Backbone) -> Backbone:
     """Rescale the filters so that each one's mean activation is 1.
 
-    With `m` the mean activations, layer by layer: `W *= m_previous` on the input axis,
-    then `W /= m` and `b /= m` on the output axis. Every feature becomes exactly the old
-    one divided by its mean, because convolution, ReLU and pooling all commute with a
-    positive scale. Loss weights then mean the same with any VGG-19.
+    Loss weights then mean the same with any VGG-19.
 
     Args:
-        backbone: Any backbone; a filter that never fires keeps its scale.
+        backbone: Any backbone. A filter that hardly ever fires is treated as if its
+            mean were a twentieth of its layer's, so that it does not become noise.
 
     Returns:
-        The rescaled backbone, whose mean activations are 1.
+        The rescaled backbone.
 
     Reference:
         Gatys, Ecker, Bethge (2015), "Texture Synthesis Using Convolutional Neural
         Networks", section 2.
     """
-    params, means = {}, {}
-    previous = jnp.ones(3)
+    return _rescale(
+        backbone,
+        {
+            layer: 1 / jnp.maximum(mean, 0.05 * jnp.mean(mean))
+            for layer, mean in backbone.mean_activation.items()
+        },
+    )
+
+
+def _rescale(backbone: Backbone, factors: dict[str, Float[Array, "_c"]]) -> Backbone:
+    """Multiply every feature by a factor for each channel.
+
+    `W /= factor_before` on the input axis, then `W *= factor` and `b *= factor` on the
+    output axis. That is exact, because convolution, ReLU and pooling all commute with a
+    positive scale.
+    """
+    params, means, before = {}, {}, jnp.ones(3)
     for name, conv in backbone.params.items():
         layer = name.replace("conv", "relu")
-        mean = backbone.mean_activation[layer]
-        mean = jnp.where(mean > 0, mean, jnp.ones_like(mean))
+        factor = factors[layer]
         params[name] = {
-            "kernel": conv["kernel"] * (previous[:, None] / mean[None])[None, None],
-            "bias": conv["bias"] / mean,
+            "kernel": conv["kernel"] * (factor[None] / before[:, None])[None, None],
+            "bias": conv["bias"] * factor,
         }
-        means[layer] = jnp.ones_like(mean)
-        previous = mean
-    return backbone._replace(params=params, mean_activation=means)
+        means[layer] = backbone.mean_activation[layer] * factor
+        before = factor
+    return dataclasses.replace(backbone, params=params, mean_activation=means)

@@ -95,10 +95,21 @@ def total_variation(x):
     total = 0.0
     steps = {(0, 1): 1 / 3, (1, 0): 1 / 3, (1, 1): 1 / 12, (-1, 1): 1 / 12}
     for (di, dj), weight in steps.items():
+        # Diagonal pairs also reach out over the first row and column.
+        rows = range(-abs(di * dj) + (di < 0), h + (di < 0))
+        columns = range(-abs(di * dj), w)
         differences = [
-            ((at(i + di, j + dj) - at(i, j)) ** 2).mean()
-            for i in range(h)
-            for j in range(w)
+            ((at(i + di, j + dj) - at(i, j)) ** 2).mean() for i in rows for j in columns
         ]
         total += 2 * weight * np.mean(differences)
     return total
+
+
+def squared_variation(x):
+    """Half the squared differences to the right and below, pixel by pixel."""
+    h, w, _ = x.shape
+    return sum(
+        ((x[i, j] - x[i, j + 1]) ** 2 + (x[i, j] - x[i + 1, j]) ** 2).sum() / 2
+        for i in range(h - 1)
+        for j in range(w - 1)
+    )

@@ -119,7 +119,7 @@ BAD = {
     "weights": (["stylize", CONTENT, STYLE, "--weights", "w.h5"], "got nothing there"),
     "resume": (["stylize", CONTENT, STYLE, "--resume"], "leave out --resume"),
     "recipe name": (["recipes", "gaty"], "did you mean gatys2016?"),
-    "check": (["weights", "check", "none"], "use one of embedded"),
+    "check": (["weights", "check", "none"], "one of embedded"),
     "no style": (["stylize", CONTENT], "required: style"),
     "nothing": ([], "required: COMMAND"),
     "command": (["stilize"], "invalid choice"),

@@ -35,6 +35,10 @@ LOSSES = {
     "wasserstein2": (wasserstein2_between, oracle.wasserstein2),
     "variation": (variation_of, lambda f, g: oracle.total_variation((f - g)[..., :3])),
 }
+LOSSES["squares"] = (
+    lambda f, g: losses.squared_variation((f - g)[..., :3]),
+    lambda f, g: oracle.squared_variation((f - g)[..., :3]),
+)
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -134,4 +138,17 @@ def test_variation_of_a_checkerboard():
     np.testing.assert_allclose(
         value, oracle.total_variation(np.tile(np.float64(board), 3)), rtol=1e-6
     )
-    np.testing.assert_allclose(value, 2 * (2 * 7 / 8 / 3 + 2 * 14 / 64 / 12), rtol=1e-6)
+    np.testing.assert_allclose(value, 2 * (2 * 7 / 8 / 3 + 2 * 28 / 81 / 12), rtol=1e-6)
+
+
+def test_a_normalized_gradient_has_the_norm_asked_for(mode):
+    f, g = feature(8), feature(9)
+
+    def loss(f, norm):
+        return 7 * losses.content_loss(losses.normalize_gradient(f, norm), g)
+
+    norm = jnp.float32(3)
+    gradient = mode(jax.grad(loss))(f, norm)
+    np.testing.assert_allclose(jnp.sum(jnp.abs(gradient)), 3, rtol=1e-5)
+    np.testing.assert_allclose(mode(loss)(f, norm), 7 * losses.content_loss(f, g))
+    np.testing.assert_array_equal(jnp.sign(gradient), jnp.sign(f - g))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +98,7 @@ def test_a_checkpoint_of_another_run_is_refused(backbone, tmp_path):
 def test_blends_average_the_styles(backbone):
     content = random_image(0, 24, 32)
     a, b = random_image(1, 24, 32), random_image(2, 24, 32)
-    recipe = RECIPE.replace(min_size=None)
+    recipe = RECIPE.replace(scales=1)
     paint = lambda styles, blend: (
         stylize(
             backbone, content, styles, recipe, key=KEY, blend=jnp.asarray(blend)
@@ -108,7 +110,7 @@ def test_blends_average_the_styles(backbone):
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone):
-    broken = backbone._replace(offset=jnp.full(3, jnp.nan))
+    broken = dataclasses.replace(backbone, offset=jnp.full(3, jnp.nan))
     result = paint(broken, throw=False)
     assert result.status == "diverged"
     assert jnp.isfinite(result.image).all()
@@ -118,7 +120,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone)
 
 @pytest.mark.parametrize("init", ["content", "noise", "style"])
 def test_every_start_image_works(backbone, init):
-    assert paint(backbone, RECIPE.replace(init=init, min_size=None)).status == "done"
+    assert paint(backbone, RECIPE.replace(init=init, scales=1)).status == "done"
 
 
 def test_too_small_pictures_are_refused(backbone):

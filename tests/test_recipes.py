@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from jaxnst.multiscale import content_size, scale_shapes, scale_steps, style_shape
 from jaxnst.recipes import RECIPES, Recipe, get_recipe
 
 
@@ -22,6 +23,17 @@ def test_recipes_are_hashable_and_print_every_field(recipe):
         ({"steps": 0}, "steps to be a whole number ≥ 1, got 0"),
         ({"beta2": 1.0}, r"beta2 in \[0, 1\)"),
         ({"style_layers": (("relu9_1", 1.0),)}, "did you mean relu5_1|relu4_1|relu1_1"),
+        ({"style_layers": (("relu1_1", -1.0),)}, "weight of relu1_1 to be a finite"),
+        ({"scale_factor": 1.0}, "scale_factor > 1, got 1"),
+        ({"units": (1.0, 0.0, 1.0)}, "three units > 0"),
+        ({"keep_best": True}, "keep_best or an ema_decay, got both"),
+        ({"history": 5}, "history changes nothing where optimizer is adam"),
+        (
+            {"gram_reduction": "sums"},
+            "changes nothing where style_loss is wasserstein2",
+        ),
+        ({"optimizer": "lbfgs", "beta1": 0.5}, "set optimizer to adam or tf1_adam"),
+        ({"noise": 0.2}, "noise changes nothing where init is content"),
     ],
 )
 def test_senseless_overrides_are_refused(change, message):
@@ -38,3 +50,65 @@ def test_an_unknown_choice_is_refused():
 def test_an_unknown_recipe_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean painterly"):
         get_recipe("paintery")
+
+
+def test_an_override_may_bring_along_what_it_needs():
+    recipe = get_recipe("painterly").replace(optimizer="lbfgs", history=5)
+    assert (recipe.optimizer, recipe.history) == ("lbfgs", 5)
+
+
+NUMBERS = {
+    # content weight, style weight, learning rate, first steps, steps, size
+    "painterly": (0.4, 1.0, 0.02, 150, 75, 512),
+    "crowson": (0.015, 1.0, 0.02, 1000, 500, 512),
+    "gatys2016-code": (1.0, 1e3, 1.0, 500, 200, 800),
+    "johnson": (5.0, 1e2, 1.0, 1000, 1000, 512),
+    "tf-blog": (1e3, 1e-2, 5.0, 1000, 1000, 512),
+    "udacity": (1.0, 1e6, 0.003, 2000, 2000, 400),
+    "kaggle": (1.0, 1e9, 0.003, 2000, 2000, 400),
+    "boston": (1.0, 1e3, 0.003, 2000, 2000, 400),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_published_numbers_stand(name):
+    r = get_recipe(name)
+    numbers = (r.content_weight, r.style_weight, r.learning_rate)
+    assert (*numbers, r.first_steps, r.steps, r.size) == NUMBERS[name]
+
+
+SIZES = [
+    # content 600 x 800, and a small one of 200 x 300: long edge of the result
+    ("painterly", 512, 300),
+    ("crowson", 512, 512),
+    ("gatys2016-code", 1067, 1200),
+    ("tf-blog", 512, 512),
+    ("kaggle", 533, 450),
+]
+
+
+@pytest.mark.parametrize(("name", "large", "small"), SIZES)
+def test_a_result_has_the_size_that_the_recipe_rules(name, large, small):
+    recipe = get_recipe(name)
+    assert content_size((600, 800), recipe) == large
+    assert content_size((200, 300), recipe) == small
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("painterly", (100, 200)),  # never enlarged
+        ("crowson", (100, 200)),
+        ("kaggle", (300, 400)),  # squashed
+        ("tf-blog", (200, 400)),  # the long edge of the content
+        ("gatys2016-code", (300, 600)),  # the short edge of the content
+    ],
+)
+def test_a_style_has_the_size_that_the_recipe_rules(name, shape):
+    assert style_shape((100, 200), (300, 400), get_recipe(name)) == shape
+
+
+def test_the_second_pass_of_the_notebook_is_the_larger_one():
+    recipe = get_recipe("gatys2016-code")
+    assert scale_shapes((800, 1067), recipe) == [(512, 683), (800, 1067)]
+    assert scale_steps(recipe, 2) == [500, 200]

@@ -116,3 +116,42 @@ def test_steps_compose_with_vmap_and_grad(backbone, targets):
     sweep = jax.jit(jax.vmap(final_style))(jnp.asarray([0.0, 1.0, 100.0]))
     assert sweep[0] > sweep[1] > sweep[2]
     assert jax.grad(final_style)(jnp.float32(1.0)) < 0
+
+
+def test_the_optimiser_may_work_on_an_image_of_bytes(backbone, targets):
+    content, targets = targets
+    recipe = PAINTERLY.replace(
+        learning_rate=2.0, units=(255.0, 255.0, 250.0), epsilon=1e-16
+    )
+    plain = PAINTERLY.replace(learning_rate=2 / 255, epsilon=1e-16)
+    moved, same = (
+        make_transfer(r).step(make_transfer(r).init(content), backbone, targets)[0]
+        for r in (recipe, plain)
+    )
+    # A step of Adam has the length of the learning rate, in its own units.
+    np.testing.assert_allclose(
+        moved.image[..., :2] - content[..., :2],
+        same.image[..., :2] - content[..., :2],
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        moved.image[..., 2] - content[..., 2],
+        (same.image[..., 2] - content[..., 2]) * 255 / 250,
+        atol=1e-3,
+    )
+
+
+def test_the_best_iterate_is_the_one_after_the_lowest_loss(backbone, targets):
+    content, targets = targets
+    recipe = PAINTERLY.replace(ema_decay=0.0, keep_best=True, learning_rate=0.5)
+    transfer = make_transfer(recipe)
+    step = jax.jit(transfer.step)
+    state, losses, images = transfer.init(content), [], []
+    for _ in range(6):
+        state, info = step(state, backbone, targets)
+        losses.append(float(info.loss))
+        images.append(state.image)
+    best = int(np.argmin(losses))
+    assert best < 5  # such large steps do not end at the lowest loss
+    np.testing.assert_array_equal(picture(state, recipe), jnp.clip(images[best], 0, 1))
+    np.testing.assert_allclose(state.lowest, min(losses))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from conftest import random_image
 
 from jaxnst import vgg
-from jaxnst.vgg import LAYERS, Backbone, features, unit_mean
+from jaxnst.vgg import LAYERS, features, unit_mean
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
@@ -49,10 +51,11 @@ def test_accelerated_features_and_gradients_are_the_same(backbone):
 
 
 def test_nothing_deeper_than_asked_is_needed_or_computed(backbone):
-    shallow = backbone._replace(
+    shallow = dataclasses.replace(
+        backbone,
         params={
             name: backbone.params[name] for name in ("conv1_1", "conv1_2", "conv2_1")
-        }
+        },
     )
     found = features(shallow, random_image(3, 16, 16), layers=("relu2_1",))
     assert found["relu2_1"].shape == (8, 8, 128)
@@ -98,7 +101,7 @@ def test_unit_mean_divides_each_feature_by_its_mean(backbone, pooling):
 
 def test_unit_mean_leaves_a_dead_filter_alone(backbone):
     means = {name: m.at[0].set(0.0) for name, m in backbone.mean_activation.items()}
-    rescaled = unit_mean(backbone._replace(mean_activation=means))
+    rescaled = unit_mean(dataclasses.replace(backbone, mean_activation=means))
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(rescaled))
 
 
@@ -130,6 +133,8 @@ def test_bad_requests_are_refused(backbone, layers, size, message):
 
 
 def test_a_layer_that_the_weights_lack_is_refused(backbone):
-    short = Backbone({"conv1_1": backbone.params["conv1_1"]}, *backbone[1:])
+    short = dataclasses.replace(
+        backbone, params={"conv1_1": backbone.params["conv1_1"]}
+    )
     with pytest.raises(ValueError, match="end at conv1_1"):
         features(short, random_image(7, 32, 32), layers=("relu1_2",))

@@ -3,8 +3,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnst import weights
-from jaxnst.weights import load_backbone, save_backbone
+from jaxnst import assets, weights
+from jaxnst.assets import load_backbone
+from jaxnst.weights import read_backbone, save_backbone
 
 
 @pytest.fixture
@@ -33,17 +34,9 @@ def test_the_same_backbone_gives_the_same_bytes(saved, tmp_path):
 def test_the_embedded_weights_reach_what_the_recipes_need():
     backbone = load_backbone("embedded")
     assert list(backbone.params)[-1] == "conv5_2"
-    assert weights.embedded_path().stat().st_size < 35e6
+    assert assets.embedded_path().stat().st_size < 35e6
     for mean in backbone.mean_activation.values():
         np.testing.assert_allclose(mean, 1, atol=0.05)  # no filter is dead
-
-
-def test_auto_takes_imagenet_weights_if_they_are_there(monkeypatch, tmp_path, saved):
-    monkeypatch.setenv("JAXNST_HOME", str(tmp_path))
-    assert weights.choose("auto")[0] == "embedded"
-    saved[1].rename(tmp_path / "vgg19-imagenet.h5")
-    assert weights.choose("auto")[0] == "imagenet"
-    assert weights.choose("embedded") == ("embedded", "as asked")
 
 
 def damage_shape(file):
@@ -64,7 +57,15 @@ def damage_format(file):
 
 
 def damage_map(file):
-    del file["scale"]
+    del file["offset"]
+
+
+def damage_one_bit(file):
+    file["conv4_2/kernel"][1, 1, 5, 5] += 1e-4
+
+
+def damage_family(file):
+    file.attrs["family"] = "resnet"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,8 @@ def damage_map(file):
         (damage_name, "without gaps"),
         (damage_format, "got 'other'"),
         (damage_map, "cannot be read"),
+        (damage_one_bit, "the file is damaged: delete it"),
+        (damage_family, "family rgb or caffe or torchvision .* got 'resnet'"),
     ],
 )
 def test_a_damaged_file_is_refused(saved, damage, message):
@@ -82,20 +85,20 @@ def test_a_damaged_file_is_refused(saved, damage, message):
     with h5py.File(path, "r+") as file:
         damage(file)
     with pytest.raises(ValueError, match=message):
-        load_backbone(path)
+        read_backbone(path)
 
 
 @pytest.mark.parametrize("length", [0, 100, 5000, 1_000_000])
 def test_a_cut_file_is_refused(saved, length):
     path = saved[1]
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(ValueError, match="expected a weights file"):
+    with pytest.raises(ValueError, match="expected a (VGG-19 )?weights file"):
         load_backbone(path)
 
 
 def test_missing_files_are_refused_with_advice(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXNST_HOME", str(tmp_path))
-    with pytest.raises(ValueError, match="use one of embedded, imagenet"):
+    with pytest.raises(ValueError, match="one of embedded, imagenet"):
         load_backbone(tmp_path / "none.h5")
     with pytest.raises(ValueError, match="--weights embedded"):
         load_backbone("imagenet")

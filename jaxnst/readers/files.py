@@ -1,0 +1,51 @@
+"""Bytes and entries of files, never copied or allocated before they are checked."""
+
+import mmap
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a file into memory, read-only.
+
+    Raises:
+        ValueError: If the file is empty.
+    """
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def zip_entries(path: Path) -> dict[str, Callable[[], memoryview]]:
+    """Entries of a zip archive.
+
+    Args:
+        path: An archive whose entries are stored, not compressed, as those of PyTorch
+            and Keras are.
+
+    Returns:
+        For each name a function that checks the entry and gives its bytes, as a view
+        of the mapped file. It raises a ValueError if the entry is compressed, cut or
+        damaged.
+    """
+    data = memoryview(map_file(path))
+    with zipfile.ZipFile(path) as archive:
+        return {info.filename: partial(_entry, data, info) for info in archive.filelist}
+
+
+def _entry(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
+    start = info.header_offset + 30  # a local header, then a name and extras
+    start += sum(struct.unpack("<HH", data[start - 4 : start]))
+    content = data[start : start + info.file_size]
+    if info.compress_type != zipfile.ZIP_STORED or len(content) != info.file_size:
+        raise ValueError(
+            f"expected {info.file_size} stored bytes in {info.filename}, got "
+            f"{len(content)}, or compressed ones"
+        )
+    # PyTorch writes zero where it was told to leave the checksums out.
+    if info.CRC and zlib.crc32(content) != info.CRC:
+        raise ValueError(f"expected the checksum of {info.filename}, got another one")
+    return content

@@ -1,0 +1,111 @@
+"""How faithful the recipes are: their losses beside those of plain PyTorch loops.
+
+    pip install '.[torch]' && python scripts/fidelity.py
+
+Both sides get the same weights, the embedded ones at the scale that the recipe is meant
+for, the same pictures and the same start image. L-BFGS amplifies rounding, so that its
+paths part after a few dozen steps; what should agree there is how low they come.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from reference_loops import CAFFE_MEAN, LOOPS, make_network
+
+import jaxnst
+from jaxnst.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN
+from jaxnst.images import initial_image, resize
+from jaxnst.multiscale import style_shape
+from jaxnst.vgg import Backbone, calibrate
+
+TORCHVISION_RECIPES = ("kaggle", "udacity", "boston", "crowson")
+
+
+def with_input_map(backbone: Backbone, name: str) -> Backbone:
+    """Give weights the input map of a recipe's source; what they see stays the same."""
+    if name in TORCHVISION_RECIPES:
+        scale, offset = 1 / TORCHVISION_DEVIATION, -TORCHVISION_MEAN
+        offset = offset / TORCHVISION_DEVIATION
+    else:
+        scale, offset = np.full(3, 255.0), -np.array(CAFFE_MEAN)
+    scale = jnp.asarray(scale, jnp.float32)
+    first = backbone.params["conv1_1"]
+    kernel = first["kernel"] * (backbone.scale / scale)[None, None, :, None]
+    params = backbone.params | {"conv1_1": first | {"kernel": kernel}}
+    return dataclasses.replace(
+        backbone, params=params, scale=scale, offset=jnp.asarray(offset, jnp.float32)
+    )
+
+
+def tensor(image: jax.Array) -> torch.Tensor:
+    """An image as PyTorch wants it, 1 3 h w."""
+    return torch.tensor(np.asarray(image)).permute(2, 0, 1)[None].contiguous()
+
+
+def compare(name: str, size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Losses of every step, of the PyTorch loop and of ours."""
+    recipe = jaxnst.get_recipe(name)
+    backbone = with_input_map(jaxnst.load_backbone("embedded"), name)
+    backbone = calibrate(backbone, recipe.activations)
+    content, style = jaxnst.sample("harbour", size), jaxnst.sample("swirls", size)
+    height, width = content.shape[:2]
+    shape = style_shape(style.shape[:2], (height, width), recipe)
+    style = jnp.clip(resize(style, shape), 0, 1)
+    start = initial_image(
+        jax.random.key(0), content, [style], kind=recipe.init, deviation=recipe.noise
+    )
+    params = jax.tree.map(np.asarray, backbone.params)
+    weights = {}
+    if name == "gatys2016":
+        weights = {"alpha": recipe.content_weight, "beta": recipe.style_weight}
+    theirs = LOOPS[name](
+        make_network(params),
+        tensor(content),
+        tensor(style),
+        tensor(start),
+        steps,
+        **weights,
+    )
+    state = jaxnst.make_transfer(recipe).init(start)
+    targets = jaxnst.make_targets(backbone, content, [style], recipe)
+    _, info = jaxnst.run(recipe, state, backbone, targets, steps=steps)
+    return np.array(theirs), np.asarray(info.loss)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", choices=LOOPS, nargs="+", default=list(LOOPS))
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--json", action="store_true", help="print all losses as JSON")
+    arguments = parser.parse_args()
+    if arguments.json:
+        pairs = {
+            name: compare(name, arguments.size, arguments.steps)
+            for name in arguments.recipe
+        }
+        print(json.dumps({name: [x.tolist() for x in p] for name, p in pairs.items()}))
+        return
+    marks = sorted({1, 2, 10, 50, arguments.steps})
+    print(f"{arguments.size} px; after n steps: PyTorch, jaxnst, relative difference")
+    for name in arguments.recipe:
+        began = time.perf_counter()
+        theirs, ours = compare(name, arguments.size, arguments.steps)
+        cells = (
+            f"{n}: {theirs[n - 1]:.6g} {ours[n - 1]:.6g} "
+            f"{abs(ours[n - 1] / theirs[n - 1] - 1):.0e}"
+            for n in marks
+        )
+        seconds = time.perf_counter() - began
+        print(f"{name:<14} {' | '.join(cells)} ({seconds:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Fetching, converting and choosing weights, from a server on this machine."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnst import assets, weights
+from jaxnst.assets import choose, load_backbone, pull
+from jaxnst.cli import main
+from jaxnst.fetch import Remote
+from jaxnst.vgg import features
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def write_keras(path, backbone):
+    """The layout of the published notop file."""
+    with h5py.File(path, "w") as file:
+        for name, conv in backbone.params.items():
+            layer = name.replace("conv", "block").replace("_", "_conv")
+            file[f"{layer}/{layer}_W_1:0"] = np.asarray(conv["kernel"])
+            file[f"{layer}/{layer}_b_1:0"] = np.asarray(conv["bias"])
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory, backbone):
+    """A folder with a small VGG-19 in it, and its address."""
+    folder = tmp_path_factory.mktemp("served")
+    names = list(backbone.params)[:6]
+    params = {name: backbone.params[name] for name in names}
+    write_keras(folder / "vgg.h5", dataclasses.replace(backbone, params=params))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def offer(monkeypatch, served, name="vgg.h5", **changes):
+    """Make the server's file the ImageNet weights."""
+    folder, address = served
+    data = (folder / "vgg.h5").read_bytes()
+    remote = Remote(
+        urls=(f"{address}/{name}",),
+        size=len(data),
+        algorithm="md5",
+        digest=hashlib.md5(data).hexdigest(),
+    )
+    remote = dataclasses.replace(remote, **changes)
+    asset = assets.ASSETS["imagenet"]._replace(remote=remote)
+    monkeypatch.setitem(assets.ASSETS, "imagenet", asset)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXNST_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return tmp_path / "home"
+
+
+def test_pull_fetches_converts_and_keeps_only_the_result(served, home, monkeypatch):
+    offer(monkeypatch, served)
+    path = pull("imagenet")
+    assert [p.name for p in home.glob("*.h5")] == ["vgg19-imagenet.h5"]
+    about = weights.describe(path)
+    original = (served[0] / "vgg.h5").read_bytes()
+    assert about["source_checksum"] == f"md5 {hashlib.md5(original).hexdigest()}"
+    assert about["source_sha256"] == hashlib.sha256(original).hexdigest()
+    assert about["licence"].startswith("CC BY 4.0")
+    assert (about["family"], len(about["content_sha256"])) == ("caffe", 64)
+    written = path.stat().st_mtime_ns
+    assert pull("imagenet") == path
+    assert path.stat().st_mtime_ns == written
+
+
+def test_what_is_pulled_sees_bytes_in_bgr(served, backbone, monkeypatch):
+    offer(monkeypatch, served)
+    pull("imagenet")
+    ours = load_backbone("imagenet")
+    image = jax.random.uniform(jax.random.key(0), (16, 20, 3))
+    seen = features(ours, image, layers=("relu2_1",))["relu2_1"]
+    mean = np.array([103.939, 116.779, 123.68])
+    plain = dataclasses.replace(backbone, scale=jnp.ones(3), offset=jnp.zeros(3))
+    bgr = 255 * image[..., ::-1] - jnp.asarray(mean, jnp.float32)[None, None]
+    expected = features(plain, bgr, layers=("relu2_1",))["relu2_1"]
+    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_a_wrong_file_leaves_the_cache_as_it_was(served, home, monkeypatch):
+    offer(monkeypatch, served, digest="0" * 32)
+    with pytest.raises(ValueError, match=r"expected md5 0+, got .*by hand: save http"):
+        pull("imagenet")
+    assert [p.name for p in home.iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_pull_without_a_network_says_what_to_do_by_hand(home, monkeypatch, capsys):
+    remote = dataclasses.replace(
+        assets.ASSETS["imagenet"].remote, urls=("http://127.0.0.1:9/vgg.h5",)
+    )
+    asset = assets.ASSETS["imagenet"]._replace(remote=remote)
+    monkeypatch.setitem(assets.ASSETS, "imagenet", asset)
+    monkeypatch.setattr("jaxnst.fetch.PAUSE", 0)
+    assert main(["weights", "pull", "imagenet"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"jaxnst weights convert FILE {home / 'vgg19-imagenet.h5'}" in error
+
+
+def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
+    offer(monkeypatch, served, name="nothing.h5")
+    assert choose("auto") == ("embedded", "ImageNet weights cannot be fetched")
+    offer(monkeypatch, served)
+    assert choose("auto")[1] == "ImageNet weights could not be fetched earlier today"
+    marker = home / "imagenet-not-fetched"
+    os.utime(marker, (0, 0))
+    assert choose("auto") == ("imagenet", "fetched")
+    assert choose("auto") == ("imagenet", "found in the cache")
+    assert choose("embedded") == ("embedded", "as asked")
+
+
+def test_two_processes_may_pull_at_once(served, home):
+    code = """
+import dataclasses, json, sys
+from jaxnst import assets
+from jaxnst.fetch import Remote
+remote = Remote(**json.loads(sys.argv[1]))
+assets.ASSETS["imagenet"] = assets.ASSETS["imagenet"]._replace(remote=remote)
+print(assets.pull("imagenet"))
+"""
+    data = (served[0] / "vgg.h5").read_bytes()
+    remote = {
+        "urls": [f"{served[1]}/vgg.h5"],
+        "size": len(data),
+        "algorithm": "md5",
+        "digest": hashlib.md5(data).hexdigest(),
+    }
+    command = [sys.executable, "-c", code, json.dumps(remote)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert outputs == [str(home / "vgg19-imagenet.h5")] * 2
+    assert [process.returncode for process in processes] == [0, 0]
+    load_backbone("imagenet")
+
+
+def test_a_file_of_another_project_is_converted_once(served, home):
+    path = served[0] / "vgg.h5"
+    backbone = load_backbone(path)
+    assert backbone.family == "caffe"
+    (kept,) = (home / "converted").glob("*.h5")
+    written = kept.stat().st_mtime_ns
+    load_backbone(path)
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_weights_of_unknown_lineage_need_a_word(tmp_path, backbone, capsys):
+    path, target = tmp_path / "w.h5", tmp_path / "out.h5"
+    with h5py.File(path, "w") as file:
+        for i, conv in enumerate(list(backbone.params.values())[:4]):
+            group = "layers/conv2d" + f"_{i}" * (i > 0) + "/vars"
+            file[f"{group}/0"], file[f"{group}/1"] = conv["kernel"], conv["bias"]
+    assert main(["weights", "convert", str(path), str(target)]) == 2
+    error = capsys.readouterr().err
+    assert "--family" in error
+    assert error.count("\n") == 1
+    assert not target.exists()
+    command = ["weights", "convert", str(path), str(target), "--family", "torchvision"]
+    assert main(command) == 0
+    converted = load_backbone(target)
+    assert converted.family == "torchvision"
+    np.testing.assert_allclose(converted.scale, 1 / np.array([0.229, 0.224, 0.225]))
+    assert main(["weights", "check", str(target)]) == 0
+    assert "silent filters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert", "none.pth", "out.h5"], "got nothing there"),
+        (["convert", "bad.pth", "out.h5"], "got one that cannot be used"),
+        (["convert", "bad.pth", "out.npz"], "a target ending in .h5"),
+        (["convert", "bad.pth", "no/out.h5"], "no such folder"),
+        (["convert", "embedded.h5", "out.h5"], "got ours"),
+        (["check", "bad.pth"], "got one that cannot be used"),
+    ],
+)
+def test_bad_weights_are_answered_in_one_line(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.pth").write_bytes(b"PK\3\4 and then nothing")
+    (tmp_path / "embedded.h5").symlink_to(assets.embedded_path())
+    assert main(["weights", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.h5").exists()
