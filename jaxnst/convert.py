@@ -103,9 +103,9 @@ def to_backbone(
     if order is None:
         raise ValueError(
             f"expected weights that tell what input they were trained on, got {path}, "
-            "whose layout Oxford's and torchvision's share; say which with --family "
-            "caffe (BGR, 0 to 255) or --family torchvision (RGB, ImageNet's mean and "
-            "deviation)"
+            "which may be Oxford's or torchvision's; say which: jaxnst weights convert "
+            f"{path} OUT.h5 --family caffe (BGR, 0 to 255) or --family torchvision "
+            "(RGB, ImageNet's mean and deviation)"
         )
     if order not in ("caffe", "matconvnet", "torchvision"):
         raise ValueError(f"expected --family caffe or torchvision, got {order!r}")

@@ -315,7 +315,15 @@ MEAN_LEVELS = {
         "relu5_1": 60.0,
         "relu5_2": 14.0,
     },
-    "torchvision": {"relu1_1": 1.0, "relu4_2": 0.5, "relu5_2": 0.2},
+    "torchvision": {
+        "relu1_1": 2.0,
+        "relu2_1": 1.5,
+        "relu3_1": 1.0,
+        "relu4_1": 0.7,
+        "relu4_2": 0.5,
+        "relu5_1": 0.4,
+        "relu5_2": 0.2,
+    },
 }
 """Mean activations, from that layer on, that stand for those of the two VGG-19 which
 recipes were published for. Their overall size is as there; between the layers they are
