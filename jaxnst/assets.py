@@ -2,7 +2,6 @@
 
 import os
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +75,7 @@ def cache_folder() -> Path:
 
 def embedded_path() -> Path:
     """Path of the weights that ship with the package."""
-    installed = Path(str(files("jaxnst"))) / "assets" / "vgg19-embedded.h5"
+    installed = Path(__file__).parent / "vgg19-embedded.h5"
     checkout = Path(__file__).parents[1] / "weights" / "vgg19-embedded.h5"
     return installed if installed.exists() else checkout
 
@@ -210,7 +209,7 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
 
 def _converted(path: Path) -> Path:
     """Where the cache keeps the converted form of a file; it is made if need be."""
-    kept = cache_folder() / "converted" / f"{sha256(path)[:16]}.h5"
+    kept = cache_folder() / f"converted-{sha256(path)[:16]}.h5"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         convert(path, kept)

@@ -167,7 +167,7 @@ def test_a_file_of_another_project_is_converted_once(served, home):
     path = served[0] / "vgg.h5"
     backbone = load_backbone(path)
     assert backbone.family == "caffe"
-    (kept,) = (home / "converted").glob("*.h5")
+    (kept,) = home.glob("converted-*.h5")
     written = kept.stat().st_mtime_ns
     load_backbone(path)
     assert kept.stat().st_mtime_ns == written
@@ -186,7 +186,7 @@ def test_weights_of_unknown_lineage_need_a_word(tmp_path, backbone, capsys):
     assert not target.exists()
     command = ["weights", "convert", str(path), str(target), "--family", "torchvision"]
     assert main(command) == 0
-    converted = load_backbone(target)
+    converted = load_backbone(target)  # ours, so nothing is kept of it
     assert converted.family == "torchvision"
     np.testing.assert_allclose(converted.scale, 1 / np.array([0.229, 0.224, 0.225]))
     assert main(["weights", "check", str(target)]) == 0

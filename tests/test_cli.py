@@ -84,7 +84,7 @@ def test_the_other_commands_answer(capsys):
     assert main(["weights", "check", "embedded"]) == 0
     said = capsys.readouterr().out
     assert "painterly" in said
-    assert "pooling            average" in said
+    assert "pooling              average" in said
     assert "sha256" in said
 
 
