@@ -96,6 +96,8 @@ def _read(path: Path) -> Reading:
         tree = read_matconvnet(path)
         mean = tree.get("averageImage")
         return Reading(from_matconvnet(tree), "matconvnet", "matconvnet", mean)
+    if head[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
+        raise ValueError("its first bytes are of none of the formats")
     return Reading(from_caffe(read_caffemodel(path)), "caffe", "caffe")
 
 
