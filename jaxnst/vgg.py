@@ -311,23 +311,22 @@ MEAN_LEVELS = {
     "caffe": {
         "relu1_1": 100.0,
         "relu2_1": 150.0,
-        "relu4_2": 100.0,
+        "relu4_2": 500.0,
         "relu5_1": 60.0,
-        "relu5_2": 14.0,
     },
     "torchvision": {
         "relu1_1": 2.0,
         "relu2_1": 1.5,
         "relu3_1": 1.0,
         "relu4_1": 0.7,
-        "relu4_2": 0.5,
+        "relu4_2": 1.5,
         "relu5_1": 0.4,
-        "relu5_2": 0.2,
     },
 }
 """Mean activations, from that layer on, that stand for those of the two VGG-19 which
-recipes were published for. Their overall size is as there; between the layers they are
-more even, because the deep layers of other weights should not outweigh the rest."""
+recipes were published for. Their overall size is as there. Between the layers they were
+chosen by eye: the deep layers of other weights should not outweigh the rest of a style,
+and relu4_2, which holds the content, needs to be louder to hold it."""
 
 
 def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
