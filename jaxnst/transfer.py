@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
 from jaxtyping import Array, Bool, Float, Int
@@ -94,7 +95,7 @@ def make_transfer(recipe: Recipe) -> Transfer:
         (32, 32, 3)
     """
     optimizer = make_optimizer(recipe)
-    units = jnp.asarray(recipe.units)[None, None]
+    units = np.array(recipe.units, np.float32)[None, None]
 
     def init(image: Image) -> State:
         state = State(

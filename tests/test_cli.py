@@ -49,6 +49,7 @@ def test_an_earlier_result_is_not_overwritten_unasked(elsewhere):
 
 def test_flags_reach_the_recipe_and_quiet_is_quiet(elsewhere, capsys):
     flags = ["--style-weight", "3", "--pooling", "max", "--style-scale", "0.5"]
+    flags += ["--set", "style_layers=relu1_1:2,relu2_1", "--set", "clip=false"]
     flags += ["--init", "noise", "--seed", "7", "--blend", "2,1", "-o", "a.jpg"]
     second = str(sample_path("mosaic"))
     code = main(["stylize", CONTENT, STYLE, second, *QUICK, *flags, "--quiet"])
@@ -57,6 +58,8 @@ def test_flags_reach_the_recipe_and_quiet_is_quiet(elsewhere, capsys):
     recipe = manifest["recipe"]
     assert (recipe["style_weight"], recipe["pooling"]) == (3.0, "max")
     assert (recipe["style_scale"], recipe["init"]) == (0.5, "noise")
+    assert recipe["style_layers"] == [["relu1_1", 2.0], ["relu2_1", 1.0]]
+    assert recipe["clip"] is False
     assert (manifest["seed"], manifest["blend"]) == (7, [2.0, 1.0])
     assert capsys.readouterr() == ("", "")
 
@@ -120,6 +123,12 @@ BAD = {
     "resume": (["stylize", CONTENT, STYLE, "--resume"], "leave out --resume"),
     "recipe name": (["recipes", "gaty"], "did you mean gatys2016?"),
     "check": (["weights", "check", "none"], "one of embedded"),
+    "set": (["stylize", CONTENT, STYLE, "--set", "beta3=1"], "such as beta"),
+    "set x": (["stylize", CONTENT, STYLE, "--set", "clip=x"], "expected clip=True"),
+    "set in vain": (
+        ["stylize", CONTENT, STYLE, "--recipe", "johnson", "--set", "beta1=0.5"],
+        "beta1 changes nothing where optimizer is lbfgs",
+    ),
     "no style": (["stylize", CONTENT], "required: style"),
     "nothing": ([], "required: COMMAND"),
     "command": (["stilize"], "invalid choice"),

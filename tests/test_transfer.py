@@ -155,3 +155,11 @@ def test_the_best_iterate_is_the_one_after_the_lowest_loss(backbone, targets):
     assert best < 5  # such large steps do not end at the lowest loss
     np.testing.assert_array_equal(picture(state, recipe), jnp.clip(images[best], 0, 1))
     np.testing.assert_allclose(state.lowest, min(losses))
+
+
+def test_a_transfer_that_is_made_while_tracing_can_be_used_afterwards():
+    recipe = PAINTERLY.replace(learning_rate=0.0123)  # made by no other test
+    init = jax.jit(lambda image: make_transfer(recipe).init(image))
+    image = random_image(0, 16, 20)
+    first, second = init(image), make_transfer(recipe).init(image)
+    np.testing.assert_array_equal(first.image, second.image)
