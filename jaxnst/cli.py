@@ -223,6 +223,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except jax.errors.JaxRuntimeError as error:
         hint = "; use a smaller --size" if "RESOURCE_EXHAUSTED" in str(error) else ""
         return _fail(f"{str(error).splitlines()[0]}{hint}")
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough; Python's last flush
+        # should not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:

@@ -186,3 +186,10 @@ def test_an_interrupted_process_resumes_to_the_same_picture(elsewhere):
     assert not (elsewhere / "a.png.checkpoint.npz").exists()
     subprocess.run([*command[:-1], "b.png"], check=True, capture_output=True, **options)
     assert (elsewhere / "a.png").read_bytes() == (elsewhere / "b.png").read_bytes()
+
+
+def test_output_that_nobody_reads_to_the_end_is_no_error():
+    command = f"{sys.executable} -u -m jaxnst recipes painterly boston | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith("name")
