@@ -176,7 +176,8 @@ def pull(
                 f"jaxnst weights convert FILE {path}"
             ) from error
         digest = f"{remote.algorithm} {remote.digest}"
-        convert(download, path, family=asset.family, source_checksum=digest)
+        about = {"source_url": remote.urls[0], "source_checksum": digest}
+        convert(download, path, family=asset.family, **about)
         download.unlink()
     return path
 

@@ -30,10 +30,11 @@ CAFFE_MEAN = (123.68, 116.779, 103.939)
 TORCHVISION_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 TORCHVISION_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
-LICENCES = {
-    "caffe": "CC BY 4.0 (Karen Simonyan and Andrew Zisserman, Oxford)",
-    "torchvision": "BSD-3-Clause (torchvision)",
+LINEAGES = {
+    "caffe": ("Oxford's VGG-19 (Simonyan and Zisserman, 2014)", "CC BY 4.0"),
+    "torchvision": ("torchvision's VGG-19 (2017)", "BSD-3-Clause"),
 }
+"""Lineage and licence of the published weights of a family."""
 
 
 def convert(
@@ -58,11 +59,12 @@ def convert(
     source = Path(source)
     checksum = sha256(source)
     backbone = to_backbone(read_foreign(source), checksum, source, family)
+    lineage, licence = LINEAGES[backbone.family]
     about = {
-        "lineage": f"{backbone.family} VGG-19",
+        "lineage": lineage,
         "source": source.name,
         "source_sha256": checksum,
-        "licence": LICENCES[backbone.family],
+        "licence": licence,
     }
     save_backbone(target, backbone, **about | attributes)
 

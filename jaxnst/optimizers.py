@@ -132,7 +132,8 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformation:
 
         count = state.count + accepted
         scale = jnp.where(accepted, curvature / jnp.vdot(change, change), state.scale)
-        first = 1 / jnp.sum(jnp.abs(grad))
+        # Where the gradient is zero, at a minimum, the step is zero and not NaN.
+        first = 1 / jnp.maximum(jnp.sum(jnp.abs(grad)), 1e-30)
         state = LbfgsState(
             count=count,
             params=params,

@@ -85,7 +85,9 @@ def test_pull_fetches_converts_and_keeps_only_the_result(served, home, monkeypat
     original = (served[0] / "vgg.h5").read_bytes()
     assert about["source_checksum"] == f"md5 {hashlib.md5(original).hexdigest()}"
     assert about["source_sha256"] == hashlib.sha256(original).hexdigest()
-    assert about["licence"].startswith("CC BY 4.0")
+    assert about["licence"] == "CC BY 4.0"
+    assert about["lineage"].startswith("Oxford")
+    assert about["source_url"].endswith("/vgg.h5")
     assert (about["family"], len(about["content_sha256"])) == ("caffe", 64)
     written = path.stat().st_mtime_ns
     assert pull("imagenet") == path

@@ -61,6 +61,11 @@ def test_lbfgs_finds_the_minimum():
     assert np.abs(path(lbfgs(1.0, 20), 60)[-1]).max() < 1e-3
 
 
+def test_lbfgs_stays_where_the_gradient_is_zero():
+    for x in path(lbfgs(1.0, 5), 3, lambda x: 0 * jnp.sum(x)):
+        np.testing.assert_array_equal(x, np.float32(START).ravel())
+
+
 def test_lbfgs_takes_up_no_concave_pair():
     concave = lambda x: -jnp.sum(x**2)
     optimizer = lbfgs(1.0, 5)
