@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxnst.checkpoint import Checkpoint
 from jaxnst.color import match_palette
 from jaxnst.images import fit_shape, initial_image, resize
-from jaxnst.objective import make_targets
+from jaxnst.objective import measure_content, measure_styles, weigh
 from jaxnst.optimizers import make_optimizer
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import (
@@ -167,7 +167,8 @@ def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
 
 
 _resize = partial(jax.jit, static_argnames=("shape", "method"))(resize)
-_make_targets = partial(jax.jit, static_argnames="recipe")(make_targets)
+_measure_content = partial(jax.jit, static_argnames="recipe")(measure_content)
+_measure_styles = partial(jax.jit, static_argnames="recipe")(measure_styles)
 _resize_state = partial(jax.jit, static_argnames=("recipe", "shape"))(resize_state)
 
 
@@ -255,8 +256,12 @@ def stylize(
         scaled_styles = [
             _resize(s, shape=style_shape(s.shape[:2], shape, recipe)) for s in styles
         ]
-        targets = _make_targets(
-            backbone, scaled, scaled_styles, recipe=recipe, blend=blend
+        targets = weigh(
+            _measure_content(backbone, scaled, recipe=recipe.program),
+            _measure_styles(
+                backbone, scaled_styles, recipe=recipe.program, blend=blend
+            ),
+            recipe,
         )
         taken = 0
         if resume is not None and scale == resume.scale:
@@ -270,7 +275,7 @@ def stylize(
                 )
             begin = transfer.init(first)
         else:
-            begin = _resize_state(recipe, state, shape)
+            begin = _resize_state(recipe.program, state, shape)
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:
             nonlocal taken
@@ -279,7 +284,7 @@ def stylize(
                 on_chunk(Progress(scale, shapes, taken, steps, state, info))
 
         state, info = run(
-            recipe,
+            transfer,
             begin,
             stepping,
             targets,

@@ -12,6 +12,9 @@ from jaxnst.recipes import Recipe
 from jaxnst.types import Feature, Features, Image, Scalar
 from jaxnst.vgg import Backbone, features, stride
 
+Styles = dict[str, Float[Array, "_c _c"] | losses.Gaussian]
+"""Gram matrix or Gaussian of a style, by layer."""
+
 
 class Targets(NamedTuple):
     """What an image is compared with; a pytree of arrays, so nothing in it recompiles.
@@ -22,13 +25,15 @@ class Targets(NamedTuple):
         content_weight: Factor on the content term.
         style_weight: Factor on the style term.
         tv_weight: Factor on the total variation.
+        learning_rate: Factor on the optimiser's step; the loss does not depend on it.
     """
 
-    content: dict[str, Feature]
-    style: dict[str, Float[Array, "_c _c"] | losses.Gaussian]
+    content: Features
+    style: Styles
     content_weight: Scalar
     style_weight: Scalar
     tv_weight: Scalar
+    learning_rate: Scalar
 
 
 class Terms(NamedTuple):
@@ -63,6 +68,39 @@ def make_targets(
     Raises:
         ValueError: If the number of weights is not that of the styles.
     """
+    return weigh(
+        measure_content(backbone, content, recipe),
+        measure_styles(backbone, styles, recipe, blend=blend),
+        recipe,
+    )
+
+
+def weigh(content: Features, style: Styles, recipe: Recipe) -> Targets:
+    """Targets of what was measured, with the numbers of a recipe."""
+    return Targets(
+        content=content,
+        style=style,
+        content_weight=jnp.float32(recipe.content_weight),
+        style_weight=jnp.float32(recipe.style_weight),
+        tv_weight=jnp.float32(recipe.tv_weight),
+        learning_rate=jnp.float32(recipe.learning_rate),
+    )
+
+
+def measure_content(backbone: Backbone, content: Image, recipe: Recipe) -> Features:
+    """Features that the image is compared with, see `make_targets`."""
+    layers = tuple(layer for layer, _ in recipe.content_layers)
+    return measure(backbone, content, recipe, layers)
+
+
+def measure_styles(
+    backbone: Backbone,
+    styles: Sequence[Image],
+    recipe: Recipe,
+    *,
+    blend: Float[Array, "_n"] | None = None,
+) -> Styles:
+    """Statistics of one or more styles, averaged, see `make_targets`."""
     blend = jnp.ones(len(styles)) if blend is None else jnp.asarray(blend, jnp.float32)
     if blend.shape != (len(styles),):
         raise ValueError(
@@ -70,7 +108,6 @@ def make_targets(
             f"got {blend.size}"
         )
     blend = blend / jnp.sum(jnp.abs(blend))
-    content_layers = tuple(layer for layer, _ in recipe.content_layers)
     style_layers = tuple(layer for layer, _ in recipe.style_layers)
     statistic = losses.gram_matrix if recipe.style_loss == "gram" else losses.moments
     statistics = [
@@ -84,13 +121,7 @@ def make_targets(
         for layer in style_layers:
             area = sum((s.shape[0] * s.shape[1]) // stride(layer) ** 2 for s in styles)
             mixed[layer] = losses.gaussian(mixed[layer], rank=area)
-    return Targets(
-        content=measure(backbone, content, recipe, content_layers),
-        style=mixed,
-        content_weight=jnp.float32(recipe.content_weight),
-        style_weight=jnp.float32(recipe.style_weight),
-        tv_weight=jnp.float32(recipe.tv_weight),
-    )
+    return mixed
 
 
 def measure(

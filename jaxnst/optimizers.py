@@ -12,15 +12,18 @@ from jaxnst.types import Image, Scalar
 
 
 def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """Build the optimiser that a recipe asks for."""
-    rate, epsilon = recipe.learning_rate, recipe.epsilon
+    """Build the optimiser that a recipe asks for, at a learning rate of 1.
+
+    The learning rate is a factor on the step of all of them; `transfer` multiplies by
+    that of the targets, which is an array.
+    """
     match recipe.optimizer:
         case "adam":
-            return optax.adam(rate, recipe.beta1, recipe.beta2, epsilon)
+            return optax.adam(1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
         case "tf1_adam":
-            return tf1_adam(rate, recipe.beta1, recipe.beta2, epsilon)
+            return tf1_adam(1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
         case "lbfgs":
-            return lbfgs(rate, recipe.history)
+            return lbfgs(1.0, recipe.history)
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {recipe.optimizer!r}")
 
 

@@ -1,8 +1,8 @@
 """A recipe is every choice of a style transfer: what is measured, how it is optimised.
 
 A `Recipe` is frozen and hashable, so it may be a static argument or be closed over. Its
-loss weights are copied into `objective.Targets`, as arrays: change them there, and
-nothing recompiles.
+loss weights and its learning rate are copied into `objective.Targets`, as arrays:
+change them there, and nothing recompiles.
 """
 
 import dataclasses
@@ -155,6 +155,20 @@ class Recipe:
             sorted({name for name, _ in self.content_layers + self.style_layers})
         )
 
+    @property
+    def program(self) -> "Recipe":
+        """The part of the recipe that compiled steps depend on, the rest at defaults.
+
+        Recipes of the same program share compiled code: they differ only in numbers
+        that steps get as arrays, and in what is settled before the first step.
+
+        Example:
+            >>> recipe = get_recipe("painterly")
+            >>> recipe.replace(style_weight=2.0).program == recipe.program
+            True
+        """
+        return dataclasses.replace(self, **NOT_COMPILED)
+
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed.
 
@@ -184,6 +198,24 @@ class Recipe:
         rows = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
         return "\n".join(f"{name:<20} {_readable(value)}" for name, value in rows)
 
+
+NOT_COMPILED = {
+    "name": "",
+    "summary": "",
+    "content_weight": 1.0,
+    "style_weight": 1.0,
+    "tv_weight": 1.0,
+    "learning_rate": 1.0,
+    "palette": "content",
+    "init": "content",
+    "noise": 0.1,
+    "size": 512,
+    "size_edge": "long",
+    "enlarge": "none",
+    "style_scale": 1.0,
+    "squash_style": False,
+}
+"""Fields that no compiled step looks at, with what they are in `Recipe.program`."""
 
 USED_WITH = {
     "beta1": ("optimizer", ("adam", "tf1_adam")),

@@ -73,19 +73,19 @@ class Transfer(NamedTuple):
     step: Callable[[State, Backbone, Targets], tuple[State, Info]]
 
 
-@cache
 def make_transfer(recipe: Recipe) -> Transfer:
     """Specialise the kernel to a recipe.
 
     Both functions compose with `jit`, `vmap` and `scan`, with Adam also with `grad`.
-    The parameters and the targets are arguments, so another style of the same size
-    never recompiles.
+    The parameters and the targets are arguments, so another style of the same size, a
+    loss weight or a learning rate never recompiles.
 
     Args:
         recipe: What to minimise and how.
 
     Returns:
-        The `init` and `step` functions.
+        The `init` and `step` functions, the same ones for recipes of the same
+        `Recipe.program`.
 
     Example:
         >>> import jaxnst
@@ -94,6 +94,11 @@ def make_transfer(recipe: Recipe) -> Transfer:
         >>> state.image.shape
         (32, 32, 3)
     """
+    return _make_transfer(recipe.program)
+
+
+@cache
+def _make_transfer(recipe: Recipe) -> Transfer:
     optimizer = make_optimizer(recipe)
     units = np.array(recipe.units, np.float32)[None, None]
 
@@ -117,7 +122,7 @@ def make_transfer(recipe: Recipe) -> Transfer:
         update, opt_state = optimizer.update(
             grad / units, state.opt_state, state.image * units
         )
-        image = state.image + cast(Image, update) / units
+        image = state.image + targets.learning_rate * cast(Image, update) / units
         if recipe.clip:
             image = jnp.clip(image, 0, 1)
         if recipe.keep_best:
@@ -151,14 +156,14 @@ of its own; threads of LAPACK's on top make a step many times slower, and its re
 depend on their number."""
 
 
-@partial(jax.jit, static_argnames=("recipe", "chunk"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("transfer", "chunk"), donate_argnames="state")
 def _run_chunk(
     state: State,
     backbone: Backbone,
     targets: Targets,
     count: Int[Array, ""],
     *,
-    recipe: Recipe,
+    transfer: Transfer,
     chunk: int,
 ) -> tuple[State, Info]:
     """Take `count` ≤ `chunk` steps; the rest of the infos is left empty.
@@ -166,21 +171,20 @@ def _run_chunk(
     The number of steps is an argument, so a last, shorter chunk needs no program of its
     own.
     """
-    step = make_transfer(recipe).step
 
     def body(i: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
         state, infos = carry
-        state, info = step(state, backbone, targets)
+        state, info = transfer.step(state, backbone, targets)
         return state, jax.tree.map(lambda xs, x: xs.at[i].set(x), infos, info)
 
-    _, info = jax.eval_shape(step, state, backbone, targets)
+    _, info = jax.eval_shape(transfer.step, state, backbone, targets)
     infos = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), info)
     return jax.lax.fori_loop(0, count, body, (state, infos))
 
 
 @single_threaded_lapack
 def run(
-    recipe: Recipe,
+    transfer: Transfer,
     state: State,
     backbone: Backbone,
     targets: Targets,
@@ -195,10 +199,11 @@ def run(
 
     Whatever a host has to do (progress, preview, checkpoint, interruption) happens
     between chunks, in `on_chunk`; nothing calls back from inside compiled code. The
-    loop ends early at the first chunk in which a step was not finite.
+    loop ends early at the first chunk in which a step was not finite, or, with several
+    images in one state, after which each of them has had such a step.
 
     Args:
-        recipe: The recipe that `state` was made for.
+        transfer: From `make_transfer`, or a batch of them, see `grid.make_lanes`.
         state: Where to start. It is donated: use the returned one from then on.
         backbone: The network, as the recipe wants it.
         targets: From `objective.make_targets`.
@@ -217,7 +222,7 @@ def run(
         count = min(count, chunk - (start + taken) % chunk, steps - taken)
         began = time.perf_counter()
         state, info = _run_chunk(
-            state, backbone, targets, jnp.int32(count), recipe=recipe, chunk=chunk
+            state, backbone, targets, jnp.int32(count), transfer=transfer, chunk=chunk
         )
         info = jax.device_get(info)
         infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
@@ -225,6 +230,6 @@ def run(
         count = max(1, int(interval * count / (time.perf_counter() - began)))
         if on_chunk is not None:
             on_chunk(state, infos[-1])
-        if not infos[-1].finite.all():
+        if not infos[-1].finite.all(axis=0).any():
             break
     return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *infos)

@@ -72,9 +72,10 @@ def compare(name: str, size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
         steps,
         **weights,
     )
-    state = jaxnst.make_transfer(recipe).init(start)
+    transfer = jaxnst.make_transfer(recipe)
     targets = jaxnst.make_targets(backbone, content, [style], recipe)
-    _, info = jaxnst.run(recipe, state, backbone, targets, steps=steps)
+    state = transfer.init(start)
+    _, info = jaxnst.run(transfer, state, backbone, targets, steps=steps)
     return np.array(theirs), np.asarray(info.loss)
 
 
