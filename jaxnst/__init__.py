@@ -15,6 +15,7 @@ Example:
 
 from jaxnst import losses as losses
 from jaxnst.assets import load_backbone as load_backbone
+from jaxnst.grid import stylize_grid as stylize_grid
 from jaxnst.images import load_image as load_image
 from jaxnst.images import sample as sample
 from jaxnst.images import save_image as save_image
@@ -44,4 +45,5 @@ __all__ = [
     "save_backbone",
     "save_image",
     "stylize",
+    "stylize_grid",
 ]

@@ -10,6 +10,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -256,6 +257,7 @@ def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
     return height, width
 
 
+@partial(jax.jit, static_argnames=("shape", "method"))
 def resize(
     image: Image,
     shape: tuple[int, int],

@@ -5,10 +5,12 @@ and returns scalars or small matrices; sums over positions accumulate in float32
 highest matmul precision, because TF32 or bfloat16 spoils them.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float
 
 from jaxnst.types import Feature, Image, Scalar
@@ -151,7 +153,7 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
     Returns:
         The factored Gaussian.
     """
-    values, vectors = jnp.linalg.eigh(covariance(m))
+    values, vectors = eigh(covariance(m))
     kept = slice(-min(rank or len(values), len(values)), None)
     values = jnp.maximum(values, 0)
     root = vectors[:, kept] * jnp.sqrt(values[kept])[None]
@@ -160,12 +162,52 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
     return Gaussian(m.mean, root, jnp.sum(values), 3e-4 * values[-1] + 1e-12)
 
 
+@jax.custom_jvp
+def eigh(
+    matrix: Float[Array, "_c _c"],
+) -> tuple[Float[Array, "_c"], Float[Array, "_c _c"]]:
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix.
+
+    `jnp.linalg.eigh`, but under `vmap` on a CPU it takes one matrix after the other:
+    the batched routine waits for threads of the very pool that it runs in, and several
+    of them at a time, such as those of several layers, may wait forever.
+
+    Args:
+        matrix: Symmetric matrix, c c.
+
+    Returns:
+        Eigenvalues (c,), and the eigenvectors as columns, c c.
+
+    Example:
+        >>> values, vectors = eigh(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
+        >>> [round(float(value), 5) for value in values]
+        [1.0, 3.0]
+    """
+    return jax.lax.platform_dependent(matrix, cpu=sequential_vmap(_eigh), default=_eigh)
+
+
+def _eigh(matrix: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
+
+
+@eigh.defjvp
+def _eigh_jvp(primals, tangents):
+    """`dλ_i = (Vᵀ dK V)_ii` and `dV = V [(Vᵀ dK V)_ij / (λ_j - λ_i)]`."""
+    values, vectors = eigh(*primals)
+    matmul = partial(jnp.matmul, precision=HIGHEST)
+    change = matmul(matmul(vectors.T, tangents[0]), vectors)
+    gaps = values[None] - values[:, None]
+    rotation = change / jnp.where(gaps == 0, jnp.inf, gaps)
+    return (values, vectors), (jnp.diagonal(change), matmul(vectors, rotation))
+
+
 def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     """Squared Wasserstein-2 distance between two Gaussians, per channel.
 
     `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½`. With `Σ* = R Rᵀ` the
     cross term is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`, so
-    automatic differentiation of `eigvalsh` gives `dtr(K^½) = ½ tr(K^-½ dK)` and no
+    automatic differentiation of the eigenvalues gives `dtr(K^½) = ½ tr(K^-½ dK)` and no
     Lyapunov equation is solved. It stays right where there are fewer positions than
     channels: zero eigenvalues contribute nothing. Each root is smoothed to
     `λ / √(λ + floor²)`, which bounds the gradient; L is then never below the exact
@@ -188,7 +230,7 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     k = jnp.matmul(
         jnp.matmul(root.T, sigma, precision=HIGHEST), root, precision=HIGHEST
     )
-    values = jnp.maximum(jnp.linalg.eigvalsh(k), 0)
+    values = jnp.maximum(eigh(k)[0], 0)
     cross = jnp.sum(values / jnp.sqrt(values + target.floor**2))
     transport = jnp.trace(sigma) + target.trace - 2 * cross
     return (jnp.sum((m.mean - target.mean) ** 2) + transport) / len(m.mean)

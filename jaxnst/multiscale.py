@@ -147,6 +147,7 @@ def style_shape(
     return fit_shape(style, size if recipe.enlarge == "both" else min(size, max(style)))
 
 
+@partial(jax.jit, static_argnames=("recipe", "shape"))
 def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
     """Carry a state over to the next scale.
 
@@ -166,10 +167,41 @@ def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
     return fresh._replace(opt_state=opt_state)
 
 
-_resize = partial(jax.jit, static_argnames=("shape", "method"))(resize)
-_measure_content = partial(jax.jit, static_argnames="recipe")(measure_content)
-_measure_styles = partial(jax.jit, static_argnames="recipe")(measure_styles)
-_resize_state = partial(jax.jit, static_argnames=("recipe", "shape"))(resize_state)
+def check_content(shape: tuple[int, ...], recipe: Recipe) -> None:
+    """Raise a ValueError if a content is too small for the layers of a recipe."""
+    smallest = max(map(stride, recipe.layers))
+    if min(shape[:2]) < smallest:
+        raise ValueError(
+            f"expected a content of at least {smallest} px on each side, got "
+            f"{shape[1]} x {shape[0]} px; use a larger --size, or a "
+            "picture that is less narrow"
+        )
+
+
+def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Backbone]:
+    """The network as a recipe wants it: to measure with, and to take many steps with.
+
+    On a CPU the second one has prepared kernels, and shares the first one's plain ones.
+    """
+    backbone = calibrate(backbone, recipe.activations)
+    if jax.default_backend() == "cpu" and recipe.dtype == "float32":
+        return backbone, accelerate(backbone, recipe.layers)
+    return backbone, backbone
+
+
+def scale_content(content: Image, shape: tuple[int, int]) -> Image:
+    """A content, or a start image, at the size of a scale."""
+    return jnp.clip(resize(content, shape=shape), 0, 1)
+
+
+def scale_styles(
+    styles: Sequence[Image], shape: tuple[int, int], recipe: Recipe
+) -> list[Image]:
+    """Styles as large as they are measured beside a content of that size."""
+    return [
+        resize(style, shape=style_shape(style.shape[:2], shape, recipe))
+        for style in styles
+    ]
 
 
 @single_threaded_lapack
@@ -228,21 +260,11 @@ def stylize(
         raise ValueError(
             f"expected finite blend weights, one of them other than 0, got {blend}"
         )
-    smallest = max(map(stride, recipe.layers))
-    if min(content.shape[:2]) < smallest:
-        raise ValueError(
-            f"expected a content of at least {smallest} px on each side, got "
-            f"{content.shape[1]} x {content.shape[0]} px; use a larger --size, or a "
-            "picture that is less narrow"
-        )
+    check_content(content.shape, recipe)
     transfer = make_transfer(recipe)
     if recipe.palette == "style":
         content = match_palette(content, list(styles), blend=blend)
-    backbone = calibrate(backbone, recipe.activations)
-    stepping = backbone
-    if jax.default_backend() == "cpu" and recipe.dtype == "float32":
-        # Not jitted, so that the plain kernels are shared and not copied.
-        stepping = accelerate(backbone, recipe.layers)
+    backbone, stepping = prepare_backbone(backbone, recipe)
     shapes = scale_shapes(content.shape[:2], recipe)
     plan = scale_steps(recipe, len(shapes))
     state: State | None = None
@@ -252,15 +274,11 @@ def stylize(
         if resume is not None and scale < resume.scale:
             continue
         start = time.perf_counter()
-        scaled = jnp.clip(_resize(content, shape=shape), 0, 1)
-        scaled_styles = [
-            _resize(s, shape=style_shape(s.shape[:2], shape, recipe)) for s in styles
-        ]
+        scaled = scale_content(content, shape)
+        scaled_styles = scale_styles(styles, shape, recipe)
         targets = weigh(
-            _measure_content(backbone, scaled, recipe=recipe.program),
-            _measure_styles(
-                backbone, scaled_styles, recipe=recipe.program, blend=blend
-            ),
+            measure_content(backbone, scaled, recipe.program),
+            measure_styles(backbone, scaled_styles, recipe.program, blend=blend),
             recipe,
         )
         taken = 0
@@ -268,14 +286,14 @@ def stylize(
             begin, taken = resume.state, resume.taken
         elif state is None:
             if init is not None:
-                first = jnp.clip(_resize(init, shape=shape), 0, 1)
+                first = scale_content(init, shape)
             else:
                 first = initial_image(
                     key, scaled, scaled_styles, kind=recipe.init, deviation=recipe.noise
                 )
             begin = transfer.init(first)
         else:
-            begin = _resize_state(recipe.program, state, shape)
+            begin = resize_state(recipe.program, state, shape)
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:
             nonlocal taken

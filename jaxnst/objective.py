@@ -1,6 +1,7 @@
 """What is minimised: targets are measured once, the loss of an image many times."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -69,8 +70,8 @@ def make_targets(
         ValueError: If the number of weights is not that of the styles.
     """
     return weigh(
-        measure_content(backbone, content, recipe),
-        measure_styles(backbone, styles, recipe, blend=blend),
+        measure_content(backbone, content, recipe.program),
+        measure_styles(backbone, styles, recipe.program, blend=blend),
         recipe,
     )
 
@@ -87,12 +88,14 @@ def weigh(content: Features, style: Styles, recipe: Recipe) -> Targets:
     )
 
 
+@partial(jax.jit, static_argnames="recipe")
 def measure_content(backbone: Backbone, content: Image, recipe: Recipe) -> Features:
     """Features that the image is compared with, see `make_targets`."""
     layers = tuple(layer for layer, _ in recipe.content_layers)
     return measure(backbone, content, recipe, layers)
 
 
+@partial(jax.jit, static_argnames="recipe")
 def measure_styles(
     backbone: Backbone,
     styles: Sequence[Image],

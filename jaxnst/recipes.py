@@ -167,7 +167,12 @@ class Recipe:
             >>> recipe.replace(style_weight=2.0).program == recipe.program
             True
         """
-        return dataclasses.replace(self, **NOT_COMPILED)
+        return dataclasses.replace(self, **ARRAYS, **SETTLED)
+
+    @property
+    def sight(self) -> "Recipe":
+        """The part of the recipe that decides how pictures are seen and measured."""
+        return dataclasses.replace(self, **ARRAYS)
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed.
@@ -199,13 +204,17 @@ class Recipe:
         return "\n".join(f"{name:<20} {_readable(value)}" for name, value in rows)
 
 
-NOT_COMPILED = {
-    "name": "",
-    "summary": "",
+ARRAYS = {
     "content_weight": 1.0,
     "style_weight": 1.0,
     "tv_weight": 1.0,
     "learning_rate": 1.0,
+}
+"""Fields that steps get as arrays, with what they are in `Recipe.program`."""
+
+SETTLED = {
+    "name": "",
+    "summary": "",
     "palette": "content",
     "init": "content",
     "noise": 0.1,
@@ -215,7 +224,7 @@ NOT_COMPILED = {
     "style_scale": 1.0,
     "squash_style": False,
 }
-"""Fields that no compiled step looks at, with what they are in `Recipe.program`."""
+"""Fields that are settled before the first step, with what they are there."""
 
 USED_WITH = {
     "beta1": ("optimizer", ("adam", "tf1_adam")),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "types", "images", "color", "conv", "vgg", "fetch", "readers", "weights", "convert",
     "assets", "losses", "recipes", "optimizers", "objective", "transfer", "checkpoint",
-    "multiscale", "reporter", "cli",
+    "multiscale", "grid", "reporter", "cli",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import oracle
 import pytest
 
 from jaxnst import losses
-from jaxnst.losses import gaussian, moments, wasserstein2_loss
+from jaxnst.losses import eigh, gaussian, moments, wasserstein2_loss
 
 
 def feature(seed, h=6, w=7, c=5, scale=1.0):
@@ -152,3 +152,32 @@ def test_a_normalized_gradient_has_the_norm_asked_for(mode):
     np.testing.assert_allclose(jnp.sum(jnp.abs(gradient)), 3, rtol=1e-5)
     np.testing.assert_allclose(mode(loss)(f, norm), 7 * losses.content_loss(f, g))
     np.testing.assert_array_equal(jnp.sign(gradient), jnp.sign(f - g))
+
+
+def test_eigenvalues_and_vectors_differentiate_twice_under_vmap():
+    """Against closed forms: `tr f(K)` has the gradient `f'(K)`, here for a power."""
+    matrices = jnp.stack([random_covariance(seed, 6) for seed in (0, 1)])
+
+    def power(k):
+        return jnp.sum(eigh(k)[0] ** 3)
+
+    values, vectors = jax.vmap(eigh)(matrices)
+    rebuilt = vectors * values[:, None] @ vectors.swapaxes(1, 2)
+    np.testing.assert_allclose(rebuilt, matrices, atol=1e-4)
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(power))(matrices), 3 * matrices @ matrices, rtol=1e-3
+    )
+
+    def squared_slope(k):
+        return jnp.sum(jax.grad(power)(k) ** 2)  # 9 tr K⁴, with the gradient 36 K³
+
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(squared_slope))(matrices),
+        36 * matrices @ matrices @ matrices,
+        rtol=1e-2,
+    )
+
+
+def random_covariance(seed, size):
+    samples = jax.random.normal(jax.random.key(seed), (20, size))
+    return samples.T @ samples / 20

@@ -1,0 +1,634 @@
+"""Many pictures at once: contents × styles × settings, as lanes of one compiled step.
+
+A lane is one picture to paint. Lanes of the same shape and `Recipe.program` run side by
+side in a `vmap`, batch after batch, each batch spread over the devices of a mesh; what
+differs between them (pictures, loss weights, learning rates, blends, seeds) is in
+arrays. Lanes never look at each other, so devices have nothing to tell each other.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from cachetools import LRUCache
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, PyTree
+
+from jaxnst.color import match_palette
+from jaxnst.images import initial_image
+from jaxnst.losses import Gaussian
+from jaxnst.multiscale import (
+    check_content,
+    prepare_backbone,
+    resize_state,
+    scale_content,
+    scale_shapes,
+    scale_steps,
+    scale_styles,
+    style_shape,
+)
+from jaxnst.objective import Styles, Targets, measure_content, measure_styles, weigh
+from jaxnst.recipes import Recipe
+from jaxnst.transfer import (
+    Info,
+    State,
+    Transfer,
+    make_transfer,
+    picture,
+    run,
+    single_threaded_lapack,
+)
+from jaxnst.types import Features, Image
+from jaxnst.vgg import Backbone, stride
+
+
+class Lane(NamedTuple):
+    """One picture of a grid, before it is painted.
+
+    Attributes:
+        content: Index of its content.
+        styles: Index of its style, or of all of them where they are blended.
+        setting: What was varied, by name.
+        shape: Height and width.
+        recipe: The recipe with its setting.
+        key: Random key of the start image.
+        blend: Weight of each style, where they are blended.
+    """
+
+    content: int
+    styles: tuple[int, ...]
+    setting: dict[str, Any]
+    shape: tuple[int, int]
+    recipe: Recipe
+    key: Array
+    blend: tuple[float, ...] | None
+
+
+class Painted(NamedTuple):
+    """One picture of a grid, finished.
+
+    Attributes:
+        lane: What was asked for.
+        image: RGB in [0, 1], h w 3.
+        infos: Infos of its steps, one entry for each scale.
+        status: `done`, or `diverged` if a step was not finite; the image then is what
+            the last finite one became at the finer scales.
+        seconds: Wall-clock time of each scale of its batch, over the lanes in it.
+    """
+
+    lane: Lane
+    image: Float[np.ndarray, "_h _w 3"]
+    infos: list[Info]
+    status: Literal["done", "diverged"]
+    seconds: list[float]
+
+
+class Progress(NamedTuple):
+    """What is known between two chunks of a batch.
+
+    Attributes:
+        lanes: The lanes of the batch.
+        shapes: Height and width of every scale.
+        scale: Index of the scale, coarsest first.
+        taken: Steps taken at this scale.
+        steps: Steps that will be taken at this scale.
+    """
+
+    lanes: list[Lane]
+    shapes: list[tuple[int, int]]
+    scale: int
+    taken: int
+    steps: int
+
+
+def make_lanes(
+    contents: int,
+    styles: int,
+    recipe: Recipe,
+    shape: Callable[[int, Recipe], tuple[int, int]],
+    *,
+    key: Array,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+) -> list[Lane]:
+    """All pictures of a grid: contents outermost, then styles, then settings.
+
+    Args:
+        contents: Number of contents.
+        styles: Number of styles.
+        recipe: What to minimise and how.
+        shape: Height and width of a content, from its index and its lane's recipe.
+        key: Random key of the start images.
+        vary: Values by name of a field of the recipe, `seed` or `blend`; the settings
+            are all combinations.
+
+    Returns:
+        The lanes.
+
+    Raises:
+        ValueError: If a name is unknown, a value is bad, changes nothing or comes
+            twice, or a content is too small.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> vary = {"style_weight": [0.5, 1.0, 2.0]}
+        >>> lanes = make_lanes(
+        ...     2, 5, get_recipe("painterly"), lambda i, recipe: (48, 64),
+        ...     key=jax.random.key(0), vary=vary,
+        ... )
+        >>> len(lanes), lanes[1].styles, lanes[1].setting
+        (30, (0,), {'style_weight': 1.0})
+    """
+    vary = vary or {}
+    known = [*(x for x in Recipe.__dataclass_fields__ if x not in UNVARIED), *EXTRA]
+    for name, values in vary.items():
+        if name not in known:
+            nearest = get_close_matches(name, known, 1, 0.0)[0]
+            raise ValueError(
+                "expected to vary a field of the recipe, seed or blend, "
+                f"got {name!r}; did you mean {nearest}?"
+            )
+        if not len(values):
+            raise ValueError(f"expected values of {name}, got none")
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                raise ValueError(
+                    f"expected values that differ of {name}, got {value} twice"
+                )
+    settings = [
+        dict(zip(vary, values, strict=True))
+        for values in itertools.product(*vary.values())
+    ]
+    recipes = [_apply(recipe, setting, styles) for setting in settings]
+    columns = [(j,) for j in range(styles)]
+    if "blend" in vary:
+        columns = [tuple(range(styles))]
+    lanes = []
+    for i, column in itertools.product(range(contents), columns):
+        for setting, changed in zip(settings, recipes, strict=True):
+            seed, blend = setting.get("seed"), setting.get("blend")
+            lane = Lane(
+                i,
+                column,
+                setting,
+                shape(i, changed),
+                changed,
+                key if seed is None else jax.random.key(seed),
+                None if blend is None else tuple(map(float, blend)),
+            )
+            check_content(lane.shape, changed)
+            lanes.append(lane)
+    return lanes
+
+
+EXTRA = ("seed", "blend")
+UNVARIED = ("name", "summary")
+
+
+def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
+    """The recipe with a setting; seed and blend are checked, but are not in it."""
+    changes = {name: x for name, x in setting.items() if name not in EXTRA}
+    recipe = recipe.replace(**changes)
+    if "seed" in setting:
+        seed = setting["seed"]
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise ValueError(f"expected a seed from 0 to 4294967295, got {seed!r}")
+        if recipe.init == "content":
+            raise ValueError(
+                "seed changes nothing where init is content; set init to noise or "
+                "style as well, or leave it out"
+            )
+    if "blend" in setting:
+        blend = np.asarray(setting["blend"], float)
+        if blend.shape != (styles,) or not 0 < np.abs(blend).sum() < np.inf:
+            raise ValueError(
+                f"expected {styles} finite blend weights, one for each style and one "
+                f"of them other than 0, got {setting['blend']}"
+            )
+    return recipe
+
+
+Groups = dict[tuple[Recipe, tuple[int, int]], list[Lane]]
+"""Lanes by program and shape."""
+
+
+def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
+    """Memory that one more lane in a batch takes, about and at most.
+
+    Measured on a CPU: 2.7 to 3.7 kB for each pixel during a step; L-BFGS has two
+    pictures, old and new, of each pair that it remembers; the statistics of a style
+    take up to 4 MB.
+    """
+    history = recipe.history if recipe.optimizer == "lbfgs" else 0
+    return math.prod(shape) * (4000 + 4 * 12 * history) + 8 * 2**20
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that are free on a device, or on the host, if the device is a CPU."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return psutil.virtual_memory().available
+
+
+BATCH_PIXELS = {"cpu": 2**16}
+"""Pixels that keep a device busy; a batch of more gains nothing. On a CPU what fits
+into its caches counts, elsewhere `2**22` is a guess to be measured."""
+
+
+def _groups(lanes: Sequence[Lane]) -> Groups:
+    groups: Groups = {}
+    for lane in lanes:
+        groups.setdefault((lane.recipe.program, lane.shape), []).append(lane)
+    return groups
+
+
+def plan_batches(
+    lanes: Sequence[Lane], mesh: Mesh, *, batch: int | None = None
+) -> list[tuple[list[Lane], int]]:
+    """Divide lanes into batches that share a program and fit into memory.
+
+    Args:
+        lanes: Any lanes.
+        mesh: The devices that a batch is spread over.
+        batch: Lanes on a device at a time. Default: as many as keep it busy and fit
+            into two thirds of its free memory, or fewer where all batches of a program
+            are then equally full.
+
+    Returns:
+        Lanes of each batch, with the width of the batch: a multiple of the number of
+        devices, at least the number of its lanes, and the same for all batches of a
+        program.
+    """
+    device, devices = mesh.devices.flat[0], mesh.size
+    memory = free_memory(device) * 2 / 3
+    if device.platform == "cpu":
+        memory /= devices
+    plan = []
+    for (recipe, shape), group in _groups(lanes).items():
+        enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
+        fitting = int(memory // lane_bytes(shape, recipe))
+        most = batch or max(1, min(enough, fitting))
+        batches = math.ceil(len(group) / (devices * most))
+        width = devices * (batch or math.ceil(len(group) / batches / devices))
+        bounds = np.linspace(0, len(group), batches + 1).astype(int)
+        plan += [(group[a:b], width) for a, b in itertools.pairwise(bounds)]
+    return plan
+
+
+def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
+    """The lanes that one of several machines paints: about as many pixels each.
+
+    Lanes of one program stay together as far as possible, so that a machine compiles
+    few of them.
+
+    Args:
+        lanes: All lanes that are to be painted, the same on every machine.
+        index: Which machine this is.
+        count: Number of machines.
+
+    Returns:
+        Its lanes; every lane is in the share of exactly one machine.
+    """
+    ordered = [lane for group in _groups(lanes).values() for lane in group]
+    if not ordered:
+        return []
+    work = np.cumsum([_work(lane) for lane in ordered], dtype=float)
+    middle = work - np.array([_work(lane) for lane in ordered]) / 2
+    owner = (middle * count / work[-1]).astype(int)
+    return [
+        lane for lane, machine in zip(ordered, owner, strict=True) if machine == index
+    ]
+
+
+def _work(lane: Lane) -> int:
+    """Pixels times steps over all scales."""
+    shapes = scale_shapes(lane.shape, lane.recipe)
+    return sum(
+        map(
+            lambda s, n: math.prod(s) * n, shapes, scale_steps(lane.recipe, len(shapes))
+        )
+    )
+
+
+def lane_mesh() -> Mesh:
+    """The devices of this process, as a mesh of one axis, `lane`."""
+    return Mesh(np.array(jax.local_devices()), ("lane",))
+
+
+@cache
+def make_batch_transfer(recipe: Recipe, mesh: Mesh) -> Transfer:
+    """`make_transfer` for states and targets with an axis of lanes in front.
+
+    Args:
+        recipe: A `Recipe.program`.
+        mesh: The axis of lanes is spread over its axis `lane`.
+
+    Returns:
+        The `init` and `step` functions. The network is the same for all lanes, and a
+        step communicates nothing.
+    """
+    transfer = make_transfer(recipe)
+    each, all_lanes = PartitionSpec("lane"), PartitionSpec()
+    step = jax.shard_map(
+        jax.vmap(transfer.step, in_axes=(0, None, 0)),
+        mesh=mesh,
+        in_specs=(each, all_lanes, each),
+        out_specs=each,
+        check_vma=False,  # counts of an optimiser's inner loops are the same in all
+    )
+    return Transfer(jax.vmap(transfer.init), step)
+
+
+@single_threaded_lapack
+def paint_lanes(
+    backbone: Backbone,
+    lanes: Sequence[Lane],
+    load_content: Callable[[Lane], Image],
+    load_styles: Callable[[Lane], list[Image]],
+    *,
+    mesh: Mesh | None = None,
+    batch: int | None = None,
+    on_chunk: Callable[[Progress], None] | None = None,
+) -> Iterator[Painted]:
+    """Paint lanes, batch after batch.
+
+    Args:
+        backbone: From `load_backbone`.
+        lanes: From `make_lanes`, all or some of them.
+        load_content: Gives the content of a lane, of the lane's shape.
+        load_styles: Gives the styles of a lane, of any size.
+        mesh: Devices with one axis, `lane`. Default: all devices of this process.
+        batch: Lanes on a device at a time, see `plan_batches`.
+        on_chunk: Called between chunks of steps, for progress. An exception it raises,
+            such as KeyboardInterrupt, ends the painting.
+
+    Yields:
+        Every picture, as soon as its batch is finished.
+    """
+    mesh = mesh or lane_mesh()
+    prepared: dict[Any, Any] = {}
+    for some, width in plan_batches(lanes, mesh, batch=batch):
+        recipe = some[0].recipe.program
+        network = (recipe.activations, recipe.layers, recipe.dtype)
+        if network not in prepared:
+            prepared.clear()  # one network with prepared kernels is large enough
+            measuring, stepping = prepare_backbone(backbone, recipe)
+            stepping = jax.device_put(stepping, NamedSharding(mesh, PartitionSpec()))
+            prepared[network] = Measurer(measuring, load_content, load_styles), stepping
+        measurer, stepping = prepared[network]
+        yield from _paint_batch(some, width, measurer, stepping, mesh, on_chunk)
+
+
+def _paint_batch(
+    lanes: list[Lane],
+    width: int,
+    measurer: "Measurer",
+    stepping: Backbone,
+    mesh: Mesh,
+    on_chunk: Callable[[Progress], None] | None,
+) -> Iterator[Painted]:
+    """Take a batch from coarse to fine; empty places repeat its last lane."""
+    recipe = lanes[0].recipe.program
+    transfer = make_batch_transfer(recipe, mesh)
+    sharding = NamedSharding(mesh, PartitionSpec("lane"))
+    shapes = scale_shapes(lanes[0].shape, recipe)
+    filled = lanes + lanes[-1:] * (width - len(lanes))
+
+    def stack(trees: list[PyTree]) -> PyTree:
+        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+        return jax.device_put(stacked, sharding)
+
+    state: Any = None
+    infos: list[Info] = []
+    seconds: list[float] = []
+    for scale, steps in enumerate(scale_steps(recipe, len(shapes))):
+        began = time.perf_counter()
+        shape = shapes[scale]
+        targets = stack([measurer.targets(lane, shape) for lane in filled])
+        if state is None:
+            starts = [measurer.start(lane, shape) for lane in filled]
+            state = transfer.init(stack(starts))
+        else:
+            state = _resize_states(recipe, state, shape)
+        # Placed as steps leave it, so that one program does for the first chunk too.
+        state = jax.device_put(state, sharding)
+        taken = 0
+
+        def report(_: State, info: Info, scale=scale, steps=steps) -> None:
+            nonlocal taken
+            taken += len(info.loss)
+            if on_chunk is not None:
+                on_chunk(Progress(lanes, shapes, scale, taken, steps))
+
+        state, info = run(
+            transfer, state, stepping, targets, steps=steps, on_chunk=report
+        )
+        infos.append(jax.device_get(info))
+        seconds.append((time.perf_counter() - began) / len(lanes))
+    images = jax.device_get(_pictures(state, recipe))
+    for i, lane in enumerate(lanes):
+        own = [jax.tree.map(lambda x, i=i: x[:, i], info) for info in infos]
+        finite = all(info.finite.all() for info in own)
+        yield Painted(lane, images[i], own, "done" if finite else "diverged", seconds)
+
+
+@partial(jax.jit, static_argnames=("recipe", "shape"))
+def _resize_states(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
+    return jax.vmap(lambda state: resize_state(recipe, state, shape))(state)
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _pictures(state: State, recipe: Recipe) -> Float[Array, "_n _h _w 3"]:
+    return jax.vmap(lambda state: picture(state, recipe))(state)
+
+
+class Measurer:
+    """Loads and measures each picture once, however many lanes have it.
+
+    What was used last is kept, up to `KEPT_BYTES`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        load_content: Callable[[Lane], Image],
+        load_styles: Callable[[Lane], list[Image]],
+    ):
+        self.backbone = backbone
+        self.load_content, self.load_styles = load_content, load_styles
+        self.kept: LRUCache = LRUCache(KEPT_BYTES, getsizeof=_bytes)
+
+    def targets(self, lane: Lane, shape: tuple[int, int]) -> Targets:
+        """What a lane is compared with at a scale."""
+        recipe = lane.recipe.program
+
+        def features() -> Features:
+            content = scale_content(self._content(lane), shape)
+            return measure_content(self.backbone, content, recipe)
+
+        def statistics() -> Styles:
+            styles = scale_styles(self._styles(lane), shape, lane.recipe)
+            found = measure_styles(
+                self.backbone, styles, recipe, blend=_array(lane.blend)
+            )
+            return _with_equal_ranks(found, lane, shape)
+
+        return weigh(
+            self._once(("features", shape, *self._content_key(lane)), features),
+            self._once(("statistics", shape, *self._style_key(lane)), statistics),
+            lane.recipe,
+        )
+
+    def start(self, lane: Lane, shape: tuple[int, int]) -> Image:
+        """The start image of a lane at its coarsest scale."""
+        return initial_image(
+            lane.key,
+            scale_content(self._content(lane), shape),
+            scale_styles(self._styles(lane), shape, lane.recipe),
+            kind=lane.recipe.init,
+            deviation=lane.recipe.noise,
+        )
+
+    def _content(self, lane: Lane) -> Image:
+        def load() -> Image:
+            content = self.load_content(lane)
+            if lane.recipe.palette == "content":
+                return content
+            return match_palette(content, self._styles(lane), blend=_array(lane.blend))
+
+        return self._once(("content", *self._content_key(lane)), load)
+
+    def _styles(self, lane: Lane) -> list[Image]:
+        key = ("styles", *self._style_key(lane))
+        return self._once(key, lambda: self.load_styles(lane))
+
+    def _content_key(self, lane: Lane) -> tuple:
+        recoloured = lane.recipe.palette == "style"
+        palette = (lane.styles, lane.blend) if recoloured else ()
+        return lane.content, lane.shape, lane.recipe.sight, palette
+
+    def _style_key(self, lane: Lane) -> tuple:
+        return lane.styles, lane.blend, lane.shape, lane.recipe.sight
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        if key in self.kept:
+            return self.kept[key]
+        value = make()
+        if _bytes(value) <= KEPT_BYTES:
+            self.kept[key] = value
+        return value
+
+
+KEPT_BYTES = 2**30
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def _array(blend: tuple[float, ...] | None) -> Float[Array, "_n"] | None:
+    return None if blend is None else jnp.array(blend)
+
+
+def _with_equal_ranks(styles: Styles, lane: Lane, shape: tuple[int, int]) -> Styles:
+    """Give roots of covariances as many columns as any style has beside that content.
+
+    A style of few positions has fewer; zeros instead of them change nothing, and all
+    lanes fit into one array.
+    """
+    square = style_shape((2**16, 2**16), shape, lane.recipe)
+
+    def widen(layer: str, style: Any) -> Any:
+        if not isinstance(style, Gaussian):
+            return style
+        rows, columns = style.root.shape
+        most = len(lane.styles) * math.prod(square) // stride(layer) ** 2
+        missing = max(0, min(rows, most) - columns)
+        return style._replace(root=jnp.pad(style.root, ((0, 0), (0, missing))))
+
+    return {layer: widen(layer, style) for layer, style in styles.items()}
+
+
+def stylize_grid(
+    backbone: Backbone,
+    contents: Sequence[Image],
+    styles: Sequence[Image],
+    recipe: Recipe,
+    *,
+    key: Array,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    mesh: Mesh | None = None,
+    batch: int | None = None,
+) -> list[Float[np.ndarray, "_styles _settings _h _w 3"]]:
+    """Paint every content in every style with every setting.
+
+    Each picture is what `stylize` paints of it alone, up to rounding. Contents of one
+    shape share compiled programs, whatever else differs; only fields of the recipe that
+    choose another computation, such as `pooling`, need programs of their own.
+
+    Args:
+        backbone: From `load_backbone`.
+        contents: RGB images in [0, 1], h w 3; the results have their sizes.
+        styles: RGB images of any size.
+        recipe: What to minimise and how.
+        key: Random key of the start images; unused by recipes that start from the
+            content.
+        vary: Values by name of any field of the recipe; or of `seed`, for the start
+            image of `jax.random.key(seed)`; or of `blend`, weights of the styles, which
+            are then one style together. The settings are all combinations.
+        mesh: Devices to paint on, with one axis, `lane`. Default: all of this process.
+        batch: Pictures on a device at a time. Default: as many as keep it busy and fit
+            into its memory. Rounding depends on it; with a number of your own, results
+            are the same on any number of devices.
+
+    Returns:
+        For each content an array of its pictures, styles settings h w 3.
+
+    Raises:
+        ValueError: If a picture is too small, or there is nothing to vary.
+
+    Example:
+        >>> import jax, jaxnst
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> contents = [jaxnst.sample("harbour", 48)]
+        >>> styles = [jaxnst.sample("swirls", 48), jaxnst.sample("mosaic", 48)]
+        >>> recipe = jaxnst.get_recipe("painterly").replace(first_steps=2)
+        >>> grid = stylize_grid(
+        ...     backbone, contents, styles, recipe, key=jax.random.key(0),
+        ...     vary={"style_weight": [0.3, 1.0, 3.0]},
+        ... )
+        >>> grid[0].shape
+        (2, 3, 36, 48, 3)
+    """
+    for name, pictures in (("content", contents), ("style", styles)):
+        if not len(pictures):
+            raise ValueError(f"expected at least one {name}, got none")
+    height_width = lambda i, recipe: (contents[i].shape[0], contents[i].shape[1])
+    lanes = make_lanes(
+        len(contents), len(styles), recipe, height_width, key=key, vary=vary
+    )
+    places = {id(lane): n for n, lane in enumerate(lanes)}
+    images: list[Any] = [None] * len(lanes)
+    for painted in paint_lanes(
+        backbone,
+        lanes,
+        lambda lane: contents[lane.content],
+        lambda lane: [styles[j] for j in lane.styles],
+        mesh=mesh,
+        batch=batch,
+    ):
+        images[places[id(painted.lane)]] = painted.image
+    columns = len({lane.styles for lane in lanes})
+    per_content = len(lanes) // len(contents)
+    return [
+        np.stack(images[n : n + per_content]).reshape(columns, -1, *images[n].shape)
+        for n in range(0, len(lanes), per_content)
+    ]
