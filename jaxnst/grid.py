@@ -126,8 +126,8 @@ def make_lanes(
         recipe: What to minimise and how.
         shape: Height and width of a content, from its index and its lane's recipe.
         key: Random key of the start images.
-        vary: Values by name of a field of the recipe, `seed` or `blend`; the settings
-            are all combinations.
+        vary: Values by name of a field of the recipe, `recipe`, `seed` or `blend`; the
+            settings are all combinations.
 
     Returns:
         The lanes.
@@ -152,7 +152,7 @@ def make_lanes(
         if name not in known:
             nearest = get_close_matches(name, known, 1, 0.0)[0]
             raise ValueError(
-                "expected to vary a field of the recipe, seed or blend, "
+                "expected to vary a field of the recipe, recipe, seed or blend, "
                 f"got {name!r}; did you mean {nearest}?"
             )
         if not len(values):
@@ -188,14 +188,14 @@ def make_lanes(
     return lanes
 
 
-EXTRA = ("seed", "blend")
+EXTRA = ("recipe", "seed", "blend")
 UNVARIED = ("name", "summary")
 
 
 def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
     """The recipe with a setting; seed and blend are checked, but are not in it."""
     changes = {name: x for name, x in setting.items() if name not in EXTRA}
-    recipe = recipe.replace(**changes)
+    recipe = setting.get("recipe", recipe).replace(**changes)
     if "seed" in setting:
         seed = setting["seed"]
         if type(seed) is not int or not 0 <= seed < 2**32:
@@ -300,16 +300,16 @@ def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
     ordered = [lane for group in _groups(lanes).values() for lane in group]
     if not ordered:
         return []
-    work = np.cumsum([_work(lane) for lane in ordered], dtype=float)
-    middle = work - np.array([_work(lane) for lane in ordered]) / 2
+    work = np.cumsum([lane_work(lane) for lane in ordered], dtype=float)
+    middle = work - np.array([lane_work(lane) for lane in ordered]) / 2
     owner = (middle * count / work[-1]).astype(int)
     return [
         lane for lane, machine in zip(ordered, owner, strict=True) if machine == index
     ]
 
 
-def _work(lane: Lane) -> int:
-    """Pixels times steps over all scales."""
+def lane_work(lane: Lane) -> int:
+    """Pixels times steps over all scales, which time is about proportional to."""
     shapes = scale_shapes(lane.shape, lane.recipe)
     return sum(
         map(
@@ -581,9 +581,10 @@ def stylize_grid(
         recipe: What to minimise and how.
         key: Random key of the start images; unused by recipes that start from the
             content.
-        vary: Values by name of any field of the recipe; or of `seed`, for the start
-            image of `jax.random.key(seed)`; or of `blend`, weights of the styles, which
-            are then one style together. The settings are all combinations.
+        vary: Values by name of any field of the recipe; or `recipe`, whole ones; or
+            `seed`, for the start image of `jax.random.key(seed)`; or `blend`, weights
+            of the styles, which are then one style together. The settings are all
+            combinations.
         mesh: Devices to paint on, with one axis, `lane`. Default: all of this process.
         batch: Pictures on a device at a time. Default: as many as keep it busy and fit
             into its memory. Rounding depends on it; with a number of your own, results

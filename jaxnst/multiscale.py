@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
@@ -13,7 +14,13 @@ from jaxtyping import Array, Float
 
 from jaxnst.checkpoint import Checkpoint
 from jaxnst.color import match_palette
-from jaxnst.images import fit_shape, initial_image, resize
+from jaxnst.images import (
+    fit_shape,
+    image_shape,
+    initial_image,
+    load_image,
+    resize,
+)
 from jaxnst.objective import measure_content, measure_styles, weigh
 from jaxnst.optimizers import make_optimizer
 from jaxnst.recipes import Recipe
@@ -145,6 +152,19 @@ def style_shape(
         size = round(size * max(style) / min(style))
     size = max(size, enough)
     return fit_shape(style, size if recipe.enlarge == "both" else min(size, max(style)))
+
+
+def load_content(path: Path, size: int | None, recipe: Recipe) -> Image:
+    """Read the content in the size asked for, or by the recipe's rule."""
+    size = size or content_size(image_shape(path), recipe)
+    return load_image(path, size=size, enlarge=True)
+
+
+def load_style(path: Path, content: tuple[int, ...], recipe: Recipe) -> Image:
+    """Read a style as large as it is looked at beside a content of that size."""
+    size = max(style_shape(image_shape(path), (content[0], content[1]), recipe))
+    # Squashed to the content's shape, one of its edges may need more than that.
+    return load_image(path, size=2 * size if recipe.squash_style else size)
 
 
 @partial(jax.jit, static_argnames=("recipe", "shape"))

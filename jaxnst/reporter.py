@@ -5,6 +5,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,51 @@ from tqdm import tqdm
 
 from jaxnst import images
 from jaxnst.checkpoint import Checkpoint, save_checkpoint
+from jaxnst.grid import Lane, lane_work
+from jaxnst.grid import Progress as GridProgress
 from jaxnst.multiscale import Progress, scale_shapes, scale_steps
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import picture
 from jaxnst.types import Image
 
 
-class Reporter:
+def make_bar(total: int, done: int, *, shown: bool) -> tqdm:
+    """A progress bar of pixels times steps, since finer scales take longer."""
+    return tqdm(
+        total=total,
+        initial=done,
+        disable=not shown,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+        desc="compiling",
+    )
+
+
+class Interruptible:
+    """Turns the first interruption into a note, which is looked at between chunks."""
+
+    def __enter__(self):
+        """Listen."""
+        self.interrupted = False
+        self.old = {
+            sig: signal.signal(sig, self.interrupt)
+            for sig in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Listen no more."""
+        for sig, handler in self.old.items():
+            signal.signal(sig, handler)
+
+    def interrupt(self, number: int, frame: object) -> None:
+        """Note an interruption; the second one gives the state up."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        print("jaxnst: stopping after this step", file=sys.stderr)
+
+
+class Reporter(Interruptible):
     """What happens between chunks: progress, previews, checkpoints, interruption."""
 
     def __init__(
@@ -43,7 +82,6 @@ class Reporter:
         self.done = self.work(resume.scale, resume.taken) if resume else 0
         self.started = self.written = time.monotonic()
         self.said = -math.inf
-        self.interrupted = False
 
     def work(self, scale: int, taken: int) -> int:
         """Pixels painted before a step of a scale."""
@@ -55,32 +93,13 @@ class Reporter:
     def __enter__(self) -> "Reporter":
         """Show the bar and listen for interruption."""
         total = self.work(len(self.pixels) - 1, self.steps[-1])
-        self.bar = tqdm(
-            total=total,
-            initial=self.done,
-            disable=not self.bar_shown,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| "
-            "{elapsed}<{remaining} {postfix}",
-            desc="compiling",
-        )
-        self.old = {
-            sig: signal.signal(sig, self.interrupt)
-            for sig in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
+        self.bar = make_bar(total, self.done, shown=self.bar_shown)
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
         """Put everything back."""
         self.bar.close()
-        for sig, handler in self.old.items():
-            signal.signal(sig, handler)
-
-    def interrupt(self, number: int, frame: object) -> None:
-        """Note an interruption; the second one gives the state up."""
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-        print("jaxnst: stopping after this step", file=sys.stderr)
+        super().__exit__()
 
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two chunks."""
@@ -141,3 +160,65 @@ class Reporter:
             self.kept,
             Checkpoint(progress.scale, progress.taken, progress.state, self.inputs),
         )
+
+
+class GridReporter(Interruptible):
+    """What happens between the chunks of a grid: progress over lanes, interruption.
+
+    Args:
+        lanes: What this process is going to paint.
+        quiet: Whether to say nothing.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], *, quiet: bool):
+        self.lanes, self.quiet = len(lanes), quiet
+        self.total = sum(map(lane_work, lanes))
+        self.painted = 0
+        self.done = 0  # work in finished batches
+        self.started = time.monotonic()
+        self.said = -math.inf
+
+    def __enter__(self) -> "GridReporter":
+        """Show the bar and listen for interruption."""
+        shown = not self.quiet and sys.stderr.isatty()
+        self.bar = make_bar(self.total, 0, shown=shown)
+        self.lines_shown = not self.quiet and not shown
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        """Put everything back."""
+        self.bar.close()
+        super().__exit__()
+
+    def __call__(self, progress: GridProgress) -> None:
+        """Report, or stop, between two chunks."""
+        steps = scale_steps(progress.lanes[0].recipe, len(progress.shapes))
+        pixels = [math.prod(shape) for shape in progress.shapes]
+        taken = [*steps[: progress.scale], progress.taken]
+        each = sum(n * p for n, p in zip(taken, pixels, strict=False))
+        now = self.done + each * len(progress.lanes)
+        if each == lane_work(progress.lanes[0]):
+            self.done = now
+            self.painted += len(progress.lanes)
+        text = (
+            f"{self.painted}/{self.lanes} painted, {len(progress.lanes)} at "
+            f"{max(progress.shapes[progress.scale])} px "
+            f"{progress.taken}/{progress.steps}"
+        )
+        self.bar.set_description_str(text, refresh=False)
+        self.bar.update(now - self.bar.n)
+        elapsed = time.monotonic() - self.started
+        if self.lines_shown and (now == self.total or elapsed - self.said > 10):
+            # The first chunk's time is that of compiling.
+            left = elapsed * (self.total - now) / max(1, now)
+            text += f", about {left:.0f} s left" if self.said > 0 else ""
+            self.said = elapsed
+            print(text, flush=True)
+        if self.interrupted and each < lane_work(progress.lanes[0]):
+            self.bar.close()
+            print(
+                f"{self.painted} of {self.lanes} pictures are painted; "
+                "the same command paints the rest",
+                file=sys.stderr,
+            )
+            raise KeyboardInterrupt

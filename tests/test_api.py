@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "types", "images", "color", "conv", "vgg", "fetch", "readers", "weights", "convert",
     "assets", "losses", "recipes", "optimizers", "objective", "transfer", "checkpoint",
-    "multiscale", "grid", "reporter", "cli",
+    "multiscale", "grid", "flags", "manifest", "reporter", "sheet", "grid_command",
+    "cli",
 ]  # fmt: skip
 
 

@@ -244,8 +244,8 @@ def test_machines_share_the_lanes_evenly(shapes, varied, count):
     lanes = lanes_of(shapes, varied)
     shares = [share_of_lanes(lanes, index, count) for index in range(count)]
     assert sorted(id(x) for share in shares for x in share) == sorted(map(id, lanes))
-    work = [sum(grid._work(lane) for lane in share) for share in shares]
-    largest = max(map(grid._work, lanes))
+    work = [sum(grid.lane_work(lane) for lane in share) for share in shares]
+    largest = max(map(grid.lane_work, lanes))
     assert max(work) - min(work) <= 2 * largest
 
 

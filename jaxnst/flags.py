@@ -1,0 +1,172 @@
+"""The flags that commands share, and what their texts mean."""
+
+import argparse
+import contextlib
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, get_args, get_origin
+
+from jaxnst.recipes import LayerWeights, Recipe, get_recipe
+
+QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
+"""Factor on a recipe's number of steps."""
+
+OVERRIDES = {
+    "style_scale": "long edge of the style over the content's",
+    "content_weight": "weight of the content term; see jaxnst recipes NAME",
+    "style_weight": "weight of the style term",
+    "tv_weight": "weight of the total variation",
+    "optimizer": "adam or lbfgs",
+    "learning_rate": "step size of the optimiser",
+    "pooling": "max, average or l2",
+    "dtype": "of the convolutions, float32 or bfloat16",
+}
+"""Fields of the recipe that have a flag, with its help."""
+
+
+def add_run_flags(
+    p: argparse.ArgumentParser, size: int | None, quality: str | None
+) -> None:
+    """Add what every command that paints understands."""
+    p.add_argument("--recipe", default="painterly", help="see: jaxnst recipes")
+    p.add_argument(
+        "--weights",
+        default="auto",
+        help="auto, embedded, imagenet, torchvision or a file",
+    )
+    p.add_argument(
+        "--size",
+        type=positive,
+        default=size,
+        help="long edge of the result in pixels "
+        f"(default: {size or 'the rule of the recipe; painterly: at most 512'})",
+    )
+    p.add_argument("--quality", choices=QUALITY, default=quality)
+    p.add_argument("--steps", type=positive, help="steps at every scale but the first")
+    p.add_argument("--seed", type=seed, default=0, help="of the start image's noise")
+    p.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def add_recipe_flags(p: argparse.ArgumentParser) -> None:
+    """Add what changes the recipe."""
+    types = {field.name: field.type for field in fields(Recipe)}
+    for name, text in OVERRIDES.items():
+        flag = "precision" if name == "dtype" else name.replace("_", "-")
+        choices = get_args(types[name]) or None
+        kind = str if choices else types[name]
+        p.add_argument(f"--{flag}", dest=name, type=kind, choices=choices, help=text)
+    p.add_argument(
+        "--set",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change any field of the recipe; layers: style_layers=relu1_1:1,relu2_1:2",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    with contextlib.suppress(ValueError):
+        if int(text) >= 1:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number ≥ 1, got {text!r}")
+
+
+def seed(text: str) -> int:
+    """A seed of a random key."""
+    if text.isdecimal() and int(text) < 2**32:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected 0 to 4294967295, got {text!r}")
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers such as 0.7,0.3, got {text!r}"
+        ) from None
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """`FIELD=VALUE` of a recipe, the value in the field's own type."""
+    name, equals, value = text.partition("=")
+    if not equals or name not in Recipe.__dataclass_fields__:
+        nearest = get_close_matches(name, Recipe.__dataclass_fields__, 1, 0.0)[0]
+        raise argparse.ArgumentTypeError(
+            f"expected FIELD=VALUE such as {nearest}=…, got {text!r}"
+        )
+    return name, field_value(name, value)
+
+
+def field_value(name: str, text: str) -> Any:
+    """The value of a field of the recipe, in the field's own type."""
+    kind = Recipe.__dataclass_fields__[name].type
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is LayerWeights:
+            pairs = (part.partition(":") for part in text.split(","))
+            return tuple((layer, float(x or 1)) for layer, _, x in pairs)
+        if get_origin(kind) is tuple:
+            return tuple(float(part) for part in text.split(","))
+        return kind(text) if kind in (int, float) else text
+    except (KeyError, ValueError):
+        example = as_text(getattr(get_recipe("painterly"), name))
+        raise argparse.ArgumentTypeError(
+            f"expected {name}={example} or the like, got {name + '=' + text!r}"
+        ) from None
+
+
+def sweep(text: str) -> tuple[str, list[Any]]:
+    """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas.
+
+    A name is a field of the recipe, `recipe`, `seed` or `blend`.
+    """
+    name, equals, values = text.partition("=")
+    known = [*Recipe.__dataclass_fields__, "recipe", "seed", "blend"]
+    if not equals or name not in known:
+        nearest = get_close_matches(name, known, 1, 0.0)[0]
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=VALUE,VALUE,… such as {nearest}=…, got {text!r}"
+        )
+    tuples = name == "blend" or isinstance(
+        getattr(get_recipe("painterly"), name, None), tuple
+    )
+    convert = {"recipe": str, "seed": seed, "blend": numbers}.get(
+        name, lambda value: field_value(name, value)
+    )
+    return name, [convert(x) for x in values.split(";" if tuples else ",")]
+
+
+def as_text(value: Any) -> str:
+    """The text that flags understand as that value."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    parts = (x if isinstance(x, tuple) else (x,) for x in value)
+    return ",".join(":".join(map(as_text, part)) for part in parts)
+
+
+def recipe_from(args: argparse.Namespace) -> Recipe:
+    """The recipe that the flags ask for."""
+    recipe = get_recipe(args.recipe)
+    asked = {name: getattr(args, name, None) for name in OVERRIDES}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    asked |= dict(args.set)
+    optimizers = {recipe.optimizer, asked.get("optimizer", recipe.optimizer)}
+    if "lbfgs" in optimizers and len(optimizers) > 1:
+        # A step of one optimiser means nothing to the other.
+        step = 1.0 if asked["optimizer"] == "lbfgs" else 0.02 * recipe.units[0]
+        asked = {"learning_rate": step} | asked
+    recipe = recipe.replace(**asked)
+    factor = QUALITY[args.quality]
+    if args.steps is not None:
+        factor = args.steps / recipe.steps
+    return recipe.replace(
+        first_steps=max(1, round(recipe.first_steps * factor)),
+        steps=max(1, round(recipe.steps * factor)),
+    )

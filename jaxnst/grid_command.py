@@ -1,0 +1,424 @@
+"""`jaxnst grid`: find the pictures, share the lanes out, save what is painted."""
+
+import argparse
+import glob
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from PIL import Image as pil
+
+from jaxnst import assets, images, weights
+from jaxnst.flags import (
+    OVERRIDES,
+    add_recipe_flags,
+    add_run_flags,
+    as_text,
+    positive,
+    recipe_from,
+)
+from jaxnst.flags import sweep as sweep_text
+from jaxnst.grid import Lane, make_lanes, paint_lanes, share_of_lanes
+from jaxnst.manifest import (
+    SAME,
+    describe_device,
+    describe_result,
+    make_manifest,
+    manifest_path,
+    write_manifest,
+)
+from jaxnst.multiscale import content_size, load_content, load_style, style_shape
+from jaxnst.recipes import Recipe
+from jaxnst.reporter import GridReporter
+from jaxnst.sheet import Cell, save_page, save_sheet
+
+PREVIEW = 128
+"""Long edge of the pictures of `--preview`."""
+
+LARGER = 2
+"""How much larger the page's commands paint a picture again."""
+
+
+def add_grid_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `jaxnst grid`."""
+    for name in ("content", "style"):
+        p.add_argument(
+            f"--{name}",
+            nargs="+",
+            required=True,
+            metavar="PATH",
+            help="pictures: files, folders or patterns such as 'photos/*.jpg'",
+        )
+    p.add_argument("-o", "--out", type=Path, required=True, help="folder to paint into")
+    p.add_argument(
+        "--vary",
+        type=sweep_text,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,VALUE,…",
+        help="paint with each value of a field of the recipe, or of recipe, seed or "
+        "blend; repeat it for all combinations; values that have commas take ; between "
+        "them, as in blend='1,0;0.5,0.5'",
+    )
+    p.add_argument("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
+    p.add_argument(
+        "--preview",
+        action="store_true",
+        help=f"paint quickly at {PREVIEW} px into OUT/preview, to choose from",
+    )
+    p.add_argument(
+        "--batch",
+        type=positive,
+        metavar="N",
+        help="pictures on a device at a time (default: as many as fit and pay)",
+    )
+    add_run_flags(p, size=None, quality=None)
+    add_recipe_flags(p)
+    machines = p.add_argument_group(
+        "several machines", "the same command on each, with a folder that all can see"
+    )
+    machines.add_argument(
+        "--distributed",
+        action="store_true",
+        help="where JAX detects the machines, as under SLURM, Kubernetes or on TPUs",
+    )
+    machines.add_argument("--coordinator", metavar="HOST:PORT", help="of machine 0")
+    machines.add_argument("--machines", type=positive, metavar="N", help="how many")
+    machines.add_argument("--machine", type=int, metavar="I", help="which one: 0 … N-1")
+
+
+class Job(NamedTuple):
+    """A lane with the place of its picture and what has to be in its manifest."""
+
+    lane: Lane
+    out: Path
+    manifest: dict[str, Any]
+
+
+def grid_command(args: argparse.Namespace) -> int:
+    """Paint every content in every style with every setting; return the exit code."""
+    _meet(args)
+    args.quality = args.quality or ("draft" if args.preview else "normal")
+    if args.preview:
+        args.size, args.out = args.size or PREVIEW, args.out / "preview"
+    contents, unreadable = find_pictures(args.content, "content")
+    styles, more = find_pictures(args.style, "style")
+    unreadable += more
+    backbone_name, reason = assets.choose(args.weights)
+    path = assets.locate(backbone_name)
+    jobs = make_jobs(args, contents, styles, backbone_name, weights.sha256(path))
+    args.out.mkdir(parents=True, exist_ok=True)
+    images.check_folder(args.out)
+    done = _agree([is_painted(job) for job in jobs])
+    missing = [job for job, painted in zip(jobs, done, strict=True) if not painted]
+    index, count = jax.process_index(), jax.process_count()
+    _part()
+    mine = share_of_lanes([job.lane for job in missing], index, count)
+    say = (lambda text: None) if args.quiet else (lambda text: print(text, flush=True))
+    say(f"device {describe_device()}; weights {backbone_name} ({reason})")
+    say(
+        f"{len(jobs)} pictures: {len(contents)} contents, {len(styles)} styles, "
+        f"{len({as_setting(job.lane.setting) for job in jobs})} settings; "
+        f"{sum(done)} are there already"
+        + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
+    )
+    cells = [make_cell(args, job, contents, styles) for job in jobs]
+    page = args.out / "index.html"
+    save_page(page, cells, f"{args.out.name}: {len(jobs)} pictures")
+    began = time.perf_counter()
+    if mine:
+        _paint(args, mine, jobs, contents, styles, path)
+    # Whoever finishes last draws the sheet that has everything.
+    with filelock.FileLock(args.out / ".sheet.lock"):
+        save_sheet(args.out / "sheet.png", cells)
+    say(
+        f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
+        f"see {page} and {args.out / 'sheet.png'}"
+    )
+    return _exit_code(jobs, unreadable)
+
+
+def _meet(args: argparse.Namespace) -> None:
+    """Join the other machines, if there are any."""
+    if args.coordinator is None and (args.machines, args.machine) != (None, None):
+        raise ValueError("expected --coordinator HOST:PORT beside --machines, got none")
+    if args.coordinator is not None:
+        if args.machines is None or args.machine not in range(args.machines):
+            raise ValueError(
+                "expected --machines N and --machine 0 … N-1 beside --coordinator, got "
+                f"{args.machines} and {args.machine}"
+            )
+        jax.distributed.initialize(args.coordinator, args.machines, args.machine)
+    elif args.distributed:
+        jax.distributed.initialize()
+
+
+def _agree(done: list[bool]) -> list[bool]:
+    """What any machine sees as painted, so that all share out the same rest."""
+    if jax.process_count() == 1:
+        return done
+    seen = multihost_utils.process_allgather(np.array(done))
+    return [bool(x) for x in np.any(seen, axis=0)]
+
+
+def _part() -> None:
+    """Leave the other machines; from here on none waits for, or dies with, another."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+
+
+def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
+    """Collect pictures from files, folders and patterns.
+
+    Args:
+        patterns: Paths of files or folders, or patterns. Folders are not searched
+            deeper, and files in them that are no pictures by their suffix are left out.
+        kind: `content` or `style`, for messages.
+
+    Returns:
+        Pictures that can be read, in the order given, folders sorted; and for each one
+        that cannot, which is said at once, a line that tells why.
+
+    Raises:
+        ValueError: If nothing is found or can be read, or two names are the same.
+    """
+    found: dict[Path, Path] = {}
+    suffixes = pil.registered_extensions()
+    for pattern in patterns:
+        path = Path(pattern)
+        paths = [path]
+        if path.is_dir():
+            paths = sorted(
+                x
+                for x in path.iterdir()
+                if x.suffix.lower() in suffixes and x.name[0] != "." and x.is_file()
+            )
+            if not paths:
+                raise ValueError(
+                    f"expected pictures in {path}, got none; {kind} needs one"
+                )
+        elif not path.exists() and glob.has_magic(pattern):
+            paths = sorted(map(Path, glob.glob(pattern)))
+            if not paths:
+                raise ValueError(f"expected pictures like {pattern}, got none")
+        elif not path.exists():
+            raise ValueError(f"expected a picture at {path}, got nothing there")
+        found |= {x.resolve(): x for x in paths if x.resolve() not in found}
+    stems: dict[str, Path] = {}
+    for path in found.values():
+        other = stems.setdefault(path.stem.casefold(), path)
+        if other is not path:
+            raise ValueError(
+                f"expected {kind}s of different names, got {other} and {path}; "
+                "results are named after them, so rename one"
+            )
+    readable, problems = [], []
+    for path in found.values():
+        try:
+            images.load_image(path, size=16)
+            readable.append(path)
+        except ValueError as error:
+            problems.append(str(error))
+            print(f"jaxnst: left out: {error}", file=sys.stderr, flush=True)
+    if not readable:
+        raise ValueError(f"expected a {kind} that can be read, got none")
+    return readable, problems
+
+
+def make_jobs(
+    args: argparse.Namespace,
+    contents: list[Path],
+    styles: list[Path],
+    weights_name: str,
+    weights_sha256: str,
+) -> list[Job]:
+    """Lanes, names and manifests of all pictures.
+
+    Raises:
+        ValueError: If a sweep is bad, a picture too small, two results would get the
+            same name, or the folder holds a picture of another run.
+    """
+    vary: dict[str, list[Any]] = dict(args.vary)
+    if len(vary) < len(args.vary):
+        raise ValueError("expected --vary once for each name, got one twice")
+    if args.seeds is not None:
+        if "seed" in vary:
+            raise ValueError("expected --seeds or --vary seed=…, got both")
+        vary["seed"] = list(range(args.seed, args.seed + args.seeds))
+    if "recipe" in vary:
+        vary["recipe"] = [
+            recipe_from(argparse.Namespace(**vars(args) | {"recipe": name}))
+            for name in vary["recipe"]
+        ]
+    shapes = [images.image_shape(path) for path in contents]
+
+    def shape(i: int, recipe: Recipe) -> tuple[int, int]:
+        return images.fit_shape(shapes[i], args.size or content_size(shapes[i], recipe))
+
+    lanes = make_lanes(
+        len(contents),
+        len(styles),
+        recipe_from(args),
+        shape,
+        key=jax.random.key(args.seed),
+        vary=vary,
+    )
+    # Too small a style is found now, and not when its turn comes.
+    native = [images.image_shape(path) for path in styles]
+    for lane in lanes:
+        for style in lane.styles:
+            style_shape(native[style], lane.shape, lane.recipe)
+    hashes = {path: weights.sha256(path) for path in (*contents, *styles)}
+    jobs: dict[str, Job] = {}
+    for lane in lanes:
+        pictures = [contents[lane.content], *(styles[j] for j in lane.styles)]
+        manifest = make_manifest(
+            lane.recipe,
+            content=pictures[0],
+            styles=pictures[1:],
+            hashes=[hashes[path] for path in pictures],
+            blend=lane.blend,
+            init=None,
+            shape=lane.shape,
+            seed=lane.setting.get("seed", args.seed),
+            weights=weights_name,
+            weights_sha256=weights_sha256,
+        )
+        parts = [path.stem for path in pictures] + [as_setting(lane.setting)]
+        name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
+        if len(name.encode()) > 230:
+            raise ValueError(f"expected shorter names of pictures, got {name} together")
+        job = Job(lane, args.out / f"{name}.png", manifest)
+        if jobs.setdefault(name.casefold(), job) is not job:
+            raise ValueError(
+                f"expected names that differ, got {name} twice; rename one"
+            )
+    for job in jobs.values():
+        is_painted(job)
+    return list(jobs.values())
+
+
+def as_setting(setting: dict[str, Any]) -> str:
+    """A setting in a few words, such as `style_weight=100,seed=2`."""
+    texts = (
+        f"{name}={value.name if name == 'recipe' else as_text(value)}"
+        for name, value in setting.items()
+    )
+    return ",".join(texts)
+
+
+def is_painted(job: Job) -> bool:
+    """Whether a picture is there, with a manifest that says it is the one.
+
+    Raises:
+        ValueError: If what is there is of another run.
+    """
+    beside = manifest_path(job.out)
+    if not job.out.exists():
+        return False
+    advice = "paint into another folder, or remove it"
+    try:
+        before = json.loads(beside.read_bytes())
+    except (OSError, ValueError):
+        raise ValueError(
+            f"expected nothing or a picture of this grid at {job.out}, got one without "
+            f"a manifest; {advice}"
+        ) from None
+    for key in SAME:
+        if before.get(key) != job.manifest[key]:
+            got, wanted = before.get(key), job.manifest[key]
+            if key == "recipe" and isinstance(got, dict):
+                key = next(k for k in wanted if got.get(k) != wanted[k])
+                got, wanted = got.get(key), wanted[key]
+            detail = "" if "sha256" in key else f" ({got}, not {wanted})"
+            raise ValueError(
+                f"expected nothing or a picture of this grid at {job.out}, got one "
+                f"with another {key}{detail}; {advice}"
+            )
+    return True
+
+
+def _paint(
+    args: argparse.Namespace,
+    mine: list[Lane],
+    jobs: list[Job],
+    contents: list[Path],
+    styles: list[Path],
+    path: Path,
+) -> None:
+    """Paint lanes, and write each picture as soon as it is there."""
+    of_lane = {id(job.lane): job for job in jobs}
+
+    @lru_cache(maxsize=16)
+    def load(j: int, shape: tuple[int, int], recipe: Recipe):
+        return load_style(styles[j], shape, recipe)
+
+    with GridReporter(mine, quiet=args.quiet) as reporter:
+        for painted in paint_lanes(
+            assets.load_backbone(path),
+            mine,
+            lambda lane: load_content(contents[lane.content], args.size, lane.recipe),
+            lambda lane: [load(j, lane.shape, lane.recipe.sight) for j in lane.styles],
+            batch=args.batch,
+            on_chunk=reporter,
+        ):
+            job = of_lane[id(painted.lane)]
+            result = describe_result(painted, sum(painted.seconds))
+            # The picture comes last: one that is there has its manifest.
+            write_manifest(manifest_path(job.out), job.manifest | result)
+            images.save_image(job.out, painted.image)
+
+
+def make_cell(
+    args: argparse.Namespace, job: Job, contents: list[Path], styles: list[Path]
+) -> Cell:
+    """A picture as the page shows it, with the command that paints it larger."""
+    lane = job.lane
+    chosen = tuple(styles[j] for j in lane.styles)
+    out = f"{job.out.stem}-large.png"
+    command = ["jaxnst", "stylize", contents[lane.content], *chosen, "-o", out]
+    command += ["--size", max(lane.shape) * LARGER, "--recipe", lane.recipe.name]
+    command += ["--weights", args.weights, "--quality", args.quality]
+    if args.preview:
+        command[-1] = "normal"
+    if args.steps is not None:
+        command += ["--steps", args.steps]
+    command += ["--seed", lane.setting.get("seed", args.seed)]
+    if lane.blend is not None:
+        command += ["--blend", as_text(lane.blend)]
+    changed = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name)}
+    changed |= dict(args.set) | lane.setting
+    for name, value in changed.items():
+        if name not in ("recipe", "seed", "blend"):
+            command += ["--set", f"{name}={as_text(value)}"]
+    return Cell(
+        contents[lane.content],
+        chosen,
+        as_setting(lane.setting),
+        job.out,
+        shlex.join(map(str, command)),
+    )
+
+
+def _exit_code(jobs: list[Job], unreadable: list[str]) -> int:
+    """Say what went wrong on the way, and tell it from success."""
+    diverged = [
+        str(job.out)
+        for job in jobs
+        if job.out.exists()
+        and json.loads(manifest_path(job.out).read_bytes()).get("status") == "diverged"
+    ]
+    for name in diverged:
+        print(f"jaxnst: error: a step was not finite: {name}", file=sys.stderr)
+    for problem in unreadable:
+        print(f"jaxnst: error: left out: {problem}", file=sys.stderr)
+    return 2 if unreadable else 3 if diverged else 0

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Paint many pictures: `jaxnst grid` from a checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from jaxnst.cli import main
+
+sys.exit(main(["grid", *sys.argv[1:]]))
