@@ -45,7 +45,8 @@ PREVIEW = 128
 """Long edge of the pictures of `--preview`."""
 
 LARGER = 2
-"""How much larger the page's commands paint a picture again."""
+"""How much larger the page's commands paint a picture again; a preview becomes what
+`jaxnst stylize` makes without --size."""
 
 
 def add_grid_flags(p: argparse.ArgumentParser) -> None:
@@ -386,10 +387,10 @@ def make_cell(
     chosen = tuple(styles[j] for j in lane.styles)
     out = f"{job.out.stem}-large.png"
     command = ["jaxnst", "stylize", contents[lane.content], *chosen, "-o", out]
-    command += ["--size", max(lane.shape) * LARGER, "--recipe", lane.recipe.name]
-    command += ["--weights", args.weights, "--quality", args.quality]
-    if args.preview:
-        command[-1] = "normal"
+    command += ["--recipe", lane.recipe.name, "--weights", args.weights]
+    if not args.preview:
+        size = max(lane.shape) * LARGER
+        command += ["--size", size, "--quality", args.quality]
     if args.steps is not None:
         command += ["--steps", args.steps]
     command += ["--seed", lane.setting.get("seed", args.seed)]

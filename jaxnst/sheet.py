@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image as pil
-from PIL import ImageDraw, ImageFont, ImageOps
+from PIL import ImageDraw, ImageFont
 
 from jaxnst import images
 
@@ -78,7 +78,8 @@ def draw_sheet(cells: Sequence[Cell], size: int = 192) -> pil.Image:
         size: Long edge of a thumbnail, at most, in pixels.
 
     Returns:
-        The sheet, no larger than `LARGEST` on each side.
+        The sheet, about `LARGEST` on each side at most, unless the thumbnails would be
+        smaller than 8 px.
     """
     rows, columns, places = cell_places(cells)
     size = max(8, min(size, (LARGEST - LABEL) // max(len(rows), len(columns)) - MARGIN))
@@ -124,8 +125,10 @@ def save_sheet(path: Path, cells: Sequence[Cell]) -> None:
 def _thumbnail(path: Path, size: int) -> pil.Image | None:
     if not path.exists():
         return None
-    with pil.open(path) as picture:
-        return ImageOps.contain(picture.convert("RGB"), (size, size))
+    with pil.open(path) as file:
+        picture = file.convert("RGB")
+    picture.thumbnail((size, size))
+    return picture
 
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int):

@@ -1,0 +1,234 @@
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image as pil
+
+from jaxnst.cli import main, make_parser
+from jaxnst.images import load_image, sample_path
+from jaxnst.sheet import LARGEST, Cell, draw_sheet
+
+LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
+QUICK = ["--size", "32", "--steps", "1", "--weights", "embedded", *LIGHT]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Run in a folder with two contents of different shapes and two styles."""
+    monkeypatch.chdir(tmp_path)
+    harbour, swirls = load_image(sample_path("harbour"), size=64), "swirls mosaic"
+    for name, image in (("wide", harbour), ("tall", harbour.swapaxes(0, 1))):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        pixels = np.uint8(np.asarray(image) * 255)
+        pil.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
+    (tmp_path / "paintings").mkdir()
+    for name in swirls.split():
+        copy = tmp_path / "paintings" / f"{name}.jpg"
+        copy.write_bytes(sample_path(name).read_bytes())
+    return tmp_path
+
+
+GRID = ["grid", "--content", "photos", "--style", "paintings", "-o", "out"]
+NAMES = [
+    f"{content}__{style}"
+    for content in ("tall", "wide")
+    for style in ("mosaic", "swirls")
+]
+
+
+def pictures(folder):
+    return {
+        path.name: path.stat().st_mtime_ns
+        for path in folder.glob("*.png")
+        if path.name != "sheet.png"
+    }
+
+
+def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
+    sweep = ["--vary", "style_weight=0.5,2", "--vary", "pooling=max"]
+    (elsewhere / "photos" / "notes.txt").write_text("no picture, and not meant as one")
+    assert main([*GRID, *QUICK, *sweep]) == 0
+    out = elsewhere / "out"
+    names = [
+        f"{name}__style_weight={weight},pooling=max.png"
+        for name in NAMES
+        for weight in ("0.5", "2")
+    ]
+    assert sorted(pictures(out)) == sorted(names)
+    said = capsys.readouterr().out
+    assert "8 pictures: 2 contents, 2 styles, 2 settings; 0 are there already" in said
+    assert "8/8 painted" in said
+    manifest = json.loads((out / f"{names[1]}.json").read_text())
+    assert manifest["recipe"]["style_weight"] == 2.0
+    assert manifest["status"] == "done"
+    assert load_image(out / names[0]).shape == (32, 24, 3)
+    assert min(load_image(out / "sheet.png").shape[:2]) > 100
+    page = (out / "index.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    assert len(data["cells"]) == 8
+    # The command paints the same with stylize, larger.
+    cell = next(c for c in data["cells"] if c["source"].startswith("wide__swirls"))
+    command = shlex.split(cell["command"])
+    assert command[0] == "jaxnst"
+    args = make_parser().parse_args(command[1:])
+    assert args.size == 64
+    assert dict(args.set) == dict(
+        content_layers=(("relu1_1", 1.0),),
+        style_layers=(("relu1_1", 1.0),),
+        style_weight=0.5,
+        pooling="max",
+    )
+    # The same command again paints nothing, and leaves what is there alone.
+    before = pictures(out)
+    assert main([*GRID, *QUICK, *sweep]) == 0
+    assert pictures(out) == before
+    assert "8 are there already" in capsys.readouterr().out
+
+
+def test_a_cell_is_what_stylize_paints(elsewhere):
+    flags = ["--recipe", "gatys2016", "--set", "history=2", "--quiet"]
+    assert main([*GRID, *QUICK, *flags, "--seed", "3", "--seeds", "2"]) == 0
+    alone = ["stylize", "photos/wide.png", "paintings/swirls.jpg", "-o", "a.png"]
+    assert main([*alone, *QUICK, *flags, "--seed", "4"]) == 0
+    cell = load_image("out/wide__swirls__seed=4.png")
+    np.testing.assert_allclose(cell, load_image("a.png"), atol=2 / 255)
+    other = load_image("out/wide__swirls__seed=3.png")
+    assert np.abs(cell - other).max() > 0.05
+
+
+def test_what_is_missing_is_painted_and_what_is_not_ours_is_kept(elsewhere, capsys):
+    command = [*GRID, *QUICK, "--quiet"]
+    assert main(command) == 0
+    out = elsewhere / "out"
+    before = pictures(out)
+    (out / "wide__mosaic.png").unlink()
+    assert main(command) == 0
+    after = pictures(out)
+    changed = {name for name in after if before[name] != after[name]}
+    assert changed == {"wide__mosaic.png"}
+    assert main([*command, "--style-weight", "7"]) == 2
+    assert "with another style_weight (1.0, not 7.0)" in capsys.readouterr().err
+    (out / "wide__mosaic.png.json").unlink()
+    assert main(command) == 2
+    assert "without a manifest" in capsys.readouterr().err
+    assert pictures(out) == after
+
+
+def test_one_bad_file_is_named_and_the_rest_runs(elsewhere, capsys):
+    broken = elsewhere / "photos" / "broken.jpg"
+    broken.write_bytes(sample_path("harbour").read_bytes()[:20_000])
+    assert main([*GRID, *QUICK, "--quiet"]) == 2
+    assert sorted(pictures(elsewhere / "out")) == [f"{name}.png" for name in NAMES]
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2  # at once, and at the end
+    assert all("broken.jpg" in line for line in errors)
+
+
+def test_a_preview_is_small_and_in_a_folder_of_its_own(elsewhere):
+    command = ["grid", "--content", "photos/w*.png", "--style", "paintings/swirls.jpg"]
+    command += ["-o", "out", "--weights", "embedded", "--quiet", *LIGHT]
+    assert main([*command, "--preview", "--set", "first_steps=1"]) == 0
+    image = load_image(elsewhere / "out" / "preview" / "wide__swirls.png")
+    assert image.shape == (96, 128, 3)
+
+
+BAD = {
+    "knob": (["--vary", "style_wieght=1,2"], "such as style_weight="),
+    "value": (["--vary", "style_weight=a"], "expected style_weight="),
+    "twice": (["--vary", "tv_weight=1,1"], "got 1.0 twice"),
+    "name twice": (["--vary", "tv_weight=1", "--vary", "tv_weight=2"], "got one twice"),
+    "seeds": (["--seeds", "2"], "seed changes nothing where init is content"),
+    "blend": (["--vary", "blend=1,2,3"], "expected 2 finite blend weights"),
+    "recipe": (["--vary", "recipe=painterly,gatys"], "did you mean gatys2016"),
+    "empty": (["--style", "empty"], "expected pictures in empty, got none"),
+    "nothing": (["--content", "none.jpg"], "got nothing there"),
+    "pattern": (["--content", "*.gif"], "expected pictures like *.gif, got none"),
+    "stems": (["--content", "photos", "wide.jpg"], "contents of different names"),
+    "small": (["--style", "tiny.png", "--set", "style_layers=relu2_1"], "at least 2"),
+    "out": (["-o", "wide.jpg"], "File exists"),
+    "unreadable": (["--content", "empty/x.txt"], "a content that can be read"),
+    "machines": (["--machines", "2", "--machine", "0"], "expected --coordinator"),
+    "machine": (["--coordinator", "a:1", "--machines", "2"], "got 2 and None"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_before_any_work(name, elsewhere, capsys):
+    (elsewhere / "empty").mkdir()
+    (elsewhere / "empty" / "x.txt").write_text("no picture")
+    (elsewhere / "wide.jpg").write_bytes(sample_path("harbour").read_bytes())
+    pil.new("RGB", (1, 1)).save(elsewhere / "tiny.png")
+    flags, message = BAD[name]
+    before = sorted(elsewhere.rglob("*"))
+    try:
+        code = main([*GRID, *QUICK, *flags])
+    except SystemExit as error:
+        code = error.code
+    err = capsys.readouterr().err
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(elsewhere.rglob("*")) == before
+
+
+def test_a_dead_machine_costs_the_others_nothing(elsewhere):
+    """Two processes on this machine; the one that the other met at is killed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "jaxnst", *GRID, *QUICK, "--batch", "1"]
+    command += ["--vary", "style_weight=1,2,3,4,5"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    options = {"env": environment, "text": True, "cwd": elsewhere}
+    out = elsewhere / "out"
+
+    def start():
+        return [
+            subprocess.Popen(
+                [*command, "--coordinator", address, "--machines", "2"]
+                + ["--machine", str(i)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                **options,
+            )
+            for i in range(2)
+        ]
+
+    first, second = start()
+    while not list(out.glob("*.png")):
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    said, _ = second.communicate(timeout=200)
+    first.communicate()
+    assert second.returncode == 0
+    assert "10 are for machine 1 of 2" in said
+    before = pictures(out)
+    assert 10 <= len(before) < 20
+    for process in start():
+        said, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    after = pictures(out)
+    assert len(after) == 20
+    assert all(after[name] == when for name, when in before.items())
+
+
+def test_the_sheet_shows_what_is_missing_and_stays_within_bounds(elsewhere):
+    cells = [
+        Cell(
+            elsewhere / f"{i}.jpg", (elsewhere / "s.jpg",), "", elsewhere / "n.png", ""
+        )
+        for i in range(300)
+    ]
+    sheet = draw_sheet(cells)
+    assert max(sheet.size) <= LARGEST + 100
+    assert sheet.getpixel((sheet.width - 10, sheet.height - 10)) == (220, 220, 220)
