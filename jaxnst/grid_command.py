@@ -6,12 +6,13 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from functools import lru_cache
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -27,7 +28,7 @@ from jaxnst.flags import (
     recipe_from,
 )
 from jaxnst.flags import sweep as sweep_text
-from jaxnst.grid import Lane, make_lanes, paint_lanes, share_of_lanes
+from jaxnst.grid import Lane, Painted, make_lanes, paint_lanes, share_of_lanes
 from jaxnst.manifest import (
     SAME,
     describe_device,
@@ -97,12 +98,16 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
     machines.add_argument("--machine", type=int, metavar="I", help="which one: 0 … N-1")
 
 
+SHOWN = 4096
+"""Pictures on the page and the contact sheet, at most: a browser can bear no more."""
+
+
 class Job(NamedTuple):
-    """A lane with the place of its picture and what has to be in its manifest."""
+    """A lane with the place of its picture, and what makes its manifest."""
 
     lane: Lane
     out: Path
-    manifest: dict[str, Any]
+    manifest: Callable[[], dict[str, Any]]
 
 
 def grid_command(args: argparse.Namespace) -> int:
@@ -117,10 +122,11 @@ def grid_command(args: argparse.Namespace) -> int:
     backbone_name, reason = assets.choose(args.weights)
     path = assets.locate(backbone_name)
     jobs = make_jobs(args, contents, styles, backbone_name, weights.sha256(path))
+    painted = [is_painted(job) for job in jobs]
     args.out.mkdir(parents=True, exist_ok=True)
     images.check_folder(args.out)
-    done = _agree([is_painted(job) for job in jobs])
-    missing = [job for job, painted in zip(jobs, done, strict=True) if not painted]
+    done = _agree(painted)
+    missing = [job for job, there in zip(jobs, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     _part()
     mine = share_of_lanes([job.lane for job in missing], index, count)
@@ -132,18 +138,19 @@ def grid_command(args: argparse.Namespace) -> int:
         f"{sum(done)} are there already"
         + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
     )
-    cells = [make_cell(args, job, contents, styles) for job in jobs]
-    page = args.out / "index.html"
-    save_page(page, cells, f"{args.out.name}: {len(jobs)} pictures")
+    cells = [make_cell(args, job, contents, styles) for job in jobs[:SHOWN]]
+    page, sheet = args.out / "index.html", args.out / "sheet.png"
+    first = f"the first {SHOWN} of " if len(jobs) > SHOWN else ""
+    save_page(page, cells, f"{args.out.name}: {first}{len(jobs)} pictures")
     began = time.perf_counter()
     if mine:
         _paint(args, mine, jobs, contents, styles, path)
-    # Whoever finishes last draws the sheet that has everything.
-    with filelock.FileLock(args.out / ".sheet.lock"):
-        save_sheet(args.out / "sheet.png", cells)
+    # Of several machines, the one that finishes last finds everything there.
+    if count == 1 or all(cell.out.exists() for cell in cells):
+        save_sheet(sheet, cells)
     say(
         f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
-        f"see {page} and {args.out / 'sheet.png'}"
+        f"see {page} and {sheet}"
     )
     return _exit_code(jobs, unreadable)
 
@@ -282,7 +289,8 @@ def make_jobs(
     jobs: dict[str, Job] = {}
     for lane in lanes:
         pictures = [contents[lane.content], *(styles[j] for j in lane.styles)]
-        manifest = make_manifest(
+        manifest = partial(
+            make_manifest,
             lane.recipe,
             content=pictures[0],
             styles=pictures[1:],
@@ -303,8 +311,6 @@ def make_jobs(
             raise ValueError(
                 f"expected names that differ, got {name} twice; rename one"
             )
-    for job in jobs.values():
-        is_painted(job)
     return list(jobs.values())
 
 
@@ -327,6 +333,7 @@ def is_painted(job: Job) -> bool:
     if not job.out.exists():
         return False
     advice = "paint into another folder, or remove it"
+    wanted = job.manifest()
     try:
         before = json.loads(beside.read_bytes())
     except (OSError, ValueError):
@@ -335,12 +342,12 @@ def is_painted(job: Job) -> bool:
             f"a manifest; {advice}"
         ) from None
     for key in SAME:
-        if before.get(key) != job.manifest[key]:
-            got, wanted = before.get(key), job.manifest[key]
+        if before.get(key) != wanted[key]:
+            got, asked = before.get(key), wanted[key]
             if key == "recipe" and isinstance(got, dict):
-                key = next(k for k in wanted if got.get(k) != wanted[k])
-                got, wanted = got.get(key), wanted[key]
-            detail = "" if "sha256" in key else f" ({got}, not {wanted})"
+                key = next(k for k in asked if got.get(k) != asked[k])
+                got, asked = got.get(key), asked[key]
+            detail = "" if "sha256" in key else f" ({got}, not {asked})"
             raise ValueError(
                 f"expected nothing or a picture of this grid at {job.out}, got one "
                 f"with another {key}{detail}; {advice}"
@@ -363,7 +370,19 @@ def _paint(
     def load(j: int, shape: tuple[int, int], recipe: Recipe):
         return load_style(styles[j], shape, recipe)
 
-    with GridReporter(mine, quiet=args.quiet) as reporter:
+    def save(painted: Painted) -> None:
+        job = of_lane[id(painted.lane)]
+        result = describe_result(painted, sum(painted.seconds))
+        # The picture comes last: one that is there has its manifest.
+        write_manifest(manifest_path(job.out), job.manifest() | result)
+        images.save_image(job.out, painted.image)
+
+    # Pictures are encoded while the next batch is painted.
+    saving: deque[Future] = deque()
+    with (
+        GridReporter(mine, quiet=args.quiet) as reporter,
+        ThreadPoolExecutor(max_workers=1) as saver,
+    ):
         for painted in paint_lanes(
             assets.load_backbone(path),
             mine,
@@ -372,11 +391,15 @@ def _paint(
             batch=args.batch,
             on_chunk=reporter,
         ):
-            job = of_lane[id(painted.lane)]
-            result = describe_result(painted, sum(painted.seconds))
-            # The picture comes last: one that is there has its manifest.
-            write_manifest(manifest_path(job.out), job.manifest | result)
-            images.save_image(job.out, painted.image)
+            saving.append(saver.submit(save, painted))
+            while saving and (saving[0].done() or len(saving) > WAITING):
+                saving.popleft().result()
+        for future in saving:
+            future.result()
+
+
+WAITING = 256
+"""Pictures that may wait for being saved."""
 
 
 def make_cell(

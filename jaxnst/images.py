@@ -10,7 +10,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -232,8 +232,9 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@cache
 def _umask() -> int:
-    mask = os.umask(0)
+    mask = os.umask(0)  # for a moment in all threads: only once
     os.umask(mask)
     return mask
 

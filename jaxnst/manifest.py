@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,6 @@ def make_manifest(
     Returns:
         What JSON can hold, as it is when read back.
     """
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
     manifest = {
         "content": str(content),
         "styles": [str(style) for style in styles],
@@ -65,10 +65,16 @@ def make_manifest(
         "weights": weights,
         "weights_sha256": weights_sha256,
         "device": describe_device(),
-        "versions": {"jaxnst": jaxnst.__version__, "python": platform.python_version()}
-        | {package: version(package) for package in packages},
+        "versions": _versions(),
     }
     return json.loads(json.dumps(manifest))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+    own = {"jaxnst": jaxnst.__version__, "python": platform.python_version()}
+    return own | {package: version(package) for package in packages}
 
 
 def describe_device() -> str:

@@ -231,4 +231,4 @@ def test_the_sheet_shows_what_is_missing_and_stays_within_bounds(elsewhere):
     ]
     sheet = draw_sheet(cells)
     assert max(sheet.size) <= LARGEST + 100
-    assert sheet.getpixel((sheet.width - 10, sheet.height - 10)) == (220, 220, 220)
+    assert sheet.getpixel((sheet.width - 14, sheet.height - 14)) == (220, 220, 220)
