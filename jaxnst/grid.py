@@ -9,6 +9,7 @@ arrays. Lanes never look at each other, so devices have nothing to tell each oth
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, partial
@@ -109,6 +110,13 @@ class Progress(NamedTuple):
     steps: int
 
 
+Values = Sequence[Any] | Array | np.ndarray
+"""Values to try."""
+
+EXTRA = ("recipe", "seed", "blend")
+"""What can vary beside the fields of the recipe."""
+
+
 def make_lanes(
     contents: int,
     styles: int,
@@ -116,7 +124,7 @@ def make_lanes(
     shape: Callable[[int, Recipe], tuple[int, int]],
     *,
     key: Array,
-    vary: Mapping[str, Sequence[Any]] | None = None,
+    vary: Mapping[str, Values] | None = None,
 ) -> list[Lane]:
     """All pictures of a grid: contents outermost, then styles, then settings.
 
@@ -146,8 +154,11 @@ def make_lanes(
         >>> len(lanes), lanes[1].styles, lanes[1].setting
         (30, (0,), {'style_weight': 1.0})
     """
-    vary = vary or {}
-    known = [*(x for x in Recipe.__dataclass_fields__ if x not in UNVARIED), *EXTRA]
+    known = [*Recipe.__dataclass_fields__, *EXTRA]
+    vary = {
+        name: values.tolist() if isinstance(values, Array | np.ndarray) else values
+        for name, values in (vary or {}).items()
+    }
     for name, values in vary.items():
         if name not in known:
             nearest = get_close_matches(name, known, 1, 0.0)[0]
@@ -167,29 +178,18 @@ def make_lanes(
         for values in itertools.product(*vary.values())
     ]
     recipes = [_apply(recipe, setting, styles) for setting in settings]
+    keys = [jax.random.key(x["seed"]) if "seed" in x else key for x in settings]
     columns = [(j,) for j in range(styles)]
     if "blend" in vary:
         columns = [tuple(range(styles))]
     lanes = []
     for i, column in itertools.product(range(contents), columns):
-        for setting, changed in zip(settings, recipes, strict=True):
-            seed, blend = setting.get("seed"), setting.get("blend")
-            lane = Lane(
-                i,
-                column,
-                setting,
-                shape(i, changed),
-                changed,
-                key if seed is None else jax.random.key(seed),
-                None if blend is None else tuple(map(float, blend)),
-            )
-            check_content(lane.shape, changed)
-            lanes.append(lane)
+        for setting, changed, own in zip(settings, recipes, keys, strict=True):
+            blend = tuple(map(float, setting["blend"])) if "blend" in setting else None
+            size = shape(i, changed)
+            check_content(size, changed)
+            lanes.append(Lane(i, column, setting, size, changed, own, blend))
     return lanes
-
-
-EXTRA = ("recipe", "seed", "blend")
-UNVARIED = ("name", "summary")
 
 
 def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
@@ -300,9 +300,8 @@ def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
     ordered = [lane for group in _groups(lanes).values() for lane in group]
     if not ordered:
         return []
-    work = np.cumsum([lane_work(lane) for lane in ordered], dtype=float)
-    middle = work - np.array([lane_work(lane) for lane in ordered]) / 2
-    owner = (middle * count / work[-1]).astype(int)
+    work = np.array([lane_work(lane) for lane in ordered], float)
+    owner = ((work.cumsum() - work / 2) * count / work.sum()).astype(int)
     return [
         lane for lane, machine in zip(ordered, owner, strict=True) if machine == index
     ]
@@ -311,11 +310,8 @@ def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
 def lane_work(lane: Lane) -> int:
     """Pixels times steps over all scales, which time is about proportional to."""
     shapes = scale_shapes(lane.shape, lane.recipe)
-    return sum(
-        map(
-            lambda s, n: math.prod(s) * n, shapes, scale_steps(lane.recipe, len(shapes))
-        )
-    )
+    steps = scale_steps(lane.recipe, len(shapes))
+    return sum(map(lambda s, n: math.prod(s) * n, shapes, steps))
 
 
 def lane_mesh() -> Mesh:
@@ -358,7 +354,7 @@ def paint_lanes(
     batch: int | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
 ) -> Iterator[Painted]:
-    """Paint lanes, batch after batch.
+    """Paint lanes, batch after batch, in smaller ones where memory does not do.
 
     Args:
         backbone: From `load_backbone`.
@@ -375,7 +371,9 @@ def paint_lanes(
     """
     mesh = mesh or lane_mesh()
     prepared: dict[Any, Any] = {}
-    for some, width in plan_batches(lanes, mesh, batch=batch):
+    plan = deque(plan_batches(lanes, mesh, batch=batch))
+    while plan:
+        some, width = plan.popleft()
         recipe = some[0].recipe.program
         network = (recipe.activations, recipe.layers, recipe.dtype)
         if network not in prepared:
@@ -384,7 +382,16 @@ def paint_lanes(
             stepping = jax.device_put(stepping, NamedSharding(mesh, PartitionSpec()))
             prepared[network] = Measurer(measuring, load_content, load_styles), stepping
         measurer, stepping = prepared[network]
-        yield from _paint_batch(some, width, measurer, stepping, mesh, on_chunk)
+        try:
+            painted = _paint_batch(some, width, measurer, stepping, mesh, on_chunk)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or width == mesh.size:
+                raise
+            rest = itertools.chain(some, *(others for others, _ in plan))
+            half = width // mesh.size // 2
+            plan = deque(plan_batches(list(rest), mesh, batch=half))
+        else:
+            yield from painted
 
 
 def _paint_batch(
@@ -394,7 +401,7 @@ def _paint_batch(
     stepping: Backbone,
     mesh: Mesh,
     on_chunk: Callable[[Progress], None] | None,
-) -> Iterator[Painted]:
+) -> list[Painted]:
     """Take a batch from coarse to fine; empty places repeat its last lane."""
     recipe = lanes[0].recipe.program
     transfer = make_batch_transfer(recipe, mesh)
@@ -434,10 +441,12 @@ def _paint_batch(
         infos.append(jax.device_get(info))
         seconds.append((time.perf_counter() - began) / len(lanes))
     images = jax.device_get(_pictures(state, recipe))
+    painted = []
     for i, lane in enumerate(lanes):
         own = [jax.tree.map(lambda x, i=i: x[:, i], info) for info in infos]
-        finite = all(info.finite.all() for info in own)
-        yield Painted(lane, images[i], own, "done" if finite else "diverged", seconds)
+        status = "done" if all(info.finite.all() for info in own) else "diverged"
+        painted.append(Painted(lane, images[i], own, status, seconds))
+    return painted
 
 
 @partial(jax.jit, static_argnames=("recipe", "shape"))
@@ -564,7 +573,7 @@ def stylize_grid(
     recipe: Recipe,
     *,
     key: Array,
-    vary: Mapping[str, Sequence[Any]] | None = None,
+    vary: Mapping[str, Values] | None = None,
     mesh: Mesh | None = None,
     batch: int | None = None,
 ) -> list[Float[np.ndarray, "_styles _settings _h _w 3"]]:

@@ -167,7 +167,13 @@ def _meet(args: argparse.Namespace) -> None:
             )
         jax.distributed.initialize(args.coordinator, args.machines, args.machine)
     elif args.distributed:
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ValueError(
+                "expected machines that JAX detects, as under SLURM, Kubernetes or on "
+                f"TPUs, got none ({error}); use --coordinator instead"
+            ) from error
 
 
 def _agree(done: list[bool]) -> list[bool]:

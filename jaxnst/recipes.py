@@ -8,6 +8,7 @@ change them there, and nothing recompiles.
 import dataclasses
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Literal, get_args, get_origin
 
 from jaxnst.vgg import Activations, Padding, Pooling, check_layers
@@ -155,7 +156,7 @@ class Recipe:
             sorted({name for name, _ in self.content_layers + self.style_layers})
         )
 
-    @property
+    @cached_property
     def program(self) -> "Recipe":
         """The part of the recipe that compiled steps depend on, the rest at defaults.
 
@@ -169,7 +170,7 @@ class Recipe:
         """
         return dataclasses.replace(self, **ARRAYS, **SETTLED)
 
-    @property
+    @cached_property
     def sight(self) -> "Recipe":
         """The part of the recipe that decides how pictures are seen and measured."""
         return dataclasses.replace(self, **ARRAYS)

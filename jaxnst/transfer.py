@@ -24,6 +24,9 @@ from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Scalar
 from jaxnst.vgg import Backbone
 
+Objective = Callable[[Image, Backbone, Targets, Recipe], tuple[Scalar, Terms]]
+"""The loss of an image and its terms, such as `objective.objective`."""
+
 
 class State(NamedTuple):
     """Everything the next step depends on.
@@ -73,7 +76,7 @@ class Transfer(NamedTuple):
     step: Callable[[State, Backbone, Targets], tuple[State, Info]]
 
 
-def make_transfer(recipe: Recipe) -> Transfer:
+def make_transfer(recipe: Recipe, *, objective: Objective = objective) -> Transfer:
     """Specialise the kernel to a recipe.
 
     Both functions compose with `jit`, `vmap` and `scan`, with Adam also with `grad`.
@@ -82,6 +85,9 @@ def make_transfer(recipe: Recipe) -> Transfer:
 
     Args:
         recipe: What to minimise and how.
+        objective: What to minimise instead: a function of the image, the network, the
+            targets, and the recipe's `program`, which gives the loss and its terms. It
+            may call `objective.objective` and add to that.
 
     Returns:
         The `init` and `step` functions, the same ones for recipes of the same
@@ -94,11 +100,11 @@ def make_transfer(recipe: Recipe) -> Transfer:
         >>> state.image.shape
         (32, 32, 3)
     """
-    return _make_transfer(recipe.program)
+    return _make_transfer(recipe.program, objective)
 
 
 @cache
-def _make_transfer(recipe: Recipe) -> Transfer:
+def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
     optimizer = make_optimizer(recipe)
     units = np.array(recipe.units, np.float32)[None, None]
 

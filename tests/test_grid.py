@@ -202,6 +202,28 @@ def test_a_lane_that_diverges_leaves_the_others_alone(backbone):
     assert_same(found[2].image, alone.image)
 
 
+def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
+    widths = []
+
+    def short_of_memory(lanes, width, *args):
+        widths.append(width)
+        if width > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
+        image = np.zeros((24, 32, 3), np.float32)
+        return [grid.Painted(lane, image, [], "done", []) for lane in lanes]
+
+    monkeypatch.setattr(grid, "_paint_batch", short_of_memory)
+    lanes = lanes_of([(24, 32)], 6)
+    load = lambda lane: CONTENTS[0]
+    found = grid.paint_lanes(
+        backbone, lanes, load, lambda lane: [STYLES[0]], mesh=mesh_of(1), batch=5
+    )
+    assert [painted.lane.setting for painted in found] == [
+        lane.setting for lane in sorted(lanes, key=lambda lane: lane.setting["beta1"])
+    ]
+    assert widths == [5, 2, 2, 2, 2, 2, 2]
+
+
 def lanes_of(shapes, varied):
     return make_lanes(
         len(shapes),
@@ -280,7 +302,7 @@ def test_memory_of_a_lane_grows_with_what_lbfgs_remembers():
 
 BAD = {
     "style_wieght": ({"style_wieght": [1.0]}, "did you mean style_weight"),
-    "name": ({"name": ["a"]}, "did you mean"),
+    "array": ({"tv_weight": np.array([1.0, -1.0])}, "finite number ≥ 0, got -1.0"),
     "none": ({"style_weight": []}, "got none"),
     "twice": ({"style_weight": [1.0, 2.0, 1.0]}, "got 1.0 twice"),
     "value": ({"style_weight": [-1.0]}, "finite number ≥ 0"),

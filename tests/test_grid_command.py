@@ -222,6 +222,14 @@ def test_a_dead_machine_costs_the_others_nothing(elsewhere):
     assert all(after[name] == when for name, when in before.items())
 
 
+def test_machines_that_are_not_detected_are_named(elsewhere):
+    command = [sys.executable, "-m", "jaxnst", *GRID, *QUICK, "--distributed"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "expected machines that JAX detects" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_sheet_shows_what_is_missing_and_stays_within_bounds(elsewhere):
     cells = [
         Cell(
