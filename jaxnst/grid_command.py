@@ -60,7 +60,9 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
             metavar="PATH",
             help="pictures: files, folders or patterns such as 'photos/*.jpg'",
         )
-    p.add_argument("-o", "--out", type=Path, required=True, help="folder to paint into")
+    p.add_argument(
+        "-o", "--out", type=Path, default=Path("grid"), help="folder (default: grid)"
+    )
     p.add_argument(
         "--vary",
         type=sweep_text,
@@ -119,6 +121,11 @@ def grid_command(args: argparse.Namespace) -> int:
     contents, unreadable = find_pictures(args.content, "content")
     styles, more = find_pictures(args.style, "style")
     unreadable += more
+    if args.out.resolve() in {path.resolve().parent for path in contents + styles}:
+        raise ValueError(
+            f"expected an output folder of its own, got {args.out}, where pictures to "
+            "paint from are; choose another one"
+        )
     backbone_name, reason = assets.choose(args.weights)
     path = assets.locate(backbone_name)
     jobs = make_jobs(args, contents, styles, backbone_name, weights.sha256(path))

@@ -154,6 +154,7 @@ BAD = {
     "stems": (["--content", "photos", "wide.jpg"], "contents of different names"),
     "small": (["--style", "tiny.png", "--set", "style_layers=relu2_1"], "at least 2"),
     "out": (["-o", "wide.jpg"], "File exists"),
+    "out is in": (["-o", "photos"], "an output folder of its own"),
     "unreadable": (["--content", "empty/x.txt"], "a content that can be read"),
     "machines": (["--machines", "2", "--machine", "0"], "expected --coordinator"),
     "machine": (["--coordinator", "a:1", "--machines", "2"], "got 2 and None"),
