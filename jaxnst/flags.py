@@ -6,7 +6,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
-from jaxnst.recipes import LayerWeights, Recipe, get_recipe
+from jaxnst.recipes import LayerWeights, Recipe, get_recipe, with_learning_rate
 
 QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
 """Factor on a recipe's number of steps."""
@@ -157,12 +157,7 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
     asked = {name: getattr(args, name, None) for name in OVERRIDES}
     asked = {name: value for name, value in asked.items() if value is not None}
     asked |= dict(args.set)
-    optimizers = {recipe.optimizer, asked.get("optimizer", recipe.optimizer)}
-    if "lbfgs" in optimizers and len(optimizers) > 1:
-        # A step of one optimiser means nothing to the other.
-        step = 1.0 if asked["optimizer"] == "lbfgs" else 0.02 * recipe.units[0]
-        asked = {"learning_rate": step} | asked
-    recipe = recipe.replace(**asked)
+    recipe = recipe.replace(**with_learning_rate(recipe, asked))
     factor = QUALITY[args.quality]
     if args.steps is not None:
         factor = args.steps / recipe.steps

@@ -37,7 +37,7 @@ from jaxnst.multiscale import (
     style_shape,
 )
 from jaxnst.objective import Styles, Targets, measure_content, measure_styles, weigh
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import Recipe, with_learning_rate
 from jaxnst.transfer import (
     Info,
     State,
@@ -195,7 +195,8 @@ def make_lanes(
 def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
     """The recipe with a setting; seed and blend are checked, but are not in it."""
     changes = {name: x for name, x in setting.items() if name not in EXTRA}
-    recipe = setting.get("recipe", recipe).replace(**changes)
+    recipe = setting.get("recipe", recipe)
+    recipe = recipe.replace(**with_learning_rate(recipe, changes))
     if "seed" in setting:
         seed = setting["seed"]
         if type(seed) is not int or not 0 <= seed < 2**32:

@@ -272,6 +272,24 @@ def _readable(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
+    """Add a learning rate to changes of a recipe that need one.
+
+    A step of Adam is a distance, one of L-BFGS a factor: where the optimiser changes
+    from one kind to the other, and no learning rate is asked for, the recipe's own
+    means nothing.
+
+    Example:
+        >>> with_learning_rate(get_recipe("painterly"), {"optimizer": "lbfgs"})
+        {'learning_rate': 1.0, 'optimizer': 'lbfgs'}
+    """
+    optimizer = changes.get("optimizer", recipe.optimizer)
+    if (optimizer == "lbfgs") == (recipe.optimizer == "lbfgs"):
+        return changes
+    rate = 1.0 if optimizer == "lbfgs" else 0.02 * recipe.units[0]
+    return {"learning_rate": rate} | changes
+
+
 def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
     """Give each layer the weight 1 / number of layers."""
     return tuple((layer, 1 / len(layers)) for layer in layers)
