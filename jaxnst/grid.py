@@ -155,10 +155,7 @@ def make_lanes(
         (30, (0,), {'style_weight': 1.0})
     """
     known = [*Recipe.__dataclass_fields__, *EXTRA]
-    vary = {
-        name: values.tolist() if isinstance(values, Array | np.ndarray) else values
-        for name, values in (vary or {}).items()
-    }
+    vary = {name: _plain(values) for name, values in (vary or {}).items()}
     for name, values in vary.items():
         if name not in known:
             nearest = get_close_matches(name, known, 1, 0.0)[0]
@@ -185,11 +182,18 @@ def make_lanes(
     lanes = []
     for i, column in itertools.product(range(contents), columns):
         for setting, changed, own in zip(settings, recipes, keys, strict=True):
-            blend = tuple(map(float, setting["blend"])) if "blend" in setting else None
             size = shape(i, changed)
             check_content(size, changed)
+            blend = setting.get("blend")
             lanes.append(Lane(i, column, setting, size, changed, own, blend))
     return lanes
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and tuples in the place of arrays and lists, so that they can be keys."""
+    if isinstance(value, Array | np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
@@ -259,9 +263,9 @@ def plan_batches(
     Args:
         lanes: Any lanes.
         mesh: The devices that a batch is spread over.
-        batch: Lanes on a device at a time. Default: as many as keep it busy and fit
-            into two thirds of its free memory, or fewer where all batches of a program
-            are then equally full.
+        batch: Lanes on a device at a time, or as many as there are of one program and
+            shape. Default: as many as keep it busy and fit into two thirds of its free
+            memory, or fewer where all batches are then equally full.
 
     Returns:
         Lanes of each batch, with the width of the batch: a multiple of the number of
@@ -274,11 +278,14 @@ def plan_batches(
         memory /= devices
     plan = []
     for (recipe, shape), group in _groups(lanes).items():
+        # With a number that was asked for, each device's share of a batch is as wide
+        # on any number of devices, and so rounds alike.
         enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
         fitting = int(memory // lane_bytes(shape, recipe))
-        most = batch or max(1, min(enough, fitting))
+        most = min(batch, len(group)) if batch else max(1, min(enough, fitting))
         batches = math.ceil(len(group) / (devices * most))
-        width = devices * (batch or math.ceil(len(group) / batches / devices))
+        even = math.ceil(len(group) / batches / devices)
+        width = devices * (most if batch else even)
         bounds = np.linspace(0, len(group), batches + 1).astype(int)
         plan += [(group[a:b], width) for a, b in itertools.pairwise(bounds)]
     return plan
@@ -341,10 +348,11 @@ def make_batch_transfer(recipe: Recipe, mesh: Mesh) -> Transfer:
         out_specs=each,
         check_vma=False,  # counts of an optimiser's inner loops are the same in all
     )
-    return Transfer(jax.vmap(transfer.init), step)
+    # Placed as steps leave it, so that one program does for the first chunk too.
+    sharding = NamedSharding(mesh, each)
+    return Transfer(jax.jit(jax.vmap(transfer.init), out_shardings=sharding), step)
 
 
-@single_threaded_lapack
 def paint_lanes(
     backbone: Backbone,
     lanes: Sequence[Lane],
@@ -388,13 +396,18 @@ def paint_lanes(
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or width == mesh.size:
                 raise
-            rest = itertools.chain(some, *(others for others, _ in plan))
+            alike = (recipe, some[0].shape)
+            rest = _groups([*some, *(lane for others, _ in plan for lane in others)])
+            others = [
+                x for x in plan if (x[0][0].recipe.program, x[0][0].shape) != alike
+            ]
             half = width // mesh.size // 2
-            plan = deque(plan_batches(list(rest), mesh, batch=half))
+            plan = deque(plan_batches(rest[alike], mesh, batch=half) + others)
         else:
             yield from painted
 
 
+@single_threaded_lapack
 def _paint_batch(
     lanes: list[Lane],
     width: int,
@@ -411,8 +424,7 @@ def _paint_batch(
     filled = lanes + lanes[-1:] * (width - len(lanes))
 
     def stack(trees: list[PyTree]) -> PyTree:
-        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
-        return jax.device_put(stacked, sharding)
+        return jax.device_put(jax.tree.map(_stack, *trees), sharding)
 
     state: Any = None
     infos: list[Info] = []
@@ -425,9 +437,7 @@ def _paint_batch(
             starts = [measurer.start(lane, shape) for lane in filled]
             state = transfer.init(stack(starts))
         else:
-            state = _resize_states(recipe, state, shape)
-        # Placed as steps leave it, so that one program does for the first chunk too.
-        state = jax.device_put(state, sharding)
+            state = _resize_states(recipe, state, shape, sharding)
         taken = 0
 
         def report(_: State, info: Info, scale=scale, steps=steps) -> None:
@@ -450,9 +460,20 @@ def _paint_batch(
     return painted
 
 
-@partial(jax.jit, static_argnames=("recipe", "shape"))
-def _resize_states(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
-    return jax.vmap(lambda state: resize_state(recipe, state, shape))(state)
+def _stack(*arrays: Array) -> Array:
+    """Stack arrays; roots of covariances may have fewer columns than others."""
+    if arrays[0].ndim == 2:
+        most = max(x.shape[1] for x in arrays)
+        arrays = tuple(jnp.pad(x, ((0, 0), (0, most - x.shape[1]))) for x in arrays)
+    return jnp.stack(arrays)
+
+
+@partial(jax.jit, static_argnames=("recipe", "shape", "sharding"))
+def _resize_states(
+    recipe: Recipe, state: State, shape: tuple[int, int], sharding: NamedSharding
+) -> State:
+    states = jax.vmap(lambda state: resize_state(recipe, state, shape))(state)
+    return jax.lax.with_sharding_constraint(states, sharding)
 
 
 @partial(jax.jit, static_argnames="recipe")
@@ -549,10 +570,10 @@ def _array(blend: tuple[float, ...] | None) -> Float[Array, "_n"] | None:
 
 
 def _with_equal_ranks(styles: Styles, lane: Lane, shape: tuple[int, int]) -> Styles:
-    """Give roots of covariances as many columns as any style has beside that content.
+    """Give roots of covariances as many columns as a square style has there.
 
     A style of few positions has fewer; zeros instead of them change nothing, and all
-    lanes fit into one array.
+    batches fit into one program.
     """
     square = style_shape((2**16, 2**16), shape, lane.recipe)
 
@@ -619,6 +640,8 @@ def stylize_grid(
         >>> grid[0].shape
         (2, 3, 36, 48, 3)
     """
+    if vary and "size" in vary:
+        raise ValueError("size changes nothing here; resize the contents instead")
     for name, pictures in (("content", contents), ("style", styles)):
         if not len(pictures):
             raise ValueError(f"expected at least one {name}, got none")

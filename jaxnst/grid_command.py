@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import hashlib
 import json
 import shlex
 import sys
@@ -20,7 +21,6 @@ from PIL import Image as pil
 
 from jaxnst import assets, images, weights
 from jaxnst.flags import (
-    OVERRIDES,
     add_recipe_flags,
     add_run_flags,
     as_text,
@@ -38,7 +38,7 @@ from jaxnst.manifest import (
     write_manifest,
 )
 from jaxnst.multiscale import content_size, load_content, load_style, style_shape
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.reporter import GridReporter
 from jaxnst.sheet import Cell, save_page, save_sheet
 
@@ -132,7 +132,7 @@ def grid_command(args: argparse.Namespace) -> int:
     painted = [is_painted(job) for job in jobs]
     args.out.mkdir(parents=True, exist_ok=True)
     images.check_folder(args.out)
-    done = _agree(painted)
+    done = _agree(jobs, path, painted)
     missing = [job for job, there in zip(jobs, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     _part()
@@ -153,11 +153,12 @@ def grid_command(args: argparse.Namespace) -> int:
     if mine:
         _paint(args, mine, jobs, contents, styles, path)
     # Of several machines, the one that finishes last finds everything there.
-    if count == 1 or all(cell.out.exists() for cell in cells):
+    last = count == 1 or all(cell.out.exists() for cell in cells)
+    if last:
         save_sheet(sheet, cells)
     say(
         f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
-        f"see {page} and {sheet}"
+        f"see {page}" + (f" and {sheet}" if last else "")
     )
     return _exit_code(jobs, unreadable)
 
@@ -183,10 +184,22 @@ def _meet(args: argparse.Namespace) -> None:
             ) from error
 
 
-def _agree(done: list[bool]) -> list[bool]:
-    """What any machine sees as painted, so that all share out the same rest."""
+def _agree(jobs: list[Job], weights_path: Path, done: list[bool]) -> list[bool]:
+    """What any machine sees as painted, so that all share out the same rest.
+
+    Raises:
+        ValueError: On all machines, if they see other pictures or weights.
+    """
     if jax.process_count() == 1:
         return done
+    told = [weights.sha256(weights_path), *(job.out.name for job in jobs)]
+    digest = hashlib.sha256("\n".join(told).encode()).digest()
+    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    if len({row.tobytes() for row in digests}) > 1:
+        raise ValueError(
+            "expected the same pictures and weights on all machines, got others; give "
+            "all the same command, folders that all can see, and the same --weights"
+        )
     seen = multihost_utils.process_allgather(np.array(done))
     return [bool(x) for x in np.any(seen, axis=0)]
 
@@ -275,6 +288,8 @@ def make_jobs(
         if "seed" in vary:
             raise ValueError("expected --seeds or --vary seed=…, got both")
         vary["seed"] = list(range(args.seed, args.seed + args.seeds))
+    if "size" in vary and args.size is not None:
+        raise ValueError("size changes nothing beside --size or --preview")
     if "recipe" in vary:
         vary["recipe"] = [
             recipe_from(argparse.Namespace(**vars(args) | {"recipe": name}))
@@ -358,7 +373,7 @@ def is_painted(job: Job) -> bool:
         if before.get(key) != wanted[key]:
             got, asked = before.get(key), wanted[key]
             if key == "recipe" and isinstance(got, dict):
-                key = next(k for k in asked if got.get(k) != asked[k])
+                key = next((k for k in asked if got.get(k) != asked[k]), key)
                 got, asked = got.get(key), asked[key]
             detail = "" if "sha256" in key else f" ({got}, not {asked})"
             raise ValueError(
@@ -424,18 +439,18 @@ def make_cell(
     out = f"{job.out.stem}-large.png"
     command = ["jaxnst", "stylize", contents[lane.content], *chosen, "-o", out]
     command += ["--recipe", lane.recipe.name, "--weights", args.weights]
-    if not args.preview:
-        size = max(lane.shape) * LARGER
-        command += ["--size", size, "--quality", args.quality]
-    if args.steps is not None:
-        command += ["--steps", args.steps]
     command += ["--seed", lane.setting.get("seed", args.seed)]
+    if not args.preview:
+        command += ["--size", max(lane.shape) * LARGER]
     if lane.blend is not None:
-        command += ["--blend", as_text(lane.blend)]
-    changed = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name)}
-    changed |= dict(args.set) | lane.setting
-    for name, value in changed.items():
-        if name not in ("recipe", "seed", "blend"):
+        command += [f"--blend={as_text(lane.blend)}"]
+    named = get_recipe(lane.recipe.name)
+    fewer = ("first_steps", "steps") if args.preview else ()
+    for name in Recipe.__dataclass_fields__:
+        value = getattr(lane.recipe, name)
+        optimizer_differs = lane.recipe.optimizer != named.optimizer
+        told = name == "learning_rate" and optimizer_differs
+        if (value != getattr(named, name) or told) and name not in fewer:
             command += ["--set", f"{name}={as_text(value)}"]
     return Cell(
         contents[lane.content],

@@ -46,14 +46,15 @@ def load_image(
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 px, got {size}")
     with _open(Path(path)) as file:
+        shape = _upright_shape(file)
         if size is not None:
             # A JPEG decodes at ½, ¼ or ⅛ size for nothing; never below the target.
             height, width = fit_shape((file.height, file.width), size)
             file.draft("RGB", (width, height))
         file.load()
         rgb = _to_srgb(ImageOps.exif_transpose(file))
-    if size is not None and (enlarge or max(rgb.size) > size):
-        height, width = fit_shape((rgb.height, rgb.width), size)
+    if size is not None and (enlarge or max(shape) > size):
+        height, width = fit_shape(shape, size)
         rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
     return jnp.asarray(np.asarray(rgb, np.float32) / 255)
 
@@ -68,9 +69,13 @@ def image_shape(path: str | Path) -> tuple[int, int]:
         ValueError: If there is no such file, or it is not a readable picture.
     """
     with _open(Path(path)) as file:
-        width, height = file.size
-        turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return (width, height) if turned else (height, width)
+        return _upright_shape(file)
+
+
+def _upright_shape(file: pil.Image) -> tuple[int, int]:
+    """Height and width once the picture is turned upright."""
+    turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (file.width, file.height) if turned else (file.height, file.width)
 
 
 @contextlib.contextmanager

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -7,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image as pil
 
 from jaxnst.cli import main, make_parser
+from jaxnst.flags import recipe_from
 from jaxnst.images import load_image, sample_path
 from jaxnst.sheet import LARGEST, Cell, draw_sheet
 
@@ -54,6 +57,7 @@ def pictures(folder):
 
 def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
     sweep = ["--vary", "style_weight=0.5,2", "--vary", "pooling=max"]
+    sweep += ["--tv-weight", "0"]
     (elsewhere / "photos" / "notes.txt").write_text("no picture, and not meant as one")
     assert main([*GRID, *QUICK, *sweep]) == 0
     out = elsewhere / "out"
@@ -84,8 +88,14 @@ def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
         content_layers=(("relu1_1", 1.0),),
         style_layers=(("relu1_1", 1.0),),
         style_weight=0.5,
+        tv_weight=0.0,
         pooling="max",
+        first_steps=2,
+        steps=1,
     )
+    painted = json.loads((out / f"{unquote(cell['source'])}.json").read_text())
+    recipe = dataclasses.asdict(recipe_from(args))
+    assert json.loads(json.dumps(recipe)) == painted["recipe"]
     # The same command again paints nothing, and leaves what is there alone.
     before = pictures(out)
     assert main([*GRID, *QUICK, *sweep]) == 0
@@ -154,6 +164,7 @@ BAD = {
     "stems": (["--content", "photos", "wide.jpg"], "contents of different names"),
     "small": (["--style", "tiny.png", "--set", "style_layers=relu2_1"], "at least 2"),
     "out": (["-o", "wide.jpg"], "File exists"),
+    "size": (["--vary", "size=32,64"], "size changes nothing beside --size"),
     "out is in": (["-o", "photos"], "an output folder of its own"),
     "unreadable": (["--content", "empty/x.txt"], "a content that can be read"),
     "machines": (["--machines", "2", "--machine", "0"], "expected --coordinator"),
