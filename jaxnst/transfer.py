@@ -209,7 +209,7 @@ def run(
     images in one state, after which each of them has had such a step.
 
     Args:
-        transfer: From `make_transfer`, or a batch of them, see `grid.make_lanes`.
+        transfer: From `make_transfer`, or of many images, `grid.make_batch_transfer`.
         state: Where to start. It is donated: use the returned one from then on.
         backbone: The network, as the recipe wants it.
         targets: From `objective.make_targets`.
