@@ -28,7 +28,8 @@ from jaxnst.flags import (
     recipe_from,
 )
 from jaxnst.flags import sweep as sweep_text
-from jaxnst.grid import Lane, Painted, make_lanes, paint_lanes, share_of_lanes
+from jaxnst.grid import Painted, paint_lanes
+from jaxnst.lanes import Lane, make_lanes, share_of_lanes
 from jaxnst.manifest import (
     SAME,
     describe_device,

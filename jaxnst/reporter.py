@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from jaxnst import images
 from jaxnst.checkpoint import Checkpoint, save_checkpoint
-from jaxnst.grid import Lane, lane_work
 from jaxnst.grid import Progress as GridProgress
+from jaxnst.lanes import Lane, lane_work
 from jaxnst.multiscale import Progress, scale_shapes, scale_steps
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import picture

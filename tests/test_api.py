@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "types", "images", "color", "conv", "vgg", "fetch", "readers", "weights", "convert",
     "assets", "losses", "recipes", "optimizers", "objective", "transfer", "checkpoint",
-    "multiscale", "grid", "flags", "manifest", "reporter", "sheet", "grid_command",
-    "cli",
+    "multiscale", "lanes", "grid", "flags", "manifest", "reporter", "sheet",
+    "grid_command", "cli",
 ]  # fmt: skip
 
 

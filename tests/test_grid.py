@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from jaxnst import grid, transfer
-from jaxnst.grid import (
+from jaxnst.grid import stylize_grid
+from jaxnst.lanes import (
     free_memory,
     lane_bytes,
+    lane_work,
     make_lanes,
     plan_batches,
     share_of_lanes,
-    stylize_grid,
 )
 from jaxnst.multiscale import stylize
 from jaxnst.recipes import get_recipe
@@ -271,8 +272,8 @@ def test_machines_share_the_lanes_evenly(shapes, varied, count):
     lanes = lanes_of(shapes, varied)
     shares = [share_of_lanes(lanes, index, count) for index in range(count)]
     assert sorted(id(x) for share in shares for x in share) == sorted(map(id, lanes))
-    work = [sum(grid.lane_work(lane) for lane in share) for share in shares]
-    largest = max(map(grid.lane_work, lanes))
+    work = [sum(lane_work(lane) for lane in share) for share in shares]
+    largest = max(map(lane_work, lanes))
     assert max(work) - min(work) <= 2 * largest
 
 
