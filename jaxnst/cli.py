@@ -19,6 +19,7 @@ import numpy as np
 
 import jaxnst
 from jaxnst import assets, images, weights
+from jaxnst.bench import add_bench_flags, bench_command
 from jaxnst.checkpoint import load_checkpoint
 from jaxnst.convert import convert, read_foreign, to_backbone
 from jaxnst.flags import (
@@ -97,6 +98,10 @@ def make_parser() -> Parser:
         save_every=None,
         set=[],
     )
+
+    p = commands.add_parser("bench", help="time this machine")
+    add_bench_flags(p)
+    p.set_defaults(call=bench_command)
 
     p = commands.add_parser("recipes", help="list the recipes, or show some")
     p.add_argument("name", nargs="*")

@@ -82,7 +82,19 @@ def gram_matrix(feature: Feature) -> Float[Array, "_c _c"]:
         Gatys, Ecker, Bethge (2016), eq. 3; there the sum is not divided by h w.
     """
     f = feature.reshape(-1, feature.shape[-1])
-    return jnp.matmul(f.T, f, precision=HIGHEST) / f.shape[0]
+    return _products(f) / len(f)
+
+
+@jax.custom_jvp
+def _products(f: Float[Array, "_n _c"]) -> Float[Array, "_c _c"]:
+    """`FᵀF`, with a derivative that multiplies once instead of twice."""
+    return jnp.matmul(f.T, f, precision=HIGHEST)
+
+
+@_products.defjvp
+def _products_jvp(primals, tangents):
+    half = jnp.matmul(primals[0].T, tangents[0], precision=HIGHEST)
+    return _products(*primals), half + half.T
 
 
 def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Scalar:

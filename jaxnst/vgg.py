@@ -174,6 +174,8 @@ class VGG19(nn.Module):
                     name=conv_name(layer),
                 )(x)
             )
+            # Computed once, and not again for everything that looks at it.
+            x = jax.lax.optimization_barrier(x)
             if layer in self.layers:
                 found[layer] = x.astype(jnp.float32)
         return found

@@ -16,7 +16,7 @@ ORDER = [
     "types", "images", "color", "conv", "vgg", "fetch", "readers", "weights", "convert",
     "assets", "losses", "recipes", "optimizers", "objective", "transfer", "checkpoint",
     "multiscale", "lanes", "grid", "flags", "manifest", "reporter", "sheet",
-    "grid_command", "cli",
+    "grid_command", "torch_loop", "bench", "cli",
 ]  # fmt: skip
 
 

@@ -1,0 +1,376 @@
+"""`jaxnst bench`: how fast this machine paints, beside the same loops in PyTorch.
+
+Both sides run in one process, in turns, on the same pictures and weights; times are
+medians over the turns. Start-up and memory need a fresh process each.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxnst
+from jaxnst import assets, images
+from jaxnst.color import match_palette
+from jaxnst.flags import positive
+from jaxnst.manifest import describe_device
+from jaxnst.multiscale import prepare_backbone, scale_styles, stylize
+from jaxnst.objective import make_targets, objective
+from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.transfer import make_transfer, picture, run
+from jaxnst.types import Image
+from jaxnst.vgg import calibrate, conv_name, kernel_shapes, stride
+
+PARTS = {
+    "steps": "one step, Gram and Wasserstein-2, at each size",
+    "picture": "the default picture: time to PyTorch's final loss",
+    "start": "from the command to the first step and to the picture",
+    "memory": "peak memory",
+}
+"""What can be measured."""
+
+
+def add_bench_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `jaxnst bench`."""
+    p.add_argument("--parts", choices=PARTS, nargs="+", default=list(PARTS))
+    p.add_argument(
+        "--sizes", type=positive, nargs="+", default=[256, 512, 1024], help="of a step"
+    )
+    p.add_argument("--size", type=positive, default=512, help="of the picture")
+    p.add_argument("--repeats", type=positive, default=5, help="turns of each side")
+    p.add_argument("--content", type=Path, help="default: a sample picture")
+    p.add_argument("--style", type=Path, help="default: a sample picture")
+    p.add_argument("--weights", default="embedded", help="as in jaxnst stylize")
+    p.add_argument("-o", "--out", type=Path, help="a .json file for all numbers")
+    p.add_argument("--trace", type=Path, help="a folder for a profile of some steps")
+
+
+def bench_command(args: argparse.Namespace) -> int:
+    """Measure, print a table, and write the numbers."""
+    if args.out is not None:
+        images.check_target(args.out)
+    pair = Pair(args)
+    found: dict[str, Any] = {"machine": describe_machine()}
+    for name, value in found["machine"].items():
+        print(f"{name:<22} {value}", flush=True)
+    if _torch_loop() is None:
+        print("PyTorch is not installed: pip install 'jaxnst[bench]' to compare")
+    if args.trace is not None:
+        trace_steps(pair, args.sizes[0], args.trace)
+        print(f"wrote a profile to {args.trace}; open it with xprof or Perfetto")
+    parts: dict[str, Callable[[], Any]] = {
+        "steps": lambda: [
+            time_steps(pair, size, recipe, args.repeats)
+            for size in args.sizes
+            for recipe in (GRAM, get_recipe("painterly"))
+        ],
+        "picture": lambda: time_picture(pair, args.size),
+        "start": lambda: time_start(args),
+        "memory": lambda: measure_memory(args),
+    }
+    for part in args.parts:
+        print(f"\n{part}: {PARTS[part]}", flush=True)
+        found[part] = parts[part]()
+    if args.out is not None:
+        with images.write_whole(args.out) as file:
+            file.write(json.dumps(found, indent=2).encode())
+        print(f"\nwrote {args.out}")
+    return 0
+
+
+GRAM = get_recipe("gatys2016").replace(
+    name="gram",
+    content_loss="mean",
+    gram_reduction="mean",
+    optimizer="adam",
+    learning_rate=5.0,
+    init="content",
+)
+"""The classic loop: Gram matrices of five layers, Adam."""
+
+
+class Pair:
+    """The pictures and the network of a benchmark."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.content_path = args.content or images.sample_path("harbour")
+        self.style_path = args.style or images.sample_path("swirls")
+        self.weights = assets.choose(args.weights)[0]
+        self.backbone = assets.load_backbone(assets.locate(self.weights))
+
+    def pictures(self, size: int, recipe: Recipe) -> tuple[Image, Image]:
+        """Content, in the palette that the recipe asks for, and style."""
+        content = images.load_image(self.content_path, size=size, enlarge=True)
+        style = images.load_image(self.style_path, size=size)
+        if recipe.palette == "style":
+            content = match_palette(content, [style])
+        return content, style
+
+
+@cache
+def _torch_loop() -> Any:
+    """PyTorch's side, which takes seconds to import; None without PyTorch."""
+    if find_spec("torch") is None:
+        return None
+    from jaxnst import torch_loop
+
+    return torch_loop
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the numbers are of."""
+    machine: dict[str, Any] = {
+        "device": describe_device(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxnst": jaxnst.__version__,
+    }
+    if torch_loop := _torch_loop():
+        machine["torch"] = torch_loop.describe()
+    machine["matmul GFLOP/s"] = round(matmul_rate("float32") / 1e9)
+    if jax.default_backend() != "cpu":
+        machine["bfloat16 GFLOP/s"] = round(matmul_rate("bfloat16") / 1e9)
+    return machine
+
+
+def _processor() -> str:
+    if jax.default_backend() != "cpu":
+        return jax.devices()[0].device_kind
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def matmul_rate(dtype: str) -> float:
+    """Floating-point operations each second of a large product of matrices."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((side, side), dtype)
+    product = jax.jit(partial(jnp.matmul, precision="highest"))
+    seconds = _turns({"": lambda: product(x, x).block_until_ready()}, 5)
+    return 2 * side**3 / seconds[""]
+
+
+def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
+    """Operations of one step by the plain formulas, convolutions and statistics.
+
+    Twice the multiplications of the features, and as many for their gradient. Ways to
+    do with fewer, such as Winograd's, do not lower it.
+    """
+    pixels, total = math.prod(shape[:2]), 0.0
+    deepest = conv_name(max(recipe.layers))
+    for name, kernel in kernel_shapes().items():
+        if name <= deepest:
+            total += (
+                pixels / stride(name.replace("conv", "relu")) ** 2 * math.prod(kernel)
+            )
+    for layer, _ in recipe.style_layers:
+        filters = kernel_shapes()[conv_name(layer)][3]
+        total += pixels / stride(layer) ** 2 * filters**2
+    return 4 * total
+
+
+def _turns(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each side; they take turns, after one that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name, work in sides.items():
+            began = time.perf_counter()
+            work()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return {name: median(found) for name, found in times.items()}
+
+
+def _stepper(pair: Pair, size: int, recipe: Recipe, steps: int) -> Callable[[], None]:
+    """Our loop, `steps` of it at each call."""
+    content, style = pair.pictures(size, recipe)
+    measuring, stepping = prepare_backbone(pair.backbone, recipe)
+    targets = make_targets(measuring, content, [style], recipe)
+    transfer = make_transfer(recipe)
+    state = transfer.init(content)
+
+    def work() -> None:
+        nonlocal state
+        state, _ = run(transfer, state, stepping, targets, steps=steps, interval=60.0)
+
+    return work
+
+
+def _torch_stepper(
+    pair: Pair, size: int, recipe: Recipe, steps: int, settings: Any
+) -> Callable[[], None]:
+    """PyTorch's loop, `steps` of it at each call."""
+    content, style = pair.pictures(size, recipe)
+    backbone = calibrate(pair.backbone, recipe.activations)
+    loop = _torch_loop().make_loop(backbone, content, [style], recipe, settings)
+
+    def work() -> None:
+        for _ in range(steps):
+            loss = loop.step()
+        loss.item()  # waits for the device
+
+    return work
+
+
+def time_steps(pair: Pair, size: int, recipe: Recipe, repeats: int) -> dict[str, Any]:
+    """Seconds of one step of ours, and of PyTorch's in each of its settings."""
+    steps = 2 if jax.default_backend() == "cpu" else 20
+    ours = {"float32": recipe}
+    if jax.default_backend() != "cpu":
+        ours["bfloat16"] = recipe.replace(dtype="bfloat16")
+    sides = {
+        f"jaxnst {name}": _stepper(pair, size, changed, steps)
+        for name, changed in ours.items()
+    }
+    torch_loop = _torch_loop()
+    for settings in torch_loop.all_settings() if torch_loop else []:
+        sides[f"PyTorch {settings}"] = _torch_stepper(
+            pair, size, recipe, steps, settings
+        )
+    seconds = {name: x / steps for name, x in _turns(sides, repeats).items()}
+    shape = pair.pictures(size, recipe)[0].shape
+    work = step_work(shape, recipe)
+    print(f"{recipe.name}, {shape[1]} x {shape[0]} px")
+    for name, x in seconds.items():
+        ratio = seconds["jaxnst float32"] / x
+        print(f"  {name:<36} {x:8.3f} s {work / x / 1e9:8.0f} GFLOP/s {ratio:8.2f}")
+    return {"recipe": recipe.name, "size": shape[1::-1], "seconds": seconds}
+
+
+def trace_steps(pair: Pair, size: int, folder: Path) -> None:
+    """Write a profile of a few warm steps of the default recipe."""
+    work = _stepper(pair, size, get_recipe("painterly"), 3)
+    work()
+    with jax.profiler.trace(folder):
+        work()
+
+
+def time_picture(pair: Pair, size: int) -> dict[str, Any]:
+    """Paint the default picture on both sides; compare loss and time.
+
+    Both pictures' losses are ours, at the finest scale. Time to a loss counts all that
+    the command does from the pictures in memory on, compilation included.
+    """
+    recipe = get_recipe("painterly")
+    content, style = pair.pictures(size, recipe)
+    plain = recipe.replace(palette="content")  # it has that palette already
+    measuring, stepping = prepare_backbone(pair.backbone, plain)
+    height, width, _ = content.shape
+    (target_style,) = scale_styles([style], (height, width), plain)
+    targets = make_targets(measuring, content, [target_style], plain)
+    loss_of = jax.jit(lambda x: objective(x, stepping, targets, plain.program)[0])
+    curve: list[tuple[float, float]] = []
+    began, spent = time.perf_counter(), 0.0
+
+    def watch(progress: Any) -> None:
+        nonlocal spent
+        if progress.state.image.shape == content.shape:
+            now = time.perf_counter()
+            loss = float(loss_of(picture(progress.state, plain)))
+            curve.append((now - began - spent, loss))
+            spent += time.perf_counter() - now
+
+    result = stylize(
+        pair.backbone, content, [style], plain, key=jax.random.key(0), on_chunk=watch
+    )
+    found: dict[str, Any] = {
+        "size": content.shape[1::-1],
+        "seconds": time.perf_counter() - began - spent,
+        "loss": float(loss_of(result.image)),
+        "curve": curve,
+    }
+    print(f"  jaxnst {found['seconds']:8.1f} s, loss {found['loss']:.4f}", flush=True)
+    torch_loop = _torch_loop()
+    if torch_loop is None:
+        return found
+    settings = torch_loop.all_settings()[0]
+    began = time.perf_counter()
+    painting = torch_loop.paint(measuring, content, [style], plain, settings)
+    *_, loop = (loop for *_, loop in painting)
+    seconds = time.perf_counter() - began
+    loss = float(loss_of(jnp.array(torch_loop.to_image(loop.average()))))
+    reached = next((t for t, x in curve if x <= loss), None)
+    found["PyTorch"] = {"seconds": seconds, "loss": loss, "we reach it after": reached}
+    print(f"  PyTorch {seconds:7.1f} s, loss {loss:.4f}", end="")
+    print(f"; we reach that after {reached:.1f} s" if reached else "; not reached")
+    return found
+
+
+def _in_new_process(function: Callable, *args: Any) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *args, time.time()).result()
+
+
+def time_start(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a new process, with nothing compiled before, and once more."""
+    found = {}
+    with tempfile.TemporaryDirectory() as cache:
+        for name in ("cold", "warm"):
+            found[name] = _in_new_process(_short_run, args, cache)
+            first, done = found[name]["first step"], found[name]["one step a scale"]
+            print(f"  {name}: first step after {first:.1f} s, ", end="")
+            print(f"one step at every scale after {done:.1f} s", flush=True)
+    return found
+
+
+def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of processes that take two steps at every scale."""
+    with tempfile.TemporaryDirectory() as cache:
+        found = {"jaxnst": _in_new_process(_short_run, args, cache)["peak"]}
+    if _torch_loop():
+        found["PyTorch"] = _in_new_process(_short_torch_run, args)["peak"]
+    for name, peak in found.items():
+        print(f"  {name:<8} {peak / 1e9:.2f} GB")
+    return found
+
+
+def _short_run(args: argparse.Namespace, cache: str, began: float) -> dict[str, float]:
+    jax.config.update("jax_compilation_cache_dir", cache)
+    recipe = get_recipe("painterly").replace(first_steps=2, steps=2)
+    pair = Pair(args)
+    content, style = pair.pictures(args.size, recipe)
+    times: list[float] = []
+    stylize(
+        pair.backbone,
+        content,
+        [style],
+        recipe,
+        key=jax.random.key(0),
+        on_chunk=lambda _: times.append(time.time() - began),
+    )
+    return {"first step": times[0], "one step a scale": times[-1], "peak": _peak()}
+
+
+def _short_torch_run(args: argparse.Namespace, began: float) -> dict[str, float]:
+    recipe = get_recipe("painterly").replace(first_steps=2, steps=2)
+    pair = Pair(args)
+    content, style = pair.pictures(args.size, recipe)
+    backbone = calibrate(pair.backbone, recipe.activations)
+    torch_loop = _torch_loop()
+    settings = torch_loop.all_settings()[0]
+    for _ in torch_loop.paint(backbone, content, [style], recipe, settings):
+        pass
+    return {"peak": _peak()}
+
+
+def _peak() -> float:
+    """Peak memory of this process in bytes."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Time this machine: `jaxnst bench` from a checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from jaxnst.cli import main
+
+sys.exit(main(["bench", *sys.argv[1:]]))

@@ -1,0 +1,62 @@
+import json
+
+import jax.numpy as jnp
+import pytest
+from conftest import random_image
+
+from jaxnst import bench
+from jaxnst.cli import main
+from jaxnst.multiscale import prepare_backbone
+from jaxnst.objective import make_targets, objective
+from jaxnst.recipes import get_recipe
+
+
+def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)  # without PyTorch
+    bench._torch_loop.cache_clear()
+    out, trace = tmp_path / "bench.json", tmp_path / "trace"
+    short = get_recipe("painterly").replace(first_steps=2, steps=2)
+    monkeypatch.setattr(bench, "get_recipe", lambda name: short)
+    flags = ["--sizes", "32", "--size", "64", "--repeats", "1", "--trace", str(trace)]
+    parts = ["--parts", "steps", "picture"]
+    assert main(["bench", *flags, *parts, "-o", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert {x["recipe"] for x in found["steps"]} == {"gram", "painterly"}
+    assert found["machine"]["matmul GFLOP/s"] > 0
+    assert found["picture"]["curve"][-1][1] == pytest.approx(found["picture"]["loss"])
+    assert list(trace.rglob("*.xplane.pb"))
+    assert "jaxnst[bench]" in capsys.readouterr().out
+    bench._torch_loop.cache_clear()
+
+
+def test_the_work_of_a_step_is_that_of_its_convolutions_and_statistics():
+    recipe = get_recipe("painterly").replace(
+        content_layers=(("relu2_1", 1.0),), style_layers=(("relu1_1", 1.0),)
+    )
+    pixels = 32 * 48
+    forward = 9 * (3 * 64 + 64 * 64) + 9 * 64 * 128 / 4 + 64**2
+    assert bench.step_work((32, 48, 3), recipe) == 4 * pixels * forward
+
+
+@pytest.mark.parametrize(
+    "recipe", [bench.GRAM, get_recipe("painterly")], ids=lambda recipe: recipe.name
+)
+def test_both_sides_minimise_the_same(backbone, recipe):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from jaxnst import torch_loop
+
+    content, style = random_image(1, 48, 64), random_image(2, 64, 48)
+    measuring, _ = prepare_backbone(backbone, recipe)
+    targets = make_targets(measuring, content, [style], recipe)
+    start = random_image(3, 48, 64)
+    loss, _ = objective(start, measuring, targets, recipe)
+    for settings in (torch_loop.Settings(), torch_loop.Settings(channels_last=True)):
+        tensor = torch_loop.to_tensor(start, settings)
+        loop = torch_loop.make_loop(
+            measuring, content, [style], recipe, settings, start=tensor
+        )
+        # 12 Newton-Schulz rounds and 1e-4 on the diagonals are a few percent off.
+        within = 1e-4 if recipe is bench.GRAM else 0.03
+        assert float(loop.step()) == pytest.approx(float(loss), rel=within)
+        moved = torch_loop.to_image(loop.average())
+        assert jnp.abs(moved - start).max() > 0.01
