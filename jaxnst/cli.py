@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = str(assets.cache_folder() / "xla")
         jax.config.update("jax_compilation_cache_dir", cache)
+        # There are a hundred small programs too; together they take seconds.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
         return args.call(args)
     except jax.errors.JaxRuntimeError as error:

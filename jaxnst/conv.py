@@ -61,15 +61,22 @@ class WinogradKernel(NamedTuple):
 Kernel = Float[Array, "3 3 _in _out"] | WinogradKernel
 
 
-def winograd_kernel(kernel: Float[Array, "3 3 _in _out"]) -> WinogradKernel:
-    """Transform a kernel for Winograd's convolution."""
-    both = jnp.asarray(np.kron(G, G), kernel.dtype)
+def winograd_kernels(
+    kernels: dict[str, Float[Array, "3 3 _in _out"]],
+) -> dict[str, WinogradKernel]:
+    """Transform kernels for Winograd's convolution; they are kept, not copied."""
+    found = _transform(kernels)
+    return {name: WinogradKernel(k, *found[name]) for name, k in kernels.items()}
 
+
+@jax.jit
+def _transform(kernels: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
     def transform(k: Float[Array, "3 3 _in _out"]) -> Float[Array, "36 _in _out"]:
+        both = jnp.asarray(np.kron(G, G), k.dtype)
         flat = jnp.matmul(both, k.reshape(9, -1), precision="highest")
         return flat.reshape(36, *k.shape[2:])
 
-    return WinogradKernel(kernel, transform(kernel), transform(_flip(kernel)))
+    return {name: (transform(k), transform(_flip(k))) for name, k in kernels.items()}
 
 
 def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
@@ -77,7 +84,7 @@ def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
 
     Args:
         x: Feature, h w in.
-        kernel: Kernels, 3 3 in out, or their `winograd_kernel`.
+        kernel: Kernels, 3 3 in out, or one of `winograd_kernels`.
         padding: `SAME` pads one zero on each side, `VALID` loses one pixel there.
 
     Returns:
@@ -123,6 +130,7 @@ def _direct_backward(pad, residuals, cotangent):
 _direct.defvjp(_direct_forward, _direct_backward)
 
 
+@jax.jit  # traced once for all layers of one shape
 def _winograd_tiles(x: Feature, kernel: Float[Array, "36 _in _out"]) -> Feature:
     """Winograd's convolution of the zero-padded feature, tile by tile."""
     h, w, channels = x.shape

@@ -27,6 +27,7 @@ from jaxnst.multiscale import (
     prepare_backbone,
     resize_state,
     scale_content,
+    scale_detail,
     scale_shapes,
     scale_steps,
     scale_styles,
@@ -196,7 +197,9 @@ def _paint_batch(
             starts = [measurer.start(lane, shape) for lane in filled]
             state = transfer.init(stack(starts))
         else:
-            state = _resize_states(recipe, state, shape, sharding)
+            before = shapes[scale - 1]
+            details = [measurer.detail(lane, before, shape) for lane in filled]
+            state = _resize_states(recipe, state, stack(details), sharding)
         taken = 0
 
         def report(_: State, info: Info, scale=scale, steps=steps) -> None:
@@ -227,11 +230,14 @@ def _stack(*arrays: Array) -> Array:
     return jnp.stack(arrays)
 
 
-@partial(jax.jit, static_argnames=("recipe", "shape", "sharding"))
+@partial(jax.jit, static_argnames=("recipe", "sharding"))
 def _resize_states(
-    recipe: Recipe, state: State, shape: tuple[int, int], sharding: NamedSharding
+    recipe: Recipe,
+    state: State,
+    details: Float[Array, "_n _h _w 3"],
+    sharding: NamedSharding,
 ) -> State:
-    states = jax.vmap(lambda state: resize_state(recipe, state, shape))(state)
+    states = jax.vmap(partial(resize_state, recipe))(state, details)
     return jax.lax.with_sharding_constraint(states, sharding)
 
 
@@ -286,6 +292,12 @@ class Measurer:
             kind=lane.recipe.init,
             deviation=lane.recipe.noise,
         )
+
+    def detail(
+        self, lane: Lane, before: tuple[int, int], shape: tuple[int, int]
+    ) -> Image:
+        """What is added to a lane's image where it is enlarged to a scale."""
+        return scale_detail(self._content(lane), before, shape, lane.recipe)
 
     def _content(self, lane: Lane) -> Image:
         def load() -> Image:

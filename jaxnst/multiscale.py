@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jaxnst.images import (
     resize,
 )
 from jaxnst.objective import measure_content, measure_styles, weigh
-from jaxnst.optimizers import make_optimizer
+from jaxnst.optimizers import LbfgsState, make_optimizer
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import (
     Info,
@@ -167,18 +167,30 @@ def load_style(path: Path, content: tuple[int, ...], recipe: Recipe) -> Image:
     return load_image(path, size=2 * size if recipe.squash_style else size)
 
 
-@partial(jax.jit, static_argnames=("recipe", "shape"))
-def resize_state(recipe: Recipe, state: State, shape: tuple[int, int]) -> State:
+@partial(jax.jit, static_argnames="recipe")
+def resize_state(recipe: Recipe, state: State, detail: Image) -> State:
     """Carry a state over to the next scale.
 
-    The image is the average of the iterates, enlarged. Adam's moments are enlarged and
-    its step count is kept, so it goes on at once with sensible step sizes. L-BFGS
-    starts anew: its history is about another function.
+    The image is the picture so far, enlarged. Adam's moments are enlarged and its step
+    count is kept, so it goes on at once with sensible step sizes. L-BFGS starts anew,
+    since its history is about another function, but with the curvature it has seen: a
+    loss that is a mean over pixels is the less curved in each, the more there are.
+
+    Args:
+        recipe: A `Recipe.program`.
+        state: The last state of the scale before.
+        detail: What is added to the image, of the shape of the next scale.
+
+    Returns:
+        The first state of the next scale.
     """
-    image = jnp.clip(resize(picture(state, recipe), shape), 0, 1)
+    shape = (detail.shape[0], detail.shape[1])
+    image = jnp.clip(resize(picture(state, recipe), shape) + detail, 0, 1)
     fresh = make_transfer(recipe).init(image)
     if recipe.optimizer == "lbfgs":
-        return fresh
+        before, begun = cast(list[LbfgsState], [state.opt_state, fresh.opt_state])
+        scale = before.scale * image.size / state.image.size
+        return fresh._replace(opt_state=begun._replace(scale=scale))
     opt_state = optax.tree.map_params(
         make_optimizer(recipe),
         lambda moment: resize(moment, shape, method="linear"),
@@ -212,6 +224,14 @@ def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Back
 def scale_content(content: Image, shape: tuple[int, int]) -> Image:
     """A content, or a start image, at the size of a scale."""
     return jnp.clip(resize(content, shape=shape), 0, 1)
+
+
+def scale_detail(
+    content: Image, before: tuple[int, int], shape: tuple[int, int], recipe: Recipe
+) -> Image:
+    """What a recipe adds of a content where the image is enlarged to a scale."""
+    coarse = resize(scale_content(content, before), shape)
+    return recipe.detail * (scale_content(content, shape) - coarse)
 
 
 def scale_styles(
@@ -313,7 +333,8 @@ def stylize(
                 )
             begin = transfer.init(first)
         else:
-            begin = resize_state(recipe.program, state, shape)
+            detail = scale_detail(content, shapes[scale - 1], shape, recipe)
+            begin = resize_state(recipe.program, state, detail)
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:
             nonlocal taken

@@ -1,6 +1,7 @@
 """Optimisers that the recipes ask for and optax does not have."""
 
-from typing import NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +12,18 @@ from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Scalar
 
 
-def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
+def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
     """Build the optimiser that a recipe asks for, at a learning rate of 1.
 
     The learning rate is a factor on the step of all of them; `transfer` multiplies by
-    that of the targets, which is an array.
+    that of the targets, which is an array. `update` also takes the loss, as `value`.
     """
+    adam = (1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
     match recipe.optimizer:
         case "adam":
-            return optax.adam(1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
+            return optax.with_extra_args_support(optax.adam(*adam))
         case "tf1_adam":
-            return tf1_adam(1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
+            return optax.with_extra_args_support(tf1_adam(*adam))
         case "lbfgs":
             return lbfgs(1.0, recipe.history)
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {recipe.optimizer!r}")
@@ -67,15 +69,18 @@ class LbfgsState(NamedTuple):
         count: Number of pairs taken up so far; the newest is at `count - 1`, modulo
             the length of the history.
         params: Where it was last.
-        grad: Gradient there; zero before the first step.
+        value: Loss there; infinite before the first step.
+        grad: Gradient there.
         steps: Differences of positions.
         changes: Differences of gradients.
         curvatures: Their products, `sᵀy`.
-        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair.
+        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero, before
+            there is one, makes the first step short.
     """
 
     count: Int[Array, ""]
     params: Image
+    value: Scalar
     grad: Image
     steps: Float[Array, "_history _h _w 3"]
     changes: Float[Array, "_history _h _w 3"]
@@ -83,13 +88,17 @@ class LbfgsState(NamedTuple):
     scale: Scalar
 
 
-def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformation:
+def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExtraArgs:
     """L-BFGS without a line search, as `torch.optim.LBFGS` and Lua's `optim.lbfgs` do.
 
     One gradient for each step. The first step goes down the gradient by an L1 length of
     1; a pair of a step s and a change y of the gradient is taken up if `sᵀy` is above
     zero. `optax.lbfgs` takes up every pair, so that without a line search a concave
     stretch sends it uphill.
+
+    A step that more than doubles the loss is taken back, all but a quarter. There those
+    two go astray, most often on the second step of a large image, whose first step was
+    so short that the change of its gradient is rounding.
 
     torch's first step is no longer than the gradient, and it compares `sᵀy` with 1e-10;
     we compare with `1e-6 |s| |y|`. Ours does not depend on the scale of the loss.
@@ -108,6 +117,7 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformation:
         return LbfgsState(
             count=jnp.int32(0),
             params=params,
+            value=jnp.float32(jnp.inf),
             grad=jnp.zeros_like(params),
             steps=pairs,
             changes=pairs,
@@ -119,36 +129,43 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformation:
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
+        **extra_args: Any,
     ) -> tuple[optax.Updates, LbfgsState]:
-        grad, params, state = cast(
+        value = extra_args["value"]
+        grad, params, old = cast(
             tuple[Image, Image, LbfgsState], (updates, params, state)
         )
-        step, change = params - state.params, grad - state.grad
+        step, change = params - old.params, grad - old.grad
         curvature = jnp.vdot(step, change)
         lengths = jnp.sqrt(jnp.vdot(step, step) * jnp.vdot(change, change))
-        begun = jnp.any(state.grad != 0)
+        begun = jnp.isfinite(old.value)
         accepted = begun & (curvature > 1e-6 * lengths)
-        place = state.count % history
+        place = old.count % history
 
         def take_up(past: Array, new: Array) -> Array:
             return past.at[place].set(jnp.where(accepted, new, past[place]))
 
-        count = state.count + accepted
-        scale = jnp.where(accepted, curvature / jnp.vdot(change, change), state.scale)
+        count = old.count + accepted
+        scale = jnp.where(accepted, curvature / jnp.vdot(change, change), old.scale)
         # Where the gradient is zero, at a minimum, the step is zero and not NaN.
         first = 1 / jnp.maximum(jnp.sum(jnp.abs(grad)), 1e-30)
-        state = LbfgsState(
+        new = LbfgsState(
             count=count,
             params=params,
+            value=value,
             grad=grad,
-            steps=take_up(state.steps, step),
-            changes=take_up(state.changes, change),
-            curvatures=take_up(state.curvatures, curvature),
-            scale=jnp.where(count == 0, first, scale),
+            steps=take_up(old.steps, step),
+            changes=take_up(old.changes, change),
+            curvatures=take_up(old.curvatures, curvature),
+            scale=jnp.where(scale > 0, scale, first),
         )
-        return -learning_rate * _inverse_hessian_times(grad, state), state
+        onward = -learning_rate * _inverse_hessian_times(grad, new)
+        astray = begun & (value > old.value + jnp.abs(old.value))
+        return jax.tree.map(
+            partial(jnp.where, astray), (-0.75 * step, old), (onward, new)
+        )
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:

@@ -126,7 +126,7 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
         # With z = units · image, the gradient with respect to z is grad / units.
         update, opt_state = optimizer.update(
-            grad / units, state.opt_state, state.image * units
+            grad / units, state.opt_state, state.image * units, value=loss
         )
         image = state.image + targets.learning_rate * cast(Image, update) / units
         if recipe.clip:
@@ -177,13 +177,14 @@ def _run_chunk(
     The number of steps is an argument, so a last, shorter chunk needs no program of its
     own.
     """
+    step = jax.jit(transfer.step)  # traced once for both uses
 
     def body(i: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
         state, infos = carry
-        state, info = transfer.step(state, backbone, targets)
+        state, info = step(state, backbone, targets)
         return state, jax.tree.map(lambda xs, x: xs.at[i].set(x), infos, info)
 
-    _, info = jax.eval_shape(transfer.step, state, backbone, targets)
+    _, info = jax.eval_shape(step, state, backbone, targets)
     infos = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), info)
     return jax.lax.fori_loop(0, count, body, (state, infos))
 

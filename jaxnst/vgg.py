@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnst.conv import WinogradKernel, convolve, winograd_kernel
+from jaxnst.conv import convolve, winograd_kernels
 from jaxnst.types import Feature, Features, Image, Params
 
 Pooling = Literal["max", "average", "l2"]
@@ -296,16 +296,12 @@ def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
     Returns:
         The prepared backbone, without what is deeper than those layers.
     """
-
-    def prepare(kernel: Array) -> Array | WinogradKernel:
-        return winograd_kernel(kernel) if kernel.shape[3] > 64 else kernel
-
     deepest = conv_name(max(layers))
-    params = {
-        name: conv | {"kernel": prepare(conv["kernel"])}
-        for name, conv in backbone.params.items()
-        if name <= deepest
-    }
+    params = {name: conv for name, conv in backbone.params.items() if name <= deepest}
+    prepared = winograd_kernels(
+        {name: x["kernel"] for name, x in params.items() if len(x["bias"]) > 64}
+    )
+    params |= {name: params[name] | {"kernel": x} for name, x in prepared.items()}
     return dataclasses.replace(backbone, params=params)
 
 
@@ -357,6 +353,7 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
     return _rescale(backbone, wanted)
 
 
+@jax.jit
 def unit_mean(backbone: Backbone) -> Backbone:
     """Rescale the filters so that each one's mean activation is 1.
 
@@ -382,6 +379,7 @@ def unit_mean(backbone: Backbone) -> Backbone:
     )
 
 
+@jax.jit
 def _rescale(backbone: Backbone, factors: dict[str, Float[Array, "_c"]]) -> Backbone:
     """Multiply every feature by a factor for each channel.
 

@@ -8,12 +8,16 @@ from conftest import random_image
 
 from jaxnst import transfer
 from jaxnst.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jaxnst.multiscale import scale_shapes, stylize
+from jaxnst.images import resize
+from jaxnst.multiscale import resize_state, scale_detail, scale_shapes, stylize
 from jaxnst.recipes import get_recipe
 
 RECIPE = get_recipe("painterly").replace(
     content_layers=(("relu2_1", 1.0),),
     style_layers=(("relu1_1", 0.5), ("relu3_1", 0.5)),
+    optimizer="adam",
+    learning_rate=0.02,
+    ema_decay=0.95,
     min_size=24,
     first_steps=4,
     steps=3,
@@ -132,3 +136,24 @@ def test_too_small_pictures_are_refused(backbone):
         stylize(backbone, large, [small], RECIPE, key=KEY)
     with pytest.raises(ValueError, match="at least one style"):
         stylize(backbone, large, [], RECIPE, key=KEY)
+
+
+def test_the_detail_makes_an_enlarged_content_whole_again():
+    content = random_image(0, 36, 48)
+    recipe = RECIPE.replace(detail=1.0)
+    detail = scale_detail(content, (18, 24), (36, 48), recipe)
+    enlarged = resize(resize(content, (18, 24)), (36, 48)) + detail
+    np.testing.assert_allclose(enlarged, content, atol=1e-6)
+    half = scale_detail(content, (18, 24), (36, 48), RECIPE.replace(detail=0.5))
+    np.testing.assert_allclose(half, detail / 2)
+
+
+def test_the_next_scale_starts_with_the_picture_its_detail_and_the_curvature():
+    state = transfer.make_transfer(LBFGS).init(random_image(0, 18, 24))
+    state = state._replace(opt_state=state.opt_state._replace(scale=jnp.float32(3)))
+    detail = random_image(1, 36, 48) - 0.5
+    begun = resize_state(LBFGS.program, state, detail)
+    expected = jnp.clip(resize(random_image(0, 18, 24), (36, 48)) + detail, 0, 1)
+    np.testing.assert_allclose(begun.image, expected, atol=1e-6)
+    assert begun.opt_state.scale == 12
+    assert begun.opt_state.count == begun.step == 0

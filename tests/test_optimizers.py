@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxnst.optimizers import lbfgs, make_optimizer, tf1_adam
@@ -22,9 +23,10 @@ def path(optimizer, steps, loss=quadratic):
     """The iterates of an optimiser."""
     x = jnp.asarray(START, jnp.float32)
     state, found = optimizer.init(x), []
-    update = jax.jit(optimizer.update)
+    update = jax.jit(optax.with_extra_args_support(optimizer).update)
     for _ in range(steps):
-        step, state = update(jax.grad(loss)(x), state, x)
+        value, grad = jax.value_and_grad(loss)(x)
+        step, state = update(grad, state, x, value=value)
         x = x + step
         found.append(np.float64(x).ravel())
     return found
@@ -72,10 +74,22 @@ def test_lbfgs_takes_up_no_concave_pair():
     x = jnp.asarray(START, jnp.float32)
     state = optimizer.init(x)
     for _ in range(3):
-        step, state = optimizer.update(jax.grad(concave)(x), state, x)
+        value, grad = jax.value_and_grad(concave)(x)
+        step, state = optimizer.update(grad, state, x, value=value)
         x = x + step
     assert state.count == 0
     assert concave(x) < concave(jnp.asarray(START, jnp.float32))
+
+
+def test_lbfgs_takes_back_a_step_that_goes_astray():
+    # Flat where it starts, so the second step is far too long; steep beyond.
+    wall = lambda x: jnp.sum(jnp.cosh(3 * x)) - 0.999 * jnp.sum(jnp.cosh(3 * x) * 0.9)
+    found = path(lbfgs(1.0, 5), 30, wall)
+    values = [float(wall(jnp.asarray(x))) for x in found]
+    assert values[-1] < 1.01 * 60 * (1 - 0.999 * 0.9)
+    for before, x, y in zip(values, found[1:], found[2:], strict=False):
+        if wall(jnp.asarray(x)) > 2 * before:
+            assert wall(jnp.asarray(y)) < wall(jnp.asarray(x))
 
 
 def test_lbfgs_does_not_depend_on_the_scale_of_the_loss():

@@ -12,6 +12,9 @@ from jaxnst.transfer import make_transfer, picture, run
 PAINTERLY = get_recipe("painterly").replace(
     content_layers=(("relu2_1", 1.0),),
     style_layers=(("relu1_1", 0.5), ("relu2_1", 0.5)),
+    optimizer="adam",
+    learning_rate=0.02,
+    ema_decay=0.95,
 )
 GATYS = PAINTERLY.replace(
     style_loss="gram", optimizer="lbfgs", learning_rate=1.0, clip=False, ema_decay=0.0
