@@ -5,7 +5,8 @@ on a CPU, inside loops above all; so both ways have their derivative written out
 more convolution in the plain layout.
 """
 
-from functools import partial
+import operator
+from functools import partial, reduce
 from typing import Literal, NamedTuple
 
 import jax
@@ -46,6 +47,8 @@ G = np.array([
 
 class WinogradKernel(NamedTuple):
     """A kernel with its Winograd transforms, which are made once and used at each step.
+
+    It is a constant: derivatives with respect to it are zero.
 
     Attributes:
         direct: The kernel, 3 3 in out.
@@ -148,7 +151,14 @@ def _winograd_tiles(x: Feature, kernel: Float[Array, "36 _in _out"]) -> Feature:
 def _combine(matrix: np.ndarray, parts: list[Array], axis: int) -> Array:
     """Linear combinations of arrays, one for each row of a matrix, on a new axis."""
     rows = [
-        sum(float(m) * part for m, part in zip(row, parts, strict=True) if m)
+        reduce(
+            operator.add,
+            (
+                part if m == 1 else float(m) * part
+                for m, part in zip(row, parts, strict=True)
+                if m
+            ),
+        )
         for row in matrix
     ]
     # The barrier keeps XLA from computing each combination again wherever it is used.
@@ -161,17 +171,11 @@ def _winograd(x: Feature, kernel: WinogradKernel) -> Feature:
 
 
 def _winograd_forward(x, kernel):
-    return _winograd_tiles(x, kernel.forward), (x, kernel)
+    return _winograd_tiles(x, kernel.forward), kernel
 
 
-def _winograd_backward(residuals, cotangent):
-    x, kernel = residuals
-    _, kernel_vjp = jax.vjp(lambda k: _winograd_tiles(x, k), kernel.forward)
-    zeros = jax.tree.map(jnp.zeros_like, kernel)
-    return (
-        _winograd_tiles(cotangent, kernel.backward),
-        zeros._replace(forward=kernel_vjp(cotangent)[0]),
-    )
+def _winograd_backward(kernel, cotangent):
+    return _winograd_tiles(cotangent, kernel.backward), None
 
 
 _winograd.defvjp(_winograd_forward, _winograd_backward)
