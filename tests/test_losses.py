@@ -105,11 +105,14 @@ def test_wasserstein2_may_leave_out_the_null_space_of_the_style():
     np.testing.assert_allclose(reduced, whole, rtol=1e-4)
 
 
+@pytest.mark.parametrize("way", ["cpu", "default"])
 @pytest.mark.parametrize(
     ("h", "w", "c", "style"), [(24, 32, 64, (20, 30)), (5, 6, 64, (7, 5))]
 )
-def test_wasserstein2_gradient_matches_float64(h, w, c, style):
+def test_wasserstein2_gradient_matches_float64(h, w, c, style, way, monkeypatch):
     """Also with fewer positions than channels, on features with a falling spectrum."""
+    choose = lambda *args, **ways: ways[way](*args)
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
     decay = jnp.exp(-jnp.arange(c) / 8)
     mix = jax.random.normal(jax.random.key(11), (c, c)) * decay[:, None]
     f = jax.nn.relu(jax.random.normal(jax.random.key(12), (h, w, c)) @ mix)
@@ -120,6 +123,30 @@ def test_wasserstein2_gradient_matches_float64(h, w, c, style):
         np.float64(f), np.float64(g), float(target.floor)
     )
     assert np.linalg.norm(gradient - exact) / np.linalg.norm(exact) < 0.02
+
+
+@pytest.mark.parametrize("size", [6, 64])
+@pytest.mark.parametrize("floor", [1.0, 1e-2, 3e-4])
+def test_a_root_trace_by_products_has_a_closed_form(size, floor, mode):
+    """In float64, over a spectrum of seven decades, with a null space."""
+    values = np.logspace(0, -7, size)
+    values[-size // 3 :] = 0
+    basis, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(size, size)))
+    k = jnp.float32(basis * values @ basis.T)
+    values, basis = np.linalg.eigh(np.float64(k))
+    squared = values + floor**2
+    slope = basis * (squared**-0.5 - values * squared**-1.5 / 2) @ basis.T
+
+    def root_trace(k):
+        return losses.root_trace_by_products(k, jnp.float32(floor))
+
+    expected = np.sum(values / np.sqrt(squared))
+    np.testing.assert_allclose(mode(root_trace)(k), expected, rtol=1e-3)
+    # What reaches the features is weighted by the features of both pictures.
+    root = basis * np.sqrt(np.maximum(values, 0)) @ basis.T
+    found = root @ np.float64(mode(jax.grad(root_trace))(k)) @ root
+    exact = root @ slope @ root
+    assert np.linalg.norm(found - exact) < 1e-3 * np.linalg.norm(exact)
 
 
 def test_moments_of_two_styles_average_to_those_of_both():
