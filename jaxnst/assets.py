@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import platformdirs
 from filelock import FileLock
 
@@ -71,6 +72,13 @@ def cache_folder() -> Path:
     """Folder of downloads and compiled programs: `$JAXNST_HOME` or the platform's."""
     home = os.environ.get("JAXNST_HOME")
     return Path(home) if home else Path(platformdirs.user_cache_dir("jaxnst"))
+
+
+def keep_programs(folder: str | Path) -> None:
+    """Have compiled programs kept in a folder, and taken from there."""
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # There are a hundred small programs too; together they take seconds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def embedded_path() -> Path:

@@ -8,12 +8,13 @@ import argparse
 import json
 import math
 import multiprocessing
+import os
 import platform
-import resource
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,12 +23,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import psutil
 
 import jaxnst
 from jaxnst import assets, images
 from jaxnst.color import match_palette
 from jaxnst.flags import positive
-from jaxnst.manifest import describe_device
+from jaxnst.manifest import compile_timer, describe_device
 from jaxnst.multiscale import prepare_backbone, scale_styles, stylize
 from jaxnst.objective import make_targets, objective
 from jaxnst.recipes import Recipe, get_recipe
@@ -38,7 +40,7 @@ from jaxnst.vgg import calibrate, conv_name, kernel_shapes, stride
 PARTS = {
     "steps": "one step, Gram and Wasserstein-2, at each size",
     "picture": "the default picture: time to PyTorch's final loss",
-    "start": "from the command to the first step and to the picture",
+    "start": "from a new process to its first step, and to two at every scale",
     "memory": "peak memory",
 }
 """What can be measured."""
@@ -61,10 +63,19 @@ def add_bench_flags(p: argparse.ArgumentParser) -> None:
 
 def bench_command(args: argparse.Namespace) -> int:
     """Measure, print a table, and write the numbers."""
+    pair = Pair(args)
+    pictures = {pair.content_path.resolve(), pair.style_path.resolve()}
     if args.out is not None:
         images.check_target(args.out)
-    pair = Pair(args)
-    found: dict[str, Any] = {"machine": describe_machine()}
+        if args.out.suffix != ".json" or args.out.resolve() in pictures:
+            raise ValueError(f"expected --out FILE.json, got {args.out}")
+    if args.trace is not None:
+        images.check_folder(args.trace.parent)
+    for path in pictures:
+        images.image_shape(path)
+    # PyTorch and the measured processes need room on the same GPU.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    found: dict[str, Any] = {"machine": describe_machine(), "weights": pair.weights}
     for name, value in found["machine"].items():
         print(f"{name:<22} {value}", flush=True)
     if _torch_loop() is None:
@@ -252,10 +263,16 @@ def time_steps(pair: Pair, size: int, recipe: Recipe, repeats: int) -> dict[str,
         for name, changed in ours.items()
     }
     torch_loop = _torch_loop()
-    for settings in torch_loop.all_settings() if torch_loop else []:
-        sides[f"PyTorch {settings}"] = _torch_stepper(
-            pair, size, recipe, steps, settings
-        )
+    for settings in (
+        torch_loop.all_settings(jax.default_backend()) if torch_loop else []
+    ):
+        work = _torch_stepper(pair, size, recipe, steps, settings)
+        try:
+            work()
+        except Exception as error:  # no compiler for torch.compile, say
+            print(f"  PyTorch {settings} failed: {str(error).splitlines()[:1]}")
+        else:
+            sides[f"PyTorch {settings}"] = work
     seconds = {name: x / steps for name, x in _turns(sides, repeats).items()}
     shape = pair.pictures(size, recipe)[0].shape
     work = step_work(shape, recipe)
@@ -278,16 +295,18 @@ def time_picture(pair: Pair, size: int) -> dict[str, Any]:
     """Paint the default picture on both sides; compare loss and time.
 
     Both pictures' losses are ours, at the finest scale. Time to a loss counts all that
-    the command does from the pictures in memory on, compilation included.
+    the command does from the pictures in memory on; what it has compiled before comes
+    from its cache.
     """
     recipe = get_recipe("painterly")
     content, style = pair.pictures(size, recipe)
     plain = recipe.replace(palette="content")  # it has that palette already
-    measuring, stepping = prepare_backbone(pair.backbone, plain)
+    measuring = calibrate(pair.backbone, plain.activations)
     height, width, _ = content.shape
     (target_style,) = scale_styles([style], (height, width), plain)
     targets = make_targets(measuring, content, [target_style], plain)
-    loss_of = jax.jit(lambda x: objective(x, stepping, targets, plain.program)[0])
+    compiled = jax.jit(objective, static_argnames="recipe")
+    loss_of = lambda x: float(compiled(x, measuring, targets, recipe=plain.program)[0])
     curve: list[tuple[float, float]] = []
     began, spent = time.perf_counter(), 0.0
 
@@ -295,30 +314,40 @@ def time_picture(pair: Pair, size: int) -> dict[str, Any]:
         nonlocal spent
         if progress.state.image.shape == content.shape:
             now = time.perf_counter()
-            loss = float(loss_of(picture(progress.state, plain)))
+            loss = loss_of(picture(progress.state, plain))
             curve.append((now - began - spent, loss))
             spent += time.perf_counter() - now
 
-    result = stylize(
-        pair.backbone, content, [style], plain, key=jax.random.key(0), on_chunk=watch
-    )
+    with compile_timer() as compiling:
+        result = stylize(
+            pair.backbone,
+            content,
+            [style],
+            plain,
+            key=jax.random.key(0),
+            on_chunk=watch,
+            throw=False,
+        )
     found: dict[str, Any] = {
         "size": content.shape[1::-1],
         "seconds": time.perf_counter() - began - spent,
-        "loss": float(loss_of(result.image)),
+        "loss": loss_of(result.image),
+        "compiling": math.fsum(compiling),
         "curve": curve,
     }
-    print(f"  jaxnst {found['seconds']:8.1f} s, loss {found['loss']:.4f}", flush=True)
+    print(f"  jaxnst {found['seconds']:8.1f} s, loss {found['loss']:.4f}", end="")
+    print(f", {found['compiling']:.1f} s of it compiling", flush=True)
     torch_loop = _torch_loop()
     if torch_loop is None:
         return found
-    settings = torch_loop.all_settings()[0]
+    settings = torch_loop.all_settings(jax.default_backend())[0]
     began = time.perf_counter()
     adam = ADAM.replace(palette="content")
     painting = torch_loop.paint(measuring, content, [style], adam, settings)
-    *_, loop = (loop for *_, loop in painting)
+    *_, loop = deque(painting, maxlen=1)[0]
+    painted = jnp.array(torch_loop.to_image(loop.average()))
     seconds = time.perf_counter() - began
-    loss = float(loss_of(jnp.array(torch_loop.to_image(loop.average()))))
+    loss = loss_of(painted)
     reached = next((t for t, x in curve if x <= loss), None)
     found["PyTorch"] = {"seconds": seconds, "loss": loss, "we reach it after": reached}
     print(f"  PyTorch {seconds:7.1f} s, loss {loss:.4f}", end="")
@@ -329,25 +358,31 @@ def time_picture(pair: Pair, size: int) -> dict[str, Any]:
 def _in_new_process(function: Callable, *args: Any) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *args, time.time()).result()
+        try:
+            return pool.submit(function, *args, time.time()).result()
+        except BrokenExecutor:
+            raise ValueError(
+                "a process that was measured was killed, most likely because memory "
+                "ran out; use a smaller --size"
+            ) from None
 
 
 def time_start(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a new process, with nothing compiled before, and once more."""
     found = {}
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as folder:
         for name in ("cold", "warm"):
-            found[name] = _in_new_process(_short_run, args, cache)
-            first, done = found[name]["first step"], found[name]["one step a scale"]
+            found[name] = _in_new_process(_short_run, args, folder)
+            first, done = found[name]["first step"], found[name]["all scales"]
             print(f"  {name}: first step after {first:.1f} s, ", end="")
-            print(f"one step at every scale after {done:.1f} s", flush=True)
+            print(f"two steps at every scale after {done:.1f} s", flush=True)
     return found
 
 
 def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of processes that take two steps at every scale."""
-    with tempfile.TemporaryDirectory() as cache:
-        found = {"jaxnst": _in_new_process(_short_run, args, cache)["peak"]}
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"jaxnst": _in_new_process(_short_run, args, folder)["peak"]}
     if _torch_loop():
         found["PyTorch"] = _in_new_process(_short_torch_run, args)["peak"]
     for name, peak in found.items():
@@ -355,8 +390,8 @@ def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _short_run(args: argparse.Namespace, cache: str, began: float) -> dict[str, float]:
-    jax.config.update("jax_compilation_cache_dir", cache)
+def _short_run(args: argparse.Namespace, folder: str, began: float) -> dict[str, float]:
+    assets.keep_programs(folder)
     recipe = get_recipe("painterly").replace(first_steps=2, steps=2)
     pair = Pair(args)
     content, style = pair.pictures(args.size, recipe)
@@ -369,7 +404,9 @@ def _short_run(args: argparse.Namespace, cache: str, began: float) -> dict[str, 
         key=jax.random.key(0),
         on_chunk=lambda _: times.append(time.time() - began),
     )
-    return {"first step": times[0], "one step a scale": times[-1], "peak": _peak()}
+    stats = jax.devices()[0].memory_stats() or {}  # none of a CPU
+    peak = stats.get("peak_bytes_in_use") or _peak_of_host()
+    return {"first step": times[0], "all scales": times[-1], "peak": peak}
 
 
 def _short_torch_run(args: argparse.Namespace, began: float) -> dict[str, float]:
@@ -378,13 +415,14 @@ def _short_torch_run(args: argparse.Namespace, began: float) -> dict[str, float]
     content, style = pair.pictures(args.size, recipe)
     backbone = calibrate(pair.backbone, recipe.activations)
     torch_loop = _torch_loop()
-    settings = torch_loop.all_settings()[0]
-    for _ in torch_loop.paint(backbone, content, [style], recipe, settings):
-        pass
-    return {"peak": _peak()}
+    settings = torch_loop.all_settings(jax.default_backend())[0]
+    deque(torch_loop.paint(backbone, content, [style], recipe, settings), maxlen=0)
+    return {"peak": torch_loop.peak_memory() or _peak_of_host()}
 
 
-def _peak() -> float:
-    """Peak memory of this process in bytes."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _peak_of_host() -> float:
+    """Peak memory of this process in bytes; where Linux does not tell, what it has."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peaks = [float(line.split()[1]) * 1024 for line in lines if "VmHWM" in line]
+    return peaks[0] if peaks else psutil.Process().memory_info().rss

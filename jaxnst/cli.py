@@ -133,11 +133,8 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = make_parser().parse_args(argv)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = str(assets.cache_folder() / "xla")
-        jax.config.update("jax_compilation_cache_dir", cache)
-        # There are a hundred small programs too; together they take seconds.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    assets.keep_programs(kept or assets.cache_folder() / "xla")
     try:
         return args.call(args)
     except jax.errors.JaxRuntimeError as error:

@@ -94,6 +94,7 @@ def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
         Feature, h w out, or h-2 w-2 out. Winograd's way differs by a few parts in 10⁶.
     """
     if isinstance(kernel, WinogradKernel):
+        kernel = jax.lax.stop_gradient(kernel)
         # On fewer positions the transforms cost more than they save.
         if padding == "SAME" and x.shape[0] * x.shape[1] >= 128:
             return _winograd(x, kernel)

@@ -223,6 +223,7 @@ def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     `½ (S + floor² S³)`. S comes from Newton-Schulz rounds whose factors are the best
     for the interval that is left; since the floor bounds the eigenvalues of A from
     below, `ROUNDS` of them, three products each, reach a few parts in 10⁵ in float32.
+    The floor is raised to where float32 can tell K from its rounding.
 
     Args:
         k: Symmetric matrix without negative eigenvalues, c c.
@@ -244,12 +245,13 @@ def _root_trace_by_products_jvp(primals, tangents):
     return value, jnp.sum(slope * tangents[0])
 
 
-ROUNDS = 13
+ROUNDS, SMALLEST = 12, 2e-4
+"""Newton-Schulz rounds, enough for singular values of 1 down to the smallest."""
 
 
-def _scales(low: float) -> list[float]:
-    """Factors that take singular values from [low, 1] to 1, one for each round."""
-    scales = []
+def _scales() -> list[float]:
+    """The best factor for each round, from the smallest singular value that is left."""
+    scales, low = [], SMALLEST
     for _ in range(ROUNDS):
         scales.append(math.sqrt(3 / (1 + low + low**2)))
         low = scales[-1] * low * (3 - (scales[-1] * low) ** 2) / 2
@@ -261,6 +263,8 @@ def _root_trace_and_slope(
 ) -> tuple[Scalar, Float[Array, "_c _c"]]:
     matmul = partial(jnp.matmul, precision=HIGHEST)
     eye = jnp.eye(len(k))
+    # Rounding of K is about 1e-7 of it, and may make small eigenvalues negative.
+    floor = jnp.sqrt(jnp.maximum(floor**2, 1e-7 * jnp.linalg.norm(k)))
     a = k + floor**2 * eye
     norm = jnp.linalg.norm(a)
 
@@ -269,7 +273,7 @@ def _root_trace_and_slope(
         factor = scale * (3 * eye - scale**2 * matmul(z, y)) / 2
         return (matmul(y, factor), matmul(factor, z)), None
 
-    (_, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales(1e-4)))
+    (_, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales()))
     s = (z + z.T) / (2 * jnp.sqrt(norm))
     scaled = floor * s
     return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2

@@ -190,6 +190,7 @@ def resize_state(recipe: Recipe, state: State, detail: Image) -> State:
     if recipe.optimizer == "lbfgs":
         before, begun = cast(list[LbfgsState], [state.opt_state, fresh.opt_state])
         scale = before.scale * image.size / state.image.size
+        scale = jnp.where(before.count > 0, scale, begun.scale)
         return fresh._replace(opt_state=begun._replace(scale=scale))
     opt_state = optax.tree.map_params(
         make_optimizer(recipe),
@@ -230,6 +231,8 @@ def scale_detail(
     content: Image, before: tuple[int, int], shape: tuple[int, int], recipe: Recipe
 ) -> Image:
     """What a recipe adds of a content where the image is enlarged to a scale."""
+    if recipe.detail == 0:
+        return jnp.zeros((*shape, 3))
     coarse = resize(scale_content(content, before), shape)
     return recipe.detail * (scale_content(content, shape) - coarse)
 

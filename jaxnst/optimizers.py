@@ -1,6 +1,5 @@
 """Optimisers that the recipes ask for and optax does not have."""
 
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,7 +15,8 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
     """Build the optimiser that a recipe asks for, at a learning rate of 1.
 
     The learning rate is a factor on the step of all of them; `transfer` multiplies by
-    that of the targets, which is an array. `update` also takes the loss, as `value`.
+    that of the targets, which is an array. `update` is also told the loss, as `value`,
+    and that learning rate, as `factor`.
     """
     adam = (1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
     match recipe.optimizer:
@@ -74,8 +74,8 @@ class LbfgsState(NamedTuple):
         steps: Differences of positions.
         changes: Differences of gradients.
         curvatures: Their products, `sᵀy`.
-        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero, before
-            there is one, makes the first step short.
+        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; before there
+            is one, what makes the first step short.
     """
 
     count: Int[Array, ""]
@@ -129,9 +129,11 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
+        *,
+        value: Any = None,
+        factor: Any = 1.0,
         **extra_args: Any,
     ) -> tuple[optax.Updates, LbfgsState]:
-        value = extra_args["value"]
         grad, params, old = cast(
             tuple[Image, Image, LbfgsState], (updates, params, state)
         )
@@ -139,7 +141,8 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
         curvature = jnp.vdot(step, change)
         lengths = jnp.sqrt(jnp.vdot(step, step) * jnp.vdot(change, change))
         begun = jnp.isfinite(old.value)
-        accepted = begun & (curvature > 1e-6 * lengths)
+        astray = begun & (value > old.value + jnp.abs(old.value))
+        accepted = begun & ~astray & (curvature > 1e-6 * lengths)
         place = old.count % history
 
         def take_up(past: Array, new: Array) -> Array:
@@ -149,21 +152,19 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
         scale = jnp.where(accepted, curvature / jnp.vdot(change, change), old.scale)
         # Where the gradient is zero, at a minimum, the step is zero and not NaN.
         first = 1 / jnp.maximum(jnp.sum(jnp.abs(grad)), 1e-30)
+        stay = lambda before, now: jnp.where(astray, before, now)
         new = LbfgsState(
             count=count,
-            params=params,
-            value=value,
-            grad=grad,
+            params=stay(old.params, params),
+            value=stay(old.value, value),
+            grad=stay(old.grad, grad),
             steps=take_up(old.steps, step),
             changes=take_up(old.changes, change),
             curvatures=take_up(old.curvatures, curvature),
             scale=jnp.where(scale > 0, scale, first),
         )
         onward = -learning_rate * _inverse_hessian_times(grad, new)
-        astray = begun & (value > old.value + jnp.abs(old.value))
-        return jax.tree.map(
-            partial(jnp.where, astray), (-0.75 * step, old), (onward, new)
-        )
+        return stay(-0.75 / factor * step, onward), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -284,7 +284,7 @@ def with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any
     means nothing.
 
     Example:
-        >>> with_learning_rate(get_recipe("painterly"), {"optimizer": "lbfgs"})
+        >>> with_learning_rate(get_recipe("crowson"), {"optimizer": "lbfgs"})
         {'learning_rate': 1.0, 'optimizer': 'lbfgs'}
     """
     optimizer = changes.get("optimizer", recipe.optimizer)

@@ -41,9 +41,18 @@ class Settings(NamedTuple):
         return f"{self.dtype}, {layout}" + ", compiled" * self.compiled
 
 
-def all_settings() -> list[Settings]:
-    """Settings worth trying on this machine, the plain one first."""
-    if not torch.cuda.is_available():
+def all_settings(backend: str) -> list[Settings]:
+    """Settings worth trying on the kind of device that JAX uses, the plain one first.
+
+    Raises:
+        ValueError: If PyTorch cannot use that device.
+    """
+    if backend != "cpu" and not torch.cuda.is_available():
+        raise ValueError(
+            f"expected a PyTorch that can use the {backend} as JAX does, got "
+            f"{torch.__version__}; install one, or set JAX_PLATFORMS=cpu"
+        )
+    if backend == "cpu":
         return [
             Settings(),
             Settings(channels_last=True),
@@ -61,6 +70,11 @@ def describe() -> str:
     """Version of PyTorch, and its threads on a CPU."""
     threads = f", {torch.get_num_threads()} threads"
     return torch.__version__ + ("" if torch.cuda.is_available() else threads)
+
+
+def peak_memory() -> int:
+    """Peak memory on a GPU in bytes, or 0 if none was used."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
 
 
 class Loop(NamedTuple):

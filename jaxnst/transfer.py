@@ -126,7 +126,11 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
         # With z = units · image, the gradient with respect to z is grad / units.
         update, opt_state = optimizer.update(
-            grad / units, state.opt_state, state.image * units, value=loss
+            grad / units,
+            state.opt_state,
+            state.image * units,
+            value=loss,
+            factor=targets.learning_rate,
         )
         image = state.image + targets.learning_rate * cast(Image, update) / units
         if recipe.clip:

@@ -8,4 +8,5 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jaxnst.cli import main
 
-sys.exit(main(["bench", *sys.argv[1:]]))
+if __name__ == "__main__":  # not in the processes that it starts
+    sys.exit(main(["bench", *sys.argv[1:]]))
