@@ -423,7 +423,8 @@ GATYS_2016_CODE = Recipe(
 from the content, and a second pass at high resolution.
 
 Style and content keep their own aspect ratios, with short edges of the same length. The
-tolerances at which torch's L-BFGS would stop early are left out.
+tolerances at which torch's L-BFGS would stop early are left out, and its second pass
+starts with the curvature that the first one has seen, not with a very short step.
 
 Reference:
     leongatys/PytorchNeuralStyleTransfer (2017), `NeuralStyleTransfer.ipynb`.

@@ -149,6 +149,18 @@ def test_a_root_trace_by_products_has_a_closed_form(size, floor, mode):
     assert np.linalg.norm(found - exact) < 1e-3 * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
+def test_a_root_trace_by_products_stands_pictures_far_from_the_style(scale):
+    """A flat picture, a faint one, and one of much more contrast than the floor is of."""
+    k = scale * random_covariance(0, 48)
+    value, slope = jax.value_and_grad(losses.root_trace_by_products)(
+        k, jnp.float32(1e-4)
+    )
+    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(np.float64(k)), 0))
+    np.testing.assert_allclose(value, roots.sum(), rtol=0.05)
+    assert np.isfinite(slope).all()
+
+
 def test_moments_of_two_styles_average_to_those_of_both():
     f, g = feature(14), feature(15)
     both = moments(jnp.concatenate([f, g]))
