@@ -151,7 +151,7 @@ def test_a_root_trace_by_products_has_a_closed_form(size, floor, mode):
 
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
 def test_a_root_trace_by_products_stands_pictures_far_from_the_style(scale):
-    """A flat picture, a faint one, and one of much more contrast than the floor is of."""
+    """A flat one, a faint one, and one of much more contrast."""
     k = scale * random_covariance(0, 48)
     value, slope = jax.value_and_grad(losses.root_trace_by_products)(
         k, jnp.float32(1e-4)
