@@ -35,7 +35,7 @@ from jaxnst.objective import make_targets, objective
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.transfer import make_transfer, picture, run
 from jaxnst.types import Image
-from jaxnst.vgg import calibrate, conv_name, kernel_shapes, stride
+from jaxnst.vgg import LAYERS, calibrate, channels, kernel_shapes, stride
 
 PARTS = {
     "steps": "one step, Gram and Wasserstein-2, at each size",
@@ -123,8 +123,8 @@ ADAM = get_recipe("painterly").replace(
     steps=75,
 )
 """What PyTorch paints beside our default: the same losses at the same scales, by Adam
-with an average of the iterates, as in style-transfer-pytorch, in as many steps as bring
-it to about our loss."""
+with an average of the iterates, as in style-transfer-pytorch, in about twice as many
+steps."""
 
 
 class Pair:
@@ -197,15 +197,11 @@ def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
     do with fewer, such as Winograd's, do not lower it.
     """
     pixels, total = math.prod(shape[:2]), 0.0
-    deepest = conv_name(max(recipe.layers))
-    for name, kernel in kernel_shapes().items():
-        if name <= deepest:
-            total += (
-                pixels / stride(name.replace("conv", "relu")) ** 2 * math.prod(kernel)
-            )
+    for layer, kernel in zip(LAYERS, kernel_shapes().values(), strict=True):
+        if layer <= max(recipe.layers):
+            total += pixels / stride(layer) ** 2 * math.prod(kernel)
     for layer, _ in recipe.style_layers:
-        filters = kernel_shapes()[conv_name(layer)][3]
-        total += pixels / stride(layer) ** 2 * filters**2
+        total += pixels / stride(layer) ** 2 * channels(layer) ** 2
     return 4 * total
 
 
