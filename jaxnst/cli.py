@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
 """
 
 import argparse
+import contextlib
 import math
 import os
 import sys
@@ -25,6 +26,7 @@ from jaxnst.convert import convert, read_foreign, to_backbone
 from jaxnst.flags import (
     add_recipe_flags,
     add_run_flags,
+    gigabytes,
     numbers,
     positive,
     recipe_from,
@@ -38,9 +40,24 @@ from jaxnst.manifest import (
     manifest_path,
     write_manifest,
 )
-from jaxnst.multiscale import load_content, load_style, stylize
+from jaxnst.memory import (
+    choose_tile,
+    in_gigabytes,
+    largest_size,
+    process_bytes,
+    usable_memory,
+)
+from jaxnst.multiscale import (
+    check_content,
+    content_size,
+    load_content,
+    load_style,
+    scale_shapes,
+    stylize,
+)
 from jaxnst.recipes import RECIPES, Recipe, get_recipe
 from jaxnst.reporter import Reporter
+from jaxnst.tiles import plan_tiles
 from jaxnst.types import Image
 
 
@@ -61,24 +78,12 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     p = commands.add_parser("stylize", help="paint one picture")
-    p.add_argument("content", type=Path, help="the photograph")
-    p.add_argument(
-        "style", type=Path, nargs="+", help="one or more pictures to learn from"
-    )
-    p.add_argument("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
-    add_run_flags(p, size=None, quality="normal")
-    p.add_argument("--blend", type=numbers, help="a weight for each style: W,W,…")
-    p.add_argument("--init", help="start image: content, noise, style or a file")
-    p.add_argument(
-        "--save-every",
-        type=positive,
-        metavar="N",
-        help="keep a preview at every N steps of each scale",
-    )
-    p.add_argument("--checkpoint", type=Path, help="where to keep the run's state")
-    add_recipe_flags(p)
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    add_stylize_flags(p)
     p.set_defaults(call=stylize_command)
+
+    p = commands.add_parser("plan", help="tell how much memory that would take")
+    add_stylize_flags(p)
+    p.set_defaults(call=plan_command)
 
     p = commands.add_parser("grid", help="paint contents × styles × settings")
     add_grid_flags(p)
@@ -91,6 +96,8 @@ def make_parser() -> Parser:
     p.add_argument("--resume", action="store_true", help="go on where it stopped")
     p.set_defaults(
         call=demo_command,
+        memory=None,
+        bits=8,
         weights="embedded",
         blend=None,
         init=None,
@@ -130,13 +137,45 @@ def make_parser() -> Parser:
     return parser
 
 
+def add_stylize_flags(p: argparse.ArgumentParser) -> None:
+    """Add what `stylize` understands, and `plan` in its place."""
+    p.add_argument("content", type=Path, help="the photograph")
+    p.add_argument(
+        "style", type=Path, nargs="+", help="one or more pictures to learn from"
+    )
+    p.add_argument("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
+    add_run_flags(p, size=None, quality="normal")
+    p.add_argument("--blend", type=numbers, help="a weight for each style: W,W,…")
+    p.add_argument("--init", help="start image: content, noise, style or a file")
+    p.add_argument(
+        "--save-every",
+        type=positive,
+        metavar="N",
+        help="keep a preview at every N steps of each scale",
+    )
+    p.add_argument("--checkpoint", type=Path, help="where to keep the run's state")
+    p.add_argument(
+        "--bits", type=int, choices=(8, 16), default=8, help="of a PNG or TIFF"
+    )
+    p.add_argument(
+        "--memory",
+        type=gigabytes,
+        metavar="8GB",
+        help="paint in so much of it, in tiles if need be (default: what is free)",
+    )
+    add_recipe_flags(p)
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = make_parser().parse_args(argv)
     kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     assets.keep_programs(kept or assets.cache_folder() / "xla")
+    huge = getattr(args, "allow_huge", False)
     try:
-        return args.call(args)
+        with images.any_number_of_pixels() if huge else contextlib.nullcontext():
+            return args.call(args)
     except jax.errors.JaxRuntimeError as error:
         hint = "; use a smaller --size" if "RESOURCE_EXHAUSTED" in str(error) else ""
         return _fail(f"{str(error).splitlines()[0]}{hint}")
@@ -160,7 +199,7 @@ def _fail(message: str) -> int:
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture."""
     out = args.out or _free_path(args.content, args.style)
-    images.output_format(out)
+    images.output_format(out, bits=args.bits)
     recipe = recipe_from(args)
     starts = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
     if args.init in starts:
@@ -173,6 +212,8 @@ def stylize_command(args: argparse.Namespace) -> int:
         images.check_target(target)
         if target.resolve() in {p.resolve() for p in (args.content, *args.style)}:
             raise ValueError(f"expected an output beside the inputs, got {target}")
+    # Before a picture is read that does not fit.
+    choose_tile(_shape(args, recipe), recipe, args.memory or usable_memory())
     content = load_content(args.content, args.size, recipe)
     init = None
     if args.init is not None and args.init not in starts:
@@ -184,6 +225,38 @@ def stylize_command(args: argparse.Namespace) -> int:
             f"got {len(args.blend)}"
         )
     return paint(args, recipe, content, styles, out, init=init)
+
+
+def plan_command(args: argparse.Namespace) -> int:
+    """Tell how a picture would be painted, scale by scale, and in how much memory."""
+    recipe = recipe_from(args)
+    for path in args.style:
+        images.image_shape(path)
+    shape = _shape(args, recipe)
+    memory = args.memory or usable_memory()
+    lines, peak = [], 0
+    for height, width in reversed(scale_shapes(shape, recipe)):
+        tile = choose_tile((height, width), recipe, memory)
+        how = "at once"
+        if tile is not None:
+            tiles = plan_tiles((height, width), recipe.layers, tile)
+            how = f"in {len(tiles.starts)} tiles of {tiles.shape[1]} x {tiles.shape[0]}"
+        lines.insert(0, f"{f'{width} x {height} px':<18} {how}")
+        peak = max(peak, process_bytes((height, width), recipe, tile))
+    print("\n".join(lines))
+    print(
+        f"{in_gigabytes(peak)} at its peak, of {in_gigabytes(memory)}; "
+        f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
+    )
+    return 0
+
+
+def _shape(args: argparse.Namespace, recipe: Recipe) -> tuple[int, int]:
+    """Height and width of the result."""
+    native = images.image_shape(args.content)
+    shape = images.fit_shape(native, args.size or content_size(native, recipe))
+    check_content(shape, recipe)
+    return shape
 
 
 def demo_command(args: argparse.Namespace) -> int:
@@ -331,13 +404,14 @@ def paint(
             blend=None if manifest["blend"] is None else jnp.array(manifest["blend"]),
             init=init,
             resume=resume,
+            memory=args.memory,
             on_chunk=reporter,
             chunk=args.save_every or 50,
             throw=False,
         )
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(compiling))
-    images.save_image(out, result.image)
+    images.save_image(out, result.image, bits=args.bits)
     write_manifest(manifest_path(out), manifest)
     if args.checkpoint is None:
         kept.unlink(missing_ok=True)

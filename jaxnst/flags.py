@@ -44,6 +44,11 @@ def add_run_flags(
     p.add_argument("--quality", choices=QUALITY, default=quality)
     p.add_argument("--steps", type=positive, help="steps at every scale but the first")
     p.add_argument("--seed", type=seed, default=0, help="of the start image's noise")
+    p.add_argument(
+        "--allow-huge",
+        action="store_true",
+        help="read pictures of more than 179 megapixels, too",
+    )
     p.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -71,6 +76,17 @@ def positive(text: str) -> int:
         if int(text) >= 1:
             return int(text)
     raise argparse.ArgumentTypeError(f"expected a whole number ≥ 1, got {text!r}")
+
+
+def gigabytes(text: str) -> int:
+    """Bytes, from a text such as 8GB, 500 MB or 6e9."""
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.get(number[-1:], 1)
+    with contextlib.suppress(ValueError, OverflowError):
+        count = int(float(number.rstrip("KMGT")) * unit)
+        if count > 0:
+            return count
+    raise argparse.ArgumentTypeError(f"expected a size such as 8GB, got {text!r}")
 
 
 def seed(text: str) -> int:

@@ -9,6 +9,7 @@ import io
 import os
 import struct
 import tempfile
+import warnings
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -17,14 +18,26 @@ from typing import IO, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import png
+import tifffile
 from jaxtyping import Array
 from PIL import ExifTags, ImageCms, ImageOps
 from PIL import Image as pil
 
 from jaxnst.types import Image
 
-SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
 """File types that `save_image` writes, by suffix."""
+
+DEEP = ("PNG", "TIFF")
+"""Those of them that may have 16 bits."""
 
 
 def load_image(
@@ -41,7 +54,9 @@ def load_image(
         RGB in [0, 1], h w 3.
 
     Raises:
-        ValueError: If there is no such file, or it is not a readable picture.
+        ValueError: If there is no such file, it is not a readable picture, or it is one
+            of so many pixels that it may have been made to fill the memory, see
+            `any_number_of_pixels`.
     """
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 px, got {size}")
@@ -85,13 +100,36 @@ def _open(path: Path) -> Iterator[pil.Image]:
         got = "a folder" if path.is_dir() else "nothing there"
         raise ValueError(f"expected a picture at {path}, got {got}; check the path")
     try:
-        with pil.open(path) as file:
-            yield file
+        with warnings.catch_warnings():
+            # Pillow warns of half as many pixels as it refuses.
+            warnings.simplefilter("ignore", pil.DecompressionBombWarning)
+            with pil.open(path) as file:
+                yield file
+    except pil.DecompressionBombError as error:
+        raise ValueError(
+            f"expected fewer pixels at {path}, got a picture that may fill the memory "
+            f"({_first_line(error)}); if you trust it, say --allow-huge"
+        ) from error
     except Exception as error:  # each decoder raises its own kinds
         raise ValueError(
             f"expected a readable picture at {path}, got one that cannot be decoded "
             f"({_first_line(error)}); open it in an image program and save it again"
         ) from error
+
+
+@contextlib.contextmanager
+def any_number_of_pixels() -> Iterator[None]:
+    """Read pictures that Pillow would refuse as too large, here and in other threads.
+
+    Example:
+        >>> with any_number_of_pixels():
+        ...     image = load_image(sample_path("harbour"))
+    """
+    usual, pil.MAX_IMAGE_PIXELS = pil.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        pil.MAX_IMAGE_PIXELS = usual
 
 
 def _first_line(error: Exception) -> str:
@@ -155,40 +193,72 @@ def sample(name: str, size: int | None = None) -> Image:
 
 
 def save_image(
-    path: str | Path, image: Image | np.ndarray, *, quality: int = 95
+    path: str | Path,
+    image: Image | np.ndarray,
+    *,
+    quality: int = 95,
+    bits: Literal[8, 16] = 8,
 ) -> None:
-    """Write a picture as 8-bit sRGB, whole or not at all.
+    """Write a picture as sRGB, whole or not at all.
 
     Args:
-        path: File with suffix .png, .jpg, .jpeg or .webp.
+        path: File with suffix .png, .jpg, .jpeg, .webp, .tif or .tiff; a TIFF is tiled,
+            and a BigTIFF where it must be.
         image: RGB, h w 3; clipped to [0, 1].
         quality: Of JPEG and WebP, 1 to 100; JPEG keeps its colour resolution (4:4:4).
+        bits: Of each number; 16 are for PNG and TIFF alone.
 
     Raises:
-        ValueError: If the suffix is another, or the folder cannot be written to.
+        ValueError: If the suffix is another or has no 16 bits, or the folder cannot be
+            written to.
     """
     path = Path(path)
-    kind = output_format(path)
-    pixels = np.uint8(np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5)
-    options: dict = {"icc_profile": _srgb_profile()}
-    if kind != "PNG":
-        options["quality"] = quality
-    if kind == "JPEG":
-        options["subsampling"] = 0
+    kind = output_format(path, bits=bits)
+    top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    pixels = (np.clip(np.asarray(image, np.float32), 0, 1) * top + 0.5).astype(dtype)
     with write_whole(path) as file:
-        pil.fromarray(pixels).save(file, kind, **options)
+        if kind == "TIFF":
+            tifffile.imwrite(
+                file,
+                pixels,
+                photometric="rgb",
+                compression="zlib",
+                predictor=True,
+                tile=(256, 256),
+                iccprofile=_srgb_profile(),
+                metadata=None,
+                software=False,
+            )
+        elif bits == 16:
+            # Pillow has no 16-bit RGB.
+            height, width = pixels.shape[:2]
+            kind_of_pixel: dict = {"greyscale": False, "bitdepth": 16}
+            writer = png.Writer(width, height, **kind_of_pixel)
+            writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))
+        else:
+            options: dict = {"icc_profile": _srgb_profile()}
+            if kind != "PNG":
+                options["quality"] = quality
+            if kind == "JPEG":
+                options["subsampling"] = 0
+            pil.fromarray(pixels).save(file, kind, **options)
 
 
-def output_format(path: Path) -> str:
+def output_format(path: Path, *, bits: int = 8) -> str:
     """Pillow's name of the format of an output path.
 
     Raises:
-        ValueError: If pictures of that suffix are not written.
+        ValueError: If pictures of that suffix are not written, or not with 16 bits.
     """
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
             f"expected an output ending in {', '.join(SUFFIXES)}, got {str(path)!r}"
+        )
+    if bits == 16 and kind not in DEEP:
+        deep = ", ".join(suffix for suffix, name in SUFFIXES.items() if name in DEEP)
+        raise ValueError(
+            f"expected an output ending in {deep} for 16 bits, got {str(path)!r}"
         )
     return kind
 
@@ -227,8 +297,9 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     check_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "wb") as file:  # which has a name, as some writers expect
             yield file
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)

@@ -38,7 +38,50 @@ def content_loss(feature: Feature, target: Feature) -> Scalar:
     return jnp.mean((feature - target) ** 2)
 
 
-def correlation_loss(feature: Feature, target: Feature) -> Scalar:
+class CrossMoments(NamedTuple):
+    """Means over the positions of x, x², x p and p², by channel.
+
+    Attributes:
+        mean: Of a feature x.
+        square: Of its square.
+        product: Of its product with a target p.
+        target: Of the target's square.
+    """
+
+    mean: Float[Array, "_c"]
+    square: Float[Array, "_c"]
+    product: Float[Array, "_c"]
+    target: Float[Array, "_c"]
+
+
+def cross_moments(feature: Feature, target: Feature) -> CrossMoments:
+    """Means over the positions that tell how a feature goes along with a target.
+
+    Args:
+        feature: Feature of the image, h w c.
+        target: `standardize`d feature of the content, the same shape.
+
+    Returns:
+        The means, (c,) each.
+    """
+    over = lambda x: jnp.mean(x, axis=(0, 1))
+    return CrossMoments(
+        over(feature), over(feature**2), over(feature * target), over(target**2)
+    )
+
+
+def standardize(feature: Feature) -> Feature:
+    """Shift and scale each channel to mean 0 and deviation 1 over the positions."""
+    feature = feature - jnp.mean(feature, axis=(0, 1), keepdims=True)
+    square = jnp.mean(feature**2, axis=(0, 1), keepdims=True)
+    return feature * jax.lax.rsqrt(square + FLAT)
+
+
+FLAT = 1e-5
+"""Added to variances, so that a channel that is constant does not divide by zero."""
+
+
+def correlation_loss(m: CrossMoments) -> Scalar:
     """Squared difference of two features once each channel has mean 0 and deviation 1.
 
     That is `2 (1 - r)`, with r the correlation of a channel with its target over the
@@ -47,23 +90,20 @@ def correlation_loss(feature: Feature, target: Feature) -> Scalar:
     style. It is the same at any scale of the activations.
 
     Args:
-        feature: Feature of the image, h w c.
-        target: Feature of the content, the same shape.
+        m: `cross_moments` of the image's feature with a standardised target.
 
     Returns:
         The loss, in [0, 4].
 
     Example:
         >>> x = jnp.arange(12.0).reshape(2, 2, 3)
-        >>> abs(float(correlation_loss(3 * x + 1, x))) < 1e-4
+        >>> same = cross_moments(3 * x + 1, standardize(x))
+        >>> abs(float(correlation_loss(same))) < 1e-4
         True
     """
-
-    def standardize(x: Feature) -> Feature:
-        x = x - jnp.mean(x, axis=(0, 1), keepdims=True)
-        return x * jax.lax.rsqrt(jnp.mean(x**2, axis=(0, 1), keepdims=True) + 1e-5)
-
-    return jnp.mean((standardize(feature) - standardize(target)) ** 2)
+    variance = jnp.maximum(m.square - m.mean**2, 0)
+    scale = jax.lax.rsqrt(variance + FLAT)
+    return jnp.mean(variance * scale**2 + m.target - 2 * m.product * scale)
 
 
 def gram_matrix(feature: Feature) -> Float[Array, "_c _c"]:
@@ -324,7 +364,9 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     return (jnp.sum((m.mean - target.mean) ** 2) + transport) / len(m.mean)
 
 
-def squared_variation(image: Image) -> Scalar:
+def squared_variation(
+    image: Image, counted: Float[Array, "_h _w 1"] | None = None
+) -> Scalar:
     """Half the sum of squared differences to the right and lower neighbours.
 
     `½ Σ (x[i, j] - x[i, j+1])² + (x[i, j] - x[i+1, j])²` over the channels and all
@@ -332,6 +374,7 @@ def squared_variation(image: Image) -> Scalar:
 
     Args:
         image: RGB, h w 3.
+        counted: Which pixels i, j the sum is over. Default: all.
 
     Returns:
         The loss, ≥ 0.
@@ -343,8 +386,71 @@ def squared_variation(image: Image) -> Scalar:
     Reference:
         jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this.
     """
+    counted = jnp.ones((*image.shape[:2], 1)) if counted is None else counted
     here = image[:-1, :-1]
-    return jnp.sum((image[:-1, 1:] - here) ** 2 + (image[1:, :-1] - here) ** 2) / 2
+    squares = (image[:-1, 1:] - here) ** 2 + (image[1:, :-1] - here) ** 2
+    return jnp.sum(counted[:-1, :-1] * squares) / 2
+
+
+class Differences(NamedTuple):
+    """Sums of squared differences of neighbouring pixels, for `total_variation`.
+
+    Attributes:
+        straight: Of pixels beside and below each other.
+        diagonal: Of pixels that touch at a corner.
+    """
+
+    straight: Scalar
+    diagonal: Scalar
+
+
+def differences(
+    image: Image, counted: Float[Array, "_h _w 1"] | None = None
+) -> Differences:
+    """Sums of squared differences of neighbouring pixels, edges replicated.
+
+    Args:
+        image: RGB, h w 3.
+        counted: Which pixels' differences from those to the right and below the sums
+            are over; the replicated ones count with their originals. Default: all.
+
+    Returns:
+        The sums, over the channels too.
+    """
+    counted = jnp.ones((*image.shape[:2], 1)) if counted is None else counted
+    x, counted = (
+        jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, counted)
+    )
+    right = x[1:-1, 2:] - x[1:-1, 1:-1]
+    down = x[2:, 1:-1] - x[1:-1, 1:-1]
+    falling = x[1:, 1:] - x[:-1, :-1]
+    rising = x[:-1, 1:] - x[1:, :-1]
+    return Differences(
+        straight=jnp.sum(counted[1:-1, 1:-1] * (right**2 + down**2)),
+        diagonal=jnp.sum(counted[:-1, :-1] * (falling**2 + rising**2)),
+    )
+
+
+def total_variation(d: Differences, shape: tuple[int, ...]) -> Scalar:
+    """Mean squared difference of neighbouring pixels, in eight directions.
+
+    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, edges replicated: the nine-point
+    Laplacian's energy, the same in all directions to second order.
+
+    Args:
+        d: `differences` of an image.
+        shape: Its height and width.
+
+    Returns:
+        The loss, ≥ 0; zero for a flat image.
+
+    Example:
+        >>> float(total_variation(differences(jnp.ones((8, 8, 3))), (8, 8)))
+        0.0
+    """
+    h, w = shape[:2]
+    straight, diagonal = d.straight / (3 * h * w), d.diagonal / (3 * (h + 1) * (w + 1))
+    return 2 * (straight / 3 + diagonal / 12)
 
 
 def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
@@ -374,29 +480,3 @@ def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
 
     identity.defvjp(forward, backward)
     return identity(feature, norm)
-
-
-def total_variation(image: Image) -> Scalar:
-    """Mean squared difference of neighbouring pixels, in eight directions.
-
-    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, edges replicated: the nine-point
-    Laplacian's energy, the same in all directions to second order.
-
-    Args:
-        image: RGB, h w 3.
-
-    Returns:
-        The loss, ≥ 0; zero for a flat image.
-
-    Example:
-        >>> float(total_variation(jnp.ones((8, 8, 3))))
-        0.0
-    """
-    x = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    right = x[1:-1, 2:] - x[1:-1, 1:-1]
-    down = x[2:, 1:-1] - x[1:-1, 1:-1]
-    falling = x[1:, 1:] - x[:-1, :-1]
-    rising = x[:-1, 1:] - x[1:, :-1]
-    straight = jnp.mean(right**2) + jnp.mean(down**2)
-    diagonal = jnp.mean(falling**2) + jnp.mean(rising**2)
-    return 2 * (straight / 3 + diagonal / 12)

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from jaxnst import tiles
 from jaxnst.checkpoint import Checkpoint
 from jaxnst.color import match_palette
 from jaxnst.images import (
@@ -21,9 +22,18 @@ from jaxnst.images import (
     load_image,
     resize,
 )
-from jaxnst.objective import measure_content, measure_styles, weigh
-from jaxnst.optimizers import LbfgsState, make_optimizer
+from jaxnst.memory import choose_tile, usable_memory
+from jaxnst.objective import (
+    Targets,
+    blend_styles,
+    measure_content,
+    measure_style,
+    objective,
+    weigh,
+)
+from jaxnst.optimizers import LbfgsState, map_moments
 from jaxnst.recipes import Recipe
+from jaxnst.storage import restore, store
 from jaxnst.transfer import (
     Info,
     State,
@@ -192,9 +202,10 @@ def resize_state(recipe: Recipe, state: State, detail: Image) -> State:
         scale = before.scale * image.size / state.image.size
         scale = jnp.where(before.count > 0, scale, begun.scale)
         return fresh._replace(opt_state=begun._replace(scale=scale))
-    opt_state = optax.tree.map_params(
-        make_optimizer(recipe),
-        lambda moment: resize(moment, shape, method="linear"),
+    opt_state = map_moments(
+        lambda moment: store(
+            resize(restore(moment), shape, method="linear"), recipe.state_dtype
+        ),
         state.opt_state,
     )
     return fresh._replace(opt_state=opt_state)
@@ -247,6 +258,31 @@ def scale_styles(
     ]
 
 
+def measure_targets(
+    backbone: Backbone,
+    content: Image,
+    styles: Sequence[Image],
+    recipe: Recipe,
+    *,
+    blend: Float[Array, "_n"] | None = None,
+    tile: int | None = None,
+) -> Targets:
+    """`objective.make_targets`, by tiles of that size if there is one."""
+    program = recipe.program
+    if tile is None:
+        feats = measure_content(backbone, content, program)
+    else:
+        feats = tiles.measure_content(backbone, content, program, tile)
+    found = [
+        measure_style(backbone, style, program)
+        if tile is None
+        else tiles.measure_style(backbone, style, program, tile)
+        for style in styles
+    ]
+    shapes = [style.shape for style in styles]
+    return weigh(feats, blend_styles(found, shapes, program, blend=blend), recipe)
+
+
 @single_threaded_lapack
 def stylize(
     backbone: Backbone,
@@ -258,6 +294,8 @@ def stylize(
     blend: Float[Array, "_n"] | None = None,
     init: Image | None = None,
     resume: Checkpoint | None = None,
+    memory: int | None = None,
+    mesh: Mesh | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
     chunk: int = 50,
     throw: bool = True,
@@ -274,6 +312,9 @@ def stylize(
         blend: Weight of each style. Default: equal weights.
         init: Start image of any size. Default: as the recipe says.
         resume: Checkpoint of the same run to go on from.
+        memory: Bytes that this process may take. A scale that takes more is painted in
+            tiles, with the same result up to rounding. Default: what is free.
+        mesh: Devices with one axis, `tile`, to spread tiles over.
         on_chunk: Called between chunks of steps, for progress, previews, checkpoints.
             An exception it raises, such as KeyboardInterrupt, ends the run.
         chunk: Steps between two calls, at most; there is one at each multiple of it.
@@ -283,7 +324,8 @@ def stylize(
         The result.
 
     Raises:
-        ValueError: If an image is too small or `blend` does not match the styles.
+        ValueError: If an image is too small, `blend` does not match the styles, or the
+            memory is not enough even in tiles.
         FloatingPointError: If a step was not finite and `throw` is set.
 
     Example:
@@ -304,11 +346,13 @@ def stylize(
             f"expected finite blend weights, one of them other than 0, got {blend}"
         )
     check_content(content.shape, recipe)
-    transfer = make_transfer(recipe)
+    shapes = scale_shapes(content.shape[:2], recipe)
+    memory = memory or usable_memory()
+    # The finest first, since it is the one that may not fit.
+    sizes = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
     if recipe.palette == "style":
         content = match_palette(content, list(styles), blend=blend)
     backbone, stepping = prepare_backbone(backbone, recipe)
-    shapes = scale_shapes(content.shape[:2], recipe)
     plan = scale_steps(recipe, len(shapes))
     state: State | None = None
     infos: list[Info] = []
@@ -317,12 +361,14 @@ def stylize(
         if resume is not None and scale < resume.scale:
             continue
         start = time.perf_counter()
+        tile = sizes[scale]
+        transfer = make_transfer(
+            recipe, objective=objective if tile is None else tiles.Tiled(tile, mesh)
+        )
         scaled = scale_content(content, shape)
         scaled_styles = scale_styles(styles, shape, recipe)
-        targets = weigh(
-            measure_content(backbone, scaled, recipe.program),
-            measure_styles(backbone, scaled_styles, recipe.program, blend=blend),
-            recipe,
+        targets = measure_targets(
+            backbone, scaled, scaled_styles, recipe, blend=blend, tile=tile
         )
         taken = 0
         if resume is not None and scale == resume.scale:
@@ -338,6 +384,7 @@ def stylize(
         else:
             detail = scale_detail(content, shapes[scale - 1], shape, recipe)
             begin = resize_state(recipe.program, state, detail)
+        state = begin  # the memory of the scale before is free from here on
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:
             nonlocal taken

@@ -1,5 +1,7 @@
 """Optimisers that the recipes ask for and optax does not have."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -8,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxnst.recipes import Recipe
+from jaxnst.storage import StateDtype, Stored, put, restore, store, take
 from jaxnst.types import Image, Scalar
 
 
@@ -16,17 +19,48 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
 
     The learning rate is a factor on the step of all of them; `transfer` multiplies by
     that of the targets, which is an array. `update` is also told the loss, as `value`,
-    and that learning rate, as `factor`.
+    that learning rate, as `factor`, and as `finite` whether the loss and the gradient
+    are; where they are not, it leaves its state as it is.
     """
     adam = (1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
     match recipe.optimizer:
         case "adam":
-            return optax.with_extra_args_support(optax.adam(*adam))
+            return _guarded(optax.adam(*adam), recipe.state_dtype)
         case "tf1_adam":
-            return optax.with_extra_args_support(tf1_adam(*adam))
+            return _guarded(tf1_adam(*adam), recipe.state_dtype)
         case "lbfgs":
-            return lbfgs(1.0, recipe.history)
+            return lbfgs(1.0, recipe.history, dtype=recipe.state_dtype)
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {recipe.optimizer!r}")
+
+
+def _guarded(
+    optimizer: optax.GradientTransformation, dtype: StateDtype
+) -> optax.GradientTransformationExtraArgs:
+    """Put an optimiser's moments away in a type, but none that are not finite."""
+
+    def init(params: optax.Params) -> optax.OptState:
+        return map_moments(partial(store, dtype=dtype), optimizer.init(params))
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        finite: Any = True,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        updates, new = optimizer.update(updates, map_moments(restore, state), params)
+        new = map_moments(partial(store, dtype=dtype), new)
+        return updates, jax.tree.map(partial(jnp.where, finite), new, state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def map_moments(
+    change: Callable[[Image], Image], state: optax.OptState
+) -> optax.OptState:
+    """Apply a function to the arrays of an Adam's state that are like an image."""
+    return jax.tree.map(lambda x: change(x) if x.ndim == 3 else x, state)
 
 
 def tf1_adam(
@@ -71,8 +105,8 @@ class LbfgsState(NamedTuple):
         params: Where it was last.
         value: Loss there; infinite before the first step.
         grad: Gradient there.
-        steps: Differences of positions.
-        changes: Differences of gradients.
+        steps: Differences of positions, history h w 3.
+        changes: Differences of gradients, likewise.
         curvatures: Their products, `sᵀy`.
         scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; before there
             is one, what makes the first step short.
@@ -82,13 +116,15 @@ class LbfgsState(NamedTuple):
     params: Image
     value: Scalar
     grad: Image
-    steps: Float[Array, "_history _h _w 3"]
-    changes: Float[Array, "_history _h _w 3"]
+    steps: Stored
+    changes: Stored
     curvatures: Float[Array, "_history"]
     scale: Scalar
 
 
-def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExtraArgs:
+def lbfgs(
+    learning_rate: float, history: int, dtype: StateDtype = "float32"
+) -> optax.GradientTransformationExtraArgs:
     """L-BFGS without a line search, as `torch.optim.LBFGS` and Lua's `optim.lbfgs` do.
 
     One gradient for each step. The first step goes down the gradient by an L1 length of
@@ -106,6 +142,7 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
     Args:
         learning_rate: Factor on the step.
         history: Number of pairs remembered.
+        dtype: Type that they are kept in.
 
     Reference:
         Nocedal, Wright (2006), "Numerical Optimization", algorithm 7.4.
@@ -113,7 +150,7 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
 
     def init(params: optax.Params) -> LbfgsState:
         params = cast(Image, params)
-        pairs = jnp.zeros((history, *params.shape), params.dtype)
+        pairs = store(jnp.zeros((history, *params.shape)), dtype)
         return LbfgsState(
             count=jnp.int32(0),
             params=params,
@@ -132,6 +169,7 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
         *,
         value: Any = None,
         factor: Any = 1.0,
+        finite: Any = True,
         **extra_args: Any,
     ) -> tuple[optax.Updates, LbfgsState]:
         grad, params, old = cast(
@@ -139,20 +177,25 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
         )
         step, change = params - old.params, grad - old.grad
         curvature = jnp.vdot(step, change)
+        finite = jnp.asarray(finite)
         lengths = jnp.sqrt(jnp.vdot(step, step) * jnp.vdot(change, change))
         begun = jnp.isfinite(old.value)
         astray = begun & (value > old.value + jnp.abs(old.value))
-        accepted = begun & ~astray & (curvature > 1e-6 * lengths)
+        accepted = begun & ~astray & finite & (curvature > 1e-6 * lengths)
         place = old.count % history
 
+        # Written into its place, and nothing else touched: the pairs are by far the
+        # largest part of a state, and need not be there twice.
         def take_up(past: Array, new: Array) -> Array:
-            return past.at[place].set(jnp.where(accepted, new, past[place]))
+            start = (place, *(0,) * new.ndim)
+            kept = take(past, start, (1, *new.shape))
+            return put(past, jnp.where(accepted, new[None], kept), start)
 
         count = old.count + accepted
         scale = jnp.where(accepted, curvature / jnp.vdot(change, change), old.scale)
         # Where the gradient is zero, at a minimum, the step is zero and not NaN.
         first = 1 / jnp.maximum(jnp.sum(jnp.abs(grad)), 1e-30)
-        stay = lambda before, now: jnp.where(astray, before, now)
+        stay = lambda before, now: jnp.where(astray | ~finite, before, now)
         new = LbfgsState(
             count=count,
             params=stay(old.params, params),
@@ -161,10 +204,10 @@ def lbfgs(learning_rate: float, history: int) -> optax.GradientTransformationExt
             steps=take_up(old.steps, step),
             changes=take_up(old.changes, change),
             curvatures=take_up(old.curvatures, curvature),
-            scale=jnp.where(scale > 0, scale, first),
+            scale=jnp.where((scale > 0) | ~finite, scale, first),
         )
         onward = -learning_rate * _inverse_hessian_times(grad, new)
-        return stay(-0.75 / factor * step, onward), new
+        return jnp.where(astray, -0.75 / factor * step, onward), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -174,16 +217,22 @@ def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
     history = len(state.steps)
     known = jnp.minimum(state.count, history)
 
+    def pair(place: Array) -> list[Image]:
+        start, shape = (place, *(0,) * vector.ndim), (1, *vector.shape)
+        return [take(past, start, shape)[0] for past in (state.steps, state.changes)]
+
     def forward(i: Array, carry: tuple[Image, Array]) -> tuple[Image, Array]:
         vector, factors = carry
         place = (state.count - 1 - i) % history
-        factor = jnp.vdot(state.steps[place], vector) / state.curvatures[place]
-        return vector - factor * state.changes[place], factors.at[place].set(factor)
+        step, change = pair(place)
+        factor = jnp.vdot(step, vector) / state.curvatures[place]
+        return vector - factor * change, factors.at[place].set(factor)
 
     def backward(i: Array, vector: Image) -> Image:
         place = (state.count - known + i) % history
-        factor = jnp.vdot(state.changes[place], vector) / state.curvatures[place]
-        return vector + (carry[1][place] - factor) * state.steps[place]
+        step, change = pair(place)
+        factor = jnp.vdot(change, vector) / state.curvatures[place]
+        return vector + (carry[1][place] - factor) * step
 
     carry = jax.lax.fori_loop(
         0, known, forward, (vector, jnp.zeros(history, vector.dtype))

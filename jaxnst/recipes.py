@@ -82,6 +82,8 @@ class Recipe:
         style_scale: Edge of the style over that of the content.
         squash_style: Resize the style to the content's exact shape.
         dtype: Type of the convolutions, `float32` or `bfloat16`.
+        state_dtype: Type that the optimiser's memory (Adam's moments, the history of
+            L-BFGS) and the content's features are kept in, `float32` or `bfloat16`.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Recipe:
     style_scale: float = 1.0
     squash_style: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
+    state_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, saying which and why."""

@@ -124,6 +124,8 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
             return objective(image, backbone, targets, recipe)
 
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
+        norm = jnp.sqrt(jnp.sum(grad**2))
+        seen = jnp.isfinite(loss) & jnp.isfinite(norm)
         # With z = units · image, the gradient with respect to z is grad / units.
         update, opt_state = optimizer.update(
             grad / units,
@@ -131,8 +133,13 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
             state.image * units,
             value=loss,
             factor=targets.learning_rate,
+            finite=seen,
         )
-        image = state.image + targets.learning_rate * cast(Image, update) / units
+        update = targets.learning_rate * cast(Image, update) / units
+        # By pixel, and not by what all of them are, so that a state is changed in its
+        # place: it need not be there twice.
+        moves = seen & jnp.isfinite(update)
+        image = jnp.where(moves, state.image + update, state.image)
         if recipe.clip:
             image = jnp.clip(image, 0, 1)
         if recipe.keep_best:
@@ -140,12 +147,14 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
         else:
             decay = recipe.ema_decay
             average = decay * state.average + (1 - decay) * image
-        norm = jnp.sqrt(jnp.sum(grad**2))
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(jnp.isfinite(image))
-        lowest = jnp.minimum(state.lowest, loss)
-        moved = State(image, average, lowest, state.step + 1, opt_state)
-        state = jax.tree.map(partial(jnp.where, finite), moved, state)
-        return state, Info(loss, terms, norm, finite)
+        state = State(
+            image=image,
+            average=jnp.where(seen, average, state.average),
+            lowest=jnp.where(seen, jnp.minimum(state.lowest, loss), state.lowest),
+            step=state.step + seen,
+            opt_state=opt_state,
+        )
+        return state, Info(loss, terms, norm, seen & jnp.all(jnp.isfinite(update)))
 
     return Transfer(init, step)
 

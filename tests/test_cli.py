@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as pil
 
 from jaxnst.cli import main
@@ -70,6 +72,39 @@ def test_previews_are_kept_when_asked(elsewhere):
     assert "a-00048px-0002.png" in {path.name for path in elsewhere.iterdir()}
 
 
+def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
+    flags = ["--size", "2048", "--memory", "5 GB", "--weights", "embedded"]
+    assert main(["plan", CONTENT, STYLE, *flags]) == 0
+    first, *_, last, total = capsys.readouterr().out.splitlines()
+    assert first == "128 x 96 px        at once"
+    assert re.fullmatch(r"2048 x 1536 px     in \d+ tiles of \d+ x \d+", last)
+    assert re.fullmatch(
+        r"4\.\d GB at its peak, of 5\.0 GB; the largest that fits: --size \d+", total
+    )
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_picture_too_large_is_refused_before_anything_else(elsewhere, capsys):
+    flags = ["--size", "20000", "--memory", "5GB"]
+    for command in ("plan", "stylize"):
+        assert main([command, CONTENT, STYLE, *flags]) == 2
+        said = capsys.readouterr().err
+        assert re.search(
+            r"of memory for 20000 x 15000 px, got 5.0 GB; use --size", said
+        )
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_more_levels(elsewhere, suffix):
+    out = f"a.{suffix}"
+    flags = ["--bits", "16", "-o", out, "--quiet"]
+    assert main(["stylize", CONTENT, STYLE, *QUICK, *flags]) == 0
+    if suffix == "tif":
+        assert len(np.unique(tifffile.imread(out))) > 256
+    assert load_image(out).shape == (36, 48, 3)
+
+
 def test_demo_paints_at_least_two_pictures(elsewhere):
     assert main(["demo", "--size", "32", "--steps", "1", "--quiet"]) == 0
     assert len(list((elsewhere / "demo").glob("*.png"))) >= 2
@@ -119,6 +154,14 @@ BAD = {
     "seed": (["stylize", CONTENT, STYLE, "--seed", "-3"], "got '-3'"),
     "narrow": (["stylize", "narrow.png", STYLE], "less narrow"),
     "out suffix": (["stylize", CONTENT, STYLE, "-o", "a.gif"], "ending in .png"),
+    "bits": (["stylize", CONTENT, STYLE, "--bits", "16", "-o", "a.jpg"], "for 16 bits"),
+    "memory": (
+        ["stylize", CONTENT, STYLE, "--memory", "8XB"],
+        "such as 8GB, got '8XB'",
+    ),
+    "little memory": (["plan", CONTENT, STYLE, "--memory", "1GB"], "got 1.0 GB"),
+    "plan of nothing": (["plan", "none.jpg", STYLE], "got nothing there"),
+    "plan with nothing": (["plan", CONTENT, "none.jpg"], "got nothing there"),
     "weights": (["stylize", CONTENT, STYLE, "--weights", "w.h5"], "got nothing there"),
     "resume": (["stylize", CONTENT, STYLE, "--resume"], "leave out --resume"),
     "recipe name": (["recipes", "gaty"], "did you mean gatys2016?"),

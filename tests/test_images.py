@@ -1,5 +1,7 @@
 import numpy as np
+import png
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pil
@@ -35,6 +37,55 @@ def test_a_saved_picture_comes_back(tmp_path, suffix):
     with pil.open(tmp_path / f"a{suffix}") as file:
         assert "icc_profile" in file.info
     assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
+def test_sixteen_bits_keep_what_eight_would_round_away(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    levels = np.linspace(0, 1, 300 * 290 * 3, dtype=np.float32).reshape(300, 290, 3)
+    save_image(path, levels, bits=16)
+    if suffix == ".png":
+        rows = png.Reader(bytes=path.read_bytes()).asDirect()[2]
+        back = np.vstack([np.asarray(row) for row in rows]).reshape(levels.shape)
+    else:
+        back = tifffile.imread(path)
+    assert back.dtype == np.uint16
+    np.testing.assert_allclose(back / 65535, levels, atol=0.51 / 65535)
+    np.testing.assert_allclose(load_image(path), levels, atol=1.01 / 255)
+
+
+def test_a_tiff_has_tiles_and_a_profile_and_is_the_same_file_each_time(tmp_path):
+    pixels = np.float32(picture(300, 500)) / 255
+    for name in "ab":
+        save_image(tmp_path / f"{name}.tif", pixels)
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.pages[0].is_tiled
+    with pil.open(tmp_path / "a.tif") as file:
+        assert "icc_profile" in file.info
+    np.testing.assert_allclose(load_image(tmp_path / "a.tif"), pixels, atol=1e-6)
+
+
+def test_sixteen_bits_where_there_are_eight_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ending in .png, .tif, .tiff for 16 bits"):
+        save_image(tmp_path / "a.jpg", np.zeros((4, 4, 3), np.float32), bits=16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_may_fill_the_memory_is_refused_unless_it_is_trusted(
+    tmp_path, monkeypatch, recwarn
+):
+    pil.fromarray(picture(100, 100)).save(tmp_path / "a.png")
+    monkeypatch.setattr(pil, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(ValueError, match=r"10000 pixels.*say --allow-huge"):
+        load_image(tmp_path / "a.png")
+    with images.any_number_of_pixels():
+        assert load_image(tmp_path / "a.png").shape == (100, 100, 3)
+    with pytest.raises(ValueError, match="allow-huge"):
+        images.image_shape(tmp_path / "a.png")
+    monkeypatch.setattr(pil, "MAX_IMAGE_PIXELS", 6000)  # only warned of
+    assert load_image(tmp_path / "a.png").shape == (100, 100, 3)
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
 
 
 def test_png_keeps_every_level_and_clips(tmp_path):

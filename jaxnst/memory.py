@@ -1,0 +1,166 @@
+"""How much memory a picture takes, known before it is painted; and tiles that fit."""
+
+import bisect
+import math
+from typing import Any
+
+import jax
+import psutil
+
+from jaxnst.images import fit_shape
+from jaxnst.recipes import Recipe
+from jaxnst.tiles import smallest_tile, tile_shape
+from jaxnst.vgg import channels, stride
+
+WORK = {"float32": 2350, "bfloat16": 1800}
+"""Bytes of a step for each pixel that it takes through the network at once, by
+`Recipe.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, over the
+recipes; hardly more than the first two blocks counts."""
+
+REST = 24
+"""Bytes of a step for each pixel of a picture in tiles, beside its state: the gradient,
+and what the optimiser makes of it."""
+
+PROCESS = {"cpu": 1_250_000_000, "gpu": 500_000_000}
+"""Bytes that are taken whatever is painted: the network and, on a CPU, its prepared
+kernels, Python, JAX, and compiling. On other devices a guess."""
+
+
+def state_bytes(recipe: Recipe) -> int:
+    """Bytes that stay for each pixel of a picture: the state, and the content.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> state_bytes(get_recipe("painterly"))
+        396
+        >>> lean = {"state_dtype": "bfloat16", "history": 3}
+        >>> state_bytes(get_recipe("painterly").replace(**lean))
+        144
+    """
+    number = {"float32": 4, "bfloat16": 2}[recipe.state_dtype]
+    image = 3 * 4
+    images = 3  # the image, the average, and the content
+    moments = 2
+    if recipe.optimizer == "lbfgs":
+        images, moments = images + 2, 2 * recipe.history
+    features = sum(channels(x) / stride(x) ** 2 for x, _ in recipe.content_layers)
+    return round(images * image + moments * 3 * number + features * number)
+
+
+def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) -> int:
+    """Bytes that painting a picture takes on a device, beside the network.
+
+    Args:
+        shape: Height and width.
+        recipe: How it is painted.
+        tile: Size of tiles. Default: the picture is painted at once.
+    """
+    pixels, work = math.prod(shape), WORK[recipe.dtype]
+    if tile is None:
+        return pixels * (state_bytes(recipe) + work)
+    at_once = math.prod(tile_shape(shape, recipe.layers, tile))
+    return pixels * (state_bytes(recipe) + REST) + at_once * work
+
+
+def process_bytes(
+    shape: tuple[int, int], recipe: Recipe, tile: int | None = None
+) -> int:
+    """Bytes that painting a picture takes with all there is beside it."""
+    device = jax.devices()[0].platform
+    return step_bytes(shape, recipe, tile) + PROCESS.get(device, PROCESS["gpu"])
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that are free on a device, or on the host, if the device is a CPU."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return psutil.virtual_memory().available
+
+
+def usable_memory() -> int:
+    """Bytes that this process may take: nine tenths of what is free."""
+    return int(0.9 * free_memory(jax.devices()[0]))
+
+
+def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | None:
+    """Size of the largest tiles that fit; None if the whole picture does.
+
+    Args:
+        shape: Height and width of the picture.
+        recipe: How it is painted.
+        memory: Bytes that the process may take, see `process_bytes`.
+
+    Returns:
+        The size, or None.
+
+    Raises:
+        ValueError: If not even the smallest tiles fit.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> choose_tile((384, 512), get_recipe("painterly"), 8 * 10**9)
+        >>> choose_tile((3072, 4096), get_recipe("painterly"), 8 * 10**9)
+        864
+    """
+    for tile in _choices(recipe):
+        if process_bytes(shape, recipe, tile) <= memory:
+            return tile
+    raise ValueError(_too_large(shape, recipe, memory))
+
+
+def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
+    """Long edge of the largest picture of a shape that fits, in whole 16 pixels.
+
+    Args:
+        shape: Height and width of a picture of any size.
+        recipe: How it is painted.
+        memory: Bytes that the process may take.
+
+    Returns:
+        The edge; 0 if none fits.
+    """
+
+    def too_large(edge: int) -> bool:
+        sides = fit_shape(shape, edge)
+        return min(process_bytes(sides, recipe, x) for x in _choices(recipe)) > memory
+
+    edges = range(16, 2**18, 16)
+    return 16 * bisect.bisect_left(edges, True, key=too_large)
+
+
+def _choices(recipe: Recipe) -> list[int | None]:
+    """Sizes of tiles that a recipe may be painted in, the fastest first."""
+    if recipe.normalize_gradients:
+        return [None]
+    smallest = smallest_tile(recipe.layers)
+    return [None, *range(max(2048, smallest), smallest, -32), smallest]
+
+
+def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
+    def least(recipe: Recipe) -> int:
+        return min(process_bytes(shape, recipe, x) for x in _choices(recipe))
+
+    lean: dict[str, Any] = {"state_dtype": "bfloat16"}
+    if recipe.optimizer == "lbfgs":
+        lean["history"] = min(3, recipe.history)
+    others = []
+    if size := largest_size(shape, recipe, memory):
+        others.append(f"--size {size}")
+    if least(recipe.replace(**lean)) <= memory:
+        others.append(" ".join(f"--set {name}={x}" for name, x in lean.items()))
+    use = " or ".join(others) or "another machine"
+    return (
+        f"expected {in_gigabytes(least(recipe))} of memory for {shape[1]} x {shape[0]} "
+        f"px, got {in_gigabytes(memory)}; use {use}"
+    )
+
+
+def in_gigabytes(count: int) -> str:
+    """A number of bytes for people.
+
+    Example:
+        >>> in_gigabytes(1_540_000_000)
+        '1.5 GB'
+    """
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,400 @@
+"""Pictures too large for a step at once: exact losses and gradients, tile by tile.
+
+The loss depends on the features only through means over positions (`Summary`). So it is
+computed in two passes over overlapping tiles: one adds up the means, which gives the
+loss and its gradient with respect to them; the other takes that gradient back through
+the network, a tile at a time. Every position of every layer is owned by one tile, the
+halo of which it sees nothing beyond, and tiles end where the picture ends, so the
+padding is the picture's own: the result is that of the whole picture, up to rounding.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Int, PyTree
+
+from jaxnst.objective import (
+    StyleSummary,
+    Summary,
+    Targets,
+    Terms,
+    compare,
+    content_targets,
+    measure,
+    summarize,
+    summarize_content,
+    summarize_style,
+    summarize_tv,
+)
+from jaxnst.recipes import Recipe
+from jaxnst.storage import Stored, StoredFeatures, put, restore, store, take
+from jaxnst.types import Feature, Features, Image, Scalar
+from jaxnst.vgg import Backbone, channels, receptive_field, stride
+
+
+class Tile(NamedTuple):
+    """A tile of a picture.
+
+    Attributes:
+        start: Upper left pixel.
+        owned: Pixels that it owns, by axis: the first, and one past the last.
+    """
+
+    start: Int[Array, "*_n 2"]
+    owned: Int[Array, "*_n 2 2"]
+
+
+class Tiles(NamedTuple):
+    """Tiles of a picture, all of one shape.
+
+    Attributes:
+        shape: Height and width of a tile, its halo included.
+        starts: Upper left pixel of each tile.
+        owned: Pixels that each tile owns, by axis: the first, and one past the last.
+    """
+
+    shape: tuple[int, int]
+    starts: Int[np.ndarray, "_n 2"]
+    owned: Int[np.ndarray, "_n 2 2"]
+
+    def cut(self, image: Image, tile: Tile) -> Image:
+        """The pixels of a tile."""
+        return take(image, (*tile.start, 0), (*self.shape, 3))
+
+    def put(self, image: Image, pixels: Image, tile: Tile) -> Image:
+        """The image with other pixels in a tile."""
+        return put(image, pixels, (*tile.start, 0))
+
+
+def halo(layers: tuple[str, ...]) -> int:
+    """Pixels around what a tile owns that its features depend on, in whole strides.
+
+    Example:
+        >>> halo(("relu5_1",)), halo(("relu1_1", "relu4_2"))
+        (80, 40)
+    """
+    deepest = max(layers)
+    step = stride(deepest)
+    return math.ceil((receptive_field(deepest) - step) / 2 / step) * step
+
+
+def smallest_tile(layers: tuple[str, ...]) -> int:
+    """Least size that any picture can be divided by: about as much owned as halo."""
+    return 3 * halo(layers) + 2 * stride(max(layers))
+
+
+def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Tiles:
+    """Divide a picture into as few tiles as possible, and these as small as possible.
+
+    Tiles start at multiples of the deepest layer's stride, so that they pool the pixels
+    that the whole picture pools. All of them are inside the picture, whose sides need
+    not be such multiples: those of a tile then leave the same remainder.
+
+    Args:
+        shape: Height and width of the picture.
+        layers: Layers that will be measured.
+        size: Longest side of a tile, in pixels, halo included.
+
+    Returns:
+        The tiles, row by row.
+
+    Raises:
+        ValueError: If the size leaves too little beside the halo.
+
+    Example:
+        >>> tiles = plan_tiles((100, 1000), ("relu5_1",), size=512)
+        >>> tiles.shape, tiles.starts.tolist()
+        ((100, 456), [[0, 0], [0, 272], [0, 544]])
+        >>> tiles.owned[:, 1].tolist()
+        [[0, 352], [352, 624], [624, 1000]]
+    """
+    rows, columns = (_places(side, layers, size) for side in shape[:2])
+    both = [(row, column) for row in rows for column in columns]
+    return Tiles(
+        shape=tile_shape(shape, layers, size),
+        starts=np.array([(row[0], column[0]) for row, column in both]),
+        owned=np.array([(row[1:], column[1:]) for row, column in both]),
+    )
+
+
+def tile_shape(
+    shape: tuple[int, ...], layers: tuple[str, ...], size: int
+) -> tuple[int, int]:
+    """Height and width of the tiles that `plan_tiles` makes.
+
+    Example:
+        >>> tile_shape((100, 1000), ("relu5_1",), size=512)
+        (100, 456)
+    """
+    height, width = (_count_and_length(side, layers, size)[1] for side in shape[:2])
+    return height, width
+
+
+def _count_and_length(
+    length: int, layers: tuple[str, ...], size: int
+) -> tuple[int, int]:
+    """Number of the tiles along an axis of a picture, and their length."""
+    least = smallest_tile(layers)
+    if size < least:
+        raise ValueError(
+            f"expected tiles of at least {least} px for {max(layers)}, got {size}"
+        )
+    if length <= size:
+        return 1, length
+    # In whole strides, of which the picture has `whole` and a remainder.
+    step = stride(max(layers))
+    whole, rest = divmod(length, step)
+    margin, largest = 2 * halo(layers) // step, (size - rest) // step
+    count = 1 + math.ceil((whole - largest) / (largest - margin))
+    return count, step * math.ceil((whole + margin * (count - 1)) / count) + rest
+
+
+def _places(
+    length: int, layers: tuple[str, ...], size: int
+) -> list[tuple[int, int, int]]:
+    """Along an axis: where each tile starts, and first and past-last that it owns."""
+    count, tile = _count_and_length(length, layers, size)
+    step = stride(max(layers))
+    free = (length - tile) // step
+    starts = [0] + [step * (i * free // (count - 1)) for i in range(1, count)]
+    bounds = [0, *(start + halo(layers) for start in starts[1:]), length]
+    return list(zip(starts, bounds, bounds[1:], strict=False))
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """`objective.objective`, tile by tile: the same loss, terms and gradients.
+
+    Give it to `make_transfer`. It costs a second pass forward, and the halos.
+
+    Attributes:
+        size: Longest side of a tile, in pixels, halo included.
+        mesh: Devices with one axis, `tile`, to spread the tiles over. Each holds the
+            whole picture; they add up the summaries and the gradients. Default: one
+            device.
+
+    Example:
+        >>> import jaxnst
+        >>> recipe = jaxnst.get_recipe("painterly")
+        >>> transfer = jaxnst.make_transfer(recipe, objective=Tiled(size=1024))
+    """
+
+    size: int
+    mesh: Mesh | None = None
+
+    def __call__(
+        self, image: Image, backbone: Backbone, targets: Targets, recipe: Recipe
+    ) -> tuple[Scalar, Terms]:
+        """The loss of an image, and its parts, see `objective.objective`.
+
+        Raises:
+            ValueError: If the recipe normalises gradients. Their norms are sums over
+                positions too, but of what is only known once the loss is.
+        """
+        if recipe.normalize_gradients:
+            raise ValueError(
+                "expected a recipe without normalize_gradients for a picture in tiles; "
+                "leave it out, or use a smaller size"
+            )
+        tiles = plan_tiles(image.shape, recipe.layers, self.size)
+        summary = _summary(image, backbone, targets, recipe, tiles, self.mesh)
+        return compare(summary, image.shape, targets, recipe)
+
+
+def _summary(
+    image: Image,
+    backbone: Backbone,
+    targets: Targets,
+    recipe: Recipe,
+    tiles: Tiles,
+    mesh: Mesh | None,
+) -> Summary:
+    """The summary of an image, differentiable with respect to the image."""
+
+    def part(pixels: Image, tile: Tile, constants: Any) -> Summary:
+        backbone, targets = constants
+        return _summarize(pixels, tile, image.shape, backbone, targets, recipe)
+
+    def add_part(total: Summary, tile: Tile, image: Image, constants: Any) -> Summary:
+        new = part(tiles.cut(image, tile), tile, constants)
+        return jax.tree.map(jnp.add, total, new)
+
+    def add_grad(
+        total: Image, tile: Tile, image: Image, constants: Any, cotangent: Summary
+    ) -> Image:
+        pixels = tiles.cut(image, tile)
+        _, pullback = jax.vjp(lambda pixels: part(pixels, tile, constants), pixels)
+        (grad,) = pullback(cotangent)
+        return tiles.put(total, tiles.cut(total, tile) + grad, tile)
+
+    constants = backbone, targets
+
+    @jax.custom_vjp
+    def summary(image: Image) -> Summary:
+        whole = partial(summarize, recipe=recipe)
+        zero = _zeros(jax.eval_shape(whole, image, *constants))
+        return _fold(add_part, zero, tiles, (image, constants), mesh)
+
+    def backward(image: Image, cotangent: Summary) -> tuple[Image]:
+        arrays = image, constants, cotangent
+        return (_fold(add_grad, jnp.zeros_like(image), tiles, arrays, mesh),)
+
+    summary.defvjp(lambda image: (summary(image), image), backward)
+    return cast(Summary, summary(image))
+
+
+def _summarize(
+    pixels: Image,
+    tile: Tile,
+    shape: tuple[int, ...],
+    backbone: Backbone,
+    targets: Targets,
+    recipe: Recipe,
+) -> Summary:
+    """What a tile adds to the summary of its picture, which has that shape."""
+    feats = measure(backbone, pixels, recipe, recipe.layers)
+    content = {
+        layer: take(target, _place(tile, layer), feats[layer].shape)
+        for layer, target in targets.content.items()
+    }
+    owned, content = _own(feats, tile), _own(content, tile)
+    counted = _owned(tile, pixels.shape, 1).astype(jnp.float32)
+    return Summary(
+        _share(summarize_content(owned, content, recipe), feats, shape),
+        _share(summarize_style(owned, recipe), feats, shape),
+        summarize_tv(pixels, recipe, counted),
+    )
+
+
+def _own(feats: Features, tile: Tile) -> Features:
+    """Features of a tile, zero at positions that it does not own."""
+    return {
+        layer: jnp.where(_owned(tile, feat.shape, stride(layer)), feat, 0)
+        for layer, feat in feats.items()
+    }
+
+
+def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 1"]:
+    """Which positions of a tile it owns, that are so many pixels apart."""
+
+    def along(axis: int) -> Bool[Array, "_n"]:
+        place = tile.start[axis] // step + jnp.arange(shape[axis])
+        first, end = tile.owned[axis, 0], tile.owned[axis, 1]
+        # The last tile of an axis owns up to the end, where a stride may be incomplete.
+        return (place >= first // step) & (place < -(-end // step))
+
+    return along(0)[:, None, None] & along(1)[None, :, None]
+
+
+def _place(tile: Tile, layer: str) -> tuple:
+    """Where a tile's feature begins in its picture's."""
+    return (*(tile.start // stride(layer)), 0)
+
+
+def _share(means: dict[str, Any], feats: Features, shape: tuple[int, ...]) -> Any:
+    """Turn means over a tile's positions into its share of those over the picture's."""
+    shares = {
+        layer: math.prod(feat.shape[:2]) / math.prod(_feature_shape(shape, layer))
+        for layer, feat in feats.items()
+    }
+    return {
+        layer: jax.tree.map(partial(jnp.multiply, shares[layer]), mean)
+        for layer, mean in means.items()
+    }
+
+
+def _feature_shape(shape: tuple[int, ...], layer: str) -> tuple[int, int]:
+    """Height and width of a layer's feature of a picture."""
+    return shape[0] // stride(layer), shape[1] // stride(layer)
+
+
+def _fold(
+    add: Callable[..., PyTree],
+    total: PyTree,
+    tiles: Tiles,
+    arrays: tuple[PyTree, ...],
+    mesh: Mesh | None = None,
+) -> PyTree:
+    """Add up something over tiles, one after the other on each device, from zero."""
+
+    def fold(total: PyTree, rows: Tile, arrays: tuple[PyTree, ...]) -> PyTree:
+        step = lambda total, tile: (add(total, tile, *arrays), None)
+        return jax.lax.scan(step, total, rows)[0]
+
+    rows = Tile(jnp.asarray(tiles.starts), jnp.asarray(tiles.owned))
+    if mesh is None:
+        return fold(total, rows, arrays)
+    # Tiles that own nothing, to make it come out even.
+    missing = -len(tiles.starts) % mesh.size
+    rows = jax.tree.map(
+        lambda x: jnp.pad(x, ((0, missing), *((0, 0) for _ in x.shape[1:]))), rows
+    )
+    each, everywhere = PartitionSpec("tile"), PartitionSpec()
+    return jax.shard_map(
+        lambda *args: jax.lax.psum(fold(*args), "tile"),
+        mesh=mesh,
+        in_specs=(everywhere, each, everywhere),
+        out_specs=everywhere,
+        check_vma=False,
+    )(total, rows, arrays)
+
+
+def _zeros(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+
+
+@partial(jax.jit, static_argnames=("recipe", "size"))
+def measure_content(
+    backbone: Backbone, content: Image, recipe: Recipe, size: int
+) -> StoredFeatures:
+    """`objective.measure_content` of a large content, by tiles of that size."""
+    layers = tuple(layer for layer, _ in recipe.content_layers)
+    tiles = plan_tiles(content.shape, layers, size)
+
+    def write(whole: StoredFeatures, tile: Tile, content: Image) -> StoredFeatures:
+        feats = measure(backbone, tiles.cut(content, tile), recipe, layers)
+
+        def written(layer: str, feat: Feature) -> Stored:
+            place = _place(tile, layer)
+            old = take(whole[layer], place, feat.shape)
+            owned = _owned(tile, feat.shape, stride(layer))
+            return put(whole[layer], jnp.where(owned, feat, old), place)
+
+        return {layer: written(layer, feat) for layer, feat in feats.items()}
+
+    whole = {
+        layer: store(
+            jnp.zeros((*_feature_shape(content.shape, layer), channels(layer))),
+            recipe.state_dtype,
+        )
+        for layer in layers
+    }
+    whole = _fold(write, whole, tiles, (content,))
+    return content_targets(jax.tree.map(restore, whole), recipe)
+
+
+@partial(jax.jit, static_argnames=("recipe", "size"))
+def measure_style(
+    backbone: Backbone, style: Image, recipe: Recipe, size: int
+) -> StyleSummary:
+    """`objective.measure_style` of a large picture, by tiles of that size."""
+    layers = tuple(layer for layer, _ in recipe.style_layers)
+    tiles = plan_tiles(style.shape, layers, size)
+
+    def part(style: Image, tile: Tile) -> StyleSummary:
+        feats = measure(backbone, tiles.cut(style, tile), recipe, layers)
+        return _share(summarize_style(_own(feats, tile), recipe), feats, style.shape)
+
+    def add(total: StyleSummary, tile: Tile, style: Image) -> StyleSummary:
+        return jax.tree.map(jnp.add, total, part(style, tile))
+
+    first = Tile(jnp.asarray(tiles.starts[0]), jnp.asarray(tiles.owned[0]))
+    total = _zeros(jax.eval_shape(part, style, first))
+    return _fold(add, total, tiles, (style,))

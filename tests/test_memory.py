@@ -1,0 +1,126 @@
+"""What memory a picture takes is known before it is painted."""
+
+import math
+
+import jax
+import pytest
+from conftest import random_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxnst.images import fit_shape
+from jaxnst.memory import (
+    PROCESS,
+    choose_tile,
+    free_memory,
+    largest_size,
+    process_bytes,
+    state_bytes,
+    step_bytes,
+    usable_memory,
+)
+from jaxnst.multiscale import stylize
+from jaxnst.objective import make_targets, objective
+from jaxnst.recipes import get_recipe
+from jaxnst.tiles import Tiled, smallest_tile
+from jaxnst.transfer import make_transfer
+
+PAINTERLY = get_recipe("painterly")
+LEAN = PAINTERLY.replace(state_dtype="bfloat16", history=3)
+RECIPES = {
+    "lbfgs": PAINTERLY,
+    "lean": LEAN,
+    "adam": PAINTERLY.replace(optimizer="adam"),
+    "gram": get_recipe("johnson"),
+    "wasserstein2": get_recipe("crowson"),
+}
+
+
+def compiled_bytes(backbone, recipe, shape, tile):
+    """What XLA takes for a step, with the state and the targets it is given."""
+    recipe = recipe.program
+    image = jax.ShapeDtypeStruct((*shape, 3), "float32")
+    targets = jax.eval_shape(
+        lambda image: make_targets(backbone, image, [image], recipe), image
+    )
+    made = make_transfer(recipe, objective=Tiled(tile) if tile else objective)
+    state = jax.eval_shape(made.init, image)
+    # Flat, since what holds our network insists on arrays.
+    leaves, structure = jax.tree.flatten(backbone)
+
+    def step(state, leaves, targets):
+        return made.step(state, jax.tree.unflatten(structure, leaves), targets)
+
+    program = jax.jit(step, donate_argnums=0).lower(state, leaves, targets).compile()
+    found = program.memory_analysis()
+    network = sum(x.nbytes for x in leaves)
+    return found.temp_size_in_bytes + found.argument_size_in_bytes - network
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize(("shape", "tile"), [((384, 512), None), ((900, 1200), 448)])
+def test_a_step_takes_what_was_planned(backbone, recipe, shape, tile):
+    found = compiled_bytes(backbone, recipe, shape, tile)
+    image = 12 * math.prod(shape)  # the content stays beside the step
+    assert step_bytes(shape, recipe, tile) == pytest.approx(found + image, rel=0.15)
+
+
+def test_memory_beyond_a_tile_grows_with_the_picture_alone():
+    more = step_bytes((4000, 4000), LEAN, 512) - step_bytes((2000, 4000), LEAN, 512)
+    assert more / (2000 * 4000) == pytest.approx(state_bytes(LEAN) + 24, rel=0.05)
+
+
+sides = st.integers(32, 20_000)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sides, sides, st.sampled_from(list(RECIPES)), st.floats(1.3e9, 1e12))
+def test_what_is_chosen_fits_and_what_is_refused_does_not(h, w, name, memory):
+    recipe = RECIPES[name]
+    try:
+        tile = choose_tile((h, w), recipe, int(memory))
+    except ValueError:
+        assert process_bytes((h, w), recipe, smallest_tile(recipe.layers)) > memory
+        return
+    assert process_bytes((h, w), recipe, tile) <= memory
+    if tile is not None:
+        assert process_bytes((h, w), recipe) > memory
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.floats(1.5e9, 1e11), st.sampled_from(list(RECIPES)))
+def test_the_largest_size_fits_and_a_larger_one_does_not(memory, name):
+    recipe = RECIPES[name]
+    edge = largest_size((300, 400), recipe, int(memory))
+    choose_tile(fit_shape((300, 400), edge), recipe, int(memory))
+    # Not the very next: tiles of a larger picture may be a little smaller.
+    with pytest.raises(ValueError, match="of memory"):
+        choose_tile(fit_shape((300, 400), 2 * edge), recipe, int(memory))
+
+
+def test_a_recipe_that_cannot_go_by_tiles_is_painted_at_once():
+    recipe = get_recipe("johnson").replace(normalize_gradients=True)
+    assert choose_tile((384, 512), recipe, 8 * 10**9) is None
+    with pytest.raises(ValueError, match=r"use --size \d+$"):
+        choose_tile((3072, 4096), recipe, 8 * 10**9)
+
+
+def test_what_is_too_large_is_refused_with_what_would_fit(backbone):
+    content = random_image(0, 512, 640)
+    with pytest.raises(ValueError, match="expected 1.5 GB .* got 1.3 GB; use --size"):
+        stylize(
+            backbone,
+            content,
+            [content],
+            PAINTERLY,
+            key=jax.random.key(0),
+            memory=PROCESS["cpu"] + 10**7,
+        )
+    advice = "or --set state_dtype=bfloat16 --set history=3"
+    with pytest.raises(ValueError, match=advice):
+        choose_tile((3000, 4000), PAINTERLY, 6 * 10**9)
+    choose_tile((3000, 4000), LEAN, 6 * 10**9)
+
+
+def test_usable_memory_is_less_than_what_is_free():
+    assert 0 < usable_memory() < free_memory(jax.devices()[0])

@@ -1,0 +1,211 @@
+"""A picture in tiles is the picture: plans, losses, gradients, targets, devices."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import random_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import Mesh
+
+from jaxnst import objective, tiles
+from jaxnst.multiscale import measure_targets, stylize
+from jaxnst.objective import make_targets
+from jaxnst.recipes import get_recipe
+from jaxnst.tiles import Tiled, halo, plan_tiles, smallest_tile
+from jaxnst.vgg import LAYERS, accelerate, stride
+
+# Shallow layers, so that small pictures have many tiles: a halo of 12 px.
+SHALLOW = {
+    "style_layers": (("relu1_1", 1.0), ("relu2_1", 0.5), ("relu3_1", 2.0)),
+    "content_layers": (("relu2_2", 1.0), ("relu3_1", 0.3)),
+    "tv_weight": 0.7,
+}
+RECIPES = {
+    "painterly": get_recipe("painterly"),
+    "gram": get_recipe("johnson"),  # squares as its variation, zero padding
+    "wasserstein2": get_recipe("crowson"),  # max pooling, replicated edges
+    "half sums": get_recipe("gatys2016").replace(pooling="l2"),
+    "kept small": get_recipe("painterly").replace(state_dtype="bfloat16"),
+}
+RECIPES = {name: recipe.replace(**SHALLOW) for name, recipe in RECIPES.items()}
+each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+
+layers = st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3).map(tuple)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 1500), st.integers(1, 1500), layers, st.integers(0, 500))
+def test_each_position_has_one_owner_that_sees_all_it_depends_on(h, w, layers, more):
+    size = smallest_tile(layers) + more
+    plan = plan_tiles((h, w), layers, size)
+    step = stride(max(layers))
+    owners = np.zeros((h, w), np.uint8)
+    for start, owned in zip(plan.starts, plan.owned, strict=True):
+        owners[owned[0, 0] : owned[0, 1], owned[1, 0] : owned[1, 1]] += 1
+        for axis, length in enumerate((h, w)):
+            first, end = start[axis], start[axis] + plan.shape[axis]
+            assert 0 <= first <= owned[axis, 0] < owned[axis, 1] <= end <= length
+            assert first % step == 0
+            assert owned[axis, 0] % step == 0
+            assert first == 0 or owned[axis, 0] - first >= halo(layers)
+            assert end == length or end - owned[axis, 1] >= halo(layers)
+    assert (owners == 1).all()
+    assert max(plan.shape) <= size
+
+
+def test_one_tile_does_where_it_is_enough():
+    plan = plan_tiles((300, 400), ("relu5_1",), 400)
+    assert plan.shape == (300, 400)
+    assert plan.owned.tolist() == [[[0, 300], [0, 400]]]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_halo_is_as_wide_as_a_position_sees_and_no_stride_wider(layer):
+    """Half the receptive field beyond the position's own stride."""
+    strides = [stride(x) for x in LAYERS[: LAYERS.index(layer) + 1]]
+    assert sum(strides) <= halo((layer,)) < sum(strides) + stride(layer)
+
+
+def test_tiles_too_small_for_their_halo_are_refused():
+    with pytest.raises(ValueError, match=r"at least 272 px for relu5_1, got 271"):
+        plan_tiles((1000, 1000), ("relu5_1",), 271)
+
+
+def problem(backbone, recipe, shape, seed=0):
+    """An image and the targets of a content and a style."""
+    image, content = random_image(seed, *shape), random_image(seed + 1, *shape)
+    style = random_image(seed + 2, 50, 61)
+    return image, make_targets(backbone, content, [style], recipe)
+
+
+def value_and_grad(function, image, backbone, targets, recipe):
+    def loss(image, backbone, targets):
+        return function(image, backbone, targets, recipe.program)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(image, backbone, targets)
+
+
+@each_recipe
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((97, 130), 44), ((64, 201), 61), ((45, 70), 48), ((121, 50), 300)],
+)
+def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe, shape, size):
+    image, targets = problem(backbone, recipe, shape)
+    (loss, terms), grad = value_and_grad(
+        objective.objective, image, backbone, targets, recipe
+    )
+    (tiled_loss, tiled_terms), tiled_grad = value_and_grad(
+        Tiled(size), image, backbone, targets, recipe
+    )
+    # Roots of the eigenvalues that are nearly 0, as pictures with fewer positions than
+    # channels have, amplify the rounding of the covariances.
+    tolerance = 2e-2 if recipe.style_loss == "wasserstein2" else 1e-5
+    np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
+    for a, b in zip(tiled_terms, terms, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance)
+    error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
+    assert error < tolerance
+
+
+@each_recipe
+@settings(deadline=None, max_examples=3)
+@given(st.integers(44, 110), st.integers(44, 110), st.integers(0, 40), st.data())
+def test_summary_and_its_gradient_are_exact(backbone, recipe, h, w, more, data):
+    """Before any root is taken, in pictures and tiles of any shape."""
+    seed = data.draw(st.integers(0, 10**6))
+    image, targets = problem(backbone, recipe, (h, w), seed)
+    plan = plan_tiles((h, w), recipe.layers, 44 + more)
+
+    def both(function):
+        summary, pullback = jax.vjp(function, image)
+        cotangent = jax.tree.map(lambda x: jnp.ones_like(x) / x.size, summary)
+        return summary, pullback(cotangent)[0]
+
+    program = recipe.program
+    whole = both(lambda x: objective.summarize(x, backbone, targets, program))
+    parts = both(lambda x: tiles._summary(x, backbone, targets, program, plan, None))
+    for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        assert jnp.linalg.norm(a - b) <= 1e-5 * jnp.linalg.norm(b)
+
+
+def test_the_deepest_layers_and_prepared_kernels_too(backbone):
+    recipe = get_recipe("tf-blog")  # to relu5_2
+    image, targets = problem(backbone, recipe, (311, 335))
+    whole = value_and_grad(objective.objective, image, backbone, targets, recipe)
+    # Rounding otherwise turns some rectifiers and maxima the other way.
+    for network, tolerance in (
+        (backbone, 1e-5),
+        (accelerate(backbone, recipe.layers), 2e-2),
+    ):
+        (loss, _), grad = value_and_grad(Tiled(320), image, network, targets, recipe)
+        np.testing.assert_allclose(loss, whole[0][0], rtol=tolerance)
+        error = jnp.linalg.norm(grad - whole[1]) / jnp.linalg.norm(whole[1])
+        assert error < tolerance
+
+
+@each_recipe
+def test_targets_are_those_of_the_whole(backbone, recipe):
+    content, styles = random_image(3, 90, 123), [random_image(4, 71, 100)]
+    whole = measure_targets(backbone, content, styles, recipe)
+    tiled = measure_targets(backbone, content, styles, recipe, tile=48)
+    for layer, feature in whole.content.items():
+        assert tiled.content[layer].dtype == feature.dtype
+        a, b = (
+            jnp.float32(objective.restore(x)) for x in (tiled.content[layer], feature)
+        )
+        # The bfloat16 of a bfloat16, where it is kept so.
+        allowed = 2e-2 if recipe.state_dtype == "bfloat16" else 1e-5
+        np.testing.assert_allclose(a, b, atol=allowed * float(jnp.abs(b).max()))
+    summaries = [
+        objective.measure_style(backbone, styles[0], recipe.program),
+        tiles.measure_style(backbone, styles[0], recipe.program, 48),
+    ]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *summaries
+    )
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_share_the_tiles_and_add_up_once(backbone, devices):
+    recipe = RECIPES["painterly"]
+    image, targets = problem(backbone, recipe, (80, 150))
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("tile",))
+    one = value_and_grad(Tiled(48), image, backbone, targets, recipe)
+    many = value_and_grad(Tiled(48, mesh), image, backbone, targets, recipe)
+    for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
+        assert jnp.linalg.norm(a - b) <= 2e-3 * jnp.linalg.norm(b)
+    loss = lambda *args: Tiled(48, mesh)(*args, recipe)[0]
+    program = jax.jit(jax.grad(loss)).lower(image, backbone, targets).compile()
+    text = program.as_text()
+    sums = len(re.findall(r" all-reduce(?:-start)?\(", text))
+    summary = objective.summarize(image, backbone, targets, recipe)
+    assert 2 <= sums <= len(jax.tree.leaves(summary)) + 1  # and one of the gradient
+
+
+def test_normalised_gradients_are_refused(backbone):
+    recipe = dataclasses.replace(RECIPES["gram"], normalize_gradients=True)
+    image, targets = problem(backbone, recipe, (60, 60))
+    with pytest.raises(ValueError, match="without normalize_gradients"):
+        Tiled(48)(image, backbone, targets, recipe)
+
+
+def test_little_memory_paints_the_same_picture(backbone):
+    recipe = get_recipe("painterly").replace(
+        **SHALLOW, optimizer="adam", first_steps=4, steps=3, min_size=48, scales=2
+    )
+    content, style = random_image(5, 80, 100), random_image(6, 60, 60)
+    images = [
+        stylize(
+            backbone, content, [style], recipe, key=jax.random.key(0), memory=memory
+        ).image
+        for memory in (10**11, 1_263_000_000)
+    ]
+    difference = jnp.abs(images[0] - images[1])
+    assert 0 < difference.max() < 0.1  # it did go by tiles
+    assert difference.mean() < 1e-3
