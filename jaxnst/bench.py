@@ -351,7 +351,8 @@ def time_picture(pair: Pair, size: int) -> dict[str, Any]:
     return found
 
 
-def _in_new_process(function: Callable, *args: Any) -> dict[str, float]:
+def in_new_process(function: Callable, *args: Any) -> dict[str, float]:
+    """Call a function in a process of its own, with the time at which that began."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
@@ -368,7 +369,7 @@ def time_start(args: argparse.Namespace) -> dict[str, Any]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("cold", "warm"):
-            found[name] = _in_new_process(_short_run, args, folder)
+            found[name] = in_new_process(_short_run, args, folder)
             first, done = found[name]["first step"], found[name]["all scales"]
             print(f"  {name}: first step after {first:.1f} s, ", end="")
             print(f"two steps at every scale after {done:.1f} s", flush=True)
@@ -378,9 +379,9 @@ def time_start(args: argparse.Namespace) -> dict[str, Any]:
 def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of processes that take two steps at every scale."""
     with tempfile.TemporaryDirectory() as folder:
-        found = {"jaxnst": _in_new_process(_short_run, args, folder)["peak"]}
+        found = {"jaxnst": in_new_process(_short_run, args, folder)["peak"]}
     if _torch_loop():
-        found["PyTorch"] = _in_new_process(_short_torch_run, args)["peak"]
+        found["PyTorch"] = in_new_process(_short_torch_run, args)["peak"]
     for name, peak in found.items():
         print(f"  {name:<8} {peak / 1e9:.2f} GB")
     return found
@@ -400,9 +401,7 @@ def _short_run(args: argparse.Namespace, folder: str, began: float) -> dict[str,
         key=jax.random.key(0),
         on_chunk=lambda _: times.append(time.time() - began),
     )
-    stats = jax.devices()[0].memory_stats() or {}  # none of a CPU
-    peak = stats.get("peak_bytes_in_use") or _peak_of_host()
-    return {"first step": times[0], "all scales": times[-1], "peak": peak}
+    return {"first step": times[0], "all scales": times[-1], "peak": peak_memory()}
 
 
 def _short_torch_run(args: argparse.Namespace, began: float) -> dict[str, float]:
@@ -413,11 +412,17 @@ def _short_torch_run(args: argparse.Namespace, began: float) -> dict[str, float]
     torch_loop = _torch_loop()
     settings = torch_loop.all_settings(jax.default_backend())[0]
     deque(torch_loop.paint(backbone, content, [style], recipe, settings), maxlen=0)
-    return {"peak": torch_loop.peak_memory() or _peak_of_host()}
+    return {"peak": torch_loop.peak_memory() or peak_memory()}
 
 
-def _peak_of_host() -> float:
-    """Peak memory of this process in bytes; where Linux does not tell, what it has."""
+def peak_memory() -> float:
+    """Most bytes that the device held; of a CPU, that this process did.
+
+    Where Linux does not tell, those that it holds.
+    """
+    stats = jax.devices()[0].memory_stats() or {}  # none of a CPU
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     peaks = [float(line.split()[1]) * 1024 for line in lines if "VmHWM" in line]
