@@ -57,7 +57,7 @@ from jaxnst.multiscale import (
 )
 from jaxnst.recipes import RECIPES, Recipe, get_recipe
 from jaxnst.reporter import Reporter
-from jaxnst.tiles import plan_tiles
+from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.types import Image
 
 
@@ -405,6 +405,7 @@ def paint(
             init=init,
             resume=resume,
             memory=args.memory,
+            mesh=tile_mesh(),
             on_chunk=reporter,
             chunk=args.save_every or 50,
             throw=False,

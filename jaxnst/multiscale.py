@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxnst import tiles
@@ -384,6 +384,12 @@ def stylize(
         else:
             detail = scale_detail(content, shapes[scale - 1], shape, recipe)
             begin = resize_state(recipe.program, state, detail)
+        if tile is not None and mesh is not None:
+            # Where the step leaves its results, or it would compile once more for them.
+            everywhere = NamedSharding(mesh, PartitionSpec())
+            begin, stepping, targets = jax.device_put(
+                (begin, stepping, targets), everywhere
+            )
         state = begin  # the memory of the scale before is free from here on
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:

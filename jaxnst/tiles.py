@@ -168,6 +168,12 @@ def _places(
     return list(zip(starts, bounds, bounds[1:], strict=False))
 
 
+def tile_mesh() -> Mesh | None:
+    """The devices of this process, as a mesh of one axis, `tile`; None of one alone."""
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), ("tile",)) if len(devices) > 1 else None
+
+
 @dataclass(frozen=True)
 class Tiled:
     """`objective.objective`, tile by tile: the same loss, terms and gradients.
