@@ -23,6 +23,7 @@ from jaxnst.multiscale import stylize as stylize
 from jaxnst.objective import make_targets as make_targets
 from jaxnst.recipes import Recipe as Recipe
 from jaxnst.recipes import get_recipe as get_recipe
+from jaxnst.tiles import Tiled as Tiled
 from jaxnst.transfer import make_transfer as make_transfer
 from jaxnst.transfer import run as run
 from jaxnst.vgg import Backbone as Backbone
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backbone",
     "Recipe",
+    "Tiled",
     "features",
     "get_recipe",
     "load_backbone",

@@ -26,7 +26,7 @@ from jaxnst.convert import convert, read_foreign, to_backbone
 from jaxnst.flags import (
     add_recipe_flags,
     add_run_flags,
-    gigabytes,
+    byte_count,
     numbers,
     positive,
     recipe_from,
@@ -47,18 +47,21 @@ from jaxnst.memory import (
     process_bytes,
     usable_memory,
 )
-from jaxnst.multiscale import (
-    check_content,
-    content_size,
-    load_content,
-    load_style,
-    scale_shapes,
-    stylize,
-)
+from jaxnst.multiscale import load_content, load_style, stylize
 from jaxnst.recipes import RECIPES, Recipe, get_recipe
 from jaxnst.reporter import Reporter
+from jaxnst.scales import (
+    check_content,
+    content_size,
+    scale_shapes,
+    scale_steps,
+    style_shape,
+)
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.types import Image
+
+STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
+"""What a run may start from, beside a file."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -159,7 +162,7 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--memory",
-        type=gigabytes,
+        type=byte_count,
         metavar="8GB",
         help="paint in so much of it, in tiles if need be (default: what is free)",
     )
@@ -177,7 +180,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with images.any_number_of_pixels() if huge else contextlib.nullcontext():
             return args.call(args)
     except jax.errors.JaxRuntimeError as error:
-        hint = "; use a smaller --size" if "RESOURCE_EXHAUSTED" in str(error) else ""
+        hint = ""
+        if "RESOURCE_EXHAUSTED" in str(error):
+            flags = "--memory or --size" if hasattr(args, "memory") else "--size"
+            hint = f"; use a smaller {flags}"
         return _fail(f"{str(error).splitlines()[0]}{hint}")
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough; Python's last flush
@@ -198,50 +204,62 @@ def _fail(message: str) -> int:
 
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture."""
-    out = args.out or _free_path(args.content, args.style)
-    images.output_format(out, bits=args.bits)
+    recipe, out, shape = check_request(args)
+    if args.memory is None:
+        args.memory = usable_memory()
+    choose_tile(shape, recipe, args.memory)  # or refuse it, before a picture is read
+    content = load_content(args.content, args.size, recipe)
+    init = None
+    if args.init is not None and args.init not in STARTS:
+        init = images.load_image(args.init, size=max(content.shape))
+    styles = [load_style(path, content.shape, recipe) for path in args.style]
+    return paint(args, recipe, content, styles, out, init=init)
+
+
+def check_request(args: argparse.Namespace) -> tuple[Recipe, Path, tuple[int, int]]:
+    """The recipe, the output and the result's shape; all that is wrong is raised."""
     recipe = recipe_from(args)
-    starts = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
-    if args.init in starts:
+    if args.init in STARTS:
         recipe = recipe.replace(init=args.init)
     elif args.init is not None and not Path(args.init).exists():
         raise ValueError(
-            f"expected --init {', '.join(starts)} or a file, got {args.init!r}"
+            f"expected --init {', '.join(STARTS)} or a file, got {args.init!r}"
         )
+    out = args.out or _free_path(args.content, args.style)
     for target in filter(None, (out, args.checkpoint)):
         images.check_target(target)
         if target.resolve() in {p.resolve() for p in (args.content, *args.style)}:
             raise ValueError(f"expected an output beside the inputs, got {target}")
-    # Before a picture is read that does not fit.
-    choose_tile(_shape(args, recipe), recipe, args.memory or usable_memory())
-    content = load_content(args.content, args.size, recipe)
-    init = None
-    if args.init is not None and args.init not in starts:
-        init = images.load_image(args.init, size=max(content.shape))
-    styles = [load_style(path, content.shape, recipe) for path in args.style]
-    if args.blend is not None and len(args.blend) != len(styles):
+    if args.blend is not None and len(args.blend) != len(args.style):
         raise ValueError(
-            f"expected {len(styles)} numbers in --blend, one for each style, "
+            f"expected {len(args.style)} numbers in --blend, one for each style, "
             f"got {len(args.blend)}"
         )
-    return paint(args, recipe, content, styles, out, init=init)
+    native = images.image_shape(args.content)
+    shape = images.fit_shape(native, args.size or content_size(native, recipe))
+    images.output_format(out, shape, bits=args.bits)
+    check_content(shape, recipe)
+    for path in args.style:
+        style_shape(images.image_shape(path), shape, recipe)
+    return recipe, out, shape
 
 
 def plan_command(args: argparse.Namespace) -> int:
     """Tell how a picture would be painted, scale by scale, and in how much memory."""
-    recipe = recipe_from(args)
-    for path in args.style:
-        images.image_shape(path)
-    shape = _shape(args, recipe)
-    memory = args.memory or usable_memory()
+    recipe, _, shape = check_request(args)
+    memory = usable_memory() if args.memory is None else args.memory
+    shapes = scale_shapes(shape, recipe)
     lines, peak = [], 0
-    for height, width in reversed(scale_shapes(shape, recipe)):
+    # The finest first, since it is the one that may not fit.
+    for (height, width), steps in reversed(
+        list(zip(shapes, scale_steps(recipe, len(shapes)), strict=True))
+    ):
         tile = choose_tile((height, width), recipe, memory)
         how = "at once"
         if tile is not None:
             tiles = plan_tiles((height, width), recipe.layers, tile)
             how = f"in {len(tiles.starts)} tiles of {tiles.shape[1]} x {tiles.shape[0]}"
-        lines.insert(0, f"{f'{width} x {height} px':<18} {how}")
+        lines.insert(0, f"{f'{width} x {height} px':<18} {steps:>5} steps {how}")
         peak = max(peak, process_bytes((height, width), recipe, tile))
     print("\n".join(lines))
     print(
@@ -249,14 +267,6 @@ def plan_command(args: argparse.Namespace) -> int:
         f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
     )
     return 0
-
-
-def _shape(args: argparse.Namespace, recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the result."""
-    native = images.image_shape(args.content)
-    shape = images.fit_shape(native, args.size or content_size(native, recipe))
-    check_content(shape, recipe)
-    return shape
 
 
 def demo_command(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import re
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
@@ -78,13 +79,11 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a whole number ≥ 1, got {text!r}")
 
 
-def gigabytes(text: str) -> int:
-    """Bytes, from a text such as 8GB, 500 MB or 6e9."""
-    number = text.strip().upper().removesuffix("B").removesuffix("I")
-    unit = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.get(number[-1:], 1)
-    with contextlib.suppress(ValueError, OverflowError):
-        count = int(float(number.rstrip("KMGT")) * unit)
-        if count > 0:
+def byte_count(text: str) -> int:
+    """Bytes, from a text such as 8GB or 500 MB."""
+    if found := re.fullmatch(r"(\d+\.?\d*) *([MGT])B?", text.strip().upper()):
+        unit = {"M": 10**6, "G": 10**9, "T": 10**12}[found[2]]
+        if count := int(float(found[1]) * unit):
             return count
     raise argparse.ArgumentTypeError(f"expected a size such as 8GB, got {text!r}")
 

@@ -28,13 +28,11 @@ from jaxnst.multiscale import (
     resize_state,
     scale_content,
     scale_detail,
-    scale_shapes,
-    scale_steps,
     scale_styles,
-    style_shape,
 )
 from jaxnst.objective import Styles, Targets, measure_content, measure_styles, weigh
 from jaxnst.recipes import Recipe
+from jaxnst.scales import scale_shapes, scale_steps, style_shape
 from jaxnst.transfer import (
     Info,
     State,

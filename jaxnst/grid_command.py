@@ -38,9 +38,10 @@ from jaxnst.manifest import (
     manifest_path,
     write_manifest,
 )
-from jaxnst.multiscale import content_size, load_content, load_style, style_shape
+from jaxnst.multiscale import load_content, load_style
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.reporter import GridReporter
+from jaxnst.scales import content_size, style_shape
 from jaxnst.sheet import Cell, save_page, save_sheet
 
 PREVIEW = 128

@@ -39,6 +39,9 @@ SUFFIXES = {
 DEEP = ("PNG", "TIFF")
 """Those of them that may have 16 bits."""
 
+LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
+"""Longest edge of those of them that have one, in pixels."""
+
 
 def load_image(
     path: str | Path, *, size: int | None = None, enlarge: bool = False
@@ -213,7 +216,7 @@ def save_image(
             written to.
     """
     path = Path(path)
-    kind = output_format(path, bits=bits)
+    kind = output_format(path, np.shape(image), bits=bits)
     top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
     pixels = (np.clip(np.asarray(image, np.float32), 0, 1) * top + 0.5).astype(dtype)
     with write_whole(path) as file:
@@ -221,6 +224,7 @@ def save_image(
             tifffile.imwrite(
                 file,
                 pixels,
+                bigtiff=pixels.nbytes > 2**32 - 2**25,
                 photometric="rgb",
                 compression="zlib",
                 predictor=True,
@@ -244,11 +248,12 @@ def save_image(
             pil.fromarray(pixels).save(file, kind, **options)
 
 
-def output_format(path: Path, *, bits: int = 8) -> str:
-    """Pillow's name of the format of an output path.
+def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
+    """Pillow's name of the format of an output path, for a picture of that shape.
 
     Raises:
-        ValueError: If pictures of that suffix are not written, or not with 16 bits.
+        ValueError: If pictures of that suffix are not written, or not as large or with
+            16 bits.
     """
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
@@ -259,6 +264,12 @@ def output_format(path: Path, *, bits: int = 8) -> str:
         deep = ", ".join(suffix for suffix, name in SUFFIXES.items() if name in DEEP)
         raise ValueError(
             f"expected an output ending in {deep} for 16 bits, got {str(path)!r}"
+        )
+    longest = LONGEST.get(kind)
+    if longest is not None and max(shape[:2]) > longest:
+        raise ValueError(
+            f"expected at most {longest} px on each side for {path.suffix}, got "
+            f"{shape[1]} x {shape[0]} px; write a .tif"
         )
     return kind
 

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jaxnst.memory import free_memory, step_bytes
-from jaxnst.multiscale import check_content, scale_shapes, scale_steps
+from jaxnst.memory import free_memory, in_gigabytes, step_bytes
 from jaxnst.recipes import Recipe, with_learning_rate
+from jaxnst.scales import check_content, scale_shapes, scale_steps
 
 
 class Lane(NamedTuple):
@@ -194,6 +194,9 @@ def plan_batches(
         Lanes of each batch, with the width of the batch: a multiple of the number of
         devices, at least the number of its lanes, and the same for all batches of a
         program.
+
+    Raises:
+        ValueError: If a lane does not fit.
     """
     device, devices = mesh.devices.flat[0], mesh.size
     memory = free_memory(device) * 2 / 3
@@ -205,6 +208,12 @@ def plan_batches(
         # on any number of devices, and so rounds alike.
         enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
         fitting = int(memory // lane_bytes(shape, recipe))
+        if lane_bytes(shape, recipe) > free_memory(device):
+            raise ValueError(
+                f"expected {in_gigabytes(lane_bytes(shape, recipe))} of memory for "
+                f"{shape[1]} x {shape[0]} px, got {in_gigabytes(free_memory(device))}; "
+                "use a smaller --size, or jaxnst stylize, which paints in tiles"
+            )
         most = min(batch, len(group)) if batch else max(1, min(enough, fitting))
         batches = math.ceil(len(group) / (devices * most))
         even = math.ceil(len(group) / batches / devices)

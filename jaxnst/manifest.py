@@ -122,6 +122,7 @@ def describe_result(
         "loss": finite(last.loss),
         "terms": {name: finite(x) for name, x in last.terms._asdict().items()},
         "steps": [len(info.loss) for info in result.infos],
+        "tiles": getattr(result, "tiles", None),
         "seconds": {
             "all": round(seconds, 2),
             "each_scale": [round(x, 2) for x in result.seconds],

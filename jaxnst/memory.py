@@ -2,6 +2,8 @@
 
 import bisect
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ import psutil
 
 from jaxnst.images import fit_shape
 from jaxnst.recipes import Recipe
+from jaxnst.scales import scale_shapes
 from jaxnst.tiles import smallest_tile, tile_shape
 from jaxnst.vgg import channels, stride
 
@@ -21,9 +24,12 @@ REST = 24
 """Bytes of a step for each pixel of a picture in tiles, beside its state: the gradient,
 and what the optimiser makes of it."""
 
-PROCESS = {"cpu": 1_250_000_000, "gpu": 500_000_000}
+PROCESS = {"cpu": 1_300_000_000, "gpu": 500_000_000}
 """Bytes that are taken whatever is painted: the network and, on a CPU, its prepared
 kernels, Python, JAX, and compiling. On other devices a guess."""
+
+PROGRAMS = {"cpu": 120_000_000, "gpu": 0}
+"""Bytes of the compiled programs of a scale."""
 
 
 def state_bytes(recipe: Recipe) -> int:
@@ -32,19 +38,19 @@ def state_bytes(recipe: Recipe) -> int:
     Example:
         >>> from jaxnst import get_recipe
         >>> state_bytes(get_recipe("painterly"))
-        396
+        408
         >>> lean = {"state_dtype": "bfloat16", "history": 3}
         >>> state_bytes(get_recipe("painterly").replace(**lean))
-        144
+        156
     """
     number = {"float32": 4, "bfloat16": 2}[recipe.state_dtype]
     image = 3 * 4
-    images = 3  # the image, the average, and the content
-    moments = 2
+    images = 4  # the image, the average, and the content, as it is and in new colours
+    moments = 3 * (number + 4)
     if recipe.optimizer == "lbfgs":
-        images, moments = images + 2, 2 * recipe.history
+        images, moments = images + 2, 3 * 2 * recipe.history * number
     features = sum(channels(x) / stride(x) ** 2 for x, _ in recipe.content_layers)
-    return round(images * image + moments * 3 * number + features * number)
+    return round(images * image + moments + features * number)
 
 
 def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) -> int:
@@ -65,22 +71,38 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
 def process_bytes(
     shape: tuple[int, int], recipe: Recipe, tile: int | None = None
 ) -> int:
-    """Bytes that painting a picture takes with all there is beside it."""
-    device = jax.devices()[0].platform
-    return step_bytes(shape, recipe, tile) + PROCESS.get(device, PROCESS["gpu"])
+    """Bytes that painting a picture takes, with all there is beside it.
+
+    The scale before is gone by then, but its programs are not.
+    """
+    device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
+    programs = PROGRAMS[device] * len(scale_shapes(shape, recipe))
+    return step_bytes(shape, recipe, tile) + PROCESS[device] + programs
 
 
 def free_memory(device: Any) -> int:
-    """Bytes that are free on a device, or on the host, if the device is a CPU."""
+    """Bytes that are free on a device, or for this process, if the device is a CPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return psutil.virtual_memory().available
+    return min(psutil.virtual_memory().available, _allowed())
+
+
+def _allowed() -> int:
+    """Bytes that a container leaves its processes, if this is in one that tells."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        return max(0, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # there is no file, or no limit
+        return sys.maxsize
 
 
 def usable_memory() -> int:
-    """Bytes that this process may take: nine tenths of what is free."""
-    return int(0.9 * free_memory(jax.devices()[0]))
+    """Bytes that this process may take: its own, and nine tenths of what is free."""
+    device = jax.devices()[0]
+    own = psutil.Process().memory_info().rss if device.platform == "cpu" else 0
+    return int(0.9 * free_memory(device)) + own
 
 
 def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | None:
@@ -100,8 +122,8 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
     Example:
         >>> from jaxnst import get_recipe
         >>> choose_tile((384, 512), get_recipe("painterly"), 8 * 10**9)
-        >>> choose_tile((3072, 4096), get_recipe("painterly"), 8 * 10**9)
-        864
+        >>> choose_tile((3072, 4096), get_recipe("painterly"), 12 * 10**9)
+        1600
     """
     for tile in _choices(recipe):
         if process_bytes(shape, recipe, tile) <= memory:

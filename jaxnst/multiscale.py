@@ -16,7 +16,6 @@ from jaxnst import tiles
 from jaxnst.checkpoint import Checkpoint
 from jaxnst.color import match_palette
 from jaxnst.images import (
-    fit_shape,
     image_shape,
     initial_image,
     load_image,
@@ -31,9 +30,17 @@ from jaxnst.objective import (
     objective,
     weigh,
 )
-from jaxnst.optimizers import LbfgsState, map_moments
+from jaxnst.optimizers import LbfgsState, map_moments, without_history
 from jaxnst.recipes import Recipe
-from jaxnst.storage import restore, store
+from jaxnst.scales import (
+    check_content,
+    content_size,
+    scale_shapes,
+    scale_steps,
+    style_shape,
+)
+from jaxnst.storage import dtype_of, restore, store
+from jaxnst.tiles import smallest_tile
 from jaxnst.transfer import (
     Info,
     State,
@@ -43,7 +50,7 @@ from jaxnst.transfer import (
     single_threaded_lapack,
 )
 from jaxnst.types import Image
-from jaxnst.vgg import Backbone, accelerate, calibrate, stride
+from jaxnst.vgg import Backbone, accelerate, calibrate
 
 
 class Progress(NamedTuple):
@@ -76,6 +83,7 @@ class Result(NamedTuple):
         status: `done`, or `diverged` if a step was not finite; the image is then the
             last one that was.
         seconds: Wall-clock time of each scale, compilation included.
+        tiles: Size of the tiles of each scale; None where it was painted at once.
     """
 
     image: Image
@@ -83,85 +91,7 @@ class Result(NamedTuple):
     infos: list[Info]
     status: Literal["done", "diverged"]
     seconds: list[float]
-
-
-def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
-    """Height and width of every scale, coarsest first, `scale_factor` apart.
-
-    Example:
-        >>> from jaxnst import get_recipe
-        >>> scale_shapes((192, 256), get_recipe("painterly"))
-        [(96, 128), (136, 181), (192, 256)]
-    """
-    longest = max(shape)
-    sides = [longest]
-    smallest = max(map(stride, recipe.layers))
-    while len(sides) < recipe.scales:
-        side = round(longest / recipe.scale_factor ** len(sides))
-        if side < recipe.min_size or min(fit_shape(shape, side)) < smallest:
-            break
-        sides.append(side)
-    return [fit_shape(shape, side) for side in reversed(sides)]
-
-
-EDGES = {"long": max, "short": min}
-
-
-def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
-    """Long edge of the result that a recipe asks for, beside a content of that shape.
-
-    Without `enlarge`, its `size` is the long edge of the content at most. Where it
-    means the short edge, that still enlarges small pictures, as torchvision's `Resize`
-    does in the notebooks this rule is from.
-
-    Example:
-        >>> from jaxnst import get_recipe
-        >>> content_size((600, 800), get_recipe("kaggle"))
-        533
-        >>> content_size((200, 300), get_recipe("kaggle"))
-        450
-        >>> content_size((200, 300), get_recipe("painterly"))
-        300
-    """
-    longest = max(shape)
-    size = recipe.size if recipe.enlarge != "none" else min(recipe.size, longest)
-    return round(size * longest / EDGES[recipe.size_edge](shape))
-
-
-def scale_steps(recipe: Recipe, scales: int) -> list[int]:
-    """Steps at every scale, coarsest first.
-
-    Example:
-        >>> from jaxnst import get_recipe
-        >>> scale_steps(get_recipe("painterly").replace(first_steps=9, steps=4), 3)
-        [9, 4, 4]
-    """
-    return [recipe.first_steps] + [recipe.steps] * (scales - 1)
-
-
-def style_shape(
-    style: tuple[int, ...], content: tuple[int, int], recipe: Recipe
-) -> tuple[int, int]:
-    """Height and width a style is measured at, beside a content of that size.
-
-    The edge that the recipe sizes pictures by is `style_scale` times the content's, or
-    so much that the network can measure it, but only a recipe that enlarges styles
-    gives it more pixels than it has.
-    """
-    if recipe.squash_style:
-        return content
-    smallest = max(map(stride, recipe.layers))
-    if min(style) < smallest:
-        raise ValueError(
-            f"expected a style of at least {smallest} px on each side, got "
-            f"{style[1]} x {style[0]} px; use a larger picture"
-        )
-    enough = math.ceil(smallest * max(style) / min(style))
-    size = round(EDGES[recipe.size_edge](content) * recipe.style_scale)
-    if recipe.size_edge == "short":
-        size = round(size * max(style) / min(style))
-    size = max(size, enough)
-    return fit_shape(style, size if recipe.enlarge == "both" else min(size, max(style)))
+    tiles: list[int | None]
 
 
 def load_content(path: Path, size: int | None, recipe: Recipe) -> Image:
@@ -204,22 +134,11 @@ def resize_state(recipe: Recipe, state: State, detail: Image) -> State:
         return fresh._replace(opt_state=begun._replace(scale=scale))
     opt_state = map_moments(
         lambda moment: store(
-            resize(restore(moment), shape, method="linear"), recipe.state_dtype
+            resize(restore(moment), shape, method="linear"), dtype_of(moment)
         ),
         state.opt_state,
     )
     return fresh._replace(opt_state=opt_state)
-
-
-def check_content(shape: tuple[int, ...], recipe: Recipe) -> None:
-    """Raise a ValueError if a content is too small for the layers of a recipe."""
-    smallest = max(map(stride, recipe.layers))
-    if min(shape[:2]) < smallest:
-        raise ValueError(
-            f"expected a content of at least {smallest} px on each side, got "
-            f"{shape[1]} x {shape[0]} px; use a larger --size, or a "
-            "picture that is less narrow"
-        )
 
 
 def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Backbone]:
@@ -267,16 +186,22 @@ def measure_targets(
     blend: Float[Array, "_n"] | None = None,
     tile: int | None = None,
 ) -> Targets:
-    """`objective.make_targets`, by tiles of that size if there is one."""
+    """`objective.make_targets`, by tiles of that size if there is one.
+
+    So is a style that would take more memory than a step does.
+    """
     program = recipe.program
     if tile is None:
         feats = measure_content(backbone, content, program)
     else:
         feats = tiles.measure_content(backbone, content, program, tile)
+    # Measuring takes half as much for each pixel as a step does.
+    enough = 2 * math.prod(content.shape[:2])
+    parts = tile or max(math.isqrt(enough), smallest_tile(recipe.layers))
     found = [
         measure_style(backbone, style, program)
-        if tile is None
-        else tiles.measure_style(backbone, style, program, tile)
+        if tile is None and math.prod(style.shape[:2]) <= enough
+        else tiles.measure_style(backbone, style, program, parts)
         for style in styles
     ]
     shapes = [style.shape for style in styles]
@@ -347,7 +272,7 @@ def stylize(
         )
     check_content(content.shape, recipe)
     shapes = scale_shapes(content.shape[:2], recipe)
-    memory = memory or usable_memory()
+    memory = usable_memory() if memory is None else memory
     # The finest first, since it is the one that may not fit.
     sizes = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
     if recipe.palette == "style":
@@ -367,30 +292,32 @@ def stylize(
         )
         scaled = scale_content(content, shape)
         scaled_styles = scale_styles(styles, shape, recipe)
+        taken = 0
+        if resume is not None and scale == resume.scale:
+            state, taken = resume.state, resume.taken
+        elif state is None:
+            state = transfer.init(
+                scale_content(init, shape)
+                if init is not None
+                else initial_image(
+                    key, scaled, scaled_styles, kind=recipe.init, deviation=recipe.noise
+                )
+            )
+        else:
+            state = state._replace(opt_state=without_history(state.opt_state))
+            detail = scale_detail(content, shapes[scale - 1], shape, recipe)
+            state = cast(State, resize_state(recipe.program, state, detail))
+            del detail
         targets = measure_targets(
             backbone, scaled, scaled_styles, recipe, blend=blend, tile=tile
         )
-        taken = 0
-        if resume is not None and scale == resume.scale:
-            begin, taken = resume.state, resume.taken
-        elif state is None:
-            if init is not None:
-                first = scale_content(init, shape)
-            else:
-                first = initial_image(
-                    key, scaled, scaled_styles, kind=recipe.init, deviation=recipe.noise
-                )
-            begin = transfer.init(first)
-        else:
-            detail = scale_detail(content, shapes[scale - 1], shape, recipe)
-            begin = resize_state(recipe.program, state, detail)
+        # From here on, their memory and that of the scale before is free.
+        del scaled, scaled_styles
         if tile is not None and mesh is not None:
             # Where the step leaves its results, or it would compile once more for them.
             everywhere = NamedSharding(mesh, PartitionSpec())
-            begin, stepping, targets = jax.device_put(
-                (begin, stepping, targets), everywhere
-            )
-        state = begin  # the memory of the scale before is free from here on
+            state = cast(State, jax.device_put(state, everywhere))
+            stepping, targets = jax.device_put((stepping, targets), everywhere)
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:
             nonlocal taken
@@ -400,7 +327,7 @@ def stylize(
 
         state, info = run(
             transfer,
-            begin,
+            state,
             stepping,
             targets,
             steps=steps - taken,
@@ -417,6 +344,8 @@ def stylize(
                     "the learning rate or the loss weights, or use throw=False to keep "
                     "the last finite image"
                 )
-            return Result(picture(state, recipe), state, infos, "diverged", seconds)
+            return Result(
+                picture(state, recipe), state, infos, "diverged", seconds, sizes
+            )
     assert state is not None  # there is always one scale
-    return Result(picture(state, recipe), state, infos, "done", seconds)
+    return Result(picture(state, recipe), state, infos, "done", seconds, sizes)

@@ -15,8 +15,9 @@ from jaxnst import images
 from jaxnst.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.grid import Progress as GridProgress
 from jaxnst.lanes import Lane, lane_work
-from jaxnst.multiscale import Progress, scale_shapes, scale_steps
+from jaxnst.multiscale import Progress
 from jaxnst.recipes import Recipe
+from jaxnst.scales import scale_shapes, scale_steps
 from jaxnst.transfer import picture
 from jaxnst.types import Image
 

@@ -34,9 +34,14 @@ def store(array: Float[Array, "*_shape"], dtype: StateDtype) -> Stored:
 
 def restore(stored: Stored) -> Float[Array, "*_shape"]:
     """Get an array back in float32."""
-    if stored.dtype != jnp.uint16:
+    if dtype_of(stored) == "float32":
         return stored
     return jax.lax.bitcast_convert_type(stored, jnp.bfloat16).astype(jnp.float32)
+
+
+def dtype_of(stored: Stored) -> StateDtype:
+    """The type that an array was put away in."""
+    return "bfloat16" if stored.dtype == jnp.uint16 else "float32"
 
 
 def take(stored: Stored, start: tuple, shape: tuple[int, ...]) -> Array:
@@ -46,5 +51,4 @@ def take(stored: Stored, start: tuple, shape: tuple[int, ...]) -> Array:
 
 def put(stored: Stored, part: Float[Array, "..."], start: tuple) -> Stored:
     """The array with a part replaced, from a start index for each axis."""
-    dtype = "bfloat16" if stored.dtype == jnp.uint16 else "float32"
-    return jax.lax.dynamic_update_slice(stored, store(part, dtype), start)
+    return jax.lax.dynamic_update_slice(stored, store(part, dtype_of(stored)), start)

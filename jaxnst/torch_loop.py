@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jaxnst.multiscale import scale_content, scale_shapes, scale_steps, scale_styles
+from jaxnst.multiscale import scale_content, scale_styles
 from jaxnst.recipes import Recipe
+from jaxnst.scales import scale_shapes, scale_steps
 from jaxnst.types import Image
 from jaxnst.vgg import LAYERS, Backbone, conv_name
 

@@ -54,8 +54,9 @@ class Info(NamedTuple):
         loss: The loss.
         terms: Its unweighted parts.
         gradient_norm: Euclidean norm of the gradient with respect to the image.
-        finite: Whether loss and gradient were finite. A step where they were not leaves
-            the state as it was.
+        finite: Whether loss, gradient and update were. Where the loss or the gradient
+            was not, a step leaves the state as it was; where the update was not in some
+            pixels, these.
     """
 
     loss: Float[Array, "*_steps"]

@@ -21,7 +21,7 @@ from reference_loops import CAFFE_MEAN, LOOPS, make_network
 import jaxnst
 from jaxnst.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN
 from jaxnst.images import initial_image, resize
-from jaxnst.multiscale import style_shape
+from jaxnst.scales import style_shape
 from jaxnst.vgg import Backbone, calibrate
 
 TORCHVISION_RECIPES = ("kaggle", "udacity", "boston", "crowson")

@@ -14,8 +14,8 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "types", "images", "color", "conv", "vgg", "fetch", "readers", "weights", "convert",
-    "assets", "losses", "recipes", "storage", "optimizers", "objective", "tiles",
-    "memory", "transfer", "checkpoint", "multiscale", "lanes", "grid", "flags",
+    "assets", "losses", "recipes", "scales", "storage", "optimizers", "objective",
+    "tiles", "memory", "transfer", "checkpoint", "multiscale", "lanes", "grid", "flags",
     "manifest", "reporter", "sheet", "grid_command", "torch_loop", "bench", "cli",
 ]  # fmt: skip
 

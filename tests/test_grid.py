@@ -243,7 +243,7 @@ def lanes_of(shapes, varied):
     )
 
 
-sides = st.integers(24, 4096)
+sides = st.integers(24, 2048)
 shapes = st.lists(st.tuples(sides, sides), min_size=1, max_size=4)
 
 
@@ -310,6 +310,11 @@ def test_styles_of_any_shape_fit_into_one_batch(backbone):
         backbone, [random_image(0, 8, 10)], styles, recipe, key=KEY, mesh=mesh_of(1)
     )
     assert found[0].shape == (2, 1, 8, 10, 3)
+
+
+def test_a_lane_that_cannot_fit_is_refused(backbone):
+    with pytest.raises(ValueError, match="60000 x 40000 px, got .* a smaller --size"):
+        plan_batches(lanes_of([(40_000, 60_000)], 1), mesh_of(1))
 
 
 def test_memory_of_a_lane_grows_with_what_lbfgs_remembers():

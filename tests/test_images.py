@@ -171,6 +171,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("suffix", "edge"), [("webp", 16_384), ("jpg", 65_501)])
+def test_formats_that_end_at_a_size_are_refused_before(tmp_path, suffix, edge):
+    path = tmp_path / f"a.{suffix}"
+    with pytest.raises(ValueError, match=rf"expected at most {edge - 1} px .* a \.tif"):
+        save_image(path, np.zeros((1, edge, 3), np.float32))
+    save_image(path, np.zeros((1, edge - 1, 3), np.float32))
+    assert path.exists()
+
+
 def test_unwritable_targets_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         save_image(tmp_path / "none" / "a.png", np.zeros((4, 4, 3), np.float32))

@@ -9,14 +9,9 @@ from conftest import random_image
 from jaxnst import transfer
 from jaxnst.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jaxnst.images import resize
-from jaxnst.multiscale import (
-    resize_state,
-    scale_content,
-    scale_detail,
-    scale_shapes,
-    stylize,
-)
+from jaxnst.multiscale import resize_state, scale_content, scale_detail, stylize
 from jaxnst.recipes import get_recipe
+from jaxnst.scales import scale_shapes
 
 RECIPE = get_recipe("painterly").replace(
     content_layers=(("relu2_1", 1.0),),

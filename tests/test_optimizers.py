@@ -125,3 +125,19 @@ def test_tf1_adam_with_its_first_step_is_not_optax_adam():
     gradient = np.abs(HESSIAN @ START.ravel())
     expected = (gradient + 0.1) / (gradient + 0.1 / np.sqrt(1e-3))
     np.testing.assert_allclose(first / other, expected, rtol=1e-3)
+
+
+def test_a_slow_second_moment_decays_in_half_the_memory_too():
+    """By 0.001 in a step, which bfloat16 would round away."""
+    recipe = get_recipe("tf-blog").replace(beta1=0.9, beta2=0.999)
+    image = jnp.zeros((2, 2, 3))
+    moves = []
+    for dtype in ("float32", "bfloat16"):
+        adam = make_optimizer(recipe.replace(state_dtype=dtype))
+        state = adam.init(image)
+        update = jax.jit(lambda g, s, adam=adam: adam.update(g, s, image))
+        for step in range(600):
+            gradient = jnp.full(image.shape, 10.0 if step < 100 else 0.5)
+            move, state = update(gradient, state)
+        moves.append(move)
+    np.testing.assert_allclose(moves[1], moves[0], rtol=5e-2)

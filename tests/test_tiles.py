@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from jaxnst import objective, tiles
+from jaxnst.memory import process_bytes
 from jaxnst.multiscale import measure_targets, stylize
 from jaxnst.objective import make_targets
 from jaxnst.recipes import get_recipe
@@ -193,6 +195,17 @@ def test_devices_share_the_tiles_and_add_up_once(backbone, devices):
     assert 2 <= sums <= len(jax.tree.leaves(summary)) + 1  # and one of the gradient
 
 
+@each_recipe
+def test_a_style_much_larger_than_the_content_is_measured_by_tiles(backbone, recipe):
+    content, style = random_image(0, 50, 60), random_image(1, 120, 140)
+    found = measure_targets(backbone, content, [style], recipe).style
+    whole = make_targets(backbone, content, [style], recipe).style
+    # Roots, see above.
+    allowed = 2e-3 if recipe.style_loss == "wasserstein2" else 1e-5
+    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=allowed)
+    jax.tree.map(close, found, whole)
+
+
 def test_normalised_gradients_are_refused(backbone):
     recipe = dataclasses.replace(RECIPES["gram"], normalize_gradients=True)
     image, targets = problem(backbone, recipe, (60, 60))
@@ -202,7 +215,13 @@ def test_normalised_gradients_are_refused(backbone):
 
 def test_little_memory_paints_the_same_picture(backbone):
     recipe = get_recipe("painterly").replace(
-        **SHALLOW, optimizer="adam", first_steps=4, steps=3, min_size=48, scales=2
+        **SHALLOW,
+        optimizer="adam",
+        learning_rate=0.02,
+        first_steps=4,
+        steps=3,
+        min_size=48,
+        scales=2,
     )
     content, style = random_image(5, 80, 100), random_image(6, 60, 60)
 
@@ -210,8 +229,9 @@ def test_little_memory_paints_the_same_picture(backbone):
         key = jax.random.key(0)
         return stylize(backbone, content, [style], recipe, key=key, **given).image
 
-    whole, little = painted(memory=10**11), 1_263_000_000
+    smallest = smallest_tile(recipe.layers)
+    whole, little = painted(), process_bytes((80, 100), recipe, smallest)
     for image in (painted(memory=little), painted(memory=little, mesh=tile_mesh())):
         difference = jnp.abs(image - whole)
         assert 0 < difference.max() < 0.1  # it did go by tiles
-        assert difference.mean() < 1e-3
+        assert difference.mean() < 5e-3
