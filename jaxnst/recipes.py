@@ -82,8 +82,8 @@ class Recipe:
         style_scale: Edge of the style over that of the content.
         squash_style: Resize the style to the content's exact shape.
         dtype: Type of the convolutions, `float32` or `bfloat16`.
-        state_dtype: Type that the optimiser's memory (Adam's moments, the history of
-            L-BFGS) and the content's features are kept in, `float32` or `bfloat16`.
+        state_dtype: Type that Adam's first moment, the history of L-BFGS and the
+            content's features are kept in, `float32` or `bfloat16`.
     """
 
     name: str
