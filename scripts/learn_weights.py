@@ -1,341 +1,276 @@
 """Learn the VGG-19 that ships with the project, from pictures made up on the spot.
 
-No labels and nobody's pictures: random "dead leaves" and brush strokes are drawn, then
-every convolution is learned in turn by whitened spherical k-means on patches of the
-activations below it (after Coates and Ng, 2012).
+No labels and nobody's pictures. Filters begin as clusters of patches. Then gradient
+descent makes the deeper blocks tell paintings apart: at every style layer, crops of one
+painting are to be nearer to each other than to those of others, in the distance between
+Gram matrices and in that between their roots, element by element, where loud filters
+count less; even where two paintings share their palette. And at relu4_2, crops of a
+scene are to be correlated with those of its painting. That is what a style and a
+content loss ask of a network.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+import optax
+from cluster_filters import (
+    POOL_BEFORE,
+    REGULARISER_DEEP,
+    Params,
+    cluster,
+    each,
+    learn_layer,
+    max_pool,
+    relu_layer,
+)
+from dead_leaves import make_picture
+from jaxtyping import Array, Float
+from paintings import Painting, make_painting
 
-Params = dict[str, dict[str, np.ndarray]]
+from jaxnst.color import match_palette
+from jaxnst.images import write_whole
+from jaxnst.losses import standardize
+from jaxnst.recipes import GATYS_STYLE_LAYERS
 
-LAYERS = {
-    **{"conv1_1": 64, "conv1_2": 64, "conv2_1": 128, "conv2_2": 128},
-    **{f"conv3_{i}": 256 for i in range(1, 5)},
-    **{f"conv4_{i}": 512 for i in range(1, 5)},
-    **{"conv5_1": 512, "conv5_2": 512},
-}
-POOL_BEFORE = ("conv2_1", "conv3_1", "conv4_1", "conv5_1")
+SIZE = 256  # side of a painting
+PICTURES, PAINTINGS = 96, 800  # of dead leaves, for the first filters; for the rest
+CONTENT_LAYER = "relu4_2"
+FROZEN = ("conv1", "conv2")  # blocks that stay as they began
+BATCH, CROPS, SIDE = 10, 3, 80  # paintings, crops of each, pixels
+# How often a painting takes the palette of the one before, if that did not.
+SHARED_PALETTE = 0.7
+STEPS, LEARNING_RATE = 450, 0.012  # in root mean squares of each array
+SHARPNESS = 2.0  # of the softmax over distances
+CONTENT, DIVERSITY, ALIVE = 2.0, 0.4, 0.5  # weights of the terms, see `loss`
 
-SIZE = 256  # side of a generated picture
-PICTURES = 96
-PATCHES = 32_000
-DIMENSIONS = 512  # most principal components kept
-# Added to every eigenvalue, in mean eigenvalues. Less in deep layers: the weak
-# components of their maps help a little to tell real paintings apart.
-REGULARISER_SHALLOW, REGULARISER_DEEP = 0.02, 0.005  # blocks 1-2, blocks 3-5
-ROUNDS = 10  # of k-means
-
-
-# Pictures. All are drawn at twice their size and halved, so that edges are smooth.
-
-
-def noise(
-    rng: np.random.Generator, side: int, slope: float, stretch: float = 1.0
-) -> np.ndarray:
-    """Draw 1/f^slope noise in [0, 1], `stretch` times longer along a random angle."""
-    angle = rng.uniform(0, np.pi)
-    v, u = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
-    along = np.cos(angle) * u + np.sin(angle) * v
-    across = np.cos(angle) * v - np.sin(angle) * u
-    radius = np.sqrt((along * stretch) ** 2 + (across / stretch) ** 2)
-    radius = np.maximum(radius, 1 / side)
-    phase = rng.uniform(0, 2 * np.pi, radius.shape)
-    spectrum = radius**-slope * np.exp(1j * phase)
-    spectrum[0, 0] = 0
-    field = np.fft.irfft2(spectrum, (side, side)).astype(np.float32)
-    return np.clip(0.5 + 0.22 * field / field.std(), 0, 1)
+Features = dict[str, Float[Array, "n h w c"]]
 
 
-def palette(rng: np.random.Generator, count: int = 8) -> np.ndarray:
-    """Draw colours that differ mostly in luminance, as those of photographs do."""
-    luminance = rng.normal(rng.uniform(0.3, 0.6), rng.uniform(0.15, 0.3), (count, 1))
-    warm_cool = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
-    green_magenta = np.array([-1.0, 2.0, -1.0]) / np.sqrt(6)
-    strength = rng.gamma(2.0, 0.06)
-    cast = rng.normal(0, 0.06, 2)
-    warm = cast[0] + strength * rng.normal(0, 1, (count, 1))
-    green = cast[1] + 0.5 * strength * rng.normal(0, 1, (count, 1))
-    return np.clip(luminance + warm * warm_cool + green * green_magenta, 0, 1)
+class Batch(NamedTuple):
+    """Crops, as the network sees them.
 
-
-def wave(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Draw bent parallel stripes, soft or hard, in [0, 1]."""
-    angle, period = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(5), np.log(60)))
-    y, x = np.mgrid[:side, :side].astype(np.float32)
-    bend = rng.uniform(0, 60) * noise(rng, side, 2.5)
-    phase = (np.cos(angle) * x + np.sin(angle) * y + bend) / period
-    sharpness = np.exp(rng.uniform(0, 2.5))
-    return 0.5 + 0.5 * np.tanh(sharpness * np.sin(2 * np.pi * phase))
-
-
-def tint(
-    rng: np.random.Generator, field: np.ndarray, colours: np.ndarray
-) -> np.ndarray:
-    """Paint a scalar field with two or three colours of the palette."""
-    stops = colours[rng.choice(len(colours), rng.integers(2, 4), replace=False)]
-    at = np.linspace(0, 1, len(stops))
-    return np.stack([np.interp(field, at, stops[:, c]) for c in range(3)], axis=-1)
-
-
-def to_image(array: np.ndarray) -> Image.Image:
-    """Turn an array in [0, 1] into an 8-bit image."""
-    return Image.fromarray((np.clip(array, 0, 1) * 255).round().astype(np.uint8))
-
-
-def draw_strokes(
-    rng: np.random.Generator, image: Image.Image, flow: np.ndarray, width: float
-) -> Image.Image:
-    """Repaint an image with strokes that follow a field of angles."""
-    side, source = image.size[0], np.asarray(image)
-    canvas = image.copy()
-    draw = ImageDraw.Draw(canvas)
-    length, jitter = rng.uniform(4, 14) * width, rng.uniform(4, 24)
-    count = int(min(5000, 1.5 * side * side / (width * length)))
-    points = [rng.uniform(0, side, (count, 2))]
-    for _ in range(5):
-        x, y = np.clip(points[-1], 0, side - 1).astype(int).T
-        step = np.stack([np.cos(flow[y, x]), np.sin(flow[y, x])], axis=1)
-        points.append(points[-1] + step * length / 5)
-    paths = np.stack(points, axis=1)
-    x, y = np.clip(paths[:, 2], 0, side - 1).astype(int).T
-    shade = rng.normal(0, jitter, (count, 1)) + rng.normal(0, jitter / 3, (count, 3))
-    colours = np.clip(source[y, x] + shade, 0, 255).astype(int)
-    widths = np.maximum(1, width * rng.uniform(0.6, 1.4, count)).astype(int)
-    for path, colour, thick in zip(paths, colours, widths, strict=True):
-        draw.line([tuple(p) for p in path], tuple(colour), int(thick), joint="curve")
-    return canvas
-
-
-def fill(rng: np.random.Generator, side: int, colours: np.ndarray) -> Image.Image:
-    """Make one surface: flat, gradient, noise, stripes, hatching or strokes."""
-    kind = rng.choice(["flat", "smooth", "noise", "grain", "wave", "hatch", "strokes"])
-    if kind == "flat":
-        field = 0.5 + 0.04 * (noise(rng, side, 0.5) - 0.5)
-    elif kind == "smooth":
-        field = noise(rng, side, 3)
-    elif kind == "noise":
-        field = noise(rng, side, rng.uniform(1.2, 2), rng.uniform(1, 2.5))
-    elif kind == "grain":
-        field = noise(rng, side, rng.uniform(0.6, 1.2), rng.uniform(1, 5))
-    elif kind == "wave":
-        field = wave(rng, side)
-    elif kind == "hatch":
-        field = wave(rng, side) * wave(rng, side)
-    else:
-        field = noise(rng, side, 2)
-    image = to_image(tint(rng, field, colours))
-    if kind == "strokes":
-        flow = 2 * np.pi * noise(rng, side, 3)
-        image = draw_strokes(rng, image, flow, np.exp(rng.uniform(1.0, 2.6)))
-    return image
-
-
-def draw_leaf(
-    rng: np.random.Generator, draw: ImageDraw.ImageDraw, radius: float
-) -> None:
-    """Draw one white ellipse, polygon or wavy stroke anywhere on a mask."""
-    side = draw.im.size[0]
-    centre, angle = rng.uniform(0, side, 2), rng.uniform(0, 2 * np.pi)
-    turn = np.array(
-        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32
-    )
-    kind = rng.choice(["ellipse", "box", "polygon", "stroke"])
-    if kind == "stroke":
-        t = np.linspace(-2, 2, 24)
-        swing = rng.uniform(0, 0.6) * np.sin(rng.uniform(0.5, 3) * t + angle)
-        path = np.stack([t, swing], axis=1) * radius @ turn + centre
-        width = max(2, int(radius * rng.uniform(0.1, 0.4)))
-        draw.line([tuple(p) for p in path], 255, width, joint="curve")
-        return
-    if kind == "box":
-        t = np.pi / 4 + np.arange(4) * np.pi / 2
-    elif kind == "polygon":
-        t = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 9)))
-    else:
-        t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    outline = np.stack([np.cos(t), rng.uniform(0.2, 1) * np.sin(t)], axis=1)
-    draw.polygon([tuple(p) for p in outline * radius @ turn + centre], 255)
-
-
-def picture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Make one picture, float32 RGB in [0, 1], (size, size, 3)."""
-    side, colours = 2 * size, palette(rng)
-    fills = [fill(rng, side, colours) for _ in range(rng.integers(3, 7))]
-    canvas = fills[0].copy()
-    smallest, largest = np.exp(rng.uniform(np.log(6), np.log(24))), side * 0.4
-    for _ in range(rng.integers(20, 400)):
-        # radii with density r^-3, the law that makes dead leaves scale invariant
-        share = rng.uniform()
-        radius = (smallest**-2 * (1 - share) + largest**-2 * share) ** -0.5
-        mask = Image.new("L", canvas.size)
-        draw_leaf(rng, ImageDraw.Draw(mask), radius)
-        leaf = fills[rng.integers(len(fills))]
-        if rng.uniform() < 0.5:
-            light = np.exp(rng.normal(0, 0.3))
-            leaf = leaf.point([min(255, int(light * i)) for i in range(256)] * 3)
-        canvas.paste(leaf, (0, 0), mask)
-    if rng.uniform() < 0.4:
-        flow = 2 * np.pi * noise(rng, side, 3)
-        canvas = draw_strokes(rng, canvas, flow, np.exp(rng.uniform(0.7, 2.8)))
-    if rng.uniform() < 0.25:
-        canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(1, 8)))
-    canvas = canvas.resize((size, size), Image.Resampling.BOX)
-    return np.asarray(canvas, np.float32) / 255
-
-
-# Network and learning.
-
-
-@jax.jit
-def convolve(maps: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """Apply a padded 3x3 convolution and a ReLU to `n h w c` maps."""
-    spec = ("NHWC", "HWIO", "NHWC")
-    out = jax.lax.conv_general_dilated(
-        maps, kernel, (1, 1), "SAME", dimension_numbers=spec
-    )
-    return jax.nn.relu(out + bias)
-
-
-@jax.jit
-def max_pool(maps: jax.Array) -> jax.Array:
-    """Halve `n h w c` maps, keeping the largest of each 2x2."""
-    n, h, w, c = maps.shape
-    return maps.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
-
-
-def each(function: Callable, maps: np.ndarray, *arguments: jax.Array) -> np.ndarray:
-    """Apply a function to a stack of maps, a few at a time to bound the memory."""
-    parts = np.array_split(maps, len(maps) // 4)
-    return np.concatenate([np.asarray(function(p, *arguments)) for p in parts])
-
-
-def sample_patches(
-    rng: np.random.Generator, maps: np.ndarray, count: int
-) -> np.ndarray:
-    """Take random 3x3 patches that lie within the maps, (count, 9 * channels)."""
-    n, h, w, c = maps.shape
-    count = min(count, n * (h - 2) * (w - 2))
-    flat = rng.choice(n * (h - 2) * (w - 2), count, replace=False)
-    i, y, x = np.unravel_index(np.sort(flat), (n, h - 2, w - 2))
-    views = [maps[i, y + dy, x + dx] for dy in range(3) for dx in range(3)]
-    return np.stack(views, axis=1).reshape(count, 9 * c)
-
-
-@jax.jit
-def _grow(centred: jax.Array, basis: jax.Array) -> jax.Array:
-    return jnp.linalg.qr(centred.T @ (centred @ basis))[0]
-
-
-def whitening(
-    rng: np.random.Generator, centred: jax.Array, regulariser: float
-) -> jax.Array:
-    """Find the map from centred patches to their whitened leading components.
-
-    By subspace iteration: deep patches have 4608 dimensions and 512 are wanted.
+    Attributes:
+        painted: Of paintings, those of one painting in a row.
+        scenes: The first of each painting, as it was before it was painted.
     """
-    count, size = centred.shape
-    kept = min(size, DIMENSIONS)
-    basis = jnp.asarray(rng.normal(size=(size, min(size, kept + 64))), jnp.float32)
-    for _ in range(2):
-        basis = _grow(centred, basis)
-    inner = centred @ basis
-    values, vectors = jnp.linalg.eigh(inner.T @ inner / count)
-    values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
-    floor = regulariser * jnp.sum(centred**2) / count / size
-    return basis @ vectors / jnp.sqrt(values + floor)
+
+    painted: Float[Array, "n s s 3"]
+    scenes: Float[Array, "m s s 3"]
 
 
-@jax.jit
-def _kmeans_round(
-    points: jax.Array, centroids: jax.Array, spare: jax.Array
-) -> jax.Array:
-    nearest = jnp.argmax(points @ centroids.T, axis=1)
-    sums = jax.ops.segment_sum(points, nearest, len(centroids))
-    length = jnp.linalg.norm(sums, axis=1, keepdims=True)
-    return jnp.where(length > 1e-6, sums / jnp.maximum(length, 1e-6), spare)
+def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Padded 3x3 convolution of `n h w c` maps."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=numbers
+    )
 
 
-def spherical_kmeans(
-    rng: np.random.Generator, points: jax.Array, count: int
-) -> jax.Array:
-    """Find `count` unit vectors that the points, as directions, gather around."""
-    points /= jnp.maximum(jnp.linalg.norm(points, axis=1, keepdims=True), 1e-6)
-    centroids = points[rng.choice(len(points), count, replace=False)]
-    for _ in range(ROUNDS):
-        # an empty cluster starts again from a patch
-        spare = points[rng.choice(len(points), count, replace=False)]
-        centroids = _kmeans_round(points, centroids, spare)
-    return centroids
+@jax.custom_vjp
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`convolution`, with derivatives that XLA runs fast on a CPU."""
+    return convolution(x, kernel)
 
 
-def learn_layer(
-    rng: np.random.Generator, maps: np.ndarray, channels: int, regulariser: float
-) -> dict[str, np.ndarray]:
-    """Learn one convolution: whiten patches, cluster them, undo the whitening.
+def _forward(x, kernel):
+    return convolution(x, kernel), (x, kernel)
 
-    There is no threshold beyond the mean: one makes activations so sparse that the
-    optimisation of a picture becomes ill-conditioned.
+
+def _backward(residuals, cotangent):
+    x, kernel = residuals
+    h, w, channels = x.shape[1:]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    flat = cotangent.reshape(-1, cotangent.shape[-1])
+    shifted = lambda i, j: padded[:, i : i + h, j : j + w].reshape(-1, channels)
+    slope = [[shifted(i, j).T @ flat for j in range(3)] for i in range(3)]
+    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return convolution(cotangent, flipped), jnp.stack([jnp.stack(x) for x in slope])
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def features(params: Params, x: jax.Array, pooling: str) -> Features:
+    """Activations of all layers of `n h w c` maps."""
+    found = {}
+    for name, layer in params.items():
+        if name in POOL_BEFORE:
+            n, h, w, c = x.shape
+            x = x.reshape(n, h // 2, 2, w // 2, 2, c)
+            x = x.max((2, 4)) if pooling == "max" else x.mean((2, 4))
+        x = jax.nn.relu(convolve(x, layer["kernel"]) + layer["bias"])
+        found[name.replace("conv", "relu")] = x
+    return found
+
+
+def contrast(points: Float[Array, "n ..."], labels: Float[Array, "n"]) -> jax.Array:
+    """How unlikely each point finds those of its label, when near ones are likely.
+
+    The probability to pick another point falls with a power of its distance, so that
+    the scale of the points does not matter. Mean of -log p over pairs of one label.
+
+    Reference:
+        Khosla et al. (2020), "Supervised Contrastive Learning".
     """
-    patches = jnp.asarray(sample_patches(rng, maps, PATCHES))
-    mean = patches.mean(0)
-    centred = patches - mean
-    whiten = whitening(rng, centred, regulariser)
-    centroids = spherical_kmeans(rng, centred @ whiten, channels)
-    filters = whiten @ centroids.T
-    activation = jax.nn.relu(centred @ filters).mean(0)
-    filters = filters / jnp.maximum(activation, 1e-6)
-    kernel = filters.reshape(3, 3, maps.shape[-1], channels)
-    return {"kernel": np.asarray(kernel), "bias": np.asarray(-mean @ filters)}
+    flat = points.reshape(len(points), -1)
+    squares = jnp.sum(flat**2, axis=1)
+    distance = squares[:, None] + squares[None] - 2 * flat @ flat.T
+    logits = -SHARPNESS * jnp.log(jnp.maximum(distance, 1e-6 * jnp.mean(squares)))
+    itself = jnp.eye(len(labels), dtype=bool)
+    log_p = jax.nn.log_softmax(jnp.where(itself, -1e9, logits), axis=1)
+    same = (labels[:, None] == labels[None]) & ~itself
+    return -jnp.sum(jnp.where(same, log_p, 0)) / jnp.sum(same)
 
 
-def learn(rng: np.random.Generator, maps: np.ndarray) -> Params:
-    """Learn all layers in order from the pictures, already mapped to network input."""
-    params = {}
-    for name, channels in LAYERS.items():
-        start = time.perf_counter()
-        # Max pooling, not average: most recipes use it, a bias that removes the mean
-        # of averaged maps is off for the larger maxima, and the deep features that
-        # averages teach tell real paintings apart less well.
+def agreement(ours: Float[Array, "n h w c"], theirs: Float[Array, "n h w c"]):
+    """How unlikely each map finds its counterpart, when correlated ones are likely."""
+    flat = lambda x: jax.vmap(standardize)(x).reshape(len(x), -1)
+    correlation = flat(ours) @ flat(theirs).T / ours[0].size
+    log_p = [jax.nn.log_softmax(20 * correlation, axis) for axis in (0, 1)]
+    return -sum(jnp.mean(jnp.diagonal(x)) for x in log_p) / 2
+
+
+def loss(params: Params, batch: Batch, pooling: str) -> jax.Array:
+    """Contrast at the style layers, agreement at the content layer, and health.
+
+    Only of layers that can still change. What keeps the features healthy: at the style
+    layers, many dimensions are used (the participation ratio of the correlations
+    between filters), and no filter of any layer is silent.
+    """
+    seen = features(params, batch.painted, pooling)
+    labels = jnp.repeat(jnp.arange(len(batch.scenes)), CROPS)
+    total = 0.0
+    for layer, feature in seen.items():
+        if layer.replace("relu", "conv").startswith(FROZEN):
+            continue
+        mean = feature.mean((0, 1, 2))
+        level = mean.mean()
+        silence = jnp.log(0.4 * level / (mean + 1e-3 * level))
+        total += ALIVE * jnp.mean(jnp.maximum(silence, 0))
+        if layer in GATYS_STYLE_LAYERS:
+            # about as `unit_mean` scales them in use
+            maps = feature / jnp.maximum(mean, 0.05 * level)
+            maps = maps.reshape(len(maps), -1, maps.shape[-1])
+            gram = jnp.einsum("npc,npd->ncd", maps, maps) / maps.shape[1]
+            total += contrast(gram, labels)
+            total += contrast(jnp.sqrt(gram + 1e-3 * gram.mean()), labels)
+            points = maps.reshape(-1, maps.shape[-1])
+            points = points - points.mean(0)
+            points = points / jnp.sqrt((points**2).mean(0) + 1e-3)
+            correlations = points.T @ points / len(points)
+            ratio = len(correlations) ** 2 / jnp.sum(correlations**2)
+            total -= DIVERSITY * jnp.log(ratio)
+    reach = {
+        k: v for k, v in params.items() if k <= CONTENT_LAYER.replace("relu", "conv")
+    }
+    scenes = features(reach, batch.scenes, pooling)[CONTENT_LAYER]
+    return total + CONTENT * agreement(seen[CONTENT_LAYER][::CROPS], scenes)
+
+
+def batches(
+    rng: np.random.Generator,
+    paintings: Painting,
+    scale: np.ndarray,
+    offset: np.ndarray,
+) -> Iterator[Batch]:
+    """Crops of paintings at one or half of their size, for ever."""
+    recolour = jax.jit(lambda x, reference: match_palette(x, [reference]))
+    while True:
+        painted, scenes, before = [], [], None
+        for i in rng.choice(len(paintings.scene), BATCH, replace=False):
+            scene, picture = (x[i].astype(np.float32) / 255 for x in paintings)
+            if before is not None and rng.uniform() < SHARED_PALETTE:
+                picture, before = np.asarray(recolour(picture, before)), None
+            else:
+                before = picture
+            if rng.uniform() < 0.25:
+                halves = (SIZE // 2, 2, SIZE // 2, 2, 3)
+                scene, picture = (
+                    x.reshape(halves).mean((1, 3)) for x in (scene, picture)
+                )
+            for crop in range(CROPS):
+                top, left = rng.integers(0, len(picture) - SIDE + 1, 2)
+                at = np.s_[top : top + SIDE, left : left + SIDE]
+                light, cast = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.04, 3)
+                turn = 1 if rng.uniform() < 0.5 else -1
+                seen = (picture[at][:, ::turn] - 0.5) * light + 0.5 + cast
+                painted.append(np.clip(seen, 0, 1))
+                if crop == 0:
+                    scenes.append(scene[at][:, ::turn])
+        to_input = lambda xs: (np.stack(xs) * scale + offset).astype(np.float32)
+        yield Batch(to_input(painted), to_input(scenes))
+
+
+def tune(params: Params, examples: Iterator[Batch], steps: int) -> Params:
+    """Minimise `loss`, with max and average pooling in turns."""
+    frozen = {name: x for name, x in params.items() if name.startswith(FROZEN)}
+    free = {name: x for name, x in params.items() if name not in frozen}
+    # Arrays are divided by their root mean squares, so that one step size fits all.
+    sizes = jax.tree.map(lambda x: jnp.sqrt(jnp.mean(x**2)), free)
+    free = jax.tree.map(jnp.divide, free, sizes)
+    schedule = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 10, steps)
+    optimizer = optax.adam(schedule, b2=0.98)
+    state = optimizer.init(free)
+
+    @partial(jax.jit, static_argnames="pooling")
+    def step(free, state, batch: Batch, pooling: str):
+        whole = lambda free: frozen | jax.tree.map(jnp.multiply, free, sizes)
+        value_and_slope = jax.value_and_grad(lambda x: loss(whole(x), batch, pooling))
+        value, slope = value_and_slope(free)
+        update, state = optimizer.update(slope, state)
+        return optax.apply_updates(free, update), state, value
+
+    begun, values = time.perf_counter(), []
+    for i, batch in zip(range(steps), examples, strict=False):
+        pooling = ("max", "average")[i % 2]
+        free, state, value = step(free, state, batch, pooling)
+        values.append(float(value))
+        if (i + 1) % 20 == 0:
+            seconds = time.perf_counter() - begun
+            print(f"{i + 1} {np.mean(values[-20:]):.3f} {seconds:.0f} s", flush=True)
+    return jax.device_get(frozen | jax.tree.map(jnp.multiply, free, sizes))
+
+
+def finish(params: Params, pictures: np.ndarray) -> Params:
+    """Scale every filter to a mean activation of 1, round, and measure what that is.
+
+    Over whole pictures, already mapped to network input, and max pooling.
+    """
+    finished, maps, before = {}, pictures, np.ones(3, np.float32)
+    for name, layer in params.items():
         if name in POOL_BEFORE:
             maps = each(max_pool, maps)
-        shallow = name < "conv3"
-        regulariser = REGULARISER_SHALLOW if shallow else REGULARISER_DEEP
-        layer = learn_layer(rng, maps, channels, regulariser)
-        # Scale by the mean over whole maps, then round, so that what is measured and
-        # handed to the next layer is what the file will hold.
-        out = each(convolve, maps, layer["kernel"], layer["bias"])
-        mean = out.mean((0, 1, 2), dtype=np.float64)
-        kernel = (layer["kernel"] / mean).astype(np.float16)
-        bias = (layer["bias"] / mean).astype(np.float32)
-        maps = each(convolve, maps, kernel.astype(np.float32), bias)
-        measured = maps.mean((0, 1, 2), dtype=np.float64).astype(np.float32)
-        params[name] = {"kernel": kernel, "bias": bias, "mean_activation": measured}
-        seconds = time.perf_counter() - start
-        print(f"{name} {seconds:5.1f} s  active {np.mean(maps > 0):.2f}", flush=True)
-    return params
+        kernel = layer["kernel"] / before[:, None]
+        mean = each(relu_layer, maps, kernel, layer["bias"]).mean((0, 1, 2))
+        before = 1 / np.maximum(mean, 0.05 * mean.mean())
+        kernel = (kernel * before).astype(np.float16)
+        bias = (layer["bias"] * before).astype(np.float32)
+        maps = each(relu_layer, maps, kernel.astype(np.float32), bias)
+        mean = maps.mean((0, 1, 2), dtype=np.float64).astype(np.float32)
+        finished[name] = {"kernel": kernel, "bias": bias, "mean_activation": mean}
+    return finished
 
 
 def save(path: Path, params: Params, scale: np.ndarray, offset: np.ndarray) -> None:
     """Write the weights as HDF5; the same weights give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with h5py.File(partial, "w", libver="latest", track_order=False) as file:
+    with write_whole(path) as out, h5py.File(out, "w", libver="latest") as file:
         file.attrs["format"] = "jaxnst-weights-1"
         file.attrs["lineage"] = "embedded"
         file.attrs["family"] = "rgb"
         file.attrs["source"] = (
-            "Learned without labels by whitened spherical k-means, layer by layer, "
-            "from dead leaves and brush strokes drawn by scripts/learn_weights.py."
+            "Learned without labels from pictures that are made up: clusters of "
+            "patches of dead leaves (scripts/dead_leaves.py), then contrast between "
+            "paintings (scripts/paintings.py)."
         )
         file.attrs["licence"] = "MIT"
         arrays = {"scale": scale, "offset": offset}
@@ -343,29 +278,48 @@ def save(path: Path, params: Params, scale: np.ndarray, offset: np.ndarray) -> N
             arrays |= {f"{name}/{key}": value for key, value in layer.items()}
         for key, value in arrays.items():
             file.create_dataset(key, data=value, track_times=False)
-    partial.replace(path)
 
 
 def main() -> None:
-    """Draw the pictures, learn the layers and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Make the paintings, learn the layers and write the file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path(__file__).parents[1] / "weights" / "vgg19-embedded.h5",
     )
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    parser.add_argument("--paintings", type=int, default=PAINTINGS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    args = parser.parse_args()
+    if args.paintings < BATCH or args.steps < 10:
+        parser.error(f"expected {BATCH} paintings and 10 steps or more")
 
-    rng = np.random.default_rng(arguments.seed)
     start = time.perf_counter()
-    pictures = np.stack([picture(rng, SIZE) for _ in range(PICTURES)])
-    print(f"{PICTURES} pictures {time.perf_counter() - start:.1f} s", flush=True)
+    rng = np.random.default_rng(args.seed)
+    pictures = np.stack([make_picture(rng, SIZE) for _ in range(PICTURES)])
     mean, std = pictures.mean((0, 1, 2)), pictures.std((0, 1, 2))
     scale, offset = (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
-    params = learn(rng, pictures * scale + offset)
-    save(arguments.out, params, scale, offset)
-    print(f"{arguments.out} {time.perf_counter() - start:.1f} s")
+    pictures = pictures * scale + offset
+    params = cluster(rng, pictures)
+    print(f"clusters {time.perf_counter() - start:.0f} s", flush=True)
+
+    seeds = [[args.seed, 1, i] for i in range(args.paintings)]
+    with get_context("spawn").Pool() as pool:
+        made = pool.map(partial(make_painting, size=SIZE), seeds, chunksize=16)
+    paintings = Painting(*map(np.stack, zip(*made, strict=True)))
+    print(f"paintings {time.perf_counter() - start:.0f} s", flush=True)
+    examples = batches(np.random.default_rng([args.seed, 2]), paintings, scale, offset)
+    params = tune(params, examples, args.steps)
+
+    deepest = each(jax.jit(lambda x: features(params, x, "max")["relu5_1"]), pictures)
+    # Only one recipe looks at it, so it remains a cluster.
+    rng = np.random.default_rng([args.seed, 3])
+    params["conv5_2"] = learn_layer(rng, deepest, 512, REGULARISER_DEEP)
+    save(args.out, finish(params, pictures), scale, offset)
+    print(f"{args.out} {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

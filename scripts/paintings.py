@@ -1,0 +1,221 @@
+"""Paintings, made up on the spot: scenes, and how a hand might paint them.
+
+Scenes are dead leaves, often under a horizon. A technique paints a whole scene:
+strokes, dots, hatching, flat colours with outlines, washes. All is drawn at twice its
+size and halved, so that edges are smooth.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from dead_leaves import draw_leaf, noise, tint, to_image, wave
+from PIL import Image, ImageDraw, ImageFilter
+from scipy.ndimage import gaussian_filter
+
+Random = np.random.Generator
+
+
+class Painting(NamedTuple):
+    """A scene and a painting of it, uint8 RGB, (size, size, 3) each."""
+
+    scene: np.ndarray
+    painted: np.ndarray
+
+
+def log_uniform(rng: Random, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def palette(rng: Random, count: int = 8) -> np.ndarray:
+    """Draw colours that differ mostly in luminance, around one to three hues."""
+    luminance = rng.normal(rng.uniform(0.3, 0.65), rng.uniform(0.12, 0.3), (count, 1))
+    warm_cool = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
+    green_magenta = np.array([-1.0, 2.0, -1.0]) / np.sqrt(6)
+    strength = rng.gamma(2.0, 0.06)
+    cast = rng.normal(0, 0.06, 2)
+    hues = rng.normal(0, 0.15, (rng.integers(1, 4), 2)) * rng.choice([0, 1, 1, 2])
+    centres = hues[rng.integers(len(hues), size=count)]
+    warm = centres[:, :1] + cast[0] + strength * rng.normal(0, 1, (count, 1))
+    green = centres[:, 1:] + cast[1] + 0.5 * strength * rng.normal(0, 1, (count, 1))
+    return np.clip(luminance + warm * warm_cool + green * green_magenta, 0, 1)
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """Turn an 8-bit image into an array in [0, 1]."""
+    return np.asarray(image, np.float32) / 255
+
+
+# Scenes.
+
+
+def fill(rng: Random, side: int, colours: np.ndarray) -> Image.Image:
+    """Make one surface: flat, gradient, noise, stripes or hatching."""
+    kind = rng.choice(["flat", "flat", "smooth", "noise", "grain", "wave", "hatch"])
+    if kind == "flat":
+        field = 0.5 + 0.04 * (noise(rng, side, 0.5) - 0.5)
+    elif kind == "smooth":
+        field = noise(rng, side, 3)
+    elif kind == "noise":
+        field = noise(rng, side, rng.uniform(1.2, 2), rng.uniform(1, 2.5))
+    elif kind == "grain":
+        field = noise(rng, side, rng.uniform(0.6, 1.2), rng.uniform(1, 5))
+    elif kind == "wave":
+        field = wave(rng, side)
+    else:
+        field = wave(rng, side) * wave(rng, side)
+    return to_image(tint(rng, field, colours))
+
+
+def shaded(rng: Random, leaf: Image.Image) -> Image.Image:
+    """Light a surface from one side."""
+    side = leaf.size[0]
+    y, x = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = 1 + rng.uniform(0, 1.6) * (np.cos(angle) * x + np.sin(angle) * y)
+    return to_image(to_array(leaf) * np.exp(rng.normal(0, 0.3)) * slope[:, :, None])
+
+
+def make_scene(rng: Random, side: int, colours: np.ndarray) -> Image.Image:
+    """Pile up leaves of all sizes, on a ground that may have a horizon."""
+    fills = [fill(rng, side, colours) for _ in range(rng.integers(3, 7))]
+    fills += [shaded(rng, fills[i]) for i in range(3)]
+    canvas = fills[0].copy()
+    if rng.uniform() < 0.5:
+        horizon = int(side * rng.uniform(0.25, 0.75))
+        canvas.paste(fills[1].crop((0, horizon, side, side)), (0, horizon))
+    smallest, largest = log_uniform(rng, 6, 48), side * 0.4
+    for _ in range(int(log_uniform(rng, 40, 400))):
+        # radii with density r^-3, the law that makes dead leaves scale invariant
+        share = rng.uniform()
+        radius = (smallest**-2 * (1 - share) + largest**-2 * share) ** -0.5
+        mask = Image.new("L", canvas.size)
+        draw_leaf(rng, ImageDraw.Draw(mask), radius)
+        canvas.paste(fills[rng.integers(len(fills))], (0, 0), mask)
+    if rng.uniform() < 0.25:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(1, 6)))
+    return canvas
+
+
+# Techniques. Each draws its own settings, then paints the whole scene with them.
+
+
+def orientation(rng: Random, image: Image.Image) -> np.ndarray:
+    """Angle along the forms of an image, mixed with swirls of its own, in radians."""
+    grey = gaussian_filter(to_array(image).mean(-1), 2)
+    dy, dx = np.gradient(grey)
+    spread = log_uniform(rng, 4, 24)
+    along = gaussian_filter((dx + 1j * dy) ** 2, spread)
+    swirl = np.exp(2j * np.pi * rng.uniform(1, 3) * noise(rng, len(grey), 3))
+    own = np.abs(along).mean() * rng.choice([0.03, 0.3, 3]) * swirl
+    return np.angle(along + own) / 2 + np.pi / 2
+
+
+def draw_strokes(
+    rng: Random, image: Image.Image, width: float, length: float, jitter: float
+) -> Image.Image:
+    """Paint an image over with strokes along its forms, in its own colours."""
+    side, source = image.size[0], np.asarray(image)
+    canvas, flow = image.copy(), orientation(rng, image)
+    draw = ImageDraw.Draw(canvas)
+    count = int(min(6000, 1.5 * side * side / (width * max(length, width))))
+    points = [rng.uniform(0, side, (count, 2))]
+    before = np.zeros((count, 2))
+    for _ in range(5):
+        x, y = np.clip(points[-1], 0, side - 1).astype(int).T
+        step = np.stack([np.cos(flow[y, x]), np.sin(flow[y, x])], axis=1)
+        # an angle and its opposite are the same orientation: do not turn back
+        step *= np.where((step * before).sum(1, keepdims=True) < 0, -1, 1)
+        points.append(points[-1] + step * length / 5)
+        before = step
+    paths = np.stack(points, axis=1)
+    x, y = np.clip(paths[:, 2], 0, side - 1).astype(int).T
+    shade = rng.normal(0, jitter, (count, 1)) + rng.normal(0, jitter / 3, (count, 3))
+    colours = np.clip(source[y, x] + shade, 0, 255).astype(int)
+    widths = np.maximum(1, width * rng.uniform(0.6, 1.4, count)).astype(int)
+    for path, colour, thick in zip(paths, colours, widths, strict=True):
+        draw.line([tuple(p) for p in path], tuple(colour), int(thick), joint="curve")
+    return canvas
+
+
+def strokes(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
+    """Paint with one brush, or with a coarse one and then a fine one."""
+    width, length = log_uniform(rng, 3, 18), log_uniform(rng, 2, 14)
+    jitter = rng.uniform(4, 30)
+    if rng.uniform() < 0.5:
+        scene = draw_strokes(rng, scene, 2.5 * width, 2.5 * width * length, jitter)
+    return draw_strokes(rng, scene, width, width * length, jitter)
+
+
+def dots(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
+    """Paint with short dabs of strongly varied colours."""
+    width, jitter = log_uniform(rng, 4, 14), rng.uniform(15, 60)
+    soft = scene.filter(ImageFilter.GaussianBlur(width))
+    return draw_strokes(rng, soft, width, width, jitter)
+
+
+def hatching(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
+    """Draw lines that are the thicker, the darker the scene is."""
+    array = to_array(scene)
+    light = gaussian_filter(array.mean(-1), 3)
+    light = (light - light.min()) / max(np.ptp(light), 1e-3)
+    ink, paper = colours[np.argsort(colours.sum(1))[[0, -1]]]
+    directions = rng.integers(1, 4)
+    lines = np.min([wave(rng, len(light)) for _ in range(directions)], axis=0)
+    drawn = np.clip(0.5 + (light - 0.9 * (1 - lines)) * rng.uniform(2, 10), 0, 1)
+    base = rng.uniform(0, 0.8) * (array - array.mean((0, 1))) + paper
+    return to_image(drawn[:, :, None] * base + (1 - drawn[:, :, None]) * ink)
+
+
+def flat(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
+    """Cut the scene from few colours, with or without outlines."""
+    soft = scene.filter(ImageFilter.GaussianBlur(rng.uniform(1, 5)))
+    few = soft.quantize(int(rng.integers(4, 12))).convert("RGB")
+    if rng.uniform() < 0.5:
+        return few
+    grey = gaussian_filter(to_array(few).mean(-1), rng.uniform(1, 3))
+    edges = np.hypot(*np.gradient(grey)) > rng.uniform(0.01, 0.04)
+    ink = colours[rng.integers(len(colours))] * rng.uniform(0, 1)
+    return to_image(np.where(edges[:, :, None], ink, to_array(few)))
+
+
+def wash(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
+    """Let colours run: soft areas, darker rims, uneven pigment."""
+    few = scene.quantize(int(rng.integers(6, 24))).convert("RGB")
+    soft = rng.uniform(1, 4)
+    array = gaussian_filter(to_array(few), (soft, soft, 0))
+    rims = np.hypot(*np.gradient(array.mean(-1)))
+    rims = gaussian_filter(rims, 1) * rng.uniform(2, 12)
+    pigment = noise(rng, len(rims), rng.uniform(1, 2)) * rng.uniform(0.1, 0.6)
+    return to_image(array * (1.15 - pigment - rims)[:, :, None])
+
+
+def plain(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
+    """Leave the scene as it is."""
+    return scene
+
+
+TECHNIQUES: tuple[Callable, ...] = (
+    *(strokes, strokes, strokes, strokes, strokes, strokes),
+    *(dots, hatching, flat, flat, wash, wash, plain),
+)
+
+
+def on_canvas(rng: Random, image: Image.Image) -> Image.Image:
+    """Add the grain of a film, a paper or a canvas."""
+    field = noise(rng, image.size[0], rng.uniform(0, 0.8), rng.uniform(1, 2))
+    field = (field - 0.5) * log_uniform(rng, 0.05, 0.6)
+    return to_image(to_array(image) * (1 + field[:, :, None]))
+
+
+def make_painting(seed: list[int], size: int) -> Painting:
+    """Make up a scene and paint it; the same numbers give the same painting."""
+    rng = np.random.default_rng(seed)
+    colours = palette(rng)
+    scene = make_scene(rng, 2 * size, colours)
+    painted = rng.choice(np.array(TECHNIQUES))(rng, scene, colours)
+    if rng.uniform() < 0.3:
+        painted = on_canvas(rng, painted)
+    halve = lambda x: np.asarray(x.resize((size, size), Image.Resampling.BOX))
+    return Painting(halve(scene), halve(painted))

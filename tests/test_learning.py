@@ -1,0 +1,159 @@
+"""How the embedded weights are learned and judged."""
+
+import evaluate_weights
+import jax
+import jax.numpy as jnp
+import learn_weights
+import numpy as np
+import pytest
+from cluster_filters import LAYERS
+from paintings import make_painting
+from PIL import Image
+
+import jaxnst
+
+
+@pytest.fixture(autouse=True)
+def promotion():
+    """The scripts add vectors to maps."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def thin_network(rng, channels=6):
+    """Parameters of all layers, with few channels."""
+    params, before = {}, 3
+    for name in LAYERS:
+        kernel = rng.normal(size=(3, 3, before, channels)) / np.sqrt(4.5 * before)
+        bias = rng.normal(size=channels) / 10
+        layer = {"kernel": kernel, "bias": bias}
+        params[name] = {k: v.astype(np.float32) for k, v in layer.items()}
+        before = channels
+    return params
+
+
+def test_a_seed_gives_one_painting():
+    first, again, other = (make_painting([seed], 32) for seed in (5, 5, 6))
+    assert first.painted.shape == first.scene.shape == (32, 32, 3)
+    np.testing.assert_array_equal(first.painted, again.painted)
+    np.testing.assert_array_equal(first.scene, again.scene)
+    assert np.abs(first.painted.astype(int) - other.painted).max() > 0
+
+
+def test_the_convolutions_derivative_is_that_of_xla():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 6, 5, 4))
+    kernel = jax.random.normal(keys[1], (3, 3, 4, 7))
+    cotangent = jax.random.normal(keys[2], (2, 6, 5, 7))
+    ours, theirs = (
+        jax.vjp(f, x, kernel)[1](cotangent)
+        for f in (learn_weights.convolve, learn_weights.convolution)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_contrast_is_what_the_paper_says():
+    points = np.array([[0.0, 0], [1, 0], [4, 0], [4, 2]])
+    labels = np.array([0, 0, 1, 1])
+    expected = []
+    for i, mate in enumerate([1, 0, 3, 2]):
+        near = {
+            j: np.sum((points[i] - points[j]) ** 2) ** -learn_weights.SHARPNESS
+            for j in range(4)
+            if j != i
+        }
+        expected.append(-np.log(near[mate] / sum(near.values())))
+    found = learn_weights.contrast(jnp.asarray(points), jnp.asarray(labels))
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_map_agrees_with_itself_in_other_colours():
+    x = jax.random.normal(jax.random.key(0), (4, 5, 5, 3))
+    same = learn_weights.agreement(x, 3 * x + 1)
+    assert float(same) < 1e-3 < float(learn_weights.agreement(x, x[::-1]))
+
+
+def test_learning_lowers_its_loss():
+    rng = np.random.default_rng(0)
+    params = thin_network(rng)
+    crops = rng.uniform(size=(6, 32, 32, 3)).astype(np.float32)
+    batch = learn_weights.Batch(
+        crops * np.linspace(1, 3, 6)[:, None, None, None], crops[::3]
+    )
+    tuned = learn_weights.tune(params, iter([batch] * 20), 20)
+    np.testing.assert_array_equal(
+        tuned["conv1_2"]["kernel"], params["conv1_2"]["kernel"]
+    )
+    before, after = (learn_weights.loss(x, batch, "max") for x in (params, tuned))
+    assert float(after) < float(before)
+
+
+def test_finishing_only_scales_filters():
+    rng = np.random.default_rng(1)
+    params = thin_network(rng)
+    pictures = rng.uniform(size=(4, 32, 32, 3)).astype(np.float32)
+    finished = learn_weights.finish(params, pictures)
+    means = np.concatenate([x["mean_activation"] for x in finished.values()])
+    assert np.median(means) == pytest.approx(1, abs=1e-2)
+    plain = {
+        k: {n: np.float32(v[n]) for n in ("kernel", "bias")}
+        for k, v in finished.items()
+    }
+    before, after = (
+        learn_weights.features(x, jnp.asarray(pictures), "max")["relu4_2"]
+        for x in (params, plain)
+    )
+    for channel in range(6):
+        a, b = (np.asarray(x)[..., channel] for x in (before, after))
+        np.testing.assert_allclose(b / b.max(), a / a.max(), atol=2e-2)
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_the_network_that_learns_is_the_one_in_use(backbone, pooling):
+    params = {name: backbone.params[name] for name in LAYERS}
+    x = jax.random.uniform(jax.random.key(0), (32, 48, 3))
+    seen = x * backbone.scale + backbone.offset
+    ours = learn_weights.features(params, seen[None], pooling)
+    layers = ("relu1_1", "relu4_2", "relu5_1")
+    theirs = jaxnst.features(backbone, x, layers=layers, pooling=pooling)
+    for layer in layers:
+        scale = float(jnp.abs(theirs[layer]).max())
+        np.testing.assert_allclose(ours[layer][0], theirs[layer], atol=1e-5 * scale)
+
+
+def test_mean_average_precision_of_closed_forms():
+    places, labels = np.array([0.0, 1, 5, 6]), np.array([0, 0, 1, 1])
+    distance = np.abs(places[:, None] - places[None])
+    assert evaluate_weights.mean_average_precision(distance, labels) == 1
+    # every mate is the farthest of three
+    assert evaluate_weights.mean_average_precision(-distance, labels) == pytest.approx(
+        1 / 3
+    )
+
+
+def test_squares_are_cut_from_the_centre():
+    image = jnp.zeros((140, 270, 3)).at[6:134, 7:135].set(1.0)
+    squares = evaluate_weights.cut(image)
+    assert squares.shape == (2, 128, 128, 3)
+    assert squares[0].min() == 1
+    assert squares[1].max() == 0
+
+
+def test_painted_pictures_are_cut_like_their_photographs(tmp_path):
+    sizes = {
+        "content/bay.png": (512, 384),
+        "style/old_sea.png": (256, 256),
+        "style/sea.png": (256, 256),
+        "peer_results/bay_sea.png": (512, 383),
+        "peer_results/bay_old.png": (600, 450),
+        "peer_results/else_sea.png": (512, 384),
+    }
+    for name, size in sizes.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", size).save(tmp_path / name)
+    styles = evaluate_weights.load_squares(tmp_path / "style", 256)
+    found = evaluate_weights.load_painted(tmp_path, styles, 512)
+    counts = {style: len(x) for style, x in found["bay"].items()}
+    assert list(found) == ["bay"]
+    assert counts == {"sea": 12, "old_sea": 12}
