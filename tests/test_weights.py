@@ -36,7 +36,8 @@ def test_the_embedded_weights_reach_what_the_recipes_need():
     assert list(backbone.params)[-1] == "conv5_2"
     assert assets.embedded_path().stat().st_size < 35e6
     for mean in backbone.mean_activation.values():
-        np.testing.assert_allclose(mean, 1, atol=0.05)  # no filter is dead
+        assert np.median(mean) == pytest.approx(1, abs=0.01)
+        assert mean.min() > 0.2  # no filter is dead
 
 
 def damage_shape(file):
