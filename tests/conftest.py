@@ -35,6 +35,17 @@ def at_home(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    """Compiled programs of one file of tests at a time.
+
+    On a CPU each of them takes memory maps, of which a process may have 65,530; a
+    compiler that gets no more of them crashes.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def backbone():
     """A VGG-19 with random parameters, biases and input map, to the last layer."""
