@@ -62,21 +62,17 @@ def to_image(array: np.ndarray) -> Image.Image:
     return Image.fromarray((np.clip(array, 0, 1) * 255).round().astype(np.uint8))
 
 
-def draw_strokes(
-    rng: np.random.Generator, image: Image.Image, flow: np.ndarray, width: float
+def draw_paths(
+    rng: np.random.Generator,
+    image: Image.Image,
+    paths: np.ndarray,
+    width: float,
+    jitter: float,
 ) -> Image.Image:
-    """Repaint an image with strokes that follow a field of angles."""
-    side, source = image.size[0], np.asarray(image)
+    """Draw strokes along paths, (count, points, 2), in colours like the image's."""
+    side, source, count = image.size[0], np.asarray(image), len(paths)
     canvas = image.copy()
     draw = ImageDraw.Draw(canvas)
-    length, jitter = rng.uniform(4, 14) * width, rng.uniform(4, 24)
-    count = int(min(5000, 1.5 * side * side / (width * length)))
-    points = [rng.uniform(0, side, (count, 2))]
-    for _ in range(5):
-        x, y = np.clip(points[-1], 0, side - 1).astype(int).T
-        step = np.stack([np.cos(flow[y, x]), np.sin(flow[y, x])], axis=1)
-        points.append(points[-1] + step * length / 5)
-    paths = np.stack(points, axis=1)
     x, y = np.clip(paths[:, 2], 0, side - 1).astype(int).T
     shade = rng.normal(0, jitter, (count, 1)) + rng.normal(0, jitter / 3, (count, 3))
     colours = np.clip(source[y, x] + shade, 0, 255).astype(int)
@@ -86,24 +82,42 @@ def draw_strokes(
     return canvas
 
 
+def draw_strokes(
+    rng: np.random.Generator, image: Image.Image, flow: np.ndarray, width: float
+) -> Image.Image:
+    """Repaint an image with strokes that follow a field of angles."""
+    side = image.size[0]
+    length, jitter = rng.uniform(4, 14) * width, rng.uniform(4, 24)
+    count = int(min(5000, 1.5 * side * side / (width * length)))
+    points = [rng.uniform(0, side, (count, 2))]
+    for _ in range(5):
+        x, y = np.clip(points[-1], 0, side - 1).astype(int).T
+        step = np.stack([np.cos(flow[y, x]), np.sin(flow[y, x])], axis=1)
+        points.append(points[-1] + step * length / 5)
+    return draw_paths(rng, image, np.stack(points, axis=1), width, jitter)
+
+
+def make_field(rng: np.random.Generator, side: int, kind: str) -> np.ndarray:
+    """Draw the scalar field under a surface of some kind, in [0, 1]."""
+    if kind == "flat":
+        return 0.5 + 0.04 * (noise(rng, side, 0.5) - 0.5)
+    if kind == "smooth":
+        return noise(rng, side, 3)
+    if kind == "noise":
+        return noise(rng, side, rng.uniform(1.2, 2), rng.uniform(1, 2.5))
+    if kind == "grain":
+        return noise(rng, side, rng.uniform(0.6, 1.2), rng.uniform(1, 5))
+    if kind == "wave":
+        return wave(rng, side)
+    if kind == "hatch":
+        return wave(rng, side) * wave(rng, side)
+    return noise(rng, side, 2)  # under strokes
+
+
 def fill(rng: np.random.Generator, side: int, colours: np.ndarray) -> Image.Image:
     """Make one surface: flat, gradient, noise, stripes, hatching or strokes."""
     kind = rng.choice(["flat", "smooth", "noise", "grain", "wave", "hatch", "strokes"])
-    if kind == "flat":
-        field = 0.5 + 0.04 * (noise(rng, side, 0.5) - 0.5)
-    elif kind == "smooth":
-        field = noise(rng, side, 3)
-    elif kind == "noise":
-        field = noise(rng, side, rng.uniform(1.2, 2), rng.uniform(1, 2.5))
-    elif kind == "grain":
-        field = noise(rng, side, rng.uniform(0.6, 1.2), rng.uniform(1, 5))
-    elif kind == "wave":
-        field = wave(rng, side)
-    elif kind == "hatch":
-        field = wave(rng, side) * wave(rng, side)
-    else:
-        field = noise(rng, side, 2)
-    image = to_image(tint(rng, field, colours))
+    image = to_image(tint(rng, make_field(rng, side, kind), colours))
     if kind == "strokes":
         flow = 2 * np.pi * noise(rng, side, 3)
         image = draw_strokes(rng, image, flow, np.exp(rng.uniform(1.0, 2.6)))

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from dead_leaves import draw_leaf, noise, tint, to_image, wave
+from dead_leaves import (
+    draw_leaf,
+    draw_paths,
+    make_field,
+    noise,
+    tint,
+    to_image,
+    wave,
+)
 from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import gaussian_filter
 
@@ -53,19 +61,7 @@ def to_array(image: Image.Image) -> np.ndarray:
 def fill(rng: Random, side: int, colours: np.ndarray) -> Image.Image:
     """Make one surface: flat, gradient, noise, stripes or hatching."""
     kind = rng.choice(["flat", "flat", "smooth", "noise", "grain", "wave", "hatch"])
-    if kind == "flat":
-        field = 0.5 + 0.04 * (noise(rng, side, 0.5) - 0.5)
-    elif kind == "smooth":
-        field = noise(rng, side, 3)
-    elif kind == "noise":
-        field = noise(rng, side, rng.uniform(1.2, 2), rng.uniform(1, 2.5))
-    elif kind == "grain":
-        field = noise(rng, side, rng.uniform(0.6, 1.2), rng.uniform(1, 5))
-    elif kind == "wave":
-        field = wave(rng, side)
-    else:
-        field = wave(rng, side) * wave(rng, side)
-    return to_image(tint(rng, field, colours))
+    return to_image(tint(rng, make_field(rng, side, kind), colours))
 
 
 def shaded(rng: Random, leaf: Image.Image) -> Image.Image:
@@ -116,9 +112,7 @@ def draw_strokes(
     rng: Random, image: Image.Image, width: float, length: float, jitter: float
 ) -> Image.Image:
     """Paint an image over with strokes along its forms, in its own colours."""
-    side, source = image.size[0], np.asarray(image)
-    canvas, flow = image.copy(), orientation(rng, image)
-    draw = ImageDraw.Draw(canvas)
+    side, flow = image.size[0], orientation(rng, image)
     count = int(min(6000, 1.5 * side * side / (width * max(length, width))))
     points = [rng.uniform(0, side, (count, 2))]
     before = np.zeros((count, 2))
@@ -129,14 +123,7 @@ def draw_strokes(
         step *= np.where((step * before).sum(1, keepdims=True) < 0, -1, 1)
         points.append(points[-1] + step * length / 5)
         before = step
-    paths = np.stack(points, axis=1)
-    x, y = np.clip(paths[:, 2], 0, side - 1).astype(int).T
-    shade = rng.normal(0, jitter, (count, 1)) + rng.normal(0, jitter / 3, (count, 3))
-    colours = np.clip(source[y, x] + shade, 0, 255).astype(int)
-    widths = np.maximum(1, width * rng.uniform(0.6, 1.4, count)).astype(int)
-    for path, colour, thick in zip(paths, colours, widths, strict=True):
-        draw.line([tuple(p) for p in path], tuple(colour), int(thick), joint="curve")
-    return canvas
+    return draw_paths(rng, image, np.stack(points, axis=1), width, jitter)
 
 
 def strokes(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
