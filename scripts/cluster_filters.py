@@ -29,14 +29,18 @@ REGULARISER_SHALLOW, REGULARISER_DEEP = 0.02, 0.005  # blocks 1-2, blocks 3-5
 ROUNDS = 10  # of k-means
 
 
+def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Padded 3x3 convolution of `n h w c` maps."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=numbers
+    )
+
+
 @jax.jit
 def relu_layer(maps: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     """Apply a padded 3x3 convolution and a ReLU to `n h w c` maps."""
-    spec = ("NHWC", "HWIO", "NHWC")
-    out = jax.lax.conv_general_dilated(
-        maps, kernel, (1, 1), "SAME", dimension_numbers=spec
-    )
-    return jax.nn.relu(out + bias)
+    return jax.nn.relu(convolution(maps, kernel) + bias)
 
 
 @jax.jit

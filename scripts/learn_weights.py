@@ -27,6 +27,7 @@ from cluster_filters import (
     REGULARISER_DEEP,
     Params,
     cluster,
+    convolution,
     each,
     learn_layer,
     max_pool,
@@ -65,14 +66,6 @@ class Batch(NamedTuple):
 
     painted: Float[Array, "n s s 3"]
     scenes: Float[Array, "m s s 3"]
-
-
-def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Padded 3x3 convolution of `n h w c` maps."""
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=numbers
-    )
 
 
 @jax.custom_vjp
