@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnst.vgg import kernel_shapes
+
 Params = dict[str, dict[str, np.ndarray]]
 
 LAYERS = {  # channels
-    **{"conv1_1": 64, "conv1_2": 64, "conv2_1": 128, "conv2_2": 128},
-    **{f"conv3_{i}": 256 for i in range(1, 5)},
-    **{f"conv4_{i}": 512 for i in range(1, 5)},
-    "conv5_1": 512,
+    name: shape[-1] for name, shape in kernel_shapes().items() if name <= "conv5_1"
 }
 POOL_BEFORE = ("conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
