@@ -70,11 +70,32 @@ def cross_moments(feature: Feature, target: Feature) -> CrossMoments:
     )
 
 
-def standardize(feature: Feature) -> Feature:
-    """Shift and scale each channel to mean 0 and deviation 1 over the positions."""
-    feature = feature - jnp.mean(feature, axis=(0, 1), keepdims=True)
-    square = jnp.mean(feature**2, axis=(0, 1), keepdims=True)
-    return feature * jax.lax.rsqrt(square + FLAT)
+class Spread(NamedTuple):
+    """Means over the positions of x and x², by channel."""
+
+    mean: Float[Array, "_c"]
+    square: Float[Array, "_c"]
+
+
+def spread(feature: Feature) -> Spread:
+    """Where the activations of each channel lie, and how far around."""
+    over = lambda x: jnp.mean(x, axis=(0, 1))
+    return Spread(over(feature), over(feature**2))
+
+
+def standardize(feature: Feature, known: Spread | None = None) -> Feature:
+    """Shift and scale each channel to mean 0 and deviation 1 over the positions.
+
+    Args:
+        feature: Feature, h w c.
+        known: The `spread` of the feature that this is a part of. Default: its own.
+
+    Returns:
+        The standardised feature, the same shape.
+    """
+    mean, square = known or spread(feature)
+    variance = jnp.maximum(square - mean**2, 0)
+    return (feature - mean[None, None]) * jax.lax.rsqrt(variance + FLAT)[None, None]
 
 
 FLAT = 1e-5

@@ -20,9 +20,11 @@ WORK = {"float32": 2350, "bfloat16": 1800}
 `Recipe.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, over the
 recipes; hardly more than the first two blocks counts."""
 
-REST = 24
-"""Bytes of a step for each pixel of a picture in tiles, beside its state: the gradient,
-and what the optimiser makes of it."""
+GRADIENT = 12
+"""Bytes of a step for each pixel of a picture in tiles, beside its state."""
+
+MOVE = {"lbfgs": 60, "adam": 24, "tf1_adam": 24}
+"""Bytes for each pixel that the optimiser takes once the tiles are done."""
 
 PROCESS = {"cpu": 1_300_000_000, "gpu": 500_000_000}
 """Bytes that are taken whatever is painted: the network and, on a CPU, its prepared
@@ -38,14 +40,14 @@ def state_bytes(recipe: Recipe) -> int:
     Example:
         >>> from jaxnst import get_recipe
         >>> state_bytes(get_recipe("painterly"))
-        408
+        396
         >>> lean = {"state_dtype": "bfloat16", "history": 3}
         >>> state_bytes(get_recipe("painterly").replace(**lean))
-        156
+        144
     """
     number = {"float32": 4, "bfloat16": 2}[recipe.state_dtype]
     image = 3 * 4
-    images = 4  # the image, the average, and the content, as it is and in new colours
+    images = 3  # the image, the average, and the content
     moments = 3 * (number + 4)
     if recipe.optimizer == "lbfgs":
         images, moments = images + 2, 3 * 2 * recipe.history * number
@@ -65,7 +67,8 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
     if tile is None:
         return pixels * (state_bytes(recipe) + work)
     at_once = math.prod(tile_shape(shape, recipe.layers, tile))
-    return pixels * (state_bytes(recipe) + REST) + at_once * work
+    rest = max(at_once * work, pixels * MOVE[recipe.optimizer])
+    return pixels * (state_bytes(recipe) + GRADIENT) + rest
 
 
 def process_bytes(

@@ -275,8 +275,6 @@ def stylize(
     memory = usable_memory() if memory is None else memory
     # The finest first, since it is the one that may not fit.
     sizes = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
-    if recipe.palette == "style":
-        content = match_palette(content, list(styles), blend=blend)
     backbone, stepping = prepare_backbone(backbone, recipe)
     plan = scale_steps(recipe, len(shapes))
     state: State | None = None
@@ -290,7 +288,11 @@ def stylize(
         transfer = make_transfer(
             recipe, objective=objective if tile is None else tiles.Tiled(tile, mesh)
         )
-        scaled = scale_content(content, shape)
+        recoloured = content
+        if recipe.palette == "style":
+            # Anew for each scale: it takes less time than keeping it takes memory.
+            recoloured = match_palette(content, list(styles), blend=blend)
+        scaled = scale_content(recoloured, shape)
         scaled_styles = scale_styles(styles, shape, recipe)
         taken = 0
         if resume is not None and scale == resume.scale:
@@ -305,9 +307,10 @@ def stylize(
             )
         else:
             state = state._replace(opt_state=without_history(state.opt_state))
-            detail = scale_detail(content, shapes[scale - 1], shape, recipe)
+            detail = scale_detail(recoloured, shapes[scale - 1], shape, recipe)
             state = cast(State, resize_state(recipe.program, state, detail))
             del detail
+        del recoloured
         targets = measure_targets(
             backbone, scaled, scaled_styles, recipe, blend=blend, tile=tile
         )

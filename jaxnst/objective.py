@@ -113,11 +113,7 @@ def measure_content(
 ) -> StoredFeatures:
     """Features that the image is compared with, see `make_targets`."""
     layers = tuple(layer for layer, _ in recipe.content_layers)
-    return content_targets(measure(backbone, content, recipe, layers), recipe)
-
-
-def content_targets(feats: Features, recipe: Recipe) -> StoredFeatures:
-    """Features of a content as they are compared and kept."""
+    feats = measure(backbone, content, recipe, layers)
     if recipe.content_loss == "correlation":
         feats = {layer: losses.standardize(feat) for layer, feat in feats.items()}
     return {layer: store(feat, recipe.state_dtype) for layer, feat in feats.items()}

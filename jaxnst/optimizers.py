@@ -10,7 +10,15 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxnst.recipes import Recipe
-from jaxnst.storage import StateDtype, Stored, put, restore, store, take
+from jaxnst.storage import (
+    StateDtype,
+    Stored,
+    put,
+    restore,
+    store,
+    stored_zeros,
+    take,
+)
 from jaxnst.types import Image, Scalar
 
 
@@ -19,24 +27,23 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
 
     The learning rate is a factor on the step of all of them; `transfer` multiplies by
     that of the targets, which is an array. `update` is also told the loss, as `value`,
-    that learning rate, as `factor`, and as `finite` whether the loss and the gradient
-    are; where they are not, it leaves its state as it is.
+    and that learning rate, as `factor`.
     """
     adam = (1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
     match recipe.optimizer:
         case "adam":
-            return _guarded(optax.adam(*adam), recipe.state_dtype)
+            return _first_moment_in(optax.adam(*adam), recipe.state_dtype)
         case "tf1_adam":
-            return _guarded(tf1_adam(*adam), recipe.state_dtype)
+            return _first_moment_in(tf1_adam(*adam), recipe.state_dtype)
         case "lbfgs":
             return lbfgs(1.0, recipe.history, dtype=recipe.state_dtype)
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {recipe.optimizer!r}")
 
 
-def _guarded(
+def _first_moment_in(
     optimizer: optax.GradientTransformation, dtype: StateDtype
 ) -> optax.GradientTransformationExtraArgs:
-    """Put Adam's first moment away in a type, and no moments that are not finite.
+    """Put Adam's first moment away in a type.
 
     The second one stays float32: with a β2 of 0.999 it decays by less in a step than
     bfloat16 resolves.
@@ -56,13 +63,10 @@ def _guarded(
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
-        *,
-        finite: Any = True,
         **extra_args: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         updates, new = optimizer.update(updates, first_moment(restore, state), params)
-        new = first_moment(partial(store, dtype=dtype), new)
-        return updates, jax.tree.map(partial(jnp.where, finite), new, state)
+        return updates, first_moment(partial(store, dtype=dtype), new)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -169,7 +173,7 @@ def lbfgs(
 
     def init(params: optax.Params) -> LbfgsState:
         params = cast(Image, params)
-        pairs = store(jnp.zeros((history, *params.shape)), dtype)
+        pairs = stored_zeros((history, *params.shape), dtype)
         return LbfgsState(
             count=jnp.int32(0),
             params=params,
@@ -188,7 +192,6 @@ def lbfgs(
         *,
         value: Any = None,
         factor: Any = 1.0,
-        finite: Any = True,
         **extra_args: Any,
     ) -> tuple[optax.Updates, LbfgsState]:
         grad, params, old = cast(
@@ -196,11 +199,10 @@ def lbfgs(
         )
         step, change = params - old.params, grad - old.grad
         curvature = jnp.vdot(step, change)
-        finite = jnp.asarray(finite)
         lengths = jnp.sqrt(jnp.vdot(step, step) * jnp.vdot(change, change))
         begun = jnp.isfinite(old.value)
         astray = begun & (value > old.value + jnp.abs(old.value))
-        accepted = begun & ~astray & finite & (curvature > 1e-6 * lengths)
+        accepted = begun & ~astray & (curvature > 1e-6 * lengths)
         place = old.count % history
 
         # Written into its place, and nothing else touched: the pairs are by far the
@@ -214,7 +216,7 @@ def lbfgs(
         scale = jnp.where(accepted, curvature / jnp.vdot(change, change), old.scale)
         # Where the gradient is zero, at a minimum, the step is zero and not NaN.
         first = 1 / jnp.maximum(jnp.sum(jnp.abs(grad)), 1e-30)
-        stay = lambda before, now: jnp.where(astray | ~finite, before, now)
+        stay = lambda before, now: jnp.where(astray, before, now)
         new = LbfgsState(
             count=count,
             params=stay(old.params, params),
@@ -223,7 +225,7 @@ def lbfgs(
             steps=take_up(old.steps, step),
             changes=take_up(old.changes, change),
             curvatures=take_up(old.curvatures, curvature),
-            scale=jnp.where((scale > 0) | ~finite, scale, first),
+            scale=jnp.where(scale > 0, scale, first),
         )
         onward = -learning_rate * _inverse_hessian_times(grad, new)
         return jnp.where(astray, -0.75 / factor * step, onward), new

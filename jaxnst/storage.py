@@ -32,6 +32,11 @@ def store(array: Float[Array, "*_shape"], dtype: StateDtype) -> Stored:
     return jax.lax.bitcast_convert_type(array.astype(jnp.bfloat16), jnp.uint16)
 
 
+def stored_zeros(shape: tuple[int, ...], dtype: StateDtype) -> Stored:
+    """Zeros, put away in a type."""
+    return jnp.zeros(shape, jnp.float32 if dtype == "float32" else jnp.uint16)
+
+
 def restore(stored: Stored) -> Float[Array, "*_shape"]:
     """Get an array back in float32."""
     if dtype_of(stored) == "float32":

@@ -20,13 +20,13 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
+from jaxnst import losses
 from jaxnst.objective import (
     StyleSummary,
     Summary,
     Targets,
     Terms,
     compare,
-    content_targets,
     measure,
     summarize,
     summarize_content,
@@ -34,7 +34,7 @@ from jaxnst.objective import (
     summarize_tv,
 )
 from jaxnst.recipes import Recipe
-from jaxnst.storage import Stored, StoredFeatures, put, restore, store, take
+from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
 from jaxnst.types import Feature, Features, Image, Scalar
 from jaxnst.vgg import Backbone, channels, receptive_field, stride
 
@@ -364,10 +364,20 @@ def measure_content(
     layers = tuple(layer for layer, _ in recipe.content_layers)
     tiles = plan_tiles(content.shape, layers, size)
 
+    def see(content: Image, tile: Tile) -> Features:
+        return measure(backbone, tiles.cut(content, tile), recipe, layers)
+
+    def moments(content: Image, tile: Tile) -> dict[str, losses.Spread]:
+        feats = see(content, tile)
+        means = {layer: losses.spread(x) for layer, x in _own(feats, tile).items()}
+        return _share(means, feats, content.shape)
+
     def write(whole: StoredFeatures, tile: Tile, content: Image) -> StoredFeatures:
-        feats = measure(backbone, tiles.cut(content, tile), recipe, layers)
+        feats = see(content, tile)
 
         def written(layer: str, feat: Feature) -> Stored:
+            if recipe.content_loss == "correlation":
+                feat = losses.standardize(feat, spreads[layer])
             place = _place(tile, layer)
             old = take(whole[layer], place, feat.shape)
             owned = _owned(tile, feat.shape, stride(layer))
@@ -375,15 +385,16 @@ def measure_content(
 
         return {layer: written(layer, feat) for layer, feat in feats.items()}
 
+    # Before they are stored: they need not be there in float32 as well.
+    spreads = _total(moments, tiles, content)
     whole = {
-        layer: store(
-            jnp.zeros((*_feature_shape(content.shape, layer), channels(layer))),
+        layer: stored_zeros(
+            (*_feature_shape(content.shape, layer), channels(layer)),
             recipe.state_dtype,
         )
         for layer in layers
     }
-    whole = _fold(write, whole, tiles, (content,))
-    return content_targets(jax.tree.map(restore, whole), recipe)
+    return _fold(write, whole, tiles, (content,))
 
 
 @partial(jax.jit, static_argnames=("recipe", "size"))
@@ -398,9 +409,15 @@ def measure_style(
         feats = measure(backbone, tiles.cut(style, tile), recipe, layers)
         return _share(summarize_style(_own(feats, tile), recipe), feats, style.shape)
 
-    def add(total: StyleSummary, tile: Tile, style: Image) -> StyleSummary:
-        return jax.tree.map(jnp.add, total, part(style, tile))
+    return _total(part, tiles, style)
 
+
+def _total(part: Callable[[Image, Tile], PyTree], tiles: Tiles, image: Image) -> PyTree:
+    """The sum of something over the tiles of an image."""
     first = Tile(jnp.asarray(tiles.starts[0]), jnp.asarray(tiles.owned[0]))
-    total = _zeros(jax.eval_shape(part, style, first))
-    return _fold(add, total, tiles, (style,))
+    zero = _zeros(jax.eval_shape(part, image, first))
+
+    def add(total: PyTree, tile: Tile, image: Image) -> PyTree:
+        return jax.tree.map(jnp.add, total, part(image, tile))
+
+    return _fold(add, zero, tiles, (image,))

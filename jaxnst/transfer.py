@@ -125,21 +125,30 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
             return objective(image, backbone, targets, recipe)
 
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
-        norm = jnp.sqrt(jnp.sum(grad**2))
-        seen = jnp.isfinite(loss) & jnp.isfinite(norm)
+        norm = jnp.sqrt(jnp.vdot(grad, grad))
+        # A branch, not a choice between arrays: the state is then changed in its place,
+        # once what the gradient took is free.
+        state, moved = jax.lax.cond(
+            jnp.isfinite(loss) & jnp.isfinite(norm),
+            partial(move, learning_rate=targets.learning_rate),
+            lambda state, loss, grad: (state, jnp.bool(False)),
+            *(state, loss, grad),
+        )
+        return state, Info(loss, terms, norm, moved)
+
+    def move(
+        state: State, loss: Scalar, grad: Image, learning_rate: Scalar
+    ) -> tuple[State, Bool[Array, ""]]:
         # With z = units · image, the gradient with respect to z is grad / units.
         update, opt_state = optimizer.update(
             grad / units,
             state.opt_state,
             state.image * units,
             value=loss,
-            factor=targets.learning_rate,
-            finite=seen,
+            factor=learning_rate,
         )
-        update = targets.learning_rate * cast(Image, update) / units
-        # By pixel, and not by what all of them are, so that a state is changed in its
-        # place: it need not be there twice.
-        moves = seen & jnp.isfinite(update)
+        update = learning_rate * cast(Image, update) / units
+        moves = jnp.isfinite(update)
         image = jnp.where(moves, state.image + update, state.image)
         if recipe.clip:
             image = jnp.clip(image, 0, 1)
@@ -150,12 +159,12 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
             average = decay * state.average + (1 - decay) * image
         state = State(
             image=image,
-            average=jnp.where(seen, average, state.average),
-            lowest=jnp.where(seen, jnp.minimum(state.lowest, loss), state.lowest),
-            step=state.step + seen,
+            average=average,
+            lowest=jnp.minimum(state.lowest, loss),
+            step=state.step + 1,
             opt_state=opt_state,
         )
-        return state, Info(loss, terms, norm, seen & jnp.all(jnp.isfinite(update)))
+        return state, jnp.all(moves)
 
     return Transfer(init, step)
 

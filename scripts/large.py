@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument(
         "--set", type=assignment, action="append", default=[], metavar="FIELD=VALUE"
     )
-    parser.add_argument("--memory", type=byte_count, default=usable_memory())
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--memory", type=byte_count, default=usable_memory())
+    group.add_argument("--tile", type=int, help="in tiles of that size, or less")
     args = parser.parse_args()
     recipe = jaxnst.get_recipe(args.recipe)
     recipe = recipe.replace(**dict(args.set)).replace(first_steps=2, steps=2)
@@ -44,13 +46,17 @@ def main() -> None:
     )
     for size in args.sizes:
         shape = (3 * size // 4, size)
-        tile = choose_tile(shape, recipe, args.memory)
+        tile, memory = args.tile, args.memory
+        if tile is None:
+            tile = choose_tile(shape, recipe, memory)
+        else:
+            memory = process_bytes(shape, recipe, tile)
         how = "at once"
         if tile is not None:
             tiles = plan_tiles(shape, recipe.layers, tile)
             how = f"{len(tiles.starts)} of {tiles.shape[1]} x {tiles.shape[0]}"
         planned = process_bytes(shape, recipe, tile)
-        found = in_new_process(paint, shape, recipe, args.memory)
+        found = in_new_process(paint, shape, recipe, memory)
         print(
             f"{f'{shape[1]} x {shape[0]}':>13} {shape[0] * shape[1] / 1e6:>10.1f} "
             f"{how:>18} {planned / 1e9:>5.2f} GB {found['peak'] / 1e9:>5.2f} GB "
