@@ -1,6 +1,8 @@
 """How much memory a picture takes, known before it is painted; and tiles that fit."""
 
 import bisect
+import contextlib
+import ctypes
 import math
 import sys
 from pathlib import Path
@@ -26,12 +28,15 @@ GRADIENT = 12
 MOVE = {"lbfgs": 60, "adam": 24, "tf1_adam": 24}
 """Bytes for each pixel that the optimiser takes once the tiles are done."""
 
-PROCESS = {"cpu": 1_300_000_000, "gpu": 500_000_000}
+PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
 """Bytes that are taken whatever is painted: the network and, on a CPU, its prepared
-kernels, Python, JAX, and compiling. On other devices a guess."""
+kernels, Python, and JAX. On other devices a guess."""
 
-PROGRAMS = {"cpu": 120_000_000, "gpu": 0}
+PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
 """Bytes of the compiled programs of a scale."""
+
+COMPILING = {"cpu": 450_000_000, "gpu": 0}
+"""Bytes that compiling takes before the first step of a scale, and gives back."""
 
 
 def state_bytes(recipe: Recipe) -> int:
@@ -79,8 +84,10 @@ def process_bytes(
     The scale before is gone by then, but its programs are not.
     """
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
+    compiling = math.prod(shape) * state_bytes(recipe) + COMPILING[device]
     programs = PROGRAMS[device] * len(scale_shapes(shape, recipe))
-    return step_bytes(shape, recipe, tile) + PROCESS[device] + programs
+    taken = max(step_bytes(shape, recipe, tile), compiling)
+    return taken + PROCESS[device] + programs
 
 
 def free_memory(device: Any) -> int:
@@ -99,6 +106,12 @@ def _allowed() -> int:
         return max(0, limit - int((group / "memory.current").read_text()))
     except (OSError, ValueError):  # there is no file, or no limit
         return sys.maxsize
+
+
+def return_freed_memory() -> None:
+    """Give the system back what compiling took; glibc would keep most of it."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # there is no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def usable_memory() -> int:

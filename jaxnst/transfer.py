@@ -18,6 +18,7 @@ import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are l
 from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
+from jaxnst.memory import return_freed_memory
 from jaxnst.objective import Targets, Terms, objective
 from jaxnst.optimizers import make_optimizer
 from jaxnst.recipes import Recipe
@@ -247,13 +248,15 @@ def run(
     Returns:
         The last state, and the infos of all steps, stacked.
     """
+    launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
+    # No steps yet: what compiling took shall be free before the first one.
+    state, _ = launch(state, backbone, targets, jnp.int32(0))
+    return_freed_memory()
     infos, taken, count = [], 0, 1
     while taken < steps:
         count = min(count, chunk - (start + taken) % chunk, steps - taken)
         began = time.perf_counter()
-        state, info = _run_chunk(
-            state, backbone, targets, jnp.int32(count), transfer=transfer, chunk=chunk
-        )
+        state, info = launch(state, backbone, targets, jnp.int32(count))
         info = jax.device_get(info)
         infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
         taken += count
