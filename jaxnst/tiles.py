@@ -367,7 +367,7 @@ def measure_content(
     def see(content: Image, tile: Tile) -> Features:
         return measure(backbone, tiles.cut(content, tile), recipe, layers)
 
-    def moments(content: Image, tile: Tile) -> dict[str, losses.Spread]:
+    def spread(content: Image, tile: Tile) -> dict[str, losses.Spread]:
         feats = see(content, tile)
         means = {layer: losses.spread(x) for layer, x in _own(feats, tile).items()}
         return _share(means, feats, content.shape)
@@ -376,7 +376,7 @@ def measure_content(
         feats = see(content, tile)
 
         def written(layer: str, feat: Feature) -> Stored:
-            if recipe.content_loss == "correlation":
+            if layer in spreads:
                 feat = losses.standardize(feat, spreads[layer])
             place = _place(tile, layer)
             old = take(whole[layer], place, feat.shape)
@@ -385,8 +385,9 @@ def measure_content(
 
         return {layer: written(layer, feat) for layer, feat in feats.items()}
 
-    # Before they are stored: they need not be there in float32 as well.
-    spreads = _total(moments, tiles, content)
+    # Standardised before they are stored, they are never there whole in float32.
+    standard = recipe.content_loss == "correlation"
+    spreads = _total(spread, tiles, content) if standard else {}
     whole = {
         layer: stored_zeros(
             (*_feature_shape(content.shape, layer), channels(layer)),
