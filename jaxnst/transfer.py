@@ -128,12 +128,15 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
         norm = jnp.sqrt(jnp.vdot(grad, grad))
         # A branch, not a choice between arrays: the state is then changed in its place,
-        # once what the gradient took is free.
+        # and only once the memory of the gradient's tiles is free.
         state, moved = jax.lax.cond(
             jnp.isfinite(loss) & jnp.isfinite(norm),
-            partial(move, learning_rate=targets.learning_rate),
-            lambda state, loss, grad: (state, jnp.bool(False)),
-            *(state, loss, grad),
+            move,
+            lambda state, *_: (state, jnp.bool(False)),
+            state,
+            loss,
+            grad,
+            targets.learning_rate,
         )
         return state, Info(loss, terms, norm, moved)
 
