@@ -35,7 +35,7 @@ def main() -> None:
     )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--memory", type=byte_count, default=usable_memory())
-    group.add_argument("--tile", type=int, help="in tiles of that size, or less")
+    group.add_argument("--tile", type=int, help="in the memory of tiles of that size")
     args = parser.parse_args()
     recipe = jaxnst.get_recipe(args.recipe)
     recipe = recipe.replace(**dict(args.set)).replace(first_steps=2, steps=2)
@@ -46,11 +46,10 @@ def main() -> None:
     )
     for size in args.sizes:
         shape = (3 * size // 4, size)
-        tile, memory = args.tile, args.memory
-        if tile is None:
-            tile = choose_tile(shape, recipe, memory)
-        else:
-            memory = process_bytes(shape, recipe, tile)
+        memory = args.memory
+        if args.tile is not None:
+            memory = process_bytes(shape, recipe, args.tile)
+        tile = choose_tile(shape, recipe, memory)
         how = "at once"
         if tile is not None:
             tiles = plan_tiles(shape, recipe.layers, tile)
