@@ -42,6 +42,7 @@ from jaxnst.manifest import (
 )
 from jaxnst.memory import (
     choose_tile,
+    host_bytes,
     in_gigabytes,
     largest_size,
     process_bytes,
@@ -261,9 +262,11 @@ def plan_command(args: argparse.Namespace) -> int:
             how = f"in {len(tiles.starts)} tiles of {tiles.shape[1]} x {tiles.shape[0]}"
         lines.insert(0, f"{f'{width} x {height} px':<18} {steps:>5} steps {how}")
         peak = max(peak, process_bytes((height, width), recipe, tile))
+    kept = host_bytes(shape, recipe)
+    on_host = f"{in_gigabytes(kept)} on the host; " if kept else ""
     print("\n".join(lines))
     print(
-        f"{in_gigabytes(peak)} at its peak, of {in_gigabytes(memory)}; "
+        f"{in_gigabytes(peak)} at its peak, of {in_gigabytes(memory)}; {on_host}"
         f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
     )
     return 0

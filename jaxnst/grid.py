@@ -92,21 +92,28 @@ def make_batch_transfer(recipe: Recipe, mesh: Mesh) -> Transfer:
         mesh: The axis of lanes is spread over its axis `lane`.
 
     Returns:
-        The `init` and `step` functions. The network is the same for all lanes, and a
-        step communicates nothing.
+        The functions. The network is the same for all lanes, and nothing is
+        communicated.
     """
     transfer = make_transfer(recipe)
     each, all_lanes = PartitionSpec("lane"), PartitionSpec()
-    step = jax.shard_map(
-        jax.vmap(transfer.step, in_axes=(0, None, 0)),
-        mesh=mesh,
-        in_specs=(each, all_lanes, each),
-        out_specs=each,
-        check_vma=False,  # counts of an optimiser's inner loops are the same in all
-    )
+
+    def spread(function: Callable, in_specs: tuple) -> Callable:
+        return jax.shard_map(
+            jax.vmap(function, in_axes=[0 if x == each else None for x in in_specs]),
+            mesh=mesh,
+            in_specs=in_specs,
+            out_specs=each,
+            check_vma=False,  # an optimiser's inner loops are as long in all lanes
+        )
+
     # Placed as steps leave it, so that one program does for the first chunk too.
     sharding = NamedSharding(mesh, each)
-    return Transfer(jax.jit(jax.vmap(transfer.init), out_shardings=sharding), step)
+    return Transfer(
+        init=jax.jit(jax.vmap(transfer.init), out_shardings=sharding),
+        evaluate=spread(transfer.evaluate, (each, all_lanes, each)),
+        move=spread(transfer.move, (each, each, each)),
+    )
 
 
 def paint_lanes(

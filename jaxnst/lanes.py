@@ -74,7 +74,7 @@ def make_lanes(
 
     Raises:
         ValueError: If a name is unknown, a value is bad, changes nothing or comes
-            twice, or a content is too small.
+            twice, a content is too small, or the host shall keep the state.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -116,6 +116,11 @@ def make_lanes(
         for setting, changed, own in zip(settings, recipes, keys, strict=True):
             size = shape(i, changed)
             check_content(size, changed)
+            if changed.state_memory != "device":
+                raise ValueError(
+                    "expected the state_memory device for a grid, got host; leave it "
+                    "out, or use jaxnst stylize"
+                )
             blend = setting.get("blend")
             lanes.append(Lane(i, column, setting, size, changed, own, blend))
     return lanes

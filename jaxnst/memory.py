@@ -3,6 +3,7 @@
 import bisect
 import contextlib
 import ctypes
+import gc
 import math
 import sys
 from pathlib import Path
@@ -33,7 +34,8 @@ PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
 kernels, Python, and JAX. On other devices a guess."""
 
 PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
-"""Bytes of the compiled programs of a scale."""
+"""Bytes of the compiled programs of a scale. One in tiles has twice as many, since it
+is measured in tiles too, but those of the scales before are gone by then."""
 
 COMPILING = {"cpu": 450_000_000, "gpu": 0}
 """Bytes that compiling takes before the first step of a scale, and gives back."""
@@ -41,6 +43,8 @@ COMPILING = {"cpu": 450_000_000, "gpu": 0}
 
 def state_bytes(recipe: Recipe) -> int:
     """Bytes that stay for each pixel of a picture: the state, and the content.
+
+    On a device whose host keeps the state: the image, the content and its features.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -56,6 +60,8 @@ def state_bytes(recipe: Recipe) -> int:
     moments = 3 * (number + 4)
     if recipe.optimizer == "lbfgs":
         images, moments = images + 2, 3 * 2 * recipe.history * number
+    if recipe.state_memory == "host":
+        images, moments = 2, 0
     features = sum(channels(x) / stride(x) ** 2 for x, _ in recipe.content_layers)
     return round(images * image + moments + features * number)
 
@@ -72,22 +78,33 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
     if tile is None:
         return pixels * (state_bytes(recipe) + work)
     at_once = math.prod(tile_shape(shape, recipe.layers, tile))
-    rest = max(at_once * work, pixels * MOVE[recipe.optimizer])
+    move = MOVE[recipe.optimizer] if recipe.state_memory == "device" else 0
+    rest = max(at_once * work, pixels * move)
     return pixels * (state_bytes(recipe) + GRADIENT) + rest
 
 
 def process_bytes(
     shape: tuple[int, int], recipe: Recipe, tile: int | None = None
 ) -> int:
-    """Bytes that painting a picture takes, with all there is beside it.
+    """Bytes that painting a picture takes on a device, with all there is beside it.
 
-    The scale before is gone by then, but its programs are not.
+    A CPU is its own host.
     """
-    device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
+    device = "gpu"
+    if jax.devices()[0].platform == "cpu":
+        device, recipe = "cpu", recipe.replace(state_memory="device")
     compiling = math.prod(shape) * state_bytes(recipe) + COMPILING[device]
-    programs = PROGRAMS[device] * len(scale_shapes(shape, recipe))
     taken = max(step_bytes(shape, recipe, tile), compiling)
-    return taken + PROCESS[device] + programs
+    programs = len(scale_shapes(shape, recipe)) if tile is None else 2
+    return taken + PROCESS[device] + programs * PROGRAMS[device]
+
+
+def host_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
+    """Bytes that a picture takes on the host of an accelerator, if it is kept there."""
+    if recipe.state_memory == "device" or jax.devices()[0].platform == "cpu":
+        return 0
+    kept = state_bytes(recipe.replace(state_memory="device"))
+    return math.prod(shape) * (kept + MOVE[recipe.optimizer])
 
 
 def free_memory(device: Any) -> int:
@@ -114,6 +131,13 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def forget_programs() -> None:
+    """Free all compiled programs; what is called again is compiled again."""
+    jax.clear_caches()
+    gc.collect()
+    return_freed_memory()
+
+
 def usable_memory() -> int:
     """Bytes that this process may take: its own, and nine tenths of what is free."""
     device = jax.devices()[0]
@@ -133,7 +157,7 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
         The size, or None.
 
     Raises:
-        ValueError: If not even the smallest tiles fit.
+        ValueError: If not even the smallest tiles fit, or what the host shall keep.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -141,6 +165,13 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
         >>> choose_tile((3072, 4096), get_recipe("painterly"), 12 * 10**9)
         1600
     """
+    kept, free = host_bytes(shape, recipe), free_memory(jax.devices("cpu")[0])
+    if kept > free:
+        raise ValueError(
+            f"expected {in_gigabytes(kept)} of host memory for {shape[1]} x {shape[0]} "
+            f"px, got {in_gigabytes(free)}; use a smaller size, or leave state_memory "
+            "as it is"
+        )
     for tile in _choices(recipe):
         if process_bytes(shape, recipe, tile) <= memory:
             return tile
@@ -179,14 +210,18 @@ def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
     def least(recipe: Recipe) -> int:
         return min(process_bytes(shape, recipe, x) for x in _choices(recipe))
 
+    on_host: dict[str, Any] = {"state_memory": "host"}
     lean: dict[str, Any] = {"state_dtype": "bfloat16"}
     if recipe.optimizer == "lbfgs":
         lean["history"] = min(3, recipe.history)
     others = []
     if size := largest_size(shape, recipe, memory):
         others.append(f"--size {size}")
-    if least(recipe.replace(**lean)) <= memory:
-        others.append(" ".join(f"--set {name}={x}" for name, x in lean.items()))
+    others += [
+        " ".join(f"--set {name}={x}" for name, x in changes.items())
+        for changes in (on_host, lean)
+        if least(recipe.replace(**changes)) <= memory
+    ]
     use = " or ".join(others) or "another machine"
     return (
         f"expected {in_gigabytes(least(recipe))} of memory for {shape[1]} x {shape[0]} "

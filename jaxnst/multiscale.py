@@ -9,7 +9,12 @@ from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    SingleDeviceSharding,
+)
 from jaxtyping import Array, Float
 
 from jaxnst import tiles
@@ -21,7 +26,7 @@ from jaxnst.images import (
     load_image,
     resize,
 )
-from jaxnst.memory import choose_tile, usable_memory
+from jaxnst.memory import choose_tile, forget_programs, usable_memory
 from jaxnst.objective import (
     Targets,
     blend_styles,
@@ -195,13 +200,15 @@ def measure_targets(
         feats = measure_content(backbone, content, program)
     else:
         feats = tiles.measure_content(backbone, content, program, tile)
+        # Or it would go on beside what comes next, and take its memory as well.
+        jax.block_until_ready(feats)
     # Measuring takes half as much for each pixel as a step does.
     enough = 2 * math.prod(content.shape[:2])
     parts = tile or max(math.isqrt(enough), smallest_tile(recipe.layers))
     found = [
         measure_style(backbone, style, program)
         if tile is None and math.prod(style.shape[:2]) <= enough
-        else tiles.measure_style(backbone, style, program, parts)
+        else jax.block_until_ready(tiles.measure_style(backbone, style, program, parts))
         for style in styles
     ]
     shapes = [style.shape for style in styles]
@@ -272,6 +279,11 @@ def stylize(
         )
     check_content(content.shape, recipe)
     shapes = scale_shapes(content.shape[:2], recipe)
+    host = device = None
+    if recipe.state_memory == "host":
+        host = SingleDeviceSharding(jax.devices("cpu")[0])
+        device = jax.tree.leaves(backbone)[0].sharding
+    content, styles, init = jax.device_put((content, list(styles), init), host)
     memory = usable_memory() if memory is None else memory
     # The finest first, since it is the one that may not fit.
     sizes = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
@@ -285,6 +297,10 @@ def stylize(
             continue
         start = time.perf_counter()
         tile = sizes[scale]
+        if tile is not None:
+            # Those of the scales before are of no more use, and together take as much
+            # as a tile.
+            forget_programs()
         transfer = make_transfer(
             recipe, objective=objective if tile is None else tiles.Tiled(tile, mesh)
         )
@@ -296,21 +312,26 @@ def stylize(
         scaled_styles = scale_styles(styles, shape, recipe)
         taken = 0
         if resume is not None and scale == resume.scale:
-            state, taken = resume.state, resume.taken
+            state = cast(State, jax.device_put(resume.state, host))
+            taken = resume.taken
         elif state is None:
-            state = transfer.init(
+            start_image = (
                 scale_content(init, shape)
                 if init is not None
                 else initial_image(
                     key, scaled, scaled_styles, kind=recipe.init, deviation=recipe.noise
                 )
             )
+            # Compiled, so that all of the state is where the image is.
+            state = cast(State, jax.jit(transfer.init)(start_image))
+            del start_image
         else:
             state = state._replace(opt_state=without_history(state.opt_state))
             detail = scale_detail(recoloured, shapes[scale - 1], shape, recipe)
             state = cast(State, resize_state(recipe.program, state, detail))
             del detail
         del recoloured
+        scaled, scaled_styles = jax.device_put((scaled, scaled_styles), device)
         targets = measure_targets(
             backbone, scaled, scaled_styles, recipe, blend=blend, tile=tile
         )
@@ -319,8 +340,9 @@ def stylize(
         if tile is not None and mesh is not None:
             # Where the step leaves its results, or it would compile once more for them.
             everywhere = NamedSharding(mesh, PartitionSpec())
-            state = cast(State, jax.device_put(state, everywhere))
             stepping, targets = jax.device_put((stepping, targets), everywhere)
+            if host is None:
+                state = cast(State, jax.device_put(state, everywhere))
 
         def report(state: State, info: Info, scale=scale, steps=steps) -> None:
             nonlocal taken
@@ -336,6 +358,7 @@ def stylize(
             steps=steps - taken,
             start=taken,
             chunk=chunk,
+            host=host,
             on_chunk=report,
         )
         infos.append(info)

@@ -84,6 +84,8 @@ class Recipe:
         dtype: Type of the convolutions, `float32` or `bfloat16`.
         state_dtype: Type that Adam's first moment, the history of L-BFGS and the
             content's features are kept in, `float32` or `bfloat16`.
+        state_memory: Where the image and the optimiser's state are kept: in that of
+            the `device`, or of its `host`, which is often larger.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Recipe:
     squash_style: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
     state_dtype: Literal["float32", "bfloat16"] = "float32"
+    state_memory: Literal["device", "host"] = "device"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, saying which and why."""
@@ -231,6 +234,7 @@ SETTLED = {
     "enlarge": "none",
     "style_scale": 1.0,
     "squash_style": False,
+    "state_memory": "device",
 }
 """Fields that are settled before the first step, with what they are there."""
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
+from jax.sharding import Sharding
 from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
@@ -66,22 +67,47 @@ class Info(NamedTuple):
     finite: Bool[Array, "*_steps"]
 
 
+class Slope(NamedTuple):
+    """The loss of an image and how it changes with it.
+
+    Attributes:
+        loss: The loss.
+        terms: Its unweighted parts.
+        grad: Gradient of the loss with respect to the image, h w 3.
+        norm: Its Euclidean norm.
+    """
+
+    loss: Scalar
+    terms: Terms
+    grad: Image
+    norm: Scalar
+
+
 class Transfer(NamedTuple):
-    """A style transfer as a pair of pure functions.
+    """A style transfer as pure functions.
 
     Attributes:
         init: `init(image) -> state`.
-        step: `step(state, backbone, targets) -> (state, info)`.
+        evaluate: `evaluate(image, backbone, targets) -> slope`, by far the most work.
+        move: `move(state, slope, learning_rate) -> (state, info)`.
     """
 
     init: Callable[[Image], State]
-    step: Callable[[State, Backbone, Targets], tuple[State, Info]]
+    evaluate: Callable[[Image, Backbone, Targets], Slope]
+    move: Callable[[State, Slope, Scalar], tuple[State, Info]]
+
+    def step(
+        self, state: State, backbone: Backbone, targets: Targets
+    ) -> tuple[State, Info]:
+        """Evaluate and move."""
+        slope = self.evaluate(state.image, backbone, targets)
+        return self.move(state, slope, targets.learning_rate)
 
 
 def make_transfer(recipe: Recipe, *, objective: Objective = objective) -> Transfer:
     """Specialise the kernel to a recipe.
 
-    Both functions compose with `jit`, `vmap` and `scan`, with Adam also with `grad`.
+    All of it composes with `jit`, `vmap` and `scan`, with Adam also with `grad`.
     The parameters and the targets are arguments, so another style of the same size, a
     loss weight or a learning rate never recompiles.
 
@@ -92,8 +118,7 @@ def make_transfer(recipe: Recipe, *, objective: Objective = objective) -> Transf
             may call `objective.objective` and add to that.
 
     Returns:
-        The `init` and `step` functions, the same ones for recipes of the same
-        `Recipe.program`.
+        The functions, the same ones for recipes of the same `Recipe.program`.
 
     Example:
         >>> import jaxnst
@@ -121,26 +146,28 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
         # Copies, because the loop donates the state: no two leaves may share a buffer.
         return jax.tree.map(jnp.array, state)
 
-    def step(state: State, backbone: Backbone, targets: Targets) -> tuple[State, Info]:
+    def evaluate(image: Image, backbone: Backbone, targets: Targets) -> Slope:
         def loss_fn(image: Image) -> tuple[Scalar, Terms]:
             return objective(image, backbone, targets, recipe)
 
-        (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(state.image)
-        norm = jnp.sqrt(jnp.vdot(grad, grad))
+        (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
+        return Slope(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
+
+    def move(state: State, slope: Slope, learning_rate: Scalar) -> tuple[State, Info]:
         # A branch, not a choice between arrays: the state is then changed in its place,
         # and only once the memory of the gradient's tiles is free.
         state, moved = jax.lax.cond(
-            jnp.isfinite(loss) & jnp.isfinite(norm),
-            move,
+            jnp.isfinite(slope.loss) & jnp.isfinite(slope.norm),
+            descend,
             lambda state, *_: (state, jnp.bool(False)),
             state,
-            loss,
-            grad,
-            targets.learning_rate,
+            slope.loss,
+            slope.grad,
+            learning_rate,
         )
-        return state, Info(loss, terms, norm, moved)
+        return state, Info(slope.loss, slope.terms, slope.norm, moved)
 
-    def move(
+    def descend(
         state: State, loss: Scalar, grad: Image, learning_rate: Scalar
     ) -> tuple[State, Bool[Array, ""]]:
         # With z = units · image, the gradient with respect to z is grad / units.
@@ -170,7 +197,7 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
         )
         return state, jnp.all(moves)
 
-    return Transfer(init, step)
+    return Transfer(init, evaluate, move)
 
 
 def picture(state: State, recipe: Recipe) -> Image:
@@ -194,7 +221,7 @@ def _run_chunk(
     state: State,
     backbone: Backbone,
     targets: Targets,
-    count: Int[Array, ""],
+    count: int | Int[Array, ""],
     *,
     transfer: Transfer,
     chunk: int,
@@ -216,6 +243,33 @@ def _run_chunk(
     return jax.lax.fori_loop(0, count, body, (state, infos))
 
 
+def _run_on_host(
+    state: State,
+    backbone: Backbone,
+    targets: Targets,
+    count: int,
+    *,
+    transfer: Transfer,
+    host: Sharding,
+) -> tuple[State, Info | None]:
+    """Take `count` steps with the state on another device than the network.
+
+    Only the image goes there, and its gradient comes back.
+    """
+    there = jax.tree.leaves(backbone)[0].sharding
+    evaluate = jax.jit(transfer.evaluate)
+    move = jax.jit(transfer.move, donate_argnums=0)
+    infos = []
+    for _ in range(count):
+        image = jax.device_put(state.image, there)
+        slope = evaluate(image, backbone, targets)
+        del image
+        slope, rate = jax.device_put((slope, targets.learning_rate), host)
+        state, info = move(state, slope, rate)
+        infos.append(info)
+    return state, jax.tree.map(lambda *xs: jnp.stack(xs), *infos) if infos else None
+
+
 @single_threaded_lapack
 def run(
     transfer: Transfer,
@@ -227,6 +281,7 @@ def run(
     start: int = 0,
     chunk: int = 50,
     interval: float = 2.0,
+    host: Sharding | None = None,
     on_chunk: Callable[[State, Info], None] | None = None,
 ) -> tuple[State, Info]:
     """Take a number of steps in compiled chunks.
@@ -246,20 +301,24 @@ def run(
         chunk: Steps per launch, at most; each multiple of it ends a launch.
         interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
             What is computed does not depend on it.
+        host: Where the state is, if not where the network is: a CPU with more memory.
         on_chunk: Called with the state and the chunk's infos.
 
     Returns:
         The last state, and the infos of all steps, stacked.
     """
-    launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
+    if host is None:
+        launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
+    else:
+        launch = partial(_run_on_host, transfer=transfer, host=host)
     # No steps yet: what compiling took shall be free before the first one.
-    state, _ = launch(state, backbone, targets, jnp.int32(0))
+    state, _ = launch(state, backbone, targets, 0)
     return_freed_memory()
     infos, taken, count = [], 0, 1
     while taken < steps:
         count = min(count, chunk - (start + taken) % chunk, steps - taken)
         began = time.perf_counter()
-        state, info = launch(state, backbone, targets, jnp.int32(count))
+        state, info = launch(state, backbone, targets, count)
         info = jax.device_get(info)
         infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
         taken += count

@@ -336,6 +336,7 @@ BAD = {
     "value": ({"style_weight": [-1.0]}, "finite number ≥ 0"),
     "seed": ({"seed": [1, 2]}, "seed changes nothing where init is content"),
     "seed -1": ({"init": ["noise"], "seed": [-1]}, "from 0 to 4294967295"),
+    "host": ({"state_memory": ["host"]}, "expected the state_memory device"),
     "in vain": ({"history": [1, 2]}, "history changes nothing"),
     "blend": ({"blend": [(1.0,)]}, "expected 3 finite blend weights"),
     "blend 0": ({"blend": [(0.0, 0.0, 0.0)]}, "other than 0"),

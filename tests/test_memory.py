@@ -8,6 +8,7 @@ from conftest import random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxnst import memory
 from jaxnst.images import fit_shape
 from jaxnst.memory import (
     GRADIENT,
@@ -112,7 +113,7 @@ def test_a_recipe_that_cannot_go_by_tiles_is_painted_at_once():
 
 def test_what_is_too_large_is_refused_with_what_would_fit(backbone):
     content = random_image(0, 512, 640)
-    said = r"expected 2\.\d GB .* got 1.7 GB; use --size"
+    said = r"expected 1\.\d GB .* got 1.7 GB; use --size"
     with pytest.raises(ValueError, match=said):
         stylize(
             backbone,
@@ -126,6 +127,27 @@ def test_what_is_too_large_is_refused_with_what_would_fit(backbone):
     with pytest.raises(ValueError, match=advice):
         choose_tile((3000, 4000), PAINTERLY, 6 * 10**9)
     choose_tile((3000, 4000), LEAN, 6 * 10**9)
+
+
+def test_on_an_accelerator_the_host_may_keep_the_state(monkeypatch):
+    class Accelerator:
+        platform = "gpu"
+
+    host, real = jax.devices("cpu"), jax.devices
+    monkeypatch.setattr(jax, "devices", lambda *kind: host if kind else [Accelerator()])
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10**11)
+    kept = PAINTERLY.replace(state_memory="host")
+    shape, little = (6000, 8000), 8 * 10**9
+    # The image, the content, its features at two layers, and the gradient.
+    assert step_bytes(shape, kept, 1024) < 48e6 * (24 + 64 + 32 + 12) + 3e9
+    choose_tile(shape, kept, little)
+    with pytest.raises(ValueError, match="use .*--set state_memory=host"):
+        choose_tile(shape, PAINTERLY, little)
+    with pytest.raises(ValueError, match="GB of host memory for 80000 x 60000 px"):
+        choose_tile((60_000, 80_000), kept, 10**13)
+    monkeypatch.setattr(jax, "devices", real)
+    # A CPU is its own host: nothing is saved.
+    assert process_bytes(shape, kept, 1024) == process_bytes(shape, PAINTERLY, 1024)
 
 
 def test_usable_memory_is_less_than_what_is_free():

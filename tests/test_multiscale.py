@@ -57,6 +57,30 @@ def test_a_run_is_whole_and_repeats_bit_for_bit(backbone, recipe):
     np.testing.assert_array_equal(first.image, second.image)
 
 
+@both
+@pytest.mark.parametrize("device", [0, 1], ids=["itself", "another"])
+def test_a_host_that_keeps_the_state_paints_the_same_picture(backbone, recipe, device):
+    """On a CPU another device stands for the accelerator."""
+    host, seen = jax.devices()[0], []
+
+    def look(progress):
+        seen.append(jax.tree.map(lambda x: x.devices(), progress.state))
+
+    found = paint(
+        jax.device_put(backbone, jax.devices()[device]),
+        recipe.replace(state_memory="host"),
+        on_chunk=look,
+    )
+    expected = paint(backbone, recipe)
+    mine, theirs = found.infos[0].loss, expected.infos[0].loss
+    np.testing.assert_allclose(mine[:2], theirs[:2], rtol=1e-3)
+    # Rounding differs, and L-BFGS amplifies it.
+    assert jnp.abs(found.image - expected.image).mean() < 0.02
+    assert seen
+    for place in jax.tree.leaves(seen, is_leaf=lambda x: isinstance(x, set)):
+        assert place == {host}
+
+
 def test_there_is_one_trace_for_each_scale_and_none_for_the_next_style(backbone):
     recipe = RECIPE.replace(beta2=0.985)  # traced by no other test
     before = transfer._run_chunk._cache_size()
