@@ -250,7 +250,8 @@ def _torch_stepper(
 
 def time_steps(pair: Pair, size: int, recipe: Recipe, repeats: int) -> dict[str, Any]:
     """Seconds of one step of ours, and of PyTorch's in each of its settings."""
-    steps = 2 if jax.default_backend() == "cpu" else 20
+    # Several, as `run` launches them; fewer where each takes seconds.
+    steps = min(8, max(2, 2**20 // size**2)) if jax.default_backend() == "cpu" else 20
     ours = {"float32": recipe}
     if jax.default_backend() != "cpu":
         ours["bfloat16"] = recipe.replace(dtype="bfloat16")
