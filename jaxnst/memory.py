@@ -162,8 +162,8 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
     Example:
         >>> from jaxnst import get_recipe
         >>> choose_tile((384, 512), get_recipe("painterly"), 8 * 10**9)
-        >>> choose_tile((3072, 4096), get_recipe("painterly"), 12 * 10**9)
-        1600
+        >>> choose_tile((3072, 4096), get_recipe("painterly"), 10 * 10**9)
+        1440
     """
     kept, free = host_bytes(shape, recipe), free_memory(jax.devices("cpu")[0])
     if kept > free:
