@@ -1,8 +1,8 @@
 """The kernel: one optimisation step on an image, and the loop around it.
 
-`make_transfer(recipe)` gives `init` and `step`, after the manner of optax. `State` is
-what the next step needs, and so exactly what a checkpoint holds; `Info` is what a
-person wants to see, and so exactly the log.
+`make_transfer(recipe)` gives `init` and `step`, after the manner of optax; a step is to
+`evaluate` and to `move`. `State` is what the next step needs, and so exactly what a
+checkpoint holds; `Info` is what a person wants to see, and so exactly the log.
 """
 
 import time
