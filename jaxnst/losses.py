@@ -1,8 +1,9 @@
 """Statistics of the features of one layer, and distances between them.
 
-Features are float32, h w c, after the ReLU. Every function takes one image's feature
-and returns scalars or small matrices; sums over positions accumulate in float32 at the
-highest matmul precision, because TF32 or bfloat16 spoils them.
+Features are h w c, after the ReLU, of float32 or, where the network computes in it, of
+bfloat16. Every function takes one image's feature and returns scalars or small matrices
+of float32; sums over positions accumulate in float32 at the highest matmul precision,
+because TF32 or bfloat16 spoils them.
 """
 
 import math
@@ -35,7 +36,11 @@ def content_loss(feature: Feature, target: Feature) -> Scalar:
         >>> content_loss(jnp.ones((2, 2, 3)), jnp.zeros((2, 2, 3)))
         Array(1., dtype=float32)
     """
-    return jnp.mean((feature - target) ** 2)
+    return jnp.mean((_float32(feature) - target) ** 2)
+
+
+def _float32(x: Array) -> Array:
+    return x.astype(jnp.float32)
 
 
 class CrossMoments(NamedTuple):
@@ -64,6 +69,7 @@ def cross_moments(feature: Feature, target: Feature) -> CrossMoments:
     Returns:
         The means, (c,) each.
     """
+    feature = _float32(feature)
     over = lambda x: jnp.mean(x, axis=(0, 1))
     return CrossMoments(
         over(feature), over(feature**2), over(feature * target), over(target**2)
@@ -79,6 +85,7 @@ class Spread(NamedTuple):
 
 def spread(feature: Feature) -> Spread:
     """Where the activations of each channel lie, and how far around."""
+    feature = _float32(feature)
     over = lambda x: jnp.mean(x, axis=(0, 1))
     return Spread(over(feature), over(feature**2))
 
@@ -147,16 +154,26 @@ def gram_matrix(feature: Feature) -> Float[Array, "_c _c"]:
     return _products(f) / len(f)
 
 
-@jax.custom_jvp
+@jax.custom_vjp
 def _products(f: Float[Array, "_n _c"]) -> Float[Array, "_c _c"]:
-    """`FᵀF`, with a derivative that multiplies once instead of twice."""
-    return jnp.matmul(f.T, f, precision=HIGHEST)
+    """`FᵀF` in float32, with a derivative that multiplies once instead of twice.
+
+    Products of two bfloat16 are exact in float32, so a GPU's fast ones spoil nothing.
+    """
+    return jnp.matmul(f.T, f, precision=HIGHEST, preferred_element_type=jnp.float32)
 
 
-@_products.defjvp
-def _products_jvp(primals, tangents):
-    half = jnp.matmul(primals[0].T, tangents[0], precision=HIGHEST)
-    return _products(*primals), half + half.T
+def _products_forward(f):
+    return _products(f), f
+
+
+def _products_backward(f, cotangent):
+    # Rounded like any cotangent on its way back through convolutions in bfloat16.
+    both = (cotangent + cotangent.T).astype(f.dtype)
+    return (jnp.matmul(f, both, precision=HIGHEST),)
+
+
+_products.defvjp(_products_forward, _products_backward)
 
 
 def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Scalar:
@@ -191,7 +208,7 @@ def moments(feature: Feature) -> Moments:
     Returns:
         Moments, (c,) and (c, c).
     """
-    return Moments(jnp.mean(feature, axis=(0, 1)), gram_matrix(feature))
+    return Moments(jnp.mean(_float32(feature), axis=(0, 1)), gram_matrix(feature))
 
 
 def covariance(m: Moments) -> Float[Array, "_c _c"]:
@@ -334,7 +351,9 @@ def _root_trace_and_slope(
         factor = scale * (3 * eye - scale**2 * matmul(z, y)) / 2
         return (matmul(y, factor), matmul(factor, z)), None
 
-    (_, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales()))
+    # Unrolled: a GPU then takes all rounds in one launch.
+    scales = jnp.array(_scales())
+    (_, z), _ = jax.lax.scan(body, (a / norm, eye), scales, unroll=True)
     s = (z + z.T) / (2 * jnp.sqrt(norm))
     scaled = floor * s
     return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2
@@ -496,8 +515,8 @@ def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
         return feature, norm
 
     def backward(norm: Scalar, grad: Feature) -> tuple[Feature, Scalar]:
-        scale = norm / (jnp.sum(jnp.abs(grad)) + 1e-8)
-        return grad * scale, jnp.zeros_like(norm)
+        scale = norm / (jnp.sum(jnp.abs(_float32(grad))) + 1e-8)
+        return (grad * scale).astype(grad.dtype), jnp.zeros_like(norm)
 
     identity.defvjp(forward, backward)
     return identity(feature, norm)

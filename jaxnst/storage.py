@@ -28,7 +28,7 @@ def store(array: Float[Array, "*_shape"], dtype: StateDtype) -> Stored:
         (dtype('uint16'), [0.333984375])
     """
     if dtype == "float32":
-        return array
+        return array.astype(jnp.float32)
     return jax.lax.bitcast_convert_type(array.astype(jnp.bfloat16), jnp.uint16)
 
 

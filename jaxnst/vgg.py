@@ -147,7 +147,7 @@ class VGG19(nn.Module):
         pool_scale: Factor on every pooling's output; average and L2 pooling lower the
             activations of a network that was trained with max pooling.
         padding: Padding of conv1_1. All others pad zeros.
-        dtype: Type the convolutions compute in. The features are returned in float32.
+        dtype: Type the convolutions compute in, and that of the features.
     """
 
     layers: tuple[str, ...]
@@ -177,7 +177,7 @@ class VGG19(nn.Module):
             # Computed once, and not again for everything that looks at it.
             x = jax.lax.optimization_barrier(x)
             if layer in self.layers:
-                found[layer] = x.astype(jnp.float32)
+                found[layer] = x
         return found
 
 
@@ -233,7 +233,7 @@ def features(
         dtype: Type of the convolutions, `float32` or `bfloat16`.
 
     Returns:
-        Dict from layer name to a float32 feature of h/stride w/stride c.
+        Dict from layer name to a feature of that type, h/stride w/stride c.
 
     Raises:
         ValueError: If a layer is unknown, missing from the backbone's parameters, or

@@ -92,16 +92,20 @@ def _backward(residuals, cotangent):
 convolve.defvjp(_forward, _backward)
 
 
-def features(params: Params, x: jax.Array, pooling: str) -> Features:
-    """Activations of all layers of `n h w c` maps."""
-    found = {}
+def features(
+    params: Params, x: jax.Array, pooling: str, dtype: str = "float32"
+) -> Features:
+    """Activations of all layers of `n h w c` maps, computed in a type."""
+    apply = convolve if jax.default_backend() == "cpu" else convolution
+    x, found = x.astype(dtype), {}
     for name, layer in params.items():
         if name in POOL_BEFORE:
             n, h, w, c = x.shape
             x = x.reshape(n, h // 2, 2, w // 2, 2, c)
             x = x.max((2, 4)) if pooling == "max" else x.mean((2, 4))
-        x = jax.nn.relu(convolve(x, layer["kernel"]) + layer["bias"])
-        found[name.replace("conv", "relu")] = x
+        kernel, bias = (layer[key].astype(dtype) for key in ("kernel", "bias"))
+        x = jax.nn.relu(apply(x, kernel) + bias)
+        found[name.replace("conv", "relu")] = x.astype(jnp.float32)
     return found
 
 
@@ -132,14 +136,16 @@ def agreement(ours: Float[Array, "n h w c"], theirs: Float[Array, "n h w c"]):
     return -sum(jnp.mean(jnp.diagonal(x)) for x in log_p) / 2
 
 
-def loss(params: Params, batch: Batch, pooling: str) -> jax.Array:
+def loss(
+    params: Params, batch: Batch, pooling: str, dtype: str = "float32"
+) -> jax.Array:
     """Contrast at the style layers, agreement at the content layer, and health.
 
     Only of layers that can still change. What keeps the features healthy: at the style
     layers, many dimensions are used (the participation ratio of the correlations
     between filters), and no filter of any layer is silent.
     """
-    seen = features(params, batch.painted, pooling)
+    seen = features(params, batch.painted, pooling, dtype)
     labels = jnp.repeat(jnp.arange(len(batch.scenes)), CROPS)
     total = 0.0
     for layer, feature in seen.items():
@@ -165,71 +171,113 @@ def loss(params: Params, batch: Batch, pooling: str) -> jax.Array:
     reach = {
         k: v for k, v in params.items() if k <= CONTENT_LAYER.replace("relu", "conv")
     }
-    scenes = features(reach, batch.scenes, pooling)[CONTENT_LAYER]
+    scenes = features(reach, batch.scenes, pooling, dtype)[CONTENT_LAYER]
     return total + CONTENT * agreement(seen[CONTENT_LAYER][::CROPS], scenes)
 
 
+@partial(jax.jit, static_argnames=("count", "side"))
+def draw(
+    key: jax.Array,
+    paintings: Painting,
+    scale: jax.Array,
+    offset: jax.Array,
+    *,
+    count: int,
+    side: int,
+) -> Batch:
+    """Crops of some paintings, an even number, each at one or half of its size."""
+    choice, sharing, halving, cropping = jax.random.split(key, 4)
+    chosen = jax.random.choice(choice, len(paintings.scene), (count,), replace=False)
+    scene, painted = (x[chosen].astype(jnp.float32) / 255 for x in paintings)
+    first, second = painted[::2], painted[1::2]
+    recolour = jax.vmap(lambda x, reference: match_palette(x, [reference]))
+    shared = jax.random.bernoulli(sharing, SHARED_PALETTE, (count // 2, 1, 1, 1))
+    second = jnp.where(shared, recolour(second, first), second)
+    painted = jnp.stack([first, second], axis=1).reshape(painted.shape)
+
+    def crop(key, scene, painted, room):
+        place, turn, light, cast = jax.random.split(key, 4)
+        corner = (jax.random.uniform(place, (2,)) * (room + 1)).astype(int)
+        turned = jax.random.bernoulli(turn)
+
+        def cut(picture):
+            at = jax.lax.dynamic_slice(picture, (*corner, 0), (side, side, 3))
+            return jnp.where(turned, at[:, ::-1], at)
+
+        gain = jnp.exp(0.1 * jax.random.normal(light))
+        seen = (cut(painted) - 0.5) * gain + 0.5 + 0.04 * jax.random.normal(cast, (3,))
+        return jnp.clip(seen, 0, 1), cut(scene)
+
+    def crops(key, scene, painted, halved):
+        whole = len(scene)
+        halves = (whole // 2, 2, whole // 2, 2, 3)
+        rest = ((0, whole - whole // 2),) * 2 + ((0, 0),)
+        scene, painted = (
+            jnp.where(halved, jnp.pad(x.reshape(halves).mean((1, 3)), rest), x)
+            for x in (scene, painted)
+        )
+        room = jnp.where(halved, whole // 2, whole) - side
+        keys = jax.random.split(key, CROPS)
+        return jax.vmap(crop, (0, None, None, None))(keys, scene, painted, room)
+
+    halved = jax.random.bernoulli(halving, 0.25, (count,))
+    keys = jax.random.split(cropping, count)
+    painted, scenes = jax.vmap(crops)(keys, scene, painted, halved)
+    painted = painted.reshape(-1, side, side, 3)
+    return Batch(painted * scale + offset, scenes[:, 0] * scale + offset)
+
+
 def batches(
-    rng: np.random.Generator,
+    key: jax.Array,
     paintings: Painting,
     scale: np.ndarray,
     offset: np.ndarray,
+    *,
+    count: int,
+    side: int,
 ) -> Iterator[Batch]:
-    """Crops of paintings at one or half of their size, for ever."""
-    recolour = jax.jit(lambda x, reference: match_palette(x, [reference]))
+    """Draw for ever."""
+    on_device = jax.device_put((paintings, scale, offset))
     while True:
-        painted, scenes, before = [], [], None
-        for i in rng.choice(len(paintings.scene), BATCH, replace=False):
-            scene, picture = (x[i].astype(np.float32) / 255 for x in paintings)
-            if before is not None and rng.uniform() < SHARED_PALETTE:
-                picture, before = np.asarray(recolour(picture, before)), None
-            else:
-                before = picture
-            if rng.uniform() < 0.25:
-                halves = (SIZE // 2, 2, SIZE // 2, 2, 3)
-                scene, picture = (
-                    x.reshape(halves).mean((1, 3)) for x in (scene, picture)
-                )
-            for crop in range(CROPS):
-                top, left = rng.integers(0, len(picture) - SIDE + 1, 2)
-                at = np.s_[top : top + SIDE, left : left + SIDE]
-                light, cast = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.04, 3)
-                turn = 1 if rng.uniform() < 0.5 else -1
-                seen = (picture[at][:, ::turn] - 0.5) * light + 0.5 + cast
-                painted.append(np.clip(seen, 0, 1))
-                if crop == 0:
-                    scenes.append(scene[at][:, ::turn])
-        to_input = lambda xs: (np.stack(xs) * scale + offset).astype(np.float32)
-        yield Batch(to_input(painted), to_input(scenes))
+        key, own = jax.random.split(key)
+        yield draw(own, *on_device, count=count, side=side)
 
 
-def tune(params: Params, examples: Iterator[Batch], steps: int) -> Params:
+def tune(
+    params: Params,
+    examples: Iterator[Batch],
+    steps: int,
+    learning_rate: float = LEARNING_RATE,
+    dtype: str = "float32",
+) -> Params:
     """Minimise `loss`, with max and average pooling in turns."""
     frozen = {name: x for name, x in params.items() if name.startswith(FROZEN)}
     free = {name: x for name, x in params.items() if name not in frozen}
     # Arrays are divided by their root mean squares, so that one step size fits all.
     sizes = jax.tree.map(lambda x: jnp.sqrt(jnp.mean(x**2)), free)
     free = jax.tree.map(jnp.divide, free, sizes)
-    schedule = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 10, steps)
+    schedule = optax.warmup_cosine_decay_schedule(0, learning_rate, steps // 10, steps)
     optimizer = optax.adam(schedule, b2=0.98)
     state = optimizer.init(free)
 
-    @partial(jax.jit, static_argnames="pooling")
+    @partial(jax.jit, static_argnames="pooling", donate_argnames=("free", "state"))
     def step(free, state, batch: Batch, pooling: str):
-        whole = lambda free: frozen | jax.tree.map(jnp.multiply, free, sizes)
-        value_and_slope = jax.value_and_grad(lambda x: loss(whole(x), batch, pooling))
-        value, slope = value_and_slope(free)
+        def whole_loss(free):
+            whole = frozen | jax.tree.map(jnp.multiply, free, sizes)
+            return loss(whole, batch, pooling, dtype)
+
+        value, slope = jax.value_and_grad(whole_loss)(free)
         update, state = optimizer.update(slope, state)
         return optax.apply_updates(free, update), state, value
 
     begun, values = time.perf_counter(), []
     for i, batch in zip(range(steps), examples, strict=False):
-        pooling = ("max", "average")[i % 2]
-        free, state, value = step(free, state, batch, pooling)
-        values.append(float(value))
+        free, state, value = step(free, state, batch, ("max", "average")[i % 2])
+        values.append(value)
         if (i + 1) % 20 == 0:
+            recent = np.mean(values[-20:])
             seconds = time.perf_counter() - begun
-            print(f"{i + 1} {np.mean(values[-20:]):.3f} {seconds:.0f} s", flush=True)
+            print(f"{i + 1} {recent:.3f} {seconds:.0f} s", flush=True)
     return jax.device_get(frozen | jax.tree.map(jnp.multiply, free, sizes))
 
 
@@ -286,9 +334,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--paintings", type=int, default=PAINTINGS)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     args = parser.parse_args()
-    if args.paintings < BATCH or args.steps < 10:
-        parser.error(f"expected {BATCH} paintings and 10 steps or more")
+    if args.paintings < args.batch or args.batch % 2 or args.steps < 10:
+        parser.error("expected an even batch, as many paintings, and 10 steps or more")
 
     start = time.perf_counter()
     rng = np.random.default_rng(args.seed)
@@ -304,8 +356,9 @@ def main() -> None:
         made = pool.map(partial(make_painting, size=SIZE), seeds, chunksize=16)
     paintings = Painting(*map(np.stack, zip(*made, strict=True)))
     print(f"paintings {time.perf_counter() - start:.0f} s", flush=True)
-    examples = batches(np.random.default_rng([args.seed, 2]), paintings, scale, offset)
-    params = tune(params, examples, args.steps)
+    key = jax.random.key(args.seed)
+    examples = batches(key, paintings, scale, offset, count=args.batch, side=args.side)
+    params = tune(params, examples, args.steps, args.learning_rate, args.dtype)
 
     deepest = each(jax.jit(lambda x: features(params, x, "max")["relu5_1"]), pictures)
     # Only one recipe looks at it, so it remains a cluster.
