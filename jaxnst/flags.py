@@ -5,7 +5,9 @@ import contextlib
 import re
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
+
+import jax
 
 from jaxnst.recipes import LayerWeights, Recipe, get_recipe, with_learning_rate
 
@@ -20,7 +22,7 @@ OVERRIDES = {
     "optimizer": "adam or lbfgs",
     "learning_rate": "step size of the optimiser",
     "pooling": "max, average or l2",
-    "dtype": "of the convolutions, float32 or bfloat16",
+    "dtype": "of the convolutions (default: float32 on a CPU, else bfloat16)",
 }
 """Fields of the recipe that have a flag, with its help."""
 
@@ -166,11 +168,17 @@ def as_text(value: Any) -> str:
     return ",".join(":".join(map(as_text, part)) for part in parts)
 
 
+def fastest_dtype() -> Literal["float32", "bfloat16"]:
+    """What convolutions are in unless it is said: accelerators prefer bfloat16."""
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
 def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe that the flags ask for."""
     recipe = get_recipe(args.recipe)
-    asked = {name: getattr(args, name, None) for name in OVERRIDES}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    asked: dict[str, Any] = {"dtype": fastest_dtype()}
+    flags = {name: getattr(args, name, None) for name in OVERRIDES}
+    asked |= {name: value for name, value in flags.items() if value is not None}
     asked |= dict(args.set)
     recipe = recipe.replace(**with_learning_rate(recipe, asked))
     factor = QUALITY[args.quality]

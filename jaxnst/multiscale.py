@@ -1,5 +1,6 @@
 """Coarse to fine: the driver that paints one picture."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -149,12 +150,15 @@ def resize_state(recipe: Recipe, state: State, detail: Image) -> State:
 def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Backbone]:
     """The network as a recipe wants it: to measure with, and to take many steps with.
 
-    On a CPU the second one has prepared kernels, and shares the first one's plain ones.
+    The second one is in the type that the recipe computes in. On a CPU it has prepared
+    kernels, and shares the first one's plain ones.
     """
     backbone = calibrate(backbone, recipe.activations)
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":
         return backbone, accelerate(backbone, recipe.layers)
-    return backbone, backbone
+    cast = lambda x: x.astype(recipe.dtype)
+    params = jax.tree.map(cast, backbone.params)
+    return backbone, dataclasses.replace(backbone, params=params)
 
 
 def scale_content(content: Image, shape: tuple[int, int]) -> Image:

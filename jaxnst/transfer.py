@@ -151,6 +151,8 @@ def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
             return objective(image, backbone, targets, recipe)
 
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
+        # Computed once, and not again for its norm.
+        grad = jax.lax.optimization_barrier(grad)
         return Slope(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
 
     def move(state: State, slope: Slope, learning_rate: Scalar) -> tuple[State, Info]:

@@ -166,7 +166,7 @@ class VGG19(nn.Module):
             replicate = layer == "relu1_1" and self.padding == "replicate"
             if replicate:
                 x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
-            x = nn.relu(
+            x = relu(
                 Conv(
                     channels(layer),
                     "VALID" if replicate else "SAME",
@@ -174,11 +174,27 @@ class VGG19(nn.Module):
                     name=conv_name(layer),
                 )(x)
             )
-            # Computed once, and not again for everything that looks at it.
-            x = jax.lax.optimization_barrier(x)
+            # On a CPU it is computed once, and not again for everything that looks at
+            # it. Elsewhere it is a part of the convolution.
+            x = jax.lax.platform_dependent(
+                x, cpu=jax.lax.optimization_barrier, default=lambda x: x
+            )
             if layer in self.layers:
                 found[layer] = x
         return found
+
+
+@jax.custom_jvp
+def relu(x: Feature) -> Feature:
+    """`max(x, 0)`.
+
+    Its derivative looks at the result and not, as that of `nn.relu`, at x: which then
+    need not be kept, and a GPU's convolution can apply the ReLU itself.
+    """
+    return jnp.maximum(x, 0)
+
+
+relu.defjvps(lambda tangent, y, x: jnp.where(y > 0, tangent, 0))
 
 
 def pool(x: Feature, pooling: Pooling) -> Feature:

@@ -46,9 +46,9 @@ SIZE = 256  # side of a painting
 PICTURES, PAINTINGS = 96, 800  # of dead leaves, for the first filters; for the rest
 CONTENT_LAYER = "relu4_2"
 FROZEN = ("conv1", "conv2")  # blocks that stay as they began
-BATCH, CROPS, SIDE = 10, 3, 80  # paintings, crops of each, pixels
-# How often a painting takes the palette of the one before, if that did not.
-SHARED_PALETTE = 0.7
+BATCH, CROPS, SIDE = 12, 3, 80  # paintings, crops of each, pixels
+# Of each family of paintings in a batch, most take the palette of the first.
+FAMILY, SHARED_PALETTE = 4, 0.7
 STEPS, LEARNING_RATE = 450, 0.012  # in root mean squares of each array
 SHARPNESS = 2.0  # of the softmax over distances
 CONTENT, DIVERSITY, ALIVE = 2.0, 0.4, 0.5  # weights of the terms, see `loss`
@@ -185,15 +185,16 @@ def draw(
     count: int,
     side: int,
 ) -> Batch:
-    """Crops of some paintings, an even number, each at one or half of its size."""
+    """Crops of some families of paintings, each at one or half of its size."""
     choice, sharing, halving, cropping = jax.random.split(key, 4)
     chosen = jax.random.choice(choice, len(paintings.scene), (count,), replace=False)
     scene, painted = (x[chosen].astype(jnp.float32) / 255 for x in paintings)
-    first, second = painted[::2], painted[1::2]
     recolour = jax.vmap(lambda x, reference: match_palette(x, [reference]))
-    shared = jax.random.bernoulli(sharing, SHARED_PALETTE, (count // 2, 1, 1, 1))
-    second = jnp.where(shared, recolour(second, first), second)
-    painted = jnp.stack([first, second], axis=1).reshape(painted.shape)
+    heads = jnp.repeat(painted[::FAMILY], FAMILY, axis=0)
+    shared = jax.random.bernoulli(sharing, SHARED_PALETTE, (count,))
+    shared &= jnp.arange(count) % FAMILY > 0
+    own = shared[:, None, None, None]
+    painted = jnp.where(own, recolour(painted, heads), painted)
 
     def crop(key, scene, painted, room):
         place, turn, light, cast = jax.random.split(key, 4)
@@ -339,8 +340,11 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     args = parser.parse_args()
-    if args.paintings < args.batch or args.batch % 2 or args.steps < 10:
-        parser.error("expected an even batch, as many paintings, and 10 steps or more")
+    if args.paintings < args.batch or args.batch % FAMILY or args.steps < 10:
+        parser.error(
+            f"expected a batch of whole families of {FAMILY}, as many paintings or "
+            "more, and 10 steps or more"
+        )
 
     start = time.perf_counter()
     rng = np.random.default_rng(args.seed)
