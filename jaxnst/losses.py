@@ -351,9 +351,8 @@ def _root_trace_and_slope(
         factor = scale * (3 * eye - scale**2 * matmul(z, y)) / 2
         return (matmul(y, factor), matmul(factor, z)), None
 
-    # Unrolled: a GPU then takes all rounds in one launch.
-    scales = jnp.array(_scales())
-    (_, z), _ = jax.lax.scan(body, (a / norm, eye), scales, unroll=True)
+    # Not unrolled: XLA would tune the products of every round anew, for minutes.
+    (_, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales()))
     s = (z + z.T) / (2 * jnp.sqrt(norm))
     scaled = floor * s
     return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2

@@ -92,6 +92,30 @@ def test_gram_of_one_channel_is_its_mean_square():
     np.testing.assert_allclose(losses.gram_matrix(f)[0, 0], jnp.mean(f**2), rtol=1e-6)
 
 
+def test_gram_of_bfloat16_is_exact_in_float32():
+    """Its gradient is rounded to bfloat16, as all that goes back from there is."""
+    rough = feature(8, h=40, w=30, c=7, scale=3.0).astype(jnp.bfloat16)
+    flat = np.asarray(rough, np.float64).reshape(-1, 7)
+    gram, pullback = jax.vjp(losses.gram_matrix, rough)
+    np.testing.assert_allclose(gram, flat.T @ flat / len(flat), rtol=1e-5)
+    cotangent = jax.random.normal(jax.random.key(9), (7, 7))
+    (grad,) = pullback(cotangent)
+    both = np.asarray(cotangent + cotangent.T, np.float64)
+    wanted = (flat @ both / len(flat)).reshape(rough.shape)
+    error = np.linalg.norm(np.asarray(grad, np.float64) - wanted)
+    assert grad.dtype == jnp.bfloat16
+    assert error < 2**-7 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("name", ["content", "correlation", "gram", "wasserstein2"])
+def test_losses_of_bfloat16_are_computed_in_float32(name):
+    loss, _ = LOSSES[name]
+    f, g = (feature(seed).astype(jnp.bfloat16) for seed in (1, 2))
+    plain = loss(f.astype(jnp.float32), g.astype(jnp.float32))
+    assert loss(f, g).dtype == jnp.float32
+    assert float(loss(f, g)) == pytest.approx(float(plain), rel=1e-5)
+
+
 def test_wasserstein2_of_independent_channels_has_a_closed_form():
     # Columns of ±1 signs are uncorrelated, so both covariances are diagonal and the
     # distance is that of the standard deviations and the means.

@@ -105,6 +105,15 @@ def test_unit_mean_leaves_a_dead_filter_alone(backbone):
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(rescaled))
 
 
+def test_the_relu_and_its_derivative_are_those_of_jax():
+    x = jnp.array([[[-1.5, -0.0, 0.0, 2.0]]])
+    (ours, ours_back), (theirs, theirs_back) = (
+        jax.vjp(relu, x) for relu in (vgg.relu, jax.nn.relu)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(ours_back(x + 3), theirs_back(x + 3))
+
+
 def test_l2_pooling_has_a_finite_gradient_at_zero():
     gradient = jax.grad(lambda x: jnp.sum(vgg.pool(x, "l2")))(jnp.zeros((4, 4, 2)))
     assert (gradient == 0).all()
