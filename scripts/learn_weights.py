@@ -8,8 +8,8 @@ count less; even where two paintings share their palette. And at relu4_2, crops 
 scene are to be correlated with those of its painting. That is what a style and a
 content loss ask of a network.
 
-As it stands, it takes two CPU cores about 40 minutes. The weights that ship saw 27 times
-as many crops, and larger ones, on a GPU:
+As it stands, it takes two CPU cores about 40 minutes. The weights that ship saw 27
+times as many crops, and larger ones, on a GPU:
 
     python scripts/learn_weights.py --paintings 1000 --batch 48 --side 112 \
         --steps 2500 --learning-rate 0.004 --dtype bfloat16
