@@ -430,8 +430,11 @@ def test_an_interrupted_download_is_taken_up(server, target):
         server.hang()
 
     server.scripts["/a"] = [{"cut": 100_000, "after": interrupt}, {}]
+    # A shell in the background has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):
         fetch(remote(server.url()), target)
+    signal.signal(signal.SIGINT, before)
     assert left(target) == {"file.bin.part"}
     size = part_of(target).stat().st_size
     fetch(remote(server.url()), target)
