@@ -28,7 +28,7 @@ import psutil
 import jaxnst
 from jaxnst import assets, images
 from jaxnst.color import match_palette
-from jaxnst.flags import fastest_dtype, positive
+from jaxnst.flags import default_recipe, fastest_dtype, positive
 from jaxnst.manifest import compile_timer, describe_device
 from jaxnst.multiscale import prepare_backbone, scale_styles, stylize
 from jaxnst.objective import make_targets, objective
@@ -125,11 +125,6 @@ ADAM = get_recipe("painterly").replace(
 """What PyTorch paints beside our default: the same losses at the same scales, by Adam
 with an average of the iterates, as in style-transfer-pytorch, in about twice as many
 steps."""
-
-
-def default_recipe() -> Recipe:
-    """What `jaxnst stylize` paints by on this machine."""
-    return get_recipe("painterly").replace(dtype=fastest_dtype())
 
 
 class Pair:
@@ -284,7 +279,7 @@ def time_steps(pair: Pair, size: int, recipe: Recipe, repeats: int) -> dict[str,
 
 def trace_steps(pair: Pair, size: int, folder: Path) -> None:
     """Write a profile of a few warm steps of the default recipe."""
-    work = _stepper(pair, size, default_recipe(), 3)
+    work = _stepper(pair, size, default_recipe("painterly"), 3)
     work()
     with jax.profiler.trace(folder):
         work()
@@ -297,7 +292,7 @@ def time_picture(pair: Pair, size: int) -> dict[str, Any]:
     the command does from the pictures in memory on; what it has compiled before comes
     from its cache.
     """
-    recipe = default_recipe()
+    recipe = default_recipe("painterly")
     content, style = pair.pictures(size, recipe)
     plain = recipe.replace(palette="content")  # it has that palette already
     measuring = calibrate(pair.backbone, plain.activations)
@@ -392,7 +387,7 @@ def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
 
 def _short_run(args: argparse.Namespace, folder: str, began: float) -> dict[str, float]:
     assets.keep_programs(folder)
-    recipe = default_recipe().replace(first_steps=2, steps=2)
+    recipe = default_recipe("painterly").replace(first_steps=2, steps=2)
     pair = Pair(args)
     content, style = pair.pictures(args.size, recipe)
     times: list[float] = []

@@ -173,12 +173,16 @@ def fastest_dtype() -> Literal["float32", "bfloat16"]:
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
+def default_recipe(name: str) -> Recipe:
+    """The recipe of that name as it is painted by on this machine."""
+    return get_recipe(name).replace(dtype=fastest_dtype())
+
+
 def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe that the flags ask for."""
-    recipe = get_recipe(args.recipe)
-    asked: dict[str, Any] = {"dtype": fastest_dtype()}
-    flags = {name: getattr(args, name, None) for name in OVERRIDES}
-    asked |= {name: value for name, value in flags.items() if value is not None}
+    recipe = default_recipe(args.recipe)
+    asked = {name: getattr(args, name, None) for name in OVERRIDES}
+    asked = {name: value for name, value in asked.items() if value is not None}
     asked |= dict(args.set)
     recipe = recipe.replace(**with_learning_rate(recipe, asked))
     factor = QUALITY[args.quality]

@@ -24,6 +24,7 @@ from jaxnst.flags import (
     add_recipe_flags,
     add_run_flags,
     as_text,
+    default_recipe,
     positive,
     recipe_from,
 )
@@ -39,7 +40,7 @@ from jaxnst.manifest import (
     write_manifest,
 )
 from jaxnst.multiscale import load_content, load_style
-from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.recipes import Recipe
 from jaxnst.reporter import GridReporter
 from jaxnst.scales import content_size, style_shape
 from jaxnst.sheet import Cell, save_page, save_sheet
@@ -446,7 +447,7 @@ def make_cell(
         command += ["--size", max(lane.shape) * LARGER]
     if lane.blend is not None:
         command += [f"--blend={as_text(lane.blend)}"]
-    named = get_recipe(lane.recipe.name)
+    named = default_recipe(lane.recipe.name)
     fewer = ("first_steps", "steps") if args.preview else ()
     for name in Recipe.__dataclass_fields__:
         value = getattr(lane.recipe, name)

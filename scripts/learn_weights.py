@@ -346,6 +346,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.paintings < args.batch or args.batch % 2 or args.steps < 10:
         parser.error("expected an even batch, as many paintings, and 10 steps or more")
+    if args.side > SIZE // 2 or args.side % 16:
+        parser.error(f"expected a side of 16, 32, … or {SIZE // 2} px, got {args.side}")
 
     start = time.perf_counter()
     rng = np.random.default_rng(args.seed)
