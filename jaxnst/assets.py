@@ -116,12 +116,16 @@ def locate(name: str) -> Path:
     return path
 
 
-def choose(name: str) -> tuple[str, str]:
+def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
     """Resolve `auto` to the best weights that can be had, and say why.
 
     `auto` means the ImageNet weights, fetched if they are not there yet, or else the
     embedded ones. After a failure nothing is fetched for a day, so that a machine
     without a network waits once.
+
+    Args:
+        name: `auto`, one of `ASSETS`, or a path.
+        quiet: Whether to show no progress bar.
 
     Returns:
         Name or path, and the reason in a few words.
@@ -134,14 +138,16 @@ def choose(name: str) -> tuple[str, str]:
     if failed.exists() and time.time() - failed.stat().st_mtime < 24 * 3600:
         return "embedded", "ImageNet weights could not be fetched earlier today"
     try:
-        pull("imagenet", quiet=False, timeout=5.0, attempts=1)
-    except (OSError, ValueError):
+        pull("imagenet", quiet=quiet, timeout=5.0, attempts=1)
+    except (OSError, ValueError) as error:
         try:
             failed.parent.mkdir(parents=True, exist_ok=True)
             failed.touch()
         except OSError:
             return "embedded", f"{cache_folder()} cannot be written to"
-        return "embedded", "ImageNet weights cannot be fetched"
+        # The whole advice is that of `jaxnst weights pull`.
+        why = str(error).partition("; ")[0]
+        return "embedded", f"ImageNet weights cannot be fetched: {why}"
     return "imagenet", "fetched"
 
 

@@ -48,7 +48,9 @@ PARTS = {
 
 def add_bench_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `jaxnst bench`."""
-    p.add_argument("--parts", choices=PARTS, nargs="+", default=list(PARTS))
+    p.add_argument(
+        "--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all"
+    )
     p.add_argument(
         "--sizes", type=positive, nargs="+", default=[256, 512, 1024], help="of a step"
     )
@@ -63,6 +65,9 @@ def add_bench_flags(p: argparse.ArgumentParser) -> None:
 
 def bench_command(args: argparse.Namespace) -> int:
     """Measure, print a table, and write the numbers."""
+    # PyTorch and the measured processes need room on the same GPU; JAX looks at this
+    # when it first uses it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     pair = Pair(args)
     pictures = {pair.content_path.resolve(), pair.style_path.resolve()}
     if args.out is not None:
@@ -73,13 +78,14 @@ def bench_command(args: argparse.Namespace) -> int:
         images.check_folder(args.trace.parent)
     for path in pictures:
         images.image_shape(path)
-    # PyTorch and the measured processes need room on the same GPU.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     found: dict[str, Any] = {"machine": describe_machine(), "weights": pair.weights}
     for name, value in found["machine"].items():
         print(f"{name:<22} {value}", flush=True)
-    if _torch_loop() is None:
-        print("PyTorch is not installed: pip install 'jaxnst[bench]' to compare")
+    if not _torch_settings():
+        print(
+            f"no PyTorch that can use the {jax.default_backend()}, to compare with: "
+            "pip install 'jaxnst[bench]'"
+        )
     if args.trace is not None:
         trace_steps(pair, args.sizes[0], args.trace)
         print(f"wrote a profile to {args.trace}; open it with xprof or Perfetto")
@@ -96,9 +102,10 @@ def bench_command(args: argparse.Namespace) -> int:
     for part in args.parts:
         print(f"\n{part}: {PARTS[part]}", flush=True)
         found[part] = parts[part]()
+        if args.out is not None:
+            with images.write_whole(args.out) as file:
+                file.write(json.dumps(found, indent=2).encode())
     if args.out is not None:
-        with images.write_whole(args.out) as file:
-            file.write(json.dumps(found, indent=2).encode())
         print(f"\nwrote {args.out}")
     return 0
 
@@ -153,6 +160,12 @@ def _torch_loop() -> Any:
     from jaxnst import torch_loop
 
     return torch_loop
+
+
+def _torch_settings() -> list[Any]:
+    """PyTorch's settings, the plain one first; none if it cannot use our device."""
+    torch_loop = _torch_loop()
+    return torch_loop.all_settings(jax.default_backend()) if torch_loop else []
 
 
 def describe_machine() -> dict[str, Any]:
@@ -256,10 +269,7 @@ def time_steps(pair: Pair, size: int, recipe: Recipe, repeats: int) -> dict[str,
         f"jaxnst {dtype}": _stepper(pair, size, recipe.replace(dtype=dtype), steps)
         for dtype in sorted({"float32", fastest_dtype()}, reverse=True)
     }
-    torch_loop = _torch_loop()
-    for settings in (
-        torch_loop.all_settings(jax.default_backend()) if torch_loop else []
-    ):
+    for settings in _torch_settings():
         work = _torch_stepper(pair, size, recipe, steps, settings)
         try:
             work()
@@ -270,7 +280,8 @@ def time_steps(pair: Pair, size: int, recipe: Recipe, repeats: int) -> dict[str,
     seconds = {name: x / steps for name, x in _turns(sides, repeats).items()}
     shape = pair.pictures(size, recipe)[0].shape
     work = step_work(shape, recipe)
-    print(f"{recipe.name}, {shape[1]} x {shape[0]} px")
+    title = f"{recipe.name}, {shape[1]} x {shape[0]} px"
+    print(f"{title:<40} a step       by our count   faster")
     for name, x in seconds.items():
         ratio = seconds["jaxnst float32"] / x
         print(f"  {name:<36} {x:8.3f} s {work / x / 1e9:8.0f} GFLOP/s {ratio:8.2f}")
@@ -331,10 +342,9 @@ def time_picture(pair: Pair, size: int) -> dict[str, Any]:
     }
     print(f"  jaxnst {found['seconds']:8.1f} s, loss {found['loss']:.4f}", end="")
     print(f", {found['compiling']:.1f} s of it compiling", flush=True)
-    torch_loop = _torch_loop()
-    if torch_loop is None:
+    if not _torch_settings():
         return found
-    settings = torch_loop.all_settings(jax.default_backend())[0]
+    torch_loop, settings = _torch_loop(), _torch_settings()[0]
     began = time.perf_counter()
     adam = ADAM.replace(palette="content")
     painting = torch_loop.paint(measuring, content, [style], adam, settings)
@@ -378,7 +388,7 @@ def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of processes that take two steps at every scale."""
     with tempfile.TemporaryDirectory() as folder:
         found = {"jaxnst": in_new_process(_short_run, args, folder)["peak"]}
-    if _torch_loop():
+    if _torch_settings():
         found["PyTorch"] = in_new_process(_short_torch_run, args)["peak"]
     for name, peak in found.items():
         print(f"  {name:<8} {peak / 1e9:.2f} GB")
@@ -407,8 +417,7 @@ def _short_torch_run(args: argparse.Namespace, began: float) -> dict[str, float]
     pair = Pair(args)
     content, style = pair.pictures(args.size, recipe)
     backbone = calibrate(pair.backbone, recipe.activations)
-    torch_loop = _torch_loop()
-    settings = torch_loop.all_settings(jax.default_backend())[0]
+    torch_loop, settings = _torch_loop(), _torch_settings()[0]
     deque(torch_loop.paint(backbone, content, [style], recipe, settings), maxlen=0)
     return {"peak": torch_loop.peak_memory() or peak_memory()}
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnst.images import write_whole
@@ -20,12 +19,14 @@ class Checkpoint(NamedTuple):
         scale: Index of the scale that is being worked on, coarsest first.
         taken: Steps already taken at that scale.
         state: State after them.
+        tiles: Size of the tiles of each scale; None where it is painted at once.
         inputs: What the run was started with, to refuse resuming another one.
     """
 
     scale: int
     taken: int
     state: State
+    tiles: list[int | None]
     inputs: dict[str, Any]
 
 
@@ -46,10 +47,11 @@ def load_checkpoint(
     Args:
         path: File written by `save_checkpoint`.
         recipe: The recipe of the run.
-        inputs: What this run is started with; must be what that one was started with.
+        inputs: What this run is started with; must be among what that one was started
+            with.
 
     Returns:
-        The checkpoint, bit for bit as it was written.
+        The checkpoint, bit for bit as it was written, in NumPy's arrays.
 
     Raises:
         ValueError: If the file is missing, is no checkpoint, or is of another run.
@@ -64,20 +66,23 @@ def load_checkpoint(
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
-        fields = {key: meta[key] for key in ("scale", "taken", "inputs")}
+        fields = {key: meta[key] for key in ("scale", "taken", "tiles", "inputs")}
     except Exception as error:  # zipfile, NumPy and JSON each raise their own
         raise ValueError(
             f"expected a checkpoint at {path}, got a file that is none ({error})"
         ) from error
     for key, value in json.loads(json.dumps(inputs)).items():
         if fields["inputs"].get(key) != value:
+            weights = fields["inputs"].get("weights")
+            other = f"another {key}"
+            if key == "weights_sha256":
+                other = f"other weights ({weights})"
             raise ValueError(
-                f"expected a checkpoint of this run at {path}, got one with another "
-                f"{key}; repeat the command that wrote it, or leave out --resume"
+                f"expected a checkpoint of this run at {path}, got one with {other}; "
+                "repeat the command that wrote it, or leave out --resume"
             )
-    skeleton = jax.eval_shape(make_transfer(recipe).init, jnp.asarray(leaves[0]))
+    skeleton = jax.eval_shape(make_transfer(recipe).init, leaves[0])
     wanted, structure = jax.tree.flatten(skeleton)
     if [x.shape for x in wanted] != [x.shape for x in leaves]:
         raise ValueError(f"expected the state of {recipe.name} at {path}, got another")
-    state = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
-    return Checkpoint(state=state, **fields)
+    return Checkpoint(state=jax.tree.unflatten(structure, leaves), **fields)

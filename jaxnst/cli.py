@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import sys
@@ -49,8 +50,9 @@ from jaxnst.memory import (
     usable_memory,
 )
 from jaxnst.multiscale import load_content, load_style, stylize
+from jaxnst.objective import check_blend
 from jaxnst.recipes import RECIPES, Recipe, get_recipe
-from jaxnst.reporter import Reporter
+from jaxnst.reporter import Reporter, ignore_output, say
 from jaxnst.scales import (
     check_content,
     content_size,
@@ -94,28 +96,26 @@ def make_parser() -> Parser:
     p.set_defaults(call=grid_command)
 
     p = commands.add_parser("demo", help="paint the sample pictures")
-    p.add_argument("-o", "--out", type=Path, default=Path("demo"), help="folder")
-    p.add_argument("--style", choices=images.SAMPLES[1:], nargs="+", help="which ones")
-    add_run_flags(p, size=256, quality="draft")
-    p.add_argument("--resume", action="store_true", help="go on where it stopped")
-    p.set_defaults(
-        call=demo_command,
-        memory=None,
-        bits=8,
-        weights="embedded",
-        blend=None,
-        init=None,
-        checkpoint=None,
-        save_every=None,
-        set=[],
+    p.add_argument(
+        "-o", "--out", type=Path, default=Path("demo"), help="folder (default: demo)"
     )
+    p.add_argument(
+        "--style",
+        choices=images.SAMPLES[1:],
+        nargs="+",
+        default=images.SAMPLES[1:3],
+        help="samples to learn from (default: the first two)",
+    )
+    add_run_flags(p, size=256, quality="draft", weights="embedded")
+    p.add_argument("--resume", action="store_true", help="go on where it stopped")
+    p.set_defaults(call=demo_command)
 
     p = commands.add_parser("bench", help="time this machine")
     add_bench_flags(p)
     p.set_defaults(call=bench_command)
 
     p = commands.add_parser("recipes", help="list the recipes, or show some")
-    p.add_argument("name", nargs="*")
+    p.add_argument("name", nargs="*", help="whose numbers to print")
     p.set_defaults(call=recipes_command)
 
     p = commands.add_parser("weights", help="weight files")
@@ -123,7 +123,7 @@ def make_parser() -> Parser:
     a = actions.add_parser("list", help="named weights and where they are")
     a.set_defaults(call=weights_list_command)
     a = actions.add_parser("pull", help="fetch weights and convert them, once")
-    a.add_argument("name", choices=assets.ASSETS)
+    a.add_argument("name", choices=assets.ASSETS, help="see: jaxnst weights list")
     a.add_argument("--quiet", action="store_true", help="print errors only")
     a.set_defaults(call=weights_pull_command)
     a = actions.add_parser("convert", help="make a weights file of another project's")
@@ -157,7 +157,12 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="keep a preview at every N steps of each scale",
     )
-    p.add_argument("--checkpoint", type=Path, help="where to keep the run's state")
+    p.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE.npz",
+        help="keep the state there every half minute, until the picture is done",
+    )
     p.add_argument(
         "--bits", type=int, choices=(8, 16), default=8, help="of a PNG or TIFF"
     )
@@ -177,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     assets.keep_programs(kept or assets.cache_folder() / "xla")
     huge = getattr(args, "allow_huge", False)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may be in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with images.any_number_of_pixels() if huge else contextlib.nullcontext():
             return args.call(args)
@@ -187,9 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"; use a smaller {flags}"
         return _fail(f"{str(error).splitlines()[0]}{hint}")
     except BrokenPipeError:
-        # Whoever read the output, such as `head`, has seen enough; Python's last flush
-        # should not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ignore_output()
         return 0
     except (ValueError, OSError) as error:
         return _fail(str(error))
@@ -209,33 +214,44 @@ def stylize_command(args: argparse.Namespace) -> int:
     if args.memory is None:
         args.memory = usable_memory()
     choose_tile(shape, recipe, args.memory)  # or refuse it, before a picture is read
+    kept = args.checkpoint or _checkpoint_beside(out)
+    if kept.exists() and not args.resume:
+        raise ValueError(
+            f"expected --resume, since {kept} is there and keeps a run; say it, or "
+            "remove that file"
+        )
     content = load_content(args.content, args.size, recipe)
     init = None
     if args.init is not None and args.init not in STARTS:
         init = images.load_image(args.init, size=max(content.shape))
     styles = [load_style(path, content.shape, recipe) for path in args.style]
-    return paint(args, recipe, content, styles, out, init=init)
+    return paint(args, recipe, content, styles, out, kept, init=init)
 
 
 def check_request(args: argparse.Namespace) -> tuple[Recipe, Path, tuple[int, int]]:
     """The recipe, the output and the result's shape; all that is wrong is raised."""
     recipe = recipe_from(args)
+    inputs = [args.content, *args.style]
     if args.init in STARTS:
         recipe = recipe.replace(init=args.init)
-    elif args.init is not None and not Path(args.init).exists():
-        raise ValueError(
-            f"expected --init {', '.join(STARTS)} or a file, got {args.init!r}"
-        )
+    elif args.init is not None:
+        if not Path(args.init).exists():
+            raise ValueError(
+                f"expected --init {', '.join(STARTS)} or a file, got {args.init!r}"
+            )
+        images.image_shape(args.init)
+        inputs.append(Path(args.init))
+    if args.weights != "auto":
+        inputs.append(assets.locate(args.weights))
     out = args.out or _free_path(args.content, args.style)
     for target in filter(None, (out, args.checkpoint)):
         images.check_target(target)
-        if target.resolve() in {p.resolve() for p in (args.content, *args.style)}:
+        if target.resolve() in {path.resolve() for path in inputs}:
             raise ValueError(f"expected an output beside the inputs, got {target}")
-    if args.blend is not None and len(args.blend) != len(args.style):
-        raise ValueError(
-            f"expected {len(args.style)} numbers in --blend, one for each style, "
-            f"got {len(args.blend)}"
-        )
+    if args.checkpoint is not None and args.checkpoint.suffix != ".npz":
+        raise ValueError(f"expected --checkpoint FILE.npz, got {args.checkpoint}")
+    if args.blend is not None:
+        check_blend(args.blend, len(args.style))
     native = images.image_shape(args.content)
     shape = images.fit_shape(native, args.size or content_size(native, recipe))
     images.output_format(out, shape, bits=args.bits)
@@ -274,20 +290,21 @@ def plan_command(args: argparse.Namespace) -> int:
 
 def demo_command(args: argparse.Namespace) -> int:
     """Paint the sample content in the sample styles."""
-    recipe = recipe_from(args)
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"expected a folder at {args.out}, got a file")
     args.out.mkdir(parents=True, exist_ok=True)
-    args.content = images.sample_path("harbour")
-    content = load_content(args.content, args.size, recipe)
-    resume = args.resume
-    for name in args.style or images.SAMPLES[1:3]:
+    for name in args.style:
         out = args.out / f"harbour-{name}.png"
-        if resume and out.exists():
+        if args.resume and manifest_path(out).exists():
+            say(f"{out} is there already", quiet=args.quiet)
             continue
-        args.resume = resume and _checkpoint_beside(out).exists()
-        args.style = [images.sample_path(name)]
-        style = load_style(args.style[0], content.shape, recipe)
-        code = paint(args, recipe, content, [style], out)
-        if code:
+        pictures = (images.sample_path("harbour"), images.sample_path(name))
+        command = ["stylize", *map(str, pictures), f"--out={out}"]
+        flags = vars(args).keys() - {"out", "style", "call"}
+        own = {flag: getattr(args, flag) for flag in flags}
+        own["resume"] = args.resume and _checkpoint_beside(out).exists()
+        defaults = vars(make_parser().parse_args(command))
+        if code := stylize_command(argparse.Namespace(**defaults | own)):
             return code
     return 0
 
@@ -324,11 +341,10 @@ def weights_convert_command(args: argparse.Namespace) -> int:
     images.check_target(args.target)
     if args.target.suffix != ".h5":
         raise ValueError(f"expected a target ending in .h5, got {args.target}")
-    if not args.source.is_file():
-        raise ValueError(f"expected a weights file at {args.source}, got nothing there")
-    if args.target.exists() and args.target.samefile(args.source):
+    source = assets.locate(str(args.source))
+    if args.target.exists() and args.target.samefile(source):
         raise ValueError(f"expected a target beside the source, got {args.target}")
-    convert(args.source, args.target, family=args.family)
+    convert(source, args.target, family=args.family)
     print(f"wrote {args.target}; use it with --weights {args.target}")
     return 0
 
@@ -354,13 +370,16 @@ def weights_check_command(args: argparse.Namespace) -> int:
             f"  mean activation {float(mean.mean()):<9.4g}"
             f"  silent filters {int((mean == 0).sum())}"
         )
-    print("all names, shapes and numbers are as they should be")
+    print("all names and shapes are as they should be, all numbers are finite")
+    if "content_sha256" in about:
+        print("the numbers have the checksum that the file says")
     return 0
 
 
 def _free_path(content: Path, styles: list[Path]) -> Path:
     """`CONTENT-STYLE.png` in the current folder, numbered if that is taken."""
-    stem = "-".join(path.stem for path in (content, *styles))[:100]
+    stem = "-".join(path.stem for path in (content, *styles))
+    stem = os.fsencode(stem)[:100].decode(errors="ignore")
     path, number = Path(f"{stem}.png"), 2
     while path.exists():
         path, number = Path(f"{stem}-{number}.png"), number + 1
@@ -377,17 +396,21 @@ def paint(
     content: Image,
     styles: list[Image],
     out: Path,
+    kept: Path,
     init: Image | None = None,
 ) -> int:
     """Paint a picture and write it with its manifest; return the exit code."""
-    name, reason = assets.choose(args.weights)
+    name, reason = assets.choose(args.weights, quiet=args.quiet)
     path = assets.locate(name)
     backbone = assets.load_backbone(path)
+    pictures = [args.content, *args.style]
+    if init is not None:
+        pictures.append(Path(args.init))
     manifest = make_manifest(
         recipe,
         content=args.content,
         styles=args.style,
-        hashes=[weights.sha256(picture) for picture in (args.content, *args.style)],
+        hashes=[weights.sha256(picture) for picture in pictures],
         blend=args.blend,
         init=args.init,
         shape=content.shape,
@@ -395,14 +418,13 @@ def paint(
         weights=name,
         weights_sha256=weights.sha256(path),
     )
-    kept = args.checkpoint or _checkpoint_beside(out)
     inputs = {key: manifest[key] for key in SAME}
     resume = None
     if args.resume:
         resume = load_checkpoint(kept, recipe, inputs)
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
-    say = (lambda text: None) if args.quiet else (lambda text: print(text, flush=True))
-    say(f"device {manifest['device']}; weights {name} ({reason})")
+    inputs["weights"] = name
+    say(f"device {manifest['device']}; weights {name} ({reason})", quiet=args.quiet)
     started = time.perf_counter()
     with (
         compile_timer() as compiling,
@@ -427,10 +449,10 @@ def paint(
     manifest |= describe_result(result, seconds, math.fsum(compiling))
     images.save_image(out, result.image, bits=args.bits)
     write_manifest(manifest_path(out), manifest)
-    if args.checkpoint is None:
-        kept.unlink(missing_ok=True)
+    kept.unlink(missing_ok=True)
     height, width = result.image.shape[:2]
-    say(f"wrote {out} ({width} x {height} px) in {manifest['seconds']['all']:.0f} s")
+    took = f"in {manifest['seconds']['all']:.0f} s"
+    say(f"wrote {out} ({width} x {height} px) {took}", quiet=args.quiet)
     if result.status == "diverged":
         print(
             f"jaxnst: error: a step was not finite; {out} is the last finite picture; "

@@ -58,7 +58,10 @@ def _moments(
 ) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
     """Mean and covariance of the colours."""
     pixels = image.reshape(-1, 3)
-    return pixels.mean(0), jnp.cov(pixels, rowvar=False) + epsilon * jnp.eye(3)
+    mean = pixels.mean(0)
+    centred = pixels - mean[None]
+    covariance = jnp.matmul(centred.T, centred, precision=HIGHEST) / len(pixels)
+    return mean, covariance + epsilon * jnp.eye(3)
 
 
 def _power(matrix: Float[Array, "3 3"], exponent: float) -> Float[Array, "3 3"]:

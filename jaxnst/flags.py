@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import jax
 
-from jaxnst.recipes import LayerWeights, Recipe, get_recipe, with_learning_rate
+from jaxnst.recipes import LayerWeights, Recipe, get_recipe
 
 QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
 """Factor on a recipe's number of steps."""
@@ -19,23 +19,31 @@ OVERRIDES = {
     "content_weight": "weight of the content term; see jaxnst recipes NAME",
     "style_weight": "weight of the style term",
     "tv_weight": "weight of the total variation",
-    "optimizer": "adam or lbfgs",
+    "optimizer": "how the picture is moved",
     "learning_rate": "step size of the optimiser",
-    "pooling": "max, average or l2",
+    "pooling": "between the blocks of the network",
     "dtype": "of the convolutions (default: float32 on a CPU, else bfloat16)",
 }
 """Fields of the recipe that have a flag, with its help."""
 
 
+FIELDS = [x.name for x in fields(Recipe) if x.name not in ("name", "summary")]
+"""Fields of the recipe that can be set."""
+
+
 def add_run_flags(
-    p: argparse.ArgumentParser, size: int | None, quality: str | None
+    p: argparse.ArgumentParser,
+    *,
+    size: int | None,
+    quality: str | None,
+    weights: str = "auto",
 ) -> None:
-    """Add what every command that paints understands."""
+    """Add what every command that paints understands, with its defaults."""
     p.add_argument("--recipe", default="painterly", help="see: jaxnst recipes")
     p.add_argument(
         "--weights",
-        default="auto",
-        help="auto, embedded, imagenet, torchvision or a file",
+        default=weights,
+        help=f"auto, embedded, imagenet, torchvision or a file (default: {weights})",
     )
     p.add_argument(
         "--size",
@@ -44,8 +52,19 @@ def add_run_flags(
         help="long edge of the result in pixels "
         f"(default: {size or 'the rule of the recipe; painterly: at most 512'})",
     )
-    p.add_argument("--quality", choices=QUALITY, default=quality)
-    p.add_argument("--steps", type=positive, help="steps at every scale but the first")
+    steps = p.add_mutually_exclusive_group()
+    steps.add_argument(
+        "--quality",
+        choices=QUALITY,
+        default=quality,
+        help=f"how many steps (default: {quality or 'normal, and draft of a preview'})",
+    )
+    steps.add_argument(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="N at every scale but the first, which gets as many more as in the recipe",
+    )
     p.add_argument("--seed", type=seed, default=0, help="of the start image's noise")
     p.add_argument(
         "--allow-huge",
@@ -110,8 +129,8 @@ def numbers(text: str) -> list[float]:
 def assignment(text: str) -> tuple[str, Any]:
     """`FIELD=VALUE` of a recipe, the value in the field's own type."""
     name, equals, value = text.partition("=")
-    if not equals or name not in Recipe.__dataclass_fields__:
-        nearest = get_close_matches(name, Recipe.__dataclass_fields__, 1, 0.0)[0]
+    if not equals or name not in FIELDS:
+        nearest = get_close_matches(name, FIELDS, 1, 0.0)[0]
         raise argparse.ArgumentTypeError(
             f"expected FIELD=VALUE such as {nearest}=…, got {text!r}"
         )
@@ -143,7 +162,7 @@ def sweep(text: str) -> tuple[str, list[Any]]:
     A name is a field of the recipe, `recipe`, `seed` or `blend`.
     """
     name, equals, values = text.partition("=")
-    known = [*Recipe.__dataclass_fields__, "recipe", "seed", "blend"]
+    known = [*FIELDS, "recipe", "seed", "blend"]
     if not equals or name not in known:
         nearest = get_close_matches(name, known, 1, 0.0)[0]
         raise argparse.ArgumentTypeError(
@@ -169,8 +188,19 @@ def as_text(value: Any) -> str:
 
 
 def fastest_dtype() -> Literal["float32", "bfloat16"]:
-    """What convolutions are in unless it is said: accelerators prefer bfloat16."""
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    """What convolutions are in unless it is said: accelerators prefer bfloat16.
+
+    Raises:
+        ValueError: If JAX finds no device.
+    """
+    try:
+        backend = jax.default_backend()
+    except Exception as error:  # each kind of device has its own
+        raise ValueError(
+            f"expected a device that JAX can use, got none ({error or 'no reason'}); "
+            "check JAX_PLATFORMS and the drivers"
+        ) from error
+    return "float32" if backend == "cpu" else "bfloat16"
 
 
 def default_recipe(name: str) -> Recipe:
@@ -179,16 +209,25 @@ def default_recipe(name: str) -> Recipe:
 
 
 def recipe_from(args: argparse.Namespace) -> Recipe:
-    """The recipe that the flags ask for."""
+    """The recipe that the flags ask for.
+
+    Raises:
+        ValueError: If something is bad, or is asked for twice.
+    """
     recipe = default_recipe(args.recipe)
     asked = {name: getattr(args, name, None) for name in OVERRIDES}
     asked = {name: value for name, value in asked.items() if value is not None}
-    asked |= dict(args.set)
-    recipe = recipe.replace(**with_learning_rate(recipe, asked))
-    factor = QUALITY[args.quality]
     if args.steps is not None:
-        factor = args.steps / recipe.steps
-    return recipe.replace(
-        first_steps=max(1, round(recipe.first_steps * factor)),
-        steps=max(1, round(recipe.steps * factor)),
-    )
+        asked |= _scaled_steps(recipe, args.steps / recipe.steps)
+    if twice := asked.keys() & dict(args.set):
+        raise ValueError(f"expected {min(twice)} once, got it by --set as well")
+    asked |= dict(args.set)
+    recipe = recipe.replace(**asked)
+    if args.steps is None:
+        recipe = recipe.replace(**_scaled_steps(recipe, QUALITY[args.quality]))
+    return recipe
+
+
+def _scaled_steps(recipe: Recipe, factor: float) -> dict[str, Any]:
+    counts = {"first_steps": recipe.first_steps, "steps": recipe.steps}
+    return {name: max(1, round(n * factor)) for name, n in counts.items()}

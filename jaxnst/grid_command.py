@@ -4,6 +4,7 @@ import argparse
 import glob
 import hashlib
 import json
+import re
 import shlex
 import sys
 import time
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from PIL import Image as pil
 
 from jaxnst import assets, images, weights
 from jaxnst.flags import (
@@ -30,7 +30,7 @@ from jaxnst.flags import (
 )
 from jaxnst.flags import sweep as sweep_text
 from jaxnst.grid import Painted, paint_lanes
-from jaxnst.lanes import Lane, make_lanes, share_of_lanes
+from jaxnst.lanes import Lane, lane_mesh, make_lanes, plan_batches, share_of_lanes
 from jaxnst.manifest import (
     SAME,
     describe_device,
@@ -41,9 +41,9 @@ from jaxnst.manifest import (
 )
 from jaxnst.multiscale import load_content, load_style
 from jaxnst.recipes import Recipe
-from jaxnst.reporter import GridReporter
+from jaxnst.reporter import GridReporter, say
 from jaxnst.scales import content_size, style_shape
-from jaxnst.sheet import Cell, save_page, save_sheet
+from jaxnst.sheet import PAGE_MARK, Cell, save_page, save_sheet
 
 PREVIEW = 128
 """Long edge of the pictures of `--preview`."""
@@ -129,27 +129,32 @@ def grid_command(args: argparse.Namespace) -> int:
             f"expected an output folder of its own, got {args.out}, where pictures to "
             "paint from are; choose another one"
         )
-    backbone_name, reason = assets.choose(args.weights)
-    path = assets.locate(backbone_name)
-    jobs = make_jobs(args, contents, styles, backbone_name, weights.sha256(path))
+    page, sheet = args.out / "index.html", args.out / "sheet.png"
+    check_page(page, sheet)
+    args.weights, reason = assets.choose(args.weights, quiet=args.quiet)
+    path = assets.locate(args.weights)
+    jobs = make_jobs(args, contents, styles, weights.sha256(path))
     painted = [is_painted(job) for job in jobs]
-    args.out.mkdir(parents=True, exist_ok=True)
-    images.check_folder(args.out)
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"expected a folder at {args.out}, got a file")
     done = _agree(jobs, path, painted)
     missing = [job for job, there in zip(jobs, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     _part()
     mine = share_of_lanes([job.lane for job in missing], index, count)
-    say = (lambda text: None) if args.quiet else (lambda text: print(text, flush=True))
-    say(f"device {describe_device()}; weights {backbone_name} ({reason})")
-    say(
+    tell = partial(say, quiet=args.quiet)
+    tell(f"device {describe_device()}; weights {args.weights} ({reason})")
+    tell(
         f"{len(jobs)} pictures: {len(contents)} contents, {len(styles)} styles, "
         f"{len({as_setting(job.lane.setting) for job in jobs})} settings; "
         f"{sum(done)} are there already"
         + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
     )
+    # What does not fit is refused before anything is written.
+    plan_batches(mine, lane_mesh(), batch=args.batch)
+    args.out.mkdir(parents=True, exist_ok=True)
+    images.check_folder(args.out)
     cells = [make_cell(args, job, contents, styles) for job in jobs[:SHOWN]]
-    page, sheet = args.out / "index.html", args.out / "sheet.png"
     first = f"the first {SHOWN} of " if len(jobs) > SHOWN else ""
     save_page(page, cells, f"{args.out.name}: {first}{len(jobs)} pictures")
     began = time.perf_counter()
@@ -159,11 +164,22 @@ def grid_command(args: argparse.Namespace) -> int:
     last = count == 1 or all(cell.out.exists() for cell in cells)
     if last:
         save_sheet(sheet, cells)
-    say(
+    tell(
         f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
         f"see {page}" + (f" and {sheet}" if last else "")
     )
     return _exit_code(jobs, unreadable)
+
+
+def check_page(page: Path, sheet: Path) -> None:
+    """Raise a ValueError if there is a page or a sheet that no grid has made."""
+    ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
+    for path in (page, sheet):
+        if path.exists() and not ours:
+            raise ValueError(
+                f"expected nothing or the page of a grid at {path}, got another file; "
+                "choose another output folder"
+            )
 
 
 def _meet(args: argparse.Namespace) -> None:
@@ -176,7 +192,16 @@ def _meet(args: argparse.Namespace) -> None:
                 "expected --machines N and --machine 0 … N-1 beside --coordinator, got "
                 f"{args.machines} and {args.machine}"
             )
-        jax.distributed.initialize(args.coordinator, args.machines, args.machine)
+        if not re.fullmatch(r".+:\d+", args.coordinator):
+            raise ValueError(
+                f"expected --coordinator HOST:PORT, got {args.coordinator!r}"
+            )
+        try:
+            jax.distributed.initialize(args.coordinator, args.machines, args.machine)
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected machine 0 to answer at {args.coordinator}, got {error}"
+            ) from error
     elif args.distributed:
         try:
             jax.distributed.initialize()
@@ -229,7 +254,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
         ValueError: If nothing is found or can be read, or two names are the same.
     """
     found: dict[Path, Path] = {}
-    suffixes = pil.registered_extensions()
+    suffixes = images.readable_suffixes()
     for pattern in patterns:
         path = Path(pattern)
         paths = [path]
@@ -261,6 +286,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
     readable, problems = [], []
     for path in found.values():
         try:
+            str(path).encode()
             images.load_image(path, size=16)
             readable.append(path)
         except ValueError as error:
@@ -275,7 +301,6 @@ def make_jobs(
     args: argparse.Namespace,
     contents: list[Path],
     styles: list[Path],
-    weights_name: str,
     weights_sha256: str,
 ) -> list[Job]:
     """Lanes, names and manifests of all pictures.
@@ -330,12 +355,12 @@ def make_jobs(
             init=None,
             shape=lane.shape,
             seed=lane.setting.get("seed", args.seed),
-            weights=weights_name,
+            weights=args.weights,
             weights_sha256=weights_sha256,
         )
         parts = [path.stem for path in pictures] + [as_setting(lane.setting)]
         name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
-        if len(name.encode()) > 230:
+        if len(name.encode()) + 4 > images.LONGEST_NAME:
             raise ValueError(f"expected shorter names of pictures, got {name} together")
         job = Job(lane, args.out / f"{name}.png", manifest)
         if jobs.setdefault(name.casefold(), job) is not job:
@@ -367,7 +392,8 @@ def is_painted(job: Job) -> bool:
     wanted = job.manifest()
     try:
         before = json.loads(beside.read_bytes())
-    except (OSError, ValueError):
+        before.keys()
+    except (OSError, ValueError, AttributeError):
         raise ValueError(
             f"expected nothing or a picture of this grid at {job.out}, got one without "
             f"a manifest; {advice}"
@@ -378,7 +404,9 @@ def is_painted(job: Job) -> bool:
             if key == "recipe" and isinstance(got, dict):
                 key = next((k for k in asked if got.get(k) != asked[k]), key)
                 got, asked = got.get(key), asked[key]
-            detail = "" if "sha256" in key else f" ({got}, not {asked})"
+            if key == "weights_sha256":
+                key, got, asked = "network", before.get("weights"), wanted["weights"]
+            detail = f" ({got}, not {asked})" if "sha256" not in key else ""
             raise ValueError(
                 f"expected nothing or a picture of this grid at {job.out}, got one "
                 f"with another {key}{detail}; {advice}"
@@ -447,13 +475,20 @@ def make_cell(
         command += ["--size", max(lane.shape) * LARGER]
     if lane.blend is not None:
         command += [f"--blend={as_text(lane.blend)}"]
+    if args.allow_huge:
+        command += ["--allow-huge"]
     named = default_recipe(lane.recipe.name)
+    # A preview's few steps are not those of the large picture, unless asked for.
+    usual = recipe_from(
+        argparse.Namespace(recipe=named.name, quality=args.quality, steps=None, set=[])
+    )
     fewer = ("first_steps", "steps") if args.preview else ()
     for name in Recipe.__dataclass_fields__:
         value = getattr(lane.recipe, name)
         optimizer_differs = lane.recipe.optimizer != named.optimizer
         told = name == "learning_rate" and optimizer_differs
-        if (value != getattr(named, name) or told) and name not in fewer:
+        default = getattr(usual if name in fewer else named, name)
+        if value != default or told:
             command += ["--set", f"{name}={as_text(value)}"]
     return Cell(
         contents[lane.content],

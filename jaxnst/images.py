@@ -21,7 +21,7 @@ import numpy as np
 import png
 import tifffile
 from jaxtyping import Array
-from PIL import ExifTags, ImageCms, ImageOps
+from PIL import ExifTags, ImageCms, ImageOps, TiffImagePlugin
 from PIL import Image as pil
 
 from jaxnst.types import Image
@@ -38,6 +38,9 @@ SUFFIXES = {
 
 DEEP = ("PNG", "TIFF")
 """Those of them that may have 16 bits."""
+
+UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG")
+"""File types that Pillow knows by their suffixes and cannot read."""
 
 LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
 """Longest edge of those of them that have one, in pixels."""
@@ -92,8 +95,13 @@ def image_shape(path: str | Path) -> tuple[int, int]:
 
 def _upright_shape(file: pil.Image) -> tuple[int, int]:
     """Height and width once the picture is turned upright."""
-    turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return (file.width, file.height) if turned else (file.height, file.width)
+    shape = file.height, file.width
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        # Some versions of Pillow tell the size of a TIFF as if it were turned already.
+        tags = ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth
+        shape = tuple(map(file.tag_v2.get, tags))
+    turned = file.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return shape[::-1] if turned else shape
 
 
 @contextlib.contextmanager
@@ -112,6 +120,10 @@ def _open(path: Path) -> Iterator[pil.Image]:
         raise ValueError(
             f"expected fewer pixels at {path}, got a picture that may fill the memory "
             f"({_first_line(error)}); if you trust it, say --allow-huge"
+        ) from error
+    except MemoryError as error:
+        raise ValueError(
+            f"expected memory for the pixels of {path}, got too little; save it smaller"
         ) from error
     except Exception as error:  # each decoder raises its own kinds
         raise ValueError(
@@ -141,10 +153,8 @@ def _first_line(error: Exception) -> str:
 
 def _to_srgb(image: pil.Image) -> pil.Image:
     """Convert any Pillow image to 8-bit sRGB over white."""
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit or float grey
-        grey = np.asarray(image, np.float64)
-        top = 1.0 if image.mode == "F" and grey.max() <= 1 else 65535.0
-        image = pil.fromarray(np.uint8(np.clip(grey / top, 0, 1) * 255 + 0.5))
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bits(image)
     profile = image.info.get("icc_profile")
     alpha = None
     if image.mode in ("P", "PA", "1", "LA"):
@@ -171,6 +181,27 @@ def _to_srgb(image: pil.Image) -> pil.Image:
         white.paste(image, mask=alpha)
         image = white
     return image
+
+
+def _to_8_bits(image: pil.Image) -> pil.Image:
+    """Grey of 16 bits, or of floats in [0, 1], in 8 bits."""
+    grey, top = np.asarray(image, np.float64), 1 if image.mode == "F" else 65535
+    if not (grey.min() >= 0 and grey.max() <= top):  # NaN is neither
+        raise ValueError(
+            f"numbers from {grey.min():g} to {grey.max():g}, expected 0 to {top}"
+        )
+    found = pil.fromarray(np.uint8(grey / top * 255 + 0.5))
+    found.info = dict(image.info)
+    if "transparency" in found.info:
+        found.info["transparency"] = round(found.info["transparency"] / 257)
+    return found
+
+
+def readable_suffixes() -> set[str]:
+    """Suffixes of files that may be pictures."""
+    known = pil.registered_extensions()  # which fills `OPEN`
+    kinds = pil.OPEN.keys() - set(UNREADABLE)
+    return {suffix for suffix, kind in known.items() if kind in kinds}
 
 
 SAMPLES = ("harbour", "swirls", "mosaic", "woodcut", "watercolour", "pointillist")
@@ -291,8 +322,17 @@ def check_folder(folder: Path) -> None:
         )
 
 
+LONGEST_NAME = 230
+"""Bytes of the name of a picture, at most: systems allow 255, and the names of what
+is written beside it are longer."""
+
+
 def check_target(path: Path) -> None:
     """Raise a ValueError unless a file can be written at a path."""
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise ValueError(
+            f"expected a name of at most {LONGEST_NAME} bytes, got {path.name}"
+        )
     check_folder(path.parent)
     if path.is_dir():
         raise ValueError(f"expected a file to write at {path}, got a folder")

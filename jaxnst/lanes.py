@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxnst.memory import free_memory, in_gigabytes, step_bytes
-from jaxnst.recipes import Recipe, with_learning_rate
+from jaxnst.objective import check_blend
+from jaxnst.recipes import Recipe
 from jaxnst.scales import check_content, scale_shapes, scale_steps
 
 
@@ -116,11 +117,6 @@ def make_lanes(
         for setting, changed, own in zip(settings, recipes, keys, strict=True):
             size = shape(i, changed)
             check_content(size, changed)
-            if changed.state_memory != "device":
-                raise ValueError(
-                    "expected the state_memory device for a grid, got host; leave it "
-                    "out, or use jaxnst stylize"
-                )
             blend = setting.get("blend")
             lanes.append(Lane(i, column, setting, size, changed, own, blend))
     return lanes
@@ -136,8 +132,12 @@ def _plain(value: Any) -> Any:
 def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
     """The recipe with a setting; seed and blend are checked, but are not in it."""
     changes = {name: x for name, x in setting.items() if name not in EXTRA}
-    recipe = setting.get("recipe", recipe)
-    recipe = recipe.replace(**with_learning_rate(recipe, changes))
+    recipe = setting.get("recipe", recipe).replace(**changes)
+    if recipe.state_memory != "device":
+        raise ValueError(
+            "expected the state_memory device for a grid, got host; leave it out, or "
+            "use jaxnst stylize"
+        )
     if "seed" in setting:
         seed = setting["seed"]
         if type(seed) is not int or not 0 <= seed < 2**32:
@@ -148,12 +148,7 @@ def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
                 "style as well, or leave it out"
             )
     if "blend" in setting:
-        blend = np.asarray(setting["blend"], float)
-        if blend.shape != (styles,) or not 0 < np.abs(blend).sum() < np.inf:
-            raise ValueError(
-                f"expected {styles} finite blend weights, one for each style and one "
-                f"of them other than 0, got {setting['blend']}"
-            )
+        check_blend(setting["blend"], styles)
     return recipe
 
 
@@ -172,7 +167,7 @@ def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
 
 BATCH_PIXELS = {"cpu": 2**16}
 """Pixels that keep a device busy; a batch of more gains nothing. On a CPU what fits
-into its caches counts, elsewhere `2**22` is a guess to be measured."""
+into its caches counts; elsewhere `2**22`, which was not measured."""
 
 
 def group_lanes(lanes: Sequence[Lane]) -> Groups:
@@ -209,16 +204,17 @@ def plan_batches(
         memory /= devices
     plan = []
     for (recipe, shape), group in group_lanes(lanes).items():
-        # With a number that was asked for, each device's share of a batch is as wide
-        # on any number of devices, and so rounds alike.
-        enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
-        fitting = int(memory // lane_bytes(shape, recipe))
-        if lane_bytes(shape, recipe) > free_memory(device):
+        needed = lane_bytes(shape, recipe)
+        if needed > free_memory(device):
             raise ValueError(
-                f"expected {in_gigabytes(lane_bytes(shape, recipe))} of memory for "
+                f"expected {in_gigabytes(needed)} of memory for "
                 f"{shape[1]} x {shape[0]} px, got {in_gigabytes(free_memory(device))}; "
                 "use a smaller --size, or jaxnst stylize, which paints in tiles"
             )
+        enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
+        fitting = int(memory // needed)
+        # With a number that was asked for, each device's share of a batch is as wide
+        # on any number of devices, and so rounds alike.
         most = min(batch, len(group)) if batch else max(1, min(enough, fitting))
         batches = math.ceil(len(group) / (devices * most))
         even = math.ceil(len(group) / batches / devices)

@@ -69,10 +69,9 @@ def cross_moments(feature: Feature, target: Feature) -> CrossMoments:
     Returns:
         The means, (c,) each.
     """
-    feature = _float32(feature)
     over = lambda x: jnp.mean(x, axis=(0, 1))
     return CrossMoments(
-        over(feature), over(feature**2), over(feature * target), over(target**2)
+        *spread(feature), over(_float32(feature) * target), over(target**2)
     )
 
 
@@ -115,7 +114,7 @@ def correlation_loss(m: CrossMoments) -> Scalar:
     That is `2 (1 - r)`, with r the correlation of a channel with its target over the
     positions, averaged over the channels. It asks for the arrangement of the content
     and leaves mean and strength of every channel, so palette and contrast, to the
-    style. It is the same at any scale of the activations.
+    style. It is about the same at any scale of the activations.
 
     Args:
         m: `cross_moments` of the image's feature with a standardised target.
@@ -223,7 +222,7 @@ class Gaussian(NamedTuple):
         mean: Mean of the channels, (c,).
         root: R with covariance `R Rᵀ`, (c, r).
         trace: Trace of the covariance.
-        floor: Standard deviations below about this are not told apart from zero.
+        floor: Variances below about this are not told apart from zero.
     """
 
     mean: Float[Array, "_c"]

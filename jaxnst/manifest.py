@@ -42,7 +42,7 @@ def make_manifest(
         recipe: The recipe, with every change.
         content: Path of the content.
         styles: Paths of the styles.
-        hashes: SHA-256 of content and styles.
+        hashes: SHA-256 of content, styles and, if it is a file, start image.
         blend: Weight of each style.
         init: Start image, if it is not the recipe's.
         shape: Height and width of the result.

@@ -112,17 +112,24 @@ def free_memory(device: Any) -> int:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return min(psutil.virtual_memory().available, _allowed())
+    return free_host_memory()
 
 
-def _allowed() -> int:
-    """Bytes that a container leaves its processes, if this is in one that tells."""
-    group = Path("/sys/fs/cgroup")
-    try:
+def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that are free for this process, and in a container for that.
+
+    Files that the system keeps in memory do not count: it lets go of them.
+
+    Args:
+        group: Folder where Linux tells what a container may take, and takes.
+    """
+    allowed = sys.maxsize
+    with contextlib.suppress(OSError, ValueError):  # there is no file, or no limit
         limit = int((group / "memory.max").read_text())
-        return max(0, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # there is no file, or no limit
-        return sys.maxsize
+        pairs = map(str.split, (group / "memory.stat").read_text().splitlines())
+        files = int(dict(pairs).get("inactive_file", 0))
+        allowed = limit - int((group / "memory.current").read_text()) + files
+    return max(0, min(psutil.virtual_memory().available, allowed))
 
 
 def return_freed_memory() -> None:
@@ -165,7 +172,7 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
         >>> choose_tile((3072, 4096), get_recipe("painterly"), 10 * 10**9)
         1440
     """
-    kept, free = host_bytes(shape, recipe), free_memory(jax.devices("cpu")[0])
+    kept, free = host_bytes(shape, recipe), free_host_memory()
     if kept > free:
         raise ValueError(
             f"expected {in_gigabytes(kept)} of host memory for {shape[1]} x {shape[0]} "

@@ -27,10 +27,16 @@ from jaxnst.images import (
     load_image,
     resize,
 )
-from jaxnst.memory import choose_tile, forget_programs, usable_memory
+from jaxnst.memory import (
+    choose_tile,
+    forget_programs,
+    process_bytes,
+    usable_memory,
+)
 from jaxnst.objective import (
     Targets,
     blend_styles,
+    check_blend,
     measure_content,
     measure_style,
     objective,
@@ -69,6 +75,7 @@ class Progress(NamedTuple):
         steps: Steps that will be taken at this scale.
         state: The state; gone once the callback returns, so copy what must stay.
         info: Infos of the last chunk.
+        tiles: Size of the tiles of every scale; None where it is painted at once.
     """
 
     scale: int
@@ -77,6 +84,7 @@ class Progress(NamedTuple):
     steps: int
     state: State
     info: Info
+    tiles: list[int | None]
 
 
 class Result(NamedTuple):
@@ -108,9 +116,11 @@ def load_content(path: Path, size: int | None, recipe: Recipe) -> Image:
 
 def load_style(path: Path, content: tuple[int, ...], recipe: Recipe) -> Image:
     """Read a style as large as it is looked at beside a content of that size."""
-    size = max(style_shape(image_shape(path), (content[0], content[1]), recipe))
-    # Squashed to the content's shape, one of its edges may need more than that.
-    return load_image(path, size=2 * size if recipe.squash_style else size)
+    native = image_shape(path)
+    looked_at = style_shape(native, (content[0], content[1]), recipe)
+    # Squashed to the content's shape, neither edge is to be enlarged without need.
+    ratio = max(x / y for x, y in zip(looked_at, native, strict=True))
+    return load_image(path, size=math.ceil(ratio * max(native)))
 
 
 @partial(jax.jit, static_argnames="recipe")
@@ -150,8 +160,8 @@ def resize_state(recipe: Recipe, state: State, detail: Image) -> State:
 def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Backbone]:
     """The network as a recipe wants it: to measure with, and to take many steps with.
 
-    The second one is in the type that the recipe computes in. On a CPU it has prepared
-    kernels, and shares the first one's plain ones.
+    The second one is in the type that the recipe computes in. If that is float32, on a
+    CPU, it has prepared kernels, and shares the first one's plain ones.
     """
     backbone = calibrate(backbone, recipe.activations)
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":
@@ -277,10 +287,8 @@ def stylize(
     """
     if not styles:
         raise ValueError("expected at least one style, got none")
-    if blend is not None and not 0 < float(jnp.sum(jnp.abs(blend))) < jnp.inf:
-        raise ValueError(
-            f"expected finite blend weights, one of them other than 0, got {blend}"
-        )
+    if blend is not None:
+        check_blend(blend, len(styles))
     check_content(content.shape, recipe)
     shapes = scale_shapes(content.shape[:2], recipe)
     host = device = None
@@ -291,6 +299,11 @@ def stylize(
     memory = usable_memory() if memory is None else memory
     # The finest first, since it is the one that may not fit.
     sizes = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
+    if resume is not None:
+        sizes = [
+            before if process_bytes(shape, recipe, before) <= memory else tile
+            for shape, before, tile in zip(shapes, resume.tiles, sizes, strict=True)
+        ]
     backbone, stepping = prepare_backbone(backbone, recipe)
     plan = scale_steps(recipe, len(shapes))
     state: State | None = None
@@ -316,8 +329,12 @@ def stylize(
         scaled_styles = scale_styles(styles, shape, recipe)
         taken = 0
         if resume is not None and scale == resume.scale:
-            state = cast(State, jax.device_put(resume.state, host))
+            # A copy, since the first step takes its memory.
+            state = jax.device_put(resume.state, host, may_alias=False)
+            state = cast(State, state)
             taken = resume.taken
+            if taken == steps:
+                continue
         elif state is None:
             start_image = (
                 scale_content(init, shape)
@@ -352,7 +369,7 @@ def stylize(
             nonlocal taken
             taken += len(info.loss)
             if on_chunk is not None:
-                on_chunk(Progress(scale, shapes, taken, steps, state, info))
+                on_chunk(Progress(scale, shapes, taken, steps, state, info, sizes))
 
         state, info = run(
             transfer,
@@ -369,8 +386,9 @@ def stylize(
         seconds.append(time.perf_counter() - start)
         if not info.finite.all():
             if throw:
+                step = taken - len(info.finite) + int(info.finite.argmin()) + 1
                 raise FloatingPointError(
-                    f"step {taken} at {shape[1]} x {shape[0]} px was not finite; lower "
+                    f"step {step} at {shape[1]} x {shape[0]} px was not finite; lower "
                     "the learning rate or the loss weights, or use throw=False to keep "
                     "the last finite image"
                 )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxnst import losses
@@ -147,17 +148,29 @@ def blend_styles(
 ) -> Styles:
     """Average what was measured of styles of these shapes, see `make_targets`."""
     blend = jnp.ones(len(shapes)) if blend is None else jnp.asarray(blend, jnp.float32)
-    if blend.shape != (len(shapes),):
-        raise ValueError(
-            f"expected one blend weight for each of the {len(shapes)} styles, "
-            f"got {blend.size}"
-        )
+    check_blend(blend, len(shapes))
     areas = {
         layer: sum(shape[0] * shape[1] // stride(layer) ** 2 for shape in shapes)
         for layer, _ in recipe.style_layers
     }
     ranks = tuple((layer, min(n, channels(layer))) for layer, n in areas.items())
     return _blend(summaries, blend, recipe, ranks)
+
+
+def check_blend(blend: Any, styles: int) -> None:
+    """Raise a ValueError unless there is a weight for each style, one of them not 0.
+
+    Args:
+        blend: Weights; of traced ones only the number is checked.
+        styles: Number of styles.
+    """
+    known = not isinstance(blend, jax.core.Tracer)
+    total = float(np.abs(blend).sum()) if known else 1.0
+    if np.shape(blend) != (styles,) or not 0 < total < np.inf:
+        raise ValueError(
+            f"expected {styles} finite blend weights, one for each style and one of "
+            f"them other than 0, got {blend}"
+        )
 
 
 @partial(jax.jit, static_argnames=("recipe", "ranks"))

@@ -36,7 +36,7 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
         case "tf1_adam":
             return _first_moment_in(tf1_adam(*adam), recipe.state_dtype)
         case "lbfgs":
-            return lbfgs(1.0, recipe.history, dtype=recipe.state_dtype)
+            return lbfgs(recipe.history, dtype=recipe.state_dtype)
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {recipe.optimizer!r}")
 
 
@@ -146,7 +146,7 @@ def without_history(state: optax.OptState) -> optax.OptState:
 
 
 def lbfgs(
-    learning_rate: float, history: int, dtype: StateDtype = "float32"
+    history: int, dtype: StateDtype = "float32"
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS without a line search, as `torch.optim.LBFGS` and Lua's `optim.lbfgs` do.
 
@@ -163,7 +163,6 @@ def lbfgs(
     we compare with `1e-6 |s| |y|`. Ours does not depend on the scale of the loss.
 
     Args:
-        learning_rate: Factor on the step.
         history: Number of pairs remembered.
         dtype: Type that they are kept in.
 
@@ -227,7 +226,7 @@ def lbfgs(
             curvatures=take_up(old.curvatures, curvature),
             scale=jnp.where(scale > 0, scale, first),
         )
-        onward = -learning_rate * _inverse_hessian_times(grad, new)
+        onward = -_inverse_hessian_times(grad, new)
         return jnp.where(astray, -0.75 / factor * step, onward), new
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -249,13 +248,14 @@ def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
         factor = jnp.vdot(step, vector) / state.curvatures[place]
         return vector - factor * change, factors.at[place].set(factor)
 
+    vector, factors = jax.lax.fori_loop(
+        0, known, forward, (vector, jnp.zeros(history, vector.dtype))
+    )
+
     def backward(i: Array, vector: Image) -> Image:
         place = (state.count - known + i) % history
         step, change = pair(place)
         factor = jnp.vdot(change, vector) / state.curvatures[place]
-        return vector + (carry[1][place] - factor) * step
+        return vector + (factors[place] - factor) * step
 
-    carry = jax.lax.fori_loop(
-        0, known, forward, (vector, jnp.zeros(history, vector.dtype))
-    )
-    return jax.lax.fori_loop(0, known, backward, state.scale * carry[0])
+    return jax.lax.fori_loop(0, known, backward, state.scale * vector)

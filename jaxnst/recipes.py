@@ -167,10 +167,11 @@ class Recipe:
 
     @cached_property
     def program(self) -> "Recipe":
-        """The part of the recipe that compiled steps depend on, the rest at defaults.
+        """The part of the recipe that a batch has in common, the rest at defaults.
 
-        Recipes of the same program share compiled code: they differ only in numbers
-        that steps get as arrays, and in what is settled before the first step.
+        Recipes of the same program share compiled code and the schedule of scales and
+        steps: they differ only in numbers that steps get as arrays, and in what is
+        settled before the first step.
 
         Example:
             >>> recipe = get_recipe("painterly")
@@ -194,6 +195,12 @@ class Recipe:
         Example:
             >>> get_recipe("painterly").replace(style_weight=2.0).style_weight
             2.0
+
+            A step of Adam is a distance, one of L-BFGS a factor, so with another
+            optimiser comes another learning rate, unless it is said:
+
+            >>> get_recipe("painterly").replace(optimizer="adam").learning_rate
+            0.02
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -202,7 +209,7 @@ class Recipe:
                 raise ValueError(
                     f"expected a field of Recipe, got {name!r}; did you mean {nearest}?"
                 )
-        changed = dataclasses.replace(self, **changes)
+        changed = dataclasses.replace(self, **_with_learning_rate(self, changes))
         for name in changes:
             if getattr(changed, name) != getattr(self, name):
                 _check_used(changed, name)
@@ -283,17 +290,8 @@ def _readable(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
-    """Add a learning rate to changes of a recipe that need one.
-
-    A step of Adam is a distance, one of L-BFGS a factor: where the optimiser changes
-    from one kind to the other, and no learning rate is asked for, the recipe's own
-    means nothing.
-
-    Example:
-        >>> with_learning_rate(get_recipe("crowson"), {"optimizer": "lbfgs"})
-        {'learning_rate': 1.0, 'optimizer': 'lbfgs'}
-    """
+def _with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
+    """Add a learning rate to changes from one kind of optimiser to the other."""
     optimizer = changes.get("optimizer", recipe.optimizer)
     if (optimizer == "lbfgs") == (recipe.optimizer == "lbfgs"):
         return changes

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import signal
 import sys
 import time
@@ -20,6 +21,24 @@ from jaxnst.recipes import Recipe
 from jaxnst.scales import scale_shapes, scale_steps
 from jaxnst.transfer import picture
 from jaxnst.types import Image
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Print a line at once, unless all shall be quiet or nobody reads on."""
+    if not quiet:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            ignore_output()
+
+
+def ignore_output() -> None:
+    """Print into nothing from here on.
+
+    Whoever read the output, such as `head`, has seen enough; what is painted goes on,
+    and Python's last flush does not complain.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_bar(total: int, done: int, *, shown: bool) -> tqdm:
@@ -137,11 +156,10 @@ class Reporter(Interruptible):
         if self.lines_shown and (at_end or elapsed - self.said > 10):
             self.said = elapsed
             left = elapsed * (self.bar.total - now) / max(1, now - self.done)
-            print(
+            say(
                 f"{max(progress.shapes[progress.scale])} px "
                 f"step {progress.taken}/{progress.steps} {text} "
-                f"about {left:.0f} s left",
-                flush=True,
+                f"about {left:.0f} s left"
             )
 
     def save_preview(self, progress: Progress, every: int) -> None:
@@ -159,7 +177,13 @@ class Reporter(Interruptible):
         self.written = time.monotonic()
         save_checkpoint(
             self.kept,
-            Checkpoint(progress.scale, progress.taken, progress.state, self.inputs),
+            Checkpoint(
+                progress.scale,
+                progress.taken,
+                progress.state,
+                progress.tiles,
+                self.inputs,
+            ),
         )
 
 
@@ -214,7 +238,7 @@ class GridReporter(Interruptible):
             left = elapsed * (self.total - now) / max(1, now)
             text += f", about {left:.0f} s left" if self.said > 0 else ""
             self.said = elapsed
-            print(text, flush=True)
+            say(text)
         if self.interrupted and each < lane_work(progress.lanes[0]):
             self.bar.close()
             print(

@@ -12,6 +12,9 @@ from PIL import ImageDraw, ImageFont
 
 from jaxnst import images
 
+PAGE_MARK = "<title>jaxnst grid</title>"
+"""What every page has, and no other file."""
+
 
 class Cell(NamedTuple):
     """One picture of a grid as it is shown.

@@ -313,7 +313,7 @@ def run(
         launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
     else:
         launch = partial(_run_on_host, transfer=transfer, host=host)
-    # No steps yet: what compiling took shall be free before the first one.
+    # No steps yet, but compiled: what that took shall be free before the first one.
     state, _ = launch(state, backbone, targets, 0)
     return_freed_memory()
     infos, taken, count = [], 0, 1

@@ -214,7 +214,7 @@ def pool(x: Feature, pooling: Pooling) -> Feature:
         case "max":
             # The reshape keeps the backward pass an elementwise mask; the gradient of
             # XLA's windowed maximum is many times slower on a CPU. Ties share the
-            # gradient, which only matters at 0, where the ReLU stops it anyway.
+            # gradient; PyTorch and XLA give it to one of them.
             return x.max(axis=(1, 3))
         case "average":
             return x.mean(axis=(1, 3))
@@ -401,7 +401,7 @@ def _rescale(backbone: Backbone, factors: dict[str, Float[Array, "_c"]]) -> Back
 
     `W /= factor_before` on the input axis, then `W *= factor` and `b *= factor` on the
     output axis. That is exact, because convolution, ReLU and pooling all commute with a
-    positive scale.
+    positive scale. The result has no family any more.
     """
     params, means, before = {}, {}, jnp.ones(3)
     for name, conv in backbone.params.items():
@@ -413,4 +413,6 @@ def _rescale(backbone: Backbone, factors: dict[str, Float[Array, "_c"]]) -> Back
         }
         means[layer] = backbone.mean_activation[layer] * factor
         before = factor
-    return dataclasses.replace(backbone, params=params, mean_activation=means)
+    return dataclasses.replace(
+        backbone, params=params, mean_activation=means, family="rgb"
+    )

@@ -150,7 +150,7 @@ def content_sha256(backbone: Backbone) -> str:
 
 
 def save_backbone(path: str | Path, backbone: Backbone, **attributes: str) -> None:
-    """Write a weights file, in float32.
+    """Write a weights file, kernels in their own type, all else in float32.
 
     The same backbone always gives the same bytes.
 
@@ -173,6 +173,6 @@ def save_backbone(path: str | Path, backbone: Backbone, **attributes: str) -> No
         for name, conv in backbone.params.items():
             group = file.create_group(name)
             mean = backbone.mean_activation[name.replace("conv", "relu")]
-            group["kernel"] = np.asarray(conv["kernel"], np.float32)
+            group["kernel"] = np.asarray(conv["kernel"])
             group["bias"] = np.asarray(conv["bias"], np.float32)
             group["mean_activation"] = np.asarray(mean, np.float32)

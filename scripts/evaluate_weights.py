@@ -36,7 +36,7 @@ import numpy as np
 import jaxnst
 from jaxnst import losses
 from jaxnst.color import match_palette
-from jaxnst.images import fit_shape, image_shape, resize
+from jaxnst.images import check_target, fit_shape, image_shape, resize
 from jaxnst.recipes import GATYS_STYLE_LAYERS
 from jaxnst.transfer import single_threaded_lapack
 from jaxnst.types import Features, Image
@@ -349,6 +349,8 @@ def main() -> None:
     parser.add_argument("--no-baselines", action="store_true")
     parser.add_argument("--json", type=Path, help="write the results there too")
     args = parser.parse_args()
+    if args.json:
+        check_target(args.json)
     styles = load_squares(args.folder / "style", args.size)
     contents = load_squares(args.folder / "content", args.size)
     if len(styles) < 2 or not contents:

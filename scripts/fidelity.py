@@ -94,7 +94,8 @@ def main() -> None:
         }
         print(json.dumps({name: [x.tolist() for x in p] for name, p in pairs.items()}))
         return
-    marks = sorted({1, 2, 10, 50, arguments.steps})
+    steps = arguments.steps
+    marks = sorted({min(n, steps) for n in (1, 2, 10, 50, steps)})
     print(f"{arguments.size} px; after n steps: PyTorch, jaxnst, relative difference")
     for name in arguments.recipe:
         began = time.perf_counter()

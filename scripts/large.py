@@ -21,6 +21,8 @@ from jaxnst.tiles import plan_tiles
 
 def main() -> None:
     """Print a table."""
+    # The processes that are measured need room on the same GPU.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--sizes",

@@ -23,7 +23,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,9 +43,10 @@ from jaxtyping import Array, Float
 from paintings import Painting, make_painting
 
 from jaxnst.color import match_palette
-from jaxnst.images import write_whole
 from jaxnst.losses import standardize
 from jaxnst.recipes import GATYS_STYLE_LAYERS
+from jaxnst.vgg import Backbone
+from jaxnst.weights import save_backbone
 
 SIZE = 256  # side of a painting
 PICTURES, PAINTINGS = 96, 800  # of dead leaves, for the first filters; for the rest
@@ -307,23 +307,21 @@ def finish(params: Params, pictures: np.ndarray) -> Params:
 
 
 def save(path: Path, params: Params, scale: np.ndarray, offset: np.ndarray) -> None:
-    """Write the weights as HDF5; the same weights give the same bytes."""
+    """Write the weights file."""
+    means = {
+        name.replace("conv", "relu"): layer["mean_activation"]
+        for name, layer in params.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(path) as out, h5py.File(out, "w", libver="latest") as file:
-        file.attrs["format"] = "jaxnst-weights-1"
-        file.attrs["lineage"] = "embedded"
-        file.attrs["family"] = "rgb"
-        file.attrs["source"] = (
-            "Learned without labels from pictures that are made up: clusters of "
-            "patches of dead leaves (scripts/dead_leaves.py), then contrast between "
-            "paintings (scripts/paintings.py)."
-        )
-        file.attrs["licence"] = "MIT"
-        arrays = {"scale": scale, "offset": offset}
-        for name, layer in params.items():
-            arrays |= {f"{name}/{key}": value for key, value in layer.items()}
-        for key, value in arrays.items():
-            file.create_dataset(key, data=value, track_times=False)
+    save_backbone(
+        path,
+        Backbone(params, scale, offset, means),
+        lineage="embedded",
+        source="Learned without labels from pictures that are made up: clusters of "
+        "patches of dead leaves (scripts/dead_leaves.py), then contrast between "
+        "paintings (scripts/paintings.py).",
+        licence="MIT",
+    )
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ features of a small picture compared at all sixteen layers with the framework's 
 forward pass on the same file, or, where there is none, with one in float64 NumPy.
 """
 
+import argparse
 import importlib.util
 import json
 import os
@@ -189,7 +190,11 @@ def worst_error(row: Row, image: np.ndarray) -> float:
 
 def main() -> None:
     """Print the table; with --json, only the numbers."""
-    as_json = "--json" in sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print numbers as JSON")
+    as_json = parser.parse_args().json
     params = random_params()
     image = np.asarray(jaxnst.sample("mosaic", 48))
     sources = [of_the_tests]

@@ -355,7 +355,6 @@ class TraceOfRoot(torch.autograd.Function):
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and regularised covariance of the channels, in float64."""
-    """Mean and regularised covariance of the channels, in float64."""
     flat = features[0].flatten(1).double()
     mean = flat.mean(1)
     cov = flat @ flat.T / flat.shape[1] - torch.outer(mean, mean)

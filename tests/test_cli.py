@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_sixteen_bits_are_more_levels(elsewhere, suffix):
     assert load_image(out).shape == (36, 48, 3)
 
 
-def test_demo_paints_at_least_two_pictures(elsewhere):
+def test_demo_paints_at_least_two_pictures(elsewhere, capsys):
     assert main(["demo", "--size", "32", "--steps", "1", "--quiet"]) == 0
     assert len(list((elsewhere / "demo").glob("*.png"))) >= 2
     command = ["demo", "--size", "32", "--steps", "1", "--quiet", "--resume"]
@@ -113,6 +114,8 @@ def test_demo_paints_at_least_two_pictures(elsewhere):
     assert main(command) == 0
     after = [path.stat() for path in sorted((elsewhere / "demo").iterdir())]
     assert before == after  # nothing is painted twice
+    assert main([*command[:-2], "--resume"]) == 0
+    assert "demo/harbour-swirls.png is there already" in capsys.readouterr().out
 
 
 def test_the_other_commands_answer(capsys):
@@ -144,7 +147,33 @@ BAD = {
     ),
     "weight": (["stylize", CONTENT, STYLE, "--style-weight", "-1"], "≥ 0, got -1.0"),
     "nan": (["stylize", CONTENT, STYLE, "--tv-weight", "nan"], "got nan"),
-    "blend": (["stylize", CONTENT, STYLE, "--blend", "1,2"], "expected 1 numbers"),
+    "blend": (["stylize", CONTENT, STYLE, "--blend", "1,2"], "expected 1 finite"),
+    "planned blend": (["plan", CONTENT, STYLE, "--blend", "nan"], "expected 1 finite"),
+    "planned weights": (["plan", CONTENT, STYLE, "--weights", "w.h5"], "nothing there"),
+    "planned init": (["plan", CONTENT, STYLE, "--init", "text.jpg"], "cannot be deco"),
+    "out is init": (
+        ["stylize", CONTENT, STYLE, "--init", "eight.png", "-o", "eight.png"],
+        "beside the inputs",
+    ),
+    "checkpoint": (
+        ["stylize", CONTENT, STYLE, "--checkpoint", "text.jpg"],
+        "expected --checkpoint FILE.npz",
+    ),
+    "kept": (["stylize", CONTENT, STYLE, "-o", "kept.png"], "expected --resume, since"),
+    "long name": (
+        ["plan", CONTENT, STYLE, "-o", f"{'a' * 240}.png"],
+        "at most 230 bytes",
+    ),
+    "steps twice": (
+        ["stylize", CONTENT, STYLE, "--steps", "9", "--set", "steps=1"],
+        "expected steps once",
+    ),
+    "steps and quality": (
+        ["stylize", CONTENT, STYLE, "--steps", "9", "--quality", "best"],
+        "not allowed with argument",
+    ),
+    "demo": (["demo", "-o", "text.jpg"], "expected a folder at text.jpg, got a file"),
+    "convert a folder": (["weights", "convert", ".", "x.h5"], "got a folder"),
     "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
     "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
     "out folder": (["stylize", CONTENT, STYLE, "-o", "no/a.png"], "no such folder"),
@@ -195,6 +224,7 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
         pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)
     pil.fromarray(np.zeros((16, 4000, 3), np.uint8)).save(elsewhere / "narrow.png")
     (elsewhere / "f.png").mkdir()
+    (elsewhere / "kept.png.checkpoint.npz").touch()
     before = sorted(elsewhere.iterdir())
     argv, message = BAD[name]
     try:
@@ -238,6 +268,32 @@ def test_an_interrupted_process_resumes_to_the_same_picture(elsewhere):
     assert not (elsewhere / "a.png.checkpoint.npz").exists()
     subprocess.run([*command[:-1], "b.png"], check=True, capture_output=True, **options)
     assert (elsewhere / "a.png").read_bytes() == (elsewhere / "b.png").read_bytes()
+
+
+def test_a_long_name_is_cut_between_letters(elsewhere):
+    names = ["海" * 50 + ".jpg", "山" * 50 + ".jpg"]
+    for name, sample in zip(names, (CONTENT, STYLE), strict=True):
+        (elsewhere / name).write_bytes(Path(sample).read_bytes())
+    assert main(["stylize", *names, *QUICK, "--quiet"]) == 0
+    assert (elsewhere / ("海" * 33 + ".png")).exists()
+
+
+def test_a_start_image_is_a_part_of_the_manifest(elsewhere):
+    flags = [*QUICK, "--quiet", "-o", "a.png", "--init", STYLE]
+    assert main(["stylize", CONTENT, STYLE, *flags]) == 0
+    manifest = json.loads((elsewhere / "a.png.json").read_text())
+    content, style, start = manifest["pictures_sha256"]
+    assert style == start != content
+
+
+def test_a_picture_is_painted_though_nobody_reads_on(elsewhere):
+    command = [sys.executable, "-m", "jaxnst", "stylize", CONTENT, STYLE, *QUICK]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+    assert load_image("harbour-swirls.png").shape == (36, 48, 3)
+    process.stderr.close()
 
 
 def test_output_that_nobody_reads_to_the_end_is_no_error():

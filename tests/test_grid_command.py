@@ -58,7 +58,8 @@ def pictures(folder):
 def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
     sweep = ["--vary", "style_weight=0.5,2", "--vary", "pooling=max"]
     sweep += ["--tv-weight", "0"]
-    (elsewhere / "photos" / "notes.txt").write_text("no picture, and not meant as one")
+    for name in ("notes.txt", "notes.pdf", "film.mpg", "data.h5"):
+        (elsewhere / "photos" / name).write_text("no picture, and not meant as one")
     assert main([*GRID, *QUICK, *sweep]) == 0
     out = elsewhere / "out"
     names = [
@@ -126,7 +127,12 @@ def test_what_is_missing_is_painted_and_what_is_not_ours_is_kept(elsewhere, caps
     assert changed == {"wide__mosaic.png"}
     assert main([*command, "--style-weight", "7"]) == 2
     assert "with another style_weight (1.0, not 7.0)" in capsys.readouterr().err
-    (out / "wide__mosaic.png.json").unlink()
+    kept = (out / "wide__mosaic.png.json").read_text()
+    other = json.loads(kept) | {"weights_sha256": "0", "weights": "imagenet"}
+    (out / "wide__mosaic.png.json").write_text(json.dumps(other))
+    assert main(command) == 2
+    assert "another network (imagenet, not embedded)" in capsys.readouterr().err
+    (out / "wide__mosaic.png.json").write_text("[]")
     assert main(command) == 2
     assert "without a manifest" in capsys.readouterr().err
     assert pictures(out) == after
@@ -148,6 +154,9 @@ def test_a_preview_is_small_and_in_a_folder_of_its_own(elsewhere):
     assert main([*command, "--preview", "--set", "first_steps=1"]) == 0
     image = load_image(elsewhere / "out" / "preview" / "wide__swirls.png")
     assert image.shape == (96, 128, 3)
+    page = (elsewhere / "out" / "preview" / "index.html").read_text()
+    assert "--set first_steps=1" in page  # which was asked for
+    assert "steps=" not in page.replace("first_steps=1", "")
 
 
 BAD = {
@@ -163,7 +172,15 @@ BAD = {
     "pattern": (["--content", "*.gif"], "expected pictures like *.gif, got none"),
     "stems": (["--content", "photos", "wide.jpg"], "contents of different names"),
     "small": (["--style", "tiny.png", "--set", "style_layers=relu2_1"], "at least 2"),
-    "out": (["-o", "wide.jpg"], "File exists"),
+    "out": (["-o", "wide.jpg"], "expected a folder at wide.jpg, got a file"),
+    "page": (["-o", "site"], "got another file; choose another output folder"),
+    "memory": (["--size", "40000"], "which paints in tiles"),
+    "coordinator": (
+        ["--coordinator", "a", "--machines", "1", "--machine", "0"],
+        "expected --coordinator HOST:PORT, got 'a'",
+    ),
+    "set twice": (["--tv-weight", "1", "--set", "tv_weight=2"], "tv_weight once"),
+    "set name": (["--set", "name=mine"], "expected FIELD=VALUE"),
     "size": (["--vary", "size=32,64"], "size changes nothing beside --size"),
     "out is in": (["-o", "photos"], "an output folder of its own"),
     "unreadable": (["--content", "empty/x.txt"], "a content that can be read"),
@@ -178,6 +195,8 @@ def test_bad_input_is_answered_before_any_work(name, elsewhere, capsys):
     (elsewhere / "empty" / "x.txt").write_text("no picture")
     (elsewhere / "wide.jpg").write_bytes(sample_path("harbour").read_bytes())
     pil.new("RGB", (1, 1)).save(elsewhere / "tiny.png")
+    (elsewhere / "site").mkdir()
+    (elsewhere / "site" / "index.html").write_text("my own page")
     flags, message = BAD[name]
     before = sorted(elsewhere.rglob("*"))
     try:

@@ -107,6 +107,17 @@ def test_a_picture_is_turned_upright(tmp_path):
     )
 
 
+@pytest.mark.parametrize("size", [None, 30, 12])
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "webp"])
+def test_a_picture_that_lies_on_its_side_has_its_upright_shape(tmp_path, suffix, size):
+    exif = pil.Exif()
+    exif[0x0112] = 6
+    pil.fromarray(picture(20, 30)).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert images.image_shape(tmp_path / f"a.{suffix}") == (30, 20)
+    loaded = load_image(tmp_path / f"a.{suffix}", size=size, enlarge=True)
+    assert loaded.shape == (size or 30, (size or 30) * 2 // 3, 3)
+
+
 def test_transparency_is_laid_over_white(tmp_path):
     rgba = np.dstack([picture(), np.zeros((20, 30), np.uint8)])
     rgba[:10, :, 3] = 255
@@ -129,6 +140,32 @@ def test_sixteen_bit_grey_keeps_its_brightness(tmp_path):
     pil.fromarray(grey).save(tmp_path / "a.png")
     loaded = load_image(tmp_path / "a.png")
     np.testing.assert_allclose(loaded[..., 1], grey / 65535, atol=0.004)
+
+
+def test_sixteen_bit_grey_keeps_its_transparency_and_its_profile(tmp_path):
+    writer = png.Writer(30, 1, greyscale=True, bitdepth=16, transparent=0)
+    with (tmp_path / "a.png").open("wb") as file:
+        writer.write(file, [[0] * 10 + [30_000] * 20])
+    loaded = np.asarray(load_image(tmp_path / "a.png"))
+    np.testing.assert_allclose(loaded[0, :, 0], [1] * 10 + [0.458] * 20, atol=0.003)
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    grey = pil.fromarray(np.full((4, 4), 30_000, np.uint16))
+    grey.save(tmp_path / "b.tif", icc_profile=profile)
+    with pil.open(tmp_path / "b.tif") as file:
+        kept = images._to_8_bits(file)
+    assert kept.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("top", [255.0, 1.5, -1.0, np.nan])
+def test_floats_beyond_0_to_1_are_refused(tmp_path, top):
+    grey = np.linspace(0, 0.9, 600, dtype=np.float32).reshape(20, 30)
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    np.testing.assert_allclose(load_image(tmp_path / "a.tif")[..., 1], grey, atol=0.004)
+    grey[3, 4] = top
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    with pytest.raises(ValueError, match="expected 0 to 1"):
+        load_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA"])

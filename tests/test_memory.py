@@ -13,6 +13,7 @@ from jaxnst.images import fit_shape
 from jaxnst.memory import (
     GRADIENT,
     choose_tile,
+    free_host_memory,
     largest_size,
     process_bytes,
     state_bytes,
@@ -133,9 +134,9 @@ def test_on_an_accelerator_the_host_may_keep_the_state(monkeypatch):
     class Accelerator:
         platform = "gpu"
 
-    host, real = jax.devices("cpu"), jax.devices
-    monkeypatch.setattr(jax, "devices", lambda *kind: host if kind else [Accelerator()])
-    monkeypatch.setattr(memory, "free_memory", lambda device: 10**11)
+    real = jax.devices
+    monkeypatch.setattr(jax, "devices", lambda: [Accelerator()])
+    monkeypatch.setattr(memory, "free_host_memory", lambda: 10**11)
     kept = PAINTERLY.replace(state_memory="host")
     shape, little = (6000, 8000), 8 * 10**9
     # The image, the content, its features at two layers, and the gradient.
@@ -152,3 +153,12 @@ def test_on_an_accelerator_the_host_may_keep_the_state(monkeypatch):
 
 def test_usable_memory_is_less_than_what_is_free():
     assert usable_memory() > 0
+
+
+def test_files_that_the_system_keeps_in_memory_count_as_free(tmp_path):
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2900000\n")
+    (tmp_path / "memory.stat").write_text("anon 1900000\ninactive_file 1000000\n")
+    assert free_host_memory(tmp_path) == 1_100_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_host_memory(tmp_path) > 3_000_000

@@ -8,8 +8,14 @@ from conftest import random_image
 
 from jaxnst import transfer
 from jaxnst.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jaxnst.images import resize
-from jaxnst.multiscale import resize_state, scale_content, scale_detail, stylize
+from jaxnst.images import resize, save_image
+from jaxnst.multiscale import (
+    load_style,
+    resize_state,
+    scale_content,
+    scale_detail,
+    stylize,
+)
 from jaxnst.recipes import get_recipe
 from jaxnst.scales import scale_shapes
 
@@ -92,30 +98,47 @@ def test_there_is_one_trace_for_each_scale_and_none_for_the_next_style(backbone)
 
 
 @both
-def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe):
+@pytest.mark.parametrize("taken", [2, 3])  # 3 are all of that scale
+def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe, taken):
     path, inputs = tmp_path / "state.npz", {"seed": 0}
 
     class Stop(Exception):
         pass
 
     def stop(progress):
-        if progress.scale == 1 and progress.taken >= 2:
+        if progress.scale == 1 and progress.taken == taken:
             save_checkpoint(
                 path,
-                Checkpoint(progress.scale, progress.taken, progress.state, inputs),
+                Checkpoint(
+                    progress.scale,
+                    progress.taken,
+                    progress.state,
+                    progress.tiles,
+                    inputs,
+                ),
             )
             raise Stop
 
     with pytest.raises(Stop):
         paint(backbone, recipe, on_chunk=stop, chunk=1)
-    resumed = paint(backbone, recipe, resume=load_checkpoint(path, recipe, inputs))
-    np.testing.assert_array_equal(resumed.image, paint(backbone, recipe).image)
+    resume, expected = load_checkpoint(path, recipe, inputs), paint(backbone, recipe)
+    for _ in range(2):  # a checkpoint is not used up
+        resumed = paint(backbone, recipe, resume=resume)
+        np.testing.assert_array_equal(resumed.image, expected.image)
+
+
+def test_resuming_goes_on_in_the_same_tiles(backbone):
+    state = transfer.make_transfer(RECIPE).init(random_image(0, 36, 48))
+    resume = Checkpoint(0, 1, jax.device_get(state), [48], {})
+    recipe = RECIPE.replace(scales=1)
+    assert paint(backbone, recipe, resume=resume).tiles == [48]
+    assert paint(backbone, recipe).tiles == [None]
 
 
 def test_a_checkpoint_of_another_run_is_refused(backbone, tmp_path):
     path = tmp_path / "state.npz"
     state = transfer.make_transfer(RECIPE).init(random_image(0, 24, 32))
-    save_checkpoint(path, Checkpoint(0, 1, state, {"seed": 0}))
+    save_checkpoint(path, Checkpoint(0, 1, state, [None], {"seed": 0}))
     with pytest.raises(ValueError, match="one with another seed"):
         load_checkpoint(path, RECIPE, {"seed": 1})
     with pytest.raises(ValueError, match="nothing there"):
@@ -144,8 +167,22 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone)
     result = paint(broken, throw=False)
     assert result.status == "diverged"
     assert jnp.isfinite(result.image).all()
-    with pytest.raises(FloatingPointError, match="not finite; lower"):
+    with pytest.raises(FloatingPointError, match="step 1 at .* not finite; lower"):
         paint(broken)
+
+
+@pytest.mark.parametrize("blend", [[1.0, 2.0], [0.0], [jnp.nan]])
+def test_blends_that_mean_nothing_are_refused(backbone, blend):
+    recipe = get_recipe("painterly").replace(first_steps=1, scales=1)
+    with pytest.raises(ValueError, match="expected 1 finite blend weights"):
+        paint(backbone, recipe, blend=jnp.asarray(blend))
+
+
+def test_a_squashed_style_is_not_enlarged_where_it_has_the_pixels(tmp_path):
+    save_image(tmp_path / "wide.png", random_image(0, 40, 160))
+    recipe = get_recipe("kaggle")
+    style = load_style(tmp_path / "wide.png", (32, 32), recipe)
+    assert style.shape == (32, 128, 3)
 
 
 @pytest.mark.parametrize("init", ["content", "noise", "style"])

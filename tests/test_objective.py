@@ -11,7 +11,7 @@ from conftest import random_image
 
 from jaxnst.objective import make_targets, objective
 from jaxnst.recipes import RECIPES, get_recipe
-from jaxnst.vgg import calibrate
+from jaxnst.vgg import calibrate, unit_mean
 
 
 def sums(f):
@@ -133,10 +133,12 @@ def test_normalized_gradients_have_the_norm_of_their_weight(backbone):
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_recipe_means_its_own_family_exactly_and_others_about(backbone, recipe):
+    level = {"unit_mean": 1, "caffe": 100, "torchvision": 2}[recipe.activations]
     if recipe.activations != "unit_mean":
         own = dataclasses.replace(backbone, family=recipe.activations)
         assert calibrate(own, recipe.activations) is own
+        rescaled = calibrate(unit_mean(own), recipe.activations)
+        assert jnp.isclose(rescaled.mean_activation["relu1_1"].mean(), level)
     other = calibrate(backbone, recipe.activations)
-    level = {"unit_mean": 1, "caffe": 100, "torchvision": 2}[recipe.activations]
     means = other.mean_activation["relu1_1"]
     np.testing.assert_allclose(jnp.mean(means), level, rtol=1e-4)

@@ -54,23 +54,23 @@ def bfgs_path(steps, history):
 
 @pytest.mark.parametrize("history", [3, 20])
 def test_lbfgs_is_the_textbook_matrix(history):
-    ours, textbook = path(lbfgs(1.0, history), 8), bfgs_path(8, history)
+    ours, textbook = path(lbfgs(history), 8), bfgs_path(8, history)
     for a, b in zip(ours, textbook, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3 * np.abs(b).max())
 
 
 def test_lbfgs_finds_the_minimum():
-    assert np.abs(path(lbfgs(1.0, 20), 60)[-1]).max() < 1e-3
+    assert np.abs(path(lbfgs(20), 60)[-1]).max() < 1e-3
 
 
 def test_lbfgs_stays_where_the_gradient_is_zero():
-    for x in path(lbfgs(1.0, 5), 3, lambda x: 0 * jnp.sum(x)):
+    for x in path(lbfgs(5), 3, lambda x: 0 * jnp.sum(x)):
         np.testing.assert_array_equal(x, np.float32(START).ravel())
 
 
 def test_lbfgs_takes_up_no_concave_pair():
     concave = lambda x: -jnp.sum(x**2)
-    optimizer = lbfgs(1.0, 5)
+    optimizer = lbfgs(5)
     x = jnp.asarray(START, jnp.float32)
     state = optimizer.init(x)
     for _ in range(3):
@@ -85,7 +85,7 @@ def test_lbfgs_takes_up_no_concave_pair():
 def test_lbfgs_takes_back_a_step_that_doubles_the_loss(rate):
     # Straight where it starts, so the second step is far too long; steep beyond.
     valley = lambda x: jnp.sum(jnp.sqrt(1e-6 + x**2) + jnp.maximum(0, -1 - x) ** 4)
-    optimizer, x = lbfgs(1.0, 5), jnp.full(SHAPE, 1.0)
+    optimizer, x = lbfgs(5), jnp.full(SHAPE, 1.0)
     state, values, points = optimizer.init(x), [], []
     for _ in range(12):
         value, grad = jax.value_and_grad(valley)(x)
@@ -101,7 +101,7 @@ def test_lbfgs_takes_back_a_step_that_doubles_the_loss(rate):
 
 def test_lbfgs_does_not_depend_on_the_scale_of_the_loss():
     small = lambda x: 1e-9 * quadratic(x)
-    assert quadratic(jnp.asarray(path(lbfgs(1.0, 20), 40, small)[-1])) < 1e-2
+    assert quadratic(jnp.asarray(path(lbfgs(20), 40, small)[-1])) < 1e-2
 
 
 def test_tf1_adam_is_the_formula():
