@@ -95,13 +95,15 @@ def image_shape(path: str | Path) -> tuple[int, int]:
 
 def _upright_shape(file: pil.Image) -> tuple[int, int]:
     """Height and width once the picture is turned upright."""
-    shape = file.height, file.width
+    height, width = file.height, file.width
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         # Some versions of Pillow tell the size of a TIFF as if it were turned already.
-        tags = ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth
-        shape = tuple(map(file.tag_v2.get, tags))
+        height, width = (
+            int(file.tag_v2[tag])
+            for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
+        )
     turned = file.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return shape[::-1] if turned else shape
+    return (width, height) if turned else (height, width)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxnst import losses
@@ -164,7 +165,7 @@ def check_blend(blend: Any, styles: int) -> None:
         blend: Weights; of traced ones only the number is checked.
         styles: Number of styles.
     """
-    known = not isinstance(blend, jax.core.Tracer)
+    known = not isinstance(blend, Tracer)
     total = float(np.abs(blend).sum()) if known else 1.0
     if np.shape(blend) != (styles,) or not 0 < total < np.inf:
         raise ValueError(
