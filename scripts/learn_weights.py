@@ -1,15 +1,18 @@
 """Learn the VGG-19 that ships with the project, from pictures made up on the spot.
 
 No labels and nobody's pictures. Filters begin as clusters of patches. Then gradient
-descent makes the deeper blocks tell paintings apart: at every style layer, crops of one
-painting are to be nearer to each other than to those of others, in the distance between
-Gram matrices and in that between their roots, element by element, where loud filters
-count less; even where two paintings share their palette. And at relu4_2, crops of a
-scene are to be correlated with those of its painting. That is what a style and a
-content loss ask of a network.
+descent makes them tell paintings apart: at every style layer, crops of one painting are
+to be nearer to each other than to those of others, in the distance between Gram
+matrices and in that between their roots, element by element, where loud filters count
+less; even where several paintings share their palette. And at relu4_2, crops of a scene
+are to be correlated with those of its painting. That is what a style and a content loss
+ask of a network.
 
-As it stands, it takes two CPU cores about 40 minutes. The weights that ship saw 27
-times as many crops, and larger ones, on a GPU:
+First only the deeper blocks learn, then all of them. The second stage makes strokes
+finer as it tells more apart, so the mean of the weights before and after it is taken.
+
+As it stands, it takes two CPU cores most of an hour. The weights that ship saw many
+more crops, and larger ones, in the first stage, on a GPU:
 
     python scripts/learn_weights.py --paintings 1000 --batch 48 --side 112 \
         --steps 2500 --learning-rate 0.004 --dtype bfloat16
@@ -51,14 +54,41 @@ from jaxnst.weights import save_backbone
 SIZE = 256  # side of a painting
 PICTURES, PAINTINGS = 96, 800  # of dead leaves, for the first filters; for the rest
 CONTENT_LAYER = "relu4_2"
-FROZEN = ("conv1", "conv2")  # blocks that stay as they began
-BATCH, CROPS, SIDE = 10, 3, 80  # paintings, crops of each, pixels
-SHARED_PALETTE = 0.7  # how often the second of a pair takes the palette of the first
-STEPS, LEARNING_RATE = 450, 0.012  # in root mean squares of each array
+SHARED_PALETTE = 0.7  # how often a painting takes that of the first of its family
 SHARPNESS = 2.0  # of the softmax over distances
-CONTENT, DIVERSITY, ALIVE = 2.0, 0.4, 0.5  # weights of the terms, see `loss`
+CONTENT, ALIVE = 2.0, 0.5  # weights of the terms, see `loss`
 
 Features = dict[str, Float[Array, "n h w c"]]
+
+
+class Stage(NamedTuple):
+    """How the network learns for a while.
+
+    Attributes:
+        frozen: Blocks that stay as they are.
+        steps: How many batches it sees.
+        learning_rate: In root mean squares of each array.
+        batch: Paintings in a batch.
+        crops: Crops of each.
+        family: Paintings in a row that may share a palette.
+        diversity: Weight of the number of dimensions used, see `loss`.
+        side: Of a crop, in pixels.
+        dtype: Type of the convolutions.
+    """
+
+    frozen: tuple[str, ...]
+    steps: int
+    learning_rate: float
+    batch: int
+    crops: int
+    family: int
+    diversity: float
+    side: int = 80
+    dtype: str = "float32"
+
+
+DEEP = Stage(("conv1", "conv2"), 350, 0.012, 10, 3, family=2, diversity=0.4)
+WHOLE = Stage((), 140, 0.003, 16, 2, family=4, diversity=1.0)
 
 
 class Batch(NamedTuple):
@@ -141,20 +171,18 @@ def agreement(ours: Float[Array, "n h w c"], theirs: Float[Array, "n h w c"]):
     return -sum(jnp.mean(jnp.diagonal(x)) for x in log_p) / 2
 
 
-def loss(
-    params: Params, batch: Batch, pooling: str, dtype: str = "float32"
-) -> jax.Array:
+def loss(params: Params, batch: Batch, pooling: str, stage: Stage) -> jax.Array:
     """Contrast at the style layers, agreement at the content layer, and health.
 
     Only of layers that can still change. What keeps the features healthy: at the style
     layers, many dimensions are used (the participation ratio of the correlations
     between filters), and no filter of any layer is silent.
     """
-    seen = features(params, batch.painted, pooling, dtype)
-    labels = jnp.repeat(jnp.arange(len(batch.scenes)), CROPS)
+    seen = features(params, batch.painted, pooling, stage.dtype)
+    labels = jnp.repeat(jnp.arange(len(batch.scenes)), stage.crops)
     total = 0.0
     for layer, feature in seen.items():
-        if layer.replace("relu", "conv").startswith(FROZEN):
+        if layer.replace("relu", "conv").startswith(stage.frozen):
             continue
         mean = feature.mean((0, 1, 2))
         level = mean.mean()
@@ -172,33 +200,31 @@ def loss(
             points = points / jnp.sqrt((points**2).mean(0) + 1e-3)
             correlations = points.T @ points / len(points)
             ratio = len(correlations) ** 2 / jnp.sum(correlations**2)
-            total -= DIVERSITY * jnp.log(ratio)
+            total -= stage.diversity * jnp.log(ratio)
     reach = {
         k: v for k, v in params.items() if k <= CONTENT_LAYER.replace("relu", "conv")
     }
-    scenes = features(reach, batch.scenes, pooling, dtype)[CONTENT_LAYER]
-    return total + CONTENT * agreement(seen[CONTENT_LAYER][::CROPS], scenes)
+    scenes = features(reach, batch.scenes, pooling, stage.dtype)[CONTENT_LAYER]
+    return total + CONTENT * agreement(seen[CONTENT_LAYER][:: stage.crops], scenes)
 
 
-@partial(jax.jit, static_argnames=("count", "side"))
+@partial(jax.jit, static_argnames="stage")
 def draw(
     key: jax.Array,
     paintings: Painting,
     scale: jax.Array,
     offset: jax.Array,
-    *,
-    count: int,
-    side: int,
+    stage: Stage,
 ) -> Batch:
-    """Crops of pairs of paintings, each painting at one or half of its size."""
+    """Crops of families of paintings, each painting at one or half of its size."""
+    count, side = stage.batch, stage.side
     choice, sharing, halving, cropping = jax.random.split(key, 4)
     chosen = jax.random.choice(choice, len(paintings.scene), (count,), replace=False)
     scene, painted = (x[chosen].astype(jnp.float32) / 255 for x in paintings)
-    recolour = jax.vmap(lambda x, reference: match_palette(x, [reference]))
-    first, second = painted[::2], painted[1::2]
-    shared = jax.random.bernoulli(sharing, SHARED_PALETTE, (count // 2, 1, 1, 1))
-    second = jnp.where(shared, recolour(second, first), second)
-    painted = jnp.stack([first, second], axis=1).reshape(painted.shape)
+    firsts = painted[jnp.arange(count) // stage.family * stage.family]
+    recoloured = jax.vmap(lambda x, first: match_palette(x, [first]))(painted, firsts)
+    shared = jax.random.bernoulli(sharing, SHARED_PALETTE, (count, 1, 1, 1))
+    painted = jnp.where(shared, recoloured, painted)
 
     def crop(key, scene, painted, room):
         place, turn, light, cast = jax.random.split(key, 4)
@@ -222,7 +248,7 @@ def draw(
             for x in (scene, painted)
         )
         room = jnp.where(halved, whole // 2, whole) - side
-        keys = jax.random.split(key, CROPS)
+        keys = jax.random.split(key, stage.crops)
         return jax.vmap(crop, (0, None, None, None))(keys, scene, painted, room)
 
     halved = jax.random.bernoulli(halving, 0.25, (count,))
@@ -237,31 +263,25 @@ def batches(
     paintings: Painting,
     scale: np.ndarray,
     offset: np.ndarray,
-    *,
-    count: int,
-    side: int,
+    stage: Stage,
 ) -> Iterator[Batch]:
     """Draw for ever."""
     on_device = jax.device_put((paintings, scale, offset))
     while True:
         key, own = jax.random.split(key)
-        yield draw(own, *on_device, count=count, side=side)
+        yield draw(own, *on_device, stage)
 
 
-def tune(
-    params: Params,
-    examples: Iterator[Batch],
-    steps: int,
-    learning_rate: float = LEARNING_RATE,
-    dtype: str = "float32",
-) -> Params:
+def tune(params: Params, examples: Iterator[Batch], stage: Stage) -> Params:
     """Minimise `loss`, with max and average pooling in turns."""
-    frozen = {name: x for name, x in params.items() if name.startswith(FROZEN)}
+    frozen = {name: x for name, x in params.items() if name.startswith(stage.frozen)}
     free = {name: x for name, x in params.items() if name not in frozen}
     # Arrays are divided by their root mean squares, so that one step size fits all.
     sizes = jax.tree.map(lambda x: jnp.sqrt(jnp.mean(x**2)), free)
     free = jax.tree.map(jnp.divide, free, sizes)
-    schedule = optax.warmup_cosine_decay_schedule(0, learning_rate, steps // 10, steps)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0, stage.learning_rate, stage.steps // 10, stage.steps
+    )
     optimizer = optax.adam(schedule, b2=0.98)
     state = optimizer.init(free)
 
@@ -269,14 +289,14 @@ def tune(
     def step(free, state, batch: Batch, pooling: str):
         def whole_loss(free):
             whole = frozen | jax.tree.map(jnp.multiply, free, sizes)
-            return loss(whole, batch, pooling, dtype)
+            return loss(whole, batch, pooling, stage)
 
         value, slope = jax.value_and_grad(whole_loss)(free)
         update, state = optimizer.update(slope, state)
         return optax.apply_updates(free, update), state, value
 
     begun, values = time.perf_counter(), []
-    for i, batch in zip(range(steps), examples, strict=False):
+    for i, batch in zip(range(stage.steps), examples, strict=False):
         free, state, value = step(free, state, batch, ("max", "average")[i % 2])
         values.append(value)
         if (i + 1) % 20 == 0:
@@ -336,14 +356,21 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--paintings", type=int, default=PAINTINGS)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--side", type=int, default=SIDE)
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    first = parser.add_argument_group("first stage")
+    first.add_argument("--steps", type=int, default=DEEP.steps)
+    first.add_argument("--batch", type=int, default=DEEP.batch, help="paintings in it")
+    first.add_argument("--side", type=int, default=DEEP.side, help="of a crop")
+    first.add_argument("--learning-rate", type=float, default=DEEP.learning_rate)
+    first.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    second = parser.add_argument_group("second stage")
+    second.add_argument("--whole-steps", type=int, default=WHOLE.steps)
     args = parser.parse_args()
-    if args.paintings < args.batch or args.batch % 2 or args.steps < 10:
-        parser.error("expected an even batch, as many paintings, and 10 steps or more")
+    if args.batch % 2 or args.paintings < max(args.batch, WHOLE.batch):
+        parser.error(
+            f"expected an even batch, and as many paintings, at least {WHOLE.batch}"
+        )
+    if min(args.steps, args.whole_steps) < 10:
+        parser.error("expected 10 steps or more")
     if args.side > SIZE // 2 or args.side % 16:
         parser.error(f"expected a side of 16, 32, … or {SIZE // 2} px, got {args.side}")
 
@@ -362,9 +389,14 @@ def main() -> None:
         made = pool.map(partial(make_painting, size=SIZE), seeds, chunksize=16)
     paintings = Painting(*map(np.stack, zip(*made, strict=True)))
     print(f"paintings {time.perf_counter() - start:.0f} s", flush=True)
-    key = jax.random.key(args.seed)
-    examples = batches(key, paintings, scale, offset, count=args.batch, side=args.side)
-    params = tune(params, examples, args.steps, args.learning_rate, args.dtype)
+    own = ("steps", "batch", "side", "learning_rate", "dtype")
+    deep = DEEP._replace(**{name: getattr(args, name) for name in own})
+    whole = WHOLE._replace(steps=args.whole_steps)
+    keys = jax.random.split(jax.random.key(args.seed))
+    for key, stage in zip(keys, (deep, whole), strict=True):
+        before = params
+        params = tune(params, batches(key, paintings, scale, offset, stage), stage)
+    params = jax.tree.map(lambda x, y: (x + y) / 2, before, params)
 
     # Only one recipe looks at conv5_2, so it remains a cluster.
     rng = np.random.default_rng([args.seed, 3])

@@ -7,7 +7,7 @@ import learn_weights
 import numpy as np
 import pytest
 from cluster_filters import LAYERS
-from paintings import make_painting
+from paintings import Painting, make_painting
 from PIL import Image
 
 import jaxnst
@@ -81,12 +81,30 @@ def test_learning_lowers_its_loss():
     batch = learn_weights.Batch(
         crops * np.linspace(1, 3, 6)[:, None, None, None], crops[::3]
     )
-    tuned = learn_weights.tune(params, iter([batch] * 20), 20)
+    stage = learn_weights.DEEP._replace(steps=20)
+    tuned = learn_weights.tune(params, iter([batch] * 20), stage)
     np.testing.assert_array_equal(
         tuned["conv1_2"]["kernel"], params["conv1_2"]["kernel"]
     )
-    before, after = (learn_weights.loss(x, batch, "max") for x in (params, tuned))
+    before, after = (
+        learn_weights.loss(x, batch, "max", stage) for x in (params, tuned)
+    )
     assert float(after) < float(before)
+
+
+def test_a_batch_has_crops_in_a_row_and_families_that_share_a_palette(monkeypatch):
+    monkeypatch.setattr(learn_weights, "SHARED_PALETTE", 1.0)
+    made = [make_painting([seed], 32) for seed in range(8)]
+    paintings = Painting(*map(np.stack, zip(*made, strict=True)))
+    stage = learn_weights.WHOLE._replace(batch=8, crops=2, family=4, side=16)
+    one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
+    batch = learn_weights.draw(jax.random.key(0), paintings, one, zero, stage)
+    assert batch.painted.shape == (16, 16, 16, 3)
+    assert batch.scenes.shape == (8, 16, 16, 3)
+    means = np.asarray(batch.painted).mean((1, 2)).reshape(2, 8, 3)
+    within = means.std(axis=1).mean()
+    between = np.abs(means[0].mean(0) - means[1].mean(0)).mean()
+    assert within < between
 
 
 def test_finishing_only_scales_filters():
