@@ -392,8 +392,9 @@ def is_painted(job: Job) -> bool:
     wanted = job.manifest()
     try:
         before = json.loads(beside.read_bytes())
-        before.keys()
-    except (OSError, ValueError, AttributeError):
+        if not isinstance(before, dict):
+            raise ValueError
+    except (OSError, ValueError):
         raise ValueError(
             f"expected nothing or a picture of this grid at {job.out}, got one without "
             f"a manifest; {advice}"

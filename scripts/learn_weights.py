@@ -87,8 +87,8 @@ class Stage(NamedTuple):
     dtype: str = "float32"
 
 
-DEEP = Stage(("conv1", "conv2"), 350, 0.012, 10, 3, family=2, diversity=0.4)
-WHOLE = Stage((), 140, 0.003, 16, 2, family=4, diversity=1.0)
+DEEP = Stage(("conv1", "conv2"), 450, 0.012, 10, 3, family=2, diversity=0.4)
+WHOLE = Stage((), 200, 0.003, 16, 2, family=4, diversity=1.0)
 
 
 class Batch(NamedTuple):
