@@ -275,7 +275,9 @@ def plan_command(args: argparse.Namespace) -> int:
         how = "at once"
         if tile is not None:
             tiles = plan_tiles((height, width), recipe.layers, tile)
-            how = f"in {len(tiles.starts)} tiles of {tiles.shape[1]} x {tiles.shape[0]}"
+            count = len(tiles.starts)
+            how = f"in {count} tile{'s' * (count > 1)} of "
+            how += f"{tiles.shape[1]} x {tiles.shape[0]}"
         lines.insert(0, f"{f'{width} x {height} px':<18} {steps:>5} steps {how}")
         peak = max(peak, process_bytes((height, width), recipe, tile))
     kept = host_bytes(shape, recipe)
