@@ -196,9 +196,10 @@ def fastest_dtype() -> Literal["float32", "bfloat16"]:
     try:
         backend = jax.default_backend()
     except Exception as error:  # each kind of device has its own
+        why = f" ({error})" if str(error) else ""
         raise ValueError(
-            f"expected a device that JAX can use, got none ({error or 'no reason'}); "
-            "check JAX_PLATFORMS and the drivers"
+            f"expected a device that JAX can use, got none{why}; check JAX_PLATFORMS "
+            "and the drivers"
         ) from error
     return "float32" if backend == "cpu" else "bfloat16"
 
