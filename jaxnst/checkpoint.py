@@ -30,6 +30,30 @@ class Checkpoint(NamedTuple):
     inputs: dict[str, Any]
 
 
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What one run was started with and another one not, in words; empty if nothing.
+
+    What has a hash, such as `weights` and `weights_sha256`, is compared by that.
+
+    Example:
+        >>> difference({"seed": 1, "blend": None}, {"seed": 2, "blend": None})
+        'another seed (1, not 2)'
+    """
+    for key, wanted in now.items():
+        got = before.get(key)
+        if got == wanted or f"{key}_sha256" in now:
+            continue
+        if isinstance(got, dict) and isinstance(wanted, dict):
+            return difference(got, wanted) or f"another {key}"
+        name = key
+        if key == "weights_sha256":
+            name, got, wanted = "network", before.get("weights"), now.get("weights")
+        return f"another {name}" + (
+            f" ({got}, not {wanted})" if "sha256" not in name else ""
+        )
+    return ""
+
+
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
     leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
@@ -47,8 +71,7 @@ def load_checkpoint(
     Args:
         path: File written by `save_checkpoint`.
         recipe: The recipe of the run.
-        inputs: What this run is started with; must be among what that one was started
-            with.
+        inputs: What this run is started with; must be what that one was started with.
 
     Returns:
         The checkpoint, bit for bit as it was written, in NumPy's arrays.
@@ -71,16 +94,11 @@ def load_checkpoint(
         raise ValueError(
             f"expected a checkpoint at {path}, got a file that is none ({error})"
         ) from error
-    for key, value in json.loads(json.dumps(inputs)).items():
-        if fields["inputs"].get(key) != value:
-            weights = fields["inputs"].get("weights")
-            other = f"another {key}"
-            if key == "weights_sha256":
-                other = f"other weights ({weights})"
-            raise ValueError(
-                f"expected a checkpoint of this run at {path}, got one with {other}; "
-                "repeat the command that wrote it, or leave out --resume"
-            )
+    if other := difference(fields["inputs"], json.loads(json.dumps(inputs))):
+        raise ValueError(
+            f"expected a checkpoint of this run at {path}, got one with {other}; "
+            "repeat the command that wrote it, or leave out --resume"
+        )
     skeleton = jax.eval_shape(make_transfer(recipe).init, leaves[0])
     wanted, structure = jax.tree.flatten(skeleton)
     if [x.shape for x in wanted] != [x.shape for x in leaves]:

@@ -425,7 +425,6 @@ def paint(
     if args.resume:
         resume = load_checkpoint(kept, recipe, inputs)
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
-    inputs["weights"] = name
     say(f"device {manifest['device']}; weights {name} ({reason})", quiet=args.quiet)
     started = time.perf_counter()
     with (

@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxnst import assets, images, weights
+from jaxnst.checkpoint import difference
 from jaxnst.flags import (
     add_recipe_flags,
     add_run_flags,
@@ -399,19 +400,11 @@ def is_painted(job: Job) -> bool:
             f"expected nothing or a picture of this grid at {job.out}, got one without "
             f"a manifest; {advice}"
         ) from None
-    for key in SAME:
-        if before.get(key) != wanted[key]:
-            got, asked = before.get(key), wanted[key]
-            if key == "recipe" and isinstance(got, dict):
-                key = next((k for k in asked if got.get(k) != asked[k]), key)
-                got, asked = got.get(key), asked[key]
-            if key == "weights_sha256":
-                key, got, asked = "network", before.get("weights"), wanted["weights"]
-            detail = f" ({got}, not {asked})" if "sha256" not in key else ""
-            raise ValueError(
-                f"expected nothing or a picture of this grid at {job.out}, got one "
-                f"with another {key}{detail}; {advice}"
-            )
+    if other := difference(before, {key: wanted[key] for key in SAME}):
+        raise ValueError(
+            f"expected nothing or a picture of this grid at {job.out}, got one with "
+            f"{other}; {advice}"
+        )
     return True
 
 

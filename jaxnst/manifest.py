@@ -19,8 +19,17 @@ from jaxnst.grid import Painted
 from jaxnst.multiscale import Result
 from jaxnst.recipes import Recipe
 
-SAME = ("pictures_sha256", "blend", "init", "recipe", "size", "seed", "weights_sha256")
-"""What two manifests of the same picture have in common."""
+SAME = (
+    "pictures_sha256",
+    "blend",
+    "init",
+    "recipe",
+    "size",
+    "seed",
+    "weights",
+    "weights_sha256",
+)
+"""What two manifests of the same picture have in common, see `difference`."""
 
 
 def make_manifest(
