@@ -13,24 +13,26 @@ Example:
     (48, 64, 3)
 """
 
+from importlib.metadata import version
+
 from jaxnst import losses as losses
-from jaxnst.assets import load_backbone as load_backbone
-from jaxnst.grid import stylize_grid as stylize_grid
-from jaxnst.images import load_image as load_image
-from jaxnst.images import sample as sample
-from jaxnst.images import save_image as save_image
-from jaxnst.multiscale import stylize as stylize
+from jaxnst.network.vgg import Backbone as Backbone
+from jaxnst.network.vgg import features as features
 from jaxnst.objective import make_targets as make_targets
+from jaxnst.painting.grid import stylize_grid as stylize_grid
+from jaxnst.painting.multiscale import stylize as stylize
+from jaxnst.pictures.files import load_image as load_image
+from jaxnst.pictures.files import save_image as save_image
+from jaxnst.pictures.samples import sample as sample
 from jaxnst.recipes import Recipe as Recipe
 from jaxnst.recipes import get_recipe as get_recipe
 from jaxnst.tiles import Tiled as Tiled
 from jaxnst.transfer import make_transfer as make_transfer
 from jaxnst.transfer import run as run
-from jaxnst.vgg import Backbone as Backbone
-from jaxnst.vgg import features as features
-from jaxnst.weights import save_backbone as save_backbone
+from jaxnst.weights.format import save_backbone as save_backbone
+from jaxnst.weights.registry import load_backbone as load_backbone
 
-__version__ = "0.1.0"
+__version__ = version("jaxnst")
 __all__ = [
     "Backbone",
     "Recipe",

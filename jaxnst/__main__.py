@@ -2,6 +2,6 @@
 
 import sys
 
-from jaxnst.cli import main
+from jaxnst.command.cli import main
 
 sys.exit(main())

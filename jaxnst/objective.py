@@ -11,10 +11,10 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxnst import losses
+from jaxnst.network.vgg import Backbone, channels, features, stride
 from jaxnst.recipes import LayerWeights, Recipe
 from jaxnst.storage import Stored, StoredFeatures, restore, store
 from jaxnst.types import Features, Image, Scalar
-from jaxnst.vgg import Backbone, channels, features, stride
 
 Styles = dict[str, Float[Array, "_c _c"] | losses.Gaussian]
 """Gram matrix or Gaussian of a style, by layer."""

@@ -10,15 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxnst.recipes import Recipe
-from jaxnst.storage import (
-    StateDtype,
-    Stored,
-    put,
-    restore,
-    store,
-    stored_zeros,
-    take,
-)
+from jaxnst.storage import StateDtype, Stored, put, restore, store, stored_zeros, take
 from jaxnst.types import Image, Scalar
 
 

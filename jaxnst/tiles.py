@@ -21,6 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxnst import losses
+from jaxnst.network.vgg import Backbone, channels, receptive_field, stride
 from jaxnst.objective import (
     StyleSummary,
     Summary,
@@ -36,7 +37,6 @@ from jaxnst.objective import (
 from jaxnst.recipes import Recipe
 from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
 from jaxnst.types import Feature, Features, Image, Scalar
-from jaxnst.vgg import Backbone, channels, receptive_field, stride
 
 
 class Tile(NamedTuple):

@@ -17,14 +17,13 @@ import optax
 import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
 from jax.sharding import Sharding
 from jaxtyping import Array, Bool, Float, Int
-from threadpoolctl import threadpool_limits
 
-from jaxnst.memory import return_freed_memory
+from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets, Terms, objective
 from jaxnst.optimizers import make_optimizer
+from jaxnst.process import return_freed_memory, single_threaded_lapack
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Scalar
-from jaxnst.vgg import Backbone
 
 Objective = Callable[[Image, Backbone, Targets, Recipe], tuple[Scalar, Terms]]
 """The loss of an image and its terms, such as `objective.objective`."""
@@ -210,12 +209,6 @@ def picture(state: State, recipe: Recipe) -> Image:
     weight = 1 - jnp.float32(recipe.ema_decay) ** state.step  # 1 for the best
     mean = state.average / jnp.maximum(weight, 1e-6)
     return jnp.clip(jnp.where(state.step > 0, mean, state.image), 0, 1)
-
-
-single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
-"""Decorator. XLA on a CPU calls LAPACK for eigenvalues, several at a time, from threads
-of its own; threads of LAPACK's on top make a step many times slower, and its results
-depend on their number."""
 
 
 @partial(jax.jit, static_argnames=("transfer", "chunk"), donate_argnames="state")

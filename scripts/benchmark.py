@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jaxnst.cli import main
+from jaxnst.command.cli import main
 
 if __name__ == "__main__":  # not in the processes that it starts
     sys.exit(main(["bench", *sys.argv[1:]]))

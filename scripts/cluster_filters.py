@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnst.vgg import kernel_shapes
+from jaxnst.network.vgg import kernel_shapes
 
 Params = dict[str, dict[str, np.ndarray]]
 

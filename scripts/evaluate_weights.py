@@ -35,12 +35,15 @@ import numpy as np
 
 import jaxnst
 from jaxnst import losses
-from jaxnst.color import match_palette
-from jaxnst.images import check_target, fit_shape, image_shape, resize
+from jaxnst.disk import check_target
+from jaxnst.network.calibrate import calibrate, unit_mean
+from jaxnst.network.vgg import Backbone, kernel_shapes
+from jaxnst.pictures.color import match_palette
+from jaxnst.pictures.files import image_shape
+from jaxnst.pictures.geometry import fit_shape, resize
+from jaxnst.process import single_threaded_lapack
 from jaxnst.recipes import GATYS_STYLE_LAYERS
-from jaxnst.transfer import single_threaded_lapack
 from jaxnst.types import Features, Image
-from jaxnst.vgg import Backbone, calibrate, kernel_shapes, unit_mean
 
 CONTENT_LAYER = "relu4_2"
 LAYERS = (*GATYS_STYLE_LAYERS, CONTENT_LAYER)

@@ -19,10 +19,12 @@ import torch
 from reference_loops import CAFFE_MEAN, LOOPS, make_network
 
 import jaxnst
-from jaxnst.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN
-from jaxnst.images import initial_image, resize
-from jaxnst.scales import style_shape
-from jaxnst.vgg import Backbone, calibrate
+from jaxnst.network.calibrate import calibrate
+from jaxnst.network.vgg import Backbone
+from jaxnst.painting.inputs import initial_image
+from jaxnst.painting.scales import style_shape
+from jaxnst.pictures.geometry import resize
+from jaxnst.weights.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN
 
 TORCHVISION_RECIPES = ("kaggle", "udacity", "boston", "crowson")
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import jaxnst
-from jaxnst.images import SAMPLES, sample_path
+from jaxnst.pictures.samples import SAMPLES, sample_path
 
 HERE = Path(__file__).parent
 

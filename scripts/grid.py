@@ -6,6 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jaxnst.cli import main
+from jaxnst.command.cli import main
 
 sys.exit(main(["grid", *sys.argv[1:]]))

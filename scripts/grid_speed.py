@@ -9,8 +9,8 @@ from statistics import median
 import jax
 
 import jaxnst
-from jaxnst.images import SAMPLES
-from jaxnst.lanes import lane_mesh, make_lanes, plan_batches
+from jaxnst.painting.lanes import lane_mesh, make_lanes, plan_batches
+from jaxnst.pictures.samples import SAMPLES
 
 
 def main() -> None:

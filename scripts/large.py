@@ -12,10 +12,10 @@ import time
 import jax
 
 import jaxnst
-from jaxnst.bench import in_new_process, peak_memory
-from jaxnst.flags import assignment, byte_count
-from jaxnst.images import resize
-from jaxnst.memory import choose_tile, process_bytes, usable_memory
+from jaxnst.command.bench import in_new_process, peak_memory
+from jaxnst.command.flags import assignment, byte_count
+from jaxnst.painting.memory import choose_tile, process_bytes, usable_memory
+from jaxnst.pictures.geometry import resize
 from jaxnst.tiles import plan_tiles
 
 

@@ -45,11 +45,11 @@ from dead_leaves import make_picture
 from jaxtyping import Array, Float
 from paintings import Painting, make_painting
 
-from jaxnst.color import match_palette
 from jaxnst.losses import standardize
+from jaxnst.network.vgg import Backbone
+from jaxnst.pictures.color import match_palette
 from jaxnst.recipes import GATYS_STYLE_LAYERS
-from jaxnst.vgg import Backbone
-from jaxnst.weights import save_backbone
+from jaxnst.weights.format import save_backbone
 
 SIZE = 256  # side of a painting
 PICTURES, PAINTINGS = 96, 800  # of dead leaves, for the first filters; for the rest

@@ -28,7 +28,7 @@ import oracle
 import test_readers as writers
 
 import jaxnst
-from jaxnst.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN, convert
+from jaxnst.weights.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN, convert
 
 Params = dict[str, dict[str, np.ndarray]]
 Features = dict[str, np.ndarray]

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnst
-from jaxnst.images import resize
-from jaxnst.multiscale import measure_targets, prepare_backbone
 from jaxnst.objective import objective
+from jaxnst.painting.multiscale import measure_targets, prepare_backbone
+from jaxnst.pictures.geometry import resize
+from jaxnst.process import single_threaded_lapack
 from jaxnst.tiles import Tiled, Tiles, plan_tiles
-from jaxnst.transfer import Objective, single_threaded_lapack
+from jaxnst.transfer import Objective
 
 
 @single_threaded_lapack

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from oracle import SHAPES
 
-from jaxnst import assets
-from jaxnst.vgg import Backbone
+from jaxnst.network.vgg import Backbone
+from jaxnst.weights import registry
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -27,11 +27,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(scope="session", autouse=True)
 def at_home(tmp_path_factory):
     """A cache of our own, and no network."""
-    imagenet = assets.ASSETS["imagenet"]
+    imagenet = registry.ASSETS["imagenet"]
     nowhere = dataclasses.replace(imagenet.remote, urls=("http://127.0.0.1:9/none.h5",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXNST_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setitem(assets.ASSETS, "imagenet", imagenet._replace(remote=nowhere))
+        patch.setitem(registry.ASSETS, "imagenet", imagenet._replace(remote=nowhere))
         yield
 
 

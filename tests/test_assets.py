@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnst import assets, weights
-from jaxnst.assets import choose, load_backbone, pull
-from jaxnst.cli import main
-from jaxnst.fetch import Remote
-from jaxnst.vgg import features
+from jaxnst.command.cli import main
+from jaxnst.network.vgg import features
+from jaxnst.weights import format, registry
+from jaxnst.weights.download import Remote
+from jaxnst.weights.registry import choose, load_backbone, pull
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -66,8 +66,8 @@ def offer(monkeypatch, served, name="vgg.h5", **changes):
         digest=hashlib.md5(data).hexdigest(),
     )
     remote = dataclasses.replace(remote, **changes)
-    asset = assets.ASSETS["imagenet"]._replace(remote=remote)
-    monkeypatch.setitem(assets.ASSETS, "imagenet", asset)
+    asset = registry.ASSETS["imagenet"]._replace(remote=remote)
+    monkeypatch.setitem(registry.ASSETS, "imagenet", asset)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_pull_fetches_converts_and_keeps_only_the_result(served, home, monkeypat
     offer(monkeypatch, served)
     path = pull("imagenet")
     assert [p.name for p in home.glob("*.h5")] == ["vgg19-imagenet.h5"]
-    about = weights.describe(path)
+    about = format.describe(path)
     original = (served[0] / "vgg.h5").read_bytes()
     assert about["source_checksum"] == f"md5 {hashlib.md5(original).hexdigest()}"
     assert about["source_sha256"] == hashlib.sha256(original).hexdigest()
@@ -116,11 +116,11 @@ def test_a_wrong_file_leaves_the_cache_as_it_was(served, home, monkeypatch):
 
 def test_pull_without_a_network_says_what_to_do_by_hand(home, monkeypatch, capsys):
     remote = dataclasses.replace(
-        assets.ASSETS["imagenet"].remote, urls=("http://127.0.0.1:9/vgg.h5",)
+        registry.ASSETS["imagenet"].remote, urls=("http://127.0.0.1:9/vgg.h5",)
     )
-    asset = assets.ASSETS["imagenet"]._replace(remote=remote)
-    monkeypatch.setitem(assets.ASSETS, "imagenet", asset)
-    monkeypatch.setattr("jaxnst.fetch.PAUSE", 0)
+    asset = registry.ASSETS["imagenet"]._replace(remote=remote)
+    monkeypatch.setitem(registry.ASSETS, "imagenet", asset)
+    monkeypatch.setattr("jaxnst.weights.download.PAUSE", 0)
     assert main(["weights", "pull", "imagenet"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -145,11 +145,11 @@ def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
 def test_two_processes_may_pull_at_once(served, home):
     code = """
 import dataclasses, json, sys
-from jaxnst import assets
-from jaxnst.fetch import Remote
+from jaxnst.weights import registry
+from jaxnst.weights.download import Remote
 remote = Remote(**json.loads(sys.argv[1]))
-assets.ASSETS["imagenet"] = assets.ASSETS["imagenet"]._replace(remote=remote)
-print(assets.pull("imagenet"))
+registry.ASSETS["imagenet"] = registry.ASSETS["imagenet"]._replace(remote=remote)
+print(registry.pull("imagenet"))
 """
     data = (served[0] / "vgg.h5").read_bytes()
     remote = {
@@ -214,7 +214,7 @@ def test_bad_weights_are_answered_in_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.pth").write_bytes(b"PK\3\4 and then nothing")
-    (tmp_path / "embedded.h5").symlink_to(assets.embedded_path())
+    (tmp_path / "embedded.h5").symlink_to(registry.embedded_path())
     assert main(["weights", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error

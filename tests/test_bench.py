@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import pytest
 from conftest import random_image
 
-from jaxnst import bench
-from jaxnst.cli import main
-from jaxnst.multiscale import prepare_backbone
+from jaxnst.command import bench
+from jaxnst.command.cli import main
 from jaxnst.objective import make_targets, objective
+from jaxnst.painting.multiscale import prepare_backbone
 from jaxnst.recipes import get_recipe
 
 
@@ -44,7 +44,7 @@ def test_the_work_of_a_step_is_that_of_its_convolutions_and_statistics():
 )
 def test_both_sides_minimise_the_same(backbone, recipe):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from jaxnst import torch_loop
+    from jaxnst.command import torch_loop
 
     content, style = random_image(1, 48, 64), random_image(2, 64, 48)
     measuring, _ = prepare_backbone(backbone, recipe)

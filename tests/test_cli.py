@@ -12,8 +12,9 @@ import pytest
 import tifffile
 from PIL import Image as pil
 
-from jaxnst.cli import main
-from jaxnst.images import load_image, sample_path
+from jaxnst.command.cli import main
+from jaxnst.pictures.files import load_image
+from jaxnst.pictures.samples import sample_path
 
 CONTENT, STYLE = str(sample_path("harbour")), str(sample_path("swirls"))
 QUICK = ["--size", "48", "--steps", "2", "--weights", "embedded"]

@@ -4,7 +4,7 @@ import numpy as np
 import oracle
 from conftest import random_image
 
-from jaxnst.color import match_palette
+from jaxnst.pictures.color import match_palette
 
 
 def muted(image):

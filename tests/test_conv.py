@@ -4,7 +4,7 @@ import numpy as np
 import oracle
 import pytest
 
-from jaxnst.conv import convolve, winograd_kernels
+from jaxnst.network.conv import convolve, winograd_kernels
 
 SIZES = [(16, 16, 64, 64), (13, 18, 64, 32), (11, 15, 128, 64), (33, 9, 64, 128)]
 

@@ -8,14 +8,18 @@ import pytest
 
 import jaxnst
 
-MODULES = [m.name for m in pkgutil.iter_modules(jaxnst.__path__) if m.name[0] != "_"]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(jaxnst.__path__, "jaxnst.")
+    if module.name != "jaxnst.__main__"
+]
 
 
-@pytest.mark.parametrize("name", ["", *MODULES])
+@pytest.mark.parametrize("name", ["jaxnst", *MODULES])
 def test_examples(name):
-    if name == "torch_loop":
+    if name.endswith("torch_loop"):
         pytest.importorskip("torch", reason="PyTorch is not installed")
-    module = importlib.import_module(f"jaxnst.{name}".rstrip("."))
+    module = importlib.import_module(name)
     # A type-checking decorator hides functions from the default finder.
     tests = [
         test

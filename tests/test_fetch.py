@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from jaxnst.fetch import FetchError, Remote, WrongFile, fetch
+from jaxnst.weights.download import FetchError, Remote, WrongFile, fetch
 
 BODY = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
@@ -102,7 +102,7 @@ def server():
 def quick(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(sys.modules["jaxnst.fetch"], "PAUSE", 0.01)
+    monkeypatch.setattr(sys.modules["jaxnst.weights.download"], "PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -451,7 +451,7 @@ def wait_for(condition):
 
 CHILD = """
 import pathlib, sys
-from jaxnst.fetch import Remote, fetch
+from jaxnst.weights.download import Remote, fetch
 
 url, size, digest, target = sys.argv[1:]
 remote = Remote(urls=(url,), size=int(size), algorithm="sha256", digest=digest)

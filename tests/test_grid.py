@@ -10,17 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 
-from jaxnst import grid, transfer
-from jaxnst.grid import stylize_grid
-from jaxnst.lanes import (
+from jaxnst import transfer
+from jaxnst.painting import grid
+from jaxnst.painting.grid import stylize_grid
+from jaxnst.painting.lanes import (
     lane_bytes,
     lane_work,
     make_lanes,
     plan_batches,
     share_of_lanes,
 )
-from jaxnst.memory import free_memory
-from jaxnst.multiscale import stylize
+from jaxnst.painting.memory import free_memory
+from jaxnst.painting.multiscale import stylize
 from jaxnst.recipes import get_recipe
 
 KEY = jax.random.key(0)

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image as pil
 
-from jaxnst.cli import main, make_parser
-from jaxnst.flags import recipe_from
-from jaxnst.images import load_image, sample_path
-from jaxnst.sheet import LARGEST, Cell, draw_sheet
+from jaxnst.command.cli import main, make_parser
+from jaxnst.command.flags import recipe_from
+from jaxnst.command.sheet import LARGEST, Cell, draw_sheet
+from jaxnst.pictures.files import load_image
+from jaxnst.pictures.samples import sample_path
 
 LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
 QUICK = ["--size", "32", "--steps", "1", "--weights", "embedded", *LIGHT]

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image as pil
 from PIL import ImageCms
 
-from jaxnst import images
-from jaxnst.images import fit_shape, load_image, save_image
+from jaxnst import disk
+from jaxnst.pictures import files, samples
+from jaxnst.pictures.files import load_image, save_image
+from jaxnst.pictures.geometry import fit_shape
 
 sides = st.integers(1, 20_000)
 
@@ -79,10 +81,10 @@ def test_a_picture_that_may_fill_the_memory_is_refused_unless_it_is_trusted(
     monkeypatch.setattr(pil, "MAX_IMAGE_PIXELS", 4000)
     with pytest.raises(ValueError, match=r"10000 pixels.*say --allow-huge"):
         load_image(tmp_path / "a.png")
-    with images.any_number_of_pixels():
+    with files.any_number_of_pixels():
         assert load_image(tmp_path / "a.png").shape == (100, 100, 3)
     with pytest.raises(ValueError, match="allow-huge"):
-        images.image_shape(tmp_path / "a.png")
+        files.image_shape(tmp_path / "a.png")
     monkeypatch.setattr(pil, "MAX_IMAGE_PIXELS", 6000)  # only warned of
     assert load_image(tmp_path / "a.png").shape == (100, 100, 3)
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
@@ -113,7 +115,7 @@ def test_a_picture_that_lies_on_its_side_has_its_upright_shape(tmp_path, suffix,
     exif = pil.Exif()
     exif[0x0112] = 6
     pil.fromarray(picture(20, 30)).save(tmp_path / f"a.{suffix}", exif=exif)
-    assert images.image_shape(tmp_path / f"a.{suffix}") == (30, 20)
+    assert files.image_shape(tmp_path / f"a.{suffix}") == (30, 20)
     loaded = load_image(tmp_path / f"a.{suffix}", size=size, enlarge=True)
     assert loaded.shape == (size or 30, (size or 30) * 2 // 3, 3)
 
@@ -153,7 +155,7 @@ def test_sixteen_bit_grey_keeps_its_transparency_and_its_profile(tmp_path):
     grey = pil.fromarray(np.full((4, 4), 30_000, np.uint16))
     grey.save(tmp_path / "b.tif", icc_profile=profile)
     with pil.open(tmp_path / "b.tif") as file:
-        kept = images._to_8_bits(file)
+        kept = files._to_8_bits(file)
     assert kept.info["icc_profile"] == profile
 
 
@@ -198,7 +200,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old")
 
     def write_half():
-        with images.write_whole(path) as file:
+        with disk.write_whole(path) as file:
             file.write(b"half")
             raise RuntimeError
 
@@ -224,6 +226,6 @@ def test_unwritable_targets_are_refused(tmp_path):
         save_image(tmp_path / "a.bmp", np.zeros((4, 4, 3), np.float32))
 
 
-@pytest.mark.parametrize("name", images.SAMPLES)
+@pytest.mark.parametrize("name", samples.SAMPLES)
 def test_samples_are_there(name):
-    assert images.sample(name, size=64).shape == (48, 64, 3)
+    assert samples.sample(name, size=64).shape == (48, 64, 3)

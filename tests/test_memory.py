@@ -8,9 +8,9 @@ from conftest import random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxnst import memory
-from jaxnst.images import fit_shape
-from jaxnst.memory import (
+from jaxnst.objective import make_targets, objective
+from jaxnst.painting import memory
+from jaxnst.painting.memory import (
     GRADIENT,
     choose_tile,
     free_host_memory,
@@ -20,8 +20,8 @@ from jaxnst.memory import (
     step_bytes,
     usable_memory,
 )
-from jaxnst.multiscale import stylize
-from jaxnst.objective import make_targets, objective
+from jaxnst.painting.multiscale import stylize
+from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import get_recipe
 from jaxnst.tiles import Tiled, smallest_tile
 from jaxnst.transfer import make_transfer

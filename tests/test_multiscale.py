@@ -7,17 +7,18 @@ import pytest
 from conftest import random_image
 
 from jaxnst import transfer
-from jaxnst.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jaxnst.images import resize, save_image
-from jaxnst.multiscale import (
+from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from jaxnst.painting.multiscale import (
     load_style,
     resize_state,
     scale_content,
     scale_detail,
     stylize,
 )
+from jaxnst.painting.scales import scale_shapes
+from jaxnst.pictures.files import save_image
+from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import get_recipe
-from jaxnst.scales import scale_shapes
 
 RECIPE = get_recipe("painterly").replace(
     content_layers=(("relu2_1", 1.0),),

@@ -9,9 +9,9 @@ import oracle
 import pytest
 from conftest import random_image
 
+from jaxnst.network.calibrate import calibrate, unit_mean
 from jaxnst.objective import make_targets, objective
 from jaxnst.recipes import RECIPES, get_recipe
-from jaxnst.vgg import calibrate, unit_mean
 
 
 def sums(f):

@@ -21,7 +21,7 @@ import safetensors.numpy
 from oracle import NAMES
 from scipy.io import savemat
 
-from jaxnst.readers import caffe, check_params, keras, matconvnet, pytorch, read
+from jaxnst.weights.readers import caffe, check_params, keras, matconvnet, pytorch, read
 
 DATA = Path(__file__).parent / "data"
 FEATURES = [  # where torchvision has the convolutions of VGG-19, 16, 13 and 11

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
+from jaxnst.painting.scales import content_size, scale_shapes, scale_steps, style_shape
 from jaxnst.recipes import RECIPES, Recipe, get_recipe
-from jaxnst.scales import content_size, scale_shapes, scale_steps, style_shape
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 
-from jaxnst import multiscale, objective, tiles
-from jaxnst.multiscale import measure_targets, stylize
+from jaxnst import objective, tiles
+from jaxnst.network.calibrate import accelerate
+from jaxnst.network.vgg import LAYERS, stride
 from jaxnst.objective import make_targets
+from jaxnst.painting import multiscale
+from jaxnst.painting.multiscale import measure_targets, stylize
 from jaxnst.recipes import get_recipe
 from jaxnst.tiles import Tiled, halo, plan_tiles, smallest_tile, tile_mesh
-from jaxnst.vgg import LAYERS, accelerate, stride
 
 # Shallow layers, so that small pictures have many tiles: a halo of 12 px.
 SHALLOW = {

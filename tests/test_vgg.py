@@ -7,8 +7,9 @@ import oracle
 import pytest
 from conftest import random_image
 
-from jaxnst import vgg
-from jaxnst.vgg import LAYERS, features, unit_mean
+from jaxnst.network import vgg
+from jaxnst.network.calibrate import unit_mean
+from jaxnst.network.vgg import LAYERS, features
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])

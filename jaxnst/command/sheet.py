@@ -1,0 +1,174 @@
+"""A grid to look at: a contact sheet, and a page that opens from disk."""
+
+import json
+import math
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image as pil
+from PIL import ImageDraw, ImageFont
+
+from jaxnst import disk
+
+PAGE_MARK = "<title>jaxnst grid</title>"
+"""What every page has, and no other file."""
+
+
+class Cell(NamedTuple):
+    """One picture of a grid as it is shown.
+
+    Attributes:
+        content: Path of the content.
+        styles: Paths of the styles.
+        setting: Text of what was varied, empty if nothing was.
+        out: Path of the picture, which need not be there yet.
+        command: Command line that paints it again, larger.
+    """
+
+    content: Path
+    styles: tuple[Path, ...]
+    setting: str
+    out: Path
+    command: str
+
+
+def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple]]:
+    """Arrange cells in a table: contents × styles, or contents and styles × settings.
+
+    Args:
+        cells: All cells of a grid.
+
+    Returns:
+        Labels of the rows, labels of the columns, and (row, column) of each cell.
+
+    Example:
+        >>> cells = [
+        ...     Cell(Path("a.jpg"), (Path(style),), "", Path("out.png"), "")
+        ...     for style in ("x.jpg", "y.jpg")
+        ... ]
+        >>> cell_places(cells)
+        (['a'], ['x', 'y'], [(0, 0), (0, 1)])
+    """
+    varied = len({cell.setting for cell in cells}) > 1
+    rows: dict[str, int] = {}
+    columns: dict[str, int] = {}
+    places = []
+    for cell in cells:
+        styles = " + ".join(path.stem for path in cell.styles)
+        row, column = cell.content.stem, styles
+        if varied:
+            row, column = f"{row}\n{styles}", cell.setting
+        places.append(
+            (
+                rows.setdefault(row, len(rows)),
+                columns.setdefault(column, len(columns)),
+            )
+        )
+    return list(rows), list(columns), places
+
+
+MARGIN, LABEL, LARGEST = 6, 112, 12_000
+"""Pixels between thumbnails, of the widest label, and of the sheet's longer edge."""
+
+
+def draw_sheet(cells: Sequence[Cell], size: int = 192) -> pil.Image:
+    """Draw the contact sheet; what is not painted yet stays grey.
+
+    Args:
+        cells: All cells of a grid.
+        size: Long edge of a thumbnail, at most, in pixels.
+
+    Returns:
+        The sheet, about `LARGEST` on each side at most, unless the thumbnails would be
+        smaller than 8 px.
+    """
+    rows, columns, places = cell_places(cells)
+    size = max(8, min(size, (LARGEST - LABEL) // max(len(rows), len(columns)) - MARGIN))
+    font = ImageFont.load_default(max(9, min(14, size // 10)))
+    thumbnails = [_thumbnail(cell.out, size) for cell in cells]
+    found = [picture for picture in thumbnails if picture is not None]
+    width = max((picture.width for picture in found), default=size)
+    height = max((picture.height for picture in found), default=size)
+    top = 40
+    sheet = pil.new(
+        "RGB",
+        (
+            LABEL + len(columns) * (width + MARGIN) + MARGIN,
+            top + len(rows) * (height + MARGIN) + MARGIN,
+        ),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    for i, text in enumerate(columns):
+        place = LABEL + i * (width + MARGIN) + MARGIN
+        draw.text((place, 8), _wrapped(text, font, width), "black", font)
+    for i, text in enumerate(rows):
+        place = top + i * (height + MARGIN)
+        draw.text((MARGIN, place), _wrapped(text, font, LABEL - MARGIN), "black", font)
+    for (row, column), picture in zip(places, thumbnails, strict=True):
+        left = LABEL + column * (width + MARGIN) + MARGIN
+        upper = top + row * (height + MARGIN)
+        if picture is None:
+            draw.rectangle(
+                (left, upper, left + width - 1, upper + height - 1), "gainsboro"
+            )
+        else:
+            sheet.paste(picture, (left, upper))
+    return sheet
+
+
+def save_sheet(path: Path, cells: Sequence[Cell]) -> None:
+    """Write the contact sheet as a PNG, whole or not at all."""
+    with disk.write_whole(path) as file:
+        draw_sheet(cells).save(file, "PNG")
+
+
+def _thumbnail(path: Path, size: int) -> pil.Image | None:
+    if not path.exists():
+        return None
+    with pil.open(path) as file:
+        picture = file.convert("RGB")
+    picture.thumbnail((size, size))
+    return picture
+
+
+def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int):
+    """Break a label into at most two lines for each of its own, and cut the rest."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        letters = max(4, math.floor(width / font.getlength("n")))
+        lines += [line[i : i + letters] for i in range(0, len(line), letters)][:2]
+    return "\n".join(lines)
+
+
+def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
+    """Write the page: a table to look through, filter, and enlarge.
+
+    It refers to the pictures by relative paths, needs nothing from elsewhere, and may
+    be written before they are: what is not painted yet shows as grey.
+    """
+    rows, columns, places = cell_places(cells)
+    data = {
+        "title": title,
+        "rows": rows,
+        "columns": columns,
+        "cells": [
+            {
+                "row": row,
+                "column": column,
+                "content": cell.content.stem,
+                "style": " + ".join(style.stem for style in cell.styles),
+                "setting": cell.setting,
+                "source": urllib.parse.quote(cell.out.name),
+                "command": cell.command,
+            }
+            for cell, (row, column) in zip(cells, places, strict=True)
+        ],
+    }
+    # `<` could end the script element that holds the data.
+    text = json.dumps(data).replace("<", "\\u003c")
+    template = Path(__file__).with_name("grid.html").read_text(encoding="utf-8")
+    with disk.write_whole(path) as file:
+        file.write(template.replace("{{data}}", text).encode())

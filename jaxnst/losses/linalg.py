@@ -1,0 +1,152 @@
+"""Products, eigenvalues and roots of matrices, with derivatives."""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Float
+
+from jaxnst.types import Scalar
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@jax.custom_vjp
+def products(f: Float[Array, "_n _c"]) -> Float[Array, "_c _c"]:
+    """`FᵀF` in float32, with a derivative that multiplies once instead of twice.
+
+    Products of two bfloat16 are exact in float32, so a GPU's fast ones spoil nothing.
+    """
+    return jnp.matmul(f.T, f, precision=HIGHEST, preferred_element_type=jnp.float32)
+
+
+def _products_forward(f):
+    return products(f), f
+
+
+def _products_backward(f, cotangent):
+    # Rounded like any cotangent on its way back through convolutions in bfloat16.
+    both = (cotangent + cotangent.T).astype(f.dtype)
+    return (jnp.matmul(f, both, precision=HIGHEST),)
+
+
+products.defvjp(_products_forward, _products_backward)
+
+
+@jax.custom_jvp
+def eigh(
+    matrix: Float[Array, "_c _c"],
+) -> tuple[Float[Array, "_c"], Float[Array, "_c _c"]]:
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix.
+
+    `jnp.linalg.eigh`, but under `vmap` on a CPU it takes one matrix after the other:
+    the batched routine waits for threads of the very pool that it runs in, and several
+    of them at a time, such as those of several layers, may wait forever.
+
+    Args:
+        matrix: Symmetric matrix, c c.
+
+    Returns:
+        Eigenvalues (c,), and the eigenvectors as columns, c c.
+
+    Example:
+        >>> values, vectors = eigh(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
+        >>> [round(float(value), 5) for value in values]
+        [1.0, 3.0]
+    """
+    return jax.lax.platform_dependent(matrix, cpu=sequential_vmap(_eigh), default=_eigh)
+
+
+def _eigh(matrix: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
+
+
+@eigh.defjvp
+def _eigh_jvp(primals, tangents):
+    """`dλ_i = (Vᵀ dK V)_ii` and `dV = V [(Vᵀ dK V)_ij / (λ_j - λ_i)]`."""
+    values, vectors = eigh(*primals)
+    matmul = partial(jnp.matmul, precision=HIGHEST)
+    change = matmul(matmul(vectors.T, tangents[0]), vectors)
+    gaps = values[None] - values[:, None]
+    rotation = change / jnp.where(gaps == 0, jnp.inf, gaps)
+    return (values, vectors), (jnp.diagonal(change), matmul(vectors, rotation))
+
+
+@jax.custom_jvp
+def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
+    """`Σ λ / √(λ + floor²)` over the eigenvalues λ of K, by products of matrices only.
+
+    With `A = K + floor²` and `S = A^-½` that is `tr(K S)`, and its gradient is
+    `½ (S + floor² S³)`. S comes from Newton-Schulz rounds whose factors are the best
+    for the interval that is left; since the floor bounds the eigenvalues of A from
+    below, `ROUNDS` of them, three products each, reach a few parts in 10⁵ in float32.
+    The floor is raised to where float32 can tell K from its rounding.
+
+    Args:
+        k: Symmetric matrix without negative eigenvalues, c c.
+        floor: See above.
+
+    Returns:
+        The sum. Derivatives with respect to the floor are left out.
+
+    Reference:
+        Chen, Chow (2014), "A Stable Scaling of Newton-Schulz for Improving the Sign
+        Function Computation of a Hermitian Matrix".
+    """
+    return _root_trace_and_slope(k, floor)[0]
+
+
+@root_trace_by_products.defjvp
+def _root_trace_by_products_jvp(primals, tangents):
+    value, slope = _root_trace_and_slope(*primals)
+    return value, jnp.sum(slope * tangents[0])
+
+
+ROUNDS, SMALLEST = 12, 2e-4
+"""Newton-Schulz rounds, enough for singular values of 1 down to the smallest."""
+
+
+def _scales() -> list[float]:
+    """The best factor for each round, from the smallest singular value that is left."""
+    scales, low = [], SMALLEST
+    for _ in range(ROUNDS):
+        scales.append(math.sqrt(3 / (1 + low + low**2)))
+        low = scales[-1] * low * (3 - (scales[-1] * low) ** 2) / 2
+    return scales
+
+
+def _root_trace_and_slope(
+    k: Float[Array, "_c _c"], floor: Scalar
+) -> tuple[Scalar, Float[Array, "_c _c"]]:
+    matmul = partial(jnp.matmul, precision=HIGHEST)
+    eye = jnp.eye(len(k))
+    # Rounding of K is about 1e-7 of it, and may make small eigenvalues negative.
+    floor = jnp.sqrt(jnp.maximum(floor**2, 1e-7 * jnp.linalg.norm(k)))
+    a = k + floor**2 * eye
+    norm = jnp.linalg.norm(a)
+
+    def body(carry: tuple[Array, Array], scale: Scalar) -> tuple[Any, None]:
+        y, z = carry
+        factor = scale * (3 * eye - scale**2 * matmul(z, y)) / 2
+        return (matmul(y, factor), matmul(factor, z)), None
+
+    # Not unrolled: XLA would tune the products of every round anew, for minutes.
+    (_, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales()))
+    s = (z + z.T) / (2 * jnp.sqrt(norm))
+    scaled = floor * s
+    return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2
+
+
+def root_trace_by_eigenvalues(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
+    """`root_trace_by_products` by LAPACK's eigenvalues, which are faster on a CPU."""
+    values = jnp.maximum(eigh(k)[0], 0)
+    return jnp.sum(values / jnp.sqrt(values + floor**2))
+
+
+def float32(x: Array) -> Array:
+    """The array in float32."""
+    return x.astype(jnp.float32)

@@ -1,0 +1,1 @@
+"""Runs: what is painted, in which order, in how much memory."""

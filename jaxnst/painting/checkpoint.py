@@ -1,0 +1,106 @@
+"""A run in the middle, on disk: written whole, checked against a skeleton when read."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnst.disk import write_whole
+from jaxnst.recipes import Recipe
+from jaxnst.transfer import State, make_transfer
+
+
+class Checkpoint(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        scale: Index of the scale that is being worked on, coarsest first.
+        taken: Steps already taken at that scale.
+        state: State after them.
+        tiles: Size of the tiles of each scale; None where it is painted at once.
+        inputs: What the run was started with, to refuse resuming another one.
+    """
+
+    scale: int
+    taken: int
+    state: State
+    tiles: list[int | None]
+    inputs: dict[str, Any]
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What one run was started with and another one not, in words; empty if nothing.
+
+    What has a hash, such as `weights` and `weights_sha256`, is compared by that.
+
+    Example:
+        >>> difference({"seed": 1, "blend": None}, {"seed": 2, "blend": None})
+        'another seed (1, not 2)'
+    """
+    for key, wanted in now.items():
+        got = before.get(key)
+        if got == wanted or f"{key}_sha256" in now:
+            continue
+        if isinstance(got, dict) and isinstance(wanted, dict):
+            return difference(got, wanted) or f"another {key}"
+        name = key
+        if key == "weights_sha256":
+            name, got, wanted = "network", before.get("weights"), now.get("weights")
+        return f"another {name}" + (
+            f" ({got}, not {wanted})" if "sha256" not in name else ""
+        )
+    return ""
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all."""
+    leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
+    meta = checkpoint._replace(state=None)._asdict()
+    arrays = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
+    with write_whole(path) as file:
+        np.savez(file, meta=np.asarray(json.dumps(meta)), **arrays)
+
+
+def load_checkpoint(
+    path: str | Path, recipe: Recipe, inputs: dict[str, Any]
+) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: File written by `save_checkpoint`.
+        recipe: The recipe of the run.
+        inputs: What this run is started with; must be what that one was started with.
+
+    Returns:
+        The checkpoint, bit for bit as it was written, in NumPy's arrays.
+
+    Raises:
+        ValueError: If the file is missing, is no checkpoint, or is of another run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"expected a checkpoint at {path}, got nothing there; "
+            "leave out --resume to start anew"
+        )
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            meta = json.loads(str(file["meta"]))
+            leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
+        fields = {key: meta[key] for key in ("scale", "taken", "tiles", "inputs")}
+    except Exception as error:  # zipfile, NumPy and JSON each raise their own
+        raise ValueError(
+            f"expected a checkpoint at {path}, got a file that is none ({error})"
+        ) from error
+    if other := difference(fields["inputs"], json.loads(json.dumps(inputs))):
+        raise ValueError(
+            f"expected a checkpoint of this run at {path}, got one with {other}; "
+            "repeat the command that wrote it, or leave out --resume"
+        )
+    skeleton = jax.eval_shape(make_transfer(recipe).init, leaves[0])
+    wanted, structure = jax.tree.flatten(skeleton)
+    if [x.shape for x in wanted] != [x.shape for x in leaves]:
+        raise ValueError(f"expected the state of {recipe.name} at {path}, got another")
+    return Checkpoint(state=jax.tree.unflatten(structure, leaves), **fields)

@@ -1,0 +1,96 @@
+"""How large things are: the result, the scales on the way to it, the styles."""
+
+import math
+
+from jaxnst.network.vgg import stride
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.recipes import Recipe
+
+EDGES = {"long": max, "short": min}
+
+
+def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
+    """Height and width of every scale, coarsest first, `scale_factor` apart.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> scale_shapes((192, 256), get_recipe("painterly"))
+        [(96, 128), (136, 181), (192, 256)]
+    """
+    longest = max(shape)
+    sides = [longest]
+    smallest = max(map(stride, recipe.layers))
+    while len(sides) < recipe.scales:
+        side = round(longest / recipe.scale_factor ** len(sides))
+        if side < recipe.min_size or min(fit_shape(shape, side)) < smallest:
+            break
+        sides.append(side)
+    return [fit_shape(shape, side) for side in reversed(sides)]
+
+
+def scale_steps(recipe: Recipe, scales: int) -> list[int]:
+    """Steps at every scale, coarsest first.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> scale_steps(get_recipe("painterly").replace(first_steps=9, steps=4), 3)
+        [9, 4, 4]
+    """
+    return [recipe.first_steps] + [recipe.steps] * (scales - 1)
+
+
+def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
+    """Long edge of the result that a recipe asks for, beside a content of that shape.
+
+    Without `enlarge`, its `size` is the long edge of the content at most. Where it
+    means the short edge, that still enlarges small pictures, as torchvision's `Resize`
+    does in the notebooks this rule is from.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> content_size((600, 800), get_recipe("kaggle"))
+        533
+        >>> content_size((200, 300), get_recipe("kaggle"))
+        450
+        >>> content_size((200, 300), get_recipe("painterly"))
+        300
+    """
+    longest = max(shape)
+    size = recipe.size if recipe.enlarge != "none" else min(recipe.size, longest)
+    return round(size * longest / EDGES[recipe.size_edge](shape))
+
+
+def style_shape(
+    style: tuple[int, ...], content: tuple[int, int], recipe: Recipe
+) -> tuple[int, int]:
+    """Height and width a style is measured at, beside a content of that size.
+
+    The edge that the recipe sizes pictures by is `style_scale` times the content's, or
+    so much that the network can measure it, but only a recipe that enlarges styles
+    gives it more pixels than it has.
+    """
+    if recipe.squash_style:
+        return content
+    smallest = max(map(stride, recipe.layers))
+    if min(style) < smallest:
+        raise ValueError(
+            f"expected a style of at least {smallest} px on each side, got "
+            f"{style[1]} x {style[0]} px; use a larger picture"
+        )
+    enough = math.ceil(smallest * max(style) / min(style))
+    size = round(EDGES[recipe.size_edge](content) * recipe.style_scale)
+    if recipe.size_edge == "short":
+        size = round(size * max(style) / min(style))
+    size = max(size, enough)
+    return fit_shape(style, size if recipe.enlarge == "both" else min(size, max(style)))
+
+
+def check_content(shape: tuple[int, ...], recipe: Recipe) -> None:
+    """Raise a ValueError if a content is too small for the layers of a recipe."""
+    smallest = max(map(stride, recipe.layers))
+    if min(shape[:2]) < smallest:
+        raise ValueError(
+            f"expected a content of at least {smallest} px on each side, got "
+            f"{shape[1]} x {shape[0]} px; use a larger --size, or a "
+            "picture that is less narrow"
+        )

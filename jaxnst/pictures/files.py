@@ -1,0 +1,293 @@
+"""Image files to arrays and back, sizes, and start images.
+
+Arrays are float32 RGB, sRGB-encoded, [0, 1], h w 3. Files are read as they are meant to
+be seen: turned upright, colour profile applied, transparency laid over white.
+"""
+
+import contextlib
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+import png
+import tifffile
+from PIL import ExifTags, ImageCms, ImageOps, TiffImagePlugin
+from PIL import Image as pil
+
+from jaxnst.disk import write_whole
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.types import Image
+
+SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+"""File types that `save_image` writes, by suffix."""
+
+
+DEEP = ("PNG", "TIFF")
+"""Those of them that may have 16 bits."""
+
+
+UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG")
+"""File types that Pillow knows by their suffixes and cannot read."""
+
+
+LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
+"""Longest edge of those of them that have one, in pixels."""
+
+
+def load_image(
+    path: str | Path, *, size: int | None = None, enlarge: bool = False
+) -> Image:
+    """Read a picture as it is meant to be seen.
+
+    Args:
+        path: File in any format that Pillow reads.
+        size: Long edge to resize it to, in pixels. Default: the file's own size.
+        enlarge: Whether a picture smaller than `size` is enlarged.
+
+    Returns:
+        RGB in [0, 1], h w 3.
+
+    Raises:
+        ValueError: If there is no such file, it is not a readable picture, or it is one
+            of so many pixels that it may have been made to fill the memory, see
+            `any_number_of_pixels`.
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"expected a size of at least 1 px, got {size}")
+    with _open(Path(path)) as file:
+        shape = _upright_shape(file)
+        if size is not None:
+            # A JPEG decodes at ½, ¼ or ⅛ size for nothing; never below the target.
+            height, width = fit_shape((file.height, file.width), size)
+            file.draft("RGB", (width, height))
+        file.load()
+        rgb = _to_srgb(ImageOps.exif_transpose(file))
+    if size is not None and (enlarge or max(shape) > size):
+        height, width = fit_shape(shape, size)
+        rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
+    return jnp.asarray(np.asarray(rgb, np.float32) / 255)
+
+
+def image_shape(path: str | Path) -> tuple[int, int]:
+    """Height and width of a picture as it is meant to be seen, from its header.
+
+    Args:
+        path: File in any format that Pillow reads.
+
+    Raises:
+        ValueError: If there is no such file, or it is not a readable picture.
+    """
+    with _open(Path(path)) as file:
+        return _upright_shape(file)
+
+
+def _upright_shape(file: pil.Image) -> tuple[int, int]:
+    """Height and width once the picture is turned upright."""
+    height, width = file.height, file.width
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        # Some versions of Pillow tell the size of a TIFF as if it were turned already.
+        height, width = (
+            int(file.tag_v2[tag])
+            for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
+        )
+    turned = file.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[pil.Image]:
+    """Open a picture; whatever goes wrong is a ValueError in one line."""
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing there"
+        raise ValueError(f"expected a picture at {path}, got {got}; check the path")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of half as many pixels as it refuses.
+            warnings.simplefilter("ignore", pil.DecompressionBombWarning)
+            with pil.open(path) as file:
+                yield file
+    except pil.DecompressionBombError as error:
+        raise ValueError(
+            f"expected fewer pixels at {path}, got a picture that may fill the memory "
+            f"({_first_line(error)}); if you trust it, say --allow-huge"
+        ) from error
+    except MemoryError as error:
+        raise ValueError(
+            f"expected memory for the pixels of {path}, got too little; save it smaller"
+        ) from error
+    except Exception as error:  # each decoder raises its own kinds
+        raise ValueError(
+            f"expected a readable picture at {path}, got one that cannot be decoded "
+            f"({_first_line(error)}); open it in an image program and save it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def any_number_of_pixels() -> Iterator[None]:
+    """Read pictures that Pillow would refuse as too large, here and in other threads.
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> with any_number_of_pixels():
+        ...     image = load_image(sample_path("harbour"))
+    """
+    usual, pil.MAX_IMAGE_PIXELS = pil.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        pil.MAX_IMAGE_PIXELS = usual
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _to_srgb(image: pil.Image) -> pil.Image:
+    """Convert any Pillow image to 8-bit sRGB over white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bits(image)
+    profile = image.info.get("icc_profile")
+    alpha = None
+    if image.mode in ("P", "PA", "1", "LA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
+        source = image.convert("RGB") if image.mode == "RGBA" else image
+        # A picture with a broken profile is read as if it had none.
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+            image = (
+                ImageCms.profileToProfile(
+                    source,
+                    ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                    ImageCms.createProfile("sRGB"),
+                    outputMode="RGB",
+                )
+                or image
+            )
+    image = image.convert("RGB")
+    if alpha is not None:
+        white = pil.new("RGB", image.size, "white")
+        white.paste(image, mask=alpha)
+        image = white
+    return image
+
+
+def _to_8_bits(image: pil.Image) -> pil.Image:
+    """Grey of 16 bits, or of floats in [0, 1], in 8 bits."""
+    grey, top = np.asarray(image, np.float64), 1 if image.mode == "F" else 65535
+    if not (grey.min() >= 0 and grey.max() <= top):  # NaN is neither
+        raise ValueError(
+            f"numbers from {grey.min():g} to {grey.max():g}, expected 0 to {top}"
+        )
+    found = pil.fromarray(np.uint8(grey / top * 255 + 0.5))
+    found.info = dict(image.info)
+    if "transparency" in found.info:
+        found.info["transparency"] = round(found.info["transparency"] / 257)
+    return found
+
+
+def readable_suffixes() -> set[str]:
+    """Suffixes of files that may be pictures."""
+    known = pil.registered_extensions()  # which fills `OPEN`
+    kinds = pil.OPEN.keys() - set(UNREADABLE)
+    return {suffix for suffix, kind in known.items() if kind in kinds}
+
+
+def save_image(
+    path: str | Path,
+    image: Image | np.ndarray,
+    *,
+    quality: int = 95,
+    bits: Literal[8, 16] = 8,
+) -> None:
+    """Write a picture as sRGB, whole or not at all.
+
+    Args:
+        path: File with suffix .png, .jpg, .jpeg, .webp, .tif or .tiff; a TIFF is tiled,
+            and a BigTIFF where it must be.
+        image: RGB, h w 3; clipped to [0, 1].
+        quality: Of JPEG and WebP, 1 to 100; JPEG keeps its colour resolution (4:4:4).
+        bits: Of each number; 16 are for PNG and TIFF alone.
+
+    Raises:
+        ValueError: If the suffix is another or has no 16 bits, or the folder cannot be
+            written to.
+    """
+    path = Path(path)
+    kind = output_format(path, np.shape(image), bits=bits)
+    top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    pixels = (np.clip(np.asarray(image, np.float32), 0, 1) * top + 0.5).astype(dtype)
+    with write_whole(path) as file:
+        if kind == "TIFF":
+            tifffile.imwrite(
+                file,
+                pixels,
+                bigtiff=pixels.nbytes > 2**32 - 2**25,
+                photometric="rgb",
+                compression="zlib",
+                predictor=True,
+                tile=(256, 256),
+                iccprofile=_srgb_profile(),
+                metadata=None,
+                software=False,
+            )
+        elif bits == 16:
+            # Pillow has no 16-bit RGB.
+            height, width = pixels.shape[:2]
+            kind_of_pixel: dict = {"greyscale": False, "bitdepth": 16}
+            writer = png.Writer(width, height, **kind_of_pixel)
+            writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))
+        else:
+            options: dict = {"icc_profile": _srgb_profile()}
+            if kind != "PNG":
+                options["quality"] = quality
+            if kind == "JPEG":
+                options["subsampling"] = 0
+            pil.fromarray(pixels).save(file, kind, **options)
+
+
+def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
+    """Pillow's name of the format of an output path, for a picture of that shape.
+
+    Raises:
+        ValueError: If pictures of that suffix are not written, or not as large or with
+            16 bits.
+    """
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(
+            f"expected an output ending in {', '.join(SUFFIXES)}, got {str(path)!r}"
+        )
+    if bits == 16 and kind not in DEEP:
+        deep = ", ".join(suffix for suffix, name in SUFFIXES.items() if name in DEEP)
+        raise ValueError(
+            f"expected an output ending in {deep} for 16 bits, got {str(path)!r}"
+        )
+    longest = LONGEST.get(kind)
+    if longest is not None and max(shape[:2]) > longest:
+        raise ValueError(
+            f"expected at most {longest} px on each side for {path.suffix}, got "
+            f"{shape[1]} x {shape[0]} px; write a .tif"
+        )
+    return kind
+
+
+def _srgb_profile() -> bytes:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Bytes 24 to 35 are the time of its creation: fixed, so that the same picture is
+    # the same file.
+    return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]

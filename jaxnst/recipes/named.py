@@ -1,0 +1,327 @@
+"""The recipes of the literature, and the default."""
+
+import dataclasses
+from difflib import get_close_matches
+
+from jaxnst.recipes.recipe import LayerWeights, Recipe
+
+GATYS_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+CAFFE_UNITS = (255.0, 255.0, 255.0)
+"""`Recipe.units` of a picture of bytes, as the Caffe networks see it."""
+
+
+TORCHVISION_UNITS = (1 / 0.229, 1 / 0.224, 1 / 0.225)
+"""`Recipe.units` of a picture divided by ImageNet's deviations."""
+
+
+def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
+    """Give each layer the weight 1 / number of layers."""
+    return tuple((layer, 1 / len(layers)) for layer in layers)
+
+
+def weighted(weights: tuple[float, ...]) -> LayerWeights:
+    """Give the five style layers of Gatys et al. these weights."""
+    return tuple(zip(GATYS_STYLE_LAYERS, weights, strict=True))
+
+
+PAINTERLY = Recipe(
+    name="painterly",
+    summary="Coarse to fine, Wasserstein-2 style distance, L-BFGS (the default)",
+    content_layers=(("relu3_1", 0.5), ("relu4_2", 0.5)),
+    style_layers=weighted((0.35, 0.25, 0.2, 0.12, 0.08)),
+    content_loss="correlation",
+    style_loss="wasserstein2",
+    content_weight=0.2,
+    style_weight=1.0,
+    tv_weight=12.0,
+    pooling="average",
+    padding="replicate",
+    palette="style",
+    detail=0.5,
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    ema_decay=0.5,
+    first_steps=80,
+    steps=30,
+    scales=16,
+    min_size=128,
+)
+"""The default: coarse to fine by √2, Wasserstein-2 between Gaussians, L-BFGS.
+
+Adam with an average of the iterates needs 2.3 times the steps for the same loss.
+
+Reference:
+    The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is
+    that of Mroueh (2019), "Wasserstein Style Transfer".
+"""
+
+
+CROWSON = Recipe(
+    name="crowson",
+    summary="style-transfer-pytorch's defaults: Wasserstein-2, coarse to fine, Adam",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted(tuple(x / 341 for x in (256, 64, 16, 4, 1))),
+    style_loss="wasserstein2",
+    content_weight=0.015,
+    style_weight=1.0,
+    tv_weight=2.0,
+    activations="torchvision",
+    padding="replicate",
+    learning_rate=0.02,
+    ema_decay=0.99,
+    first_steps=1000,
+    steps=500,
+    scales=16,
+    min_size=128,
+    enlarge="content",
+)
+"""The published Wasserstein-2 defaults, 3,000 steps at 512 px.
+
+Here the roots of the covariances are exact, where the original adds 1e-4 to the
+diagonals and takes 12 Newton-Schulz rounds; and the average of the iterates leaves out
+the start image, which has 0.7 % of the weight there.
+
+Reference:
+    Katherine Crowson, style-transfer-pytorch (2020-2023), `style_transfer.py`.
+"""
+
+
+GATYS_2016 = Recipe(
+    name="gatys2016",
+    summary="Gatys, Ecker, Bethge (CVPR 2016): Gram matrices, L-BFGS from noise",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=equal_weights(GATYS_STYLE_LAYERS),
+    style_loss="gram",
+    content_loss="half_sum",
+    gram_reduction="quarter_mean",
+    # The paper's ratio of 1e-3 fits losses that are means, as in its authors' code for
+    # the normalised network (1e6 and 1e9). In the sums of its equations such a content
+    # term leaves no style at all; 5e-6 was found by eye.
+    content_weight=5.0,
+    style_weight=1e6,
+    pooling="average",
+    init="noise",
+    units=CAFFE_UNITS,
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    history=100,
+    clip=False,
+    first_steps=500,
+    steps=500,
+    squash_style=True,
+)
+"""The paper: average pooling, the sums of eq. 1 and 4, a start from white noise.
+
+Reference:
+    Gatys, Ecker, Bethge (2016), "Image Style Transfer Using Convolutional Neural
+    Networks", CVPR.
+"""
+
+
+GATYS_2016_CODE = Recipe(
+    name="gatys2016-code",
+    summary="The authors' PyTorch notebook: 512 px, then 800 px from its result",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
+    style_loss="gram",
+    # The layer weights 1e3 / n² of the notebook, with n channels.
+    gram_reduction="channels",
+    content_weight=1.0,
+    style_weight=1e3,
+    activations="caffe",
+    units=CAFFE_UNITS,
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    history=100,
+    clip=False,
+    first_steps=500,
+    steps=200,
+    scales=2,
+    scale_factor=800 / 512,
+    size=800,
+    size_edge="short",
+    enlarge="both",
+)
+"""What the authors published: max pooling, means instead of the paper's sums, a start
+from the content, and a second pass at high resolution.
+
+Style and content keep their own aspect ratios, with short edges of the same length. The
+tolerances at which torch's L-BFGS would stop early are left out, and its second pass
+starts with the curvature that the first one has seen, not with a very short step.
+
+Reference:
+    leongatys/PytorchNeuralStyleTransfer (2017), `NeuralStyleTransfer.ipynb`.
+"""
+
+
+JOHNSON = Recipe(
+    name="johnson",
+    summary="neural-style (Lua), its defaults: Gram matrices, L-BFGS from faint noise",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
+    style_loss="gram",
+    gram_reduction="channels",
+    tv_loss="squares",
+    content_weight=5.0,
+    style_weight=1e2,
+    # 1e-3 on the image in [0, 256].
+    tv_weight=1e-3 * 256**2,
+    activations="caffe",
+    # It multiplies by 256, not by 255, before it takes the mean away.
+    input_gain=256 / 255,
+    init="noise",
+    noise=1e-3 / 256,
+    units=(256.0, 256.0, 256.0),
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    history=100,
+    clip=False,
+    first_steps=1000,
+    steps=1000,
+    enlarge="both",
+)
+"""Justin Johnson's defaults, for `-normalize_gradients` set `normalize_gradients`.
+
+Its total variation acts through the gradient only; here it is part of the loss as well.
+
+Reference:
+    jcjohnson/neural-style (2015), `neural_style.lua`.
+"""
+
+
+TF_BLOG = Recipe(
+    name="tf-blog",
+    summary="TensorFlow's eager blog post: Gram matrices, TF1 Adam, the best iterate",
+    content_layers=(("relu5_2", 1.0),),
+    style_layers=equal_weights(GATYS_STYLE_LAYERS),
+    style_loss="gram",
+    content_weight=1e3,
+    style_weight=1e-2,
+    activations="caffe",
+    units=CAFFE_UNITS,
+    optimizer="tf1_adam",
+    learning_rate=5.0,
+    beta1=0.99,
+    beta2=0.999,
+    epsilon=0.1,
+    keep_best=True,
+    first_steps=1000,
+    steps=1000,
+    enlarge="both",
+)
+"""The tf.keras and eager-execution tutorial: content from block5_conv2, a box clip in
+pixel space.
+
+The image that is kept is the one after the update whose loss was the lowest, as there.
+
+Reference:
+    Raymond Yuan (2018), "Neural Style Transfer: Creating Art with Deep Learning using
+    tf.keras and eager execution"; tensorflow/models, `research/nst_blogpost`.
+"""
+
+
+UDACITY = Recipe(
+    name="udacity",
+    summary="Udacity's deep-learning course: Gram matrices, slow Adam from the content",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=weighted((1.0, 0.75, 0.2, 0.2, 0.2)),
+    style_loss="gram",
+    gram_reduction="sums",
+    content_weight=1.0,
+    style_weight=1e6,
+    activations="torchvision",
+    units=TORCHVISION_UNITS,
+    learning_rate=0.003,
+    beta2=0.999,
+    clip=False,
+    first_steps=2000,
+    steps=2000,
+    size=400,
+    size_edge="short",
+    squash_style=True,
+)
+"""The course notebook. Its short edge gets 400 px, or the length of the long edge where
+that is less, so a small picture is enlarged.
+
+The strength of the style depends on the size: its Gram matrices are sums, divided by
+`c h w` only once. Layers are measured after the ReLU, which works in place there.
+
+Reference:
+    udacity/deep-learning-v2-pytorch (2018), `Style_Transfer_Solution.ipynb`.
+"""
+
+
+KAGGLE = dataclasses.replace(
+    UDACITY,
+    name="kaggle",
+    summary="soumya044's Kaggle notebook: Udacity's with a thousandfold style weight",
+    style_weight=1e9,
+)
+"""The notebook that the Boston project started from.
+
+Reference:
+    Soumya Ranjan Behera (2018), "Artistic neural style transfer using PyTorch", Kaggle.
+"""
+
+
+BOSTON = dataclasses.replace(
+    KAGGLE,
+    name="boston",
+    summary="Boston by night: the paper's style terms in the Kaggle notebook's loop",
+    # From its README: α = 1, β = 1e3, E_l divided by 4 N² M², weights w_l not stated.
+    style_layers=equal_weights(GATYS_STYLE_LAYERS),
+    gram_reduction="quarter_mean",
+    content_weight=1.0,
+    style_weight=1e3,
+)
+"""The project this one began from. Its README gives the weights, the layers and the
+style term; the content layer, the mean in the content term, size, optimiser and steps
+are inherited from `kaggle`.
+
+Reference:
+    weibb123, Boston style transfer (2022), README.
+"""
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        PAINTERLY,
+        CROWSON,
+        GATYS_2016,
+        GATYS_2016_CODE,
+        JOHNSON,
+        TF_BLOG,
+        UDACITY,
+        KAGGLE,
+        BOSTON,
+    )
+}
+"""The named recipes."""
+
+
+def get_recipe(name: str) -> Recipe:
+    """Look a recipe up by its name.
+
+    Args:
+        name: One of `RECIPES`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If there is none of that name, naming the nearest.
+
+    Example:
+        >>> get_recipe("gatys2016").pooling
+        'average'
+    """
+    if name not in RECIPES:
+        nearest = get_close_matches(name, RECIPES, 1, 0.0)[0]
+        raise ValueError(
+            f"expected a recipe out of {', '.join(RECIPES)}, got {name!r}; "
+            f"did you mean {nearest}?"
+        )
+    return RECIPES[name]

@@ -1,0 +1,1 @@
+"""Weights of VGG-19: files, formats, downloads."""

@@ -1,0 +1,150 @@
+"""Weights of other projects to ours: input map, channel order, mean activations."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxnst.network.vgg import Backbone, Family, features
+from jaxnst.pictures.samples import SAMPLES, sample
+from jaxnst.types import Image
+from jaxnst.weights.format import is_ours, save_backbone, sha256
+from jaxnst.weights.readers import Reading, check_params, read
+
+KNOWN_FILES: dict[str, Family] = {
+    "dcbb9e9d": "torchvision",  # torchvision, vgg19-dcbb9e9d.pth
+    "11aea017": "torchvision",  # timm, vgg19.tv_in1k
+    "fc3f1cce": "torchvision",  # KerasHub, vgg_19_imagenet
+    "d01eb7cb": "caffe",  # jcjohnson/pytorch-vgg
+    "dd893d44": "caffe",  # the same, saved again by neural-style-pt
+    "74e45263": "caffe",  # pystiche, under torchvision's names
+}
+"""Family of published files whose layout does not tell it, or tells it wrongly, by the
+first eight digits of their sha256."""
+
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+TORCHVISION_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+TORCHVISION_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+LINEAGES = {
+    "caffe": ("Oxford's VGG-19 (Simonyan and Zisserman, 2014)", "CC BY 4.0"),
+    "torchvision": ("torchvision's VGG-19 (2017)", "BSD-3-Clause"),
+}
+"""Lineage and licence of the published weights of a family."""
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    family: str | None = None,
+    **attributes: str,
+) -> None:
+    """Turn a weights file of another project into one of ours.
+
+    Args:
+        source: See `readers.read` for the formats.
+        target: File to write, whole or not at all.
+        family: What the network expects, `caffe` or `torchvision`. Default: what the
+            file itself tells.
+        attributes: More to store with it.
+
+    Raises:
+        ValueError: If the source holds no VGG-19, or does not tell its family.
+    """
+    source = Path(source)
+    checksum = sha256(source)
+    backbone = to_backbone(read_foreign(source), checksum, source, family)
+    lineage, licence = LINEAGES[backbone.family]
+    about = {
+        "lineage": lineage,
+        "source": source.name,
+        "source_sha256": checksum,
+        "licence": licence,
+    }
+    save_backbone(target, backbone, **about | attributes)
+
+
+def read_foreign(path: Path) -> Reading:
+    """Read and check a weights file of another project.
+
+    Raises:
+        ValueError: If it holds no VGG-19, or is one of ours.
+    """
+    if is_ours(path):
+        raise ValueError(
+            f"expected weights of another project at {path}, got ours; use it as it is"
+        )
+    reading = read(path)
+    check_params(reading.params, str(path))
+    return reading
+
+
+def to_backbone(
+    reading: Reading, checksum: str, path: Path, family: str | None = None
+) -> Backbone:
+    """Give parameters the input map of their family, for RGB in [0, 1].
+
+    The input channels of conv1_1 are put in RGB order. The mean activations are
+    measured on the sample pictures.
+
+    Args:
+        reading: What a reader found.
+        checksum: sha256 of the file; published files are known by it.
+        path: Of the file, for messages.
+        family: `caffe` or `torchvision`, where the file does not tell or is mistaken.
+
+    Raises:
+        ValueError: If the family is unknown.
+    """
+    order = family or KNOWN_FILES.get(checksum[:8]) or reading.family
+    if order is None:
+        raise ValueError(
+            f"expected weights that tell what input they were trained on, got {path}, "
+            "which may be Oxford's or torchvision's; say which: jaxnst weights convert "
+            f"{path} OUT.h5 --family caffe (BGR, 0 to 255) or --family torchvision "
+            "(RGB, ImageNet's mean and deviation)"
+        )
+    if order not in ("caffe", "matconvnet", "torchvision"):
+        raise ValueError(f"expected --family caffe or torchvision, got {order!r}")
+    params = dict(reading.params)
+    if order == "torchvision":
+        scale = 1 / TORCHVISION_DEVIATION
+        offset = -TORCHVISION_MEAN / TORCHVISION_DEVIATION
+    else:
+        mean = CAFFE_MEAN if reading.mean is None else reading.mean
+        scale = np.full(3, 255, np.float32)
+        offset = -np.asarray(mean, np.float32)
+    if order == "caffe" and reading.family != "matconvnet":
+        kernel = params["conv1_1"]["kernel"][:, :, ::-1]
+        params["conv1_1"] = params["conv1_1"] | {"kernel": kernel}
+    backbone = Backbone(
+        params=jax.tree.map(jnp.asarray, params),
+        scale=jnp.asarray(scale),
+        offset=jnp.asarray(offset),
+        mean_activation={},
+        family="torchvision" if order == "torchvision" else "caffe",
+    )
+    return measure_means(backbone)
+
+
+def measure_means(backbone: Backbone) -> Backbone:
+    """Measure each filter's mean activation on the sample pictures, at 256 px."""
+    layers = tuple(name.replace("conv", "relu") for name in backbone.params)
+    found = [_means(backbone, sample(name, 256), layers=layers) for name in SAMPLES]
+    average = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)
+    return dataclasses.replace(
+        backbone, mean_activation={layer: average[layer] for layer in layers}
+    )
+
+
+@partial(jax.jit, static_argnames="layers")
+def _means(
+    backbone: Backbone, image: Image, *, layers: tuple[str, ...]
+) -> dict[str, Float[Array, "_c"]]:
+    found = features(backbone, image, layers=layers)
+    return {layer: jnp.mean(x, axis=(0, 1)) for layer, x in found.items()}

@@ -1,0 +1,267 @@
+"""Files from the network, fetched once: resumed, checked, whole or not at all."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import HTTPError, URLError
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from jaxnst.disk import check_target
+
+PAUSE = 0.5
+"""Seconds before the second attempt at an address; doubled before each further one."""
+
+CHUNK = 1 << 18
+"""Bytes read at most at a time."""
+
+_SCHEMES = ("https://", "http://")
+
+
+class FetchError(OSError):
+    """Nothing could be fetched: no network, or the server refuses."""
+
+
+class WrongFile(ValueError):
+    """A server offers another file than the one expected."""
+
+
+class _Refused(FetchError):
+    """An answer that asking again would not change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A file on the network that is known before it is fetched.
+
+    Args:
+        urls: Its addresses, http or https: the official one first, then mirrors.
+        size: In bytes.
+        algorithm: What the digest is made with.
+        digest: Hexadecimal.
+
+    Raises:
+        ValueError: If there is no address, or one that is not http or https.
+    """
+
+    urls: tuple[str, ...]
+    size: int
+    algorithm: Literal["md5", "sha256"]
+    digest: str
+
+    def __post_init__(self) -> None:
+        wrong = [url for url in self.urls if not url.startswith(_SCHEMES)]
+        if wrong or not self.urls:
+            got = ", ".join(wrong) or "none"
+            raise ValueError(f"expected http:// or https:// addresses, got {got}")
+
+
+def fetch(
+    remote: Remote,
+    target: Path,
+    *,
+    timeout: float = 20.0,
+    attempts: int = 3,
+    quiet: bool = True,
+) -> Path:
+    """Fetch a file unless it is there already.
+
+    What arrives is kept in a `.part` beside the target, where the next attempt, also of
+    a later process, goes on. Of several processes one downloads and the others wait.
+
+    Args:
+        remote: What to fetch.
+        target: Where to put it; its folder is created.
+        timeout: Seconds to wait for a connection, and for each next piece.
+        attempts: How often a cut connection to one address is taken up, at least 1.
+        quiet: Whether to show no progress bar; there is none outside a terminal.
+
+    Returns:
+        The target, of the right size and digest.
+
+    Raises:
+        FetchError: If no address could be reached or none gave the whole file.
+        WrongFile: If an address offers a file of another size or digest.
+        ValueError: If the target is a folder or its folder cannot be written to.
+    """
+    if attempts < 1:
+        raise ValueError(f"expected at least 1 attempt, got {attempts}")
+    if _is_right(remote, target):
+        return target
+    with contextlib.suppress(OSError):  # whatever the reason, the next line names it
+        target.parent.mkdir(parents=True, exist_ok=True)
+    check_target(target)
+    part = target.with_name(target.name + ".part")
+    with FileLock(target.with_name(target.name + ".lock")):
+        # Another process may have fetched it while this one waited.
+        if not _is_right(remote, target):
+            _Download(remote, part, timeout, attempts, quiet).from_any()
+            os.replace(part, target)
+    return target
+
+
+def _is_right(remote: Remote, path: Path) -> bool:
+    return (
+        path.is_file()
+        and path.stat().st_size == remote.size
+        and _digest(remote, path) == remote.digest.lower()
+    )
+
+
+def _digest(remote: Remote, path: Path) -> str:
+    # md5 guards against accidents here; some systems allow it only for that.
+    new = functools.partial(hashlib.new, remote.algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, new).hexdigest()
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to anything else."""
+
+    def http_error_302(self, req, fp, code, msg, headers):
+        with fp:  # the library leaves it open when it cannot read the new address
+            return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_302
+    http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not newurl.startswith(_SCHEMES[:1] if req.type == "https" else _SCHEMES):
+            msg = f"redirects from {req.type} to {newurl}, which is not followed"
+            raise HTTPError(newurl, code, msg, headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@dataclass
+class _Download:
+    """One download to a `.part` file, from whichever address gives it."""
+
+    remote: Remote
+    part: Path
+    timeout: float
+    attempts: int
+    quiet: bool
+    opener: urllib.request.OpenerDirector = field(
+        default_factory=lambda: urllib.request.build_opener(_Redirects)
+    )
+
+    def from_any(self) -> None:
+        """Try every address in turn."""
+        failures, kind = [], FetchError
+        for url in self.remote.urls:
+            try:
+                return self.from_one(url)
+            except FetchError as error:
+                failures.append(f"{url} : {error}")
+            except WrongFile as error:
+                failures.append(f"{url} : {error}")
+                kind = WrongFile
+        raise kind(
+            f"expected to fetch {self.part.stem}, got {'; '.join(failures)}; "
+            + (
+                f"try again, it goes on from {self.part}"
+                if self.part.exists()
+                else "check the network or try again later"
+            )
+        )
+
+    def from_one(self, url: str) -> None:
+        """Fetch from one address, going on where a connection was cut."""
+        resumed = self.size() > 0
+        for attempt in range(self.attempts):
+            try:
+                self.receive(url)
+                break
+            except FetchError as error:
+                if isinstance(error, _Refused) or attempt == self.attempts - 1:
+                    raise
+                time.sleep(PAUSE * 2**attempt)
+        if _is_right(self.remote, self.part):
+            return
+        got = _digest(self.remote, self.part)
+        self.part.unlink()
+        if resumed:  # the fault may lie in what was there before
+            return self.from_one(url)
+        raise WrongFile(
+            f"expected {self.remote.algorithm} {self.remote.digest}, got {got}"
+        )
+
+    def size(self) -> int:
+        """Bytes that are there already."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def receive(self, url: str) -> None:
+        """Append to the part until it has its size or the connection is cut."""
+        size, done = self.remote.size, self.size()
+        if done >= size:
+            return
+        headers = {"User-Agent": "jaxnst"}
+        if done:
+            headers["Range"] = f"bytes={done}-"
+        request = urllib.request.Request(url, headers=headers)
+        try:
+            with _network():
+                response: Any = self.opener.open(request, timeout=self.timeout)
+        except FetchError as error:
+            cause = error.__cause__
+            if done and isinstance(cause, HTTPError) and cause.code == 416:
+                self.part.unlink()
+                return self.receive(url)
+            raise
+        with response:
+            if response.status == 206:
+                span = response.headers["Content-Range"]
+                if not re.fullmatch(rf"bytes {done}-\d+/({size}|\*)", span or ""):
+                    raise WrongFile(f"expected bytes {done}- of {size}, got {span}")
+            else:
+                length = response.headers["Content-Length"]
+                if length not in (None, str(size)):
+                    raise WrongFile(f"expected {size} bytes, got {length}")
+                done = 0
+            with (
+                self.part.open("ab" if done else "wb") as file,
+                tqdm(
+                    desc=self.part.stem,
+                    total=size,
+                    initial=done,
+                    unit="B",
+                    unit_scale=True,
+                    leave=False,
+                    disable=self.quiet or None,  # None: unless stderr is a terminal
+                ) as bar,
+            ):
+                while done < size:
+                    with _network():
+                        chunk = response.read1(min(CHUNK, size - done))
+                    if not chunk:
+                        raise FetchError(f"cut after {done} of {size} bytes")
+                    file.write(chunk)
+                    done += len(chunk)
+                    bar.update(len(chunk))
+
+
+@contextlib.contextmanager
+def _network() -> Iterator[None]:
+    """Turn what the network raises, but not what the disk does, into `FetchError`."""
+    try:
+        yield
+    except HTTPError as error:
+        error.close()
+        # The library's own text on a redirect loop has several lines.
+        text = f"HTTP {error.code} {error.msg}".splitlines()[0].strip()
+        passing = error.code in (408, 429) or error.code >= 500
+        raise (FetchError if passing else _Refused)(text) from error
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: a bad Location
+        reason = error.reason if isinstance(error, URLError) else error
+        text = str(reason) or type(reason).__name__
+        raise FetchError(text.splitlines()[0]) from error

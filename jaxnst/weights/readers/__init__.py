@@ -1,0 +1,126 @@
+"""VGG-19 weights as others wrote them: every file format, one reader each.
+
+A reader is two functions: `read_…` takes the arrays out of a file, under the names and
+with the axes that they have there, and `from_…`, which is pure, makes them parameters.
+Files come from anywhere: no reader executes what is in them, or believes a size.
+"""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnst.network.vgg import kernel_shapes
+from jaxnst.types import Params
+from jaxnst.weights.readers import keras, pytorch
+from jaxnst.weights.readers.caffe import from_caffe, read_caffemodel
+from jaxnst.weights.readers.files import zip_entries
+from jaxnst.weights.readers.flaxmodels import from_flaxmodels, is_flaxmodels
+from jaxnst.weights.readers.keras import from_keras, read_keras
+from jaxnst.weights.readers.matconvnet import from_matconvnet, read_matconvnet
+from jaxnst.weights.readers.pytorch import from_pytorch, read_pytorch
+from jaxnst.weights.readers.safetensors_file import read_safetensors
+
+
+class Reading(NamedTuple):
+    """What a weights file holds.
+
+    Attributes:
+        params: float32 NumPy arrays, from `conv1_1` on; the input channels of `conv1_1`
+            are in the file's order.
+        layout: `keras`, `flaxmodels`, `pytorch`, `safetensors`, `matconvnet` or
+            `caffe`.
+        family: Input that the network expects. `caffe`: BGR in 0-255 minus a mean;
+            `matconvnet`: RGB in 0-255 minus `mean`; `torchvision`: RGB in 0-1, minus
+            a mean, over a deviation; None if the file does not tell.
+        mean: Mean RGB in 0-255, of a MatConvNet file.
+    """
+
+    params: Params
+    layout: str
+    family: str | None
+    mean: np.ndarray | None = None
+
+
+def read(path: Path) -> Reading:
+    """Read a weights file, in the format that its first bytes tell.
+
+    Args:
+        path: HDF5 of Keras, KerasHub or flaxmodels, `.keras`, `.pth`, `.safetensors`,
+            MatConvNet's `.mat` or `.caffemodel`, under any suffix.
+
+    Returns:
+        The parameters. Names are checked; see `check_params` for the rest.
+
+    Raises:
+        ValueError: If the file cannot be read, or does not hold a VGG-19.
+    """
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing there"
+        raise ValueError(
+            f"expected a VGG-19 weights file at {path}, got {got}; check the path"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _read(path)
+    except Exception as error:  # each decoder raises its own kinds
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        reason = kind + " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"expected a VGG-19 weights file at {path}, got one that cannot be used "
+            f"({reason}); download it again or check that it is one of Keras, PyTorch, "
+            "safetensors, MatConvNet, Caffe or flaxmodels"
+        ) from error
+
+
+def _read(path: Path) -> Reading:
+    with path.open("rb") as file:
+        head = file.read(512)
+    zipped = head.startswith(b"PK\3\4")
+    if head.startswith(b"\x89HDF\r\n\x1a\n") or (
+        zipped and "model.weights.h5" in zip_entries(path)
+    ):
+        tree = read_keras(path)
+        if is_flaxmodels(tree):
+            return Reading(from_flaxmodels(tree), "flaxmodels", "torchvision")
+        return Reading(from_keras(tree), "keras", keras.family(tree))
+    if zipped or head[257:262] == b"ustar" or pytorch.MAGIC in head[:16]:
+        tree = read_pytorch(path)
+        return Reading(from_pytorch(tree), "pytorch", pytorch.family(tree))
+    if head[5:9] == b"\0\0\0{":  # a length below 2^40, and JSON
+        tree = read_safetensors(path)
+        return Reading(from_pytorch(tree), "safetensors", pytorch.family(tree))
+    if head.startswith(b"MATLAB 5.0"):
+        tree = read_matconvnet(path)
+        mean = tree.get("averageImage")
+        return Reading(from_matconvnet(tree), "matconvnet", "matconvnet", mean)
+    if head[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
+        raise ValueError("its first bytes are of none of the formats")
+    return Reading(from_caffe(read_caffemodel(path)), "caffe", "caffe")
+
+
+def check_params(params: Params, where: str) -> None:
+    """Check that parameters have VGG-19's shapes and are finite.
+
+    Args:
+        params: As `read` gives them.
+        where: The file they are from, for the message.
+
+    Raises:
+        ValueError: At the first array that is wrong.
+    """
+    shapes = kernel_shapes()
+    for name, conv in params.items():
+        for key, shape in (("kernel", shapes[name]), ("bias", shapes[name][3:])):
+            if conv[key].shape != shape:
+                raise ValueError(
+                    f"expected {name}/{key} of shape {shape} in {where}, got "
+                    f"{conv[key].shape}; use the weights of a VGG-19"
+                )
+            if not np.isfinite(conv[key]).all():
+                raise ValueError(
+                    f"expected finite numbers in {name}/{key} of {where}, got NaN or "
+                    "infinity; download it again"
+                )

@@ -1,0 +1,122 @@
+"""Weights of Caffe: a `NetParameter` message, read straight from protobuf's wire."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnst.types import Params
+from jaxnst.weights.readers.files import map_file
+from jaxnst.weights.readers.naming import LARGEST, Tree, collect, hwio
+
+ARRAY = re.compile(r"(conv\d_\d)/(kernel|bias)")
+LAYERS = {2: (4, 6), 100: (1, 7)}
+"""Field of a layer in `NetParameter`, old and new: the fields of its name and blobs."""
+LIMIT = LARGEST + 100
+"""Fields that a message may have: a kernel's numbers, one by one, and some more."""
+
+
+def read_caffemodel(path: Path) -> Tree:
+    """Read the convolutions of a `.caffemodel`.
+
+    Args:
+        path: A `NetParameter` with `layers` (2014) or `layer`.
+
+    Returns:
+        `conv1_1/kernel` (out in h w), `conv1_1/bias` (out, or 1 1 1 out) …
+
+    Raises:
+        ValueError: If the file is cut, or no such message.
+
+    Reference:
+        https://github.com/BVLC/caffe, `src/caffe/proto/caffe.proto`.
+    """
+    tree = {}
+    net = _fields(memoryview(map_file(path)))
+    for number, (name_field, blob_field) in LAYERS.items():
+        for layer in map(_fields, net[number]):
+            name = b"".join(layer[name_field]).decode()
+            if re.fullmatch(r"conv\d_\d", name):
+                blobs = map(_fields, layer[blob_field])
+                for key, blob in zip(("kernel", "bias"), blobs, strict=False):
+                    tree[f"{name}/{key}"] = _array(blob)
+    return tree
+
+
+def from_caffe(tree: Tree) -> Params:
+    """Parameters from the arrays of a `.caffemodel`.
+
+    Args:
+        tree: As from `read_caffemodel`; what is not of a convolution is ignored.
+
+    Raises:
+        ValueError: If these are not the convolutions of VGG-19.
+    """
+    return collect(
+        (match[1], match[2], hwio(array) if match[2] == "kernel" else array.ravel())
+        for path, array in tree.items()
+        if (match := ARRAY.fullmatch(path))
+    )
+
+
+def _array(blob: dict[int, list[Any]]) -> np.ndarray:
+    """Array of a `BlobProto`, in single or double precision, packed or not."""
+    number, dtype = (8, "<f8") if blob[8] else (5, "<f4")
+    if blob[7]:
+        shape = _integers(_fields(blob[7][0])[1])
+    else:
+        shape = [blob[axis][0] if blob[axis] else 1 for axis in (1, 2, 3, 4)]
+    return np.frombuffer(b"".join(blob[number]), dtype).reshape(shape)
+
+
+def _integers(values: list[Any]) -> list[int]:
+    """Integers of a repeated field, packed or not."""
+    integers = []
+    for value in values:
+        if isinstance(value, int):
+            integers.append(value)
+            continue
+        position = 0
+        while position < len(value):
+            integer, position = _varint(value, position)
+            integers.append(integer)
+    return integers
+
+
+def _fields(message: memoryview) -> dict[int, list[Any]]:
+    """Fields of a protobuf message: by number, varints as integers, all else as bytes.
+
+    Reference: https://protobuf.dev/programming-guides/encoding
+    """
+    found, position = defaultdict(list), 0
+    for _ in range(LIMIT):
+        if position == len(message):
+            return found
+        tag, position = _varint(message, position)
+        number, wire = divmod(tag, 8)
+        if number == 0 or wire not in (0, 1, 2, 5):
+            raise ValueError(f"expected a protobuf field, got a tag of {tag}")
+        length = {1: 8, 5: 4}.get(wire, 0)
+        if wire in (0, 2):
+            length, position = _varint(message, position)
+        if wire == 0:
+            found[number].append(length)
+            continue
+        value = message[position : position + length]
+        if len(value) < length:
+            raise ValueError(f"expected {length} bytes of protobuf, got {len(value)}")
+        found[number].append(value if wire == 2 else bytes(value))  # views are large
+        position += length
+    raise ValueError(f"expected at most {LIMIT} protobuf fields, got more")
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Integer of seven bits per byte, ten bytes at most, and the position after it."""
+    value = 0
+    for i, byte in enumerate(message[position : position + 10]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, position + i + 1
+    raise ValueError(f"expected a protobuf integer at byte {position}, got none")

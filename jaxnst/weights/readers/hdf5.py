@@ -1,0 +1,98 @@
+"""Arrays and texts of HDF5 files that may be damaged.
+
+HDF5's own library crashes on some wrong bits and reads others for ever. What it was
+seen to do so on is checked before.
+"""
+
+import io
+import mmap
+import struct
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from jaxnst.weights.readers.files import map_file
+from jaxnst.weights.readers.naming import LARGEST, Tree
+
+
+def read_hdf5(source: Path | bytes) -> Tree:
+    """Read what a weights file has in it, but no data of other files.
+
+    Args:
+        source: The file, or its bytes.
+
+    Returns:
+        Numeric arrays by path, none larger than VGG-19's largest kernel; the text in
+        the attribute `name` of a group as `path@name`, and in the file's
+        `model_config` as `@model_config`.
+
+    Raises:
+        ValueError: If a heap of names or texts is damaged. What else a damaged file
+            raises is h5py's choice; `jaxnst.readers.read` makes it a ValueError.
+
+    Reference:
+        https://support.hdfgroup.org/documentation, "HDF5 File Format Specification".
+    """
+    data = map_file(source) if isinstance(source, Path) else source
+    _check_names(data)
+    _check_texts(data)
+    tree = {}
+
+    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
+        if (name := _text(item, "name")) is not None:
+            tree[f"{path}@name"] = np.array(name)
+        if (
+            isinstance(item, h5py.Dataset)
+            and item.dtype.kind in "fiu"
+            and item.size is not None
+            and item.size <= LARGEST
+            and not item.external
+            and not item.is_virtual
+        ):
+            tree[path] = np.asarray(item[()])
+
+    opened = source if isinstance(source, Path) else io.BytesIO(source)
+    with h5py.File(opened, "r") as file:
+        file.visititems(visit)
+        if (config := _text(file, "model_config")) is not None:
+            tree["@model_config"] = np.array(config)
+    return tree
+
+
+def _text(item: h5py.Group | h5py.Dataset, name: str) -> str | None:
+    if name not in item.attrs:
+        return None
+    attribute = item.attrs.get_id(name)
+    if attribute.shape != () or not h5py.check_string_dtype(attribute.dtype):
+        return None  # a crash, if it is damaged
+    value = item.attrs[name]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _check_names(data: bytes | mmap.mmap) -> None:
+    """Check that the free places among the names of each group end somewhere."""
+    start = -1
+    while (start := data.find(b"HEAP\0\0\0\0", start + 1)) >= 0:
+        size, free, names = struct.unpack("<QQQ", data[start + 8 : start + 32])
+        seen = set()
+        # The last place says 1.
+        while free != 1 and free + 16 <= size and names + free + 16 <= len(data):
+            if free in seen:
+                raise ValueError("expected a list of names in HDF5, got an endless one")
+            seen.add(free)
+            (free,) = struct.unpack("<Q", data[names + free : names + free + 8])
+
+
+def _check_texts(data: bytes | mmap.mmap) -> None:
+    """Check that the texts of each collection follow each other."""
+    start = -1
+    while (start := data.find(b"GCOL\1\0\0\0", start + 1)) >= 0:
+        (size,) = struct.unpack("<Q", data[start + 8 : start + 16])
+        position, end = start + 16, min(start + size, len(data))
+        while position + 16 <= end:
+            index, _, length = struct.unpack("<H6sQ", data[position : position + 16])
+            length = length + 23 & ~7 if index else length
+            if not 16 <= length <= end - position:
+                raise ValueError(f"expected whole texts in HDF5, got {length} bytes")
+            position += length

@@ -1,0 +1,132 @@
+"""Weights of MatConvNet: a MATLAB 5 file of layers and an average image.
+
+Read here and not by SciPy, whose reader a single wrong bit can crash, Python and all.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnst.types import Params
+from jaxnst.weights.readers.files import map_file
+from jaxnst.weights.readers.naming import Tree, collect
+
+ARRAY = re.compile(r"(conv\d_\d)/(kernel|bias)")
+DTYPES = {
+    1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
+    12: "<i8", 13: "<u8", 16: "u1", 17: "<u2", 18: "<u4",
+}  # fmt: skip
+"""NumPy's types by MATLAB's numbers, those of text too."""
+LIMIT = 2**30
+"""Bytes that a compressed variable may have; VGG-19's layers have 0.57e9."""
+
+
+def read_matconvnet(path: Path) -> Tree:
+    """Read the convolutions of an `imagenet-vgg-verydeep-19.mat`, old or new.
+
+    Args:
+        path: The file. The old layout has `normalization` beside `layers`, the new one
+            in `meta`.
+
+    Returns:
+        `conv1_1/kernel` (h w in out), `conv1_1/bias` (1 out) …; `averageImage`, the
+        mean RGB in 0-255, if the file has one.
+
+    Raises:
+        ValueError: If the file is no such file. What else a damaged one raises,
+            `jaxnst.readers.read` makes a ValueError.
+
+    Reference:
+        MathWorks, "MAT-File Format", level 5.
+    """
+    data = memoryview(map_file(path))
+    if data[124:128] != b"\0\1IM":
+        raise ValueError("expected a little-endian MATLAB 5 file, got another")
+    matrices = (_matrix(content) for _, content in _elements(data[128:]))
+    wanted = ("layers", "meta", "normalization")
+    mat = {name: value for name, value in matrices if name in wanted}
+    tree = {}
+    for layer in mat["layers"]:
+        if layer["type"] == "conv":
+            for key, array in zip(("kernel", "bias"), layer["weights"], strict=False):
+                tree[f"{layer['name']}/{key}"] = array
+    image = mat.get("meta", mat).get("normalization", {}).get("averageImage")
+    if image is not None:
+        tree["averageImage"] = np.float64(image).reshape(-1, 3).mean(0)
+        if not np.isfinite(tree["averageImage"]).all():
+            raise ValueError("expected a finite averageImage, got NaN or infinity")
+    return tree
+
+
+def from_matconvnet(tree: Tree) -> Params:
+    """Parameters from the arrays of a MatConvNet file.
+
+    Args:
+        tree: As from `read_matconvnet`; what is not of a convolution is ignored.
+
+    Raises:
+        ValueError: If these are not the convolutions of VGG-19.
+    """
+    return collect(
+        (match[1], match[2], array if match[2] == "kernel" else array.ravel())
+        for path, array in tree.items()
+        if (match := ARRAY.fullmatch(path))
+    )
+
+
+def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Types and bytes of the elements that follow each other, decompressed."""
+    position = 0
+    while position < len(data):
+        kind, size = struct.unpack_from("<II", data, position)
+        start = position + 8
+        if kind >> 16:  # up to four bytes, in the place of the size
+            kind, size, start = kind & 0xFFFF, min(kind >> 16, 4), position + 4
+        content = data[start : start + size]
+        if len(content) != size:
+            raise ValueError(f"expected {size} bytes of MATLAB, got {len(content)}")
+        if kind == 15:
+            stream = zlib.decompressobj()
+            whole = stream.decompress(content, LIMIT)
+            if not stream.eof:
+                raise ValueError("expected compressed bytes of MATLAB, got cut ones")
+            yield from _elements(memoryview(whole))
+            position = start + size
+        else:
+            yield kind, content
+            position = start + size + -(start + size) % 8
+
+
+def _matrix(data: memoryview) -> tuple[str, Any]:
+    """Name and value of a matrix: an array, text, a list for a cell, a dict."""
+    if not data:
+        return "", None
+    (_, flags), (_, shape), (_, name), *parts = _elements(data)
+    match flags[0]:
+        case 1:
+            value = [_matrix(part)[1] for _, part in parts]
+        case 2:  # of an array of structs, the first
+            (_, length), (_, text), *parts = parts
+            step = int.from_bytes(length, "little")
+            keys = [bytes(text[i : i + step]) for i in range(0, len(text), step)]
+            value = {
+                key.split(b"\0")[0].decode(): _matrix(part)[1]
+                for key, (_, part) in zip(keys, parts, strict=False)
+            }
+        case 4:
+            value = "".join(map(chr, _numbers(*parts[0])))
+        case kind if 6 <= kind <= 15:
+            sizes = np.frombuffer(shape, "<i4")
+            value = _numbers(*parts[0]).reshape(sizes, order="F")
+        case _:
+            value = None
+    return bytes(name).decode(), value
+
+
+def _numbers(kind: int, data: memoryview) -> np.ndarray:
+    return np.frombuffer(data, DTYPES[kind])

@@ -1,0 +1,231 @@
+"""Weights by name: where they are, fetching them, and which to take."""
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import platformdirs
+from filelock import FileLock
+
+from jaxnst.network.vgg import Backbone, Family
+from jaxnst.weights.convert import convert
+from jaxnst.weights.download import FetchError, Remote, WrongFile, fetch
+from jaxnst.weights.format import is_ours, read_backbone, sha256
+
+
+class Asset(NamedTuple):
+    """Weights that have a name.
+
+    Attributes:
+        summary: One line on what they are.
+        licence: What they may be used under.
+        family: Whose activations they have, see `vgg.Backbone`.
+        remote: Where they are fetched from; None for those that ship.
+    """
+
+    summary: str
+    licence: str
+    family: Family
+    remote: Remote | None = None
+
+
+KERAS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+ASSETS = {
+    "embedded": Asset(
+        "ship with jaxnst; learned from generated pictures", "MIT", "rgb"
+    ),
+    "imagenet": Asset(
+        "Oxford's VGG-19, trained on ImageNet (Simonyan and Zisserman, 2014)",
+        "CC BY 4.0",
+        "caffe",
+        Remote(
+            urls=(
+                "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+                + KERAS_FILE,
+                "https://github.com/fchollet/deep-learning-models/releases/download/"
+                "v0.1/" + KERAS_FILE,
+            ),
+            size=80_134_624,
+            algorithm="md5",
+            digest="253f8cb515780f3b799900260a226db6",
+        ),
+    ),
+    "torchvision": Asset(
+        "torchvision's VGG-19, trained anew on ImageNet (2017)",
+        "BSD-3-Clause",
+        "torchvision",
+        Remote(
+            urls=("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
+            size=574_673_361,
+            algorithm="sha256",
+            digest="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        ),
+    ),
+}
+"""The named weights."""
+
+
+def cache_folder() -> Path:
+    """Folder of downloads and compiled programs: `$JAXNST_HOME` or the platform's."""
+    home = os.environ.get("JAXNST_HOME")
+    return Path(home) if home else Path(platformdirs.user_cache_dir("jaxnst"))
+
+
+def keep_programs(folder: str | Path) -> None:
+    """Have compiled programs kept in a folder, and taken from there."""
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # There are a hundred small programs too; together they take seconds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def embedded_path() -> Path:
+    """Path of the weights that ship with the package."""
+    installed = Path(__file__).parent / "vgg19-embedded.h5"
+    checkout = Path(__file__).parents[2] / "weights" / "vgg19-embedded.h5"
+    return installed if installed.exists() else checkout
+
+
+def asset_path(name: str) -> Path:
+    """Path where the weights of that name are, or will be once they are fetched."""
+    if name == "embedded":
+        return embedded_path()
+    return cache_folder() / f"vgg19-{name}.h5"
+
+
+def locate(name: str) -> Path:
+    """Path of the weights of that name, or of that path.
+
+    Args:
+        name: One of `ASSETS`, or a path.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    path = asset_path(name) if name in ASSETS else Path(name)
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing there"
+        hint = (
+            f"fetch it with: jaxnst weights pull {name}, or use --weights embedded"
+            if name in ASSETS
+            else f"use the path of a file, or one of {', '.join(ASSETS)}"
+        )
+        raise ValueError(f"expected a weights file at {path}, got {got}; {hint}")
+    return path
+
+
+def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
+    """Resolve `auto` to the best weights that can be had, and say why.
+
+    `auto` means the ImageNet weights, fetched if they are not there yet, or else the
+    embedded ones. After a failure nothing is fetched for a day, so that a machine
+    without a network waits once.
+
+    Args:
+        name: `auto`, one of `ASSETS`, or a path.
+        quiet: Whether to show no progress bar.
+
+    Returns:
+        Name or path, and the reason in a few words.
+    """
+    if name != "auto":
+        return name, "as asked"
+    if asset_path("imagenet").is_file():
+        return "imagenet", "found in the cache"
+    failed = cache_folder() / "imagenet-not-fetched"
+    if failed.exists() and time.time() - failed.stat().st_mtime < 24 * 3600:
+        return "embedded", "ImageNet weights could not be fetched earlier today"
+    try:
+        pull("imagenet", quiet=quiet, timeout=5.0, attempts=1)
+    except (OSError, ValueError) as error:
+        try:
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            failed.touch()
+        except OSError:
+            return "embedded", f"{cache_folder()} cannot be written to"
+        # The whole advice is that of `jaxnst weights pull`.
+        why = str(error).partition("; ")[0]
+        return "embedded", f"ImageNet weights cannot be fetched: {why}"
+    return "imagenet", "fetched"
+
+
+def pull(
+    name: str, *, quiet: bool = True, timeout: float = 20.0, attempts: int = 3
+) -> Path:
+    """Fetch named weights and convert them, unless that is done already.
+
+    Args:
+        name: `imagenet` or `torchvision`; `embedded` is always there.
+        quiet: Whether to show no progress bar.
+        timeout: Seconds to wait for the network, at each turn.
+        attempts: How often a cut connection is taken up.
+
+    Returns:
+        Path of the converted weights, in the cache.
+
+    Raises:
+        ValueError: If there are no weights of that name.
+        FetchError: If they cannot be fetched; it says how to do it by hand.
+        WrongFile: If what the network offers is another file.
+    """
+    if name not in ASSETS:
+        raise ValueError(f"expected one of {', '.join(ASSETS)}, got {name!r}")
+    path, asset = asset_path(name), ASSETS[name]
+    if path.is_file() or asset.remote is None:
+        return path
+    remote = asset.remote
+    path.parent.mkdir(parents=True, exist_ok=True)
+    download = path.with_name(remote.urls[0].rpartition("/")[2])
+    with FileLock(path.with_name(path.name + ".lock")):
+        if path.is_file():  # another process was faster
+            return path
+        options = {"timeout": timeout, "attempts": attempts, "quiet": quiet}
+        try:
+            fetch(remote, download, **options)
+        except (FetchError, WrongFile) as error:
+            raise type(error)(
+                f"{error}; by hand: save {remote.urls[0]} as FILE on any machine, then "
+                f"jaxnst weights convert FILE {path}"
+            ) from error
+        digest = f"{remote.algorithm} {remote.digest}"
+        about = {"source_url": remote.urls[0], "source_checksum": digest}
+        convert(download, path, family=asset.family, **about)
+        download.unlink()
+    return path
+
+
+def load_backbone(name: str | Path = "embedded") -> Backbone:
+    """Load weights by name or path.
+
+    A file of another project is converted once and kept in the cache, see `convert`.
+
+    Args:
+        name: `embedded`, `imagenet`, `torchvision`, or the path of a weights file.
+
+    Returns:
+        The backbone, in float32.
+
+    Raises:
+        ValueError: If the file is missing, is no weights file, or does not hold a
+            VGG-19.
+
+    Example:
+        >>> backbone = load_backbone("embedded")
+        >>> backbone.params["conv1_1"]["kernel"].shape
+        (3, 3, 3, 64)
+    """
+    path = locate(str(name))
+    if not is_ours(path):
+        path = _converted(path)
+    return read_backbone(path)
+
+
+def _converted(path: Path) -> Path:
+    """Where the cache keeps the converted form of a file; it is made if need be."""
+    kept = cache_folder() / f"converted-{sha256(path)[:16]}.h5"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        convert(path, kept)
+    return kept
