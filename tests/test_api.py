@@ -14,7 +14,7 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "types", "storage", "disk", "process", "pictures", "network", "losses",
+        "types", "storage", "messages", "disk", "process", "pictures", "network", "losses",
         "weights", "recipes", "objective", "optimizers", "tiles", "transfer",
         "painting", "command",
     ],

@@ -1,0 +1,37 @@
+"""Phrases that error messages share."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like a mistyped one.
+
+    Args:
+        name: What was typed.
+        known: At least one name.
+
+    Returns:
+        One of the known names.
+
+    Example:
+        >>> nearest("relu42", ["relu4_1", "relu4_2"])
+        'relu4_2'
+    """
+    return get_close_matches(name, list(known), 1, 0.0)[0]
+
+
+def found_at(path: Path) -> str:
+    """What is at a path where a file was expected: `a folder` or `nothing there`."""
+    return "a folder" if path.is_dir() else "nothing there"
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes for people.
+
+    Example:
+        >>> gigabytes(1_540_000_000)
+        '1.5 GB'
+    """
+    return f"{count / 1e9:.1f} GB"
