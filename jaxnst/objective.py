@@ -1,8 +1,13 @@
-"""What is minimised: targets are measured once, the loss of an image many times."""
+"""What is minimised: targets are measured once, the loss of an image many times.
 
-from collections.abc import Iterable, Sequence
+`measure` sees an image through the network; `summarize` reduces what it sees to a
+`Summary`; `compare` turns the summary into the loss. All that the loss knows of an
+image is in its summary.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,26 +15,26 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from jaxnst import losses
+from jaxnst.losses import normalize_gradient
 from jaxnst.network.vgg import Backbone, channels, features, stride
-from jaxnst.recipes import LayerWeights, Recipe
-from jaxnst.storage import Stored, StoredFeatures, restore, store
-from jaxnst.types import Features, Image, Scalar
+from jaxnst.recipes import LayerWeights, Program, Recipe
+from jaxnst.storage import StoredFeatures, restore, store
+from jaxnst.types import Features, Image, Scalar, Weights
 
-Styles = dict[str, Float[Array, "_c _c"] | losses.Gaussian]
-"""Gram matrix or Gaussian of a style, by layer."""
+Styles = dict[str, Any]
+"""What `StyleLoss.prepare` makes of a style, by layer."""
 
-StyleSummary = dict[str, Float[Array, "_c _c"] | losses.Moments]
-"""Gram matrix or moments of an image, by layer."""
+StyleSummary = dict[str, Any]
+"""What `StyleLoss.summarize` makes of an image, by layer."""
 
 
 class Targets(NamedTuple):
     """What an image is compared with; a pytree of arrays, so nothing in it recompiles.
 
     Attributes:
-        content: Features of the content, by layer, standardised where correlations
-            are compared, and `storage.store`d.
-        style: Gram matrix or Gaussian of the style, by layer.
+        content: Features of the content, by layer, as `ContentLoss.prepare` makes them,
+            and `storage.store`d.
+        style: What `StyleLoss.prepare` makes of the style, by layer.
         content_weight: Factor on the content term.
         style_weight: Factor on the style term.
         tv_weight: Factor on the total variation.
@@ -52,18 +57,34 @@ class Terms(NamedTuple):
     tv: Scalar
 
 
+@runtime_checkable
+class Objective(Protocol):
+    """The loss of an image and its terms, such as `objective`.
+
+    A function `f(image, backbone, targets, program) -> (loss, terms)` of an image,
+    h w 3, the network, the targets, and the choices that compiled code depends on. It
+    must be differentiable with respect to the image.
+    """
+
+    def __call__(
+        self, image: Image, backbone: Backbone, targets: Targets, program: Program, /
+    ) -> tuple[Scalar, Terms]:
+        """Return the loss of an image, and its terms."""
+        ...
+
+
 class Summary(NamedTuple):
     """All that the loss depends on of an image: sums over its pixels or positions.
 
     Attributes:
-        content: Mean squared difference from the content, or cross moments, by layer.
-        style: Gram matrix or moments, by layer.
-        tv: Sums of squared differences of neighbouring pixels.
+        content: What `ContentLoss.summarize` gives, by layer.
+        style: What `StyleLoss.summarize` gives, by layer.
+        tv: What `VariationLoss.summarize` gives.
     """
 
-    content: dict[str, Scalar | losses.CrossMoments]
+    content: dict[str, Any]
     style: StyleSummary
-    tv: Scalar | losses.Differences
+    tv: Any
 
 
 def make_targets(
@@ -77,7 +98,7 @@ def make_targets(
     """Measure what the image shall be compared with.
 
     Args:
-        backbone: The network, as the recipe wants it (see `vgg.calibrate`).
+        backbone: The network, as the recipe wants it (see `calibrate.calibrate`).
         content: RGB in [0, 1], h w 3, of the size that is optimised.
         styles: One or more RGB images of any size.
         recipe: What to measure.
@@ -89,16 +110,25 @@ def make_targets(
 
     Raises:
         ValueError: If the number of weights is not that of the styles.
+
+    Example:
+        >>> import jaxnst
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
+        >>> recipe = jaxnst.get_recipe("painterly")
+        >>> targets = make_targets(backbone, content, [style], recipe)
+        >>> targets.content["relu3_1"].shape, float(targets.style_weight)
+        ((9, 12, 256), 1.0)
     """
-    return weigh(
+    return with_weights(
         measure_content(backbone, content, recipe.program),
         measure_styles(backbone, styles, recipe.program, blend=blend),
         recipe,
     )
 
 
-def weigh(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targets:
-    """Targets of what was measured, with the numbers of a recipe."""
+def with_weights(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targets:
+    """Targets of what was measured, with the weights and learning rate of a recipe."""
     return Targets(
         content=content,
         style=style,
@@ -109,53 +139,103 @@ def weigh(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targets:
     )
 
 
-@partial(jax.jit, static_argnames="recipe")
+@partial(jax.jit, static_argnames="program")
 def measure_content(
-    backbone: Backbone, content: Image, recipe: Recipe
+    backbone: Backbone, content: Image, program: Program
 ) -> StoredFeatures:
-    """Features that the image is compared with, see `make_targets`."""
-    layers = tuple(layer for layer, _ in recipe.content_layers)
-    feats = measure(backbone, content, recipe, layers)
-    if recipe.content_loss == "correlation":
-        feats = {layer: losses.standardize(feat) for layer, feat in feats.items()}
-    return {layer: store(feat, recipe.state_dtype) for layer, feat in feats.items()}
+    """Measure the features of a content that an image is compared with.
+
+    Args:
+        backbone: The network, as the recipe wants it.
+        content: RGB in [0, 1], h w 3.
+        program: What to measure.
+
+    Returns:
+        The features, by layer, stored in the program's `state_dtype`.
+    """
+    feats = measure(backbone, content, program, layer_names(program.content_layers))
+    loss = program.losses.content
+    return {
+        layer: store(loss.prepare(feat, loss.measure(feat, None)), program.state_dtype)
+        for layer, feat in feats.items()
+    }
 
 
-@partial(jax.jit, static_argnames="recipe")
-def measure_style(backbone: Backbone, style: Image, recipe: Recipe) -> StyleSummary:
-    """Gram matrices or moments of one style."""
-    layers = tuple(layer for layer, _ in recipe.style_layers)
-    return summarize_style(measure(backbone, style, recipe, layers), recipe)
+@partial(jax.jit, static_argnames="program")
+def measure_style(backbone: Backbone, style: Image, program: Program) -> StyleSummary:
+    """Summarise one style.
+
+    Args:
+        backbone: The network, as the recipe wants it.
+        style: RGB in [0, 1], h w 3.
+        program: What to measure.
+
+    Returns:
+        Its summary, by layer.
+    """
+    feats = measure(backbone, style, program, layer_names(program.style_layers))
+    return summarize_style(feats, program, {})
 
 
 def measure_styles(
     backbone: Backbone,
     styles: Sequence[Image],
-    recipe: Recipe,
+    program: Program,
     *,
     blend: Float[Array, "_n"] | None = None,
 ) -> Styles:
-    """Statistics of one or more styles, averaged, see `make_targets`."""
-    summaries = [measure_style(backbone, style, recipe) for style in styles]
-    return blend_styles(summaries, [s.shape for s in styles], recipe, blend=blend)
+    """Summarise one or more styles and make the style's targets of them.
+
+    Args:
+        backbone: The network, as the recipe wants it.
+        styles: RGB images in [0, 1], of any size.
+        program: What to measure.
+        blend: Weight of each style, see `make_targets`.
+
+    Returns:
+        The targets of the style, by layer.
+
+    Raises:
+        ValueError: If the number of weights is not that of the styles.
+    """
+    summaries = [measure_style(backbone, style, program) for style in styles]
+    return blend_styles(summaries, [s.shape for s in styles], program, blend=blend)
 
 
 def blend_styles(
     summaries: Sequence[StyleSummary],
     shapes: Sequence[tuple[int, ...]],
-    recipe: Recipe,
+    program: Program,
     *,
     blend: Float[Array, "_n"] | None = None,
 ) -> Styles:
-    """Average what was measured of styles of these shapes, see `make_targets`."""
+    """Blend the summaries of styles and make the style's targets of them.
+
+    Args:
+        summaries: Summary of each style, by layer.
+        shapes: Height and width of each style.
+        program: What was measured.
+        blend: Weight of each style, see `make_targets`.
+
+    Returns:
+        The targets of the style, by layer.
+
+    Raises:
+        ValueError: If the number of weights is not that of the styles.
+    """
     blend = jnp.ones(len(shapes)) if blend is None else jnp.asarray(blend, jnp.float32)
     check_blend(blend, len(shapes))
-    areas = {
-        layer: sum(shape[0] * shape[1] // stride(layer) ** 2 for shape in shapes)
-        for layer, _ in recipe.style_layers
-    }
-    ranks = tuple((layer, min(n, channels(layer))) for layer, n in areas.items())
-    return _blend(summaries, blend, recipe, ranks)
+    return prepare_styles(summaries, blend, program, style_ranks(shapes, program))
+
+
+def style_ranks(shapes: Sequence[tuple[int, ...]], program: Program) -> tuple[int, ...]:
+    """Rank at most of a covariance of styles of these shapes, at each style layer."""
+
+    def rank(layer: str) -> int:
+        positions = sum(h * w // stride(layer) ** 2 for h, w, *_ in shapes)
+        return min(positions, channels(layer))
+
+    return tuple(rank(layer) for layer in layer_names(program.style_layers))
 
 
 def check_blend(blend: Any, styles: int) -> None:
@@ -174,39 +254,47 @@ def check_blend(blend: Any, styles: int) -> None:
         )
 
 
-@partial(jax.jit, static_argnames=("recipe", "ranks"))
-def _blend(
+@partial(jax.jit, static_argnames=("program", "ranks"))
+def prepare_styles(
     summaries: Sequence[StyleSummary],
     blend: Float[Array, "_n"],
-    recipe: Recipe,
-    ranks: tuple[tuple[str, int], ...],
+    program: Program,
+    ranks: tuple[int, ...],
 ) -> Styles:
-    blend = blend / jnp.sum(jnp.abs(blend))
-    mixed: Any = jax.tree.map(
-        lambda *xs: sum(w * x for w, x in zip(blend, xs, strict=True)), *summaries
-    )
-    if recipe.style_loss == "gram":
-        return mixed
-    return {layer: losses.gaussian(mixed[layer], rank=n) for layer, n in ranks}
+    """`blend_styles` for covariances of these ranks, at each style layer."""
+    shares = blend / jnp.sum(jnp.abs(blend))
+    loss = program.losses.style
+
+    def prepared(layer: str, rank: int) -> Any:
+        parts = [summary[layer] for summary in summaries]
+        return loss.prepare(loss.blend(parts, shares), rank)
+
+    layers = layer_names(program.style_layers)
+    return {layer: prepared(layer, n) for layer, n in zip(layers, ranks, strict=True)}
 
 
 def measure(
-    backbone: Backbone, image: Image, recipe: Recipe, layers: tuple[str, ...]
+    backbone: Backbone, image: Image, program: Program, layers: tuple[str, ...]
 ) -> Features:
-    """Features of an image in the way a recipe looks at it."""
+    """Features of an image in the way a program looks at it."""
     return features(
         backbone,
-        image * recipe.input_gain,
+        image * program.input_gain,
         layers=layers,
-        pooling=recipe.pooling,
-        pool_scale=recipe.pool_scale,
-        padding=recipe.padding,
-        dtype=recipe.dtype,
+        pooling=program.pooling,
+        pool_scale=program.pool_scale,
+        padding=program.padding,
+        dtype=program.dtype,
     )
 
 
+def layer_names(weights: LayerWeights) -> tuple[str, ...]:
+    """The names of the layers in (layer, weight) pairs."""
+    return tuple(layer for layer, _ in weights)
+
+
 def objective(
-    image: Image, backbone: Backbone, targets: Targets, recipe: Recipe
+    image: Image, backbone: Backbone, targets: Targets, program: Program
 ) -> tuple[Scalar, Terms]:
     """The loss of an image, and its parts.
 
@@ -215,83 +303,115 @@ def objective(
     Args:
         image: RGB in [0, 1], h w 3.
         backbone: The network, as the recipe wants it.
-        targets: From `make_targets`, for the same recipe.
-        recipe: What to measure.
+        targets: From `make_targets`, for the same program.
+        program: What to measure; a recipe is one too.
 
     Returns:
         The loss, and its unweighted terms.
+
+    Example:
+        >>> import jaxnst
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
+        >>> recipe = jaxnst.get_recipe("tf-blog")
+        >>> targets = make_targets(backbone, content, [style], recipe)
+        >>> loss, terms = objective(content, backbone, targets, recipe.program)
+        >>> float(terms.content), bool(loss > 0)
+        (0.0, True)
+
+    Reference:
+        Gatys, Ecker, Bethge (2016), eq. 7.
     """
-    summary = summarize(image, backbone, targets, recipe)
-    return compare(summary, image.shape, targets, recipe)
+    summary = summarize(image, backbone, targets, program)
+    return compare(summary, image.shape, targets, program)
 
 
 def summarize(
-    image: Image, backbone: Backbone, targets: Targets, recipe: Recipe
+    image: Image, backbone: Backbone, targets: Targets, program: Program
 ) -> Summary:
     """Reduce an image to what the loss depends on, see `objective`."""
-    feats = measure(backbone, image, recipe, recipe.layers)
+    feats = measure(backbone, image, program, program.layers)
 
     def seen(weights: LayerWeights, weight: Scalar) -> Features:
-        if not recipe.normalize_gradients:
+        if not program.normalize_gradients:
             return feats
         return {
-            layer: losses.normalize_gradient(feats[layer], own * weight)
+            layer: normalize_gradient(feats[layer], own * weight)
             for layer, own in weights
         }
 
-    content = seen(recipe.content_layers, targets.content_weight)
+    content = {layer: restore(feat) for layer, feat in targets.content.items()}
     return Summary(
-        summarize_content(content, targets.content, recipe),
-        summarize_style(seen(recipe.style_layers, targets.style_weight), recipe),
-        summarize_tv(image, recipe),
+        summarize_content(
+            seen(program.content_layers, targets.content_weight), content, program, {}
+        ),
+        summarize_style(seen(program.style_layers, targets.style_weight), program, {}),
+        program.losses.variation.summarize(image, None),
     )
 
 
 def summarize_content(
-    feats: Features, targets: StoredFeatures, recipe: Recipe
-) -> dict[str, Scalar | losses.CrossMoments]:
-    """Reduce features, and those of a content, to what the content term depends on."""
-    reduce = losses.content_loss
-    if recipe.content_loss == "correlation":
-        reduce = losses.cross_moments
+    feats: Features,
+    content: Features,
+    program: Program,
+    weights: Mapping[str, Weights],
+) -> dict[str, Any]:
+    """Reduce features, and those of a content, to what the content term depends on.
+
+    Args:
+        feats: Features of the image, by layer, h w c.
+        content: Targets of the content, by layer, of the same shapes.
+        program: What to measure.
+        weights: How much each position counts, h w 1, by layer. Where a layer is
+            missing, each counts once.
+
+    Returns:
+        The summaries, by layer.
+    """
+    loss = program.losses.content
     return {
-        layer: reduce(feats[layer], restore(targets[layer]))
-        for layer, _ in recipe.content_layers
+        layer: loss.summarize(feats[layer], content[layer], weights.get(layer))
+        for layer in layer_names(program.content_layers)
     }
 
 
-def summarize_style(feats: Features, recipe: Recipe) -> StyleSummary:
-    """Reduce features to what the style term depends on."""
-    reduce = losses.gram_matrix if recipe.style_loss == "gram" else losses.moments
-    return {layer: reduce(feats[layer]) for layer, _ in recipe.style_layers}
-
-
-def summarize_tv(
-    image: Image, recipe: Recipe, counted: Float[Array, "_h _w 1"] | None = None
-) -> Scalar | losses.Differences:
-    """Reduce an image, or the pixels counted, to what its variation depends on."""
-    if recipe.tv_loss == "squares":
-        return losses.squared_variation(image, counted)
-    return losses.differences(image, counted)
+def summarize_style(
+    feats: Features, program: Program, weights: Mapping[str, Weights]
+) -> StyleSummary:
+    """Reduce features to what the style term depends on, see `summarize_content`."""
+    loss = program.losses.style
+    return {
+        layer: loss.summarize(feats[layer], weights.get(layer))
+        for layer in layer_names(program.style_layers)
+    }
 
 
 def compare(
-    summary: Summary, shape: tuple[int, ...], targets: Targets, recipe: Recipe
+    summary: Summary, shape: tuple[int, ...], targets: Targets, program: Program
 ) -> tuple[Scalar, Terms]:
-    """The loss of an image of that shape, from its summary, see `objective`."""
-    content = _total(
-        weight
-        * _content_distance(summary.content[layer], targets.content[layer], recipe)
-        for layer, weight in recipe.content_layers
+    """The loss of an image from its summary, see `objective`.
+
+    Args:
+        summary: From `summarize`.
+        shape: Height and width of the image.
+        targets: From `make_targets`, for the same program.
+        program: What was measured.
+
+    Returns:
+        The loss, and its unweighted terms.
+    """
+    content, style, variation = program.losses
+    terms = Terms(
+        _total(
+            weight * content.distance(summary.content[layer])
+            for layer, weight in program.content_layers
+        ),
+        _total(
+            weight * style.distance(summary.style[layer], targets.style[layer])
+            for layer, weight in program.style_layers
+        ),
+        variation.distance(summary.tv, shape),
     )
-    style = _total(
-        weight
-        * _style_distance(
-            summary.style[layer], targets.style[layer], shape, layer, recipe
-        )
-        for layer, weight in recipe.style_layers
-    )
-    terms = Terms(content, style, _variation(summary.tv, shape))
     loss = (
         targets.content_weight * terms.content
         + targets.style_weight * terms.style
@@ -300,28 +420,5 @@ def compare(
     return loss, terms
 
 
-def _variation(summary: Scalar | losses.Differences, shape: tuple[int, ...]) -> Scalar:
-    if isinstance(summary, losses.Differences):
-        return losses.total_variation(summary, shape)
-    return summary
-
-
 def _total(parts: Iterable[Scalar]) -> Scalar:
     return sum(parts, start=jnp.float32(0))
-
-
-def _content_distance(summary: Any, target: Stored, recipe: Recipe) -> Scalar:
-    if recipe.content_loss == "correlation":
-        return losses.correlation_loss(summary)
-    return summary * (target.size / 2) if recipe.content_loss == "half_sum" else summary
-
-
-def _style_distance(
-    summary: Any, target: Any, shape: tuple[int, ...], layer: str, recipe: Recipe
-) -> Scalar:
-    if recipe.style_loss == "wasserstein2":
-        return losses.wasserstein2_loss(summary, target)
-    c = channels(layer)
-    h, w = (side // stride(layer) for side in shape[:2])
-    reduction = {"mean": 1, "quarter_mean": 1 / 4, "channels": c**-2, "sums": h * w / c}
-    return losses.gram_loss(summary, target) * reduction[recipe.gram_reduction]

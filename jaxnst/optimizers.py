@@ -1,4 +1,7 @@
-"""Optimisers that the recipes ask for and optax does not have."""
+"""Optimisers: those that the recipes name, and any of optax.
+
+Each is an `Optimizer`: an optax transformation, and what a run has to know beside it.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,27 +12,131 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxnst.recipes import Recipe
-from jaxnst.storage import StateDtype, Stored, put, restore, store, stored_zeros, take
+from jaxnst.pictures.geometry import resize
+from jaxnst.recipes import Program
+from jaxnst.storage import (
+    StateDtype,
+    Stored,
+    dtype_of,
+    put,
+    restore,
+    store,
+    stored_zeros,
+    take,
+)
 from jaxnst.types import Image, Scalar
 
 
-def make_optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
-    """Build the optimiser that a recipe asks for, at a learning rate of 1.
+class Optimizer(NamedTuple):
+    """An optimiser, and what a run has to know of it.
 
-    The learning rate is a factor on the step of all of them; `transfer` multiplies by
-    that of the targets, which is an array. `update` is also told the loss, as `value`,
-    and that learning rate, as `factor`.
+    Attributes:
+        transform: An optax transformation at a learning rate of 1: the kernel
+            multiplies its updates by that of the targets, which is an array. Its
+            `update` is also told the loss, as `value`, and that `learning_rate`.
+        enlarge: `enlarge(before, fresh, shapes) -> state`: the first state of a scale,
+            from the last one of the scale before, a fresh one, and height and width of
+            the images of both, in that order.
+        shed: `shed(state) -> state` without what `enlarge` does not need, so that its
+            memory is free.
+        work_bytes: Bytes for each pixel that an update takes beside the state.
     """
-    adam = (1.0, recipe.beta1, recipe.beta2, recipe.epsilon)
-    match recipe.optimizer:
+
+    transform: optax.GradientTransformationExtraArgs
+    enlarge: Callable[[optax.OptState, optax.OptState, "Shapes"], optax.OptState]
+    shed: Callable[[optax.OptState], optax.OptState]
+    work_bytes: int
+
+
+Shapes = tuple[tuple[int, int], tuple[int, int]]
+
+
+def make_optimizer(
+    program: Program, transform: optax.GradientTransformation | None = None
+) -> Optimizer:
+    """Build the optimiser that a program names, or one around an optax transformation.
+
+    Args:
+        program: Names the optimiser and holds its numbers.
+        transform: Any optax transformation to take instead, at a learning rate of 1.
+            Between scales it keeps its numbers, `enlarge_moments` its arrays.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ValueError: If the program names none that is known.
+    """
+    if transform is not None:
+        return _moments(optax.with_extra_args_support(transform))
+    adam = (1.0, program.beta1, program.beta2, program.epsilon)
+    match program.optimizer:
         case "adam":
-            return _first_moment_in(optax.adam(*adam), recipe.state_dtype)
+            return _moments(_first_moment_in(optax.adam(*adam), program.state_dtype))
         case "tf1_adam":
-            return _first_moment_in(tf1_adam(*adam), recipe.state_dtype)
+            return _moments(_first_moment_in(tf1_adam(*adam), program.state_dtype))
         case "lbfgs":
-            return lbfgs(recipe.history, dtype=recipe.state_dtype)
-    raise ValueError(f"expected adam, tf1_adam or lbfgs, got {recipe.optimizer!r}")
+            return Optimizer(
+                lbfgs(program.history, dtype=program.state_dtype),
+                enlarge_curvature,
+                without_history,
+                work_bytes=60,
+            )
+    raise ValueError(f"expected adam, tf1_adam or lbfgs, got {program.optimizer!r}")
+
+
+def _moments(transform: optax.GradientTransformationExtraArgs) -> Optimizer:
+    return Optimizer(transform, enlarge_moments, lambda state: state, work_bytes=24)
+
+
+def enlarge_moments(
+    before: optax.OptState, fresh: optax.OptState, shapes: Shapes
+) -> optax.OptState:
+    """Enlarge the arrays of a state that have the image's shape, linearly.
+
+    Counts and other numbers are kept, so Adam goes on at once with sensible step sizes.
+    An array of any other shape that depends on the image's, such as a history, starts
+    anew.
+
+    Args:
+        before: Last state of the scale before.
+        fresh: First state of a run at the next scale.
+        shapes: Height and width of the images of both.
+
+    Returns:
+        The first state of the next scale.
+    """
+    old, new = shapes
+
+    def enlarge(x: Array, begun: Array) -> Array:
+        if x.shape == (*old, 3):
+            resized = resize(restore(x), new, method="linear")
+            return store(resized, dtype_of(x))
+        return x if x.shape == begun.shape else begun
+
+    return jax.tree.map(enlarge, before, fresh)
+
+
+def enlarge_curvature(
+    before: optax.OptState, fresh: optax.OptState, shapes: Shapes
+) -> optax.OptState:
+    """Start L-BFGS anew with the curvature that it has seen.
+
+    Its history is about another function. A loss that is a mean over pixels is the less
+    curved in each, the more there are.
+
+    Args:
+        before: Last state of the scale before.
+        fresh: First state of a run at the next scale.
+        shapes: Height and width of the images of both.
+
+    Returns:
+        The first state of the next scale.
+    """
+    last, begun = cast(list[LbfgsState], [before, fresh])
+    (h, w), (new_h, new_w) = shapes
+    scale = last.scale * (new_h * new_w * 3) / (h * w * 3)
+    return begun._replace(scale=jnp.where(last.count > 0, scale, begun.scale))
 
 
 def _first_moment_in(
@@ -61,13 +168,6 @@ def _first_moment_in(
         return updates, first_moment(partial(store, dtype=dtype), new)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def map_moments(
-    change: Callable[[Image], Image], state: optax.OptState
-) -> optax.OptState:
-    """Apply a function to the arrays of an Adam's state that are like an image."""
-    return jax.tree.map(lambda x: change(x) if x.ndim == 3 else x, state)
 
 
 def tf1_adam(
@@ -130,11 +230,9 @@ class LbfgsState(NamedTuple):
 
 
 def without_history(state: optax.OptState) -> optax.OptState:
-    """An optimiser's state without what is about the scale that is done."""
-    if not isinstance(state, LbfgsState):
-        return state
-    none = jnp.zeros(0)
-    return state._replace(params=none, grad=none, steps=none, changes=none)
+    """A state of L-BFGS without what is about the scale that is done."""
+    about: dict[str, Any] = dict.fromkeys(("params", "grad", "steps", "changes"))
+    return cast(LbfgsState, state)._replace(**about)
 
 
 def lbfgs(
@@ -182,7 +280,7 @@ def lbfgs(
         params: optax.Params | None = None,
         *,
         value: Any = None,
-        factor: Any = 1.0,
+        learning_rate: Any = 1.0,
         **extra_args: Any,
     ) -> tuple[optax.Updates, LbfgsState]:
         grad, params, old = cast(
@@ -219,7 +317,7 @@ def lbfgs(
             scale=jnp.where(scale > 0, scale, first),
         )
         onward = -_inverse_hessian_times(grad, new)
-        return jnp.where(astray, -0.75 / factor * step, onward), new
+        return jnp.where(astray, -0.75 / learning_rate * step, onward), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -1,11 +1,12 @@
 """Pictures too large for a step at once: exact losses and gradients, tile by tile.
 
-The loss depends on the features only through means over positions (`Summary`). So it is
-computed in two passes over overlapping tiles: one adds up the means, which gives the
+The loss depends on the features only through sums over positions (`Summary`). So it is
+computed in two passes over overlapping tiles: one adds up the sums, which gives the
 loss and its gradient with respect to them; the other takes that gradient back through
-the network, a tile at a time. Every position of every layer is owned by one tile, the
-halo of which it sees nothing beyond, and tiles end where the picture ends, so the
-padding is the picture's own: the result is that of the whole picture, up to rounding.
+the network, a tile at a time. Each position belongs to one tile, whose halo covers its
+receptive field; it has the weight 1 there and 0 in all other tiles. Tiles end where the
+picture ends, so the padding is the picture's own: the result is that of the whole
+picture, up to rounding.
 """
 
 import math
@@ -20,7 +21,6 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxnst import losses
 from jaxnst.network.vgg import Backbone, channels, receptive_field, stride
 from jaxnst.objective import (
     StyleSummary,
@@ -28,15 +28,15 @@ from jaxnst.objective import (
     Targets,
     Terms,
     compare,
+    layer_names,
     measure,
     summarize,
     summarize_content,
     summarize_style,
-    summarize_tv,
 )
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import Program
 from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
-from jaxnst.types import Feature, Features, Image, Scalar
+from jaxnst.types import Feature, Features, Image, Scalar, Weights
 
 
 class Tile(NamedTuple):
@@ -196,29 +196,41 @@ class Tiled:
     mesh: Mesh | None = None
 
     def __call__(
-        self, image: Image, backbone: Backbone, targets: Targets, recipe: Recipe
+        self, image: Image, backbone: Backbone, targets: Targets, program: Program
     ) -> tuple[Scalar, Terms]:
         """The loss of an image, and its parts, see `objective.objective`.
 
         Raises:
-            ValueError: If the recipe normalises gradients. Their norms are sums over
-                positions too, but of what is only known once the loss is.
+            ValueError: If the loss is not a function of sums over positions, see
+                `Program.additive`.
         """
-        if recipe.normalize_gradients:
-            raise ValueError(
-                "expected a recipe without normalize_gradients for a picture in tiles; "
-                "leave it out, or use a smaller size"
-            )
-        tiles = plan_tiles(image.shape, recipe.layers, self.size)
-        summary = _summary(image, backbone, targets, recipe, tiles, self.mesh)
-        return compare(summary, image.shape, targets, recipe)
+        check_additive(program)
+        tiles = plan_tiles(image.shape, program.layers, self.size)
+        summary = _summary(image, backbone, targets, program, tiles, self.mesh)
+        return compare(summary, image.shape, targets, program)
+
+
+def check_additive(program: Program) -> None:
+    """Raise a ValueError unless a picture may be painted in tiles by a program."""
+    if program.normalize_gradients:
+        raise ValueError(
+            "expected a recipe without normalize_gradients for a picture in tiles; "
+            "leave it out, or use a smaller size"
+        )
+    if not program.additive:
+        content, style, _ = program.losses
+        name = style if content.additive else content
+        raise ValueError(
+            f"expected losses that are sums over positions for a picture in tiles, got "
+            f"{name}; use another loss, or a smaller size"
+        )
 
 
 def _summary(
     image: Image,
     backbone: Backbone,
     targets: Targets,
-    recipe: Recipe,
+    program: Program,
     tiles: Tiles,
     mesh: Mesh | None,
 ) -> Summary:
@@ -226,7 +238,7 @@ def _summary(
 
     def part(pixels: Image, tile: Tile, constants: Any) -> Summary:
         backbone, targets = constants
-        return _summarize(pixels, tile, image.shape, backbone, targets, recipe)
+        return _summarize(pixels, tile, backbone, targets, program)
 
     def add_part(total: Summary, tile: Tile, image: Image, constants: Any) -> Summary:
         new = part(tiles.cut(image, tile), tile, constants)
@@ -244,7 +256,7 @@ def _summary(
 
     @jax.custom_vjp
     def summary(image: Image) -> Summary:
-        whole = partial(summarize, recipe=recipe)
+        whole = partial(summarize, program=program)
         zero = _zeros(jax.eval_shape(whole, image, *constants))
         return _fold(add_part, zero, tiles, (image, constants), mesh)
 
@@ -259,30 +271,30 @@ def _summary(
 def _summarize(
     pixels: Image,
     tile: Tile,
-    shape: tuple[int, ...],
     backbone: Backbone,
     targets: Targets,
-    recipe: Recipe,
+    program: Program,
 ) -> Summary:
-    """What a tile adds to the summary of its picture, which has that shape."""
-    feats = measure(backbone, pixels, recipe, recipe.layers)
+    """What a tile adds to the summary of its picture."""
+    feats = measure(backbone, pixels, program, program.layers)
     content = {
         layer: take(target, _place(tile, layer), feats[layer].shape)
         for layer, target in targets.content.items()
     }
-    owned, content = _own(feats, tile), _own(content, tile)
-    counted = _owned(tile, pixels.shape, 1).astype(jnp.float32)
+    weights = _weights(feats, tile)
     return Summary(
-        _share(summarize_content(owned, content, recipe), feats, shape),
-        _share(summarize_style(owned, recipe), feats, shape),
-        summarize_tv(pixels, recipe, counted),
+        summarize_content(feats, content, program, weights),
+        summarize_style(feats, program, weights),
+        program.losses.variation.summarize(
+            pixels, _owned(tile, pixels.shape, 1).astype(jnp.float32)
+        ),
     )
 
 
-def _own(feats: Features, tile: Tile) -> Features:
-    """Features of a tile, zero at positions that it does not own."""
+def _weights(feats: Features, tile: Tile) -> dict[str, Weights]:
+    """Weights of a tile's positions, by layer: 1 where it owns them, else 0."""
     return {
-        layer: jnp.where(_owned(tile, feat.shape, stride(layer)), feat, 0)
+        layer: _owned(tile, feat.shape, stride(layer)).astype(jnp.float32)
         for layer, feat in feats.items()
     }
 
@@ -302,18 +314,6 @@ def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 
 def _place(tile: Tile, layer: str) -> tuple:
     """Where a tile's feature begins in its picture's."""
     return (*(tile.start // stride(layer)), 0)
-
-
-def _share(means: dict[str, Any], feats: Features, shape: tuple[int, ...]) -> Any:
-    """Turn means over a tile's positions into its share of those over the picture's."""
-    shares = {
-        layer: math.prod(feat.shape[:2]) / math.prod(_feature_shape(shape, layer))
-        for layer, feat in feats.items()
-    }
-    return {
-        layer: jax.tree.map(partial(jnp.multiply, shares[layer]), mean)
-        for layer, mean in means.items()
-    }
 
 
 def _feature_shape(shape: tuple[int, ...], layer: str) -> tuple[int, int]:
@@ -356,59 +356,57 @@ def _zeros(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
 
 
-@partial(jax.jit, static_argnames=("recipe", "size"))
+@partial(jax.jit, static_argnames=("program", "size"))
 def measure_content(
-    backbone: Backbone, content: Image, recipe: Recipe, size: int
+    backbone: Backbone, content: Image, program: Program, size: int
 ) -> StoredFeatures:
     """`objective.measure_content` of a large content, by tiles of that size."""
-    layers = tuple(layer for layer, _ in recipe.content_layers)
+    layers, loss = layer_names(program.content_layers), program.losses.content
     tiles = plan_tiles(content.shape, layers, size)
 
     def see(content: Image, tile: Tile) -> Features:
-        return measure(backbone, tiles.cut(content, tile), recipe, layers)
+        return measure(backbone, tiles.cut(content, tile), program, layers)
 
-    def spread(content: Image, tile: Tile) -> dict[str, losses.Spread]:
+    def statistics_of(content: Image, tile: Tile) -> dict[str, Any]:
         feats = see(content, tile)
-        means = {layer: losses.spread(x) for layer, x in _own(feats, tile).items()}
-        return _share(means, feats, content.shape)
+        weights = _weights(feats, tile)
+        return {layer: loss.measure(x, weights[layer]) for layer, x in feats.items()}
 
     def write(whole: StoredFeatures, tile: Tile, content: Image) -> StoredFeatures:
         feats = see(content, tile)
 
         def written(layer: str, feat: Feature) -> Stored:
-            if layer in spreads:
-                feat = losses.standardize(feat, spreads[layer])
+            prepared = loss.prepare(feat, statistics[layer])
             place = _place(tile, layer)
             old = take(whole[layer], place, feat.shape)
             owned = _owned(tile, feat.shape, stride(layer))
-            return put(whole[layer], jnp.where(owned, feat, old), place)
+            return put(whole[layer], jnp.where(owned, prepared, old), place)
 
         return {layer: written(layer, feat) for layer, feat in feats.items()}
 
-    # Standardised before they are stored, they are never there whole in float32.
-    standard = recipe.content_loss == "correlation"
-    spreads = _total(spread, tiles, content) if standard else {}
+    # Prepared before they are stored, they are never there whole in float32.
+    statistics = _total(statistics_of, tiles, content)
     whole = {
         layer: stored_zeros(
             (*_feature_shape(content.shape, layer), channels(layer)),
-            recipe.state_dtype,
+            program.state_dtype,
         )
         for layer in layers
     }
     return _fold(write, whole, tiles, (content,))
 
 
-@partial(jax.jit, static_argnames=("recipe", "size"))
+@partial(jax.jit, static_argnames=("program", "size"))
 def measure_style(
-    backbone: Backbone, style: Image, recipe: Recipe, size: int
+    backbone: Backbone, style: Image, program: Program, size: int
 ) -> StyleSummary:
     """`objective.measure_style` of a large picture, by tiles of that size."""
-    layers = tuple(layer for layer, _ in recipe.style_layers)
+    layers = layer_names(program.style_layers)
     tiles = plan_tiles(style.shape, layers, size)
 
     def part(style: Image, tile: Tile) -> StyleSummary:
-        feats = measure(backbone, tiles.cut(style, tile), recipe, layers)
-        return _share(summarize_style(_own(feats, tile), recipe), feats, style.shape)
+        feats = measure(backbone, tiles.cut(style, tile), program, layers)
+        return summarize_style(feats, program, _weights(feats, tile))
 
     return _total(part, tiles, style)
 

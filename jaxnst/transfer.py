@@ -1,32 +1,51 @@
 """The kernel: one optimisation step on an image, and the loop around it.
 
-`make_transfer(recipe)` gives `init` and `step`, after the manner of optax; a step is to
-`evaluate` and to `move`. `State` is what the next step needs, and so exactly what a
+`make_transfer(program)` gives `init` and `step`, after the manner of optax; a step is
+`evaluate`, then `move`. `State` is what the next step needs, and so exactly what a
 checkpoint holds; `Info` is what a person wants to see, and so exactly the log.
 """
 
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
 from jax.sharding import Sharding
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import Targets, Terms, objective
-from jaxnst.optimizers import make_optimizer
+from jaxnst.objective import Objective, Targets, Terms, objective
+from jaxnst.optimizers import Optimizer, make_optimizer
+from jaxnst.pictures.geometry import resize
 from jaxnst.process import return_freed_memory, single_threaded_lapack
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import Program
 from jaxnst.types import Image, Scalar
 
-Objective = Callable[[Image, Backbone, Targets, Recipe], tuple[Scalar, Terms]]
-"""The loss of an image and its terms, such as `objective.objective`."""
+
+class Average(NamedTuple):
+    """The iterates' average with geometric weights, see `average_iterates`.
+
+    Attributes:
+        total: `Σ_t (1 - decay) decay^(n-t) x_t`, h w 3.
+    """
+
+    total: Image
+
+
+class Best(NamedTuple):
+    """The iterate that follows the lowest loss, see `keep_best`.
+
+    Attributes:
+        image: That iterate, h w 3.
+        lowest: The lowest loss.
+    """
+
+    image: Image
+    lowest: Scalar
 
 
 class State(NamedTuple):
@@ -34,16 +53,13 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised, h w 3.
-        average: Sum of the iterates with geometric weights, h w 3, see `picture`; or
-            the best iterate, with a recipe that keeps it.
-        lowest: Lowest loss seen.
-        step: Number of steps in the average.
+        output: What the picture that is returned is read from.
+        step: Number of steps taken.
         opt_state: The optax optimiser's own state.
     """
 
     image: Image
-    average: Image
-    lowest: Float[Array, ""]
+    output: Average | Best
     step: Int[Array, ""]
     opt_state: optax.OptState
 
@@ -66,8 +82,8 @@ class Info(NamedTuple):
     finite: Bool[Array, "*_steps"]
 
 
-class Slope(NamedTuple):
-    """The loss of an image and how it changes with it.
+class Evaluation(NamedTuple):
+    """The loss of an image and its gradient.
 
     Attributes:
         loss: The loss.
@@ -82,42 +98,128 @@ class Slope(NamedTuple):
     norm: Scalar
 
 
+class Output(NamedTuple):
+    """How the picture that is returned comes from the iterates.
+
+    Attributes:
+        init: `init(image) -> output`, before the first step.
+        update: `update(output, image, loss) -> output`, with the image after a step and
+            the loss before it.
+        read: `read(output, steps) -> image`, after so many steps, at least one.
+    """
+
+    init: Callable[[Image], Any]
+    update: Callable[[Any, Image, Scalar], Any]
+    read: Callable[[Any, Int[Array, ""]], Image]
+
+
+def average_iterates(decay: float) -> Output:
+    """Return the average of the iterates; a decay of 0 returns the last one.
+
+    `Σ_t decay^(n-t) x_t / Σ_t decay^(n-t)`, whose bias is corrected as Adam corrects
+    that of its moments.
+    """
+
+    def update(output: Average, image: Image, loss: Scalar) -> Average:
+        return Average(decay * output.total + (1 - decay) * image)
+
+    def read(output: Average, steps: Int[Array, ""]) -> Image:
+        weight = 1 - jnp.float32(decay) ** steps
+        return output.total / jnp.maximum(weight, 1e-6)
+
+    return Output(lambda image: Average(jnp.zeros_like(image)), update, read)
+
+
+def keep_best() -> Output:
+    """Return the iterate that follows the lowest loss."""
+
+    def update(output: Best, image: Image, loss: Scalar) -> Best:
+        best = jnp.where(loss < output.lowest, image, output.image)
+        return Best(best, jnp.minimum(output.lowest, loss))
+
+    return Output(
+        lambda image: Best(jnp.zeros_like(image), jnp.float32(jnp.inf)),
+        update,
+        lambda output, steps: output.image,
+    )
+
+
+def make_output(program: Program) -> Output:
+    """How a program's picture comes from its iterates."""
+    return keep_best() if program.keep_best else average_iterates(program.ema_decay)
+
+
+def current_image(state: State, program: Program) -> Image:
+    """The picture so far, clipped to [0, 1], h w 3."""
+    image = make_output(program).read(state.output, state.step)
+    return jnp.clip(jnp.where(state.step > 0, image, state.image), 0, 1)
+
+
 class Transfer(NamedTuple):
     """A style transfer as pure functions.
 
     Attributes:
-        init: `init(image) -> state`.
-        evaluate: `evaluate(image, backbone, targets) -> slope`, by far the most work.
-        move: `move(state, slope, learning_rate) -> (state, info)`.
+        init: `init(image) -> state` of an image in [0, 1], h w 3.
+        evaluate: `evaluate(image, backbone, targets) -> evaluation`, by far the most
+            work.
+        move: `move(state, evaluation, learning_rate) -> (state, info)`.
+        enlarge: `enlarge(state, detail) -> state`: the first state of the next scale.
+            The picture so far is enlarged, and the detail, of the new shape, added.
+        optimizer: The optimiser that `move` moves by.
     """
 
     init: Callable[[Image], State]
-    evaluate: Callable[[Image, Backbone, Targets], Slope]
-    move: Callable[[State, Slope, Scalar], tuple[State, Info]]
+    evaluate: Callable[[Image, Backbone, Targets], Evaluation]
+    move: Callable[[State, Evaluation, Scalar], tuple[State, Info]]
+    enlarge: Callable[[State, Image], State]
+    optimizer: Optimizer
 
     def step(
         self, state: State, backbone: Backbone, targets: Targets
     ) -> tuple[State, Info]:
-        """Evaluate and move."""
-        slope = self.evaluate(state.image, backbone, targets)
-        return self.move(state, slope, targets.learning_rate)
+        """Evaluate and move.
+
+        Args:
+            state: Where the last step ended.
+            backbone: The network, as the recipe wants it.
+            targets: From `objective.make_targets`.
+
+        Returns:
+            The next state, and what the step saw.
+        """
+        evaluation = self.evaluate(state.image, backbone, targets)
+        return self.move(state, evaluation, targets.learning_rate)
+
+    def shed(self, state: State) -> State:
+        """A state without what `enlarge` does not need, so that its memory is free."""
+        return state._replace(opt_state=self.optimizer.shed(state.opt_state))
 
 
-def make_transfer(recipe: Recipe, *, objective: Objective = objective) -> Transfer:
-    """Specialise the kernel to a recipe.
+def make_transfer(
+    program: Program,
+    *,
+    objective: Objective = objective,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Transfer:
+    """Specialise the kernel to a program.
 
     All of it composes with `jit`, `vmap` and `scan`, with Adam also with `grad`.
     The parameters and the targets are arguments, so another style of the same size, a
     loss weight or a learning rate never recompiles.
 
     Args:
-        recipe: What to minimise and how.
-        objective: What to minimise instead: a function of the image, the network, the
-            targets, and the recipe's `program`, which gives the loss and its terms. It
-            may call `objective.objective` and add to that.
+        program: What to minimise and how; of a recipe, its program.
+        objective: What to minimise instead, see `objective.Objective`. It may call
+            `objective.objective` and add to that.
+        optimizer: Any optax transformation to move by instead of the program's, at a
+            learning rate of 1, which the targets' multiplies. See
+            `optimizers.enlarge_moments` for what becomes of its state between scales.
 
     Returns:
-        The functions, the same ones for recipes of the same `Recipe.program`.
+        The functions, the same ones for the same arguments.
+
+    Raises:
+        ValueError: If the program names an optimiser that is not known.
 
     Example:
         >>> import jaxnst
@@ -125,90 +227,213 @@ def make_transfer(recipe: Recipe, *, objective: Objective = objective) -> Transf
         >>> state = transfer.init(jnp.full((32, 32, 3), 0.5))
         >>> state.image.shape
         (32, 32, 3)
+
+        With an optimiser of optax:
+
+        >>> slow = make_transfer(
+        ...     jaxnst.get_recipe("painterly"), optimizer=optax.sgd(1.0, momentum=0.9)
+        ... )
     """
-    return _make_transfer(recipe.program, objective)
+    return _make_transfer(program.program, objective, optimizer)
 
 
 @cache
-def _make_transfer(recipe: Recipe, objective: Objective) -> Transfer:
-    optimizer = make_optimizer(recipe)
-    units = np.array(recipe.units, np.float32)[None, None]
-
-    def init(image: Image) -> State:
-        state = State(
-            image=image,
-            average=jnp.zeros_like(image),
-            lowest=jnp.float32(jnp.inf),
-            step=jnp.int32(0),
-            opt_state=optimizer.init(image * units),
-        )
-        # Copies, because the loop donates the state: no two leaves may share a buffer.
-        return jax.tree.map(jnp.array, state)
-
-    def evaluate(image: Image, backbone: Backbone, targets: Targets) -> Slope:
-        def loss_fn(image: Image) -> tuple[Scalar, Terms]:
-            return objective(image, backbone, targets, recipe)
-
-        (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
-        # Computed once, and not again for its norm.
-        grad = jax.lax.optimization_barrier(grad)
-        return Slope(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
-
-    def move(state: State, slope: Slope, learning_rate: Scalar) -> tuple[State, Info]:
-        # A branch, not a choice between arrays: the state is then changed in its place,
-        # and only once the memory of the gradient's tiles is free.
-        state, moved = jax.lax.cond(
-            jnp.isfinite(slope.loss) & jnp.isfinite(slope.norm),
-            descend,
-            lambda state, *_: (state, jnp.bool(False)),
-            state,
-            slope.loss,
-            slope.grad,
-            learning_rate,
-        )
-        return state, Info(slope.loss, slope.terms, slope.norm, moved)
-
-    def descend(
-        state: State, loss: Scalar, grad: Image, learning_rate: Scalar
-    ) -> tuple[State, Bool[Array, ""]]:
-        # With z = units · image, the gradient with respect to z is grad / units.
-        update, opt_state = optimizer.update(
-            grad / units,
-            state.opt_state,
-            state.image * units,
-            value=loss,
-            factor=learning_rate,
-        )
-        update = learning_rate * cast(Image, update) / units
-        moves = jnp.isfinite(update)
-        image = jnp.where(moves, state.image + update, state.image)
-        if recipe.clip:
-            image = jnp.clip(image, 0, 1)
-        if recipe.keep_best:
-            average = jnp.where(loss < state.lowest, image, state.average)
-        else:
-            decay = recipe.ema_decay
-            average = decay * state.average + (1 - decay) * image
-        state = State(
-            image=image,
-            average=average,
-            lowest=jnp.minimum(state.lowest, loss),
-            step=state.step + 1,
-            opt_state=opt_state,
-        )
-        return state, jnp.all(moves)
-
-    return Transfer(init, evaluate, move)
+def _make_transfer(
+    program: Program,
+    objective: Objective,
+    transform: optax.GradientTransformation | None,
+) -> Transfer:
+    optimizer = make_optimizer(program, transform)
+    init = partial(_init, program, optimizer)
+    return Transfer(
+        init=init,
+        evaluate=partial(_evaluate, program, objective),
+        move=partial(_move, program, optimizer),
+        enlarge=partial(_enlarge, program, optimizer, init),
+        optimizer=optimizer,
+    )
 
 
-def picture(state: State, recipe: Recipe) -> Image:
-    """The result so far: the average of the iterates or the best, clipped to [0, 1].
+def _units(program: Program) -> Float[np.ndarray, "1 1 3"]:
+    return np.array(program.units, np.float32)[None, None]
 
-    `average / (1 - decay^step)`, as Adam corrects the bias of its moments.
+
+def _init(program: Program, optimizer: Optimizer, image: Image) -> State:
+    state = State(
+        image=image,
+        output=make_output(program).init(image),
+        step=jnp.int32(0),
+        opt_state=optimizer.transform.init(image * _units(program)),
+    )
+    # Copies, because the loop donates the state: no two leaves may share a buffer.
+    return jax.tree.map(jnp.array, state)
+
+
+def _evaluate(
+    program: Program,
+    objective: Objective,
+    image: Image,
+    backbone: Backbone,
+    targets: Targets,
+) -> Evaluation:
+    def loss_fn(image: Image) -> tuple[Scalar, Terms]:
+        return objective(image, backbone, targets, program)
+
+    (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
+    # Computed once, and not again for its norm.
+    grad = jax.lax.optimization_barrier(grad)
+    return Evaluation(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
+
+
+def _move(
+    program: Program,
+    optimizer: Optimizer,
+    state: State,
+    evaluation: Evaluation,
+    learning_rate: Scalar,
+) -> tuple[State, Info]:
+    """Descend, unless the evaluation was not finite."""
+    loss, terms, grad, norm = evaluation
+    # A branch, not a choice between arrays: the state is then changed in its place,
+    # and only once the memory of the gradient's tiles is free.
+    state, moved = jax.lax.cond(
+        jnp.isfinite(loss) & jnp.isfinite(norm),
+        partial(_descend, program, optimizer),
+        lambda state, *_: (state, jnp.bool(False)),
+        state,
+        loss,
+        grad,
+        learning_rate,
+    )
+    return state, Info(loss, terms, norm, moved)
+
+
+def _descend(
+    program: Program,
+    optimizer: Optimizer,
+    state: State,
+    loss: Scalar,
+    grad: Image,
+    learning_rate: Scalar,
+) -> tuple[State, Bool[Array, ""]]:
+    """Move the image by the optimiser's update; say whether all of it was finite."""
+    units = _units(program)
+    # With z = units · image, the gradient with respect to z is grad / units.
+    update, opt_state = optimizer.transform.update(
+        grad / units,
+        state.opt_state,
+        state.image * units,
+        value=loss,
+        learning_rate=learning_rate,
+    )
+    update = learning_rate * cast(Image, update) / units
+    moves = jnp.isfinite(update)
+    image = jnp.where(moves, state.image + update, state.image)
+    if program.clip:
+        image = jnp.clip(image, 0, 1)
+    output = make_output(program).update(state.output, image, loss)
+    return State(image, output, state.step + 1, opt_state), jnp.all(moves)
+
+
+def _enlarge(
+    program: Program,
+    optimizer: Optimizer,
+    init: Callable[[Image], State],
+    state: State,
+    detail: Image,
+) -> State:
+    """Carry a state over to the next scale, whose shape is that of the detail."""
+    (h, w, _), (new_h, new_w, _) = state.image.shape, detail.shape
+    larger = resize(current_image(state, program), (new_h, new_w))
+    fresh = init(jnp.clip(larger + detail, 0, 1))
+    opt_state = optimizer.enlarge(
+        state.opt_state, fresh.opt_state, ((h, w), (new_h, new_w))
+    )
+    return fresh._replace(opt_state=opt_state)
+
+
+class Launches(NamedTuple):
+    """How steps are divided into launches of compiled code.
+
+    Attributes:
+        start: Steps taken before, in an earlier call.
+        chunk: Steps per launch, at most; each multiple of it ends a launch.
+        interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
+            What is computed does not depend on it.
+        host: Where the state is, if not where the network is: a CPU with more memory.
+        on_chunk: Called with the state and the infos of a launch after each of them.
     """
-    weight = 1 - jnp.float32(recipe.ema_decay) ** state.step  # 1 for the best
-    mean = state.average / jnp.maximum(weight, 1e-6)
-    return jnp.clip(jnp.where(state.step > 0, mean, state.image), 0, 1)
+
+    start: int = 0
+    chunk: int = 50
+    interval: float = 2.0
+    host: Sharding | None = None
+    on_chunk: Callable[[State, Info], None] | None = None
+
+
+@single_threaded_lapack
+def run(
+    transfer: Transfer,
+    state: State,
+    backbone: Backbone,
+    targets: Targets,
+    *,
+    steps: int,
+    launches: Launches = Launches(),
+) -> tuple[State, Info]:
+    """Take a number of steps in compiled chunks.
+
+    Whatever a host has to do (progress, preview, checkpoint, interruption) happens
+    between launches, in `launches.on_chunk`; nothing calls back from inside compiled
+    code. The loop ends early at the first launch in which a step was not finite, or,
+    with several images in one state, after which each of them has had such a step.
+
+    Args:
+        transfer: From `make_transfer`, or of many images, `grid.make_batch_transfer`.
+        state: Where to start. It is donated: use the returned one from then on.
+        backbone: The network, as the recipe wants it.
+        targets: From `objective.make_targets`.
+        steps: Number of steps, at least one.
+        launches: How they are divided into launches.
+
+    Returns:
+        The last state, and the infos of all steps, stacked.
+
+    Example:
+        >>> import jaxnst
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
+        >>> recipe = jaxnst.get_recipe("painterly")
+        >>> transfer = jaxnst.make_transfer(recipe)
+        >>> targets = jaxnst.make_targets(backbone, content, [style], recipe)
+        >>> state, info = run(
+        ...     transfer, transfer.init(content), backbone, targets, steps=2
+        ... )
+        >>> info.loss.shape
+        (2,)
+    """
+    start, chunk, interval, host, on_chunk = launches
+    if host is None:
+        launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
+    else:
+        launch = partial(_run_on_host, transfer=transfer, host=host)
+    # No steps yet, but compiled: what that took shall be free before the first one.
+    state, _ = launch(state, backbone, targets, 0)
+    return_freed_memory()
+    infos, taken, count = [], 0, 1
+    while taken < steps:
+        count = min(count, chunk - (start + taken) % chunk, steps - taken)
+        began = time.perf_counter()
+        state, info = launch(state, backbone, targets, count)
+        info = jax.device_get(info)
+        infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
+        taken += count
+        count = max(1, int(interval * count / (time.perf_counter() - began)))
+        if on_chunk is not None:
+            on_chunk(state, infos[-1])
+        if not infos[-1].finite.all(axis=0).any():
+            break
+    return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *infos)
 
 
 @partial(jax.jit, static_argnames=("transfer", "chunk"), donate_argnames="state")
@@ -257,69 +482,9 @@ def _run_on_host(
     infos = []
     for _ in range(count):
         image = jax.device_put(state.image, there)
-        slope = evaluate(image, backbone, targets)
+        evaluation = evaluate(image, backbone, targets)
         del image
-        slope, rate = jax.device_put((slope, targets.learning_rate), host)
-        state, info = move(state, slope, rate)
+        evaluation, rate = jax.device_put((evaluation, targets.learning_rate), host)
+        state, info = move(state, evaluation, rate)
         infos.append(info)
     return state, jax.tree.map(lambda *xs: jnp.stack(xs), *infos) if infos else None
-
-
-@single_threaded_lapack
-def run(
-    transfer: Transfer,
-    state: State,
-    backbone: Backbone,
-    targets: Targets,
-    *,
-    steps: int,
-    start: int = 0,
-    chunk: int = 50,
-    interval: float = 2.0,
-    host: Sharding | None = None,
-    on_chunk: Callable[[State, Info], None] | None = None,
-) -> tuple[State, Info]:
-    """Take a number of steps in compiled chunks.
-
-    Whatever a host has to do (progress, preview, checkpoint, interruption) happens
-    between chunks, in `on_chunk`; nothing calls back from inside compiled code. The
-    loop ends early at the first chunk in which a step was not finite, or, with several
-    images in one state, after which each of them has had such a step.
-
-    Args:
-        transfer: From `make_transfer`, or of many images, `grid.make_batch_transfer`.
-        state: Where to start. It is donated: use the returned one from then on.
-        backbone: The network, as the recipe wants it.
-        targets: From `objective.make_targets`.
-        steps: Number of steps, at least one.
-        start: Steps taken before, in an earlier call.
-        chunk: Steps per launch, at most; each multiple of it ends a launch.
-        interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
-            What is computed does not depend on it.
-        host: Where the state is, if not where the network is: a CPU with more memory.
-        on_chunk: Called with the state and the chunk's infos.
-
-    Returns:
-        The last state, and the infos of all steps, stacked.
-    """
-    if host is None:
-        launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
-    else:
-        launch = partial(_run_on_host, transfer=transfer, host=host)
-    # No steps yet, but compiled: what that took shall be free before the first one.
-    state, _ = launch(state, backbone, targets, 0)
-    return_freed_memory()
-    infos, taken, count = [], 0, 1
-    while taken < steps:
-        count = min(count, chunk - (start + taken) % chunk, steps - taken)
-        began = time.perf_counter()
-        state, info = launch(state, backbone, targets, count)
-        info = jax.device_get(info)
-        infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
-        taken += count
-        count = max(1, int(interval * count / (time.perf_counter() - began)))
-        if on_chunk is not None:
-            on_chunk(state, infos[-1])
-        if not infos[-1].finite.all(axis=0).any():
-            break
-    return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *infos)

@@ -24,3 +24,6 @@ Params = dict[str, dict[str, Any]]
 
 Scalar = Float[Array, ""]
 """A float of rank 0."""
+
+Weights = Float[Array, "_h _w 1"] | None
+"""How much each position of a feature, or each pixel, counts; None: once."""

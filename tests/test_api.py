@@ -14,20 +14,22 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "types", "storage", "messages", "disk", "process", "pictures", "network", "losses",
-        "weights", "recipes", "objective", "optimizers", "tiles", "transfer",
+        "types", "storage", "messages", "disk", "process", "pictures", "network",
+        "losses", "weights", "recipes", "objective", "optimizers", "tiles", "transfer",
         "painting", "command",
     ],
     "jaxnst/pictures": ["geometry", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
-    "jaxnst/losses": ["linalg", "content", "style", "variation"],
+    "jaxnst/losses": ["linalg", "sums", "content", "style", "variation"],
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named"],
     "jaxnst/painting": [
-        "scales", "memory", "inputs", "checkpoint", "multiscale", "lanes", "grid",
+        "scales", "memory", "plan", "timing", "inputs", "checkpoint", "stages",
+        "multiscale", "lanes", "grid",
     ],
     "jaxnst/command": [
-        "flags", "manifest", "reporter", "sheet", "grid", "torch_loop", "bench", "cli",
+        "defaults", "flags", "manifest", "reporter", "sheet", "find", "machines",
+        "stylize", "demo", "grid", "weights", "torch_loop", "timings", "bench", "cli",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from jaxnst import transfer
+from jaxnst.objective import measure_styles
 from jaxnst.painting import grid
-from jaxnst.painting.grid import stylize_grid
+from jaxnst.painting.grid import GridOptions, Measurer, PaintedLane, stylize_grid
 from jaxnst.painting.lanes import (
     lane_bytes,
     lane_work,
@@ -21,7 +22,8 @@ from jaxnst.painting.lanes import (
     share_of_lanes,
 )
 from jaxnst.painting.memory import free_memory
-from jaxnst.painting.multiscale import stylize
+from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.stages import Result
 from jaxnst.recipes import get_recipe
 
 KEY = jax.random.key(0)
@@ -66,7 +68,12 @@ def test_a_lane_is_what_stylize_paints_alone(backbone, recipe):
     """Of either shape, and beside a style with fewer positions."""
     vary = {"style_weight": [0.5, 1.0], "content_weight": [0.1, 0.4]}
     found = stylize_grid(
-        backbone, CONTENTS, STYLES, recipe, key=KEY, vary=vary, mesh=mesh_of(2)
+        backbone,
+        CONTENTS,
+        STYLES,
+        recipe,
+        key=KEY,
+        options=GridOptions(vary=vary, mesh=mesh_of(2)),
     )
     assert [images.shape for images in found] == [
         (3, 4, *content.shape) for content in CONTENTS
@@ -85,7 +92,14 @@ def test_seeds_learning_rates_and_blends_are_lanes_too(backbone):
     recipe = GRAM.replace(init="noise")
     blends, rates = [(1.0, 0.0), (0.25, 0.75)], [0.01, 0.02]
     vary = {"seed": [3, 4], "blend": blends, "learning_rate": rates}
-    found = stylize_grid(backbone, CONTENTS[:1], STYLES[:2], recipe, key=KEY, vary=vary)
+    found = stylize_grid(
+        backbone,
+        CONTENTS[:1],
+        STYLES[:2],
+        recipe,
+        key=KEY,
+        options=GridOptions(vary=vary),
+    )
     assert found[0].shape == (1, 8, 24, 32, 3)
     alone = stylize(
         backbone,
@@ -93,7 +107,7 @@ def test_seeds_learning_rates_and_blends_are_lanes_too(backbone):
         STYLES[:2],
         recipe.replace(learning_rate=rates[1]),
         key=jax.random.key(4),
-        blend=jnp.array(blends[1]),
+        options=Options(blend=jnp.array(blends[1])),
     )
     assert_same(found[0][0, -1], alone.image)
     assert len({image.tobytes() for image in found[0][0]}) == 8
@@ -109,9 +123,7 @@ def test_the_number_of_devices_changes_nothing(backbone):
             STYLES[:1],
             RECIPE.replace(epsilon=1e-8),
             key=KEY,
-            vary=vary,
-            mesh=mesh_of(devices),
-            batch=1,
+            options=GridOptions(vary=vary, mesh=mesh_of(devices), batch=1),
         )[0]
         for devices in (1, 3, 8)
     )
@@ -132,8 +144,8 @@ def test_devices_have_nothing_to_tell_each_other(backbone, monkeypatch):
     vary = {"style_weight": [float(x) for x in range(1, 17)]}
     for recipe in (RECIPE.replace(scales=1), LBFGS):
         stylize_grid(
-            backbone, CONTENTS[:1], STYLES[:1], recipe, key=KEY, vary=vary,
-            mesh=mesh_of(8),
+            backbone, CONTENTS[:1], STYLES[:1], recipe, key=KEY,
+            options=GridOptions(vary=vary, mesh=mesh_of(8)),
         )  # fmt: skip
     assert len(programs) >= 2
     words = ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter")
@@ -154,7 +166,7 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
 
     for name, function in (
         ("content", grid.measure_content),
-        ("style", grid.measure_styles),
+        ("style", grid.measure_style),
     ):
         monkeypatch.setattr(grid, function.__name__, count(name, function))
     before = transfer._run_chunk._cache_size()
@@ -164,8 +176,9 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
         STYLES,
         RECIPE.replace(palette="content", beta2=0.9875),  # traced by no other test
         key=KEY,
-        vary={"style_weight": [1.0, 2.0], "learning_rate": [0.01, 0.02]},
-        batch=1,
+        options=GridOptions(
+            vary={"style_weight": [1.0, 2.0], "learning_rate": [0.01, 0.02]}, batch=1
+        ),
     )
     scales = 2
     assert transfer._run_chunk._cache_size() == before + scales
@@ -174,7 +187,14 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
 
 def test_choices_that_are_no_numbers_can_vary_too(backbone):
     vary = {"pooling": ["max", "average"], "steps": [1, 2]}
-    found = stylize_grid(backbone, CONTENTS[:1], STYLES[:1], RECIPE, key=KEY, vary=vary)
+    found = stylize_grid(
+        backbone,
+        CONTENTS[:1],
+        STYLES[:1],
+        RECIPE,
+        key=KEY,
+        options=GridOptions(vary=vary),
+    )
     alone = stylize(backbone, CONTENTS[0], STYLES[:1], RECIPE.replace(steps=1), key=KEY)
     assert_same(found[0][0, 2], alone.image)
     assert len({image.tobytes() for image in found[0][0]}) == 4
@@ -182,46 +202,49 @@ def test_choices_that_are_no_numbers_can_vary_too(backbone):
 
 def test_a_lane_that_diverges_leaves_the_others_alone(backbone):
     lanes = make_lanes(
-        1,
+        [(24, 32)],
         1,
         RECIPE,
-        lambda i, recipe: (24, 32),
         key=KEY,
         vary={"style_weight": [1.0, 3e38, 2.0]},
     )
     found = list(
         grid.paint_lanes(
+            partial(
+                Measurer,
+                load_content=lambda lane: CONTENTS[0],
+                load_styles=lambda lane: [STYLES[0]],
+            ),
             backbone,
             lanes,
-            lambda lane: CONTENTS[0],
-            lambda lane: [STYLES[0]],
             mesh=mesh_of(1),
         )
     )
-    assert [painted.status for painted in found] == ["done", "diverged", "done"]
-    assert all(np.isfinite(painted.image).all() for painted in found)
-    assert [len(info.loss) for info in found[0].infos] == [4, 3]
+    assert [painted.result.status for painted in found] == ["done", "diverged", "done"]
+    assert all(np.isfinite(painted.result.image).all() for painted in found)
+    assert [len(info.loss) for info in found[0].result.infos] == [4, 3]
     alone = stylize(
         backbone, CONTENTS[0], STYLES[:1], RECIPE.replace(style_weight=2.0), key=KEY
     )
-    assert_same(found[2].image, alone.image)
+    assert_same(found[2].result.image, alone.image)
 
 
 def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
     widths = []
 
-    def short_of_memory(lanes, width, *args):
+    def short_of_memory(painter, on_chunk):
+        width = len(painter.filled)
         widths.append(width)
         if width > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
         image = np.zeros((24, 32, 3), np.float32)
-        return [grid.Painted(lane, image, [], "done", []) for lane in lanes]
+        result = Result(image, (), [], "done", [])
+        return [PaintedLane(lane, result) for lane in painter.lanes]
 
     monkeypatch.setattr(grid, "_paint_batch", short_of_memory)
     lanes = lanes_of([(24, 32)], 6)
-    load = lambda lane: CONTENTS[0]
     found = grid.paint_lanes(
-        backbone, lanes, load, lambda lane: [STYLES[0]], mesh=mesh_of(1), batch=5
+        lambda measuring: None, backbone, lanes, mesh=mesh_of(1), batch=5
     )
     assert [painted.lane.setting for painted in found] == [
         lane.setting for lane in sorted(lanes, key=lambda lane: lane.setting["beta1"])
@@ -235,10 +258,9 @@ def kinds_of(lanes):
 
 def lanes_of(shapes, varied):
     return make_lanes(
-        len(shapes),
+        shapes,
         1,
         RECIPE,
-        lambda i, recipe: shapes[i],
         key=KEY,
         vary={"style_weight": [float(x) for x in range(varied)], "beta1": [0.5, 0.6]},
     )
@@ -288,8 +310,8 @@ def test_a_lane_takes_no_more_memory_than_is_planned(backbone):
     content = random_image(0, *shape)
     make = transfer.make_transfer(recipe)
     targets = grid.measure_content(backbone, content, recipe.program)
-    styles = grid.measure_styles(backbone, [content], recipe.program)
-    targets = grid.weigh(targets, styles, recipe)
+    styles = measure_styles(backbone, [content], recipe.program)
+    targets = grid.with_weights(targets, styles, recipe)
 
     def needed(lanes):
         state, batch = jax.tree.map(
@@ -308,7 +330,12 @@ def test_styles_of_any_shape_fit_into_one_batch(backbone):
     recipe = RECIPE.replace(size_edge="short", scales=1, first_steps=1)
     styles = [random_image(3, 8, 8), random_image(4, 8, 20)]
     found = stylize_grid(
-        backbone, [random_image(0, 8, 10)], styles, recipe, key=KEY, mesh=mesh_of(1)
+        backbone,
+        [random_image(0, 8, 10)],
+        styles,
+        recipe,
+        key=KEY,
+        options=GridOptions(mesh=mesh_of(1)),
     )
     assert found[0].shape == (2, 1, 8, 10, 3)
 
@@ -333,7 +360,7 @@ BAD = {
     ),
     "array": ({"tv_weight": np.array([1.0, -1.0])}, "finite number ≥ 0, got -1.0"),
     "none": ({"style_weight": []}, "got none"),
-    "twice": ({"style_weight": [1.0, 2.0, 1.0]}, "got 1.0 twice"),
+    "twice": ({"style_weight": [1.0, 2.0, 1.0]}, "a duplicate value 1.0"),
     "value": ({"style_weight": [-1.0]}, "finite number ≥ 0"),
     "seed": ({"seed": [1, 2]}, "seed changes nothing where init is content"),
     "seed -1": ({"init": ["noise"], "seed": [-1]}, "from 0 to 4294967295"),
@@ -348,7 +375,7 @@ BAD = {
 def test_bad_sweeps_are_refused_before_any_work(name):
     vary, message = BAD[name]
     with pytest.raises(ValueError, match=message):
-        make_lanes(1, 3, RECIPE, lambda i, recipe: (24, 32), key=KEY, vary=vary)
+        make_lanes([(24, 32)], 3, RECIPE, key=KEY, vary=vary)
 
 
 def test_an_empty_grid_and_too_small_pictures_are_refused(backbone):

@@ -8,13 +8,8 @@ from conftest import random_image
 
 from jaxnst import transfer
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jaxnst.painting.multiscale import (
-    load_style,
-    resize_state,
-    scale_content,
-    scale_detail,
-    stylize,
-)
+from jaxnst.painting.inputs import load_style, scale_content, scale_detail
+from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.scales import scale_shapes
 from jaxnst.pictures.files import save_image
 from jaxnst.pictures.geometry import resize
@@ -35,7 +30,9 @@ KEY = jax.random.key(0)
 
 def paint(backbone, recipe=RECIPE, **options):
     content, style = random_image(0, 36, 48), random_image(1, 40, 30)
-    return stylize(backbone, content, [style], recipe, key=KEY, **options)
+    return stylize(
+        backbone, content, [style], recipe, key=KEY, options=Options(**options)
+    )
 
 
 def test_scales_end_at_the_content_and_stay_large_enough():
@@ -114,7 +111,7 @@ def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe,
                     progress.scale,
                     progress.taken,
                     progress.state,
-                    progress.tiles,
+                    [stage.tile for stage in progress.stages],
                     inputs,
                 ),
             )
@@ -122,7 +119,8 @@ def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe,
 
     with pytest.raises(Stop):
         paint(backbone, recipe, on_chunk=stop, chunk=1)
-    resume, expected = load_checkpoint(path, recipe, inputs), paint(backbone, recipe)
+    kernel = transfer.make_transfer(recipe)
+    resume, expected = load_checkpoint(path, kernel, inputs), paint(backbone, recipe)
     for _ in range(2):  # a checkpoint is not used up
         resumed = paint(backbone, recipe, resume=resume)
         np.testing.assert_array_equal(resumed.image, expected.image)
@@ -132,21 +130,24 @@ def test_resuming_goes_on_in_the_same_tiles(backbone):
     state = transfer.make_transfer(RECIPE).init(random_image(0, 36, 48))
     resume = Checkpoint(0, 1, jax.device_get(state), [48], {})
     recipe = RECIPE.replace(scales=1)
-    assert paint(backbone, recipe, resume=resume).tiles == [48]
-    assert paint(backbone, recipe).tiles == [None]
+    (stage,) = paint(backbone, recipe, resume=resume).stages
+    assert stage.tile == 48
+    (stage,) = paint(backbone, recipe).stages
+    assert stage.tile is None
 
 
 def test_a_checkpoint_of_another_run_is_refused(backbone, tmp_path):
     path = tmp_path / "state.npz"
-    state = transfer.make_transfer(RECIPE).init(random_image(0, 24, 32))
+    kernel = transfer.make_transfer(RECIPE)
+    state = kernel.init(random_image(0, 24, 32))
     save_checkpoint(path, Checkpoint(0, 1, state, [None], {"seed": 0}))
     with pytest.raises(ValueError, match="one with another seed"):
-        load_checkpoint(path, RECIPE, {"seed": 1})
+        load_checkpoint(path, kernel, {"seed": 1})
     with pytest.raises(ValueError, match="nothing there"):
-        load_checkpoint(tmp_path / "none.npz", RECIPE, {})
+        load_checkpoint(tmp_path / "none.npz", kernel, {})
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match="a file that is none"):
-        load_checkpoint(path, RECIPE, {})
+    with pytest.raises(ValueError, match="a file that is damaged or none"):
+        load_checkpoint(path, kernel, {})
 
 
 def test_blends_average_the_styles(backbone):
@@ -155,7 +156,12 @@ def test_blends_average_the_styles(backbone):
     recipe = RECIPE.replace(scales=1)
     paint = lambda styles, blend: (
         stylize(
-            backbone, content, styles, recipe, key=KEY, blend=jnp.asarray(blend)
+            backbone,
+            content,
+            styles,
+            recipe,
+            key=KEY,
+            options=Options(blend=jnp.asarray(blend)),
         ).image
     )
     alone = paint([a, a], [0.5, 0.5])
@@ -216,7 +222,7 @@ def test_the_next_scale_starts_with_the_picture_its_detail_and_the_curvature():
     seen = state.opt_state._replace(scale=jnp.float32(3), count=jnp.int32(1))
     state = state._replace(opt_state=seen)
     detail = random_image(1, 36, 48) - 0.5
-    begun = resize_state(LBFGS.program, state, detail)
+    begun = transfer.make_transfer(LBFGS).enlarge(state, detail)
     expected = jnp.clip(resize(random_image(0, 18, 24), (36, 48)) + detail, 0, 1)
     np.testing.assert_allclose(begun.image, expected, atol=1e-6)
     assert begun.opt_state.scale == 12

@@ -68,8 +68,8 @@ def test_the_loss_is_the_published_formula(backbone, name):
     image, content = random_image(0, 21, 36), random_image(1, 21, 36)
     style = random_image(2, *((21, 36) if recipe.squash_style else (32, 22)))
     targets = make_targets(backbone, content, [style], recipe)
-    loss, terms = jax.jit(objective, static_argnames="recipe")(
-        image, backbone, targets, recipe=recipe
+    loss, terms = jax.jit(objective, static_argnames="program")(
+        image, backbone, targets, program=recipe
     )
     gain = 256 / 255 if name == "johnson" else 1
     seen, wanted, painted = (

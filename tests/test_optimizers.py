@@ -91,7 +91,9 @@ def test_lbfgs_takes_back_a_step_that_doubles_the_loss(rate):
         value, grad = jax.value_and_grad(valley)(x)
         values.append(float(value))
         points.append(np.asarray(x))
-        update, state = optimizer.update(grad, state, x, value=value, factor=rate)
+        update, state = optimizer.update(
+            grad, state, x, value=value, learning_rate=rate
+        )
         x = x + rate * update
     assert max(values) > 2 * values[0]
     n = int(np.argmax(values))
@@ -119,9 +121,9 @@ def test_tf1_adam_is_the_formula():
 def test_tf1_adam_with_its_first_step_is_not_optax_adam():
     # ε joins √v before its bias is corrected: √(1e-3) = 1/31.6 of the influence.
     recipe = get_recipe("tf-blog")
-    first = path(make_optimizer(recipe), 1)[0] - START.ravel()
+    first = path(make_optimizer(recipe).transform, 1)[0] - START.ravel()
     plain = recipe.replace(optimizer="adam")
-    other = path(make_optimizer(plain), 1)[0] - START.ravel()
+    other = path(make_optimizer(plain).transform, 1)[0] - START.ravel()
     gradient = np.abs(HESSIAN @ START.ravel())
     expected = (gradient + 0.1) / (gradient + 0.1 / np.sqrt(1e-3))
     np.testing.assert_allclose(first / other, expected, rtol=1e-3)
@@ -133,7 +135,7 @@ def test_a_slow_second_moment_decays_in_half_the_memory_too():
     image = jnp.zeros((2, 2, 3))
     moves = []
     for dtype in ("float32", "bfloat16"):
-        adam = make_optimizer(recipe.replace(state_dtype=dtype))
+        adam = make_optimizer(recipe.replace(state_dtype=dtype)).transform
         state = adam.init(image)
         update = jax.jit(lambda g, s, adam=adam: adam.update(g, s, image))
         for step in range(600):

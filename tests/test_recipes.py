@@ -10,7 +10,9 @@ from jaxnst.recipes import RECIPES, Recipe, get_recipe
 def test_recipes_are_hashable_and_print_every_field(recipe):
     assert hash(recipe) == hash(recipe.replace())
     printed = [line.split()[0] for line in str(recipe).splitlines()]
-    assert printed == [field.name for field in dataclasses.fields(Recipe)]
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    assert printed[:2] == ["name", "summary"]
+    assert sorted(printed) == sorted(names)
 
 
 @pytest.mark.parametrize(
@@ -28,10 +30,7 @@ def test_recipes_are_hashable_and_print_every_field(recipe):
         ({"units": (1.0, 0.0, 1.0)}, "three units > 0"),
         ({"keep_best": True}, "keep_best or an ema_decay, got both"),
         ({"history": 5}, "history changes nothing where optimizer is adam"),
-        (
-            {"gram_reduction": "sums"},
-            "changes nothing where style_loss is wasserstein2",
-        ),
+        ({"style_loss": "grams"}, "style_loss gram or .*, or a StyleLoss, got 'grams'"),
         ({"optimizer": "lbfgs", "beta1": 0.5}, "set optimizer to adam or tf1_adam"),
         ({"noise": 0.2}, "noise changes nothing where init is content"),
     ],

@@ -13,12 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 
-from jaxnst import objective, tiles
+from jaxnst import tiles
 from jaxnst.network.calibrate import accelerate
 from jaxnst.network.vgg import LAYERS, stride
-from jaxnst.objective import make_targets
-from jaxnst.painting import multiscale
-from jaxnst.painting.multiscale import measure_targets, stylize
+from jaxnst.objective import (
+    make_targets,
+    measure_style,
+    objective,
+    restore,
+    summarize,
+)
+from jaxnst.painting.multiscale import Options, measure_targets, stylize
+from jaxnst.painting.plan import Stage, plan_run
 from jaxnst.recipes import get_recipe
 from jaxnst.tiles import Tiled, halo, plan_tiles, smallest_tile, tile_mesh
 
@@ -100,9 +106,7 @@ def value_and_grad(function, image, backbone, targets, recipe):
 )
 def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe, shape, size):
     image, targets = problem(backbone, recipe, shape)
-    (loss, terms), grad = value_and_grad(
-        objective.objective, image, backbone, targets, recipe
-    )
+    (loss, terms), grad = value_and_grad(objective, image, backbone, targets, recipe)
     (tiled_loss, tiled_terms), tiled_grad = value_and_grad(
         Tiled(size), image, backbone, targets, recipe
     )
@@ -137,7 +141,7 @@ def test_summary_and_its_gradient_are_exact(backbone, name, h, w, more):
 
         return run(image, backbone, targets)
 
-    whole, parts = both(objective.summarize), both(tiles._summary, plan, None)
+    whole, parts = both(summarize), both(tiles._summary, plan, None)
     for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
         assert jnp.linalg.norm(a - b) <= 1e-5 * jnp.linalg.norm(b)
 
@@ -145,7 +149,7 @@ def test_summary_and_its_gradient_are_exact(backbone, name, h, w, more):
 def test_the_deepest_layers_and_prepared_kernels_too(backbone):
     recipe = get_recipe("tf-blog")  # to relu5_2
     image, targets = problem(backbone, recipe, (311, 335))
-    whole = value_and_grad(objective.objective, image, backbone, targets, recipe)
+    whole = value_and_grad(objective, image, backbone, targets, recipe)
     # Rounding otherwise turns some rectifiers and maxima the other way.
     for network, tolerance in (
         (backbone, 1e-5),
@@ -164,14 +168,12 @@ def test_targets_are_those_of_the_whole(backbone, recipe):
     tiled = measure_targets(backbone, content, styles, recipe, tile=48)
     for layer, feature in whole.content.items():
         assert tiled.content[layer].dtype == feature.dtype
-        a, b = (
-            jnp.float32(objective.restore(x)) for x in (tiled.content[layer], feature)
-        )
+        a, b = (jnp.float32(restore(x)) for x in (tiled.content[layer], feature))
         # The bfloat16 of a bfloat16, where it is kept so.
         allowed = 2e-2 if recipe.state_dtype == "bfloat16" else 1e-5
         np.testing.assert_allclose(a, b, atol=allowed * float(jnp.abs(b).max()))
     summaries = [
-        objective.measure_style(backbone, styles[0], recipe.program),
+        measure_style(backbone, styles[0], recipe.program),
         tiles.measure_style(backbone, styles[0], recipe.program, 48),
     ]
     jax.tree.map(
@@ -192,7 +194,7 @@ def test_devices_share_the_tiles_and_add_up_once(backbone, devices):
     loss = lambda arrays: Tiled(48, mesh)(*structure.unflatten(arrays), recipe)[0]
     text = jax.jit(jax.grad(loss)).lower(arrays).compile().as_text()
     sums = len(re.findall(r" all-reduce(?:-start)?\(", text))
-    summary = objective.summarize(image, backbone, targets, recipe)
+    summary = summarize(image, backbone, targets, recipe)
     assert 2 <= sums <= len(jax.tree.leaves(summary)) + 1  # and one of the gradient
 
 
@@ -214,7 +216,7 @@ def test_normalised_gradients_are_refused(backbone):
         Tiled(48)(image, backbone, targets, recipe)
 
 
-def test_little_memory_paints_the_same_picture(backbone, monkeypatch):
+def test_stages_in_tiles_paint_the_same_picture(backbone):
     recipe = get_recipe("painterly").replace(
         **SHALLOW,
         optimizer="adam",
@@ -226,18 +228,19 @@ def test_little_memory_paints_the_same_picture(backbone, monkeypatch):
     )
     content, style = random_image(5, 80, 100), random_image(6, 60, 60)
 
-    def painted(**given):
-        key = jax.random.key(0)
-        return stylize(backbone, content, [style], recipe, key=key, **given).image
+    whole = plan_run(content.shape, recipe)
+    smallest = smallest_tile(recipe.layers)
+    tiled = tuple(Stage(shape, steps, smallest) for shape, steps, _ in whole)
 
-    # Compiling takes more than so small a picture saves by tiles.
-    smallest, little = smallest_tile(recipe.layers), 10**9
-    choices = {little: smallest}
-    monkeypatch.setattr(
-        multiscale, "choose_tile", lambda *request: choices.get(request[-1])
-    )
-    whole = painted()
-    for image in (painted(memory=little), painted(memory=little, mesh=tile_mesh())):
-        difference = jnp.abs(image - whole)
+    def painted(stages, mesh=None):
+        options = Options(stages=stages, mesh=mesh)
+        key = jax.random.key(0)
+        return stylize(
+            backbone, content, [style], recipe, key=key, options=options
+        ).image
+
+    expected = painted(whole)
+    for image in (painted(tiled), painted(tiled, tile_mesh())):
+        difference = jnp.abs(image - expected)
         assert 0 < difference.max() < 0.1  # it did go by tiles
         assert difference.mean() < 5e-3

@@ -7,7 +7,7 @@ from conftest import random_image
 from jaxnst import transfer
 from jaxnst.objective import make_targets, objective
 from jaxnst.recipes import get_recipe
-from jaxnst.transfer import make_transfer, picture, run
+from jaxnst.transfer import Launches, current_image, make_transfer, run
 
 PAINTERLY = get_recipe("painterly").replace(
     content_layers=(("relu2_1", 1.0),),
@@ -67,14 +67,19 @@ def test_the_picture_is_the_debiased_average_of_the_iterates(backbone, targets):
         iterates.append(np.float64(state.image))
     weights = decay ** np.arange(3, -1, -1)
     expected = np.average(iterates, axis=0, weights=weights)
-    np.testing.assert_allclose(picture(state, PAINTERLY), expected, atol=1e-5)
+    np.testing.assert_allclose(current_image(state, PAINTERLY), expected, atol=1e-5)
 
 
 def test_chunks_do_not_change_the_picture(backbone, targets):
     content, targets = targets
     start = make_transfer(PAINTERLY).init(content)
     once, _ = run(
-        make_transfer(PAINTERLY), copy(start), backbone, targets, steps=7, chunk=7
+        make_transfer(PAINTERLY),
+        copy(start),
+        backbone,
+        targets,
+        steps=7,
+        launches=Launches(chunk=7),
     )
     many, info = run(
         make_transfer(PAINTERLY),
@@ -82,8 +87,7 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
         backbone,
         targets,
         steps=7,
-        chunk=7,
-        interval=0.0,
+        launches=Launches(chunk=7, interval=0.0),
     )
     np.testing.assert_array_equal(once.image, many.image)
     assert info.loss.shape == (7,)
@@ -169,8 +173,10 @@ def test_the_best_iterate_is_the_one_after_the_lowest_loss(backbone, targets):
         images.append(state.image)
     best = int(np.argmin(losses))
     assert best < 5  # such large steps do not end at the lowest loss
-    np.testing.assert_array_equal(picture(state, recipe), jnp.clip(images[best], 0, 1))
-    np.testing.assert_allclose(state.lowest, min(losses))
+    np.testing.assert_array_equal(
+        current_image(state, recipe), jnp.clip(images[best], 0, 1)
+    )
+    np.testing.assert_allclose(state.output.lowest, min(losses))
 
 
 def test_a_transfer_that_is_made_while_tracing_can_be_used_afterwards():

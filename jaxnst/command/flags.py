@@ -4,15 +4,11 @@ import argparse
 import contextlib
 import re
 from dataclasses import fields
-from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-import jax
-
+from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
+from jaxnst.messages import nearest
 from jaxnst.recipes import LayerWeights, Recipe, get_recipe
-
-QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
-"""Factor on a recipe's number of steps."""
 
 OVERRIDES = {
     "style_scale": "long edge of the style over the content's",
@@ -130,9 +126,8 @@ def assignment(text: str) -> tuple[str, Any]:
     """`FIELD=VALUE` of a recipe, the value in the field's own type."""
     name, equals, value = text.partition("=")
     if not equals or name not in FIELDS:
-        nearest = get_close_matches(name, FIELDS, 1, 0.0)[0]
         raise argparse.ArgumentTypeError(
-            f"expected FIELD=VALUE such as {nearest}=…, got {text!r}"
+            f"expected FIELD=VALUE such as {nearest(name, FIELDS)}=…, got {text!r}"
         )
     return name, field_value(name, value)
 
@@ -164,9 +159,9 @@ def sweep(text: str) -> tuple[str, list[Any]]:
     name, equals, values = text.partition("=")
     known = [*FIELDS, "recipe", "seed", "blend"]
     if not equals or name not in known:
-        nearest = get_close_matches(name, known, 1, 0.0)[0]
         raise argparse.ArgumentTypeError(
-            f"expected NAME=VALUE,VALUE,… such as {nearest}=…, got {text!r}"
+            f"expected NAME=VALUE,VALUE,… such as {nearest(name, known)}=…, "
+            f"got {text!r}"
         )
     tuples = name == "blend" or isinstance(
         getattr(get_recipe("painterly"), name, None), tuple
@@ -187,48 +182,27 @@ def as_text(value: Any) -> str:
     return ",".join(":".join(map(as_text, part)) for part in parts)
 
 
-def fastest_dtype() -> Literal["float32", "bfloat16"]:
-    """What convolutions are in unless it is said: accelerators prefer bfloat16.
-
-    Raises:
-        ValueError: If JAX finds no device.
-    """
-    try:
-        backend = jax.default_backend()
-    except Exception as error:  # each kind of device has its own
-        why = f" ({error})" if str(error) else ""
-        raise ValueError(
-            f"expected a device that JAX can use, got none{why}; check JAX_PLATFORMS "
-            "and the drivers"
-        ) from error
-    return "float32" if backend == "cpu" else "bfloat16"
-
-
-def default_recipe(name: str) -> Recipe:
-    """The recipe of that name as it is painted by on this machine."""
-    return get_recipe(name).replace(dtype=fastest_dtype())
-
-
-def recipe_from(args: argparse.Namespace) -> Recipe:
+def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     """The recipe that the flags ask for.
+
+    `--quality` and `--steps` change the steps of the named recipe, flags its other
+    fields, and what `--set` sets is final.
+
+    Args:
+        args: What `add_run_flags` and `add_recipe_flags` understood.
+        name: Of the recipe. Default: what `--recipe` says.
 
     Raises:
         ValueError: If something is bad, or is asked for twice.
     """
-    recipe = default_recipe(args.recipe)
+    recipe = default_recipe(name or args.recipe)
+    factor = args.steps / recipe.steps if args.steps else QUALITY[args.quality]
+    recipe = with_steps(recipe, factor)
     asked = {name: getattr(args, name, None) for name in OVERRIDES}
     asked = {name: value for name, value in asked.items() if value is not None}
+    final = dict(getattr(args, "set", []))
     if args.steps is not None:
-        asked |= _scaled_steps(recipe, args.steps / recipe.steps)
-    if twice := asked.keys() & dict(args.set):
+        asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}
+    if twice := asked.keys() & final:
         raise ValueError(f"expected {min(twice)} once, got it by --set as well")
-    asked |= dict(args.set)
-    recipe = recipe.replace(**asked)
-    if args.steps is None:
-        recipe = recipe.replace(**_scaled_steps(recipe, QUALITY[args.quality]))
-    return recipe
-
-
-def _scaled_steps(recipe: Recipe, factor: float) -> dict[str, Any]:
-    counts = {"first_steps": recipe.first_steps, "steps": recipe.steps}
-    return {name: max(1, round(n * factor)) for name, n in counts.items()}
+    return recipe.replace(**asked | final)

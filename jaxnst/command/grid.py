@@ -1,34 +1,32 @@
 """`jaxnst grid`: find the pictures, share the lanes out, save what is painted."""
 
 import argparse
-import glob
-import hashlib
 import json
-import re
 import shlex
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache, partial
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
+from cachetools import LRUCache, cached
 
-from jaxnst import disk
+from jaxnst.command.defaults import PREVIEW, QUALITY, default_recipe, with_steps
+from jaxnst.command.find import find_pictures
 from jaxnst.command.flags import (
     add_recipe_flags,
     add_run_flags,
     as_text,
-    default_recipe,
     positive,
     recipe_from,
 )
 from jaxnst.command.flags import sweep as sweep_text
+from jaxnst.command.machines import Machines, join, leave, union_done
 from jaxnst.command.manifest import (
     SAME,
     describe_device,
@@ -39,8 +37,10 @@ from jaxnst.command.manifest import (
 )
 from jaxnst.command.reporter import GridReporter, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, save_page, save_sheet
+from jaxnst.disk import LONGEST_NAME, check_folder
 from jaxnst.painting.checkpoint import difference
-from jaxnst.painting.grid import Painted, paint_lanes
+from jaxnst.painting.grid import Measurer, paint_lanes
+from jaxnst.painting.inputs import load_content, load_style
 from jaxnst.painting.lanes import (
     Lane,
     lane_mesh,
@@ -48,14 +48,13 @@ from jaxnst.painting.lanes import (
     plan_batches,
     share_of_lanes,
 )
-from jaxnst.painting.multiscale import load_content, load_style
 from jaxnst.painting.scales import content_size, style_shape
-from jaxnst.pictures import files, geometry
+from jaxnst.painting.stages import Result
+from jaxnst.pictures.files import image_shape, save_image
+from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
+from jaxnst.types import Image
 from jaxnst.weights import format, registry
-
-PREVIEW = 128
-"""Long edge of the pictures of `--preview`."""
 
 LARGER = 2
 """How much larger the page's commands paint a picture again; a preview becomes what
@@ -116,6 +115,60 @@ SHOWN = 4096
 """Pictures on the page and the contact sheet, at most: a browser can bear no more."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridRequest:
+    """A grid that is asked for.
+
+    Attributes:
+        contents: Paths of the contents.
+        styles: Paths of the styles.
+        unreadable: Why other pictures are left out, a line each.
+        out: Folder of the results.
+        recipe: The recipe, with every change.
+        usual: Named recipes as the larger pictures of the page are painted by.
+        vary: Values by name.
+        size: Long edge of the results, if one was asked for.
+        seed: Of the start images.
+        weights: Name or path of the network's weights.
+        weights_reason: Why these.
+        batch: Pictures on a device at a time.
+        preview: Whether small pictures are painted to choose from.
+        allow_huge: Whether pictures of any number of pixels are read.
+        quiet: Whether to print errors only.
+    """
+
+    contents: tuple[Path, ...]
+    styles: tuple[Path, ...]
+    unreadable: tuple[str, ...]
+    out: Path
+    recipe: Recipe
+    usual: Callable[[str], Recipe]
+    vary: dict[str, list[Any]]
+    size: int | None
+    seed: int
+    weights: str
+    weights_reason: str
+    batch: int | None
+    preview: bool
+    allow_huge: bool
+    quiet: bool
+
+    @property
+    def page(self) -> Path:
+        """Path of the page."""
+        return self.out / "index.html"
+
+    @property
+    def sheet(self) -> Path:
+        """Path of the contact sheet."""
+        return self.out / "sheet.png"
+
+    @property
+    def weights_path(self) -> Path:
+        """Path of the network's weights."""
+        return registry.locate(self.weights)
+
+
 class Job(NamedTuple):
     """A lane with the place of its picture, and what makes its manifest."""
 
@@ -124,60 +177,110 @@ class Job(NamedTuple):
     manifest: Callable[[], dict[str, Any]]
 
 
-def grid_command(args: argparse.Namespace) -> int:
-    """Paint every content in every style with every setting; return the exit code."""
-    _meet(args)
-    args.quality = args.quality or ("draft" if args.preview else "normal")
-    if args.preview:
-        args.size, args.out = args.size or PREVIEW, args.out / "preview"
+def grid_request(args: argparse.Namespace) -> GridRequest:
+    """What the flags ask for.
+
+    Raises:
+        ValueError: If anything is wrong that can be known before painting.
+    """
+    quality = args.quality or ("draft" if args.preview else "normal")
+    flags = argparse.Namespace(**vars(args) | {"quality": quality})
     contents, unreadable = find_pictures(args.content, "content")
     styles, more = find_pictures(args.style, "style")
-    unreadable += more
-    if args.out.resolve() in {path.resolve().parent for path in contents + styles}:
+    request = GridRequest(
+        contents=tuple(contents),
+        styles=tuple(styles),
+        unreadable=(*unreadable, *more),
+        out=args.out / "preview" if args.preview else args.out,
+        recipe=recipe_from(flags),
+        usual=lambda name: with_steps(default_recipe(name), QUALITY[quality]),
+        vary=_vary(flags),
+        size=args.size or (PREVIEW if args.preview else None),
+        seed=args.seed,
+        weights=args.weights,
+        weights_reason="",
+        batch=args.batch,
+        preview=args.preview,
+        allow_huge=args.allow_huge,
+        quiet=args.quiet,
+    )
+    check_request(request)
+    weights, reason = registry.choose(args.weights, quiet=args.quiet)
+    return replace(request, weights=weights, weights_reason=reason)
+
+
+def check_request(request: GridRequest) -> None:
+    """Raise a ValueError if a request cannot be met."""
+    pictures = request.contents + request.styles
+    if request.out.resolve() in {path.resolve().parent for path in pictures}:
         raise ValueError(
-            f"expected an output folder of its own, got {args.out}, where pictures to "
-            "paint from are; choose another one"
+            f"expected an output folder of its own, got {request.out}, where pictures "
+            "to paint from are; choose another one"
         )
-    page, sheet = args.out / "index.html", args.out / "sheet.png"
-    check_page(page, sheet)
-    args.weights, reason = registry.choose(args.weights, quiet=args.quiet)
-    path = registry.locate(args.weights)
-    jobs = make_jobs(args, contents, styles, format.sha256(path))
-    painted = [is_painted(job) for job in jobs]
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"expected a folder at {args.out}, got a file")
-    done = _agree(jobs, path, painted)
-    missing = [job for job, there in zip(jobs, done, strict=True) if not there]
+    if request.out.exists() and not request.out.is_dir():
+        raise ValueError(f"expected a folder at {request.out}, got a file")
+    check_page(request.page, request.sheet)
+    if "size" in request.vary and request.size is not None:
+        raise ValueError("size changes nothing with --size or --preview")
+
+
+def _vary(args: argparse.Namespace) -> dict[str, list[Any]]:
+    """Values by name, recipes in the place of their names."""
+    vary: dict[str, list[Any]] = dict(args.vary)
+    if len(vary) < len(args.vary):
+        raise ValueError("expected --vary once for each name, got one twice")
+    if args.seeds is not None:
+        if "seed" in vary:
+            raise ValueError("expected --seeds or --vary seed=…, got both")
+        vary["seed"] = list(range(args.seed, args.seed + args.seeds))
+    if "recipe" in vary:
+        vary["recipe"] = [recipe_from(args, name) for name in vary["recipe"]]
+    return vary
+
+
+def grid_command(args: argparse.Namespace) -> int:
+    """Paint every content in every style with every setting; return the exit code."""
+    join(Machines(args.distributed, args.coordinator, args.machines, args.machine))
+    request = grid_request(args)
+    weights_sha256 = format.sha256(request.weights_path)
+    jobs = make_jobs(request, weights_sha256)
+    names = [weights_sha256, *(job.out.name for job in jobs)]
+    done = union_done(names, [is_painted(job) for job in jobs])
+    missing = [job.lane for job, there in zip(jobs, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
-    _part()
-    mine = share_of_lanes([job.lane for job in missing], index, count)
-    tell = partial(say, quiet=args.quiet)
-    tell(f"device {describe_device()}; weights {args.weights} ({reason})")
+    leave()
+    mine = share_of_lanes(missing, index, count)
+    tell = partial(say, quiet=request.quiet)
     tell(
-        f"{len(jobs)} pictures: {len(contents)} contents, {len(styles)} styles, "
+        f"device {describe_device()}; weights {request.weights} "
+        f"({request.weights_reason})"
+    )
+    tell(
+        f"{len(jobs)} pictures: {len(request.contents)} contents, "
+        f"{len(request.styles)} styles, "
         f"{len({as_setting(job.lane.setting) for job in jobs})} settings; "
         f"{sum(done)} are there already"
         + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
     )
     # What does not fit is refused before anything is written.
-    plan_batches(mine, lane_mesh(), batch=args.batch)
-    args.out.mkdir(parents=True, exist_ok=True)
-    disk.check_folder(args.out)
-    cells = [make_cell(args, job, contents, styles) for job in jobs[:SHOWN]]
+    plan_batches(mine, lane_mesh(), batch=request.batch)
+    request.out.mkdir(parents=True, exist_ok=True)
+    check_folder(request.out)
+    cells = [make_cell(request, job) for job in jobs[:SHOWN]]
     first = f"the first {SHOWN} of " if len(jobs) > SHOWN else ""
-    save_page(page, cells, f"{args.out.name}: {first}{len(jobs)} pictures")
+    save_page(request.page, cells, f"{request.out.name}: {first}{len(jobs)} pictures")
     began = time.perf_counter()
     if mine:
-        _paint(args, mine, jobs, contents, styles, path)
+        paint(request, mine, jobs)
     # Of several machines, the one that finishes last finds everything there.
     last = count == 1 or all(cell.out.exists() for cell in cells)
     if last:
-        save_sheet(sheet, cells)
+        save_sheet(request.sheet, cells)
     tell(
         f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
-        f"see {page}" + (f" and {sheet}" if last else "")
+        f"see {request.page}" + (f" and {request.sheet}" if last else "")
     )
-    return _exit_code(jobs, unreadable)
+    return _exit_code(jobs, request.unreadable)
 
 
 def check_page(page: Path, sheet: Path) -> None:
@@ -186,199 +289,81 @@ def check_page(page: Path, sheet: Path) -> None:
     for path in (page, sheet):
         if path.exists() and not ours:
             raise ValueError(
-                f"expected nothing or the page of a grid at {path}, got another file; "
+                f"expected nothing, or the page of a grid at {path}, got another file; "
                 "choose another output folder"
             )
 
 
-def _meet(args: argparse.Namespace) -> None:
-    """Join the other machines, if there are any."""
-    if args.coordinator is None and (args.machines, args.machine) != (None, None):
-        raise ValueError("expected --coordinator HOST:PORT beside --machines, got none")
-    if args.coordinator is not None:
-        if args.machines is None or args.machine not in range(args.machines):
-            raise ValueError(
-                "expected --machines N and --machine 0 … N-1 beside --coordinator, got "
-                f"{args.machines} and {args.machine}"
-            )
-        if not re.fullmatch(r".+:\d+", args.coordinator):
-            raise ValueError(
-                f"expected --coordinator HOST:PORT, got {args.coordinator!r}"
-            )
-        try:
-            jax.distributed.initialize(args.coordinator, args.machines, args.machine)
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected machine 0 to answer at {args.coordinator}, got {error}"
-            ) from error
-    elif args.distributed:
-        try:
-            jax.distributed.initialize()
-        except ValueError as error:
-            raise ValueError(
-                "expected machines that JAX detects, as under SLURM, Kubernetes or on "
-                f"TPUs, got none ({error}); use --coordinator instead"
-            ) from error
-
-
-def _agree(jobs: list[Job], weights_path: Path, done: list[bool]) -> list[bool]:
-    """What any machine sees as painted, so that all share out the same rest.
-
-    Raises:
-        ValueError: On all machines, if they see other pictures or weights.
-    """
-    if jax.process_count() == 1:
-        return done
-    told = [format.sha256(weights_path), *(job.out.name for job in jobs)]
-    digest = hashlib.sha256("\n".join(told).encode()).digest()
-    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-    if len({row.tobytes() for row in digests}) > 1:
-        raise ValueError(
-            "expected the same pictures and weights on all machines, got others; give "
-            "all the same command, folders that all can see, and the same --weights"
-        )
-    seen = multihost_utils.process_allgather(np.array(done))
-    return [bool(x) for x in np.any(seen, axis=0)]
-
-
-def _part() -> None:
-    """Leave the other machines; from here on none waits for, or dies with, another."""
-    if jax.distributed.is_initialized():
-        jax.distributed.shutdown()
-
-
-def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
-    """Collect pictures from files, folders and patterns.
-
-    Args:
-        patterns: Paths of files or folders, or patterns. Folders are not searched
-            deeper, and files in them that are no pictures by their suffix are left out.
-        kind: `content` or `style`, for messages.
-
-    Returns:
-        Pictures that can be read, in the order given, folders sorted; and for each one
-        that cannot, which is said at once, a line that tells why.
-
-    Raises:
-        ValueError: If nothing is found or can be read, or two names are the same.
-    """
-    found: dict[Path, Path] = {}
-    suffixes = files.readable_suffixes()
-    for pattern in patterns:
-        path = Path(pattern)
-        paths = [path]
-        if path.is_dir():
-            paths = sorted(
-                x
-                for x in path.iterdir()
-                if x.suffix.lower() in suffixes and x.name[0] != "." and x.is_file()
-            )
-            if not paths:
-                raise ValueError(
-                    f"expected pictures in {path}, got none; {kind} needs one"
-                )
-        elif not path.exists() and glob.has_magic(pattern):
-            paths = sorted(map(Path, glob.glob(pattern)))
-            if not paths:
-                raise ValueError(f"expected pictures like {pattern}, got none")
-        elif not path.exists():
-            raise ValueError(f"expected a picture at {path}, got nothing there")
-        found |= {x.resolve(): x for x in paths if x.resolve() not in found}
-    stems: dict[str, Path] = {}
-    for path in found.values():
-        other = stems.setdefault(path.stem.casefold(), path)
-        if other is not path:
-            raise ValueError(
-                f"expected {kind}s of different names, got {other} and {path}; "
-                "results are named after them, so rename one"
-            )
-    readable, problems = [], []
-    for path in found.values():
-        try:
-            str(path).encode()
-            files.load_image(path, size=16)
-            readable.append(path)
-        except ValueError as error:
-            problems.append(str(error))
-            print(f"jaxnst: left out: {error}", file=sys.stderr, flush=True)
-    if not readable:
-        raise ValueError(f"expected a {kind} that can be read, got none")
-    return readable, problems
-
-
-def make_jobs(
-    args: argparse.Namespace,
-    contents: list[Path],
-    styles: list[Path],
-    weights_sha256: str,
-) -> list[Job]:
+def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
     """Lanes, names and manifests of all pictures.
 
     Raises:
-        ValueError: If a sweep is bad, a picture too small, two results would get the
-            same name, or the folder holds a picture of another run.
+        ValueError: If a value is bad, a picture too small, or two results would get the
+            same name.
     """
-    vary: dict[str, list[Any]] = dict(args.vary)
-    if len(vary) < len(args.vary):
-        raise ValueError("expected --vary once for each name, got one twice")
-    if args.seeds is not None:
-        if "seed" in vary:
-            raise ValueError("expected --seeds or --vary seed=…, got both")
-        vary["seed"] = list(range(args.seed, args.seed + args.seeds))
-    if "size" in vary and args.size is not None:
-        raise ValueError("size changes nothing beside --size or --preview")
-    if "recipe" in vary:
-        vary["recipe"] = [
-            recipe_from(argparse.Namespace(**vars(args) | {"recipe": name}))
-            for name in vary["recipe"]
-        ]
-    shapes = [files.image_shape(path) for path in contents]
-
-    def shape(i: int, recipe: Recipe) -> tuple[int, int]:
-        return geometry.fit_shape(
-            shapes[i], args.size or content_size(shapes[i], recipe)
-        )
-
-    lanes = make_lanes(
-        len(contents),
-        len(styles),
-        recipe_from(args),
-        shape,
-        key=jax.random.key(args.seed),
-        vary=vary,
-    )
-    # Too small a style is found now, and not when its turn comes.
-    native = [files.image_shape(path) for path in styles]
-    for lane in lanes:
-        for style in lane.styles:
-            style_shape(native[style], lane.shape, lane.recipe)
-    hashes = {path: format.sha256(path) for path in (*contents, *styles)}
+    lanes = request_lanes(request)
+    pictures = (*request.contents, *request.styles)
+    hashes = {path: format.sha256(path) for path in pictures}
     jobs: dict[str, Job] = {}
     for lane in lanes:
-        pictures = [contents[lane.content], *(styles[j] for j in lane.styles)]
-        manifest = partial(
-            make_manifest,
-            lane.recipe,
-            content=pictures[0],
-            styles=pictures[1:],
-            hashes=[hashes[path] for path in pictures],
-            blend=lane.blend,
-            init=None,
-            shape=lane.shape,
-            seed=lane.setting.get("seed", args.seed),
-            weights=args.weights,
-            weights_sha256=weights_sha256,
-        )
-        parts = [path.stem for path in pictures] + [as_setting(lane.setting)]
+        parts = [request.contents[lane.content].stem]
+        parts += [request.styles[j].stem for j in lane.styles]
+        parts += [as_setting(lane.setting)]
         name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
-        if len(name.encode()) + 4 > disk.LONGEST_NAME:
+        if len(name.encode()) + 4 > LONGEST_NAME:
             raise ValueError(f"expected shorter names of pictures, got {name} together")
-        job = Job(lane, args.out / f"{name}.png", manifest)
+        manifest = partial(lane_manifest, request, lane, hashes, weights_sha256)
+        job = Job(lane, request.out / f"{name}.png", manifest)
         if jobs.setdefault(name.casefold(), job) is not job:
             raise ValueError(
                 f"expected names that differ, got {name} twice; rename one"
             )
     return list(jobs.values())
+
+
+def request_lanes(request: GridRequest) -> list[Lane]:
+    """All lanes of a request; all styles are large enough for them."""
+
+    def shape_of(path: Path) -> Callable[[Recipe], tuple[int, int]]:
+        native = image_shape(path)
+        return lambda recipe: fit_shape(
+            native, request.size or content_size(native, recipe)
+        )
+
+    lanes = make_lanes(
+        [shape_of(path) for path in request.contents],
+        len(request.styles),
+        request.recipe,
+        key=jax.random.key(request.seed),
+        vary=request.vary,
+    )
+    native = [image_shape(path) for path in request.styles]
+    for lane in lanes:
+        for style in lane.styles:
+            style_shape(native[style], lane.shape, lane.recipe)
+    return lanes
+
+
+def lane_manifest(
+    request: GridRequest, lane: Lane, hashes: dict[Path, str], weights_sha256: str
+) -> dict[str, Any]:
+    """The manifest of a lane, before anything came out of it."""
+    content = request.contents[lane.content]
+    styles = [request.styles[j] for j in lane.styles]
+    return make_manifest(
+        lane.recipe,
+        {
+            "content": str(content),
+            "styles": [str(style) for style in styles],
+            "pictures_sha256": [hashes[path] for path in (content, *styles)],
+            "blend": lane.blend,
+            "init": lane.recipe.init,
+            "size": [lane.shape[1], lane.shape[0]],
+            "seed": lane.setting.get("seed", request.seed),
+            "weights": request.weights,
+            "weights_sha256": weights_sha256,
+        },
+    )
 
 
 def as_setting(setting: dict[str, Any]) -> str:
@@ -418,43 +403,44 @@ def is_painted(job: Job) -> bool:
     return True
 
 
-def _paint(
-    args: argparse.Namespace,
-    mine: list[Lane],
-    jobs: list[Job],
-    contents: list[Path],
-    styles: list[Path],
-    path: Path,
-) -> None:
+def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
     """Paint lanes, and write each picture as soon as it is there."""
     of_lane = {id(job.lane): job for job in jobs}
 
-    @lru_cache(maxsize=16)
-    def load(j: int, shape: tuple[int, int], recipe: Recipe):
-        return load_style(styles[j], shape, recipe)
+    loaded: LRUCache = LRUCache(maxsize=16)
 
-    def save(painted: Painted) -> None:
-        job = of_lane[id(painted.lane)]
-        result = describe_result(painted, sum(painted.seconds))
+    @cached(loaded, key=lambda j, lane: (j, lane.shape, lane.recipe.measured_by))
+    def load(j: int, lane: Lane) -> Image:
+        return load_style(request.styles[j], lane.shape, lane.recipe)
+
+    def save(lane: Lane, result: Result) -> None:
+        job = of_lane[id(lane)]
+        found = describe_result(result, sum(result.seconds))
         # The picture comes last: one that is there has its manifest.
-        write_manifest(manifest_path(job.out), job.manifest() | result)
-        files.save_image(job.out, painted.image)
+        write_manifest(manifest_path(job.out), job.manifest() | found)
+        save_image(job.out, result.image)
 
+    measurer_of = partial(
+        Measurer,
+        load_content=lambda lane: load_content(
+            request.contents[lane.content], request.size, lane.recipe
+        ),
+        load_styles=lambda lane: [load(j, lane) for j in lane.styles],
+    )
     # Pictures are encoded while the next batch is painted.
     saving: deque[Future] = deque()
     with (
-        GridReporter(mine, quiet=args.quiet) as reporter,
+        GridReporter(mine, quiet=request.quiet) as reporter,
         ThreadPoolExecutor(max_workers=1) as saver,
     ):
-        for painted in paint_lanes(
-            registry.load_backbone(path),
+        for lane, result in paint_lanes(
+            measurer_of,
+            registry.load_backbone(request.weights_path),
             mine,
-            lambda lane: load_content(contents[lane.content], args.size, lane.recipe),
-            lambda lane: [load(j, lane.shape, lane.recipe.sight) for j in lane.styles],
-            batch=args.batch,
+            batch=request.batch,
             on_chunk=reporter,
         ):
-            saving.append(saver.submit(save, painted))
+            saving.append(saver.submit(save, lane, result))
             while saving and (saving[0].done() or len(saving) > WAITING):
                 saving.popleft().result()
         for future in saving:
@@ -465,45 +451,43 @@ WAITING = 256
 """Pictures that may wait for being saved."""
 
 
-def make_cell(
-    args: argparse.Namespace, job: Job, contents: list[Path], styles: list[Path]
-) -> Cell:
+def make_cell(request: GridRequest, job: Job) -> Cell:
     """A picture as the page shows it, with the command that paints it larger."""
     lane = job.lane
-    chosen = tuple(styles[j] for j in lane.styles)
+    content = request.contents[lane.content]
+    chosen = tuple(request.styles[j] for j in lane.styles)
     out = f"{job.out.stem}-large.png"
-    command = ["jaxnst", "stylize", contents[lane.content], *chosen, "-o", out]
-    command += ["--recipe", lane.recipe.name, "--weights", args.weights]
-    command += ["--seed", lane.setting.get("seed", args.seed)]
-    if not args.preview:
+    command = ["jaxnst", "stylize", content, *chosen, "-o", out]
+    command += ["--recipe", lane.recipe.name, "--weights", request.weights]
+    command += ["--seed", lane.setting.get("seed", request.seed)]
+    if not request.preview:
         command += ["--size", max(lane.shape) * LARGER]
     if lane.blend is not None:
         command += [f"--blend={as_text(lane.blend)}"]
-    if args.allow_huge:
+    if request.allow_huge:
         command += ["--allow-huge"]
-    named = default_recipe(lane.recipe.name)
+    command += recipe_flags(request, lane.recipe)
+    text = shlex.join(map(str, command))
+    return Cell(content, chosen, as_setting(lane.setting), job.out, text)
+
+
+def recipe_flags(request: GridRequest, recipe: Recipe) -> list[str]:
+    """Flags that make a recipe of the one of its name."""
+    named = default_recipe(recipe.name)
     # A preview's few steps are not those of the large picture, unless asked for.
-    usual = recipe_from(
-        argparse.Namespace(recipe=named.name, quality=args.quality, steps=None, set=[])
-    )
-    fewer = ("first_steps", "steps") if args.preview else ()
-    for name in Recipe.__dataclass_fields__:
-        value = getattr(lane.recipe, name)
-        optimizer_differs = lane.recipe.optimizer != named.optimizer
-        told = name == "learning_rate" and optimizer_differs
-        default = getattr(usual if name in fewer else named, name)
+    usual = request.usual(recipe.name) if request.preview else named
+    flags = []
+    for field in fields(Recipe):
+        name, value = field.name, getattr(recipe, field.name)
+        default = getattr(usual if name in ("first_steps", "steps") else named, name)
+        # Another optimiser would bring another learning rate.
+        told = name == "learning_rate" and recipe.optimizer != named.optimizer
         if value != default or told:
-            command += ["--set", f"{name}={as_text(value)}"]
-    return Cell(
-        contents[lane.content],
-        chosen,
-        as_setting(lane.setting),
-        job.out,
-        shlex.join(map(str, command)),
-    )
+            flags += ["--set", f"{name}={as_text(value)}"]
+    return flags
 
 
-def _exit_code(jobs: list[Job], unreadable: list[str]) -> int:
+def _exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
     """Say what went wrong on the way, and tell it from success."""
     diverged = [
         str(job.out)

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +13,8 @@ from typing import Any
 
 import jax
 
-from jaxnst import disk
-from jaxnst.painting.grid import Painted
-from jaxnst.painting.multiscale import Result
+from jaxnst.disk import write_whole
+from jaxnst.painting.stages import Result
 from jaxnst.recipes import Recipe
 
 SAME = (
@@ -31,47 +30,21 @@ SAME = (
 """What two manifests of the same picture have in common, see `difference`."""
 
 
-def make_manifest(
-    recipe: Recipe,
-    *,
-    content: Path,
-    styles: Sequence[Path],
-    hashes: Sequence[str],
-    blend: Sequence[float] | None,
-    init: str | None,
-    shape: tuple[int, ...],
-    seed: int,
-    weights: str,
-    weights_sha256: str,
-) -> dict[str, Any]:
+def make_manifest(recipe: Recipe, request: dict[str, Any]) -> dict[str, Any]:
     """All that is needed to paint the same picture again, as JSON.
 
     Args:
         recipe: The recipe, with every change.
-        content: Path of the content.
-        styles: Paths of the styles.
-        hashes: SHA-256 of content, styles and, if it is a file, start image.
-        blend: Weight of each style.
-        init: Start image, if it is not the recipe's.
-        shape: Height and width of the result.
-        seed: Of the start image.
-        weights: Name or path of the network's weights.
-        weights_sha256: Of that file.
+        request: What else was asked for: `content` and `styles`, their paths;
+            `pictures_sha256` of content, styles and, if it is a file, start image;
+            `blend`, `init`, `size` (width and height), `seed`, `weights` and
+            `weights_sha256`.
 
     Returns:
         What JSON can hold, as it is when read back.
     """
-    manifest = {
-        "content": str(content),
-        "styles": [str(style) for style in styles],
-        "pictures_sha256": list(hashes),
-        "blend": blend,
-        "init": init or recipe.init,
-        "size": [shape[1], shape[0]],
-        "seed": seed,
-        "recipe": {k: getattr(recipe, k) for k in recipe.__dataclass_fields__},
-        "weights": weights,
-        "weights_sha256": weights_sha256,
+    manifest = request | {
+        "recipe": recipe.values(),
         "device": describe_device(),
         "versions": _versions(),
     }
@@ -94,7 +67,7 @@ def describe_device() -> str:
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest, whole or not at all."""
-    with disk.write_whole(path) as file:
+    with write_whole(path) as file:
         file.write(json.dumps(manifest, indent=2, allow_nan=False).encode())
 
 
@@ -120,20 +93,35 @@ def compile_timer() -> Iterator[list[float]]:
 
 
 def describe_result(
-    result: Result | Painted, seconds: float, compiling: float | None = None
+    result: Result, seconds: float, compiling: float | None = None
 ) -> dict[str, Any]:
-    """What came out of a run, as JSON."""
-    last = jax.tree.map(lambda x: float(x[-1]), result.infos[-1])
-    finite = lambda x: x if math.isfinite(x) else None
+    """What came out of a run, as JSON.
+
+    Args:
+        result: What came out.
+        seconds: Wall-clock time of all of it.
+        compiling: Seconds of it that compiling took, if they were measured.
+
+    Returns:
+        What JSON can hold. Loss and terms are None where no step was taken, since a
+        run was resumed at its very end.
+    """
+    finite = lambda x: float(x) if math.isfinite(x) else None
+    loss, terms = None, None
+    if result.infos:
+        last = result.infos[-1]
+        loss = finite(last.loss[-1])
+        terms = {name: finite(x[-1]) for name, x in last.terms._asdict().items()}
+    spent = {
+        "all": round(seconds, 2),
+        "each_scale": [round(x, 2) for x in result.seconds],
+    }
     return {
         "status": result.status,
-        "loss": finite(last.loss),
-        "terms": {name: finite(x) for name, x in last.terms._asdict().items()},
+        "loss": loss,
+        "terms": terms,
         "steps": [len(info.loss) for info in result.infos],
-        "tiles": getattr(result, "tiles", None),
-        "seconds": {
-            "all": round(seconds, 2),
-            "each_scale": [round(x, 2) for x in result.seconds],
-        }
+        "tiles": [stage.tile for stage in result.stages],
+        "seconds": spent
         | ({} if compiling is None else {"compile": round(compiling, 2)}),
     }

@@ -1,6 +1,5 @@
 """What the command does between chunks of steps: progress, previews, checkpoints."""
 
-import argparse
 import math
 import os
 import signal
@@ -8,19 +7,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
 from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
-from jaxnst.painting.grid import Progress as GridProgress
 from jaxnst.painting.lanes import Lane, lane_work
-from jaxnst.painting.multiscale import Progress
-from jaxnst.painting.scales import scale_shapes, scale_steps
-from jaxnst.pictures import files
+from jaxnst.painting.plan import Stages, total_work, work_done
+from jaxnst.painting.stages import Progress
+from jaxnst.pictures.files import save_image
 from jaxnst.recipes import Recipe
-from jaxnst.transfer import picture
-from jaxnst.types import Image
+from jaxnst.transfer import current_image
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -77,43 +75,71 @@ class Interruptible:
         print("jaxnst: stopping after this step", file=sys.stderr)
 
 
+@runtime_checkable
+class Reported(Protocol):
+    """What the reporter of a picture has to know of its request."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with every change."""
+        ...
+
+    @property
+    def stages(self) -> Stages:
+        """The stages of the run."""
+        ...
+
+    @property
+    def out(self) -> Path:
+        """Path of the result."""
+        ...
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Path of the checkpoint, if one is to be kept all the time."""
+        ...
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Path of the checkpoint."""
+        ...
+
+    @property
+    def save_every(self) -> int | None:
+        """Steps between previews."""
+        ...
+
+    @property
+    def quiet(self) -> bool:
+        """Whether to print errors only."""
+        ...
+
+
 class Reporter(Interruptible):
-    """What happens between chunks: progress, previews, checkpoints, interruption."""
+    """What happens between launches: progress, previews, checkpoints, interruption.
+
+    Args:
+        request: What is painted.
+        inputs: What the run was started with, for the checkpoint.
+        resume: Where it goes on.
+    """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        content: Image,
-        args: argparse.Namespace,
-        out: Path,
-        kept: Path,
-        inputs: dict[str, Any],
-        resume: Checkpoint | None,
+        self, request: Reported, inputs: dict[str, Any], resume: Checkpoint | None
     ):
-        self.recipe, self.out, self.kept, self.inputs = recipe, out, kept, inputs
-        self.keep_often = args.checkpoint is not None
-        self.save_every = args.save_every
-        self.bar_shown = not args.quiet and sys.stderr.isatty()
-        self.lines_shown = not args.quiet and not self.bar_shown
-        shapes = scale_shapes(content.shape[:2], recipe)
-        self.steps = scale_steps(recipe, len(shapes))
-        # Time left is told from pixels, since a step takes longer at a finer scale.
-        self.pixels = [math.prod(shape) for shape in shapes]
-        self.done = self.work(resume.scale, resume.taken) if resume else 0
-        self.started = self.written = time.monotonic()
-        self.said = -math.inf
-
-    def work(self, scale: int, taken: int) -> int:
-        """Pixels painted before a step of a scale."""
-        whole = sum(
-            n * p for n, p in zip(self.steps[:scale], self.pixels[:scale], strict=True)
-        )
-        return whole + taken * self.pixels[scale]
+        self.request, self.inputs = request, inputs
+        self.bar_shown = not request.quiet and sys.stderr.isatty()
+        self.lines_shown = not request.quiet and not self.bar_shown
+        self.total, self.done = total_work(request.stages), 0
+        if resume is not None:
+            self.done = work_done(request.stages, resume.scale, resume.taken)
+        self.started = self.written = self.launched = time.monotonic()
+        self.printed = -math.inf
+        self.times: dict[int, list[float]] = {}
 
     def __enter__(self) -> "Reporter":
         """Show the bar and listen for interruption."""
-        total = self.work(len(self.pixels) - 1, self.steps[-1])
-        self.bar = make_bar(total, self.done, shown=self.bar_shown)
+        self.bar = make_bar(self.total, self.done, shown=self.bar_shown)
         return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
@@ -122,73 +148,82 @@ class Reporter(Interruptible):
         super().__exit__()
 
     def __call__(self, progress: Progress) -> None:
-        """Report, save, or stop, between two chunks."""
+        """Report, save, or stop, between two launches."""
+        self.time(progress)
         self.report(progress)
-        if self.save_every is not None:
-            self.save_preview(progress, self.save_every)
-        if progress.taken == progress.steps:
+        if self.request.save_every is not None:
+            self.save_preview(progress, self.request.save_every)
+        if progress.taken == progress.stage.steps:
             return  # the next scale, or the picture, is about to begin: stop there
-        due = self.keep_often and time.monotonic() - self.written > 30
-        if due or self.interrupted:
+        often = self.request.checkpoint is not None
+        if (often and time.monotonic() - self.written > 30) or self.interrupted:
             self.save_state(progress)
         if self.interrupted:
             self.bar.close()
-            print(f"state kept in {self.kept}; repeat with --resume", file=sys.stderr)
+            path = self.request.checkpoint_path
+            print(f"state kept in {path}; repeat with --resume", file=sys.stderr)
             raise KeyboardInterrupt
+
+    def time(self, progress: Progress) -> None:
+        """Note how long a step took; the first launch of a stage compiles as well."""
+        now, steps = time.monotonic(), len(progress.info.loss)
+        if progress.taken > steps:
+            pixels = math.prod(progress.stage.shape)
+            self.times.setdefault(pixels, []).append((now - self.launched) / steps)
+        self.launched = now
+
+    @property
+    def step_seconds(self) -> dict[int, float]:
+        """Median seconds of a step, by the number of pixels of the picture."""
+        return {pixels: median(found) for pixels, found in self.times.items()}
 
     def report(self, progress: Progress) -> None:
         """Move the bar, or print a line: at first, every 10 s, at a scale's end."""
-        last = progress.info.terms
+        last, stage = progress.info.terms, progress.stage
         text = " ".join(
-            f"{name} {getattr(self.recipe, f'{name}_weight') * float(term[-1]):.3g}"
+            f"{name} "
+            f"{getattr(self.request.recipe, f'{name}_weight') * float(term[-1]):.3g}"
             for name, term in last._asdict().items()
         )
-        now = self.work(progress.scale, progress.taken)
-        self.bar.set_description_str(
-            f"{max(progress.shapes[progress.scale])} px "
-            f"{progress.taken}/{progress.steps}",
-            refresh=False,
-        )
+        now = work_done(progress.stages, progress.scale, progress.taken)
+        place = f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
+        self.bar.set_description_str(place, refresh=False)
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(now - self.bar.n)
         elapsed = time.monotonic() - self.started
-        at_end = progress.taken == progress.steps
-        if self.lines_shown and (at_end or elapsed - self.said > 10):
-            self.said = elapsed
-            left = elapsed * (self.bar.total - now) / max(1, now - self.done)
-            say(
-                f"{max(progress.shapes[progress.scale])} px "
-                f"step {progress.taken}/{progress.steps} {text} "
-                f"about {left:.0f} s left"
-            )
+        at_end = progress.taken == stage.steps
+        if self.lines_shown and (at_end or elapsed - self.printed > 10):
+            self.printed = elapsed
+            left = elapsed * (self.total - now) / max(1, now - self.done)
+            place = place.replace(" px ", " px step ")
+            say(f"{place} {text} about {left:.0f} s left")
 
     def save_preview(self, progress: Progress, every: int) -> None:
         """Write the picture so far, whenever another `every` steps are full."""
         before = progress.taken - len(progress.info.loss)
         if progress.taken // every > before // every:
-            side = max(progress.shapes[progress.scale])
-            name = f"{self.out.stem}-{side:05d}px-{progress.taken:04d}{self.out.suffix}"
-            files.save_image(
-                self.out.with_name(name), picture(progress.state, self.recipe)
-            )
+            side, out = max(progress.stage.shape), self.request.out
+            name = f"{out.stem}-{side:05d}px-{progress.taken:04d}{out.suffix}"
+            image = current_image(progress.state, self.request.recipe)
+            save_image(out.with_name(name), image)
 
     def save_state(self, progress: Progress) -> None:
         """Write the checkpoint."""
         self.written = time.monotonic()
         save_checkpoint(
-            self.kept,
+            self.request.checkpoint_path,
             Checkpoint(
                 progress.scale,
                 progress.taken,
                 progress.state,
-                progress.tiles,
+                [stage.tile for stage in progress.stages],
                 self.inputs,
             ),
         )
 
 
 class GridReporter(Interruptible):
-    """What happens between the chunks of a grid: progress over lanes, interruption.
+    """What happens between the launches of a grid: progress over lanes, interruption.
 
     Args:
         lanes: What this process is going to paint.
@@ -201,7 +236,7 @@ class GridReporter(Interruptible):
         self.painted = 0
         self.done = 0  # work in finished batches
         self.started = time.monotonic()
-        self.said = -math.inf
+        self.printed = -math.inf
 
     def __enter__(self) -> "GridReporter":
         """Show the bar and listen for interruption."""
@@ -215,35 +250,33 @@ class GridReporter(Interruptible):
         self.bar.close()
         super().__exit__()
 
-    def __call__(self, progress: GridProgress) -> None:
-        """Report, or stop, between two chunks."""
-        steps = scale_steps(progress.lanes[0].recipe, len(progress.shapes))
-        pixels = [math.prod(shape) for shape in progress.shapes]
-        taken = [*steps[: progress.scale], progress.taken]
-        each = sum(n * p for n, p in zip(taken, pixels, strict=False))
-        now = self.done + each * len(progress.lanes)
-        if each == lane_work(progress.lanes[0]):
+    def __call__(self, lanes: list[Lane], progress: Progress) -> None:
+        """Report, or stop, between two launches of a batch."""
+        each = work_done(progress.stages, progress.scale, progress.taken)
+        finished = each == total_work(progress.stages)
+        now = self.done + each * len(lanes)
+        if finished:
             self.done = now
-            self.painted += len(progress.lanes)
+            self.painted += len(lanes)
+        stage = progress.stage
         text = (
-            f"{self.painted}/{self.lanes} painted, {len(progress.lanes)} at "
-            f"{max(progress.shapes[progress.scale])} px "
-            f"{progress.taken}/{progress.steps}"
+            f"{self.painted}/{self.lanes} painted, {len(lanes)} at "
+            f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
         )
         self.bar.set_description_str(text, refresh=False)
         self.bar.update(now - self.bar.n)
         elapsed = time.monotonic() - self.started
-        if self.lines_shown and (now == self.total or elapsed - self.said > 10):
-            # The first chunk's time is that of compiling.
+        if self.lines_shown and (now == self.total or elapsed - self.printed > 10):
+            # The first launch's time is that of compiling.
             left = elapsed * (self.total - now) / max(1, now)
-            text += f", about {left:.0f} s left" if self.said > 0 else ""
-            self.said = elapsed
+            text += f", about {left:.0f} s left" if self.printed > 0 else ""
+            self.printed = elapsed
             say(text)
-        if self.interrupted and each < lane_work(progress.lanes[0]):
+        if self.interrupted and not finished:
             self.bar.close()
             print(
                 f"{self.painted} of {self.lanes} pictures are painted; "
-                "the same command paints the rest",
+                "rerun the command to paint the rest",
                 file=sys.stderr,
             )
             raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jaxnst.network.vgg import LAYERS, Backbone, conv_name
 from jaxnst.painting.multiscale import scale_content, scale_styles
-from jaxnst.painting.scales import scale_shapes, scale_steps
+from jaxnst.painting.plan import plan_run
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
 
@@ -124,7 +124,8 @@ def make_loop(
         }
         if not gram:
             target = {name: _gaussian(m) for name, m in target.items()}
-    content_loss = {"correlation": _correlation}.get(recipe.content_loss, F.mse_loss)
+    correlates = recipe.content_loss == "correlation"
+    content_loss = _correlation if correlates else F.mse_loss
 
     def objective(image: Tensor) -> Tensor:
         found = network(image)
@@ -180,10 +181,9 @@ def paint(
     Yields:
         Index of the scale, steps taken there, and the loop.
     """
-    shapes = scale_shapes(content.shape[:2], recipe)
-    plan = scale_steps(recipe, len(shapes))
+    stages = plan_run(content.shape, recipe)
     start, moments = None, None
-    for scale, (shape, steps) in enumerate(zip(shapes, plan, strict=True)):
+    for scale, (shape, steps, _) in enumerate(stages):
         loop = make_loop(
             backbone,
             scale_content(content, shape),
@@ -196,8 +196,8 @@ def paint(
         for taken in range(1, steps + 1):
             loop.step()
             yield scale, taken, loop
-        if scale + 1 < len(shapes):
-            enlarge = partial(F.interpolate, size=shapes[scale + 1])
+        if scale + 1 < len(stages):
+            enlarge = partial(F.interpolate, size=stages[scale + 1].shape)
             start = enlarge(loop.average(), mode="bicubic").clamp(0, 1)
             (adam,) = loop.optimizer.state.values()
             moments = {

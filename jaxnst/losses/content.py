@@ -1,23 +1,91 @@
-"""How far the features of an image are from the content's."""
+"""Content losses: how far the features of an image are from those of the content.
 
-from typing import NamedTuple
+A content loss is a row of `CONTENT_LOSSES`. One of your own is a `ContentLoss` with a
+function that sums differences over positions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnst.losses.linalg import float32
-from jaxnst.types import Feature, Scalar
+from jaxnst.losses.sums import WeightedSum, sum_positions, total_weight
+from jaxnst.types import Feature, Scalar, Weights
 
 
-def content_loss(feature: Feature, target: Feature) -> Scalar:
-    """Mean squared difference of two features, `mean((F - P)²)`.
+def _mean(summary: WeightedSum) -> Scalar:
+    return summary.mean
 
-    Gatys et al. (2016), eq. 1, has `½ Σ (F - P)²`; that is `h w c / 2` times this.
+
+def _nothing(feature: Feature, weights: Weights) -> None:
+    return None
+
+
+def _unchanged(feature: Feature, statistics: Any) -> Feature:
+    return feature
+
+
+@dataclass(frozen=True)
+class ContentLoss:
+    """A content loss: what is summed over positions, and the distance it gives.
+
+    Attributes:
+        name: Its name in a recipe.
+        summarize: `summarize(feature, target, weights) -> summary`, a sum over
+            positions: of a feature of the image, h w c, of the target of the same
+            shape, and of how much each position counts, h w 1 or None.
+        distance: `distance(summary) -> loss`, a scalar ≥ 0. Default:
+            the summary's mean.
+        measure: `measure(feature, weights) -> statistics`, a sum over positions of the
+            content's feature that `prepare` needs. Default: none.
+        prepare: `prepare(feature, statistics) -> target`, of the feature's shape, from
+            the content's feature and the statistics of the whole of it. Default: the
+            feature itself.
+        additive: Whether the summaries of the tiles of a picture add up to that of the
+            picture. A loss that says no is refused in tiles.
+    """
+
+    name: str
+    summarize: Callable[[Feature, Feature, Weights], Any]
+    distance: Callable[[Any], Scalar] = _mean
+    measure: Callable[[Feature, Weights], Any] = _nothing
+    prepare: Callable[[Feature, Any], Feature] = _unchanged
+    additive: bool = True
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+def square_sum(
+    feature: Feature, target: Feature, weights: Weights = None
+) -> WeightedSum:
+    """Sum over the positions of the mean squared difference of two features.
 
     Args:
         feature: Feature of the image, h w c.
         target: Feature of the content, the same shape.
+        weights: How much each position counts, h w 1. Default: 1.
+
+    Returns:
+        The sum; its mean is `mean((F - P)²)`.
+    """
+    squares = (float32(feature) - target) ** 2
+    total = jnp.sum(squares if weights is None else weights * squares)
+    return WeightedSum(total / feature.shape[-1], total_weight(feature, weights))
+
+
+def content_loss(feature: Feature, target: Feature, weights: Weights = None) -> Scalar:
+    """Mean squared difference of two features, `mean((F - P)²)`.
+
+    Args:
+        feature: Feature of the image, h w c.
+        target: Feature of the content, the same shape.
+        weights: How much each position counts, h w 1. Default: 1.
 
     Returns:
         The loss, ≥ 0.
@@ -25,54 +93,75 @@ def content_loss(feature: Feature, target: Feature) -> Scalar:
     Example:
         >>> content_loss(jnp.ones((2, 2, 3)), jnp.zeros((2, 2, 3)))
         Array(1., dtype=float32)
+
+    Reference:
+        Gatys, Ecker, Bethge (2016), eq. 1, has `½ Σ (F - P)²`, the row `half_sum`.
     """
-    return jnp.mean((float32(feature) - target) ** 2)
+    return square_sum(feature, target, weights).mean
 
 
-class CrossMoments(NamedTuple):
-    """Means over the positions of x, x², x p and p², by channel.
+def half_square_sum(
+    feature: Feature, target: Feature, weights: Weights = None
+) -> Scalar:
+    """Half the sum of the squared differences of two features, `½ Σ (F - P)²`.
+
+    Args:
+        feature: Feature of the image, h w c.
+        target: Feature of the content, the same shape.
+        weights: How much each position counts, h w 1. Default: 1.
+
+    Returns:
+        The loss, ≥ 0.
+
+    Reference:
+        Gatys, Ecker, Bethge (2016), eq. 1.
+    """
+    summary = square_sum(feature, target, weights)
+    return summary.total * (feature.shape[-1] / 2)
+
+
+class Spread(NamedTuple):
+    """Per-channel x and x², summed over positions or averaged.
 
     Attributes:
-        mean: Of a feature x.
-        square: Of its square.
-        product: Of its product with a target p.
-        target: Of the target's square.
+        mean: Of x, (c,).
+        square: Of x², (c,).
     """
 
     mean: Float[Array, "_c"]
     square: Float[Array, "_c"]
-    product: Float[Array, "_c"]
-    target: Float[Array, "_c"]
 
 
-def cross_moments(feature: Feature, target: Feature) -> CrossMoments:
-    """Means over the positions that tell how a feature goes along with a target.
+def spread_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
+    """Sum over the positions of x and x², by channel.
 
     Args:
-        feature: Feature of the image, h w c.
-        target: `standardize`d feature of the content, the same shape.
+        feature: Feature, h w c.
+        weights: How much each position counts, h w 1. Default: 1.
+
+    Returns:
+        The sum of `Spread`s.
+    """
+    feature = float32(feature)
+    sums = Spread(sum_positions(feature, weights), sum_positions(feature**2, weights))
+    return WeightedSum(sums, total_weight(feature, weights))
+
+
+def spread(feature: Feature, weights: Weights = None) -> Spread:
+    """Per-channel mean and mean square.
+
+    Args:
+        feature: Feature, h w c.
+        weights: How much each position counts, h w 1. Default: 1.
 
     Returns:
         The means, (c,) each.
     """
-    over = lambda x: jnp.mean(x, axis=(0, 1))
-    return CrossMoments(
-        *spread(feature), over(float32(feature) * target), over(target**2)
-    )
+    return spread_sum(feature, weights).mean
 
 
-class Spread(NamedTuple):
-    """Means over the positions of x and x², by channel."""
-
-    mean: Float[Array, "_c"]
-    square: Float[Array, "_c"]
-
-
-def spread(feature: Feature) -> Spread:
-    """Where the activations of each channel lie, and how far around."""
-    feature = float32(feature)
-    over = lambda x: jnp.mean(x, axis=(0, 1))
-    return Spread(over(feature), over(feature**2))
+FLAT = 1e-5
+"""Added to variances, so that a channel that is constant does not divide by zero."""
 
 
 def standardize(feature: Feature, known: Spread | None = None) -> Feature:
@@ -90,17 +179,64 @@ def standardize(feature: Feature, known: Spread | None = None) -> Feature:
     return (feature - mean[None, None]) * jax.lax.rsqrt(variance + FLAT)[None, None]
 
 
-FLAT = 1e-5
-"""Added to variances, so that a channel that is constant does not divide by zero."""
+class CrossMoments(NamedTuple):
+    """Per-channel moments for the correlation of a feature x with a target p.
+
+    Attributes:
+        mean: Of x, (c,).
+        square: Of x², (c,).
+        product: Of x p, (c,).
+        target: Of p², (c,).
+    """
+
+    mean: Float[Array, "_c"]
+    square: Float[Array, "_c"]
+    product: Float[Array, "_c"]
+    target: Float[Array, "_c"]
+
+
+def cross_sum(
+    feature: Feature, target: Feature, weights: Weights = None
+) -> WeightedSum:
+    """Sum over the positions of x, x², x p and p², by channel.
+
+    Args:
+        feature: Feature of the image, h w c.
+        target: Standardised feature of the content, the same shape.
+        weights: How much each position counts, h w 1. Default: 1.
+
+    Returns:
+        The sum of `CrossMoments`.
+    """
+    (mean, square), weight = spread_sum(feature, weights)
+    product = sum_positions(float32(feature) * target, weights)
+    sums = CrossMoments(mean, square, product, sum_positions(target**2, weights))
+    return WeightedSum(sums, weight)
+
+
+def cross_moments(
+    feature: Feature, target: Feature, weights: Weights = None
+) -> CrossMoments:
+    """Per-channel moments for the correlation with a target.
+
+    Args:
+        feature: Feature of the image, h w c.
+        target: `standardize`d feature of the content, the same shape.
+        weights: How much each position counts, h w 1. Default: 1.
+
+    Returns:
+        The means, (c,) each.
+    """
+    return cross_sum(feature, target, weights).mean
 
 
 def correlation_loss(m: CrossMoments) -> Scalar:
-    """Squared difference of two features once each channel has mean 0 and deviation 1.
+    """Squared difference of two features whose channels are standardised.
 
-    That is `2 (1 - r)`, with r the correlation of a channel with its target over the
-    positions, averaged over the channels. It asks for the arrangement of the content
-    and leaves mean and strength of every channel, so palette and contrast, to the
-    style. It is about the same at any scale of the activations.
+    That is `2 (1 - r)`, averaged over the channels, with r the correlation of a channel
+    with its target over the positions. It asks for the arrangement of the content and
+    leaves mean and strength of every channel, so palette and contrast, to the style.
+    The scale of the activations hardly changes it.
 
     Args:
         m: `cross_moments` of the image's feature with a standardised target.
@@ -117,3 +253,20 @@ def correlation_loss(m: CrossMoments) -> Scalar:
     variance = jnp.maximum(m.square - m.mean**2, 0)
     scale = jax.lax.rsqrt(variance + FLAT)
     return jnp.mean(variance * scale**2 + m.target - 2 * m.product * scale)
+
+
+CONTENT_LOSSES = {
+    row.name: row
+    for row in (
+        ContentLoss("mean", square_sum),
+        ContentLoss("half_sum", half_square_sum, distance=lambda total: total),
+        ContentLoss(
+            "correlation",
+            cross_sum,
+            distance=lambda summary: correlation_loss(summary.mean),
+            measure=spread_sum,
+            prepare=lambda feature, statistics: standardize(feature, statistics.mean),
+        ),
+    )
+}
+"""Content losses by name."""

@@ -14,23 +14,44 @@ from jaxnst.types import Scalar
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
+def float32(x: Array) -> Array:
+    """The array in float32."""
+    return x.astype(jnp.float32)
+
+
 @jax.custom_vjp
-def products(f: Float[Array, "_n _c"]) -> Float[Array, "_c _c"]:
-    """`FᵀF` in float32, with a derivative that multiplies once instead of twice.
+def products(
+    f: Float[Array, "_n _c"], weights: Float[Array, "_n 1"] | None = None
+) -> Float[Array, "_c _c"]:
+    """`FᵀWF` in float32, with a derivative that multiplies once instead of twice.
 
     Products of two bfloat16 are exact in float32, so a GPU's fast ones spoil nothing.
+
+    Args:
+        f: n rows of c channels.
+        weights: Diagonal of W, n 1; a constant. Default: ones.
+
+    Returns:
+        The matrix, c c.
     """
-    return jnp.matmul(f.T, f, precision=HIGHEST, preferred_element_type=jnp.float32)
+    weighted = f if weights is None else (weights * f).astype(f.dtype)
+    return jnp.matmul(
+        f.T, weighted, precision=HIGHEST, preferred_element_type=jnp.float32
+    )
 
 
-def _products_forward(f):
-    return products(f), f
+def _products_forward(f, weights):
+    return products(f, weights), (f, weights)
 
 
-def _products_backward(f, cotangent):
+def _products_backward(residuals, cotangent):
+    f, weights = residuals
     # Rounded like any cotangent on its way back through convolutions in bfloat16.
     both = (cotangent + cotangent.T).astype(f.dtype)
-    return (jnp.matmul(f, both, precision=HIGHEST),)
+    grad = jnp.matmul(f, both, precision=HIGHEST)
+    if weights is None:
+        return grad, None
+    return (weights * grad).astype(f.dtype), jnp.zeros_like(weights)
 
 
 products.defvjp(_products_forward, _products_backward)
@@ -145,8 +166,3 @@ def root_trace_by_eigenvalues(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar
     """`root_trace_by_products` by LAPACK's eigenvalues, which are faster on a CPU."""
     values = jnp.maximum(eigh(k)[0], 0)
     return jnp.sum(values / jnp.sqrt(values + floor**2))
-
-
-def float32(x: Array) -> Array:
-    """The array in float32."""
-    return x.astype(jnp.float32)

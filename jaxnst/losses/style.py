@@ -1,12 +1,16 @@
-"""Statistics of the features of one layer, and distances between them.
+"""Style losses: how far the statistics of two features are from each other.
+
+A style loss is a row of `STYLE_LOSSES`. One of your own is a `StyleLoss` with a
+function that sums something over positions, and a distance.
 
 Features are h w c, after the ReLU, of float32 or, where the network computes in it, of
-bfloat16. Every function takes one image's feature and returns scalars or small matrices
-of float32; sums over positions accumulate in float32 at the highest matmul precision,
+bfloat16. Sums over positions accumulate in float32 at the highest matmul precision,
 because TF32 or bfloat16 spoils them.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +24,67 @@ from jaxnst.losses.linalg import (
     root_trace_by_eigenvalues,
     root_trace_by_products,
 )
-from jaxnst.types import Feature, Scalar
+from jaxnst.losses.sums import WeightedSum, blend_means, sum_positions, total_weight
+from jaxnst.types import Feature, Scalar, Weights
 
 
-def gram_matrix(feature: Feature) -> Float[Array, "_c _c"]:
+def _mean(summary: WeightedSum, rank: int) -> Any:
+    return summary.mean
+
+
+@dataclass(frozen=True)
+class StyleLoss:
+    """A style loss: what is summed over positions, and the distance it gives.
+
+    Attributes:
+        name: Its name in a recipe.
+        summarize: `summarize(feature, weights) -> summary`, such as a `WeightedSum`: of
+            a feature, h w c, and of how much each position counts, h w 1 or None.
+        distance: `distance(summary, target) -> loss`, a scalar ≥ 0, of the image's
+            summary from the style's target.
+        prepare: `prepare(summary, rank) -> target`: what is made of the style's
+            summary, once; `rank` is the number of the style's positions or that of the
+            channels, whichever is less. Targets of styles of different ranks are padded
+            with zeros to one shape. Default: the summary's mean.
+        blend: `blend(summaries, shares) -> summary` of several styles; the shares have
+            the sum 1. Default: the average of the means.
+        additive: Whether the summaries of the tiles of a picture add up to that of the
+            picture. A loss that says no is refused in tiles.
+    """
+
+    name: str
+    summarize: Callable[[Feature, Weights], Any]
+    distance: Callable[[Any, Any], Scalar]
+    prepare: Callable[[Any, int], Any] = _mean
+    blend: Callable[[list[Any], Float[Array, "_n"]], Any] = blend_means
+    additive: bool = True
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+def gram_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
+    """Sum over the positions of the products of channels, `FᵀWF`.
+
+    Args:
+        feature: Feature, h w c.
+        weights: How much each position counts, h w 1. Default: 1.
+
+    Returns:
+        The sum, c c; its mean is the Gram matrix.
+    """
+    rows = feature.reshape(-1, feature.shape[-1])
+    flat = None if weights is None else weights.reshape(-1, 1)
+    return WeightedSum(products(rows, flat), total_weight(feature, weights))
+
+
+def gram_matrix(feature: Feature, weights: Weights = None) -> Float[Array, "_c _c"]:
     """Mean over the positions of the products of channels, `G = FᵀF / (h w)`.
 
     Args:
         feature: Feature, h w c.
+        weights: How much each position counts, h w 1. Default: 1.
 
     Returns:
         Symmetric matrix, c c.
@@ -39,8 +96,7 @@ def gram_matrix(feature: Feature) -> Float[Array, "_c _c"]:
     Reference:
         Gatys, Ecker, Bethge (2016), eq. 3; there the sum is not divided by h w.
     """
-    f = feature.reshape(-1, feature.shape[-1])
-    return products(f) / len(f)
+    return gram_sum(feature, weights).mean
 
 
 def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Scalar:
@@ -57,29 +113,57 @@ def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Sca
 
 
 class Moments(NamedTuple):
-    """Mean (c,) and raw second moment `FᵀF / (h w)` (c, c) over the positions.
+    """Mean and raw second moment of the channels, summed over positions or averaged.
 
     Unlike covariances, moments of several styles may be averaged.
+
+    Attributes:
+        mean: Of F, (c,).
+        second: Of FᵀF, (c, c).
     """
 
     mean: Float[Array, "_c"]
     second: Float[Array, "_c _c"]
 
 
-def moments(feature: Feature) -> Moments:
+def moment_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
+    """Sum over the positions of the channels and of their products.
+
+    Args:
+        feature: Feature, h w c.
+        weights: How much each position counts, h w 1. Default: 1.
+
+    Returns:
+        The sum of `Moments`.
+    """
+    second, weight = gram_sum(feature, weights)
+    return WeightedSum(
+        Moments(sum_positions(float32(feature), weights), second), weight
+    )
+
+
+def moments(feature: Feature, weights: Weights = None) -> Moments:
     """Mean and raw second moment of the channels over the positions.
 
     Args:
         feature: Feature, h w c.
+        weights: How much each position counts, h w 1. Default: 1.
 
     Returns:
         Moments, (c,) and (c, c).
     """
-    return Moments(jnp.mean(float32(feature), axis=(0, 1)), gram_matrix(feature))
+    return moment_sum(feature, weights).mean
 
 
 def covariance(m: Moments) -> Float[Array, "_c _c"]:
-    """Covariance of the channels, `E[FᵀF] - E[F]ᵀE[F]`."""
+    """Covariance of the channels, `E[FᵀF] - E[F]ᵀE[F]`.
+
+    Args:
+        m: Moments, (c,) and (c, c).
+
+    Returns:
+        The covariance, c c.
+    """
     return m.second - jnp.outer(m.mean, m.mean)
 
 
@@ -187,3 +271,34 @@ def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
 
     identity.defvjp(forward, backward)
     return identity(feature, norm)
+
+
+def _scaled_gram(
+    name: str, scale: Callable[[Scalar, int], Scalar | float]
+) -> StyleLoss:
+    """`gram_loss` times a scale, from the image's positions and the channels."""
+
+    def distance(summary: WeightedSum, target: Float[Array, "_c _c"]) -> Scalar:
+        return gram_loss(summary.mean, target) * scale(summary.weight, len(target))
+
+    return StyleLoss(name, gram_sum, distance)
+
+
+STYLE_LOSSES = {
+    row.name: row
+    for row in (
+        _scaled_gram("gram", lambda positions, channels: 1),
+        _scaled_gram("gram_quarter_mean", lambda positions, channels: 1 / 4),
+        _scaled_gram("gram_channels", lambda positions, channels: channels**-2),
+        _scaled_gram("gram_sums", lambda positions, channels: positions / channels),
+        StyleLoss(
+            "wasserstein2",
+            moment_sum,
+            lambda summary, target: wasserstein2_loss(summary.mean, target),
+            lambda summary, rank: gaussian(summary.mean, rank=rank),
+        ),
+    )
+}
+"""Style losses by name. `gram` is the mean squared difference of `FᵀF / (h w)`, and
+`gram_quarter_mean` a quarter of it; `gram_channels` has `FᵀF / (c h w)`, and
+`gram_sums` is the mean for `FᵀF`, divided by `c h w`."""

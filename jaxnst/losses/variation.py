@@ -1,24 +1,47 @@
-"""How rough an image is."""
+"""Variation losses: how rough an image is.
 
-from typing import NamedTuple
+A variation loss is a row of `VARIATION_LOSSES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from jaxnst.types import Image, Scalar
+from jaxnst.types import Image, Scalar, Weights
 
 
-def squared_variation(
-    image: Image, counted: Float[Array, "_h _w 1"] | None = None
-) -> Scalar:
-    """Half the sum of squared differences to the right and lower neighbours.
+@dataclass(frozen=True)
+class VariationLoss:
+    """A variation loss: what is summed over pixels, and the loss it gives.
 
-    `½ Σ (x[i, j] - x[i, j+1])² + (x[i, j] - x[i+1, j])²` over the channels and all
-    pixels but the last row and column. A sum: it grows with the size of the image.
+    Attributes:
+        name: Its name in a recipe.
+        summarize: `summarize(image, weights) -> sums`: of an image, h w 3, and of how
+            much each pixel counts with its differences from the pixels to the right and
+            below, h w 1 or None. The sums of tiles add up to that of the picture.
+        distance: `distance(sums, shape) -> loss`, with the image's height and width.
+    """
+
+    name: str
+    summarize: Callable[[Image, Weights], Any]
+    distance: Callable[[Any, tuple[int, ...]], Scalar]
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+def squared_variation(image: Image, weights: Weights = None) -> Scalar:
+    """Half the sum of squared differences of neighbouring pixels, inside the image.
+
+    `½ Σ ((x_{i,j+1} - x_{i,j})² + (x_{i+1,j} - x_{i,j})²)`; the last row and the last
+    column are left out.
 
     Args:
         image: RGB, h w 3.
-        counted: Which pixels i, j the sum is over. Default: all.
+        weights: How much each pixel i, j counts, h w 1. Default: 1.
 
     Returns:
         The loss, ≥ 0.
@@ -30,10 +53,10 @@ def squared_variation(
     Reference:
         jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this.
     """
-    counted = jnp.ones((*image.shape[:2], 1)) if counted is None else counted
+    weights = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
     here = image[:-1, :-1]
     squares = (image[:-1, 1:] - here) ** 2 + (image[1:, :-1] - here) ** 2
-    return jnp.sum(counted[:-1, :-1] * squares) / 2
+    return jnp.sum(weights[:-1, :-1] * squares) / 2
 
 
 class Differences(NamedTuple):
@@ -48,30 +71,28 @@ class Differences(NamedTuple):
     diagonal: Scalar
 
 
-def differences(
-    image: Image, counted: Float[Array, "_h _w 1"] | None = None
-) -> Differences:
+def differences(image: Image, weights: Weights = None) -> Differences:
     """Sums of squared differences of neighbouring pixels, edges replicated.
 
     Args:
         image: RGB, h w 3.
-        counted: Which pixels' differences from those to the right and below the sums
-            are over; the replicated ones count with their originals. Default: all.
+        weights: How much each pixel's differences from those to the right and below
+            count, h w 1; the replicated ones count like their originals. Default: 1.
 
     Returns:
         The sums, over the channels too.
     """
-    counted = jnp.ones((*image.shape[:2], 1)) if counted is None else counted
-    x, counted = (
-        jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, counted)
+    weights = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
+    x, weights = (
+        jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, weights)
     )
     right = x[1:-1, 2:] - x[1:-1, 1:-1]
     down = x[2:, 1:-1] - x[1:-1, 1:-1]
     falling = x[1:, 1:] - x[:-1, :-1]
     rising = x[:-1, 1:] - x[1:, :-1]
     return Differences(
-        straight=jnp.sum(counted[1:-1, 1:-1] * (right**2 + down**2)),
-        diagonal=jnp.sum(counted[:-1, :-1] * (falling**2 + rising**2)),
+        straight=jnp.sum(weights[1:-1, 1:-1] * (right**2 + down**2)),
+        diagonal=jnp.sum(weights[:-1, :-1] * (falling**2 + rising**2)),
     )
 
 
@@ -95,3 +116,13 @@ def total_variation(d: Differences, shape: tuple[int, ...]) -> Scalar:
     h, w = shape[:2]
     straight, diagonal = d.straight / (3 * h * w), d.diagonal / (3 * (h + 1) * (w + 1))
     return 2 * (straight / 3 + diagonal / 12)
+
+
+VARIATION_LOSSES = {
+    row.name: row
+    for row in (
+        VariationLoss("nine_point", differences, total_variation),
+        VariationLoss("squares", squared_variation, lambda total, shape: total),
+    )
+}
+"""Variation losses by name."""

@@ -8,8 +8,10 @@ import jax
 import numpy as np
 
 from jaxnst.disk import write_whole
-from jaxnst.recipes import Recipe
-from jaxnst.transfer import State, make_transfer
+from jaxnst.messages import found_at
+from jaxnst.transfer import State, Transfer
+
+FORMAT = "jaxnst-checkpoint-2"
 
 
 class Checkpoint(NamedTuple):
@@ -57,32 +59,33 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
     leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
-    meta = checkpoint._replace(state=None)._asdict()
+    meta = checkpoint._replace(state=None)._asdict() | {"format": FORMAT}
     arrays = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
     with write_whole(path) as file:
         np.savez(file, meta=np.asarray(json.dumps(meta)), **arrays)
 
 
 def load_checkpoint(
-    path: str | Path, recipe: Recipe, inputs: dict[str, Any]
+    path: str | Path, transfer: Transfer, inputs: dict[str, Any]
 ) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         path: File written by `save_checkpoint`.
-        recipe: The recipe of the run.
+        transfer: From `make_transfer`, of the run.
         inputs: What this run is started with; must be what that one was started with.
 
     Returns:
         The checkpoint, bit for bit as it was written, in NumPy's arrays.
 
     Raises:
-        ValueError: If the file is missing, is no checkpoint, or is of another run.
+        ValueError: If the file is missing, is no checkpoint, is of another version, or
+            is of another run.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(
-            f"expected a checkpoint at {path}, got nothing there; "
+            f"expected a checkpoint at {path}, got {found_at(path)}; "
             "leave out --resume to start anew"
         )
     try:
@@ -92,15 +95,25 @@ def load_checkpoint(
         fields = {key: meta[key] for key in ("scale", "taken", "tiles", "inputs")}
     except Exception as error:  # zipfile, NumPy and JSON each raise their own
         raise ValueError(
-            f"expected a checkpoint at {path}, got a file that is none ({error})"
+            f"expected a checkpoint at {path}, got a file that is damaged or none; "
+            "delete it and leave out --resume to start anew"
         ) from error
+    if meta.get("format") != FORMAT:
+        raise ValueError(
+            f"expected a checkpoint of format {FORMAT} at {path}, got one that another "
+            "version of jaxnst wrote; finish it there, or leave out --resume to start "
+            "anew"
+        )
     if other := difference(fields["inputs"], json.loads(json.dumps(inputs))):
         raise ValueError(
             f"expected a checkpoint of this run at {path}, got one with {other}; "
             "repeat the command that wrote it, or leave out --resume"
         )
-    skeleton = jax.eval_shape(make_transfer(recipe).init, leaves[0])
+    skeleton = jax.eval_shape(transfer.init, leaves[0])
     wanted, structure = jax.tree.flatten(skeleton)
     if [x.shape for x in wanted] != [x.shape for x in leaves]:
-        raise ValueError(f"expected the state of {recipe.name} at {path}, got another")
+        raise ValueError(
+            f"expected the state of this run's optimiser at {path}, got another; leave "
+            "out --resume to start anew"
+        )
     return Checkpoint(state=jax.tree.unflatten(structure, leaves), **fields)

@@ -5,12 +5,11 @@ what differs between them (pictures, loss weights, learning rates, blends, seeds
 arrays. Lanes never look at each other, so devices have nothing to tell each other.
 """
 
-import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,83 +18,73 @@ from cachetools import LRUCache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from jaxnst.losses import Gaussian
-from jaxnst.network.vgg import Backbone, stride
-from jaxnst.objective import Styles, Targets, measure_content, measure_styles, weigh
-from jaxnst.painting.inputs import initial_image
-from jaxnst.painting.lanes import (
-    Lane,
-    Values,
-    group_lanes,
-    lane_mesh,
-    make_lanes,
-    plan_batches,
+from jaxnst.network.vgg import Backbone
+from jaxnst.objective import (
+    Styles,
+    Targets,
+    blend_styles,
+    measure_content,
+    measure_style,
+    prepare_styles,
+    style_ranks,
+    with_weights,
 )
-from jaxnst.painting.multiscale import (
-    prepare_backbone,
-    resize_state,
+from jaxnst.painting.inputs import (
+    initial_image,
     scale_content,
     scale_detail,
     scale_styles,
 )
-from jaxnst.painting.scales import scale_shapes, scale_steps, style_shape
+from jaxnst.painting.lanes import (
+    Group,
+    Lane,
+    Values,
+    group_lanes,
+    group_of,
+    lane_mesh,
+    make_lanes,
+    plan_batches,
+)
+from jaxnst.painting.multiscale import prepare_backbone
+from jaxnst.painting.plan import Stage
+from jaxnst.painting.scales import style_shape
+from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.color import match_palette
 from jaxnst.process import single_threaded_lapack
-from jaxnst.recipes import Recipe
-from jaxnst.transfer import Info, State, Transfer, make_transfer, picture, run
+from jaxnst.recipes import Program, Recipe
+from jaxnst.transfer import State, Transfer, current_image, make_transfer
 from jaxnst.types import Features, Image
 
+BatchCallback = Callable[[list[Lane], Progress], None]
+"""Called between launches of a batch with its lanes, for progress."""
 
-class Painted(NamedTuple):
+
+class PaintedLane(NamedTuple):
     """One picture of a grid, finished.
 
     Attributes:
         lane: What was asked for.
-        image: RGB in [0, 1], h w 3.
-        infos: Infos of its steps, one entry for each scale.
-        status: `done`, or `diverged` if a step was not finite; the image then is what
-            the last finite one became at the finer scales.
-        seconds: Wall-clock time of each scale of its batch, over the lanes in it.
+        result: What came out. Its image is a NumPy array; where its steps diverged, the
+            image is what the last finite one became at the finer stages.
     """
 
     lane: Lane
-    image: Float[np.ndarray, "_h _w 3"]
-    infos: list[Info]
-    status: Literal["done", "diverged"]
-    seconds: list[float]
-
-
-class Progress(NamedTuple):
-    """What is known between two chunks of a batch.
-
-    Attributes:
-        lanes: The lanes of the batch.
-        shapes: Height and width of every scale.
-        scale: Index of the scale, coarsest first.
-        taken: Steps taken at this scale.
-        steps: Steps that will be taken at this scale.
-    """
-
-    lanes: list[Lane]
-    shapes: list[tuple[int, int]]
-    scale: int
-    taken: int
-    steps: int
+    result: Result
 
 
 @cache
-def make_batch_transfer(recipe: Recipe, mesh: Mesh) -> Transfer:
+def make_batch_transfer(program: Program, mesh: Mesh) -> Transfer:
     """`make_transfer` for states and targets with an axis of lanes in front.
 
     Args:
-        recipe: A `Recipe.program`.
+        program: What to minimise and how.
         mesh: The axis of lanes is spread over its axis `lane`.
 
     Returns:
         The functions. The network is the same for all lanes, and nothing is
         communicated.
     """
-    transfer = make_transfer(recipe)
+    transfer = make_transfer(program)
     each, all_lanes = PartitionSpec("lane"), PartitionSpec()
 
     def spread(function: Callable, in_specs: tuple) -> Callable:
@@ -113,30 +102,31 @@ def make_batch_transfer(recipe: Recipe, mesh: Mesh) -> Transfer:
         init=jax.jit(jax.vmap(transfer.init), out_shardings=sharding),
         evaluate=spread(transfer.evaluate, (each, all_lanes, each)),
         move=spread(transfer.move, (each, each, each)),
+        enlarge=jax.jit(jax.vmap(transfer.enlarge), out_shardings=sharding),
+        optimizer=transfer.optimizer,
     )
 
 
 def paint_lanes(
+    measurer_of: Callable[[Backbone], "Measurer"],
     backbone: Backbone,
     lanes: Sequence[Lane],
-    load_content: Callable[[Lane], Image],
-    load_styles: Callable[[Lane], list[Image]],
     *,
     mesh: Mesh | None = None,
     batch: int | None = None,
-    on_chunk: Callable[[Progress], None] | None = None,
-) -> Iterator[Painted]:
+    on_chunk: BatchCallback | None = None,
+) -> Iterator[PaintedLane]:
     """Paint lanes, batch after batch, in smaller ones where memory does not do.
 
     Args:
+        measurer_of: Gives what loads and measures pictures, for a network to measure
+            with.
         backbone: From `load_backbone`.
         lanes: From `make_lanes`, all or some of them.
-        load_content: Gives the content of a lane, of the lane's shape.
-        load_styles: Gives the styles of a lane, of any size.
         mesh: Devices with one axis, `lane`. Default: all devices of this process.
         batch: Lanes on a device at a time, see `plan_batches`.
-        on_chunk: Called between chunks of steps, for progress. An exception it raises,
-            such as KeyboardInterrupt, ends the painting.
+        on_chunk: Called between launches of steps. An exception it raises, such as
+            KeyboardInterrupt, ends the painting.
 
     Yields:
         Every picture, as soon as its batch is finished.
@@ -146,115 +136,134 @@ def paint_lanes(
     plan = deque(plan_batches(lanes, mesh, batch=batch))
     while plan:
         some, width = plan.popleft()
-        recipe = some[0].recipe.program
+        recipe = some[0].recipe
         network = (recipe.activations, recipe.layers, recipe.dtype)
         if network not in prepared:
             prepared.clear()  # one network with prepared kernels is large enough
             measuring, stepping = prepare_backbone(backbone, recipe)
             stepping = jax.device_put(stepping, NamedSharding(mesh, PartitionSpec()))
-            prepared[network] = Measurer(measuring, load_content, load_styles), stepping
+            prepared[network] = measurer_of(measuring), stepping
         measurer, stepping = prepared[network]
+        painter = BatchPainter(some, width, measurer, stepping, mesh)
         try:
-            painted = _paint_batch(some, width, measurer, stepping, mesh, on_chunk)
+            painted = _paint_batch(painter, on_chunk)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or width == mesh.size:
                 raise
-            alike = (recipe, some[0].shape)
             left = [*some, *(lane for others, _ in plan for lane in others)]
-            others = [
-                x for x in plan if (x[0][0].recipe.program, x[0][0].shape) != alike
-            ]
-            half = width // mesh.size // 2
-            plan = deque(
-                plan_batches(group_lanes(left)[alike], mesh, batch=half) + others
-            )
+            plan = _plan_narrower(left, group_of(some[0]), width, mesh, plan)
         else:
             yield from painted
 
 
+Batches = deque[tuple[list[Lane], int]]
+
+
+def _plan_narrower(
+    lanes: list[Lane], group: Group, width: int, mesh: Mesh, plan: Batches
+) -> Batches:
+    """Batches of half the width for the lanes of a group, before the others."""
+    others = [batch for batch in plan if group_of(batch[0][0]) != group]
+    half = width // mesh.size // 2
+    return deque(plan_batches(group_lanes(lanes)[group], mesh, batch=half) + others)
+
+
 @single_threaded_lapack
 def _paint_batch(
-    lanes: list[Lane],
-    width: int,
-    measurer: "Measurer",
-    stepping: Backbone,
-    mesh: Mesh,
-    on_chunk: Callable[[Progress], None] | None,
-) -> list[Painted]:
-    """Take a batch from coarse to fine; empty places repeat its last lane."""
-    recipe = lanes[0].recipe.program
-    transfer = make_batch_transfer(recipe, mesh)
-    sharding = NamedSharding(mesh, PartitionSpec("lane"))
-    shapes = scale_shapes(lanes[0].shape, recipe)
-    filled = lanes + lanes[-1:] * (width - len(lanes))
+    painter: "BatchPainter", on_chunk: BatchCallback | None
+) -> list[PaintedLane]:
+    """Take a batch from coarse to fine."""
+    lanes, stages = painter.lanes, painter.lanes[0].stages
 
-    def stack(trees: list[PyTree]) -> PyTree:
-        return jax.device_put(jax.tree.map(_stack, *trees), sharding)
+    def report(progress: Progress) -> None:
+        if on_chunk is not None:
+            on_chunk(lanes, progress)
 
-    state: Any = None
-    infos: list[Info] = []
-    seconds: list[float] = []
-    for scale, steps in enumerate(scale_steps(recipe, len(shapes))):
-        began = time.perf_counter()
-        shape = shapes[scale]
-        targets = stack([measurer.targets(lane, shape) for lane in filled])
-        if state is None:
-            starts = [measurer.start(lane, shape) for lane in filled]
-            state = transfer.init(stack(starts))
-        else:
-            before = shapes[scale - 1]
-            details = [measurer.detail(lane, before, shape) for lane in filled]
-            state = _resize_states(recipe, state, stack(details), sharding)
-        taken = 0
-
-        def report(_: State, info: Info, scale=scale, steps=steps) -> None:
-            nonlocal taken
-            taken += len(info.loss)
-            if on_chunk is not None:
-                on_chunk(Progress(lanes, shapes, scale, taken, steps))
-
-        state, info = run(
-            transfer, state, stepping, targets, steps=steps, on_chunk=report
-        )
-        infos.append(jax.device_get(info))
-        seconds.append((time.perf_counter() - began) / len(lanes))
-    images = jax.device_get(_pictures(state, recipe))
+    state, infos, seconds = paint_stages(painter, stages, on_chunk=report)
+    infos = jax.device_get(infos)
+    images = jax.device_get(_current_images(state, painter.program))
+    share = [x / len(lanes) for x in seconds]
     painted = []
     for i, lane in enumerate(lanes):
         own = [jax.tree.map(lambda x, i=i: x[:, i], info) for info in infos]
         status = "done" if all(info.finite.all() for info in own) else "diverged"
-        painted.append(Painted(lane, images[i], own, status, seconds))
+        painted.append(PaintedLane(lane, Result(images[i], stages, own, status, share)))
     return painted
 
 
+@partial(jax.jit, static_argnames="program")
+def _current_images(state: State, program: Program) -> Float[Array, "_n _h _w 3"]:
+    return jax.vmap(lambda state: current_image(state, program))(state)
+
+
+class BatchPainter:
+    """Sets up the stages of a batch of lanes; empty places repeat its last lane.
+
+    Args:
+        lanes: Lanes of one group.
+        width: Number of places.
+        measurer: Loads and measures their pictures.
+        stepping: The network that steps are taken with.
+        mesh: Devices with one axis, `lane`.
+    """
+
+    def __init__(
+        self,
+        lanes: list[Lane],
+        width: int,
+        measurer: "Measurer",
+        stepping: Backbone,
+        mesh: Mesh,
+    ):
+        self.lanes, self.measurer, self.stepping = lanes, measurer, stepping
+        self.filled = lanes + lanes[-1:] * (width - len(lanes))
+        self.program = lanes[0].recipe.program
+        self.batch_transfer = make_batch_transfer(self.program, mesh)
+        self.sharding = NamedSharding(mesh, PartitionSpec("lane"))
+
+    def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
+        """Begin a stage, see `stages.Painter`."""
+        measurer, transfer = self.measurer, self.batch_transfer
+        targets = self.stack(lambda lane: measurer.targets(lane, stage.shape))
+        if state is None or before is None:
+            starts = self.stack(lambda lane: measurer.start(lane, stage.shape))
+            state = transfer.init(starts)
+        else:
+            details = self.stack(
+                lambda lane: measurer.detail(lane, before.shape, stage.shape)
+            )
+            state = transfer.enlarge(state, details)
+        return Setup(transfer, state, self.stepping, targets)
+
+    def stack(self, make: Callable[[Lane], PyTree]) -> Any:
+        """What is made of each lane, with an axis of lanes in front."""
+        trees = [make(lane) for lane in self.filled]
+        return jax.device_put(jax.tree.map(_stack, *trees), self.sharding)
+
+
 def _stack(*arrays: Array) -> Array:
-    """Stack arrays; roots of covariances may have fewer columns than others."""
-    if arrays[0].ndim == 2:
-        most = max(x.shape[1] for x in arrays)
-        arrays = tuple(jnp.pad(x, ((0, 0), (0, most - x.shape[1]))) for x in arrays)
-    return jnp.stack(arrays)
+    """Stack arrays; zeros make up for what some are shorter by."""
+    shape = np.max([x.shape for x in arrays], axis=0)
+    return jnp.stack([_pad(x, tuple(shape)) for x in arrays])
 
 
-@partial(jax.jit, static_argnames=("recipe", "sharding"))
-def _resize_states(
-    recipe: Recipe,
-    state: State,
-    details: Float[Array, "_n _h _w 3"],
-    sharding: NamedSharding,
-) -> State:
-    states = jax.vmap(partial(resize_state, recipe))(state, details)
-    return jax.lax.with_sharding_constraint(states, sharding)
-
-
-@partial(jax.jit, static_argnames="recipe")
-def _pictures(state: State, recipe: Recipe) -> Float[Array, "_n _h _w 3"]:
-    return jax.vmap(lambda state: picture(state, recipe))(state)
+def _pad(x: Array, shape: tuple[int, ...]) -> Array:
+    if x.shape == shape:
+        return x
+    return jnp.pad(
+        x, [(0, most - own) for most, own in zip(shape, x.shape, strict=True)]
+    )
 
 
 class Measurer:
     """Loads and measures each picture once, however many lanes have it.
 
     What was used last is kept, up to `KEPT_BYTES`.
+
+    Args:
+        backbone: The network to measure with.
+        load_content: Gives the content of a lane, of the lane's shape.
+        load_styles: Gives the styles of a lane, of any size.
     """
 
     def __init__(
@@ -269,24 +278,41 @@ class Measurer:
 
     def targets(self, lane: Lane, shape: tuple[int, int]) -> Targets:
         """What a lane is compared with at a scale."""
-        recipe = lane.recipe.program
 
         def features() -> Features:
             content = scale_content(self._content(lane), shape)
-            return measure_content(self.backbone, content, recipe)
+            return measure_content(self.backbone, content, lane.recipe.program)
 
-        def statistics() -> Styles:
-            styles = scale_styles(self._styles(lane), shape, lane.recipe)
-            found = measure_styles(
-                self.backbone, styles, recipe, blend=_array(lane.blend)
-            )
-            return _with_equal_ranks(found, lane, shape)
-
-        return weigh(
+        return with_weights(
             self._once(("features", shape, *self._content_key(lane)), features),
-            self._once(("statistics", shape, *self._style_key(lane)), statistics),
+            self._once(
+                ("statistics", shape, *self._style_key(lane)),
+                lambda: self._measure_styles(lane, shape),
+            ),
             lane.recipe,
         )
+
+    def _measure_styles(self, lane: Lane, shape: tuple[int, int]) -> Styles:
+        """The style's targets, of the shapes that square styles have there.
+
+        A style of few positions has a covariance of lower rank; zeros in its place
+        change nothing, and all batches fit into one program.
+        """
+        program, blend = lane.recipe.program, _array(lane.blend)
+        styles = scale_styles(self._styles(lane), shape, lane.recipe)
+        summaries = [measure_style(self.backbone, style, program) for style in styles]
+        shapes = [style.shape for style in styles]
+        found = blend_styles(summaries, shapes, program, blend=blend)
+        square = style_shape((2**16, 2**16), shape, lane.recipe)
+        pairs = zip(
+            style_ranks(shapes, program),
+            style_ranks([square] * len(styles), program),
+            strict=True,
+        )
+        prepare = partial(prepare_styles, program=program, ranks=tuple(map(max, pairs)))
+        shares = jax.ShapeDtypeStruct((len(styles),), np.float32)
+        wanted = jax.eval_shape(prepare, summaries, shares)
+        return jax.tree.map(lambda x, like: _pad(x, like.shape), found, wanted)
 
     def start(self, lane: Lane, shape: tuple[int, int]) -> Image:
         """The start image of a lane at its coarsest scale."""
@@ -294,8 +320,7 @@ class Measurer:
             lane.key,
             scale_content(self._content(lane), shape),
             scale_styles(self._styles(lane), shape, lane.recipe),
-            kind=lane.recipe.init,
-            deviation=lane.recipe.noise,
+            lane.recipe,
         )
 
     def detail(
@@ -320,10 +345,10 @@ class Measurer:
     def _content_key(self, lane: Lane) -> tuple:
         recoloured = lane.recipe.palette == "style"
         palette = (lane.styles, lane.blend) if recoloured else ()
-        return lane.content, lane.shape, lane.recipe.sight, palette
+        return lane.content, lane.shape, lane.recipe.measured_by, palette
 
     def _style_key(self, lane: Lane) -> tuple:
-        return lane.styles, lane.blend, lane.shape, lane.recipe.sight
+        return lane.styles, lane.blend, lane.shape, lane.recipe.measured_by
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         if key in self.kept:
@@ -345,23 +370,24 @@ def _array(blend: tuple[float, ...] | None) -> Float[Array, "_n"] | None:
     return None if blend is None else jnp.array(blend)
 
 
-def _with_equal_ranks(styles: Styles, lane: Lane, shape: tuple[int, int]) -> Styles:
-    """Give roots of covariances as many columns as a square style has there.
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """What a grid may be told beside its pictures and its recipe.
 
-    A style of few positions has fewer; zeros instead of them change nothing, and all
-    batches fit into one program.
+    Attributes:
+        vary: Values by name of any field of the recipe; or `recipe`, whole ones; or
+            `seed`, for the start image of `jax.random.key(seed)`; or `blend`, weights
+            of the styles, which are then one style together. The settings are all
+            combinations. Default: the recipe alone.
+        mesh: Devices to paint on, with one axis, `lane`. Default: all of this process.
+        batch: Pictures on a device at a time. Default: as many as keep it busy and fit
+            into its memory. Rounding depends on it; with a number of your own, results
+            are the same on any number of devices.
     """
-    square = style_shape((2**16, 2**16), shape, lane.recipe)
 
-    def widen(layer: str, style: Any) -> Any:
-        if not isinstance(style, Gaussian):
-            return style
-        rows, columns = style.root.shape
-        most = len(lane.styles) * math.prod(square) // stride(layer) ** 2
-        missing = max(0, min(rows, most) - columns)
-        return style._replace(root=jnp.pad(style.root, ((0, 0), (0, missing))))
-
-    return {layer: widen(layer, style) for layer, style in styles.items()}
+    vary: Mapping[str, Values] | None = None
+    mesh: Mesh | None = None
+    batch: int | None = None
 
 
 def stylize_grid(
@@ -371,9 +397,7 @@ def stylize_grid(
     recipe: Recipe,
     *,
     key: Array,
-    vary: Mapping[str, Values] | None = None,
-    mesh: Mesh | None = None,
-    batch: int | None = None,
+    options: GridOptions = GridOptions(),
 ) -> list[Float[np.ndarray, "_styles _settings _h _w 3"]]:
     """Paint every content in every style with every setting.
 
@@ -388,14 +412,7 @@ def stylize_grid(
         recipe: What to minimise and how.
         key: Random key of the start images; unused by recipes that start from the
             content.
-        vary: Values by name of any field of the recipe; or `recipe`, whole ones; or
-            `seed`, for the start image of `jax.random.key(seed)`; or `blend`, weights
-            of the styles, which are then one style together. The settings are all
-            combinations.
-        mesh: Devices to paint on, with one axis, `lane`. Default: all of this process.
-        batch: Pictures on a device at a time. Default: as many as keep it busy and fit
-            into its memory. Rounding depends on it; with a number of your own, results
-            are the same on any number of devices.
+        options: What to vary, and what to paint on.
 
     Returns:
         For each content an array of its pictures, styles settings h w 3.
@@ -411,31 +428,29 @@ def stylize_grid(
         >>> recipe = jaxnst.get_recipe("painterly").replace(first_steps=2)
         >>> grid = stylize_grid(
         ...     backbone, contents, styles, recipe, key=jax.random.key(0),
-        ...     vary={"style_weight": [0.3, 1.0, 3.0]},
+        ...     options=jaxnst.GridOptions(vary={"style_weight": [0.3, 1.0, 3.0]}),
         ... )
         >>> grid[0].shape
         (2, 3, 36, 48, 3)
     """
-    if vary and "size" in vary:
+    if options.vary and "size" in options.vary:
         raise ValueError("size changes nothing here; resize the contents instead")
     for name, pictures in (("content", contents), ("style", styles)):
         if not len(pictures):
             raise ValueError(f"expected at least one {name}, got none")
-    height_width = lambda i, recipe: (contents[i].shape[0], contents[i].shape[1])
-    lanes = make_lanes(
-        len(contents), len(styles), recipe, height_width, key=key, vary=vary
+    shapes = [(content.shape[0], content.shape[1]) for content in contents]
+    lanes = make_lanes(shapes, len(styles), recipe, key=key, vary=options.vary)
+    measurer_of = partial(
+        Measurer,
+        load_content=lambda lane: contents[lane.content],
+        load_styles=lambda lane: [styles[j] for j in lane.styles],
     )
     places = {id(lane): n for n, lane in enumerate(lanes)}
     images: list[Any] = [None] * len(lanes)
-    for painted in paint_lanes(
-        backbone,
-        lanes,
-        lambda lane: contents[lane.content],
-        lambda lane: [styles[j] for j in lane.styles],
-        mesh=mesh,
-        batch=batch,
+    for lane, result in paint_lanes(
+        measurer_of, backbone, lanes, mesh=options.mesh, batch=options.batch
     ):
-        images[places[id(painted.lane)]] = painted.image
+        images[places[id(lane)]] = result.image
     columns = len({lane.styles for lane in lanes})
     per_content = len(lanes) // len(contents)
     return [

@@ -1,41 +1,116 @@
-"""The pictures of a run at the size of a scale."""
+"""The pictures of a run: read in the right size, and at the size of a scale."""
 
-from typing import Literal
+import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxnst.painting.scales import content_size, style_shape
+from jaxnst.pictures.files import image_shape, load_image
+from jaxnst.pictures.geometry import resize
+from jaxnst.recipes import Recipe
 from jaxnst.types import Image
 
 
+def load_content(path: Path, size: int | None, recipe: Recipe) -> Image:
+    """Read a content.
+
+    Args:
+        path: Of the picture.
+        size: Long edge in pixels. Default: by the recipe's rule.
+        recipe: Whose rule it is.
+
+    Returns:
+        RGB in [0, 1], h w 3.
+
+    Raises:
+        ValueError: If the picture cannot be read.
+    """
+    size = size or content_size(image_shape(path), recipe)
+    return load_image(path, size=size, enlarge=True)
+
+
+def load_style(path: Path, content: tuple[int, ...], recipe: Recipe) -> Image:
+    """Read a style as large as it is measured beside a content of a shape.
+
+    Args:
+        path: Of the picture.
+        content: Height and width of the content.
+        recipe: How it is painted.
+
+    Returns:
+        RGB in [0, 1], of any shape.
+
+    Raises:
+        ValueError: If the picture cannot be read, or is too small.
+    """
+    native = image_shape(path)
+    measured = style_shape(native, (content[0], content[1]), recipe)
+    # Squashed to the content's shape, neither edge is to be enlarged without need.
+    ratio = max(x / y for x, y in zip(measured, native, strict=True))
+    return load_image(path, size=math.ceil(ratio * max(native)))
+
+
 def initial_image(
-    key: Array,
-    content: Image,
-    styles: list[Image],
-    *,
-    kind: Literal["content", "noise", "style"] = "content",
-    deviation: float = 0.1,
+    key: Array, content: Image, styles: Sequence[Image], recipe: Recipe
 ) -> Image:
     """The image that the optimisation starts from.
 
     Args:
-        key: Random key; unused by `content`.
+        key: Random key; unused by recipes that start from the content.
         content: The content, h w 3.
         styles: The styles, of any size.
-        kind: `content`; `noise`, noise around the mean colour of ImageNet; or `style`,
-            noise that has mean and standard deviation of the styles' colours.
-        deviation: Standard deviation of `noise`.
+        recipe: Its `init` is `content`; `noise`, noise of the deviation `noise` around
+            the mean colour of ImageNet; or `style`, noise that has mean and standard
+            deviation of the styles' colours.
 
     Returns:
         RGB in [0, 1], of the content's shape.
     """
-    if kind == "content":
+    if recipe.init == "content":
         return content
     noise = jax.random.normal(key, content.shape)
-    if kind == "noise":
+    if recipe.init == "noise":
         grey = jnp.array([0.485, 0.458, 0.408])
-        return jnp.clip(grey[None, None] + deviation * noise, 0, 1)
+        return jnp.clip(grey[None, None] + recipe.noise * noise, 0, 1)
     pixels = jnp.concatenate([style.reshape(-1, 3) for style in styles])
     mean, spread = pixels.mean(0), pixels.std(0)
     return jnp.clip(mean[None, None] + spread[None, None] * noise, 0, 1)
+
+
+def scale_content(content: Image, shape: tuple[int, int]) -> Image:
+    """A content, or a start image, at the size of a scale, clipped to [0, 1]."""
+    return jnp.clip(resize(content, shape=shape), 0, 1)
+
+
+def scale_detail(
+    content: Image, before: tuple[int, int], shape: tuple[int, int], recipe: Recipe
+) -> Image:
+    """What a recipe adds of a content where the image is enlarged to a scale.
+
+    Args:
+        content: RGB in [0, 1], of any size.
+        before: Height and width of the scale before.
+        shape: Height and width of the scale.
+        recipe: Its `detail` is the fraction that is added.
+
+    Returns:
+        The fraction of what the scale before cannot show, h w 3, around 0.
+    """
+    if recipe.detail == 0:
+        return jnp.zeros((*shape, 3))
+    coarse = resize(scale_content(content, before), shape)
+    return recipe.detail * (scale_content(content, shape) - coarse)
+
+
+def scale_styles(
+    styles: Sequence[Image], shape: tuple[int, int], recipe: Recipe
+) -> list[Image]:
+    """Styles as large as they are measured beside a content of that shape."""
+    return [
+        resize(style, shape=style_shape(style.shape[:2], shape, recipe))
+        for style in styles
+    ]

@@ -1,13 +1,12 @@
 """What a grid paints, and in which batches: planned before anything is painted.
 
-A lane is one picture to paint. Lanes of the same shape and `Recipe.program` make a
-batch, as many as keep a device busy and fit into its memory.
+A lane is one picture to paint. Lanes of the same program and stages make a batch, as
+many as keep a device busy and fit into its memory.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +14,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from jaxnst.messages import gigabytes, nearest
+from jaxnst.network.vgg import Activations
 from jaxnst.objective import check_blend
-from jaxnst.painting.memory import free_memory, in_gigabytes, step_bytes
-from jaxnst.painting.scales import check_content, scale_shapes, scale_steps
-from jaxnst.recipes import Recipe
+from jaxnst.painting.memory import free_memory, step_bytes
+from jaxnst.painting.plan import Stages, plan_run, total_work
+from jaxnst.recipes import Program, Recipe
 
 
 class Lane(NamedTuple):
@@ -32,6 +33,7 @@ class Lane(NamedTuple):
         recipe: The recipe with its setting.
         key: Random key of the start image.
         blend: Weight of each style, where they are blended.
+        stages: From `plan_run`: lanes are painted at once.
     """
 
     content: int
@@ -41,6 +43,7 @@ class Lane(NamedTuple):
     recipe: Recipe
     key: Array
     blend: tuple[float, ...] | None
+    stages: Stages
 
 
 Values = Sequence[Any] | Array | np.ndarray
@@ -51,10 +54,9 @@ EXTRA = ("recipe", "seed", "blend")
 
 
 def make_lanes(
-    contents: int,
+    shapes: Sequence[tuple[int, int] | Callable[[Recipe], tuple[int, int]]],
     styles: int,
     recipe: Recipe,
-    shape: Callable[[int, Recipe], tuple[int, int]],
     *,
     key: Array,
     vary: Mapping[str, Values] | None = None,
@@ -62,10 +64,10 @@ def make_lanes(
     """All pictures of a grid: contents outermost, then styles, then settings.
 
     Args:
-        contents: Number of contents.
+        shapes: Height and width of each content, or a function that gives them of its
+            lane's recipe.
         styles: Number of styles.
         recipe: What to minimise and how.
-        shape: Height and width of a content, from its index and its lane's recipe.
         key: Random key of the start images.
         vary: Values by name of a field of the recipe, `recipe`, `seed` or `blend`; the
             settings are all combinations.
@@ -81,8 +83,8 @@ def make_lanes(
         >>> from jaxnst import get_recipe
         >>> vary = {"style_weight": [0.5, 1.0, 2.0]}
         >>> lanes = make_lanes(
-        ...     2, 5, get_recipe("painterly"), lambda i, recipe: (48, 64),
-        ...     key=jax.random.key(0), vary=vary,
+        ...     [(48, 64)] * 2, 5, get_recipe("painterly"), key=jax.random.key(0),
+        ...     vary=vary,
         ... )
         >>> len(lanes), lanes[1].styles, lanes[1].setting
         (30, (0,), {'style_weight': 1.0})
@@ -91,17 +93,17 @@ def make_lanes(
     vary = {name: _plain(values) for name, values in (vary or {}).items()}
     for name, values in vary.items():
         if name not in known:
-            nearest = get_close_matches(name, known, 1, 0.0)[0]
             raise ValueError(
                 "expected to vary a field of the recipe, recipe, seed or blend, "
-                f"got {name!r}; did you mean {nearest}?"
+                f"got {name!r}; did you mean {nearest(name, known)}?"
             )
         if not len(values):
             raise ValueError(f"expected values of {name}, got none")
         for i, value in enumerate(values):
             if value in values[:i]:
                 raise ValueError(
-                    f"expected values that differ of {name}, got {value} twice"
+                    f"expected values of {name} without repeats, got a duplicate value "
+                    f"{value}"
                 )
     settings = [
         dict(zip(vary, values, strict=True))
@@ -113,12 +115,12 @@ def make_lanes(
     if "blend" in vary:
         columns = [tuple(range(styles))]
     lanes = []
-    for i, column in itertools.product(range(contents), columns):
+    for (i, shape), column in itertools.product(enumerate(shapes), columns):
         for setting, changed, own in zip(settings, recipes, keys, strict=True):
-            size = shape(i, changed)
-            check_content(size, changed)
+            size = shape(changed) if callable(shape) else shape
             blend = setting.get("blend")
-            lanes.append(Lane(i, column, setting, size, changed, own, blend))
+            stages = plan_run(size, changed)
+            lanes.append(Lane(i, column, setting, size, changed, own, blend, stages))
     return lanes
 
 
@@ -152,8 +154,16 @@ def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
     return recipe
 
 
-Groups = dict[tuple[Recipe, tuple[int, int]], list[Lane]]
-"""Lanes by program and shape."""
+class Group(NamedTuple):
+    """What the lanes of a batch have in common."""
+
+    program: Program
+    activations: Activations
+    stages: Stages
+
+
+Groups = dict[Group, list[Lane]]
+"""Lanes by what they have in common."""
 
 
 def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
@@ -171,11 +181,16 @@ into its caches counts; elsewhere `2**22`, which was not measured."""
 
 
 def group_lanes(lanes: Sequence[Lane]) -> Groups:
-    """Lanes by program and shape, in the order they come."""
+    """Lanes by what a batch has in common, in the order they come."""
     groups: Groups = {}
     for lane in lanes:
-        groups.setdefault((lane.recipe.program, lane.shape), []).append(lane)
+        groups.setdefault(group_of(lane), []).append(lane)
     return groups
+
+
+def group_of(lane: Lane) -> Group:
+    """What a lane has in common with the others of a batch."""
+    return Group(lane.recipe.program, lane.recipe.activations, lane.stages)
 
 
 def plan_batches(
@@ -203,12 +218,13 @@ def plan_batches(
     if device.platform == "cpu":
         memory /= devices
     plan = []
-    for (recipe, shape), group in group_lanes(lanes).items():
-        needed = lane_bytes(shape, recipe)
+    for group in group_lanes(lanes).values():
+        shape = group[0].shape
+        needed = lane_bytes(shape, group[0].recipe)
         if needed > free_memory(device):
             raise ValueError(
-                f"expected {in_gigabytes(needed)} of memory for "
-                f"{shape[1]} x {shape[0]} px, got {in_gigabytes(free_memory(device))}; "
+                f"expected {gigabytes(needed)} of memory for "
+                f"{shape[1]} x {shape[0]} px, got {gigabytes(free_memory(device))}; "
                 "use a smaller --size, or jaxnst stylize, which paints in tiles"
             )
         enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
@@ -249,10 +265,8 @@ def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
 
 
 def lane_work(lane: Lane) -> int:
-    """Pixels times steps over all scales, which time is about proportional to."""
-    shapes = scale_shapes(lane.shape, lane.recipe)
-    steps = scale_steps(lane.recipe, len(shapes))
-    return sum(map(lambda s, n: math.prod(s) * n, shapes, steps))
+    """Pixels times steps over all stages, which time is about proportional to."""
+    return total_work(lane.stages)
 
 
 def lane_mesh() -> Mesh:

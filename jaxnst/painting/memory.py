@@ -4,69 +4,100 @@ import bisect
 import contextlib
 import math
 import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import psutil
 
+from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import channels, stride
+from jaxnst.optimizers import make_optimizer
 from jaxnst.painting.scales import scale_shapes
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.tiles import smallest_tile, tile_shape
 
-WORK = {"float32": 2350, "bfloat16": 1800}
+STEP = {"float32": 2350, "bfloat16": 1800}
 """Bytes of a step for each pixel that it takes through the network at once, by
-`Recipe.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, over the
+`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, over the
 recipes; hardly more than the first two blocks counts."""
-
 
 GRADIENT = 12
 """Bytes of a step for each pixel of a picture in tiles, beside its state."""
 
-
-MOVE = {"lbfgs": 60, "adam": 24, "tf1_adam": 24}
-"""Bytes for each pixel that the optimiser takes once the tiles are done."""
-
+IMAGE = 12
+"""Bytes of a pixel of an image, three float32."""
 
 PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
 """Bytes that are taken whatever is painted: the network and, on a CPU, its prepared
 kernels, Python, and JAX. On other devices a guess."""
 
-
 PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
 """Bytes of the compiled programs of a scale. One in tiles has twice as many, since it
 is measured in tiles too, but those of the scales before are gone by then."""
-
 
 COMPILING = {"cpu": 450_000_000, "gpu": 0}
 """Bytes that compiling takes before the first step of a scale, and gives back."""
 
 
-def state_bytes(recipe: Recipe) -> int:
-    """Bytes that stay for each pixel of a picture: the state, and the content.
+@dataclass(frozen=True)
+class Cost:
+    """Bytes that a run takes for each pixel of its picture.
 
-    On a device whose host keeps the state: the image, the content and its features.
+    Attributes:
+        state: What stays on the device: image, output, content and its features, and
+            the optimiser's state, as far as they are kept there.
+        host: What stays on the host, if the state is kept there; else 0.
+        step: What a step takes for each pixel that it takes through the network.
+        update: What the optimiser's update takes on the device once tiles are done.
+    """
+
+    state: int
+    host: int
+    step: int
+    update: int
+
+
+@cache
+def cost(recipe: Recipe) -> Cost:
+    """The bytes for each pixel of a recipe.
+
+    Args:
+        recipe: How the picture is painted.
+
+    Returns:
+        The cost.
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> state_bytes(get_recipe("painterly"))
+        >>> cost(get_recipe("painterly")).state
         396
         >>> lean = {"state_dtype": "bfloat16", "history": 3}
-        >>> state_bytes(get_recipe("painterly").replace(**lean))
+        >>> cost(get_recipe("painterly").replace(**lean)).state
         144
     """
+    optimizer = make_optimizer(recipe.program)
+    side = 8
+    shape = jax.ShapeDtypeStruct((side, side, 3), np.float32)
+    arrays = jax.tree.leaves(jax.eval_shape(optimizer.transform.init, shape))
+    moments = sum(x.size * x.dtype.itemsize for x in arrays if x.ndim >= 3) / side**2
     number = {"float32": 4, "bfloat16": 2}[recipe.state_dtype]
-    image = 3 * 4
-    images = 3  # the image, the average, and the content
-    moments = 3 * (number + 4)
-    if recipe.optimizer == "lbfgs":
-        images, moments = images + 2, 3 * 2 * recipe.history * number
-    if recipe.state_memory == "host":
-        images, moments = 2, 0
-    features = sum(channels(x) / stride(x) ** 2 for x, _ in recipe.content_layers)
-    return round(images * image + moments + features * number)
+    features = number * sum(
+        channels(layer) / stride(layer) ** 2 for layer, _ in recipe.content_layers
+    )
+    content = IMAGE + features
+    whole = round(2 * IMAGE + moments + content)
+    on_host = recipe.state_memory == "host" and jax.devices()[0].platform != "cpu"
+    return Cost(
+        state=round(IMAGE + content) if on_host else whole,
+        host=whole + optimizer.work_bytes if on_host else 0,
+        step=STEP[recipe.dtype],
+        update=0 if on_host else optimizer.work_bytes,
+    )
 
 
 def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) -> int:
@@ -75,15 +106,17 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
     Args:
         shape: Height and width.
         recipe: How it is painted.
-        tile: Size of tiles. Default: the picture is painted at once.
+        tile: Size of tiles, in pixels. Default: the picture is painted at once.
+
+    Returns:
+        The bytes.
     """
-    pixels, work = math.prod(shape), WORK[recipe.dtype]
+    pixels, each = math.prod(shape), cost(recipe)
     if tile is None:
-        return pixels * (state_bytes(recipe) + work)
+        return pixels * (each.state + each.step)
     at_once = math.prod(tile_shape(shape, recipe.layers, tile))
-    move = MOVE[recipe.optimizer] if recipe.state_memory == "device" else 0
-    rest = max(at_once * work, pixels * move)
-    return pixels * (state_bytes(recipe) + GRADIENT) + rest
+    rest = max(at_once * each.step, pixels * each.update)
+    return pixels * (each.state + GRADIENT) + rest
 
 
 def process_bytes(
@@ -91,12 +124,16 @@ def process_bytes(
 ) -> int:
     """Bytes that painting a picture takes on a device, with all there is beside it.
 
-    A CPU is its own host.
+    Args:
+        shape: Height and width.
+        recipe: How it is painted.
+        tile: Size of tiles, in pixels. Default: the picture is painted at once.
+
+    Returns:
+        The bytes. A CPU is its own host.
     """
-    device = "gpu"
-    if jax.devices()[0].platform == "cpu":
-        device, recipe = "cpu", recipe.replace(state_memory="device")
-    compiling = math.prod(shape) * state_bytes(recipe) + COMPILING[device]
+    device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
+    compiling = math.prod(shape) * cost(recipe).state + COMPILING[device]
     taken = max(step_bytes(shape, recipe, tile), compiling)
     programs = len(scale_shapes(shape, recipe)) if tile is None else 2
     return taken + PROCESS[device] + programs * PROGRAMS[device]
@@ -104,10 +141,7 @@ def process_bytes(
 
 def host_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
     """Bytes that a picture takes on the host of an accelerator, if it is kept there."""
-    if recipe.state_memory == "device" or jax.devices()[0].platform == "cpu":
-        return 0
-    kept = state_bytes(recipe.replace(state_memory="device"))
-    return math.prod(shape) * (kept + MOVE[recipe.optimizer])
+    return math.prod(shape) * cost(recipe).host
 
 
 def free_memory(device: Any) -> int:
@@ -125,6 +159,9 @@ def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
     Args:
         group: Folder where Linux tells what a container may take, and takes.
+
+    Returns:
+        The bytes, ≥ 0.
     """
     allowed = sys.maxsize
     with contextlib.suppress(OSError, ValueError):  # there is no file, or no limit
@@ -151,7 +188,7 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
         memory: Bytes that the process may take, see `process_bytes`.
 
     Returns:
-        The size, or None.
+        The size in pixels, or None.
 
     Raises:
         ValueError: If not even the smallest tiles fit, or what the host shall keep.
@@ -165,9 +202,9 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
     kept, free = host_bytes(shape, recipe), free_host_memory()
     if kept > free:
         raise ValueError(
-            f"expected {in_gigabytes(kept)} of host memory for {shape[1]} x {shape[0]} "
-            f"px, got {in_gigabytes(free)}; use a smaller size, or leave state_memory "
-            "as it is"
+            f"expected {gigabytes(kept)} of host memory for {shape[1]} x {shape[0]} "
+            f"px, got {gigabytes(free)}; use a smaller size, or leave state_memory as "
+            "it is"
         )
     for tile in _choices(recipe):
         if process_bytes(shape, recipe, tile) <= memory:
@@ -188,8 +225,7 @@ def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
     """
 
     def too_large(edge: int) -> bool:
-        sides = fit_shape(shape, edge)
-        return min(process_bytes(sides, recipe, x) for x in _choices(recipe)) > memory
+        return _least(fit_shape(shape, edge), recipe) > memory
 
     edges = range(16, 2**18, 16)
     return 16 * bisect.bisect_left(edges, True, key=too_large)
@@ -197,16 +233,18 @@ def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
 
 def _choices(recipe: Recipe) -> list[int | None]:
     """Sizes of tiles that a recipe may be painted in, the fastest first."""
-    if recipe.normalize_gradients:
+    if not recipe.additive:
         return [None]
     smallest = smallest_tile(recipe.layers)
     return [None, *range(max(2048, smallest), smallest, -32), smallest]
 
 
-def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
-    def least(recipe: Recipe) -> int:
-        return min(process_bytes(shape, recipe, x) for x in _choices(recipe))
+def _least(shape: tuple[int, int], recipe: Recipe) -> int:
+    """Bytes that painting a picture takes at least."""
+    return min(process_bytes(shape, recipe, tile) for tile in _choices(recipe))
 
+
+def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
     on_host: dict[str, Any] = {"state_memory": "host"}
     lean: dict[str, Any] = {"state_dtype": "bfloat16"}
     if recipe.optimizer == "lbfgs":
@@ -217,20 +255,10 @@ def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
     others += [
         " ".join(f"--set {name}={x}" for name, x in changes.items())
         for changes in (on_host, lean)
-        if least(recipe.replace(**changes)) <= memory
+        if _least(shape, recipe.replace(**changes)) <= memory
     ]
     use = " or ".join(others) or "another machine"
     return (
-        f"expected {in_gigabytes(least(recipe))} of memory for {shape[1]} x {shape[0]} "
-        f"px, got {in_gigabytes(memory)}; use {use}"
+        f"expected {gigabytes(_least(shape, recipe))} of memory for {shape[1]} x "
+        f"{shape[0]} px, got {gigabytes(memory)}; use {use}"
     )
-
-
-def in_gigabytes(count: int) -> str:
-    """A number of bytes for people.
-
-    Example:
-        >>> in_gigabytes(1_540_000_000)
-        '1.5 GB'
-    """
-    return f"{count / 1e9:.1f} GB"

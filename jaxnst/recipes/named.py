@@ -1,8 +1,8 @@
 """The recipes of the literature, and the default."""
 
 import dataclasses
-from difflib import get_close_matches
 
+from jaxnst.messages import nearest
 from jaxnst.recipes.recipe import LayerWeights, Recipe
 
 GATYS_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -93,9 +93,8 @@ GATYS_2016 = Recipe(
     summary="Gatys, Ecker, Bethge (CVPR 2016): Gram matrices, L-BFGS from noise",
     content_layers=(("relu4_2", 1.0),),
     style_layers=equal_weights(GATYS_STYLE_LAYERS),
-    style_loss="gram",
+    style_loss="gram_quarter_mean",
     content_loss="half_sum",
-    gram_reduction="quarter_mean",
     # The paper's ratio of 1e-3 fits losses that are means, as in its authors' code for
     # the normalised network (1e6 and 1e9). In the sums of its equations such a content
     # term leaves no style at all; 5e-6 was found by eye.
@@ -125,9 +124,8 @@ GATYS_2016_CODE = Recipe(
     summary="The authors' PyTorch notebook: 512 px, then 800 px from its result",
     content_layers=(("relu4_2", 1.0),),
     style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
-    style_loss="gram",
     # The layer weights 1e3 / n² of the notebook, with n channels.
-    gram_reduction="channels",
+    style_loss="gram_channels",
     content_weight=1.0,
     style_weight=1e3,
     activations="caffe",
@@ -161,8 +159,7 @@ JOHNSON = Recipe(
     summary="neural-style (Lua), its defaults: Gram matrices, L-BFGS from faint noise",
     content_layers=(("relu4_2", 1.0),),
     style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
-    style_loss="gram",
-    gram_reduction="channels",
+    style_loss="gram_channels",
     tv_loss="squares",
     content_weight=5.0,
     style_weight=1e2,
@@ -227,8 +224,7 @@ UDACITY = Recipe(
     summary="Udacity's deep-learning course: Gram matrices, slow Adam from the content",
     content_layers=(("relu4_2", 1.0),),
     style_layers=weighted((1.0, 0.75, 0.2, 0.2, 0.2)),
-    style_loss="gram",
-    gram_reduction="sums",
+    style_loss="gram_sums",
     content_weight=1.0,
     style_weight=1e6,
     activations="torchvision",
@@ -272,7 +268,7 @@ BOSTON = dataclasses.replace(
     summary="Boston by night: the paper's style terms in the Kaggle notebook's loop",
     # From its README: α = 1, β = 1e3, E_l divided by 4 N² M², weights w_l not stated.
     style_layers=equal_weights(GATYS_STYLE_LAYERS),
-    gram_reduction="quarter_mean",
+    style_loss="gram_quarter_mean",
     content_weight=1.0,
     style_weight=1e3,
 )
@@ -319,9 +315,8 @@ def get_recipe(name: str) -> Recipe:
         'average'
     """
     if name not in RECIPES:
-        nearest = get_close_matches(name, RECIPES, 1, 0.0)[0]
         raise ValueError(
             f"expected a recipe out of {', '.join(RECIPES)}, got {name!r}; "
-            f"did you mean {nearest}?"
+            f"did you mean {nearest(name, RECIPES)}?"
         )
     return RECIPES[name]

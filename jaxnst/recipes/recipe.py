@@ -1,59 +1,67 @@
 """A recipe is every choice of a style transfer: what is measured, how it is optimised.
 
-A `Recipe` is frozen and hashable, so it may be a static argument or be closed over. Its
-loss weights and its learning rate are copied into `objective.Targets`, as arrays:
-change them there, and nothing recompiles.
+`Program` holds the choices that compiled code depends on, `Recipe` those and the rest.
+Both are frozen and hashable, so they may be static arguments or be closed over. Loss
+weights and the learning rate are copied into `objective.Targets`, as arrays: change
+them there, and nothing recompiles.
 """
 
 import dataclasses
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from jaxnst.losses import (
+    CONTENT_LOSSES,
+    STYLE_LOSSES,
+    VARIATION_LOSSES,
+    ContentLoss,
+    StyleLoss,
+    VariationLoss,
+)
+from jaxnst.messages import nearest
 from jaxnst.network.vgg import Activations, Padding, Pooling, check_layers
 
 LayerWeights = tuple[tuple[str, float], ...]
 
+LOSS_TABLES: dict[str, Mapping[str, Any]] = {
+    "content_loss": CONTENT_LOSSES,
+    "style_loss": STYLE_LOSSES,
+    "tv_loss": VARIATION_LOSSES,
+}
+"""Fields that name a row of a table of losses, or hold a row, with their tables."""
+
+
+class Losses(NamedTuple):
+    """The rows of the tables of losses that a program uses."""
+
+    content: ContentLoss
+    style: StyleLoss
+    variation: VariationLoss
+
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Every choice of a style transfer.
+class Program:
+    """The choices that compiled code depends on.
+
+    Recipes of one program share compiled code. They differ in numbers that steps get as
+    arrays, and in what is settled outside of compiled code.
 
     Attributes:
-        name: Name to ask for it by.
-        summary: One line on what it is and where it comes from.
         content_layers: (layer, weight) pairs whose features are compared directly.
         style_layers: (layer, weight) pairs whose statistics are compared.
-        style_loss: `gram` or `wasserstein2`.
-        content_loss: `mean` of the squared differences, `half_sum` of them, or
-            `correlation`, see `losses.correlation_loss`.
-        gram_reduction: `mean` of the squared differences of `FᵀF / (h w)`, a
-            `quarter_mean`, `channels`: the mean for `FᵀF / (c h w)`, or `sums`: the
-            mean for `FᵀF`, divided by `c h w`.
-        tv_loss: `nine_point`, see `losses.total_variation`, or `squares`, see
-            `losses.squared_variation`.
-        content_weight: Factor on the content term.
-        style_weight: Factor on the style term.
-        tv_weight: Factor on the total variation of the image.
+        content_loss: Name of a row of `losses.CONTENT_LOSSES`, or a row of your own.
+        style_loss: Name of a row of `losses.STYLE_LOSSES`, or a row of your own.
+        tv_loss: Name of a row of `losses.VARIATION_LOSSES`, or a row of your own.
         normalize_gradients: Give each layer's gradient the L1 norm 1, at the layer,
             before its weights.
-        activations: Those that the loss weights are meant for, see `vgg.calibrate`:
-            `unit_mean`, `caffe` or `torchvision`.
         pooling: `max`, `average` or `l2`.
         pool_scale: Factor on every pooling's output.
         padding: Padding of the image, `zeros` or `replicate`.
         input_gain: Factor on the image before the network's own input map.
-        palette: Colours of the content before anything else: its own, or mean and
-            covariance of the style's, see `color.match_palette`.
-        init: Start image: `content`, `noise` or `style` (noise of the style's colours).
-        noise: Standard deviation of `noise`, in units of the image's range [0, 1].
-        detail: Part of the content's detail, of what the scale before cannot show, that
-            is added where the image is enlarged to the next scale.
         units: What the optimiser works on: the image in [0, 1] times this, by channel.
         optimizer: `adam`; `tf1_adam`, see `optimizers.tf1_adam`; or `lbfgs`.
-        learning_rate: Adam's step in the units above; for L-BFGS the factor on the
-            quasi-Newton step.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
         epsilon: Adam's term in the denominator.
@@ -62,48 +70,29 @@ class Recipe:
         ema_decay: Decay of the average over the iterates that is returned; 0 returns
             the last iterate.
         keep_best: Return the iterate that follows the lowest loss seen.
-        first_steps: Steps at the coarsest scale.
-        steps: Steps at every other scale.
-        scales: Number of scales, at most.
-        scale_factor: Size of a scale over that of the one before.
-        min_size: Long edge of the coarsest scale, in pixels, at least.
-        size: Edge of the result in pixels, where no size is asked for.
-        size_edge: Which edge `size` means, `long` or `short`.
-        enlarge: Which pictures are enlarged to reach their size: `none`, `content` or
-            `both`, content and style.
-        style_scale: Edge of the style over that of the content.
-        squash_style: Resize the style to the content's exact shape.
         dtype: Type of the convolutions, `float32` or `bfloat16`.
         state_dtype: Type that Adam's first moment, the history of L-BFGS and the
             content's features are kept in, `float32` or `bfloat16`.
-        state_memory: Where the image and the optimiser's state are kept: in that of
-            the `device`, or of its `host`, which is often larger.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> program = get_recipe("painterly").program
+        >>> program.pooling, hasattr(program, "style_weight")
+        ('average', False)
     """
 
-    name: str
-    summary: str
     content_layers: LayerWeights
     style_layers: LayerWeights
-    style_loss: Literal["gram", "wasserstein2"]
-    content_loss: Literal["mean", "half_sum", "correlation"] = "mean"
-    gram_reduction: Literal["mean", "quarter_mean", "channels", "sums"] = "mean"
-    tv_loss: Literal["nine_point", "squares"] = "nine_point"
-    content_weight: float
-    style_weight: float
-    tv_weight: float = 0.0
+    content_loss: str | ContentLoss = "mean"
+    style_loss: str | StyleLoss
+    tv_loss: str | VariationLoss = "nine_point"
     normalize_gradients: bool = False
-    activations: Activations = "unit_mean"
     pooling: Pooling = "max"
     pool_scale: float = 1.0
     padding: Padding = "zeros"
     input_gain: float = 1.0
-    palette: Literal["content", "style"] = "content"
-    init: Literal["content", "noise", "style"] = "content"
-    noise: float = 0.1
-    detail: float = 0.0
     units: tuple[float, float, float] = (1.0, 1.0, 1.0)
     optimizer: Literal["adam", "tf1_adam", "lbfgs"] = "adam"
-    learning_rate: float = 0.02
     beta1: float = 0.9
     beta2: float = 0.99
     epsilon: float = 1e-8
@@ -111,25 +100,14 @@ class Recipe:
     clip: bool = True
     ema_decay: float = 0.0
     keep_best: bool = False
-    first_steps: int
-    steps: int
-    scales: int = 1
-    scale_factor: float = 2**0.5
-    min_size: int = 1
-    size: int = 512
-    size_edge: Literal["long", "short"] = "long"
-    enlarge: Literal["none", "content", "both"] = "none"
-    style_scale: float = 1.0
-    squash_style: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
     state_dtype: Literal["float32", "bfloat16"] = "float32"
-    state_memory: Literal["device", "host"] = "device"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, saying which and why."""
         check_layers(tuple(layer for layer, _ in self.content_layers))
         check_layers(tuple(layer for layer, _ in self.style_layers))
-        for field in dataclasses.fields(self):
+        for field in fields(self):
             _check_value(field.name, field.type, getattr(self, field.name))
         for layer, weight in self.content_layers + self.style_layers:
             _check_value(f"the weight of {layer}", float, weight)
@@ -138,11 +116,6 @@ class Recipe:
                 raise ValueError(
                     f"expected {name} in [0, 1), got {getattr(self, name)}"
                 )
-        for name in ("learning_rate", "style_scale", "pool_scale", "input_gain"):
-            if getattr(self, name) == 0:
-                raise ValueError(f"expected {name} > 0, got 0")
-        if self.scale_factor <= 1:
-            raise ValueError(f"expected scale_factor > 1, got {self.scale_factor}")
         if len(self.units) != 3 or min(self.units) <= 0:
             raise ValueError(f"expected three units > 0, got {self.units}")
         if self.keep_best and self.ema_decay:
@@ -157,49 +130,152 @@ class Recipe:
             sorted({name for name, _ in self.content_layers + self.style_layers})
         )
 
-    @cached_property
-    def program(self) -> "Recipe":
-        """The part of the recipe that a batch has in common, the rest at defaults.
+    @property
+    def losses(self) -> Losses:
+        """The rows of the tables of losses."""
+        rows = (
+            table.get(getattr(self, name), getattr(self, name))
+            for name, table in LOSS_TABLES.items()
+        )
+        return Losses(*rows)
 
-        Recipes of the same program share compiled code and the schedule of scales and
-        steps: they differ only in numbers that steps get as arrays, and in what is
-        settled before the first step.
+    @property
+    def additive(self) -> bool:
+        """Whether the loss depends on an image through sums over positions alone.
+
+        Tiles need that. The norms of gradients are sums too, but of what is known once
+        the loss is.
+        """
+        content, style, _ = self.losses
+        return content.additive and style.additive and not self.normalize_gradients
+
+    @cached_property
+    def program(self) -> "Program":
+        """The program alone, without what a recipe adds to it.
 
         Example:
+            >>> from jaxnst import get_recipe
             >>> recipe = get_recipe("painterly")
             >>> recipe.replace(style_weight=2.0).program == recipe.program
             True
         """
-        return dataclasses.replace(self, **ARRAYS, **SETTLED)
+        return Program(**{x.name: getattr(self, x.name) for x in fields(Program)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Program):
+    """Every choice of a style transfer: a `Program`, and what follows.
+
+    Attributes:
+        name: Name to ask for it by.
+        summary: One line on what it is and where it comes from.
+        content_weight: Factor on the content term.
+        style_weight: Factor on the style term.
+        tv_weight: Factor on the total variation of the image.
+        learning_rate: Adam's step in `units`; for L-BFGS the factor on the quasi-Newton
+            step.
+        activations: Those that the loss weights are meant for, see
+            `network.calibrate.calibrate`: `unit_mean`, `caffe` or `torchvision`.
+        palette: Colours of the content before anything else: its own, or mean and
+            covariance of the style's, see `pictures.color.match_palette`.
+        init: Start image: `content`, `noise` or `style` (noise of the style's colours).
+        noise: Standard deviation of `noise`, in units of the image's range [0, 1].
+        detail: Fraction of the content's high-frequency detail that is added where the
+            image is enlarged to the next scale.
+        first_steps: Steps at the coarsest scale.
+        steps: Steps at every other scale.
+        scales: Number of scales, at most.
+        scale_factor: Size of a scale over that of the one before.
+        min_size: Long edge of the coarsest scale, in pixels, at least.
+        size: Edge of the result in pixels, where no size is asked for.
+        size_edge: Which edge `size` means, `long` or `short`.
+        enlarge: Which pictures are enlarged to reach their size: `none`, `content` or
+            `both`, content and style.
+        style_scale: Edge of the style over that of the content.
+        squash_style: Resize the style to the content's exact shape.
+        state_memory: Where the image and the optimiser's state are kept: in that of
+            the `device`, or of its `host`, which is often larger.
+    """
+
+    name: str
+    summary: str
+    content_weight: float
+    style_weight: float
+    tv_weight: float = 0.0
+    learning_rate: float = 0.02
+    activations: Activations = "unit_mean"
+    palette: Literal["content", "style"] = "content"
+    init: Literal["content", "noise", "style"] = "content"
+    noise: float = 0.1
+    detail: float = 0.0
+    first_steps: int
+    steps: int
+    scales: int = 1
+    scale_factor: float = 2**0.5
+    min_size: int = 1
+    size: int = 512
+    size_edge: Literal["long", "short"] = "long"
+    enlarge: Literal["none", "content", "both"] = "none"
+    style_scale: float = 1.0
+    squash_style: bool = False
+    state_memory: Literal["device", "host"] = "device"
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, saying which and why."""
+        super().__post_init__()
+        for name in ("learning_rate", "style_scale", "pool_scale", "input_gain"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"expected {name} > 0, got 0")
+        if self.scale_factor <= 1:
+            raise ValueError(f"expected scale_factor > 1, got {self.scale_factor}")
 
     @cached_property
-    def sight(self) -> "Recipe":
-        """The part of the recipe that decides how pictures are seen and measured."""
-        return dataclasses.replace(self, **ARRAYS)
+    def measured_by(self) -> tuple:
+        """All choices but the arrays and the name, as a key.
+
+        Recipes that agree on it measure pictures alike.
+
+        Example:
+            >>> from jaxnst import get_recipe
+            >>> recipe = get_recipe("painterly")
+            >>> recipe.replace(style_weight=2.0).measured_by == recipe.measured_by
+            True
+        """
+        left_out = (*ARRAYS, "name", "summary")
+        return tuple(
+            getattr(self, x.name) for x in fields(self) if x.name not in left_out
+        )
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed.
+
+        Args:
+            changes: Values by field name.
+
+        Returns:
+            The changed recipe.
 
         Raises:
             ValueError: If a field is unknown, naming the nearest, a value is bad, or it
                 would change nothing, such as `beta1` of a recipe that uses L-BFGS.
 
         Example:
+            >>> from jaxnst import get_recipe
             >>> get_recipe("painterly").replace(style_weight=2.0).style_weight
             2.0
 
-            A step of Adam is a distance, one of L-BFGS a factor, so with another
-            optimiser comes another learning rate, unless it is said:
+            A step of Adam is a distance, one of L-BFGS a factor, so another optimiser
+            brings another learning rate, unless the changes name one:
 
             >>> get_recipe("painterly").replace(optimizer="adam").learning_rate
             0.02
         """
-        known = [field.name for field in dataclasses.fields(self)]
+        known = [field.name for field in fields(self)]
         for name in changes:
             if name not in known:
-                nearest = get_close_matches(name, known, 1, 0.0)[0]
                 raise ValueError(
-                    f"expected a field of Recipe, got {name!r}; did you mean {nearest}?"
+                    f"expected a field of Recipe, got {name!r}; "
+                    f"did you mean {nearest(name, known)}?"
                 )
         changed = dataclasses.replace(self, **_with_learning_rate(self, changes))
         for name in changes:
@@ -207,37 +283,21 @@ class Recipe:
                 _check_used(changed, name)
         return changed
 
+    def values(self) -> dict[str, Any]:
+        """All fields by name, a loss of your own by its name, as JSON can hold them."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return held | {name: str(held[name]) for name in LOSS_TABLES}
+
     def __str__(self) -> str:
         """Return the recipe as a table of its fields."""
-        rows = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        held = self.values()
+        first = {name: held.pop(name) for name in ("name", "summary")}
+        rows = (first | held).items()
         return "\n".join(f"{name:<20} {_readable(value)}" for name, value in rows)
 
 
-ARRAYS = {
-    "content_weight": 1.0,
-    "style_weight": 1.0,
-    "tv_weight": 1.0,
-    "learning_rate": 1.0,
-}
-"""Fields that steps get as arrays, with what they are in `Recipe.program`."""
-
-
-SETTLED = {
-    "name": "",
-    "summary": "",
-    "palette": "content",
-    "init": "content",
-    "noise": 0.1,
-    "detail": 0.0,
-    "size": 512,
-    "size_edge": "long",
-    "enlarge": "none",
-    "style_scale": 1.0,
-    "squash_style": False,
-    "state_memory": "device",
-}
-"""Fields that are settled before the first step, with what they are there."""
-
+ARRAYS = ("content_weight", "style_weight", "tv_weight", "learning_rate")
+"""Fields that steps get as arrays."""
 
 USED_WITH = {
     "beta1": ("optimizer", ("adam", "tf1_adam")),
@@ -245,7 +305,6 @@ USED_WITH = {
     "epsilon": ("optimizer", ("adam", "tf1_adam")),
     "history": ("optimizer", ("lbfgs",)),
     "noise": ("init", ("noise",)),
-    "gram_reduction": ("style_loss", ("gram",)),
     "style_scale": ("squash_style", (False,)),
 }
 """Fields that mean something only beside certain values of another field."""
@@ -261,6 +320,8 @@ def _check_used(recipe: Recipe, name: str) -> None:
 
 
 def _check_value(name: str, kind: Any, value: Any) -> None:
+    if name in LOSS_TABLES:
+        _check_loss(name, kind, value)
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise ValueError(
             f"expected {name} {' or '.join(get_args(kind))}, got {value!r}"
@@ -271,6 +332,14 @@ def _check_value(name: str, kind: Any, value: Any) -> None:
         raise ValueError(f"expected {name} to be a whole number ≥ 1, got {value!r}")
     if kind is bool and type(value) is not bool:
         raise ValueError(f"expected {name} to be True or False, got {value!r}")
+
+
+def _check_loss(name: str, kind: Any, value: Any) -> None:
+    table, (_, row) = LOSS_TABLES[name], get_args(kind)
+    if not isinstance(value, row) and value not in table:
+        raise ValueError(
+            f"expected {name} {' or '.join(table)}, or a {row.__name__}, got {value!r}"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,50 @@
+"""What the command does unless it is told otherwise, on this machine."""
+
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.weights.registry import cache_folder
+
+QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
+"""Factor on a recipe's number of steps."""
+
+PREVIEW = 128
+"""Long edge of the pictures of `jaxnst grid --preview`."""
+
+
+def fastest_dtype() -> Literal["float32", "bfloat16"]:
+    """Default convolution dtype: accelerators prefer bfloat16.
+
+    Raises:
+        ValueError: If JAX finds no device.
+    """
+    try:
+        backend = jax.default_backend()
+    except Exception as error:  # each kind of device has its own
+        why = f" ({error})" if str(error) else ""
+        raise ValueError(
+            f"expected a device that JAX can use, got none{why}; check JAX_PLATFORMS "
+            "and the drivers"
+        ) from error
+    return "float32" if backend == "cpu" else "bfloat16"
+
+
+def default_recipe(name: str) -> Recipe:
+    """The recipe of that name as it is painted by on this machine."""
+    return get_recipe(name).replace(dtype=fastest_dtype())
+
+
+def with_steps(recipe: Recipe, factor: float) -> Recipe:
+    """A recipe with a number of steps that is a factor times as large."""
+    return recipe.replace(
+        first_steps=max(1, round(recipe.first_steps * factor)),
+        steps=max(1, round(recipe.steps * factor)),
+    )
+
+
+def times_path() -> Path:
+    """File where this machine keeps the times of steps."""
+    return cache_folder() / "step-times.json"

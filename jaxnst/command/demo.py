@@ -1,0 +1,73 @@
+"""`jaxnst demo`: the sample content in the sample styles."""
+
+import argparse
+from pathlib import Path
+
+from jaxnst.command.flags import add_run_flags, recipe_from
+from jaxnst.command.manifest import manifest_path
+from jaxnst.command.reporter import say
+from jaxnst.command.stylize import (
+    StylizeRequest,
+    check_request,
+    checkpoint_beside,
+    paint,
+)
+from jaxnst.painting.memory import usable_memory
+from jaxnst.painting.plan import plan_run
+from jaxnst.painting.scales import content_size
+from jaxnst.pictures.files import image_shape
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.pictures.samples import SAMPLES, sample_path
+
+
+def add_demo_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `demo`."""
+    p.add_argument(
+        "-o", "--out", type=Path, default=Path("demo"), help="folder (default: demo)"
+    )
+    p.add_argument(
+        "--style",
+        choices=SAMPLES[1:],
+        nargs="+",
+        default=SAMPLES[1:3],
+        help="samples to learn from (default: the first two)",
+    )
+    add_run_flags(p, size=256, quality="draft", weights="embedded")
+    p.add_argument("--resume", action="store_true", help="go on where it stopped")
+
+
+def demo_command(args: argparse.Namespace) -> int:
+    """Paint the sample content in the sample styles; return the exit code."""
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"expected a folder at {args.out}, got a file")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for style in args.style:
+        request = demo_request(args, style)
+        if args.resume and manifest_path(request.out).exists():
+            say(f"{request.out} is there already", quiet=args.quiet)
+        elif code := paint(request):
+            return code
+    return 0
+
+
+def demo_request(args: argparse.Namespace, style: str) -> StylizeRequest:
+    """The request for one of the sample styles."""
+    recipe, content = recipe_from(args), sample_path("harbour")
+    out = args.out / f"harbour-{style}.png"
+    native, memory = image_shape(content), usable_memory()
+    shape = fit_shape(native, args.size or content_size(native, recipe))
+    request = StylizeRequest(
+        content=content,
+        styles=(sample_path(style),),
+        out=out,
+        recipe=recipe,
+        stages=plan_run(shape, recipe, memory),
+        size=args.size,
+        weights=args.weights,
+        seed=args.seed,
+        memory=memory,
+        resume=args.resume and checkpoint_beside(out).exists(),
+        quiet=args.quiet,
+    )
+    check_request(request)
+    return request

@@ -1,0 +1,88 @@
+"""Machines that share one grid: they synchronise once, then run independently."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+class Machines(NamedTuple):
+    """The machines of a grid.
+
+    Attributes:
+        distributed: Whether JAX detects them.
+        coordinator: HOST:PORT of machine 0, where it does not.
+        count: How many they are.
+        index: Which one this is.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    count: int | None = None
+    index: int | None = None
+
+
+def join(machines: Machines) -> None:
+    """Join the other machines, if there are any.
+
+    Raises:
+        ValueError: If the flags do not fit together, or the machines are not there.
+    """
+    distributed, coordinator, count, index = machines
+    if coordinator is None and (count, index) != (None, None):
+        raise ValueError("expected --coordinator HOST:PORT with --machines, got none")
+    if coordinator is not None:
+        if count is None or index not in range(count):
+            raise ValueError(
+                "expected --machines N and --machine 0 … N-1 with --coordinator, got "
+                f"{count} and {index}"
+            )
+        if not re.fullmatch(r".+:\d+", coordinator):
+            raise ValueError(f"expected --coordinator HOST:PORT, got {coordinator!r}")
+        try:
+            jax.distributed.initialize(coordinator, count, index)
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected machine 0 to answer at {coordinator}, got {error}"
+            ) from error
+    elif distributed:
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ValueError(
+                "expected machines that JAX detects, as under SLURM, Kubernetes or on "
+                f"TPUs, got none ({error}); use --coordinator instead"
+            ) from error
+
+
+def union_done(names: Sequence[str], done: list[bool]) -> list[bool]:
+    """What any machine sees as done, so that all share out the same rest.
+
+    Args:
+        names: What identifies the grid: of its pictures and weights.
+        done: What this machine sees as done.
+
+    Raises:
+        ValueError: On all machines, if they see other pictures or weights.
+    """
+    if jax.process_count() == 1:
+        return done
+    digest = hashlib.sha256("\n".join(names).encode()).digest()
+    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    if len({row.tobytes() for row in digests}) > 1:
+        raise ValueError(
+            "expected the same pictures and weights on all machines, got others; give "
+            "all the same command, folders that all can see, and the same --weights"
+        )
+    seen = multihost_utils.process_allgather(np.array(done))
+    return [bool(x) for x in np.any(seen, axis=0)]
+
+
+def leave() -> None:
+    """Leave the other machines; from here on none waits for, or dies with, another."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()

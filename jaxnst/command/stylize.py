@@ -1,0 +1,371 @@
+"""`jaxnst stylize` paints one picture; `jaxnst plan` tells how, and paints nothing."""
+
+import argparse
+import dataclasses
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxnst.command.defaults import times_path
+from jaxnst.command.flags import (
+    add_recipe_flags,
+    add_run_flags,
+    byte_count,
+    numbers,
+    positive,
+    recipe_from,
+)
+from jaxnst.command.manifest import (
+    SAME,
+    compile_timer,
+    describe_device,
+    describe_result,
+    make_manifest,
+    manifest_path,
+    write_manifest,
+)
+from jaxnst.command.reporter import Reporter, say
+from jaxnst.disk import check_target
+from jaxnst.messages import gigabytes
+from jaxnst.network.vgg import Backbone
+from jaxnst.objective import check_blend
+from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
+from jaxnst.painting.inputs import load_content, load_style
+from jaxnst.painting.memory import (
+    host_bytes,
+    largest_size,
+    process_bytes,
+    usable_memory,
+)
+from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.plan import Stage, Stages, plan_run
+from jaxnst.painting.scales import content_size, style_shape
+from jaxnst.painting.stages import Result
+from jaxnst.painting.timing import expected_seconds, remember_times, step_key
+from jaxnst.pictures.files import image_shape, load_image, output_format, save_image
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.recipes import Recipe
+from jaxnst.tiles import plan_tiles, tile_mesh
+from jaxnst.transfer import make_transfer
+from jaxnst.weights import format, registry
+
+STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
+"""What a run may start from, beside a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StylizeRequest:
+    """One picture that is asked for, checked.
+
+    Attributes:
+        content: Path of the content.
+        styles: Paths of the styles.
+        out: Path of the result.
+        recipe: The recipe, with every change.
+        stages: The stages of the run, the last one of the result's shape.
+        size: Its long edge, if one was asked for.
+        weights: Name or path of the network's weights.
+        seed: Of the start image.
+        blend: Weight of each style.
+        init: What `--init` said: a start image, or the name of one.
+        memory: Bytes that the process may take.
+        bits: Bits of each number of a PNG or TIFF.
+        save_every: Steps between previews.
+        checkpoint: Path of the checkpoint, if one is to be kept all the time.
+        resume: Whether to go on from the checkpoint.
+        quiet: Whether to print errors only.
+    """
+
+    content: Path
+    styles: tuple[Path, ...]
+    out: Path
+    recipe: Recipe
+    stages: Stages
+    size: int | None = None
+    weights: str
+    seed: int = 0
+    blend: tuple[float, ...] | None = None
+    init: str | None = None
+    memory: int
+    bits: Literal[8, 16] = 8
+    save_every: int | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    quiet: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        return self.stages[-1].shape
+
+    @property
+    def init_path(self) -> Path | None:
+        """Path of the start image, if it is a file."""
+        return None if self.init in (None, *STARTS) else Path(self.init)
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Path of the checkpoint, which an interrupted run keeps in any case."""
+        return self.checkpoint or checkpoint_beside(self.out)
+
+
+def checkpoint_beside(out: Path) -> Path:
+    """Path of the checkpoint of a run with that result."""
+    return out.with_name(out.name + ".checkpoint.npz")
+
+
+def add_stylize_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `stylize`, which `plan` takes too."""
+    p.add_argument("content", type=Path, help="the photograph")
+    p.add_argument(
+        "style", type=Path, nargs="+", help="one or more pictures to learn from"
+    )
+    p.add_argument("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
+    add_run_flags(p, size=None, quality="normal")
+    p.add_argument("--blend", type=numbers, help="a weight for each style: W,W,…")
+    p.add_argument("--init", help="start image: content, noise, style or a file")
+    p.add_argument(
+        "--save-every",
+        type=positive,
+        metavar="N",
+        help="keep a preview at every N steps of each scale",
+    )
+    p.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE.npz",
+        help="keep the state there every half minute, until the picture is done",
+    )
+    p.add_argument(
+        "--bits", type=int, choices=(8, 16), default=8, help="of a PNG or TIFF"
+    )
+    p.add_argument(
+        "--memory",
+        type=byte_count,
+        metavar="8GB",
+        help="memory to use, in tiles if need be (default: what is free)",
+    )
+    add_recipe_flags(p)
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+
+
+def stylize_request(args: argparse.Namespace) -> StylizeRequest:
+    """What the flags ask for.
+
+    Raises:
+        ValueError: If anything is wrong that can be known before painting.
+    """
+    recipe = recipe_from(args)
+    if args.init in STARTS:
+        recipe = recipe.replace(init=args.init)
+    native = image_shape(args.content)
+    shape = fit_shape(native, args.size or content_size(native, recipe))
+    memory = usable_memory() if args.memory is None else args.memory
+    request = StylizeRequest(
+        content=args.content,
+        styles=tuple(args.style),
+        out=args.out or free_path(args.content, args.style),
+        recipe=recipe,
+        stages=plan_run(shape, recipe, memory),
+        size=args.size,
+        weights=args.weights,
+        seed=args.seed,
+        blend=None if args.blend is None else tuple(args.blend),
+        init=args.init,
+        memory=memory,
+        bits=args.bits,
+        save_every=args.save_every,
+        checkpoint=args.checkpoint,
+        resume=args.resume,
+        quiet=args.quiet,
+    )
+    check_request(request)
+    return request
+
+
+def check_request(request: StylizeRequest) -> None:
+    """Raise a ValueError if a request cannot be met."""
+    inputs = [request.content, *request.styles]
+    if request.init_path is not None:
+        if not request.init_path.exists():
+            raise ValueError(
+                f"expected --init {', '.join(STARTS)} or a file, got {request.init!r}"
+            )
+        image_shape(request.init_path)
+        inputs.append(request.init_path)
+    if request.weights != "auto":
+        inputs.append(registry.locate(request.weights))
+    for target in filter(None, (request.out, request.checkpoint)):
+        check_target(target)
+        if target.resolve() in {path.resolve() for path in inputs}:
+            raise ValueError(
+                f"expected an output that is none of the inputs, got {target}"
+            )
+    if request.checkpoint is not None and request.checkpoint.suffix != ".npz":
+        raise ValueError(f"expected --checkpoint FILE.npz, got {request.checkpoint}")
+    if request.blend is not None:
+        check_blend(request.blend, len(request.styles))
+    output_format(request.out, request.shape, bits=request.bits)
+    for path in request.styles:
+        style_shape(image_shape(path), request.shape, request.recipe)
+
+
+def free_path(content: Path, styles: list[Path]) -> Path:
+    """`CONTENT-STYLE.png` in the current folder, numbered if that is taken."""
+    stem = "-".join(path.stem for path in (content, *styles))
+    stem = os.fsencode(stem)[:100].decode(errors="ignore")
+    path, number = Path(f"{stem}.png"), 2
+    while path.exists():
+        path, number = Path(f"{stem}-{number}.png"), number + 1
+    return path
+
+
+def stylize_command(args: argparse.Namespace) -> int:
+    """Paint one picture; return the exit code."""
+    return paint(stylize_request(args))
+
+
+def paint(request: StylizeRequest) -> int:
+    """Paint a picture and write it with its manifest; return the exit code."""
+    if request.checkpoint_path.exists() and not request.resume:
+        raise ValueError(
+            f"expected --resume, since {request.checkpoint_path} holds an unfinished "
+            "run; pass --resume or delete it"
+        )
+    name, reason = registry.choose(request.weights, quiet=request.quiet)
+    weights = registry.locate(name)
+    backbone = registry.load_backbone(weights)
+    manifest = manifest_of(request, name, format.sha256(weights))
+    inputs = {key: manifest[key] for key in SAME}
+    resume = None
+    if request.resume:
+        transfer = make_transfer(request.recipe)
+        resume = load_checkpoint(request.checkpoint_path, transfer, inputs)
+        manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
+        recipe, memory = request.recipe, request.memory
+        stages = plan_run(request.shape, recipe, memory, tiles=resume.tiles)
+        request = dataclasses.replace(request, stages=stages)
+    say(f"device {manifest['device']}; weights {name} ({reason})", quiet=request.quiet)
+    started = time.perf_counter()
+    reporter = Reporter(request, inputs, resume)
+    with compile_timer() as compiling, reporter:
+        result = run_request(request, backbone, reporter, resume)
+    seconds = time.perf_counter() - started
+    manifest |= describe_result(result, seconds, math.fsum(compiling))
+    save_image(request.out, result.image, bits=request.bits)
+    write_manifest(manifest_path(request.out), manifest)
+    request.checkpoint_path.unlink(missing_ok=True)
+    key = step_key(describe_device(), request.recipe.program)
+    remember_times(times_path(), key, reporter.step_seconds)
+    height, width = result.image.shape[:2]
+    say(
+        f"wrote {request.out} ({width} x {height} px) in {seconds:.0f} s",
+        quiet=request.quiet,
+    )
+    if result.status == "diverged":
+        print(
+            f"jaxnst: error: a step was not finite; {request.out} is the last finite "
+            "picture; lower --learning-rate or the weights",
+            file=sys.stderr,
+        )
+        return 3
+    return 0
+
+
+def run_request(
+    request: StylizeRequest,
+    backbone: Backbone,
+    reporter: Reporter,
+    resume: Checkpoint | None,
+) -> Result:
+    """Read the pictures of a request and paint it."""
+    content = load_content(request.content, request.size, request.recipe)
+    styles = [
+        load_style(path, content.shape, request.recipe) for path in request.styles
+    ]
+    init = None
+    if request.init_path is not None:
+        init = load_image(request.init_path, size=max(content.shape))
+    return stylize(
+        backbone,
+        content,
+        styles,
+        request.recipe,
+        key=jax.random.key(request.seed),
+        options=Options(
+            blend=None if request.blend is None else jnp.array(request.blend),
+            init=init,
+            resume=resume,
+            stages=request.stages,
+            mesh=tile_mesh(),
+            on_chunk=reporter,
+            chunk=request.save_every or 50,
+            throw=False,
+        ),
+    )
+
+
+def manifest_of(
+    request: StylizeRequest, weights: str, weights_sha256: str
+) -> dict[str, Any]:
+    """The manifest of a request, before anything came out of it."""
+    pictures = [request.content, *request.styles]
+    if request.init_path is not None:
+        pictures.append(request.init_path)
+    return make_manifest(
+        request.recipe,
+        {
+            "content": str(request.content),
+            "styles": [str(style) for style in request.styles],
+            "pictures_sha256": [format.sha256(picture) for picture in pictures],
+            "blend": request.blend,
+            "init": request.init or request.recipe.init,
+            "size": [request.shape[1], request.shape[0]],
+            "seed": request.seed,
+            "weights": weights,
+            "weights_sha256": weights_sha256,
+        },
+    )
+
+
+def plan_command(args: argparse.Namespace) -> int:
+    """Tell how a picture would be painted, scale by scale, in what memory and time."""
+    request = stylize_request(args)
+    recipe, shape, memory = request.recipe, request.shape, request.memory
+    for stage in request.stages:
+        print(describe_stage(stage, recipe))
+    peak = max(process_bytes(s.shape, recipe, s.tile) for s in request.stages)
+    kept = host_bytes(shape, recipe)
+    on_host = f"{gigabytes(kept)} on the host; " if kept else ""
+    print(
+        f"{gigabytes(peak)} at its peak, of {gigabytes(memory)}; {on_host}"
+        f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
+    )
+    key = step_key(describe_device(), recipe.program)
+    seconds = expected_seconds(times_path(), key, request.stages)
+    print(
+        "time unknown: this machine has painted nothing like it yet"
+        if seconds is None
+        else f"about {seconds:.0f} s of steps, by earlier runs on this machine; "
+        "compiling comes on top"
+    )
+    return 0
+
+
+def describe_stage(stage: Stage, recipe: Recipe) -> str:
+    """A stage in one line."""
+    height, width = stage.shape
+    how = "at once"
+    if stage.tile is not None:
+        tiles = plan_tiles(stage.shape, recipe.layers, stage.tile)
+        count = len(tiles.starts)
+        how = f"in {count} tile{'s' * (count > 1)} of "
+        how += f"{tiles.shape[1]} x {tiles.shape[0]}"
+    return f"{f'{width} x {height} px':<18} {stage.steps:>5} steps {how}"

@@ -1,0 +1,355 @@
+"""What `jaxnst bench` measures, and how.
+
+Both sides run in one process and alternate, on the same pictures and weights; times are
+medians over the repeats. Start-up and memory need a fresh process each.
+"""
+
+import math
+import multiprocessing
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import psutil
+
+from jaxnst.command.defaults import default_recipe, fastest_dtype
+from jaxnst.command.manifest import compile_timer
+from jaxnst.network.calibrate import calibrate
+from jaxnst.network.vgg import LAYERS, Backbone, channels, kernel_shapes, stride
+from jaxnst.objective import make_targets, objective
+from jaxnst.painting.inputs import scale_styles
+from jaxnst.painting.multiscale import Options, prepare_backbone, stylize
+from jaxnst.pictures.color import match_palette
+from jaxnst.pictures.files import load_image
+from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.transfer import Launches, current_image, make_transfer, run
+from jaxnst.types import Image
+from jaxnst.weights import registry
+
+GRAM = get_recipe("gatys2016").replace(
+    name="gram",
+    content_loss="mean",
+    style_loss="gram",
+    optimizer="adam",
+    learning_rate=5.0,
+    init="content",
+)
+"""The classic loop: Gram matrices of five layers, Adam."""
+
+
+ADAM = get_recipe("painterly").replace(
+    name="wasserstein2",
+    optimizer="adam",
+    learning_rate=0.02,
+    ema_decay=0.95,
+    detail=0.0,
+    first_steps=150,
+    steps=75,
+)
+"""What PyTorch paints beside our default: the same losses at the same scales, by Adam
+with an average of the iterates, as in style-transfer-pytorch, in about twice as many
+steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchInputs:
+    """What a benchmark measures with.
+
+    Attributes:
+        content: Path of the content.
+        style: Path of the style.
+        weights: Name or path of the network's weights.
+        size: Long edge of the pictures that are painted.
+    """
+
+    content: Path
+    style: Path
+    weights: str
+    size: int
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network."""
+        return _load_backbone(self.weights)
+
+    def pictures(self, size: int, recipe: Recipe) -> tuple[Image, Image]:
+        """Content, in the palette that the recipe asks for, and style."""
+        content = load_image(self.content, size=size, enlarge=True)
+        style = load_image(self.style, size=size)
+        if recipe.palette == "style":
+            content = match_palette(content, [style])
+        return content, style
+
+
+@cache
+def _load_backbone(name: str) -> Backbone:
+    return registry.load_backbone(name)
+
+
+@cache
+def torch_loop() -> Any:
+    """PyTorch's side, which takes seconds to import; None without PyTorch."""
+    if find_spec("torch") is None:
+        return None
+    from jaxnst.command import torch_loop as loops
+
+    return loops
+
+
+def torch_settings() -> list[Any]:
+    """PyTorch's settings, the plain one first; none if it cannot use our device."""
+    loops = torch_loop()
+    return loops.all_settings(jax.default_backend()) if loops else []
+
+
+def matmul_rate(dtype: str) -> float:
+    """Floating-point operations each second of a large product of matrices."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((side, side), dtype)
+    product = jax.jit(partial(jnp.matmul, precision="highest"))
+    seconds = alternate({"": lambda: product(x, x).block_until_ready()}, 5)
+    return 2 * side**3 / seconds[""]
+
+
+def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
+    """Operations of one step by the plain formulas, convolutions and statistics.
+
+    Twice the multiplications of the features, and as many for their gradient. Ways to
+    do with fewer, such as Winograd's, do not lower it.
+    """
+    pixels, total = math.prod(shape[:2]), 0.0
+    for layer, kernel in zip(LAYERS, kernel_shapes().values(), strict=True):
+        if layer <= max(recipe.layers):
+            total += pixels / stride(layer) ** 2 * math.prod(kernel)
+    for layer, _ in recipe.style_layers:
+        total += pixels / stride(layer) ** 2 * channels(layer) ** 2
+    return 4 * total
+
+
+def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each side; they take turns, after one that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name, work in sides.items():
+            began = time.perf_counter()
+            work()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return {name: median(found) for name, found in times.items()}
+
+
+def _stepper(
+    inputs: BenchInputs, size: int, recipe: Recipe, steps: int
+) -> Callable[[], None]:
+    """Our loop, `steps` of it at each call."""
+    content, style = inputs.pictures(size, recipe)
+    measuring, stepping = prepare_backbone(inputs.backbone, recipe)
+    targets = make_targets(measuring, content, [style], recipe)
+    transfer = make_transfer(recipe)
+    state, whole = transfer.init(content), Launches(interval=60.0)
+
+    def work() -> None:
+        nonlocal state
+        state, _ = run(transfer, state, stepping, targets, steps=steps, launches=whole)
+
+    return work
+
+
+def _torch_stepper(
+    inputs: BenchInputs, size: int, recipe: Recipe, steps: int, settings: Any
+) -> Callable[[], None]:
+    """PyTorch's loop, `steps` of it at each call."""
+    content, style = inputs.pictures(size, recipe)
+    backbone = calibrate(inputs.backbone, recipe.activations)
+    loop = torch_loop().make_loop(backbone, content, [style], recipe, settings)
+
+    def work() -> None:
+        for _ in range(steps):
+            loss = loop.step()
+        loss.item()  # waits for the device
+
+    return work
+
+
+def time_steps(
+    inputs: BenchInputs, size: int, recipe: Recipe, repeats: int
+) -> dict[str, Any]:
+    """Seconds of one step of ours, and of PyTorch's in each of its settings."""
+    # Several, as `run` launches them; fewer where each takes seconds.
+    steps = min(8, max(2, 2**20 // size**2)) if jax.default_backend() == "cpu" else 50
+    sides = {
+        f"jaxnst {dtype}": _stepper(inputs, size, recipe.replace(dtype=dtype), steps)
+        for dtype in sorted({"float32", fastest_dtype()}, reverse=True)
+    }
+    for settings in torch_settings():
+        work = _torch_stepper(inputs, size, recipe, steps, settings)
+        try:
+            work()
+        except Exception as error:  # no compiler for torch.compile, say
+            print(f"  PyTorch {settings} failed: {str(error).splitlines()[:1]}")
+        else:
+            sides[f"PyTorch {settings}"] = work
+    seconds = {name: x / steps for name, x in alternate(sides, repeats).items()}
+    shape = inputs.pictures(size, recipe)[0].shape
+    work = step_work(shape, recipe)
+    title = f"{recipe.name}, {shape[1]} x {shape[0]} px"
+    print(f"{title:<40} a step       by our count   faster")
+    for name, x in seconds.items():
+        ratio = seconds["jaxnst float32"] / x
+        print(f"  {name:<36} {x:8.3f} s {work / x / 1e9:8.0f} GFLOP/s {ratio:8.2f}")
+    return {"recipe": recipe.name, "size": shape[1::-1], "seconds": seconds}
+
+
+def trace_steps(inputs: BenchInputs, size: int, folder: Path) -> None:
+    """Write a profile of a few warm steps of the default recipe."""
+    work = _stepper(inputs, size, default_recipe("painterly"), 3)
+    work()
+    with jax.profiler.trace(folder):
+        work()
+
+
+def time_picture(inputs: BenchInputs) -> dict[str, Any]:
+    """Paint the default picture on both sides; compare loss and time.
+
+    Both pictures' losses are ours, at the finest scale. Time to a loss counts all that
+    the command does from the pictures in memory on; what it has compiled before comes
+    from its cache.
+    """
+    recipe = default_recipe("painterly")
+    content, style = inputs.pictures(inputs.size, recipe)
+    plain = recipe.replace(palette="content")  # it has that palette already
+    measuring = calibrate(inputs.backbone, plain.activations)
+    height, width, _ = content.shape
+    (target_style,) = scale_styles([style], (height, width), plain)
+    targets = make_targets(measuring, content, [target_style], plain)
+    compiled = jax.jit(objective, static_argnames="program")
+    loss_of = lambda x: float(compiled(x, measuring, targets, program=plain.program)[0])
+    curve: list[tuple[float, float]] = []
+    began, spent = time.perf_counter(), 0.0
+
+    def watch(progress: Any) -> None:
+        nonlocal spent
+        if progress.state.image.shape == content.shape:
+            now = time.perf_counter()
+            loss = loss_of(current_image(progress.state, plain))
+            curve.append((now - began - spent, loss))
+            spent += time.perf_counter() - now
+
+    with compile_timer() as compiling:
+        result = stylize(
+            inputs.backbone,
+            content,
+            [style],
+            plain,
+            key=jax.random.key(0),
+            options=Options(on_chunk=watch, throw=False),
+        )
+    found: dict[str, Any] = {
+        "size": content.shape[1::-1],
+        "seconds": time.perf_counter() - began - spent,
+        "loss": loss_of(result.image),
+        "compiling": math.fsum(compiling),
+        "curve": curve,
+    }
+    print(f"  jaxnst {found['seconds']:8.1f} s, loss {found['loss']:.4f}", end="")
+    print(f", {found['compiling']:.1f} s of it compiling", flush=True)
+    if not torch_settings():
+        return found
+    loops, settings = torch_loop(), torch_settings()[0]
+    began = time.perf_counter()
+    adam = ADAM.replace(palette="content")
+    painting = loops.paint(measuring, content, [style], adam, settings)
+    *_, loop = deque(painting, maxlen=1)[0]
+    painted = jnp.array(loops.to_image(loop.average()))
+    seconds = time.perf_counter() - began
+    loss = loss_of(painted)
+    reached = next((t for t, x in curve if x <= loss), None)
+    found["PyTorch"] = {"seconds": seconds, "loss": loss, "we reach it after": reached}
+    print(f"  PyTorch {seconds:7.1f} s, loss {loss:.4f}", end="")
+    print(f"; we reach that after {reached:.1f} s" if reached else "; not reached")
+    return found
+
+
+def in_new_process(function: Callable, *args: Any) -> dict[str, float]:
+    """Call a function in a process of its own, with the time at which that began."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(function, *args, time.time()).result()
+        except BrokenExecutor:
+            raise ValueError(
+                "a process that was measured was killed, most likely because memory "
+                "ran out; use a smaller --size"
+            ) from None
+
+
+def time_start(inputs: BenchInputs) -> dict[str, Any]:
+    """Seconds of a new process, with nothing compiled before, and once more."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("cold", "warm"):
+            found[name] = in_new_process(_short_run, inputs, folder)
+            first, done = found[name]["first step"], found[name]["all scales"]
+            print(f"  {name}: first step after {first:.1f} s, ", end="")
+            print(f"two steps at every scale after {done:.1f} s", flush=True)
+    return found
+
+
+def measure_memory(inputs: BenchInputs) -> dict[str, Any]:
+    """Peak memory of processes that take two steps at every scale."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"jaxnst": in_new_process(_short_run, inputs, folder)["peak"]}
+    if torch_settings():
+        found["PyTorch"] = in_new_process(_short_torch_run, inputs)["peak"]
+    for name, peak in found.items():
+        print(f"  {name:<8} {peak / 1e9:.2f} GB")
+    return found
+
+
+def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, float]:
+    registry.keep_programs(folder)
+    recipe = default_recipe("painterly").replace(first_steps=2, steps=2)
+    content, style = inputs.pictures(inputs.size, recipe)
+    times: list[float] = []
+    stylize(
+        inputs.backbone,
+        content,
+        [style],
+        recipe,
+        key=jax.random.key(0),
+        options=Options(on_chunk=lambda _: times.append(time.time() - began)),
+    )
+    return {"first step": times[0], "all scales": times[-1], "peak": peak_memory()}
+
+
+def _short_torch_run(inputs: BenchInputs, began: float) -> dict[str, float]:
+    recipe = ADAM.replace(first_steps=2, steps=2)
+    content, style = inputs.pictures(inputs.size, recipe)
+    backbone = calibrate(inputs.backbone, recipe.activations)
+    loops, settings = torch_loop(), torch_settings()[0]
+    deque(loops.paint(backbone, content, [style], recipe, settings), maxlen=0)
+    return {"peak": loops.peak_memory() or peak_memory()}
+
+
+def peak_memory() -> float:
+    """Most bytes that the device held; of a CPU, that this process did.
+
+    Where Linux does not tell, those that it holds.
+    """
+    stats = jax.devices()[0].memory_stats() or {}  # none of a CPU
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peaks = [float(line.split()[1]) * 1024 for line in lines if "VmHWM" in line]
+    return peaks[0] if peaks else psutil.Process().memory_info().rss

@@ -1,0 +1,92 @@
+"""`jaxnst weights`: the network's weights, listed, fetched, converted and checked."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from jaxnst.disk import check_target
+from jaxnst.weights import format, registry
+from jaxnst.weights.convert import convert, read_foreign, to_backbone
+
+
+def add_weights_commands(p: argparse.ArgumentParser) -> None:
+    """Add the actions of `weights`."""
+    actions = p.add_subparsers(required=True, metavar="ACTION")
+    a = actions.add_parser("list", help="named weights and where they are")
+    a.set_defaults(call=list_command)
+    a = actions.add_parser("pull", help="fetch weights and convert them, once")
+    a.add_argument("name", choices=registry.ASSETS, help="see: jaxnst weights list")
+    a.add_argument("--quiet", action="store_true", help="print errors only")
+    a.set_defaults(call=pull_command)
+    a = actions.add_parser("convert", help="make a weights file of another project's")
+    a.add_argument("source", type=Path, help="of Keras, PyTorch, MatConvNet, Caffe …")
+    a.add_argument("target", type=Path, help="the .h5 file to write")
+    a.add_argument(
+        "--family",
+        choices=("caffe", "torchvision"),
+        help="input that the weights were trained on, where the file does not tell",
+    )
+    a.set_defaults(call=convert_command)
+    a = actions.add_parser("check", help="verify a file and describe it")
+    a.add_argument("path", help="a path, or a name such as embedded")
+    a.set_defaults(call=check_command)
+
+
+def list_command(args: argparse.Namespace) -> int:
+    """List the named weights and where they are."""
+    for name, asset in registry.ASSETS.items():
+        path = registry.asset_path(name)
+        place = path if path.is_file() else f"not here; jaxnst weights pull {name}"
+        print(f"{name:<12} {asset.summary}; {asset.licence}\n{'':<12} {place}")
+    return 0
+
+
+def pull_command(args: argparse.Namespace) -> int:
+    """Fetch named weights and convert them."""
+    path = registry.pull(args.name, quiet=args.quiet)
+    if not args.quiet:
+        print(
+            f"{args.name} weights are at {path} ({registry.ASSETS[args.name].licence})"
+        )
+    return 0
+
+
+def convert_command(args: argparse.Namespace) -> int:
+    """Turn a weights file of another project into one of ours."""
+    check_target(args.target)
+    if args.target.suffix != ".h5":
+        raise ValueError(f"expected a target ending in .h5, got {args.target}")
+    source = registry.locate(str(args.source))
+    if args.target.exists() and args.target.samefile(source):
+        raise ValueError(f"expected a target beside the source, got {args.target}")
+    convert(source, args.target, family=args.family)
+    print(f"wrote {args.target}; use it with --weights {args.target}")
+    return 0
+
+
+def check_command(args: argparse.Namespace) -> int:
+    """Verify a weights file and describe it."""
+    path = registry.locate(args.path)
+    about = format.describe(path)
+    if format.is_ours(path):
+        backbone = format.read_backbone(path)
+    else:
+        reading = read_foreign(path)
+        about["layout"] = reading.layout
+        backbone = to_backbone(reading, about["sha256"], path)
+        about["family"] = backbone.family
+    for key, value in about.items():
+        print(f"{key:<15} {value}")
+    for name, conv in backbone.params.items():
+        mean = backbone.mean_activation[name.replace("conv", "relu")]
+        print(
+            f"{name}  kernel {'x'.join(map(str, conv['kernel'].shape)):<11}"
+            f"  rms {float(np.sqrt((conv['kernel'] ** 2).mean())):<7.4f}"
+            f"  mean activation {float(mean.mean()):<9.4g}"
+            f"  silent filters {int((mean == 0).sum())}"
+        )
+    print("all names and shapes are as they should be, all numbers are finite")
+    if "content_sha256" in about:
+        print("the numbers have the checksum that the file says")
+    return 0

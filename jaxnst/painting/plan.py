@@ -1,0 +1,89 @@
+"""What a run will do, decided once and before anything is painted: its stages."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from jaxnst.painting.memory import choose_tile, process_bytes
+from jaxnst.painting.scales import check_content, scale_shapes, scale_steps
+from jaxnst.recipes import Recipe
+
+
+class Stage(NamedTuple):
+    """One scale of a run.
+
+    Attributes:
+        shape: Height and width of the picture.
+        steps: Steps that are taken.
+        tile: Size of the tiles in pixels; None where the picture is painted at once.
+    """
+
+    shape: tuple[int, int]
+    steps: int
+    tile: int | None = None
+
+    @property
+    def work(self) -> int:
+        """Pixels times steps, which time is about proportional to."""
+        return math.prod(self.shape) * self.steps
+
+
+Stages = tuple[Stage, ...]
+
+
+def plan_run(
+    shape: tuple[int, ...],
+    recipe: Recipe,
+    memory: int | None = None,
+    *,
+    tiles: Sequence[int | None] | None = None,
+) -> Stages:
+    """Decide sizes, steps and tiles of a run.
+
+    Args:
+        shape: Height and width of the result.
+        recipe: How it is painted.
+        memory: Bytes that the process may take; what takes more is painted in tiles.
+            Default: everything is painted at once.
+        tiles: Size of the tiles of each scale in an earlier part of the run, kept where
+            they still fit. Default: there is none.
+
+    Returns:
+        The stages, coarsest first.
+
+    Raises:
+        ValueError: If the picture is too small for the recipe's layers, or the memory
+            is not enough even in tiles.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> recipe = get_recipe("painterly").replace(first_steps=9, steps=4)
+        >>> for stage in plan_run((192, 256), recipe):
+        ...     print(stage)
+        Stage(shape=(96, 128), steps=9, tile=None)
+        Stage(shape=(136, 181), steps=4, tile=None)
+        Stage(shape=(192, 256), steps=4, tile=None)
+    """
+    check_content(shape, recipe)
+    shapes = scale_shapes(shape[:2], recipe)
+    steps = scale_steps(recipe, len(shapes))
+    if memory is None:
+        return tuple(map(Stage, shapes, steps))
+    # The finest first, since it is the one that may not fit.
+    chosen = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
+    if tiles is not None:
+        chosen = [
+            before if process_bytes(shape, recipe, before) <= memory else tile
+            for shape, before, tile in zip(shapes, tiles, chosen, strict=True)
+        ]
+    return tuple(map(Stage, shapes, steps, chosen))
+
+
+def work_done(stages: Stages, scale: int, taken: int) -> int:
+    """Pixels times steps that are done after so many steps of a scale."""
+    return total_work(stages[:scale]) + taken * math.prod(stages[scale].shape)
+
+
+def total_work(stages: Iterable[Stage]) -> int:
+    """Pixels times steps of stages."""
+    return sum(stage.work for stage in stages)

@@ -1,0 +1,157 @@
+"""The walk over the stages of a run, the same for one picture and for many lanes."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jax.sharding import Sharding
+from jaxtyping import Float
+
+from jaxnst.network.vgg import Backbone
+from jaxnst.objective import Targets
+from jaxnst.painting.checkpoint import Checkpoint
+from jaxnst.painting.plan import Stage, Stages
+from jaxnst.transfer import Info, Launches, State, Transfer, run
+from jaxnst.types import Image
+
+
+class Setup(NamedTuple):
+    """What the steps of a stage are taken with.
+
+    Attributes:
+        transfer: The kernel.
+        state: The state before the first step.
+        backbone: The network, as the recipe wants it.
+        targets: What the image is compared with.
+        host: Where the state is, if not where the network is.
+    """
+
+    transfer: Transfer
+    state: State
+    backbone: Backbone
+    targets: Targets
+    host: Sharding | None = None
+
+
+@runtime_checkable
+class Painter(Protocol):
+    """What is painted: one picture, or the lanes of a batch."""
+
+    def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
+        """Begin a stage.
+
+        Args:
+            state: The last state of the stage before; or, where there is none, the
+                state of a run that is resumed in this stage, or None.
+            before: The stage before.
+            stage: The stage.
+
+        Returns:
+            What its steps are taken with.
+        """
+        ...
+
+
+class Progress(NamedTuple):
+    """What is known between two launches of steps.
+
+    Attributes:
+        stages: All stages of the run.
+        scale: Index of the stage, coarsest first.
+        taken: Steps taken in this stage.
+        state: The state; gone once the callback returns, so copy what must stay.
+        info: Infos of the last launch.
+    """
+
+    stages: Stages
+    scale: int
+    taken: int
+    state: State
+    info: Info
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that is painted."""
+        return self.stages[self.scale]
+
+
+class Result(NamedTuple):
+    """A finished picture.
+
+    Attributes:
+        image: RGB in [0, 1], h w 3.
+        stages: All stages of the run.
+        infos: Infos of all steps taken in this call, one entry for each stage.
+        status: `done`, or `diverged` if a step was not finite; the image is then the
+            last one that was.
+        seconds: Wall-clock time of each stage, compilation included; of a lane, its
+            share of that of its batch.
+    """
+
+    image: Image | Float[np.ndarray, "_h _w 3"]
+    stages: Stages
+    infos: list[Info]
+    status: Literal["done", "diverged"]
+    seconds: list[float]
+
+
+def paint_stages(
+    painter: Painter,
+    stages: Stages,
+    *,
+    resume: Checkpoint | None = None,
+    chunk: int = 50,
+    on_chunk: Callable[[Progress], None] | None = None,
+    stop: Callable[[Info], bool] = lambda info: False,
+) -> tuple[State, list[Info], list[float]]:
+    """Paint stage after stage.
+
+    Args:
+        painter: Sets up each stage.
+        stages: From `plan_run`.
+        resume: Where to go on. Default: at the first stage.
+        chunk: Steps between two calls of `on_chunk`, at most.
+        on_chunk: Called between launches of steps.
+        stop: Whether to end after a stage, from the infos of its steps.
+
+    Returns:
+        The last state; the infos and the seconds of each stage that was painted.
+    """
+    state: Any = None
+    first = done = 0
+    if resume is not None:
+        # A copy, since the first step takes its memory.
+        state = jax.device_put(resume.state, may_alias=False)
+        first, done = resume.scale, resume.taken
+    infos, seconds = [], []
+    for scale in range(first, len(stages)):
+        began, stage, taken = time.perf_counter(), stages[scale], done
+        done = 0
+        if taken == stage.steps:
+            continue
+        setup = painter.set_up(
+            state, stages[scale - 1] if scale > first else None, stage
+        )
+        del state  # its memory is free for the steps
+
+        def report(state: State, info: Info, scale: int = scale) -> None:
+            nonlocal taken
+            taken += len(info.loss)
+            if on_chunk is not None:
+                on_chunk(Progress(stages, scale, taken, state, info))
+
+        state, info = run(
+            *setup[:4],
+            steps=stage.steps - taken,
+            launches=Launches(taken, chunk, host=setup.host, on_chunk=report),
+        )
+        infos.append(info)
+        seconds.append(time.perf_counter() - began)
+        if stop(info):
+            break
+        # What the next stage has no use for makes room while it is measured.
+        state = setup.transfer.shed(state)
+        del setup
+    return state, infos, seconds

@@ -1,0 +1,67 @@
+"""How long steps take on this machine, remembered from run to run."""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnst.disk import write_whole
+from jaxnst.painting.plan import Stages
+from jaxnst.recipes import Program
+
+
+def step_key(device: str, program: Program) -> str:
+    """A short name of all that a step's time depends on, but for the picture's size."""
+    return hashlib.sha256(f"{device} {program}".encode()).hexdigest()[:16]
+
+
+def remember_times(path: Path, key: str, seconds: Mapping[int, float]) -> None:
+    """Keep the seconds of a step; where the file cannot be written, nothing is kept.
+
+    Args:
+        path: JSON file of all times.
+        key: From `step_key`.
+        seconds: Of a step, by the number of pixels of the picture.
+    """
+    times = _read(path)
+    own = times.get(key, {}) | {str(n): x for n, x in seconds.items()}
+    with contextlib.suppress(OSError, ValueError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_whole(path) as file:
+            file.write(json.dumps(times | {key: own}).encode())
+
+
+def expected_seconds(path: Path, key: str, stages: Stages) -> float | None:
+    """Seconds that the steps of a run will take, from what was remembered.
+
+    Args:
+        path: JSON file of all times.
+        key: From `step_key`.
+        stages: What will be painted.
+
+    Returns:
+        The seconds, compiling not counted: for each stage the time of the picture
+        nearest in size, in proportion to the pixels. None if nothing is known.
+    """
+    known = {
+        int(pixels): seconds for pixels, seconds in _read(path).get(key, {}).items()
+    }
+    if not known:
+        return None
+
+    def step(pixels: int) -> float:
+        nearest = min(known, key=lambda other: abs(math.log(other / pixels)))
+        return known[nearest] * pixels / nearest
+
+    return sum(stage.steps * step(math.prod(stage.shape)) for stage in stages)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}
