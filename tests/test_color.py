@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
-from conftest import random_image
+from helpers import random_image
 
 from jaxnst.pictures.color import match_palette
 

@@ -4,7 +4,7 @@ import math
 
 import jax
 import pytest
-from conftest import random_image
+from helpers import random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
