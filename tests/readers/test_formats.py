@@ -1,9 +1,11 @@
 """Every format and spelling gives the same parameters."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
+import oracle
 import pytest
 import safetensors.numpy
 from networks import check_same, keras_name, mini
@@ -18,16 +20,26 @@ from writers import (
     write_mat_packed,
 )
 
+from jaxnst.network.vgg import features, layer_name
+from jaxnst.pictures.samples import sample
+from jaxnst.weights import convert
 from jaxnst.weights.readers import check_params, keras, pytorch, read
+from jaxnst.weights.registry import load_backbone
 
 
-@every_format
-def test_every_format_is_known_by_its_content(write, full, small, tmp_path):
-    path = tmp_path / "weights.bin"
+@pytest.fixture(scope="module", params=WRITERS, ids=lambda w: w.__name__[6:])
+def written(request, full, small, tmp_path_factory):
+    """A writer, the file that it wrote, and what is in that."""
+    write, path = request.param, tmp_path_factory.mktemp("written") / "weights.bin"
     params = small if write in (write_mat_packed, write_caffe_new) else full  # slow
     write(path, params)
-    reading = read(path)
+    yield write, path, params
     path.unlink()
+
+
+def test_every_format_is_known_by_its_content(written):
+    write, path, params = written
+    reading = read(path)
     check_same(reading.params, params)
     check_params(reading.params, "here")
     assert (reading.layout, reading.family) == WRITERS[write]
@@ -35,6 +47,42 @@ def test_every_format_is_known_by_its_content(write, full, small, tmp_path):
         np.testing.assert_allclose(reading.mean, MEAN)
     else:
         assert reading.mean is None
+
+
+INPUTS = {
+    "caffe": lambda rgb: 255 * rgb[..., ::-1] - MEAN[::-1],
+    "matconvnet": lambda rgb: 255 * rgb - MEAN,
+    "torchvision": lambda rgb: (rgb - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+}
+"""What the networks of each family are fed, from RGB in [0, 1]."""
+
+
+@pytest.fixture(scope="module")
+def seen(full):
+    """A picture, and what the networks of each family see of it, in float64."""
+    image = sample("mosaic", 48)
+    network = SimpleNamespace(params=full, scale=1, offset=0)
+    return image, {
+        family: oracle.features(network, to_input(np.float64(image)))
+        for family, to_input in INPUTS.items()
+    }
+
+
+def test_converted_weights_see_what_the_network_saw(
+    written, seen, tmp_path, monkeypatch
+):
+    write, path, params = written
+    image, features_by_family = seen
+    # The mean activations, which are measured on the samples, change no feature.
+    monkeypatch.setattr(convert, "sample", lambda name, size: sample(name, 32))
+    family = WRITERS[write][1]
+    told = None if family else "caffe"
+    convert.convert(path, tmp_path / "ours.h5", family=told)
+    layers = tuple(map(layer_name, params))
+    ours = features(load_backbone(tmp_path / "ours.h5"), image, layers=layers)
+    for layer in layers:
+        theirs = features_by_family[family or told][layer]
+        assert np.abs(ours[layer] - theirs).max() < 1e-5 * np.abs(theirs).max(), layer
 
 
 @every_format
