@@ -14,9 +14,9 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "types", "storage", "messages", "disk", "process", "pictures", "network", "losses",
-        "weights", "recipes", "objective", "optimizers", "tiles", "transfer",
-        "painting", "command",
+        "types", "storage", "messages", "disk", "process", "linalg", "pictures",
+        "network", "losses", "weights", "recipes", "objective", "optimizers", "tiles",
+        "transfer", "painting", "command",
     ],
     "jaxnst/pictures": ["geometry", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
