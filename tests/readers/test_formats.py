@@ -23,7 +23,8 @@ from writers import (
 from jaxnst.network.vgg import features, layer_name
 from jaxnst.pictures.samples import sample
 from jaxnst.weights import convert
-from jaxnst.weights.readers import check_params, keras, pytorch, read
+from jaxnst.weights.format import check_params
+from jaxnst.weights.readers import keras, pytorch, read
 from jaxnst.weights.registry import load_backbone
 
 

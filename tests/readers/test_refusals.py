@@ -7,7 +7,8 @@ from oracle import NAMES
 from torch_files import conv_dict, state_dict
 from writers import every_format, write_keras_numbered, write_keras_zip
 
-from jaxnst.weights.readers import check_params, keras, pytorch, read
+from jaxnst.weights.format import check_params
+from jaxnst.weights.readers import keras, pytorch, read
 
 
 @every_format

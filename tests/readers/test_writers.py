@@ -12,7 +12,8 @@ import pytest
 from networks import check_same
 from writers import write_stream, write_tar, write_zip
 
-from jaxnst.weights.readers import check_params, pytorch, read
+from jaxnst.weights.format import check_params
+from jaxnst.weights.readers import pytorch, read
 
 DATA = Path(__file__).parents[1] / "data"
 
