@@ -59,8 +59,11 @@ def random_params() -> Params:
     rng = np.random.default_rng(0)
     return {
         name: {
-            "kernel": np.float32(rng.normal(size=shape) * np.sqrt(2 / (9 * shape[2]))),
-            "bias": np.float32(rng.normal(size=shape[3]) * 0.1),
+            key: np.asarray(rng.normal(scale=scale, size=size), np.float32)
+            for key, scale, size in (
+                ("kernel", (2 / (9 * shape[2])) ** 0.5, shape),
+                ("bias", 0.1, shape[3]),
+            )
         }
         for name, shape in kernel_shapes().items()
     }
@@ -80,7 +83,7 @@ def of_keras(params: Params, folder: Path) -> Iterator[Row]:
     """Keras 3 on JAX."""
     import keras
 
-    model = keras.applications.VGG19(weights=None, include_top=False)
+    model = keras.applications.VGG19(weights=None, include_top=False)  # pyright: ignore
     for name, conv in params.items():
         layer = model.get_layer(name.replace("conv", "block").replace("_", "_conv"))
         layer.set_weights([conv["kernel"], conv["bias"]])
@@ -90,7 +93,7 @@ def of_keras(params: Params, folder: Path) -> Iterator[Row]:
     def forward(image: np.ndarray) -> Features:
         x = keras.applications.vgg19.preprocess_input(255 * image[None])
         names = map(layer_name, params)
-        found = whole.predict(x, verbose=0)
+        found = whole.predict(x, verbose=0)  # pyright: ignore
         return {name: y[0] for name, y in zip(names, found, strict=True)}
 
     for name, file, family in (
