@@ -1,4 +1,4 @@
-"""What tests of several rooms share, and no fixture is."""
+"""What tests of several files share."""
 
 import jax
 import jax.numpy as jnp
