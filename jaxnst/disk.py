@@ -10,7 +10,14 @@ from typing import IO
 
 
 def check_folder(folder: Path) -> None:
-    """Raise a ValueError unless files can be made in a folder."""
+    """Check that files can be made in a folder.
+
+    Args:
+        folder: Path of the folder.
+
+    Raises:
+        ValueError: If there is no such folder, or it cannot be written to.
+    """
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         got = "one that cannot be written to" if folder.is_dir() else "no such folder"
         raise ValueError(
@@ -20,12 +27,20 @@ def check_folder(folder: Path) -> None:
 
 
 LONGEST_NAME = 230
-"""Bytes of the name of a picture, at most: systems allow 255, and the names of what
-is written beside it are longer."""
+"""Most bytes that the name of a picture may have. Systems allow 255, and the files
+written beside a picture have longer names."""
 
 
 def check_target(path: Path) -> None:
-    """Raise a ValueError unless a file can be written at a path."""
+    """Check that a file can be written at a path, before any work for it begins.
+
+    Args:
+        path: Path of the file to write, which may exist.
+
+    Raises:
+        ValueError: If the name is longer than `LONGEST_NAME`, the folder is missing or
+            cannot be written to, or there is a folder at the path.
+    """
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise ValueError(
             f"expected a name of at most {LONGEST_NAME} bytes, got {path.name}"
@@ -37,17 +52,32 @@ def check_target(path: Path) -> None:
 
 @contextlib.contextmanager
 def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that replaces it once all is written.
+    """Open a temporary file that takes the place of `path` once all is written.
+
+    If the block raises, the temporary file is deleted and `path` stays as it was.
+
+    Args:
+        path: Path of the file to write.
+
+    Yields:
+        The temporary file, open for bytes, in the same folder.
 
     Raises:
         ValueError: If the folder does not exist or cannot be written to.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with write_whole(folder / "a.txt") as file:
+        ...     _ = file.write(b"all of it")
+        >>> (folder / "a.txt").read_text()
+        'all of it'
     """
     path = Path(path)
     check_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        with open(name, "wb") as file:  # which has a name, as some writers expect
+        with open(name, "wb") as file:  # opened by name: some writers ask for `.name`
             yield file
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
@@ -58,6 +88,6 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
 
 @cache
 def _umask() -> int:
-    mask = os.umask(0)  # for a moment in all threads: only once
+    mask = os.umask(0)  # sets it for all threads for a moment, so only once
     os.umask(mask)
     return mask

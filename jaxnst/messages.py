@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like a mistyped one.
+    """The known name that is most similar to a mistyped one.
 
     Args:
         name: What was typed.
@@ -23,12 +23,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def found_at(path: Path) -> str:
-    """What is at a path where a file was expected: `a folder` or `nothing there`."""
+    """What is at a path where a file was expected.
+
+    Args:
+        path: Path of no file.
+
+    Returns:
+        `a folder` or `nothing there`.
+
+    Example:
+        >>> found_at(Path("/"))
+        'a folder'
+    """
     return "a folder" if path.is_dir() else "nothing there"
 
 
 def gigabytes(count: int) -> str:
-    """A number of bytes for people.
+    """A number of bytes as a person reads it.
+
+    Args:
+        count: Number of bytes.
+
+    Returns:
+        Gigabytes (10⁹ bytes) with one decimal.
 
     Example:
         >>> gigabytes(1_540_000_000)

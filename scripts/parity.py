@@ -1,18 +1,18 @@
-"""Every weight format: our features beside those of the framework it comes from.
+"""Converted weights: our features compared with those of Keras and of PyTorch.
 
     pip install '.[test,torch]' && python scripts/parity.py
 
-Random parameters are written with the format's own library, where that can be installed
-(otherwise by the writers of the tests), converted by `jaxnst weights convert`, and the
-features of a small picture compared at all sixteen layers with the framework's own
-forward pass on the same file, or, where there is none, with one in float64 NumPy.
+The framework writes random parameters in each of its formats, `jaxnst weights convert`
+converts the file, and both networks see the same small picture. The table shows the
+worst difference at any of the sixteen layers. A framework that is not installed is left
+out. The tests compare the formats of other frameworks with float64 NumPy, in
+`tests/readers/test_formats.py`.
 """
 
 import argparse
 import importlib.util
 import json
 import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,31 +20,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ["KERAS_BACKEND"] = "jax"
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import jax.numpy as jnp
 import numpy as np
-import oracle
-import test_readers as writers
 
 import jaxnst
+from jaxnst.network.vgg import kernel_shapes, layer_name
 from jaxnst.weights.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN, convert
 
 Params = dict[str, dict[str, np.ndarray]]
 Features = dict[str, np.ndarray]
 
 BGR_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
+PLACES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+"""Where torchvision's `features` has the convolutions of VGG-19."""
 
 
 class Row(NamedTuple):
-    """A format.
+    """A file in one of the formats.
 
     Attributes:
-        name: Format and writer.
-        framework: What computes the features to compare with.
+        name: The format.
+        framework: The framework and its version.
         path: File that holds the parameters.
-        forward: From an image, RGB in [0, 1], to the framework's features.
-        family: To be told to the converter, where the file does not.
+        forward: From an image, RGB in [0, 1], h w 3, to the framework's features.
+        family: Told to the converter where the file does not tell it.
     """
 
     name: str
@@ -59,10 +59,13 @@ def random_params() -> Params:
     rng = np.random.default_rng(0)
     return {
         name: {
-            "kernel": np.float32(rng.normal(size=shape) * np.sqrt(2 / (9 * shape[2]))),
-            "bias": np.float32(rng.normal(size=shape[3]) * 0.1),
+            key: np.asarray(rng.normal(scale=scale, size=size), np.float32)
+            for key, scale, size in (
+                ("kernel", (2 / (9 * shape[2])) ** 0.5, shape),
+                ("bias", 0.1, shape[3]),
+            )
         }
-        for name, shape in oracle.SHAPES.items()
+        for name, shape in kernel_shapes().items()
     }
 
 
@@ -71,46 +74,16 @@ def caffe_input(image: np.ndarray) -> np.ndarray:
     return 255 * image[..., ::-1] - BGR_MEAN
 
 
-def matconvnet_input(image: np.ndarray) -> np.ndarray:
-    """RGB bytes minus their mean."""
-    return 255 * image - BGR_MEAN[::-1]
-
-
 def torchvision_input(image: np.ndarray) -> np.ndarray:
     """RGB minus ImageNet's mean, over its deviation."""
     return (image - TORCHVISION_MEAN) / TORCHVISION_DEVIATION
-
-
-def in_numpy(params: Params, to_input: Callable) -> Callable[[np.ndarray], Features]:
-    """A forward pass in float64."""
-    whole = jaxnst.Backbone(params, np.ones(3), np.zeros(3), {})  # pyright: ignore
-    return lambda image: oracle.features(whole, to_input(np.float64(image)))
-
-
-def of_the_tests(params: Params, folder: Path) -> Iterator[Row]:
-    """Formats whose frameworks cannot be installed, or are only libraries of arrays."""
-    caffe, torchvision = (in_numpy(params, f) for f in (caffe_input, torchvision_input))
-    matconvnet = in_numpy(params, matconvnet_input)
-    for name, write, forward in (
-        ("Keras legacy (h5py)", writers.write_keras_oldest, caffe),
-        ("flaxmodels (h5py)", writers.write_flaxmodels, torchvision),
-        ("timm safetensors (safetensors)", writers.write_safetensors, torchvision),
-        ("MatConvNet (scipy)", writers.write_mat, matconvnet),
-        ("MatConvNet beta16 (scipy)", writers.write_mat_old, matconvnet),
-        ("Caffe V1 layers (own writer)", writers.write_caffe_old, caffe),
-        ("Caffe layers (own writer)", writers.write_caffe_new, caffe),
-        ("PyTorch tar (own writer)", writers.write_tar, caffe),
-    ):
-        path = folder / write.__name__
-        write(path, params)
-        yield Row(name, "NumPy float64", path, forward)
 
 
 def of_keras(params: Params, folder: Path) -> Iterator[Row]:
     """Keras 3 on JAX."""
     import keras
 
-    model = keras.applications.VGG19(weights=None, include_top=False)
+    model = keras.applications.VGG19(weights=None, include_top=False)  # pyright: ignore
     for name, conv in params.items():
         layer = model.get_layer(name.replace("conv", "block").replace("_", "_conv"))
         layer.set_weights([conv["kernel"], conv["bias"]])
@@ -119,8 +92,8 @@ def of_keras(params: Params, folder: Path) -> Iterator[Row]:
 
     def forward(image: np.ndarray) -> Features:
         x = keras.applications.vgg19.preprocess_input(255 * image[None])
-        names = (name.replace("conv", "relu") for name in params)
-        found = whole.predict(x, verbose=0)
+        names = map(layer_name, params)
+        found = whole.predict(x, verbose=0)  # pyright: ignore
         return {name: y[0] for name, y in zip(names, found, strict=True)}
 
     for name, file, family in (
@@ -134,12 +107,12 @@ def of_keras(params: Params, folder: Path) -> Iterator[Row]:
 
 
 def of_torch(params: Params, folder: Path) -> Iterator[Row]:
-    """PyTorch, in the containers that it still writes."""
+    """PyTorch, in the two containers that it still writes."""
     import torch
     import torch.nn.functional as F
 
     state = {}
-    for i, conv in zip(writers.FEATURES[0], params.values(), strict=True):
+    for i, conv in zip(PLACES, params.values(), strict=True):
         kernel = np.ascontiguousarray(conv["kernel"].transpose(3, 2, 0, 1))
         state[f"features.{i}.weight"] = torch.from_numpy(kernel)
         state[f"features.{i}.bias"] = torch.from_numpy(conv["bias"])
@@ -148,14 +121,14 @@ def of_torch(params: Params, folder: Path) -> Iterator[Row]:
         def forward(image: np.ndarray) -> Features:
             found, weights = {}, torch.load(path, weights_only=True)
             x = torch.tensor(np.float32(to_input(image))).permute(2, 0, 1)[None]
-            for i, name in zip(writers.FEATURES[0], params, strict=True):
+            for i, name in zip(PLACES, params, strict=True):
                 if name.endswith("_1") and name != "conv1_1":
                     x = F.max_pool2d(x, 2)
                 kernel, bias = (
                     weights[f"features.{i}.{k}"] for k in ("weight", "bias")
                 )
                 x = F.relu(F.conv2d(x, kernel, bias, padding=1))
-                found[name.replace("conv", "relu")] = x[0].permute(1, 2, 0).numpy()
+                found[layer_name(name)] = x[0].permute(1, 2, 0).numpy()
             return found
 
         return forward
@@ -189,7 +162,7 @@ def worst_error(row: Row, image: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Print the table; with --json, only the numbers."""
+    """Print the table, or with --json the numbers alone."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -197,8 +170,7 @@ def main() -> None:
     as_json = parser.parse_args().json
     params = random_params()
     image = np.asarray(jaxnst.sample("mosaic", 48))
-    sources = [of_the_tests]
-    sources += [of_keras] * (importlib.util.find_spec("keras") is not None)
+    sources = [of_keras] * (importlib.util.find_spec("keras") is not None)
     sources += [of_torch] * (importlib.util.find_spec("torch") is not None)
     errors = {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

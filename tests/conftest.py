@@ -78,11 +78,3 @@ def mode(request):
         return call
 
     return {"eager": lambda f: f, "jit": jax.jit, "vmap": batched}[request.param]
-
-
-def random_image(seed, height, width):
-    """A smooth random picture in [0, 1]."""
-    noise = jax.random.uniform(
-        jax.random.key(seed), (height // 4 + 1, width // 4 + 1, 3)
-    )
-    return jnp.clip(jax.image.resize(noise, (height, width, 3), "cubic"), 0, 1)

@@ -14,13 +14,13 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "types", "storage", "messages", "disk", "process", "pictures", "network",
-        "losses", "weights", "recipes", "objective", "optimizers", "tiles", "transfer",
-        "painting", "command",
+        "types", "storage", "messages", "disk", "process", "linalg", "pictures",
+        "network", "losses", "weights", "recipes", "objective", "optimizers", "tiles",
+        "transfer", "painting", "command",
     ],
     "jaxnst/pictures": ["geometry", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
-    "jaxnst/losses": ["linalg", "sums", "content", "style", "variation"],
+    "jaxnst/losses": ["sums", "content", "style", "variation"],
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named"],
     "jaxnst/painting": [

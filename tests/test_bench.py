@@ -2,7 +2,7 @@ import json
 
 import jax.numpy as jnp
 import pytest
-from conftest import random_image
+from helpers import random_image
 
 from jaxnst.command import bench
 from jaxnst.command.cli import main

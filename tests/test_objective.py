@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from conftest import random_image
+from helpers import random_image
 
 from jaxnst.network.calibrate import calibrate, unit_mean
 from jaxnst.objective import make_targets, objective

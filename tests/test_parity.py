@@ -1,4 +1,7 @@
-"""The tables of scripts/parity.py and scripts/fidelity.py, as tests."""
+"""The tables of scripts/parity.py and scripts/fidelity.py, as tests.
+
+Formats without a framework are compared with NumPy in readers/test_formats.py.
+"""
 
 import importlib.util
 import json
@@ -26,14 +29,6 @@ def parity():
 @pytest.mark.parametrize(
     "name",
     [
-        "Keras legacy (h5py)",
-        "flaxmodels (h5py)",
-        "timm safetensors (safetensors)",
-        "MatConvNet (scipy)",
-        "MatConvNet beta16 (scipy)",
-        "Caffe V1 layers (own writer)",
-        "Caffe layers (own writer)",
-        "PyTorch tar (own writer)",
         "Keras 3 .weights.h5",
         "Keras 3 .h5",
         "Keras 3 .keras",

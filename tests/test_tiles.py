@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import random_image
+from helpers import random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh

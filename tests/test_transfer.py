@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import random_image
+from helpers import random_image
 
 from jaxnst import transfer
 from jaxnst.objective import make_targets, objective

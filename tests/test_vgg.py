@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from conftest import random_image
+from helpers import random_image
 
 from jaxnst.network import vgg
-from jaxnst.network.calibrate import unit_mean
+from jaxnst.network.calibrate import accelerate, unit_mean
 from jaxnst.network.vgg import LAYERS, features
+
+SIZE = (37, 50)
+"""Odd, so that pooling drops a row; shared, so that compiled operations are, too."""
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
@@ -17,7 +20,7 @@ from jaxnst.network.vgg import LAYERS, features
     ("pooling", "scale"), [("max", 1), ("average", 2), ("l2", 0.78)]
 )
 def test_features_match_the_oracle_at_every_layer(backbone, pooling, scale, padding):
-    image = random_image(0, 37, 50)
+    image = random_image(0, *SIZE)
     options = {"pooling": pooling, "pool_scale": float(scale), "padding": padding}
     ours = features(backbone, image, layers=LAYERS, **options)
     theirs = oracle.features(backbone, np.float64(image), **options)
@@ -32,9 +35,9 @@ def test_features_compose_with_jit_vmap_and_grad(backbone):
     measure = lambda x: features(backbone, x, layers=("relu3_1",))["relu3_1"]
     expected = measure(image)
     np.testing.assert_allclose(jax.jit(measure)(image), expected, rtol=1e-3, atol=1e-4)
-    batch = jax.vmap(measure)(jnp.stack([image, image]))
+    batch = jax.jit(jax.vmap(measure))(jnp.stack([image, image]))
     np.testing.assert_allclose(batch[1], expected, rtol=1e-3, atol=1e-4)
-    gradient = jax.grad(lambda x: jnp.sum(measure(x) ** 2))(image)
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(measure(x) ** 2)))(image)
     assert jnp.isfinite(gradient).all()
     assert jnp.abs(gradient).max() > 0
 
@@ -45,8 +48,9 @@ def test_accelerated_features_and_gradients_are_the_same(backbone):
     loss = lambda b, x: sum(
         jnp.mean(f**2) for f in features(b, x, layers=layers).values()
     )
-    plain = jax.value_and_grad(loss, argnums=1)(backbone, image)
-    fast = jax.value_and_grad(loss, argnums=1)(vgg.accelerate(backbone, layers), image)
+    measure = jax.jit(jax.value_and_grad(loss, argnums=1))
+    plain = measure(backbone, image)
+    fast = measure(accelerate(backbone, layers), image)
     for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
         assert jnp.linalg.norm(a - b) / jnp.linalg.norm(b) < 1e-5
 
@@ -91,7 +95,7 @@ def test_receptive_field_is_what_one_position_sees(layer):
 
 @pytest.mark.parametrize("pooling", ["max", "average", "l2"])
 def test_unit_mean_divides_each_feature_by_its_mean(backbone, pooling):
-    image = random_image(4, 48, 48)
+    image = random_image(4, *SIZE)
     layers = ("relu1_2", "relu3_1", "relu5_4")
     plain = features(backbone, image, layers=layers, pooling=pooling)
     normal = features(unit_mean(backbone), image, layers=layers, pooling=pooling)
@@ -122,8 +126,11 @@ def test_l2_pooling_has_a_finite_gradient_at_zero():
 
 def test_bfloat16_is_close_and_stays_bfloat16(backbone):
     image = random_image(5, 32, 32)
-    exact = features(backbone, image, layers=("relu4_1",))["relu4_1"]
-    rough = features(backbone, image, layers=("relu4_1",), dtype="bfloat16")["relu4_1"]
+    measure = jax.jit(
+        lambda x, dtype: features(backbone, x, layers=("relu4_1",), dtype=dtype),
+        static_argnums=1,
+    )
+    exact, rough = (measure(image, x)["relu4_1"] for x in ("float32", "bfloat16"))
     assert rough.dtype == jnp.bfloat16
     assert (
         jnp.linalg.norm(rough.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)

@@ -3,9 +3,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnst.weights import format, registry
-from jaxnst.weights.format import read_backbone, save_backbone
-from jaxnst.weights.registry import load_backbone
+from jaxnst.weights.format import describe, read_backbone, save_backbone
+from jaxnst.weights.registry import embedded_path, load_backbone
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def test_a_saved_backbone_comes_back(saved):
         jax.tree.leaves(load_backbone(path)), jax.tree.leaves(backbone), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-    assert format.describe(path)["lineage"] == "test"
+    assert describe(path)["lineage"] == "test"
 
 
 def test_the_same_backbone_gives_the_same_bytes(saved, tmp_path):
@@ -34,7 +33,7 @@ def test_the_same_backbone_gives_the_same_bytes(saved, tmp_path):
 def test_the_embedded_weights_reach_what_the_recipes_need():
     backbone = load_backbone("embedded")
     assert list(backbone.params)[-1] == "conv5_2"
-    assert registry.embedded_path().stat().st_size < 35e6
+    assert embedded_path().stat().st_size < 35e6
     for mean in backbone.mean_activation.values():
         assert np.median(mean) == pytest.approx(1, abs=0.01)
         assert np.mean(mean < 0.2) < 1 / 200  # hardly any filter is silent

@@ -54,7 +54,8 @@ from jaxnst.pictures.files import image_shape, save_image
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
-from jaxnst.weights import format, registry
+from jaxnst.weights import registry
+from jaxnst.weights.format import sha256
 
 LARGER = 2
 """How much larger the page's commands paint a picture again; a preview becomes what
@@ -242,7 +243,7 @@ def grid_command(args: argparse.Namespace) -> int:
     """Paint every content in every style with every setting; return the exit code."""
     join(Machines(args.distributed, args.coordinator, args.machines, args.machine))
     request = grid_request(args)
-    weights_sha256 = format.sha256(request.weights_path)
+    weights_sha256 = sha256(request.weights_path)
     jobs = make_jobs(request, weights_sha256)
     names = [weights_sha256, *(job.out.name for job in jobs)]
     done = union_done(names, [is_painted(job) for job in jobs])
@@ -303,7 +304,7 @@ def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
     """
     lanes = request_lanes(request)
     pictures = (*request.contents, *request.styles)
-    hashes = {path: format.sha256(path) for path in pictures}
+    hashes = {path: sha256(path) for path in pictures}
     jobs: dict[str, Job] = {}
     for lane in lanes:
         parts = [request.contents[lane.content].stem]

@@ -54,7 +54,8 @@ from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
-from jaxnst.weights import format, registry
+from jaxnst.weights import registry
+from jaxnst.weights.format import sha256
 
 STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
 """What a run may start from, beside a file."""
@@ -242,7 +243,7 @@ def paint(request: StylizeRequest) -> int:
     name, reason = registry.choose(request.weights, quiet=request.quiet)
     weights = registry.locate(name)
     backbone = registry.load_backbone(weights)
-    manifest = manifest_of(request, name, format.sha256(weights))
+    manifest = manifest_of(request, name, sha256(weights))
     inputs = {key: manifest[key] for key in SAME}
     resume = None
     if request.resume:
@@ -324,7 +325,7 @@ def manifest_of(
         {
             "content": str(request.content),
             "styles": [str(style) for style in request.styles],
-            "pictures_sha256": [format.sha256(picture) for picture in pictures],
+            "pictures_sha256": [sha256(picture) for picture in pictures],
             "blend": request.blend,
             "init": request.init or request.recipe.init,
             "size": [request.shape[1], request.shape[0]],

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxnst.disk import check_target
-from jaxnst.weights import format, registry
+from jaxnst.network.vgg import layer_name
+from jaxnst.weights import registry
 from jaxnst.weights.convert import convert, read_foreign, to_backbone
+from jaxnst.weights.format import describe, is_ours, read_backbone
 
 
 def add_weights_commands(p: argparse.ArgumentParser) -> None:
@@ -68,9 +70,9 @@ def convert_command(args: argparse.Namespace) -> int:
 def check_command(args: argparse.Namespace) -> int:
     """Verify a weights file and describe it."""
     path = registry.locate(args.path)
-    about = format.describe(path)
-    if format.is_ours(path):
-        backbone = format.read_backbone(path)
+    about = describe(path)
+    if is_ours(path):
+        backbone = read_backbone(path)
     else:
         reading = read_foreign(path)
         about["layout"] = reading.layout
@@ -79,7 +81,7 @@ def check_command(args: argparse.Namespace) -> int:
     for key, value in about.items():
         print(f"{key:<15} {value}")
     for name, conv in backbone.params.items():
-        mean = backbone.mean_activation[name.replace("conv", "relu")]
+        mean = backbone.mean_activation[layer_name(name)]
         print(
             f"{name}  kernel {'x'.join(map(str, conv['kernel'].shape)):<11}"
             f"  rms {float(np.sqrt((conv['kernel'] ** 2).mean())):<7.4f}"

@@ -4,6 +4,8 @@
 roughness. A recipe names a row of each, or holds a row of your own.
 """
 
+from jaxnst.linalg import eigh as eigh
+from jaxnst.linalg import root_trace_by_products as root_trace_by_products
 from jaxnst.losses.content import CONTENT_LOSSES as CONTENT_LOSSES
 from jaxnst.losses.content import ContentLoss as ContentLoss
 from jaxnst.losses.content import CrossMoments as CrossMoments
@@ -17,8 +19,6 @@ from jaxnst.losses.content import spread as spread
 from jaxnst.losses.content import spread_sum as spread_sum
 from jaxnst.losses.content import square_sum as square_sum
 from jaxnst.losses.content import standardize as standardize
-from jaxnst.losses.linalg import eigh as eigh
-from jaxnst.losses.linalg import root_trace_by_products as root_trace_by_products
 from jaxnst.losses.style import STYLE_LOSSES as STYLE_LOSSES
 from jaxnst.losses.style import Gaussian as Gaussian
 from jaxnst.losses.style import Moments as Moments

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnst.losses.linalg import float32
+from jaxnst.linalg import float32
 from jaxnst.losses.sums import WeightedSum, sum_positions, total_weight
 from jaxnst.types import Feature, Scalar, Weights
 

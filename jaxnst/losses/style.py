@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnst.losses.linalg import (
+from jaxnst.linalg import (
     HIGHEST,
     eigh,
     float32,

@@ -1,4 +1,7 @@
-"""The network's activations at the scale that a recipe is meant for."""
+"""Bring the activations of any VGG-19 to the scale that a recipe's loss weights expect.
+
+Also here: kernels prepared for fast convolutions on a CPU.
+"""
 
 import dataclasses
 
@@ -7,22 +10,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnst.network.conv import winograd_kernels
-from jaxnst.network.vgg import Activations, Backbone, conv_name
+from jaxnst.network.vgg import Activations, Backbone, conv_name, layer_name
 
 
 def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
     """Prepare the kernels for Winograd's convolution, for many steps on a CPU.
 
-    Features and gradients change by a few parts in 10⁶, and come about twice as fast.
-    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. The first
-    block stays as it is: with 64 channels little time is won, and much memory lost.
+    Features and gradients take about half the time and change by a few parts in 10⁶.
+    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. The kernels
+    of the first block stay as they are: with 64 channels Winograd's convolution saves
+    little time and takes much memory.
 
     Args:
         backbone: Any backbone.
         layers: Names of the layers that will be asked for.
 
     Returns:
-        The prepared backbone, without what is deeper than those layers.
+        The prepared backbone, without the convolutions deeper than those layers.
+
+    Reference:
+        Lavin, Gray (2016), "Fast Algorithms for Convolutional Neural Networks".
     """
     deepest = conv_name(max(layers))
     params = {name: conv for name, conv in backbone.params.items() if name <= deepest}
@@ -49,26 +56,33 @@ MEAN_LEVELS = {
         "relu5_1": 0.4,
     },
 }
-"""Mean activations, from that layer on, that stand for those of the two VGG-19 which
-recipes were published for. Their overall size is as there. Between the layers they were
-chosen by eye: the deep layers of other weights should not outweigh the rest of a style,
-and relu4_2, which holds the content, needs to be louder to hold it."""
+"""Mean activations that other weights are brought to, for recipes published with one of
+these two VGG-19. Each holds from its layer to the next one named. The overall size is
+that of the published weights. The ratios between layers were chosen by eye: deep layers
+of other weights should not outweigh the rest of a style, and relu4_2 needs larger
+activations to preserve the content."""
 
 
 def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
-    """Bring the activations to the scale that a recipe's loss weights are meant for.
+    """Bring the activations to the scale that a recipe's loss weights expect.
 
     A content loss grows with the square of the activations and a Gram loss with their
-    fourth power, so published loss weights mean little with any other weights.
+    fourth power, so published loss weights fit only the network they were chosen for.
 
     Args:
-        backbone: Any backbone.
-        activations: `unit_mean`, see there; or `caffe` or `torchvision`: weights of
-            that family stay exactly as they are, and others are scaled, a factor for
-            each layer, to that family's `MEAN_LEVELS`.
+        backbone: Any backbone, but not one from `accelerate`.
+        activations: `unit_mean` scales each filter, see `unit_mean`. `caffe` and
+            `torchvision` leave weights of that family exactly as they are, and scale
+            each layer of others to that family's `MEAN_LEVELS`.
 
     Returns:
         The calibrated backbone.
+
+    Example:
+        >>> from jaxnst.weights.registry import load_backbone
+        >>> caffe = calibrate(load_backbone("embedded"), "caffe")
+        >>> round(float(caffe.mean_activation["relu4_2"].mean()))
+        500
     """
     if activations == "unit_mean":
         return unit_mean(backbone)
@@ -83,16 +97,17 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
 @jax.jit
 def unit_mean(backbone: Backbone) -> Backbone:
-    """Rescale the filters so that each one's mean activation is 1.
+    """Rescale the filters so that the mean activation of each is 1.
 
-    Loss weights then mean the same with any VGG-19.
+    Loss weights then mean the same with any VGG-19. A filter that is almost silent is
+    treated as if its mean were a twentieth of its layer's, so that its noise is not
+    amplified.
 
     Args:
-        backbone: Any backbone. A filter that hardly ever fires is treated as if its
-            mean were a twentieth of its layer's, so that it does not become noise.
+        backbone: Any backbone, but not one from `accelerate`.
 
     Returns:
-        The rescaled backbone.
+        The rescaled backbone, of family `rgb`.
 
     Reference:
         Gatys, Ecker, Bethge (2015), "Texture Synthesis Using Convolutional Neural
@@ -109,15 +124,15 @@ def unit_mean(backbone: Backbone) -> Backbone:
 
 @jax.jit
 def _rescale(backbone: Backbone, factors: dict[str, Float[Array, "_c"]]) -> Backbone:
-    """Multiply every feature by a factor for each channel.
+    """Multiply each channel of every feature by a factor.
 
     `W /= factor_before` on the input axis, then `W *= factor` and `b *= factor` on the
-    output axis. That is exact, because convolution, ReLU and pooling all commute with a
-    positive scale. The result has no family any more.
+    output axis. This is exact, because convolution, ReLU and pooling all commute with a
+    positive factor.
     """
     params, means, before = {}, {}, jnp.ones(3)
     for name, conv in backbone.params.items():
-        layer = name.replace("conv", "relu")
+        layer = layer_name(name)
         factor = factors[layer]
         params[name] = {
             "kernel": conv["kernel"] * (factor[None] / before[:, None])[None, None],

@@ -1,7 +1,7 @@
-"""3 x 3 convolution with stride 1: direct, and Winograd's way where that wins.
+"""3 x 3 convolution of stride 1: direct, or by Winograd's algorithm if that is faster.
 
-A transposed or differentiated convolution has a layout that XLA runs many times slower
-on a CPU, inside loops above all; so both ways have their derivative written out as one
+XLA differentiates a convolution into one of another layout, which is many times slower
+on a CPU, above all inside loops. So both algorithms define their own derivative: one
 more convolution in the plain layout.
 """
 
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from jaxnst.types import Feature
 
 Padding = Literal["SAME", "VALID"]
+"""Border of a convolution, see `convolve`."""
 
 # Winograd's F(4 x 4, 3 x 3), from the points 0, ±1, ±2, ∞: with k the kernel and d a
 # tile of 6 x 6 inputs, the 4 x 4 outputs are A [(G k Gᵀ) ∘ (B d Bᵀ)] Aᵀ. See Lavin and
@@ -46,9 +47,9 @@ G = np.array([
 
 
 class WinogradKernel(NamedTuple):
-    """A kernel with its Winograd transforms, which are made once and used at each step.
+    """A kernel with its Winograd transforms, made once and used at every step.
 
-    It is a constant: derivatives with respect to it are zero.
+    It is a constant: derivatives with respect to it are zero. See `winograd_kernels`.
 
     Attributes:
         direct: The kernel, 3 3 in out.
@@ -62,12 +63,27 @@ class WinogradKernel(NamedTuple):
 
 
 Kernel = Float[Array, "3 3 _in _out"] | WinogradKernel
+"""Kernels of one convolution."""
 
 
 def winograd_kernels(
     kernels: dict[str, Float[Array, "3 3 _in _out"]],
 ) -> dict[str, WinogradKernel]:
-    """Transform kernels for Winograd's convolution; they are kept, not copied."""
+    """Transform kernels for Winograd's convolution.
+
+    All kernels are transformed by one compiled program. The kernels themselves are not
+    copied.
+
+    Args:
+        kernels: Kernels by name, 3 3 in out each.
+
+    Returns:
+        The kernels with their transforms, by name.
+
+    Reference:
+        Lavin, Gray (2016), "Fast Algorithms for Convolutional Neural Networks",
+        section 4.3.
+    """
     found = _transform(kernels)
     return {name: WinogradKernel(k, *found[name]) for name, k in kernels.items()}
 
@@ -83,19 +99,27 @@ def _transform(kernels: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
 
 
 def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
-    """Convolve a feature with 3 x 3 kernels (as networks do: without flipping them).
+    """Convolve a feature with 3 x 3 kernels: `y_ijo = Σ x_(i+u)(j+v)c k_uvco`.
+
+    As networks do, it does not flip the kernels.
 
     Args:
         x: Feature, h w in.
-        kernel: Kernels, 3 3 in out, or one of `winograd_kernels`.
-        padding: `SAME` pads one zero on each side, `VALID` loses one pixel there.
+        kernel: Kernels, 3 3 in out, or one of `winograd_kernels`, whose result differs
+            by a few parts in 10⁶.
+        padding: `SAME` pads one zero on each side, `VALID` pads none.
 
     Returns:
-        Feature, h w out, or h-2 w-2 out. Winograd's way differs by a few parts in 10⁶.
+        Feature, h w out, or h-2 w-2 out if padding is `VALID`.
+
+    Example:
+        >>> y = convolve(jnp.ones((3, 4, 1)), jnp.ones((3, 3, 1, 1)))
+        >>> y[:, :, 0].tolist()
+        [[4.0, 6.0, 6.0, 4.0], [6.0, 9.0, 9.0, 6.0], [4.0, 6.0, 6.0, 4.0]]
     """
     if isinstance(kernel, WinogradKernel):
         kernel = jax.lax.stop_gradient(kernel)
-        # On fewer positions the transforms cost more than they save.
+        # With fewer positions the transforms take longer than they save.
         if padding == "SAME" and x.shape[0] * x.shape[1] >= 128:
             return _winograd(x, kernel)
         kernel = kernel.direct
@@ -150,7 +174,7 @@ def _winograd_tiles(x: Feature, kernel: Float[Array, "36 _in _out"]) -> Feature:
 
 
 def _combine(matrix: np.ndarray, parts: list[Array], axis: int) -> Array:
-    """Linear combinations of arrays, one for each row of a matrix, on a new axis."""
+    """Linear combinations of arrays, one for each row of a matrix, along a new axis."""
     rows = [
         reduce(
             operator.add,

@@ -1,13 +1,15 @@
 """VGG-19 as a Flax Linen module, and the features it gives of one image.
 
-The network is frozen and stateless, so `apply(params, image)` is all there is. The
-layers are those of Simonyan and Zisserman (2014), "Very Deep Convolutional Networks
-for Large-Scale Image Recognition": 3 x 3 convolutions, zero padding of 1, a ReLU after
-each, 2 x 2 pooling between blocks. Images are RGB in [0, 1].
+The network is frozen and stateless, so Linen's `apply(params, image)` is all that is
+needed. Each of its sixteen convolutions is 3 x 3 with zero padding of 1 and a ReLU
+after it; 2 x 2 pooling separates the five blocks. Images are RGB in [0, 1].
+
+Reference:
+    Simonyan, Zisserman (2014), "Very Deep Convolutional Networks for Large-Scale Image
+    Recognition".
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Literal, cast
 
@@ -16,24 +18,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxnst.messages import nearest
 from jaxnst.network.conv import convolve
 from jaxnst.types import Feature, Features, Image, Params
 
 Pooling = Literal["max", "average", "l2"]
-
+"""Kind of the pooling between the blocks, see `pool`."""
 
 Padding = Literal["zeros", "replicate"]
-
+"""Padding of the image, see `features`."""
 
 Activations = Literal["unit_mean", "caffe", "torchvision"]
-
+"""Scale of the activations that loss weights are meant for, see `calibrate`."""
 
 Family = Literal["rgb", "caffe", "torchvision"]
-
+"""Whose activations a network has, see `Backbone`."""
 
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Channels and number of convolutions of each block."""
-
 
 LAYERS = tuple(
     f"relu{block}_{i}"
@@ -44,17 +46,61 @@ LAYERS = tuple(
 
 
 def conv_name(layer: str) -> str:
-    """Name of the convolution under a layer: `relu4_2` → `conv4_2`."""
+    """Name of the convolution of a layer.
+
+    Args:
+        layer: Layer name, such as `relu4_2`.
+
+    Returns:
+        Name of a convolution, as in a backbone's `params`.
+
+    Example:
+        >>> conv_name("relu4_2")
+        'conv4_2'
+    """
     return layer.replace("relu", "conv")
 
 
+def layer_name(conv: str) -> str:
+    """Name of the layer of a convolution; the inverse of `conv_name`.
+
+    Args:
+        conv: Name of a convolution, such as `conv4_2`.
+
+    Returns:
+        Layer name, one of `LAYERS`.
+
+    Example:
+        >>> layer_name("conv4_2")
+        'relu4_2'
+    """
+    return conv.replace("conv", "relu")
+
+
 def channels(layer: str) -> int:
-    """Number of channels of a layer."""
+    """Number of channels of a layer.
+
+    Args:
+        layer: Layer name, one of `LAYERS`.
+
+    Returns:
+        64, 128, 256 or 512.
+
+    Example:
+        >>> channels("relu3_1")
+        256
+    """
     return BLOCKS[int(layer[4]) - 1][0]
 
 
 def stride(layer: str) -> int:
-    """Input pixels from one position of a layer to the next.
+    """Distance between neighbouring positions of a layer, in pixels of the image.
+
+    Args:
+        layer: Layer name, one of `LAYERS`.
+
+    Returns:
+        1, 2, 4, 8 or 16.
 
     Example:
         >>> stride("relu5_1")
@@ -64,7 +110,15 @@ def stride(layer: str) -> int:
 
 
 def receptive_field(layer: str) -> int:
-    """Side of the input square that one position of a layer sees, in pixels.
+    """Side of the square of the image that one position of a layer depends on.
+
+    Each convolution adds two strides, each pooling before the layer half a stride.
+
+    Args:
+        layer: Layer name, one of `LAYERS`.
+
+    Returns:
+        The side, in pixels.
 
     Example:
         >>> receptive_field("relu4_2")
@@ -79,7 +133,10 @@ def receptive_field(layer: str) -> int:
 
 
 def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
-    """Shape (3, 3, in, out) of each of the 16 convolution kernels, in order.
+    """Shapes of VGG-19's sixteen kernels.
+
+    Returns:
+        Dict from the convolution's name to (3, 3, in, out), in the order of the layers.
 
     Example:
         >>> kernel_shapes()["conv2_1"]
@@ -100,17 +157,18 @@ def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
 )
 @dataclass(frozen=True)
 class Backbone:
-    """A VGG-19 with all it needs to see an image; a pytree of arrays.
+    """A VGG-19 with its input map: all that features need; a pytree of arrays.
 
     Attributes:
-        params: Kernels and biases by convolution name; may end before `conv5_4`.
-        scale: The network sees `image * scale + offset`, per RGB channel.
-        offset: See `scale`. Never folded into the first bias: the padding is zero
-            *after* this map, so folding would change the border.
-        mean_activation: Mean of each filter's ReLU output over many pictures, by
-            layer name. See `unit_mean`.
-        family: Whose activations these are: `caffe` for the Oxford weights, which see
-            bytes; `torchvision`; or `rgb`, with an input map of its own.
+        params: Kernels (3 3 in out) and biases (out,) by convolution name, in order.
+            They may end before `conv5_4`.
+        scale: The network's input is `image * scale + offset`, for each RGB channel.
+        offset: See `scale`. It must not be folded into the first bias: the input is
+            padded with zeros *after* this map, so folding would change the border.
+        mean_activation: Mean of each filter's ReLU output over many pictures (c,), by
+            layer name. `calibrate` brings them to the scale of a recipe.
+        family: Whose activations these are: `caffe` for the Oxford weights, whose input
+            is in 0 to 255; `torchvision`; or `rgb`, with an input map of its own.
     """
 
     params: Params
@@ -121,11 +179,11 @@ class Backbone:
 
 
 class Conv(nn.Module):
-    """3 x 3 convolution and bias; `nn.Conv` with our own `convolve`.
+    """3 x 3 convolution and bias, like `nn.Conv` but by `conv.convolve`.
 
     Attributes:
-        channels: Number of channels out.
-        padding: `SAME` or `VALID`.
+        channels: Number of output channels.
+        padding: `SAME` or `VALID`, see `conv.convolve`.
         dtype: Type to compute in.
     """
 
@@ -135,7 +193,14 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
-        """Return the feature before the ReLU."""
+        """Convolve a feature.
+
+        Args:
+            x: Feature, h w in.
+
+        Returns:
+            The feature before the ReLU, h w out; h-2 w-2 out if padding is `VALID`.
+        """
         shape = (3, 3, x.shape[-1], self.channels)
         self.variable("params", "kernel", nn.initializers.he_normal(), None, shape)
         kernel = self.get_variable("params", "kernel")
@@ -150,11 +215,11 @@ class VGG19(nn.Module):
 
     Attributes:
         layers: Names of the layers to return.
-        pooling: Kind of 2 x 2 pooling between the blocks.
-        pool_scale: Factor on every pooling's output; average and L2 pooling lower the
-            activations of a network that was trained with max pooling.
-        padding: Padding of conv1_1. All others pad zeros.
-        dtype: Type the convolutions compute in, and that of the features.
+        pooling: Kind of the 2 x 2 pooling between the blocks.
+        pool_scale: Factor on the output of each pooling. Average and L2 pooling lower
+            the activations of a network that was trained with max pooling.
+        padding: Padding of conv1_1; all other convolutions pad zeros.
+        dtype: Type of the convolutions and of the features.
     """
 
     layers: tuple[str, ...]
@@ -165,7 +230,14 @@ class VGG19(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image) -> Features:
-        """Return the features of a network input, by layer name."""
+        """Compute the features of a network input.
+
+        Args:
+            x: `image * scale + offset`, h w 3.
+
+        Returns:
+            Features after the ReLU by layer name, h//stride w//stride c.
+        """
         found = {}
         for layer in LAYERS[: max(map(LAYERS.index, self.layers)) + 1]:
             if layer.endswith("_1") and layer != "relu1_1":
@@ -181,8 +253,8 @@ class VGG19(nn.Module):
                     name=conv_name(layer),
                 )(x)
             )
-            # On a CPU it is computed once, and not again for everything that looks at
-            # it. Elsewhere it is a part of the convolution.
+            # On a CPU the barrier keeps XLA from computing the ReLU again for each of
+            # its users. Elsewhere the ReLU is fused with the convolution.
             x = jax.lax.platform_dependent(
                 x, cpu=jax.lax.optimization_barrier, default=lambda x: x
             )
@@ -193,10 +265,16 @@ class VGG19(nn.Module):
 
 @jax.custom_jvp
 def relu(x: Feature) -> Feature:
-    """`max(x, 0)`.
+    """`max(x, 0)`, with a derivative that reads the result and not x.
 
-    Its derivative looks at the result and not, as that of `nn.relu`, at x: which then
-    need not be kept, and a GPU's convolution can apply the ReLU itself.
+    So x need not be kept for the backward pass (`nn.relu` keeps it), and on a GPU the
+    convolution can apply the ReLU itself.
+
+    Args:
+        x: Feature, h w c.
+
+    Returns:
+        Feature, h w c.
     """
     return jnp.maximum(x, 0)
 
@@ -214,14 +292,22 @@ def pool(x: Feature, pooling: Pooling) -> Feature:
 
     Returns:
         Feature, h//2 w//2 c.
+
+    Raises:
+        ValueError: If the pooling is another one.
+
+    Example:
+        >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0]])[:, :, None]
+        >>> [float(pool(x, kind)[0, 0, 0]) for kind in ("max", "average", "l2")]
+        [4.0, 2.25, 5.0]
     """
     h, w, c = x.shape
     x = x[: h // 2 * 2, : w // 2 * 2].reshape(h // 2, 2, w // 2, 2, c)
     match pooling:
         case "max":
-            # The reshape keeps the backward pass an elementwise mask; the gradient of
-            # XLA's windowed maximum is many times slower on a CPU. Ties share the
-            # gradient; PyTorch and XLA give it to one of them.
+            # Thanks to the reshape, the backward pass is an elementwise mask; that of
+            # XLA's windowed maximum is many times slower on a CPU. Equal maxima share
+            # the gradient; PyTorch and XLA give it to one of them.
             return x.max(axis=(1, 3))
         case "average":
             return x.mean(axis=(1, 3))
@@ -241,26 +327,28 @@ def features(
     padding: Padding = "zeros",
     dtype: str = "float32",
 ) -> Features:
-    """Activations of an image, after the ReLU, at the layers asked for.
+    """Activations of an image after the ReLU, at the layers asked for.
 
-    No layer deeper than the deepest one asked for is computed.
+    Nothing deeper than the deepest of these layers is computed.
 
     Args:
         backbone: The network.
         image: RGB in [0, 1], h w 3.
         layers: Layer names, such as `("relu1_1", "relu4_2")`.
-        pooling: `max`, `average` or `l2`.
-        pool_scale: Factor on every pooling's output.
-        padding: Padding of the image, `zeros` or `replicate`. Zeros are put around the
-            mapped input, so around the mean colour, as the network was trained.
+        pooling: `max`, `average` or `l2`, see `pool`.
+        pool_scale: Factor on the output of each pooling.
+        padding: What surrounds the image: `zeros`, or `replicate`, its own border
+            pixels. Zeros are padded after the input map, so they mean the mean colour;
+            the network was trained like that.
         dtype: Type of the convolutions, `float32` or `bfloat16`.
 
     Returns:
-        Dict from layer name to a feature of that type, h/stride w/stride c.
+        Dict from layer name to a feature of that type, h//stride w//stride c.
 
     Raises:
-        ValueError: If a layer is unknown, missing from the backbone's parameters, or
-            the image is smaller than the stride of the deepest layer.
+        ValueError: If no layer is asked for, a layer is unknown or missing from the
+            backbone's parameters, or the image is smaller than the stride of the
+            deepest layer.
 
     Example:
         >>> import jax, jaxnst
@@ -283,20 +371,23 @@ def features(
 
 
 def check_layers(layers: tuple[str, ...], params: Params | None = None) -> None:
-    """Raise a ValueError, naming the nearest layer, unless all layers are known.
+    """Check that layers can be computed.
 
     Args:
-        layers: Layer names to check.
-        params: If given, the layers must also be computable with these parameters.
+        layers: Layer names.
+        params: Parameters to compute them with. Default: those of a whole VGG-19.
+
+    Raises:
+        ValueError: If there are no layers, one is unknown (the message names the most
+            similar one), or one is deeper than the parameters.
     """
     if not layers:
         raise ValueError("expected at least one layer, got none")
     for layer in layers:
         if layer not in LAYERS:
-            nearest = get_close_matches(layer, LAYERS, 1, 0.0)[0]
             raise ValueError(
                 f"expected a layer relu1_1 … relu5_4, got {layer!r}; "
-                f"did you mean {nearest}?"
+                f"did you mean {nearest(layer, LAYERS)}?"
             )
         if params is not None and conv_name(layer) not in params:
             raise ValueError(

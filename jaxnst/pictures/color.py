@@ -1,9 +1,10 @@
-"""Colour transfer between images: float RGB, sRGB-encoded, [0, 1], h w 3."""
+"""Colour transfer between images: float RGB, sRGB-encoded, in [0, 1], h w 3."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxnst.linalg import eigh
 from jaxnst.types import Image
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -16,21 +17,24 @@ def match_palette(
     blend: Float[Array, "_n"] | None = None,
     epsilon: float = 1e-3,
 ) -> Image:
-    """Give an image mean and covariance of the colours of other images.
+    """Give an image the mean and covariance of the colours of other images.
 
-    Applies the optimal transport between the two Gaussians, `x ↦ ν + T (x - μ)` with
-    `T = A^-½ (A^½ B A^½)^½ A^-½`, A and B the covariances of image and references: of
-    all linear maps that do it, the one that changes the colours least.
+    `x ↦ ν + T (x - μ)` with `T = A^-½ (A^½ B A^½)^½ A^-½`, where μ and A are mean and
+    covariance of the image, ν and B those of the references. This is the optimal
+    transport between the two Gaussians: of all linear maps from one to the other, it
+    changes the colours least.
 
     Args:
-        image: RGB, h w 3.
-        references: Images of any size.
-        blend: Weight of each reference. Default: equal weights.
-        epsilon: Added to the variances of both, so that faint colours of the image, its
-            noise above all, are not blown up to the strength of the references'.
+        image: RGB in [0, 1], h w 3.
+        references: At least one image, RGB in [0, 1], each of any size.
+        blend: Weights of the references (n,); they are made to sum to 1. Default: equal
+            weights.
+        epsilon: Added to the variances of image and references, so that faint colours
+            of the image, above all noise, are not amplified to the strength of the
+            references'.
 
     Returns:
-        The image in its new colours, clipped to [0, 1].
+        The image in its new colours, h w 3, clipped to [0, 1].
 
     Example:
         >>> x = jax.random.uniform(jax.random.key(0), (8, 8, 3), minval=0.4, maxval=0.6)
@@ -38,7 +42,7 @@ def match_palette(
         True
 
     Reference:
-        Pitié and Kokaram (2007), "The linear Monge-Kantorovitch linear colour mapping".
+        Pitié, Kokaram (2007), "The linear Monge-Kantorovitch linear colour mapping".
     """
     weights = jnp.ones(len(references)) if blend is None else jnp.abs(blend)
     weights = weights / jnp.sum(weights)
@@ -66,6 +70,6 @@ def _moments(
 
 def _power(matrix: Float[Array, "3 3"], exponent: float) -> Float[Array, "3 3"]:
     """Power of a positive definite matrix."""
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     powers = jnp.maximum(values, 1e-12) ** exponent
     return jnp.matmul(vectors * powers[None], vectors.T, precision=HIGHEST)

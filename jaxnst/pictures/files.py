@@ -1,7 +1,7 @@
-"""Image files to arrays and back, sizes, and start images.
+"""Image files to arrays and back.
 
-Arrays are float32 RGB, sRGB-encoded, [0, 1], h w 3. Files are read as they are meant to
-be seen: turned upright, colour profile applied, transparency laid over white.
+Arrays are float32 RGB, sRGB-encoded, in [0, 1], h w 3. Files are read as they are meant
+to be seen: turned upright, colour profile applied, transparency laid over white.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from PIL import ExifTags, ImageCms, ImageOps, TiffImagePlugin
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
+from jaxnst.messages import found_at
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.types import Image
 
@@ -31,19 +32,16 @@ SUFFIXES = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-"""File types that `save_image` writes, by suffix."""
-
+"""Formats that `save_image` writes, by suffix."""
 
 DEEP = ("PNG", "TIFF")
-"""Those of them that may have 16 bits."""
-
-
-UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG")
-"""File types that Pillow knows by their suffixes and cannot read."""
-
+"""Those of these formats that may have 16 bits."""
 
 LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
-"""Longest edge of those of them that have one, in pixels."""
+"""Longest edge that a format can hold, in pixels, where there is a limit."""
+
+UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG")
+"""Formats whose suffixes Pillow knows without being able to read them."""
 
 
 def load_image(
@@ -54,22 +52,26 @@ def load_image(
     Args:
         path: File in any format that Pillow reads.
         size: Long edge to resize it to, in pixels. Default: the file's own size.
-        enlarge: Whether a picture smaller than `size` is enlarged.
+        enlarge: Whether to enlarge a picture smaller than `size`.
 
     Returns:
         RGB in [0, 1], h w 3.
 
     Raises:
-        ValueError: If there is no such file, it is not a readable picture, or it is one
-            of so many pixels that it may have been made to fill the memory, see
-            `any_number_of_pixels`.
+        ValueError: If there is no such file, it is not a readable picture, or it has so
+            many pixels that they may fill the memory, see `any_number_of_pixels`.
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> load_image(sample_path("harbour"), size=64).shape
+        (48, 64, 3)
     """
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 px, got {size}")
     with _open(Path(path)) as file:
         shape = _upright_shape(file)
         if size is not None:
-            # A JPEG decodes at ½, ¼ or ⅛ size for nothing; never below the target.
+            # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
             height, width = fit_shape((file.height, file.width), size)
             file.draft("RGB", (width, height))
         file.load()
@@ -86,18 +88,26 @@ def image_shape(path: str | Path) -> tuple[int, int]:
     Args:
         path: File in any format that Pillow reads.
 
+    Returns:
+        Height and width, in pixels.
+
     Raises:
         ValueError: If there is no such file, or it is not a readable picture.
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> image_shape(sample_path("harbour"))
+        (480, 640)
     """
     with _open(Path(path)) as file:
         return _upright_shape(file)
 
 
 def _upright_shape(file: pil.Image) -> tuple[int, int]:
-    """Height and width once the picture is turned upright."""
+    """Height and width of the picture turned upright."""
     height, width = file.height, file.width
     if isinstance(file, TiffImagePlugin.TiffImageFile):
-        # Some versions of Pillow tell the size of a TIFF as if it were turned already.
+        # Some versions of Pillow report the size of a TIFF as if it were upright.
         height, width = (
             int(file.tag_v2[tag])
             for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
@@ -108,13 +118,14 @@ def _upright_shape(file: pil.Image) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[pil.Image]:
-    """Open a picture; whatever goes wrong is a ValueError in one line."""
+    """Open a picture; every failure is a ValueError of one line."""
     if not path.is_file():
-        got = "a folder" if path.is_dir() else "nothing there"
-        raise ValueError(f"expected a picture at {path}, got {got}; check the path")
+        raise ValueError(
+            f"expected a picture at {path}, got {found_at(path)}; check the path"
+        )
     try:
         with warnings.catch_warnings():
-            # Pillow warns of half as many pixels as it refuses.
+            # Pillow warns from half as many pixels on as it refuses.
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)
             with pil.open(path) as file:
                 yield file
@@ -127,7 +138,7 @@ def _open(path: Path) -> Iterator[pil.Image]:
         raise ValueError(
             f"expected memory for the pixels of {path}, got too little; save it smaller"
         ) from error
-    except Exception as error:  # each decoder raises its own kinds
+    except Exception as error:  # each decoder raises exceptions of its own
         raise ValueError(
             f"expected a readable picture at {path}, got one that cannot be decoded "
             f"({_first_line(error)}); open it in an image program and save it again"
@@ -136,7 +147,9 @@ def _open(path: Path) -> Iterator[pil.Image]:
 
 @contextlib.contextmanager
 def any_number_of_pixels() -> Iterator[None]:
-    """Read pictures that Pillow would refuse as too large, here and in other threads.
+    """Let `load_image` read pictures that Pillow would refuse as too large.
+
+    The limit is lifted for all threads until the block ends.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -167,7 +180,7 @@ def _to_srgb(image: pil.Image) -> pil.Image:
         alpha = image.getchannel("A")
     if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
         source = image.convert("RGB") if image.mode == "RGBA" else image
-        # A picture with a broken profile is read as if it had none.
+        # A broken profile is ignored.
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             image = (
                 ImageCms.profileToProfile(
@@ -187,9 +200,9 @@ def _to_srgb(image: pil.Image) -> pil.Image:
 
 
 def _to_8_bits(image: pil.Image) -> pil.Image:
-    """Grey of 16 bits, or of floats in [0, 1], in 8 bits."""
+    """Convert grey of 16 bits, or of floats in [0, 1], to 8 bits."""
     grey, top = np.asarray(image, np.float64), 1 if image.mode == "F" else 65535
-    if not (grey.min() >= 0 and grey.max() <= top):  # NaN is neither
+    if not (grey.min() >= 0 and grey.max() <= top):  # false for NaN too
         raise ValueError(
             f"numbers from {grey.min():g} to {grey.max():g}, expected 0 to {top}"
         )
@@ -201,8 +214,16 @@ def _to_8_bits(image: pil.Image) -> pil.Image:
 
 
 def readable_suffixes() -> set[str]:
-    """Suffixes of files that may be pictures."""
-    known = pil.registered_extensions()  # which fills `OPEN`
+    """Suffixes of the files that Pillow can read.
+
+    Returns:
+        Suffixes in lower case, with their dot.
+
+    Example:
+        >>> {".jpg", ".png", ".tif"} <= readable_suffixes()
+        True
+    """
+    known = pil.registered_extensions()  # fills `OPEN`
     kinds = pil.OPEN.keys() - set(UNREADABLE)
     return {suffix for suffix, kind in known.items() if kind in kinds}
 
@@ -216,16 +237,26 @@ def save_image(
 ) -> None:
     """Write a picture as sRGB, whole or not at all.
 
+    The same picture always gives the same bytes.
+
     Args:
-        path: File with suffix .png, .jpg, .jpeg, .webp, .tif or .tiff; a TIFF is tiled,
-            and a BigTIFF where it must be.
+        path: File that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff. A TIFF is
+            tiled, and a BigTIFF if it is too large for a TIFF.
         image: RGB, h w 3; clipped to [0, 1].
-        quality: Of JPEG and WebP, 1 to 100; JPEG keeps its colour resolution (4:4:4).
-        bits: Of each number; 16 are for PNG and TIFF alone.
+        quality: Quality of a JPEG or WebP, 1 to 100. A JPEG keeps the resolution of its
+            colours (4:4:4).
+        bits: Bits of each number; only PNG and TIFF have 16.
 
     Raises:
-        ValueError: If the suffix is another or has no 16 bits, or the folder cannot be
-            written to.
+        ValueError: If `output_format` refuses the path, or the folder cannot be written
+            to.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "grey.png"
+        >>> save_image(path, np.full((4, 6, 3), 0.5))
+        >>> image_shape(path)
+        (4, 6)
     """
     path = Path(path)
     kind = output_format(path, np.shape(image), bits=bits)
@@ -246,7 +277,7 @@ def save_image(
                 software=False,
             )
         elif bits == 16:
-            # Pillow has no 16-bit RGB.
+            # Pillow cannot write RGB of 16 bits.
             height, width = pixels.shape[:2]
             kind_of_pixel: dict = {"greyscale": False, "bitdepth": 16}
             writer = png.Writer(width, height, **kind_of_pixel)
@@ -261,11 +292,23 @@ def save_image(
 
 
 def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
-    """Pillow's name of the format of an output path, for a picture of that shape.
+    """Format of an output file, checked before anything is painted.
+
+    Args:
+        path: Path of the output.
+        shape: Height and width of the picture, in pixels, and anything after them.
+        bits: Bits of each number, 8 or 16.
+
+    Returns:
+        Pillow's name of the format.
 
     Raises:
-        ValueError: If pictures of that suffix are not written, or not as large or with
-            16 bits.
+        ValueError: If the suffix is none of `SUFFIXES`, or the format cannot hold
+            pictures of that size or with 16 bits.
+
+    Example:
+        >>> output_format(Path("a.jpg"), (480, 640, 3))
+        'JPEG'
     """
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
@@ -288,6 +331,5 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
 
 def _srgb_profile() -> bytes:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # Bytes 24 to 35 are the time of its creation: fixed, so that the same picture is
-    # the same file.
+    # Bytes 24 to 35 are its creation time; a fixed one gives the same file each time.
     return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]

@@ -1,4 +1,4 @@
-"""Sizes of pictures, and resampling."""
+"""Sizes of pictures, and resampling to them."""
 
 from functools import partial
 from typing import Literal
@@ -12,11 +12,11 @@ def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
     """Height and width with a given long edge and the same aspect ratio.
 
     Args:
-        shape: Height and width.
+        shape: Height and width, in pixels.
         size: Long edge, in pixels.
 
     Returns:
-        Height and width, at least 1 each.
+        Height and width, each at least 1.
 
     Example:
         >>> fit_shape((600, 800), 400)
@@ -34,14 +34,20 @@ def resize(
     *,
     method: Literal["cubic", "linear"] = "cubic",
 ) -> Image:
-    """Resample an image in float, with antialiasing when it shrinks.
+    """Resample an image, with antialiasing when it shrinks.
 
     Args:
-        image: h w 3.
-        shape: Height and width.
-        method: `cubic`, which may overshoot, or `linear`, which never does.
+        image: RGB, h w 3.
+        shape: Height and width of the result, in pixels.
+        method: `cubic`, which may overshoot the range of the image, or `linear`, which
+            does not.
 
     Returns:
-        The image, `shape` 3; not clipped.
+        The image with that height and width; not clipped.
+
+    Example:
+        >>> image = jax.numpy.ones((6, 8, 3))
+        >>> resize(image, (3, 4)).shape
+        (3, 4, 3)
     """
     return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)

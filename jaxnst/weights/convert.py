@@ -1,4 +1,4 @@
-"""Weights of other projects to ours: input map, channel order, mean activations."""
+"""Convert weights of other projects: input map, channel order, mean activations."""
 
 import dataclasses
 from functools import partial
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnst.network.vgg import Backbone, Family, features
+from jaxnst.network.vgg import Backbone, Family, features, layer_name
 from jaxnst.pictures.samples import SAMPLES, sample
 from jaxnst.types import Image
-from jaxnst.weights.format import is_ours, save_backbone, sha256
-from jaxnst.weights.readers import Reading, check_params, read
+from jaxnst.weights.format import check_params, is_ours, save_backbone, sha256
+from jaxnst.weights.readers import Reading, read
 
 KNOWN_FILES: dict[str, Family] = {
     "dcbb9e9d": "torchvision",  # torchvision, vgg19-dcbb9e9d.pth
@@ -27,14 +27,19 @@ KNOWN_FILES: dict[str, Family] = {
 first eight digits of their sha256."""
 
 CAFFE_MEAN = (123.68, 116.779, 103.939)
+"""Mean RGB of ImageNet in 0 to 255, that Oxford's network subtracts."""
+
 TORCHVISION_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+"""Mean RGB of ImageNet in [0, 1], that torchvision's network subtracts."""
+
 TORCHVISION_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+"""Standard deviation of RGB in [0, 1], that torchvision's network divides by."""
 
 LINEAGES = {
     "caffe": ("Oxford's VGG-19 (Simonyan and Zisserman, 2014)", "CC BY 4.0"),
     "torchvision": ("torchvision's VGG-19 (2017)", "BSD-3-Clause"),
 }
-"""Lineage and licence of the published weights of a family."""
+"""Lineage and licence of the published weights, by family."""
 
 
 def convert(
@@ -47,14 +52,15 @@ def convert(
     """Turn a weights file of another project into one of ours.
 
     Args:
-        source: See `readers.read` for the formats.
+        source: File in one of the formats of `readers.read`.
         target: File to write, whole or not at all.
-        family: What the network expects, `caffe` or `torchvision`. Default: what the
-            file itself tells.
-        attributes: More to store with it.
+        family: Input that the network expects, `caffe` or `torchvision`. Default: the
+            one that the file itself tells.
+        attributes: Further attributes of the file, see `format.save_backbone`.
 
     Raises:
-        ValueError: If the source holds no VGG-19, or does not tell its family.
+        ValueError: If the source holds no VGG-19 or is one of our files, its family is
+            unknown, or the target cannot be written.
     """
     source = Path(source)
     checksum = sha256(source)
@@ -72,8 +78,14 @@ def convert(
 def read_foreign(path: Path) -> Reading:
     """Read and check a weights file of another project.
 
+    Args:
+        path: File in one of the formats of `readers.read`.
+
+    Returns:
+        Its parameters, with the shapes of VGG-19.
+
     Raises:
-        ValueError: If it holds no VGG-19, or is one of ours.
+        ValueError: If the file holds no VGG-19, or is one of our files.
     """
     if is_ours(path):
         raise ValueError(
@@ -87,16 +99,19 @@ def read_foreign(path: Path) -> Reading:
 def to_backbone(
     reading: Reading, checksum: str, path: Path, family: str | None = None
 ) -> Backbone:
-    """Give parameters the input map of their family, for RGB in [0, 1].
+    """Make a backbone of parameters: a network whose input is RGB in [0, 1].
 
-    The input channels of conv1_1 are put in RGB order. The mean activations are
-    measured on the sample pictures.
+    The input map is that of the family, and the input channels of conv1_1 are put in
+    RGB order. The mean activations are measured on the sample pictures.
 
     Args:
-        reading: What a reader found.
-        checksum: sha256 of the file; published files are known by it.
-        path: Of the file, for messages.
-        family: `caffe` or `torchvision`, where the file does not tell or is mistaken.
+        reading: Parameters, as `readers.read` returns them.
+        checksum: sha256 of the file, hexadecimal; it identifies published files.
+        path: Path of the file, for messages.
+        family: `caffe` or `torchvision`, if the file does not tell or is mistaken.
+
+    Returns:
+        The backbone, of family `caffe` or `torchvision`.
 
     Raises:
         ValueError: If the family is unknown.
@@ -133,8 +148,15 @@ def to_backbone(
 
 
 def measure_means(backbone: Backbone) -> Backbone:
-    """Measure each filter's mean activation on the sample pictures, at 256 px."""
-    layers = tuple(name.replace("conv", "relu") for name in backbone.params)
+    """Measure each filter's mean activation on the sample pictures, at 256 px.
+
+    Args:
+        backbone: Any backbone.
+
+    Returns:
+        The backbone with these means, for each layer that it has.
+    """
+    layers = tuple(map(layer_name, backbone.params))
     found = [_means(backbone, sample(name, 256), layers=layers) for name in SAMPLES]
     average = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)
     return dataclasses.replace(

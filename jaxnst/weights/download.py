@@ -1,10 +1,11 @@
-"""Files from the network, fetched once: resumed, checked, whole or not at all."""
+"""Download a file once: resumed after a cut, checked, whole or not at all."""
 
 import contextlib
 import functools
 import hashlib
 import os
 import re
+import ssl
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -23,32 +24,52 @@ PAUSE = 0.5
 """Seconds before the second attempt at an address; doubled before each further one."""
 
 CHUNK = 1 << 18
-"""Bytes read at most at a time."""
+"""Most bytes to read at a time."""
 
 _SCHEMES = ("https://", "http://")
 
 
 class FetchError(OSError):
-    """Nothing could be fetched: no network, or the server refuses."""
+    """A file cannot be fetched: there is no network, or the server refuses.
+
+    Args:
+        message: The whole story, with addresses.
+        reason: The cause in a few words, without addresses or numbers of the system.
+    """
+
+    def __init__(self, message: str, reason: str = "no network") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class WrongFile(ValueError):
-    """A server offers another file than the one expected."""
+    """A server offers another file than the one expected.
+
+    Args:
+        message: The whole story, with addresses.
+        reason: The cause in a few words.
+    """
+
+    def __init__(
+        self, message: str, reason: str = "the server has another file"
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class _Refused(FetchError):
-    """An answer that asking again would not change."""
+    """An answer that would be the same if asked again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A file on the network that is known before it is fetched.
+    """A file on the network whose size and checksum are known.
 
     Args:
         urls: Its addresses, http or https: the official one first, then mirrors.
-        size: In bytes.
-        algorithm: What the digest is made with.
-        digest: Hexadecimal.
+        size: Its size, in bytes.
+        algorithm: Algorithm of the checksum, `md5` or `sha256`.
+        digest: The checksum, hexadecimal.
 
     Raises:
         ValueError: If there is no address, or one that is not http or https.
@@ -76,29 +97,32 @@ def fetch(
 ) -> Path:
     """Fetch a file unless it is there already.
 
-    What arrives is kept in a `.part` beside the target, where the next attempt, also of
-    a later process, goes on. Of several processes one downloads and the others wait.
+    The bytes are kept in a `.part` file beside the target, which the next attempt
+    resumes, even in a later process. Of several processes one downloads, the others
+    wait. Addresses are tried in turn.
 
     Args:
-        remote: What to fetch.
-        target: Where to put it; its folder is created.
-        timeout: Seconds to wait for a connection, and for each next piece.
-        attempts: How often a cut connection to one address is taken up, at least 1.
-        quiet: Whether to show no progress bar; there is none outside a terminal.
+        remote: The file to fetch.
+        target: Path to save it at; its folder is created.
+        timeout: Seconds to wait for a connection, and for each piece of the file.
+        attempts: Number of attempts at each address, at least 1.
+        quiet: Whether to hide the progress bar, which only a terminal shows.
 
     Returns:
-        The target, of the right size and digest.
+        The target, whose size and checksum are right.
 
     Raises:
-        FetchError: If no address could be reached or none gave the whole file.
-        WrongFile: If an address offers a file of another size or digest.
-        ValueError: If the target is a folder or its folder cannot be written to.
+        FetchError: If no address could be reached, or none gave the whole file.
+        WrongFile: If no address gave the file, and one of them offers a file of another
+            size or checksum.
+        ValueError: If `attempts` is below 1, the target is a folder, or its folder
+            cannot be written to.
     """
     if attempts < 1:
         raise ValueError(f"expected at least 1 attempt, got {attempts}")
     if _is_right(remote, target):
         return target
-    with contextlib.suppress(OSError):  # whatever the reason, the next line names it
+    with contextlib.suppress(OSError):  # the next line tells the reason
         target.parent.mkdir(parents=True, exist_ok=True)
     check_target(target)
     part = target.with_name(target.name + ".part")
@@ -119,7 +143,7 @@ def _is_right(remote: Remote, path: Path) -> bool:
 
 
 def _digest(remote: Remote, path: Path) -> str:
-    # md5 guards against accidents here; some systems allow it only for that.
+    # Here md5 guards against accidents, not attacks; some systems allow it only then.
     new = functools.partial(hashlib.new, remote.algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         return hashlib.file_digest(file, new).hexdigest()
@@ -129,7 +153,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything else."""
 
     def http_error_302(self, req, fp, code, msg, headers):
-        with fp:  # the library leaves it open when it cannot read the new address
+        with fp:  # the library leaves it open if the new address cannot be parsed
             return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_302
@@ -144,7 +168,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 @dataclass
 class _Download:
-    """One download to a `.part` file, from whichever address gives it."""
+    """One download to a `.part` file, from the first address that gives the file."""
 
     remote: Remote
     part: Path
@@ -157,26 +181,26 @@ class _Download:
 
     def from_any(self) -> None:
         """Try every address in turn."""
-        failures, kind = [], FetchError
+        failures: dict[str, FetchError | WrongFile] = {}
         for url in self.remote.urls:
             try:
                 return self.from_one(url)
-            except FetchError as error:
-                failures.append(f"{url} : {error}")
-            except WrongFile as error:
-                failures.append(f"{url} : {error}")
-                kind = WrongFile
-        raise kind(
-            f"expected to fetch {self.part.stem}, got {'; '.join(failures)}; "
-            + (
-                f"try again, it goes on from {self.part}"
-                if self.part.exists()
-                else "check the network or try again later"
-            )
+            except (FetchError, WrongFile) as error:
+                failures[url] = error
+        wrong = any(isinstance(error, WrongFile) for error in failures.values())
+        got = "; ".join(f"{url} : {error}" for url, error in failures.items())
+        advice = (
+            f"try again, it goes on from {self.part}"
+            if self.part.exists()
+            else "check the network or try again later"
+        )
+        raise (WrongFile if wrong else FetchError)(
+            f"expected to fetch {self.part.stem}, got {got}; {advice}",
+            ", ".join(dict.fromkeys(error.reason for error in failures.values())),
         )
 
     def from_one(self, url: str) -> None:
-        """Fetch from one address, going on where a connection was cut."""
+        """Fetch from one address, resuming where a connection was cut."""
         resumed = self.size() > 0
         for attempt in range(self.attempts):
             try:
@@ -190,14 +214,14 @@ class _Download:
             return
         got = _digest(self.remote, self.part)
         self.part.unlink()
-        if resumed:  # the fault may lie in what was there before
+        if resumed:  # the bytes that were there before may be the wrong ones
             return self.from_one(url)
         raise WrongFile(
             f"expected {self.remote.algorithm} {self.remote.digest}, got {got}"
         )
 
     def size(self) -> int:
-        """Bytes that are there already."""
+        """Number of bytes in the part."""
         return self.part.stat().st_size if self.part.exists() else 0
 
     def receive(self, url: str) -> None:
@@ -244,7 +268,10 @@ class _Download:
                     with _network():
                         chunk = response.read1(min(CHUNK, size - done))
                     if not chunk:
-                        raise FetchError(f"cut after {done} of {size} bytes")
+                        raise FetchError(
+                            f"cut after {done} of {size} bytes",
+                            "the connection was cut",
+                        )
                     file.write(chunk)
                     done += len(chunk)
                     bar.update(len(chunk))
@@ -252,16 +279,26 @@ class _Download:
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """Turn what the network raises, but not what the disk does, into `FetchError`."""
+    """Turn errors of the network, but not of the disk, into a `FetchError`."""
     try:
         yield
     except HTTPError as error:
         error.close()
-        # The library's own text on a redirect loop has several lines.
+        # The library describes a redirect loop in several lines.
         text = f"HTTP {error.code} {error.msg}".splitlines()[0].strip()
         passing = error.code in (408, 429) or error.code >= 500
-        raise (FetchError if passing else _Refused)(text) from error
+        kind = FetchError if passing else _Refused
+        raise kind(text, f"the server answers HTTP {error.code}") from error
     except (OSError, HTTPException, ValueError) as error:  # ValueError: a bad Location
-        reason = error.reason if isinstance(error, URLError) else error
-        text = str(reason) or type(reason).__name__
-        raise FetchError(text.splitlines()[0]) from error
+        cause = error.reason if isinstance(error, URLError) else error
+        match cause:
+            case TimeoutError():
+                reason = "the network timed out"
+            case ssl.SSLError():
+                reason = "no secure connection"
+            case HTTPException() | ValueError():
+                reason = "the server's answer is broken"
+            case _:
+                reason = "no network"
+        text = str(cause) or type(cause).__name__
+        raise FetchError(text.splitlines()[0], reason) from error

@@ -1,9 +1,9 @@
 """Our own VGG-19 weight files: reading, checking and writing them.
 
-A weights file is HDF5: root attributes `format`, `lineage`, `family`, `source`,
-`licence`, and `content_sha256` where the file can be checked against it; root datasets
-`scale` and `offset` (the map from RGB in [0, 1] to the network's input); for each
-convolution a group with `kernel` (3 3 in out), `bias` and `mean_activation`.
+A weights file is HDF5. Its root attributes are `format`, `lineage`, `family`, `source`,
+`licence` and, in most files, `content_sha256`, a checksum of all numbers. Its root
+datasets `scale` and `offset` are the map from RGB in [0, 1] to the network's input. A
+group for each convolution holds `kernel` (3 3 in out), `bias` and `mean_activation`.
 """
 
 import hashlib
@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnst.disk import write_whole
-from jaxnst.network.vgg import Backbone, Family, kernel_shapes
+from jaxnst.network.vgg import Backbone, Family, kernel_shapes, layer_name
 from jaxnst.types import Params
 
 FORMAT = "jaxnst-weights-1"
+"""Value of the attribute `format`."""
 
 
 def read_backbone(path: Path) -> Backbone:
-    """Read a weights file.
+    """Read and check one of our weights files.
 
     Args:
         path: File that `save_backbone` wrote.
@@ -31,8 +32,8 @@ def read_backbone(path: Path) -> Backbone:
         The backbone, in float32.
 
     Raises:
-        ValueError: If the file is no weights file, is damaged, or does not hold a
-            VGG-19.
+        ValueError: If the file is none of our weights files, is damaged, or does not
+            hold a VGG-19.
     """
     try:
         with h5py.File(path) as file:
@@ -55,7 +56,7 @@ def read_backbone(path: Path) -> Backbone:
         raise ValueError(
             f"expected a weights file at {path}, got one that cannot be read ({error})"
         ) from error
-    check_tree(tree, path)
+    check_params(tree, str(path), ("kernel", "bias", "mean_activation"))
     for name, vector in (("scale", scale), ("offset", offset)):
         if vector.shape != (3,) or not np.isfinite(vector).all():
             raise ValueError(
@@ -73,7 +74,7 @@ def read_backbone(path: Path) -> Backbone:
         scale=jnp.asarray(scale),
         offset=jnp.asarray(offset),
         mean_activation={
-            name.replace("conv", "relu"): jnp.asarray(conv["mean_activation"])
+            layer_name(name): jnp.asarray(conv["mean_activation"])
             for name, conv in tree.items()
         },
         family=cast(Family, family),
@@ -87,7 +88,14 @@ def read_backbone(path: Path) -> Backbone:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is one of our weights files, of whatever version."""
+    """Whether a file is one of our weights files, of any version of the format.
+
+    Args:
+        path: Path of any file.
+
+    Returns:
+        False too if the file is damaged, or there is none.
+    """
     try:
         with h5py.File(path) as file:
             return "format" in file.attrs and "scale" in file
@@ -95,35 +103,60 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def check_tree(tree: Params, path: Path) -> None:
-    """Check names, shapes and finiteness of the convolutions of a weights file.
+def check_params(
+    params: Params, where: str, keys: tuple[str, ...] = ("kernel", "bias")
+) -> None:
+    """Check that parameters are those of a VGG-19, or of its beginning.
+
+    Args:
+        params: Arrays by convolution and key.
+        where: Where they are from, for the message.
+        keys: Keys that each convolution must have.
 
     Raises:
-        ValueError: At the first thing that is not as in VGG-19.
+        ValueError: At the first convolution that is not in its place, or array that is
+            missing, of another shape or not finite.
+
+    Example:
+        >>> conv = {"kernel": np.zeros((3, 3, 3, 64)), "bias": np.zeros(64)}
+        >>> check_params({"conv1_1": conv}, "an example")
     """
     shapes = kernel_shapes()
-    if list(tree) != list(shapes)[: len(tree)] or not tree:
+    if list(params) != list(shapes)[: len(params)] or not params:
+        got = ", ".join(params) or "none"
         raise ValueError(
-            f"expected conv1_1 … conv5_4 without gaps in {path}, got {', '.join(tree)}"
+            f"expected conv1_1 … conv5_4 without gaps in {where}, got {got}"
         )
-    for name, conv in tree.items():
-        out = shapes[name][3:]
-        wanted = {"kernel": shapes[name], "bias": out, "mean_activation": out}
-        for key, shape in wanted.items():
+    for name, conv in params.items():
+        for key in keys:
+            shape = shapes[name] if key == "kernel" else shapes[name][3:]
             got = conv[key].shape if key in conv else None
             if got != shape:
                 raise ValueError(
-                    f"expected {name}/{key} of shape {shape} in {path}, got {got}"
+                    f"expected {name}/{key} of shape {shape} in {where}, got {got}; "
+                    "use the weights of a VGG-19"
                 )
             if not np.isfinite(conv[key]).all():
                 raise ValueError(
-                    f"expected finite numbers in {name}/{key} of {path}, got NaN or "
-                    "infinity; the file is damaged"
+                    f"expected finite numbers in {name}/{key} of {where}, got NaN or "
+                    "infinity; the file is damaged: fetch or convert it again"
                 )
 
 
 def describe(path: Path) -> dict[str, str]:
-    """Attributes of a weights file, with its sha256 and size in bytes."""
+    """Describe a weights file.
+
+    Args:
+        path: One of our files, or one of another project.
+
+    Returns:
+        The attributes of one of our files, `bytes` (its size) and `sha256`.
+
+    Example:
+        >>> from jaxnst.weights.registry import embedded_path
+        >>> describe(embedded_path())["licence"]
+        'MIT'
+    """
     attributes = {}
     if is_ours(path):
         with h5py.File(path) as file:
@@ -132,32 +165,57 @@ def describe(path: Path) -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
+    """Checksum of a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Its sha256, hexadecimal.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_sha256(backbone: Backbone) -> str:
-    """Hexadecimal sha256 of all numbers of a backbone, in the order of the layers."""
+    """Checksum of all numbers of a backbone, in float32 and in the order of the layers.
+
+    Args:
+        backbone: Any backbone with mean activations.
+
+    Returns:
+        Its sha256, hexadecimal.
+    """
     digest = hashlib.sha256()
     for array in (backbone.scale, backbone.offset):
         digest.update(np.asarray(array, "<f4").tobytes())
     for name, conv in backbone.params.items():
-        mean = backbone.mean_activation[name.replace("conv", "relu")]
+        mean = backbone.mean_activation[layer_name(name)]
         for array in (conv["kernel"], conv["bias"], mean):
             digest.update(np.asarray(array, "<f4").tobytes())
     return digest.hexdigest()
 
 
 def save_backbone(path: str | Path, backbone: Backbone, **attributes: str) -> None:
-    """Write a weights file, kernels in their own type, all else in float32.
+    """Write a weights file: kernels in their own type, all else in float32.
 
     The same backbone always gives the same bytes.
 
     Args:
         path: File to write, whole or not at all.
-        backbone: What to write.
-        attributes: `lineage`, `source`, `licence` and whatever else is worth keeping.
+        backbone: The backbone to write, with mean activations.
+        attributes: `lineage`, `source`, `licence` and any others.
+
+    Raises:
+        ValueError: If the folder does not exist or cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxnst.weights.registry import load_backbone
+        >>> path = Path(tempfile.mkdtemp()) / "copy.h5"
+        >>> save_backbone(path, load_backbone("embedded"), lineage="a copy")
+        >>> describe(path)["lineage"]
+        'a copy'
     """
     checksum = content_sha256(backbone)
     with write_whole(path) as out, h5py.File(out, "w") as file:
@@ -172,7 +230,7 @@ def save_backbone(path: str | Path, backbone: Backbone, **attributes: str) -> No
         file["scale"], file["offset"] = backbone.scale, backbone.offset
         for name, conv in backbone.params.items():
             group = file.create_group(name)
-            mean = backbone.mean_activation[name.replace("conv", "relu")]
+            mean = backbone.mean_activation[layer_name(name)]
             group["kernel"] = np.asarray(conv["kernel"])
             group["bias"] = np.asarray(conv["bias"], np.float32)
             group["mean_activation"] = np.asarray(mean, np.float32)

@@ -1,4 +1,4 @@
-"""Weights by name: where they are, fetching them, and which to take."""
+"""Weights by name: where they are, how to fetch them, and which to use."""
 
 import os
 import time
@@ -9,6 +9,7 @@ import jax
 import platformdirs
 from filelock import FileLock
 
+from jaxnst.messages import found_at
 from jaxnst.network.vgg import Backbone, Family
 from jaxnst.weights.convert import convert
 from jaxnst.weights.download import FetchError, Remote, WrongFile, fetch
@@ -19,10 +20,10 @@ class Asset(NamedTuple):
     """Weights that have a name.
 
     Attributes:
-        summary: One line on what they are.
-        licence: What they may be used under.
+        summary: What they are, in one line.
+        licence: Their licence.
         family: Whose activations they have, see `vgg.Backbone`.
-        remote: Where they are fetched from; None for those that ship.
+        remote: The file to fetch them from; None if they ship with the package.
     """
 
     summary: str
@@ -69,66 +70,97 @@ ASSETS = {
 
 
 def cache_folder() -> Path:
-    """Folder of downloads and compiled programs: `$JAXNST_HOME` or the platform's."""
+    """Folder of downloaded weights and compiled programs.
+
+    Returns:
+        `$JAXNST_HOME` if it is set, else the platform's folder for caches.
+    """
     home = os.environ.get("JAXNST_HOME")
     return Path(home) if home else Path(platformdirs.user_cache_dir("jaxnst"))
 
 
 def keep_programs(folder: str | Path) -> None:
-    """Have compiled programs kept in a folder, and taken from there."""
+    """Let JAX save compiled programs in a folder, and load them from there.
+
+    Args:
+        folder: Path of the folder, which JAX creates.
+    """
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    # There are a hundred small programs too; together they take seconds.
+    # Also programs that compile fast: there are a hundred, which together take seconds.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def embedded_path() -> Path:
-    """Path of the weights that ship with the package."""
+    """Path of the weights that ship with the package.
+
+    Returns:
+        A file of the installed package, or of its checkout.
+    """
     installed = Path(__file__).parent / "vgg19-embedded.h5"
     checkout = Path(__file__).parents[2] / "weights" / "vgg19-embedded.h5"
     return installed if installed.exists() else checkout
 
 
 def asset_path(name: str) -> Path:
-    """Path where the weights of that name are, or will be once they are fetched."""
+    """Path where named weights are, or will be once they are fetched.
+
+    Args:
+        name: One of `ASSETS`.
+
+    Returns:
+        The path, in the cache for weights that do not ship.
+    """
     if name == "embedded":
         return embedded_path()
     return cache_folder() / f"vgg19-{name}.h5"
 
 
 def locate(name: str) -> Path:
-    """Path of the weights of that name, or of that path.
+    """Path of weights that are there.
 
     Args:
-        name: One of `ASSETS`, or a path.
+        name: One of `ASSETS`, or the path of a file.
+
+    Returns:
+        Path of the file.
 
     Raises:
         ValueError: If there is no such file.
+
+    Example:
+        >>> locate("embedded").name
+        'vgg19-embedded.h5'
     """
     path = asset_path(name) if name in ASSETS else Path(name)
     if not path.is_file():
-        got = "a folder" if path.is_dir() else "nothing there"
         hint = (
             f"fetch it with: jaxnst weights pull {name}, or use --weights embedded"
             if name in ASSETS
             else f"use the path of a file, or one of {', '.join(ASSETS)}"
         )
-        raise ValueError(f"expected a weights file at {path}, got {got}; {hint}")
+        raise ValueError(
+            f"expected a weights file at {path}, got {found_at(path)}; {hint}"
+        )
     return path
 
 
 def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
-    """Resolve `auto` to the best weights that can be had, and say why.
+    """Resolve `auto` to the best weights available, and tell the reason.
 
-    `auto` means the ImageNet weights, fetched if they are not there yet, or else the
-    embedded ones. After a failure nothing is fetched for a day, so that a machine
-    without a network waits once.
+    `auto` means the ImageNet weights, fetched if need be, or if that fails the embedded
+    ones. After a failure nothing is fetched for a day, so that a machine without a
+    network waits only once.
 
     Args:
-        name: `auto`, one of `ASSETS`, or a path.
-        quiet: Whether to show no progress bar.
+        name: `auto`, one of `ASSETS`, or the path of a file.
+        quiet: Whether to hide the progress bar.
 
     Returns:
-        Name or path, and the reason in a few words.
+        The name or path to use, and the reason in a few words.
+
+    Example:
+        >>> choose("embedded")
+        ('embedded', 'as asked')
     """
     if name != "auto":
         return name, "as asked"
@@ -145,10 +177,19 @@ def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
             failed.touch()
         except OSError:
             return "embedded", f"{cache_folder()} cannot be written to"
-        # The whole advice is that of `jaxnst weights pull`.
-        why = str(error).partition("; ")[0]
+        why = _in_a_few_words(error)
         return "embedded", f"ImageNet weights cannot be fetched: {why}"
     return "imagenet", "fetched"
+
+
+def _in_a_few_words(error: OSError | ValueError) -> str:
+    """Cause of an error, without addresses; `jaxnst weights pull` tells all of it."""
+    match error:
+        case FetchError() | WrongFile():
+            return error.reason
+        case OSError(strerror=str(text)):
+            return text
+    return str(error).partition("; ")[0]
 
 
 def pull(
@@ -158,17 +199,17 @@ def pull(
 
     Args:
         name: `imagenet` or `torchvision`; `embedded` is always there.
-        quiet: Whether to show no progress bar.
-        timeout: Seconds to wait for the network, at each turn.
-        attempts: How often a cut connection is taken up.
+        quiet: Whether to hide the progress bar.
+        timeout: Seconds to wait for the network, see `download.fetch`.
+        attempts: Number of attempts at each address.
 
     Returns:
         Path of the converted weights, in the cache.
 
     Raises:
-        ValueError: If there are no weights of that name.
-        FetchError: If they cannot be fetched; it says how to do it by hand.
-        WrongFile: If what the network offers is another file.
+        ValueError: If no weights have that name.
+        FetchError: If they cannot be fetched; the message tells how to do it by hand.
+        WrongFile: If the server offers another file.
     """
     if name not in ASSETS:
         raise ValueError(f"expected one of {', '.join(ASSETS)}, got {name!r}")
@@ -187,7 +228,8 @@ def pull(
         except (FetchError, WrongFile) as error:
             raise type(error)(
                 f"{error}; by hand: save {remote.urls[0]} as FILE on any machine, then "
-                f"jaxnst weights convert FILE {path}"
+                f"jaxnst weights convert FILE {path}",
+                error.reason,
             ) from error
         digest = f"{remote.algorithm} {remote.digest}"
         about = {"source_url": remote.urls[0], "source_checksum": digest}
@@ -199,10 +241,11 @@ def pull(
 def load_backbone(name: str | Path = "embedded") -> Backbone:
     """Load weights by name or path.
 
-    A file of another project is converted once and kept in the cache, see `convert`.
+    A file of another project is converted once; the cache keeps the result.
 
     Args:
-        name: `embedded`, `imagenet`, `torchvision`, or the path of a weights file.
+        name: `embedded`, `imagenet`, `torchvision`, or the path of a weights file in
+            our format or one of those that `readers.read` knows.
 
     Returns:
         The backbone, in float32.
@@ -223,7 +266,7 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
 
 
 def _converted(path: Path) -> Path:
-    """Where the cache keeps the converted form of a file; it is made if need be."""
+    """Path of the converted form of a file, in the cache; converts it if need be."""
     kept = cache_folder() / f"converted-{sha256(path)[:16]}.h5"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""VGG-19 weights as others wrote them: every file format, one reader each.
+"""VGG-19 weights in the file formats of other projects, one reader each.
 
-A reader is two functions: `read_…` takes the arrays out of a file, under the names and
-with the axes that they have there, and `from_…`, which is pure, makes them parameters.
-Files come from anywhere: no reader executes what is in them, or believes a size.
+A reader is two functions. `read_…` reads the arrays of a file, with the names and axes
+that they have there; the pure function `from_…` turns them into parameters. Files may
+come from anywhere, so no reader executes their content or trusts a size stated in them.
 """
 
 import warnings
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnst.network.vgg import kernel_shapes
+from jaxnst.messages import found_at
 from jaxnst.types import Params
 from jaxnst.weights.readers import keras, pytorch
 from jaxnst.weights.readers.caffe import from_caffe, read_caffemodel
@@ -31,10 +31,10 @@ class Reading(NamedTuple):
             are in the file's order.
         layout: `keras`, `flaxmodels`, `pytorch`, `safetensors`, `matconvnet` or
             `caffe`.
-        family: Input that the network expects. `caffe`: BGR in 0-255 minus a mean;
-            `matconvnet`: RGB in 0-255 minus `mean`; `torchvision`: RGB in 0-1, minus
-            a mean, over a deviation; None if the file does not tell.
-        mean: Mean RGB in 0-255, of a MatConvNet file.
+        family: Input that the network expects. `caffe`: BGR in 0 to 255 minus a mean;
+            `matconvnet`: RGB in 0 to 255 minus `mean`; `torchvision`: RGB in 0 to 1,
+            minus a mean, over a deviation; None if the file does not tell.
+        mean: Mean RGB in 0 to 255 (3,), if a MatConvNet file has one.
     """
 
     params: Params
@@ -44,28 +44,28 @@ class Reading(NamedTuple):
 
 
 def read(path: Path) -> Reading:
-    """Read a weights file, in the format that its first bytes tell.
+    """Read a weights file in the format that its first bytes tell.
 
     Args:
         path: HDF5 of Keras, KerasHub or flaxmodels, `.keras`, `.pth`, `.safetensors`,
             MatConvNet's `.mat` or `.caffemodel`, under any suffix.
 
     Returns:
-        The parameters. Names are checked; see `check_params` for the rest.
+        The parameters. Their names are checked; `format.check_params` checks the rest.
 
     Raises:
         ValueError: If the file cannot be read, or does not hold a VGG-19.
     """
     if not path.is_file():
-        got = "a folder" if path.is_dir() else "nothing there"
         raise ValueError(
-            f"expected a VGG-19 weights file at {path}, got {got}; check the path"
+            f"expected a VGG-19 weights file at {path}, got {found_at(path)}; "
+            "check the path"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read(path)
-    except Exception as error:  # each decoder raises its own kinds
+    except Exception as error:  # each decoder raises exceptions of its own
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())[:300]
         raise ValueError(
@@ -99,28 +99,3 @@ def _read(path: Path) -> Reading:
     if head[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
         raise ValueError("its first bytes are of none of the formats")
     return Reading(from_caffe(read_caffemodel(path)), "caffe", "caffe")
-
-
-def check_params(params: Params, where: str) -> None:
-    """Check that parameters have VGG-19's shapes and are finite.
-
-    Args:
-        params: As `read` gives them.
-        where: The file they are from, for the message.
-
-    Raises:
-        ValueError: At the first array that is wrong.
-    """
-    shapes = kernel_shapes()
-    for name, conv in params.items():
-        for key, shape in (("kernel", shapes[name]), ("bias", shapes[name][3:])):
-            if conv[key].shape != shape:
-                raise ValueError(
-                    f"expected {name}/{key} of shape {shape} in {where}, got "
-                    f"{conv[key].shape}; use the weights of a VGG-19"
-                )
-            if not np.isfinite(conv[key]).all():
-                raise ValueError(
-                    f"expected finite numbers in {name}/{key} of {where}, got NaN or "
-                    "infinity; download it again"
-                )

@@ -1,4 +1,4 @@
-"""Weights of Caffe: a `NetParameter` message, read straight from protobuf's wire."""
+"""Weights of Caffe: a `NetParameter` message, decoded from protobuf's wire format."""
 
 import re
 from collections import defaultdict
@@ -15,7 +15,7 @@ ARRAY = re.compile(r"(conv\d_\d)/(kernel|bias)")
 LAYERS = {2: (4, 6), 100: (1, 7)}
 """Field of a layer in `NetParameter`, old and new: the fields of its name and blobs."""
 LIMIT = LARGEST + 100
-"""Fields that a message may have: a kernel's numbers, one by one, and some more."""
+"""Most fields that a message may have: a kernel's numbers, one by one, and a few."""
 
 
 def read_caffemodel(path: Path) -> Tree:
@@ -28,7 +28,7 @@ def read_caffemodel(path: Path) -> Tree:
         `conv1_1/kernel` (out in h w), `conv1_1/bias` (out, or 1 1 1 out) …
 
     Raises:
-        ValueError: If the file is cut, or no such message.
+        ValueError: If the file is cut, or is no such message.
 
     Reference:
         https://github.com/BVLC/caffe, `src/caffe/proto/caffe.proto`.
@@ -49,7 +49,10 @@ def from_caffe(tree: Tree) -> Params:
     """Parameters from the arrays of a `.caffemodel`.
 
     Args:
-        tree: As from `read_caffemodel`; what is not of a convolution is ignored.
+        tree: Arrays as from `read_caffemodel`; others than of convolutions are ignored.
+
+    Returns:
+        Parameters in float32; the input channels of `conv1_1` are in the file's order.
 
     Raises:
         ValueError: If these are not the convolutions of VGG-19.
@@ -107,7 +110,8 @@ def _fields(message: memoryview) -> dict[int, list[Any]]:
         value = message[position : position + length]
         if len(value) < length:
             raise ValueError(f"expected {length} bytes of protobuf, got {len(value)}")
-        found[number].append(value if wire == 2 else bytes(value))  # views are large
+        # A fixed-size field becomes bytes, as a view of four bytes takes two hundred.
+        found[number].append(value if wire == 2 else bytes(value))
         position += length
     raise ValueError(f"expected at most {LIMIT} protobuf fields, got more")
 

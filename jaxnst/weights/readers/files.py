@@ -1,4 +1,4 @@
-"""Bytes and entries of files, never copied or allocated before they are checked."""
+"""Bytes and zip entries of files, checked before anything is copied or allocated."""
 
 import mmap
 import struct
@@ -11,6 +11,12 @@ from pathlib import Path
 
 def map_file(path: Path) -> mmap.mmap:
     """Map a file into memory, read-only.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Its bytes, of which only those that are used are read.
 
     Raises:
         ValueError: If the file is empty.
@@ -27,7 +33,7 @@ def zip_entries(path: Path) -> dict[str, Callable[[], memoryview]]:
             and Keras are.
 
     Returns:
-        For each name a function that checks the entry and gives its bytes, as a view
+        For each name a function that checks the entry and returns its bytes as a view
         of the mapped file. It raises a ValueError if the entry is compressed, cut or
         damaged.
     """
@@ -45,7 +51,7 @@ def _entry(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
             f"expected {info.file_size} stored bytes in {info.filename}, got "
             f"{len(content)}, or compressed ones"
         )
-    # PyTorch writes zero where it was told to leave the checksums out.
+    # PyTorch writes zero if it was told to leave the checksums out.
     if info.CRC and zlib.crc32(content) != info.CRC:
         raise ValueError(f"expected the checksum of {info.filename}, got another one")
     return content

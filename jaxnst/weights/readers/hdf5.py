@@ -1,7 +1,7 @@
 """Arrays and texts of HDF5 files that may be damaged.
 
-HDF5's own library crashes on some wrong bits and reads others for ever. What it was
-seen to do so on is checked before.
+Some wrong bits make HDF5's own library crash or read for ever. Files are checked first
+for those that are known to.
 """
 
 import io
@@ -17,10 +17,10 @@ from jaxnst.weights.readers.naming import LARGEST, Tree
 
 
 def read_hdf5(source: Path | bytes) -> Tree:
-    """Read what a weights file has in it, but no data of other files.
+    """Read the arrays and names of a weights file, but no data of files it links to.
 
     Args:
-        source: The file, or its bytes.
+        source: Path of the file, or its bytes.
 
     Returns:
         Numeric arrays by path, none larger than VGG-19's largest kernel; the text in
@@ -28,8 +28,8 @@ def read_hdf5(source: Path | bytes) -> Tree:
         `model_config` as `@model_config`.
 
     Raises:
-        ValueError: If a heap of names or texts is damaged. What else a damaged file
-            raises is h5py's choice; `jaxnst.readers.read` makes it a ValueError.
+        ValueError: If a heap of names or texts is damaged. Other damage raises h5py's
+            own exceptions, which `readers.read` turns into a ValueError.
 
     Reference:
         https://support.hdfgroup.org/documentation, "HDF5 File Format Specification".
@@ -65,18 +65,18 @@ def _text(item: h5py.Group | h5py.Dataset, name: str) -> str | None:
         return None
     attribute = item.attrs.get_id(name)
     if attribute.shape != () or not h5py.check_string_dtype(attribute.dtype):
-        return None  # a crash, if it is damaged
+        return None  # HDF5 would crash on such an attribute if it is damaged
     value = item.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _check_names(data: bytes | mmap.mmap) -> None:
-    """Check that the free places among the names of each group end somewhere."""
+    """Check that the list of free places among each group's names has an end."""
     start = -1
     while (start := data.find(b"HEAP\0\0\0\0", start + 1)) >= 0:
         size, free, names = struct.unpack("<QQQ", data[start + 8 : start + 32])
         seen = set()
-        # The last place says 1.
+        # The last free place names 1 as the next one.
         while free != 1 and free + 16 <= size and names + free + 16 <= len(data):
             if free in seen:
                 raise ValueError("expected a list of names in HDF5, got an endless one")
@@ -85,7 +85,7 @@ def _check_names(data: bytes | mmap.mmap) -> None:
 
 
 def _check_texts(data: bytes | mmap.mmap) -> None:
-    """Check that the texts of each collection follow each other."""
+    """Check that the texts of each collection follow one another."""
     start = -1
     while (start := data.find(b"GCOL\1\0\0\0", start + 1)) >= 0:
         (size,) = struct.unpack("<Q", data[start + 8 : start + 16])

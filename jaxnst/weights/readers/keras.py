@@ -25,14 +25,15 @@ def read_keras(path: Path) -> Tree:
     """Read the arrays of an HDF5 file, or of the one inside a `.keras` file.
 
     Args:
-        path: File of any layout that `from_keras` or `from_flaxmodels` knows.
+        path: Path of a file in any layout that `from_keras` or `from_flaxmodels` knows.
 
     Returns:
         Arrays by path, but none larger than VGG-19's largest kernel; the attribute
         `name` of a group as `path@name`; the model's JSON, if any, as `@model_config`.
 
     Raises:
-        ValueError: As `read_hdf5`, or if an entry of a `.keras` file is damaged.
+        ValueError: If `read_hdf5` refuses it, or an entry of a `.keras` file is
+            damaged.
     """
     if h5py.is_hdf5(path):
         return read_hdf5(path)
@@ -50,6 +51,9 @@ def from_keras(tree: Tree) -> Params:
             `…/block1_conv1/kernel:0` and `…/block1_conv1/kernel` name their layer;
             `…/conv2d_3/vars/0` and `/1` are named by `…/conv2d_3/vars@name` or, all
             together, by number.
+
+    Returns:
+        Parameters in float32; the input channels of `conv1_1` are in the file's order.
 
     Raises:
         ValueError: If these are not the convolutions of VGG-19.
@@ -88,9 +92,12 @@ def family(tree: Tree) -> str | None:
         tree: As from `read_keras`.
 
     Returns:
-        `caffe` for the first layout of all, which only the Oxford weights have, and
-        for a model of `keras.applications`; `torchvision` for one of KerasHub; else
-        None.
+        `caffe` for the oldest layout, which only the Oxford weights have, and for a
+        model of `keras.applications`; `torchvision` for one of KerasHub; else None.
+
+    Example:
+        >>> family({"block1_conv1/block1_conv1_W_1:0": np.zeros(1)})
+        'caffe'
     """
     if any(re.search(r"_W_\d+:0$", path) for path in tree):
         return "caffe"

@@ -1,6 +1,6 @@
 """Weights of MatConvNet: a MATLAB 5 file of layers and an average image.
 
-Read here and not by SciPy, whose reader a single wrong bit can crash, Python and all.
+SciPy is not used: a single wrong bit can make its reader crash the whole process.
 """
 
 import re
@@ -21,25 +21,25 @@ DTYPES = {
     1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
     12: "<i8", 13: "<u8", 16: "u1", 17: "<u2", 18: "<u4",
 }  # fmt: skip
-"""NumPy's types by MATLAB's numbers, those of text too."""
+"""NumPy's types by MATLAB's numbers, those for text included."""
 LIMIT = 2**30
-"""Bytes that a compressed variable may have; VGG-19's layers have 0.57e9."""
+"""Most bytes that a compressed variable may expand to; VGG-19's layers take 0.57e9."""
 
 
 def read_matconvnet(path: Path) -> Tree:
     """Read the convolutions of an `imagenet-vgg-verydeep-19.mat`, old or new.
 
     Args:
-        path: The file. The old layout has `normalization` beside `layers`, the new one
-            in `meta`.
+        path: Path of the file. The old layout has `normalization` at the root, the new
+            one in `meta`.
 
     Returns:
         `conv1_1/kernel` (h w in out), `conv1_1/bias` (1 out) …; `averageImage`, the
-        mean RGB in 0-255, if the file has one.
+        mean RGB in 0 to 255 (3,), if the file has one.
 
     Raises:
-        ValueError: If the file is no such file. What else a damaged one raises,
-            `jaxnst.readers.read` makes a ValueError.
+        ValueError: If it is no such file, or a part of it is cut. Other damage raises
+            other exceptions, which `readers.read` turns into a ValueError.
 
     Reference:
         MathWorks, "MAT-File Format", level 5.
@@ -67,7 +67,10 @@ def from_matconvnet(tree: Tree) -> Params:
     """Parameters from the arrays of a MatConvNet file.
 
     Args:
-        tree: As from `read_matconvnet`; what is not of a convolution is ignored.
+        tree: Arrays as from `read_matconvnet`; others than of convolutions are ignored.
+
+    Returns:
+        Parameters in float32; the input channels of `conv1_1` are in the file's order.
 
     Raises:
         ValueError: If these are not the convolutions of VGG-19.
@@ -80,12 +83,12 @@ def from_matconvnet(tree: Tree) -> Params:
 
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Types and bytes of the elements that follow each other, decompressed."""
+    """Types and bytes of a sequence of elements, decompressed."""
     position = 0
     while position < len(data):
         kind, size = struct.unpack_from("<II", data, position)
         start = position + 8
-        if kind >> 16:  # up to four bytes, in the place of the size
+        if kind >> 16:  # a short element: up to four bytes, stored in its own tag
             kind, size, start = kind & 0xFFFF, min(kind >> 16, 4), position + 4
         content = data[start : start + size]
         if len(content) != size:
@@ -103,14 +106,14 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _matrix(data: memoryview) -> tuple[str, Any]:
-    """Name and value of a matrix: an array, text, a list for a cell, a dict."""
+    """Name of a matrix and its value: an array, a text, or a list or dict of such."""
     if not data:
         return "", None
     (_, flags), (_, shape), (_, name), *parts = _elements(data)
     match flags[0]:
         case 1:
             value = [_matrix(part)[1] for _, part in parts]
-        case 2:  # of an array of structs, the first
+        case 2:  # an array of structs, of which the first is read
             (_, length), (_, text), *parts = parts
             step = int.from_bytes(length, "little")
             keys = [bytes(text[i : i + step]) for i in range(0, len(text), step)]

@@ -1,4 +1,4 @@
-"""Names of a VGG's convolutions, and the check that they are VGG-19's."""
+"""Names of a VGG's convolutions, and a check that they are those of VGG-19."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,18 +14,24 @@ NETWORKS = {
     "VGG-13": (2, 2, 2, 2, 2),
     "VGG-11": (1, 1, 2, 2, 2),
 }
-"""Number of convolutions in each block."""
+"""Number of convolutions in each block, by network."""
 
 LARGEST = 3 * 3 * 512 * 512
-"""Numbers in VGG-19's largest kernel. Readers skip larger arrays: the fully connected
-layers are 86 % of a file."""
+"""Numbers in VGG-19's largest kernel. Readers skip larger arrays: those of the fully
+connected layers, 86 % of a file."""
 
 Tree = dict[str, np.ndarray]
-"""A file's arrays, by the names that they have in it."""
+"""Arrays of a file, by their names in it."""
 
 
 def conv_names(network: str) -> list[str]:
-    """Names `conv1_1` … of a network's convolutions, in order.
+    """Names of a network's convolutions, in order.
+
+    Args:
+        network: One of `NETWORKS`.
+
+    Returns:
+        `conv1_1` …
 
     Example:
         >>> conv_names("VGG-11")[:3]
@@ -39,18 +45,25 @@ def conv_names(network: str) -> list[str]:
 
 
 def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
-    """Parameters from what a reader found, in any order.
+    """Parameters from the arrays that a reader found, in any order.
 
     Args:
-        arrays: Triples of a convolution's name, `kernel` or `bias`, and the array;
-            kernels are h w in out.
+        arrays: Triples of a convolution's name, `kernel` or `bias`, and the array.
+            Kernels are h w in out.
 
     Returns:
-        Copies in float32, from `conv1_1` to at least `conv2_1`.
+        Copies in float32 by convolution, in order, from `conv1_1` to at least
+        `conv2_1`.
 
     Raises:
-        ValueError: If the names are not those of VGG-19, without gaps, or an array is
-            missing, there twice, or larger than any in VGG-19.
+        ValueError: If the names are not those of VGG-19 without gaps, or an array is
+            missing, there twice, or larger than `LARGEST`.
+
+    Example:
+        >>> names = ("conv2_1", "conv1_2", "conv1_1")
+        >>> arrays = [(n, k, np.zeros(1)) for n in names for k in ("bias", "kernel")]
+        >>> list(collect(arrays))
+        ['conv1_1', 'conv1_2', 'conv2_1']
     """
     found = defaultdict(dict)
     for name, key, array in arrays:
@@ -86,15 +99,21 @@ def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
 
 
 def _copy(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # becomes an infinity, which `check_params` finds
+    with np.errstate(over="ignore"):  # gives an infinity, which `check_params` refuses
         return np.array(array, np.float32, order="C")
 
 
 def names_by_width(widths: list[int]) -> list[str]:
-    """Names of convolutions of which only the numbers of output channels are known.
+    """Names of convolutions whose numbers of output channels alone are known.
+
+    Args:
+        widths: Numbers of output channels, in the order of the convolutions.
+
+    Returns:
+        The names, `conv1_1` …
 
     Raises:
-        ValueError: If no VGG begins with these.
+        ValueError: If no VGG begins with these numbers.
 
     Example:
         >>> names_by_width([64, 64, 128, 128, 256, 256, 256, 256, 512])[-1]
@@ -112,8 +131,17 @@ def names_by_width(widths: list[int]) -> list[str]:
 
 
 def hwio(kernel: np.ndarray) -> np.ndarray:
-    """Kernel of PyTorch and Caffe, out in h w, as h w in out.
+    """Kernel of PyTorch or Caffe in our order of axes.
 
-    An array of another rank comes back as it is, for `check_params` to refuse.
+    Args:
+        kernel: Kernel, out in h w.
+
+    Returns:
+        Kernel, h w in out. An array of another rank is returned as it is, for
+        `check_params` to refuse.
+
+    Example:
+        >>> hwio(np.zeros((64, 3, 5, 7))).shape
+        (5, 7, 3, 64)
     """
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel

@@ -1,8 +1,8 @@
 """Weights of PyTorch, in its three containers, read without PyTorch.
 
-A `.pth` file is a pickle, which is a program. `unpickle` runs it on a machine of our
-own that knows two dozen of the operations and, in place of Python's imports, a closed
-list of names; nothing on its stack can do anything.
+A `.pth` file holds a pickle, and a pickle is a program. `unpickle` interprets it with
+two dozen of the operations and, instead of Python's imports, a closed list of names. No
+value that it handles can do anything.
 """
 
 import io
@@ -25,23 +25,23 @@ from jaxnst.weights.readers.files import map_file, zip_entries
 from jaxnst.weights.readers.naming import NETWORKS, Tree, collect, conv_names, hwio
 
 MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
-"""The number that the older stream's first pickle holds, little-endian."""
+"""The number in the first pickle of the older stream, little-endian."""
 
 LIMIT = 10_000
-"""Operations that a pickle may have; VGG-19's has about 1200."""
+"""Most operations that a pickle may have; that of a VGG-19 has about 1200."""
 
 FEATURE = re.compile(r"(?:.*\.)?features\.(\d{1,3})\.(weight|bias)")
 CONV = re.compile(r"(?:.*\.)?(conv\d_\d)\.(weight|bias)")
 
 
 class Storage(NamedTuple):
-    """A run of numbers that lies outside the pickle.
+    """A sequence of numbers outside the pickle.
 
     Attributes:
         key: Its name.
         dtype: Type of its numbers.
-        length: How many numbers the pickle says it has.
-        start: Where in it a view begins; a tensor's offset counts from there.
+        length: Number of its numbers, as the pickle states.
+        start: Index at which a view of it begins; offsets of tensors count from there.
     """
 
     key: str
@@ -51,7 +51,14 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage; offset and strides count numbers, not bytes."""
+    """A view of a storage.
+
+    Attributes:
+        storage: The storage.
+        offset: Index of the first number.
+        shape: Size of each axis.
+        strides: Numbers, not bytes, from one index of an axis to the next.
+    """
 
     storage: Storage
     offset: int
@@ -79,7 +86,7 @@ def _size(shape: Any) -> tuple:
 
 
 def _update(target: Any, items: list[Any]) -> dict:
-    # A key that is a tuple of tuples of … could take for ever to hash.
+    # Hashing a key of deeply nested tuples could take for ever.
     keys = items[::2]
     if type(target) is not dict or not all(isinstance(key, str | int) for key in keys):
         raise ValueError("expected a dict with strings as keys, got something else")
@@ -111,7 +118,7 @@ NAMES = {
     for kind, dtype in DTYPES.items()
     for what in ("Storage", "Tensor")
 }
-"""All that a pickle may name. The functions only take apart what they are given."""
+"""All names that a pickle may import. The functions only rearrange their arguments."""
 
 
 def unpickle(
@@ -120,14 +127,20 @@ def unpickle(
     """Read one pickle, without Python's unpickler.
 
     Args:
-        stream: Where to read; afterwards it is at the pickle's end.
-        persistent: What to put for a persistent id. Default: refuse them.
+        stream: Stream to read from; it ends up behind the pickle.
+        persistent: Function from a persistent id to its value. Default: refuse them.
 
     Returns:
         Dicts, lists, tuples, strings, numbers, `Storage`s and `Tensor`s.
 
     Raises:
-        ValueError: If the pickle wants anything else, or is too long.
+        ValueError: If the pickle uses another operation or name, or has more than
+            `LIMIT` operations. Other damage raises other exceptions.
+
+    Example:
+        >>> import pickle
+        >>> unpickle(io.BytesIO(pickle.dumps({"a": (1, 2.5)})))
+        {'a': (1, 2.5)}
 
     Reference:
         Python's `pickletools.py`, which decodes the operations but runs none.
@@ -157,7 +170,7 @@ def unpickle(
             case "EMPTY_TUPLE":
                 stack.append(())
             case (
-                # No "LONG4": arithmetic on an integer of megabytes takes for ever.
+                # Not "LONG4": arithmetic on an integer of megabytes takes for ever.
                 "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
                 | "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING"
             ):  # fmt: skip
@@ -216,10 +229,10 @@ def _refuse(what: str) -> ValueError:
 
 
 def read_pytorch(path: Path) -> Tree:
-    """Read the tensors of a `.pth` file: a state dict, or one under a key of a dict.
+    """Read the tensors of a `.pth` file: a state dict, or one inside another dict.
 
     Nothing in the file is executed, and nothing is allocated: the arrays are views of
-    the mapped file, once what the file claims about them is checked against its bytes.
+    the mapped file, made after their stated sizes are checked against its bytes.
 
     Args:
         path: Zip archive (PyTorch 1.6 and later), stream of pickles, or tar archive
@@ -229,9 +242,9 @@ def read_pytorch(path: Path) -> Tree:
         Arrays by name, all of them, with PyTorch's axes.
 
     Raises:
-        ValueError: If the file wants anything but tensors, or they do not fit its
-            bytes. What else a damaged file raises, `jaxnst.readers.read` makes a
-            ValueError.
+        ValueError: If the file holds anything but tensors, or they do not fit its
+            bytes. Other damage raises other exceptions, which `readers.read` turns into
+            a ValueError.
 
     Reference:
         https://github.com/pytorch/pytorch, `torch/serialization.py`.
@@ -319,7 +332,7 @@ def _read_tar(stream: mmap.mmap) -> tuple[Any, Raw]:
 def _tar_starts(stream: mmap.mmap) -> dict[str, int]:
     """Where each member of a tar archive starts, by name.
 
-    Python's own reader has been sent into endless loops by false sizes.
+    Python's own reader loops for ever on some false sizes.
     """
     starts, position = {}, 0
     while header := stream[position : position + 512].rstrip(b"\0"):
@@ -341,15 +354,15 @@ def _storage(pid: Any) -> Storage:
 
 
 def _take(stream: mmap.mmap, dtype: np.dtype) -> memoryview:
-    """View of a count of numbers and the numbers' bytes; the stream moves past them."""
+    """Bytes of the numbers that follow their count; the stream moves past them."""
     (length,) = struct.unpack("<Q", stream.read(8))
     start, size = stream.tell(), length * dtype.itemsize
-    stream.seek(start + size)  # a ValueError if the file ends before
+    stream.seek(start + size)  # raises a ValueError if the file ends before
     return memoryview(stream)[start : start + size]
 
 
 def _view(tensor: Tensor, raw: memoryview) -> np.ndarray:
-    """Array of a tensor, once all its numbers are known to lie in its storage."""
+    """Array of a tensor, after a check that all its numbers lie in its storage."""
     storage, offset, shape, strides = tensor
     if len(raw) != storage.length * storage.dtype.itemsize:
         raise ValueError(
@@ -374,11 +387,14 @@ def from_pytorch(tree: Tree) -> Params:
 
     Args:
         tree: Arrays by key: torchvision's `features.0.weight`, out in h w, and
-            `features.0.bias` …, or `conv1_1.weight` …; all may have a prefix. What is
-            not of a convolution is ignored.
+            `features.0.bias` …, or `conv1_1.weight` …; all may have a prefix. Others
+            than of convolutions are ignored.
+
+    Returns:
+        Parameters in float32; the input channels of `conv1_1` are in the file's order.
 
     Raises:
-        ValueError: If these are not the convolutions of VGG-19, without BatchNorm.
+        ValueError: If these are not the convolutions of a VGG-19 without BatchNorm.
     """
     return collect(_convolutions(tree))
 
@@ -402,8 +418,8 @@ def _convolutions(tree: Tree) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def _feature_names(indices: list[int]) -> dict[int, str]:
-    """Convolutions' names by where they are in torchvision's `features`."""
-    # A convolution takes two places, with its ReLU, or three, with BatchNorm.
+    """Names of convolutions by their places in torchvision's `features`."""
+    # A convolution and its ReLU take two places, with BatchNorm three.
     for places, (network, counts) in product((2, 3), NETWORKS.items()):
         block_starts = accumulate((places * n + 1 for n in counts), initial=0)
         known = [
@@ -428,12 +444,16 @@ def family(tree: Tree) -> str | None:
     """Input that a state dict's network expects, where its names tell.
 
     Args:
-        tree: Arrays by key, whole layers' or only their biases'.
+        tree: Arrays by key; the biases are enough.
 
     Returns:
-        `caffe` for conversions of Oxford's weights: `conv1_1.…`, or a classifier
-        at 1, 4, 6; `torchvision` for a classifier at 0, 3, 6 and for timm's names;
-        None without a classifier.
+        `caffe` for conversions of Oxford's weights: names like `conv1_1.bias`, or a
+        classifier at 1, 4 and 6. `torchvision` for a classifier at 0, 3 and 6, or
+        timm's names. None without a classifier.
+
+    Example:
+        >>> family({f"classifier.{i}.bias": np.zeros(1) for i in (0, 3, 6)})
+        'torchvision'
     """
     classifier = {
         int(match[1])

@@ -12,13 +12,13 @@ def read_safetensors(path: Path) -> Tree:
     """Read the arrays of a safetensors file, such as timm's, for `from_pytorch`.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
         Arrays by name, but none larger than VGG-19's largest kernel.
 
     Raises:
-        SafetensorError: If the file is damaged; `jaxnst.readers.read` makes it a
+        SafetensorError: If the file is damaged; `readers.read` turns it into a
             ValueError.
     """
     with safe_open(path, framework="numpy") as file:

@@ -18,8 +18,9 @@ import pytest
 
 from jaxnst.command.cli import main
 from jaxnst.network.vgg import features
-from jaxnst.weights import format, registry
+from jaxnst.weights import convert, registry
 from jaxnst.weights.download import Remote
+from jaxnst.weights.format import describe
 from jaxnst.weights.registry import choose, load_backbone, pull
 
 
@@ -74,6 +75,8 @@ def offer(monkeypatch, served, name="vgg.h5", **changes):
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXNST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    # Two pictures show as well as six how the mean activations are measured.
+    monkeypatch.setattr(convert, "SAMPLES", convert.SAMPLES[:2])
     return tmp_path / "home"
 
 
@@ -81,7 +84,7 @@ def test_pull_fetches_converts_and_keeps_only_the_result(served, home, monkeypat
     offer(monkeypatch, served)
     path = pull("imagenet")
     assert [p.name for p in home.glob("*.h5")] == ["vgg19-imagenet.h5"]
-    about = format.describe(path)
+    about = describe(path)
     original = (served[0] / "vgg.h5").read_bytes()
     assert about["source_checksum"] == f"md5 {hashlib.md5(original).hexdigest()}"
     assert about["source_sha256"] == hashlib.sha256(original).hexdigest()
@@ -133,6 +136,7 @@ def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
     assert name == "embedded"
     assert why.startswith("ImageNet weights cannot be fetched: ")
     assert "404" in why
+    assert "127.0.0.1" not in why
     offer(monkeypatch, served)
     assert choose("auto")[1] == "ImageNet weights could not be fetched earlier today"
     marker = home / "imagenet-not-fetched"
@@ -142,11 +146,19 @@ def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
     assert choose("embedded") == ("embedded", "as asked")
 
 
+def test_auto_tells_a_missing_network_without_address_or_number():
+    assert choose("auto") == (
+        "embedded",
+        "ImageNet weights cannot be fetched: no network",
+    )
+
+
 def test_two_processes_may_pull_at_once(served, home):
     code = """
 import dataclasses, json, sys
-from jaxnst.weights import registry
+from jaxnst.weights import convert, registry
 from jaxnst.weights.download import Remote
+convert.SAMPLES = convert.SAMPLES[:2]
 remote = Remote(**json.loads(sys.argv[1]))
 registry.ASSETS["imagenet"] = registry.ASSETS["imagenet"]._replace(remote=remote)
 print(registry.pull("imagenet"))

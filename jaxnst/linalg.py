@@ -1,4 +1,4 @@
-"""Products, eigenvalues and roots of matrices, with derivatives."""
+"""Products, eigenvalues and roots of matrices, with derivatives that behave."""
 
 import math
 from functools import partial
@@ -61,17 +61,17 @@ products.defvjp(_products_forward, _products_backward)
 def eigh(
     matrix: Float[Array, "_c _c"],
 ) -> tuple[Float[Array, "_c"], Float[Array, "_c _c"]]:
-    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix.
+    """Eigenvalues and eigenvectors of a symmetric matrix: `K = V diag(λ) Vᵀ`.
 
-    `jnp.linalg.eigh`, but under `vmap` on a CPU it takes one matrix after the other:
-    the batched routine waits for threads of the very pool that it runs in, and several
-    of them at a time, such as those of several layers, may wait forever.
+    It calls `jnp.linalg.eigh`, but under `vmap` on a CPU one matrix after another:
+    XLA's batched routine waits for threads of the pool that it runs in, so several
+    calls at a time, such as those of several layers, may wait forever.
 
     Args:
         matrix: Symmetric matrix, c c.
 
     Returns:
-        Eigenvalues (c,), and the eigenvectors as columns, c c.
+        Eigenvalues in ascending order (c,), and the eigenvectors as columns, c c.
 
     Example:
         >>> values, vectors = eigh(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
@@ -90,7 +90,7 @@ def _eigh(matrix: Array) -> tuple[Array, Array]:
 def _eigh_jvp(primals, tangents):
     """`dλ_i = (Vᵀ dK V)_ii` and `dV = V [(Vᵀ dK V)_ij / (λ_j - λ_i)]`."""
     values, vectors = eigh(*primals)
-    matmul = partial(jnp.matmul, precision=HIGHEST)
+    matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     change = matmul(matmul(vectors.T, tangents[0]), vectors)
     gaps = values[None] - values[:, None]
     rotation = change / jnp.where(gaps == 0, jnp.inf, gaps)

@@ -1,0 +1,181 @@
+"""Every format and spelling gives the same parameters."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import oracle
+import pytest
+import safetensors.numpy
+from networks import check_same, keras_name, mini
+from torch_files import conv_dict, state_dict
+from writers import (
+    MEAN,
+    WRITERS,
+    every_format,
+    write_caffe_new,
+    write_keras_numbered,
+    write_keras_zip,
+    write_mat_packed,
+)
+
+from jaxnst.network.vgg import features, layer_name
+from jaxnst.pictures.samples import sample
+from jaxnst.weights import convert
+from jaxnst.weights.format import check_params
+from jaxnst.weights.readers import keras, pytorch, read
+from jaxnst.weights.registry import load_backbone
+
+
+@pytest.fixture(scope="module", params=WRITERS, ids=lambda w: w.__name__[6:])
+def written(request, full, small, tmp_path_factory):
+    """A writer, the file that it wrote, and what is in that."""
+    write, path = request.param, tmp_path_factory.mktemp("written") / "weights.bin"
+    params = small if write in (write_mat_packed, write_caffe_new) else full  # slow
+    write(path, params)
+    yield write, path, params
+    path.unlink()
+
+
+def test_every_format_is_known_by_its_content(written):
+    write, path, params = written
+    reading = read(path)
+    check_same(reading.params, params)
+    check_params(reading.params, "here")
+    assert (reading.layout, reading.family) == WRITERS[write]
+    if reading.layout == "matconvnet":
+        np.testing.assert_allclose(reading.mean, MEAN)
+    else:
+        assert reading.mean is None
+
+
+INPUTS = {
+    "caffe": lambda rgb: 255 * rgb[..., ::-1] - MEAN[::-1],
+    "matconvnet": lambda rgb: 255 * rgb - MEAN,
+    "torchvision": lambda rgb: (rgb - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+}
+"""What the networks of each family are fed, from RGB in [0, 1]."""
+
+
+@pytest.fixture(scope="module")
+def seen(full):
+    """A picture, and what the networks of each family see of it, in float64."""
+    image = sample("mosaic", 48)
+    network = SimpleNamespace(params=full, scale=1, offset=0)
+    return image, {
+        family: oracle.features(network, to_input(np.float64(image)))
+        for family, to_input in INPUTS.items()
+    }
+
+
+def test_converted_weights_see_what_the_network_saw(
+    written, seen, tmp_path, monkeypatch
+):
+    write, path, params = written
+    image, features_by_family = seen
+    # The mean activations, which are measured on the samples, change no feature.
+    monkeypatch.setattr(convert, "sample", lambda name, size: sample(name, 32))
+    family = WRITERS[write][1]
+    told = None if family else "caffe"
+    convert.convert(path, tmp_path / "ours.h5", family=told)
+    layers = tuple(map(layer_name, params))
+    ours = features(load_backbone(tmp_path / "ours.h5"), image, layers=layers)
+    for layer in layers:
+        theirs = features_by_family[family or told][layer]
+        assert np.abs(ours[layer] - theirs).max() < 1e-5 * np.abs(theirs).max(), layer
+
+
+@every_format
+def test_all_sixteen_convolutions_come_back_in_order(write, tmp_path):
+    path = tmp_path / "weights.bin"
+    by_number = write in (write_keras_numbered, write_keras_zip)
+    write(path, mini() if by_number else dict(reversed(mini().items())))
+    check_same(read(path).params, mini())
+
+
+def test_safetensors_in_bfloat16(tmp_path):
+    bfloat16 = jax.numpy.bfloat16
+    tensors = {key: a.astype(bfloat16) for key, a in state_dict(mini()).items()}
+    safetensors.numpy.save_file(tensors, tmp_path / "x")
+    got = read(tmp_path / "x").params["conv5_4"]["bias"]
+    wanted = mini()["conv5_4"]["bias"].astype(bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias"),
+    [
+        ("{name}/{name}_W_1:0", "{name}/{name}_b_1:0"),
+        ("model_weights/{name}/{name}_W_1:0", "model_weights/{name}/{name}_b_1:0"),
+        ("{name}/{name}/kernel:0", "{name}/{name}/bias:0"),
+        ("model_weights/vgg19/{name}/kernel:0", "model_weights/vgg19/{name}/bias:0"),
+        ("model_weights/{name}/{name}/kernel", "model_weights/{name}/{name}/bias"),
+        ("layers/{name}/vars/0", "layers/{name}/vars/1"),
+        ("_layer_checkpoint_dependencies/{name}/vars/0", "x/{name}/vars/1"),
+    ],
+)
+def test_spellings_of_keras(kernel, bias):
+    tree = {"layers/dense/vars/0": np.ones((2, 2)), "conv2d_77/vars/0": np.ones(2)}
+    for name, conv in mini().items():
+        layer = keras_name(name)
+        tree[kernel.format(name=layer)] = conv["kernel"]
+        tree[bias.format(name=layer)] = conv["bias"]
+    check_same(keras.from_keras(tree), mini())
+
+
+def test_names_in_attributes_go_before_numbers():
+    tree = {}
+    for i, (name, conv) in enumerate(reversed(mini().items())):
+        group = f"layers/conv2d_{i}/vars"
+        tree |= {f"{group}/0": conv["kernel"], f"{group}/1": conv["bias"]}
+        tree[f"{group}@name"] = np.array(keras_name(name))
+    check_same(keras.from_keras(tree), mini())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "vgg.", "model.backbone."])
+@pytest.mark.parametrize("naming", [state_dict, conv_dict])
+def test_prefixes_of_torch(naming, prefix):
+    tree = {prefix + key: array for key, array in naming(mini()).items()}
+    check_same(pytorch.from_pytorch(tree), mini())
+
+
+def model_config(kind, name, *inside):
+    config = {"class_name": kind, "config": {"name": name, "layers": inside}}
+    return {"@model_config": np.array(json.dumps(config))}
+
+
+@pytest.mark.parametrize(
+    ("tree", "wanted"),
+    [
+        ({"block1_conv1/block1_conv1_W_1:0": np.ones(1)}, "caffe"),
+        ({"block1_conv1/block1_conv1/kernel:0": np.ones(1)}, None),
+        (model_config("Functional", "vgg19"), "caffe"),
+        (model_config("Model", "vgg19"), "caffe"),
+        (model_config("Functional", "functional_3"), None),
+        (model_config("Sequential", "vgg19"), None),
+        (model_config("VGGBackbone", "vgg_backbone"), "torchvision"),
+        (model_config("ImageClassifier", "x", "VGGBackbone"), "torchvision"),
+    ],
+)
+def test_families_of_keras(tree, wanted):
+    assert keras.family(tree) == wanted
+
+
+@pytest.mark.parametrize(
+    ("layers", "wanted"),
+    [
+        ("features.0", None),
+        ("conv1_1", "caffe"),
+        ("classifier.1 classifier.4 classifier.6", "caffe"),
+        ("classifier.0 classifier.3 classifier.6", "torchvision"),
+        ("module.classifier.0 module.classifier.3 classifier.6", "torchvision"),
+        ("features.0 classifier.1", None),
+        ("features.0 pre_logits.fc1", "torchvision"),
+        ("features.0 head.fc", "torchvision"),
+        ("features.0 features.overhead.x", None),
+    ],
+)
+def test_families_of_torch(layers, wanted):
+    tree = {f"{layer}.bias": np.ones(1) for layer in layers.split()}
+    assert pytorch.family(tree) == wanted
