@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,64 +14,76 @@ def feature(seed, h=6, w=7, c=5, scale=1.0):
     return scale * jax.nn.relu(jax.random.normal(jax.random.key(seed), (h, w, c)) + 0.3)
 
 
-def gram_between(f, g):
-    return losses.gram_loss(losses.gram_matrix(f), losses.gram_matrix(g))
+def style_distance(row, f, g, weights=None):
+    target = row.prepare(row.summarize(g, None), min(g.shape[0] * g.shape[1], 5))
+    return row.distance(row.summarize(f, weights), target)
 
 
-def wasserstein2_between(f, g):
-    return wasserstein2_loss(moments(f), gaussian(moments(g)))
+def content_distance(row, f, g, weights=None):
+    target = row.prepare(g, row.measure(g, None))
+    return row.distance(row.summarize(f, target, weights))
 
 
-def correlation_between(f, g):
-    return losses.correlation_loss(losses.cross_moments(f, losses.standardize(g)))
+def variation_of(row, f, g, weights=None):
+    image = (f - g)[..., :3]
+    return row.distance(row.summarize(image, weights), image.shape)
 
 
-def variation(x):
-    return losses.total_variation(losses.differences(x), x.shape)
+def gram_oracle(f, g, scale=1.0):
+    return scale * ((oracle.gram(f) - oracle.gram(g)) ** 2).mean()
 
 
-def variation_of(f, g):
-    return variation((f - g)[..., :3])
-
-
-# name → (loss between two features, the same in float64 NumPy)
-LOSSES = {
-    "content": (losses.content_loss, lambda f, g: ((f - g) ** 2).mean()),
-    "correlation": (correlation_between, oracle.correlation),
-    "gram": (
-        gram_between,
-        lambda f, g: ((oracle.gram(f) - oracle.gram(g)) ** 2).mean(),
+# row → the same loss between two features in float64 NumPy
+ORACLES = {
+    "content mean": lambda f, g: ((f - g) ** 2).mean(),
+    "content half_sum": lambda f, g: ((f - g) ** 2).sum() / 2,
+    "content correlation": oracle.correlation,
+    "style gram": gram_oracle,
+    "style gram_quarter_mean": lambda f, g: gram_oracle(f, g, 1 / 4),
+    "style gram_channels": lambda f, g: gram_oracle(f, g, f.shape[-1] ** -2),
+    "style gram_sums": lambda f, g: gram_oracle(
+        f, g, f.shape[0] * f.shape[1] / f.shape[-1]
     ),
-    "wasserstein2": (wasserstein2_between, oracle.wasserstein2),
-    "variation": (variation_of, lambda f, g: oracle.total_variation((f - g)[..., :3])),
+    "style wasserstein2": oracle.wasserstein2,
+    "variation nine_point": lambda f, g: oracle.total_variation((f - g)[..., :3]),
+    "variation squares": lambda f, g: oracle.squared_variation((f - g)[..., :3]),
 }
-LOSSES["squares"] = (
-    lambda f, g: losses.squared_variation((f - g)[..., :3]),
-    lambda f, g: oracle.squared_variation((f - g)[..., :3]),
+TABLES = {
+    "content": (losses.CONTENT_LOSSES, content_distance),
+    "style": (losses.STYLE_LOSSES, style_distance),
+    "variation": (losses.VARIATION_LOSSES, variation_of),
+}
+ROWS = {
+    f"{kind} {name}": (row, partial(distance, row))
+    for kind, (table, distance) in TABLES.items()
+    for name, row in table.items()
+}
+each_row = pytest.mark.parametrize("name", ROWS)
+of_features = pytest.mark.parametrize(
+    "name", [name for name in ROWS if not name.startswith("variation")]
 )
-each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
-@each_loss
+@each_row
 def test_value_matches_the_oracle(name, mode):
-    loss, expected = LOSSES[name]
+    loss, expected = ROWS[name][1], ORACLES[name]
     f, g = feature(0), feature(1, scale=1.7)
     value = mode(loss)(f, g)
     assert value.dtype == jnp.float32
     np.testing.assert_allclose(value, expected(np.float64(f), np.float64(g)), rtol=2e-3)
 
 
-@each_loss
+@each_row
 def test_zero_at_the_target_and_positive_elsewhere(name):
-    loss, _ = LOSSES[name]
+    _, loss = ROWS[name]
     f = feature(2)
     assert abs(loss(f, f)) < 2e-3 * max(loss(f, 0 * f), 1)
     assert loss(f, feature(3)) > 0
 
 
-@each_loss
+@each_row
 def test_gradient_matches_finite_differences(name, mode):
-    loss, expected = LOSSES[name]
+    loss, expected = ROWS[name][1], ORACLES[name]
     f, g = feature(4), feature(5, scale=1.5)
     direction = jax.random.normal(jax.random.key(6), f.shape)
     slope = jnp.vdot(mode(jax.grad(loss))(f, g), direction)
@@ -79,12 +93,70 @@ def test_gradient_matches_finite_differences(name, mode):
     np.testing.assert_allclose(slope, difference, rtol=5e-3)
 
 
-@each_loss
+@each_row
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_gradient_is_finite_on_flat_features(name, value):
     flat = jnp.full((6, 7, 5), value)
     for target in (flat, feature(7)):
-        assert jnp.isfinite(jax.grad(LOSSES[name][0])(flat, target)).all()
+        assert jnp.isfinite(jax.grad(ROWS[name][1])(flat, target)).all()
+
+
+@each_row
+def test_weights_of_one_change_nothing(name, mode):
+    _, loss = ROWS[name]
+    f, g, ones = feature(8), feature(9), jnp.ones((6, 7, 1))
+    both = jax.value_and_grad(loss)
+    for a, b in zip(mode(both)(f, g, ones), mode(both)(f, g), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@of_features
+def test_weights_of_zero_and_one_leave_the_statistics_of_what_is_cropped(name):
+    """Value and gradient; what has the weight 0 gets none."""
+    row, loss = ROWS[name]
+    f, g = feature(10), feature(11, scale=1.3)
+    inside = jnp.zeros((6, 7, 1)).at[1:4, 2:6].set(1)
+    crop = lambda x: x[1:4, 2:6]
+    if name.startswith("content"):
+        target = row.prepare(g, row.measure(g, None))
+        weighted = lambda f: row.distance(row.summarize(f, target, inside))
+        cropped = lambda f: row.distance(row.summarize(f, crop(target), None))
+    else:
+        weighted, cropped = (lambda f: loss(f, g, inside)), (lambda f: loss(f, g))
+    value, grad = jax.value_and_grad(weighted)(f)
+    expected, expected_grad = jax.value_and_grad(cropped)(crop(f))
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    np.testing.assert_allclose(crop(grad), expected_grad, rtol=2e-3, atol=1e-6)
+    assert jnp.all(grad * (1 - inside) == 0)
+
+
+@each_row
+def test_summaries_of_complementary_weights_add_up_to_the_whole(name):
+    row, _ = ROWS[name]
+    f, g = feature(12), feature(13)
+    part = jnp.round(jax.random.uniform(jax.random.key(14), (6, 7, 1)))
+
+    def summary(weights):
+        if name.startswith("content"):
+            return row.summarize(f, row.prepare(g, row.measure(g, None)), weights)
+        return row.summarize(f[..., :3] if "variation" in name else f, weights)
+
+    added = jax.tree.map(jnp.add, summary(part), summary(1 - part))
+    whole = summary(None)
+    for a, b in zip(jax.tree.leaves(added), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_every_row_has_an_oracle():
+    assert set(ORACLES) == set(ROWS)
+
+
+def wasserstein2_between(f, g):
+    return wasserstein2_loss(moments(f), gaussian(moments(g)))
+
+
+def variation(x):
+    return losses.total_variation(losses.differences(x), x.shape)
 
 
 def test_gram_of_one_channel_is_its_mean_square():
@@ -107,9 +179,9 @@ def test_gram_of_bfloat16_is_exact_in_float32():
     assert error < 2**-7 * np.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize("name", ["content", "correlation", "gram", "wasserstein2"])
+@of_features
 def test_losses_of_bfloat16_are_computed_in_float32(name):
-    loss, _ = LOSSES[name]
+    _, loss = ROWS[name]
     f, g = (feature(seed).astype(jnp.bfloat16) for seed in (1, 2))
     plain = loss(f.astype(jnp.float32), g.astype(jnp.float32))
     assert loss(f, g).dtype == jnp.float32

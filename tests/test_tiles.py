@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from jaxnst import tiles
+from jaxnst.losses import StyleLoss, gram_loss, gram_sum
 from jaxnst.network.calibrate import accelerate
 from jaxnst.network.vgg import LAYERS, stride
 from jaxnst.objective import (
@@ -26,6 +27,7 @@ from jaxnst.objective import (
 from jaxnst.painting.multiscale import Options, measure_targets, stylize
 from jaxnst.painting.plan import Stage, plan_run
 from jaxnst.recipes import get_recipe
+from jaxnst.recipes.recipe import LOSS_TABLES
 from jaxnst.tiles import Tiled, halo, plan_tiles, smallest_tile, tile_mesh
 
 # Shallow layers, so that small pictures have many tiles: a halo of 12 px.
@@ -42,6 +44,11 @@ RECIPES = {
     "kept small": get_recipe("painterly").replace(state_dtype="bfloat16"),
 }
 RECIPES = {name: recipe.replace(**SHALLOW) for name, recipe in RECIPES.items()}
+ROWS = {
+    f"{field} {name}": RECIPES["gram"].replace(**{field: name})
+    for field, table in LOSS_TABLES.items()
+    for name in table
+}
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 layers = st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3).map(tuple)
@@ -118,6 +125,54 @@ def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe, shape, size)
         np.testing.assert_allclose(a, b, rtol=tolerance)
     error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
     assert error < tolerance
+
+
+@pytest.mark.parametrize("recipe", ROWS.values(), ids=ROWS)
+def test_every_row_of_the_tables_is_that_of_the_whole(backbone, recipe):
+    image, targets = problem(backbone, recipe, (70, 92))
+    (loss, _), grad = value_and_grad(objective, image, backbone, targets, recipe)
+    (tiled_loss, _), tiled_grad = value_and_grad(
+        Tiled(52), image, backbone, targets, recipe
+    )
+    tolerance = 2e-2 if recipe.style_loss == "wasserstein2" else 1e-5
+    np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
+    error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
+    assert error < tolerance
+
+
+def decayed(feature, weights):
+    """A statistic that is not zero where a feature is."""
+    return gram_sum(jnp.exp(-feature), weights)
+
+
+def test_a_row_of_your_own_is_that_of_the_whole(backbone):
+    row = StyleLoss("decayed", decayed, lambda own, target: gram_loss(own.mean, target))
+    recipe = RECIPES["gram"].replace(style_loss=row)
+    image, targets = problem(backbone, recipe, (64, 92))
+    plan = plan_tiles(image.shape, recipe.layers, 52)
+    whole = summarize(image, backbone, targets, recipe.program)
+    parts = tiles._summary(image, backbone, targets, recipe.program, plan, None)
+    for layer, summary in whole.style.items():
+        error = jnp.linalg.norm(parts.style[layer].mean - summary.mean)
+        assert error < 1e-6 * jnp.linalg.norm(summary.mean)
+
+
+def test_rows_that_are_no_sums_are_refused(backbone):
+    row = StyleLoss(
+        "sorted",
+        lambda feature, weights: jnp.sort(feature.reshape(-1, feature.shape[-1]), 0),
+        lambda own, target: jnp.mean((own - target) ** 2),
+        prepare=lambda summary, rank: summary,
+        blend=lambda summaries, shares: summaries[0],
+        additive=False,
+    )
+    recipe = RECIPES["gram"].replace(style_loss=row)
+    image = random_image(0, 60, 60)
+    targets = make_targets(backbone, image, [random_image(1, 60, 60)], recipe)
+    loss, _ = objective(image, backbone, targets, recipe.program)
+    assert loss > 0
+    with pytest.raises(ValueError, match="sums over positions .* got sorted; use"):
+        Tiled(48)(image, backbone, targets, recipe.program)
 
 
 sides = st.integers(44, 110)
