@@ -1,9 +1,9 @@
 """Build the documentation: `python scripts/docs/build.py`.
 
-Pages that are made from the code are written next to the others first: a reference for
-each folder and file of the package, the table of recipes, and files of the repository
-that a page shows. A warning of any kind fails the build, which needs no network, and so
-does a page that would load something from another site.
+First it writes what comes from elsewhere: a reference for each folder and file of the
+package, the table of recipes, the picture of the house, sections of the README, and
+files that a page shows. The build needs no network. It fails on any warning, and on a
+page that would load something from another site.
 """
 
 import ast
@@ -14,15 +14,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import house
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parents[1]
 PACKAGE = ROOT / "jaxnst"
 BUILD = DOCS / "build"
-ROOMS = (
-    "types storage pictures network losses weights recipes objective optimizers tiles"
-    " transfer painting"
-).split()
+ROOMS = [
+    *("types", "storage", "pictures", "network", "losses", "weights", "recipes"),
+    *("objective", "optimizers", "tiles", "transfer", "painting"),
+]
 """Folders and files of the package that have a page, in the order of its floors."""
+
+LINKS = {
+    "#recipes": "recipes.md",
+    "#large-pictures": "large-pictures.md",
+    "#speed": "speed.md",
+    "weights/README.md": "embedded.md",
+    "scripts/gallery.jpg": "gallery.jpg",
+}
+"""Pages of the site, by what the README calls them."""
 
 
 def main() -> int:
@@ -54,8 +65,10 @@ def write_pages(folder: Path) -> None:
     shutil.copy(ROOT / "scripts" / "gallery.jpg", folder)
     for page in folder.glob("*.md"):
         text = page.read_text().replace("<!-- recipes -->", recipe_table())
-        text = re.sub(r"<!-- file: (\S+) -->", lambda match: shown(match[1]), text)
+        text = re.sub(r"<!-- readme: (.+) -->", lambda m: section(m[1]), text)
+        text = re.sub(r"<!-- file: (.+) -->", lambda m: shown(m[1]), text)
         page.write_text(text)
+    (folder / "house.svg").write_text(house.draw())
     (folder / "reference").mkdir(exist_ok=True)
     for room in ROOMS:
         (folder / "reference" / f"{room}.md").write_text(room_page(room))
@@ -130,6 +143,18 @@ def steps(recipe: Any) -> str:
     if recipe.scales == 1:
         return f"{recipe.first_steps:,}"
     return f"{recipe.first_steps:,}, then {recipe.steps:,} per scale"
+
+
+def section(title: str) -> str:
+    """The text below a heading of the README, or all of another file but its title."""
+    if title.endswith(".md"):
+        text = (ROOT / title).read_text().partition("\n")[2]
+    else:
+        parts = re.split(r"^#+ (.+)\n", (ROOT / "README.md").read_text(), flags=re.M)
+        text = dict(zip(parts[1::2], parts[2::2], strict=True))[title]
+    for before, after in LINKS.items():
+        text = text.replace(f"]({before})", f"]({after})")
+    return text.strip()
 
 
 def shown(name: str) -> str:
