@@ -21,29 +21,27 @@ class Docstrings(griffe.Extension):
         self, *, node: Any, func: griffe.Function, **_: Any
     ) -> None:
         """Keep the shapes of parameters and results."""
-        if not isinstance(node, ast.FunctionDef):
+        if not isinstance(node, ast.FunctionDef) or func.parent is None:
             return
         arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
         for argument in arguments:
-            if _has_shape(argument.annotation):
-                func.parameters[argument.arg].annotation = griffe.get_expression(
-                    argument.annotation, parent=func.parent, parse_strings=False
-                )
-        if _has_shape(node.returns):
-            func.returns = griffe.get_expression(
-                node.returns, parent=func.parent, parse_strings=False
-            )
+            if shape := _as_written(argument.annotation, func.parent):
+                func.parameters[argument.arg].annotation = shape
+        func.returns = _as_written(node.returns, func.parent) or func.returns
 
     def on_attribute_instance(
         self, *, node: Any, attr: griffe.Attribute, **_: Any
     ) -> None:
-        """Keep the shapes of fields and aliases."""
-        if isinstance(node, ast.AnnAssign) and _has_shape(node.annotation):
-            attr.annotation = griffe.get_expression(
-                node.annotation, parent=attr.parent, parse_strings=False
-            )
+        """Keep the shapes of fields."""
+        if isinstance(node, ast.AnnAssign) and attr.parent is not None:
+            shape = _as_written(node.annotation, attr.parent)
+            attr.annotation = shape or attr.annotation
 
 
-def _has_shape(annotation: ast.expr | None) -> bool:
-    """Whether there is a shape such as "h w 3", which is no forward reference."""
-    return annotation is not None and "[Array, '" in ast.unparse(annotation)
+def _as_written(
+    annotation: ast.expr | None, parent: griffe.Module | griffe.Class
+) -> griffe.Expr | str | None:
+    """An annotation with a shape such as "h w 3", which is no forward reference."""
+    if annotation is None or "[Array, '" not in ast.unparse(annotation):
+        return None
+    return griffe.get_expression(annotation, parent=parent, parse_strings=False)
