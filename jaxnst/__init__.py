@@ -16,6 +16,7 @@ Example:
 from importlib.metadata import version
 
 from jaxnst import losses as losses
+from jaxnst.loop import run as run
 from jaxnst.network.vgg import Backbone as Backbone
 from jaxnst.network.vgg import features as features
 from jaxnst.objective import Objective as Objective
@@ -26,6 +27,7 @@ from jaxnst.painting.grid import GridOptions as GridOptions
 from jaxnst.painting.grid import stylize_grid as stylize_grid
 from jaxnst.painting.multiscale import Options as Options
 from jaxnst.painting.multiscale import stylize as stylize
+from jaxnst.painting.plan import plan_run as plan_run
 from jaxnst.painting.stages import Result as Result
 from jaxnst.pictures.files import load_image as load_image
 from jaxnst.pictures.files import save_image as save_image
@@ -38,7 +40,6 @@ from jaxnst.transfer import Info as Info
 from jaxnst.transfer import State as State
 from jaxnst.transfer import Transfer as Transfer
 from jaxnst.transfer import make_transfer as make_transfer
-from jaxnst.transfer import run as run
 from jaxnst.weights.format import save_backbone as save_backbone
 from jaxnst.weights.registry import load_backbone as load_backbone
 
@@ -64,6 +65,7 @@ __all__ = [
     "make_targets",
     "make_transfer",
     "objective",
+    "plan_run",
     "run",
     "sample",
     "save_backbone",

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 
-from jaxnst import transfer
+from jaxnst import loop, transfer
 from jaxnst.objective import measure_styles
-from jaxnst.painting import grid
-from jaxnst.painting.grid import GridOptions, Measurer, PaintedLane, stylize_grid
+from jaxnst.painting import grid, measurer
+from jaxnst.painting.grid import GridOptions, PaintedLane, stylize_grid
 from jaxnst.painting.lanes import (
     lane_bytes,
     lane_work,
@@ -21,6 +21,7 @@ from jaxnst.painting.lanes import (
     plan_batches,
     share_of_lanes,
 )
+from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.memory import free_memory
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.stages import Result
@@ -139,8 +140,8 @@ def test_devices_have_nothing_to_tell_each_other(backbone, monkeypatch):
         programs.append(program.as_text())
         return program(*jax.tree.leaves(args))
 
-    chunk = transfer._run_chunk
-    monkeypatch.setattr(transfer, "_run_chunk", spy)
+    chunk = loop._run_chunk
+    monkeypatch.setattr(loop, "_run_chunk", spy)
     vary = {"style_weight": [float(x) for x in range(1, 17)]}
     for recipe in (RECIPE.replace(scales=1), LBFGS):
         stylize_grid(
@@ -165,11 +166,11 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
         return counted
 
     for name, function in (
-        ("content", grid.measure_content),
-        ("style", grid.measure_style),
+        ("content", measurer.measure_content),
+        ("style", measurer.measure_style),
     ):
-        monkeypatch.setattr(grid, function.__name__, count(name, function))
-    before = transfer._run_chunk._cache_size()
+        monkeypatch.setattr(measurer, function.__name__, count(name, function))
+    before = loop._run_chunk._cache_size()
     stylize_grid(
         backbone,
         [CONTENTS[0], CONTENTS[2]],
@@ -181,7 +182,7 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
         ),
     )
     scales = 2
-    assert transfer._run_chunk._cache_size() == before + scales
+    assert loop._run_chunk._cache_size() == before + scales
     assert measured == {"content": 2 * scales, "style": 3 * scales}
 
 
@@ -309,9 +310,9 @@ def test_a_lane_takes_no_more_memory_than_is_planned(backbone):
     shape = (48, 64)
     content = random_image(0, *shape)
     make = transfer.make_transfer(recipe)
-    targets = grid.measure_content(backbone, content, recipe.program)
+    targets = measurer.measure_content(backbone, content, recipe.program)
     styles = measure_styles(backbone, [content], recipe.program)
-    targets = grid.with_weights(targets, styles, recipe)
+    targets = measurer.with_weights(targets, styles, recipe)
 
     def needed(lanes):
         state, batch = jax.tree.map(

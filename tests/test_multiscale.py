@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import random_image
 
-from jaxnst import transfer
+from jaxnst import loop, transfer
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jaxnst.painting.inputs import load_style, scale_content, scale_detail
 from jaxnst.painting.multiscale import Options, stylize
@@ -87,12 +87,12 @@ def test_a_host_that_keeps_the_state_paints_the_same_picture(backbone, recipe, d
 
 def test_there_is_one_trace_for_each_scale_and_none_for_the_next_style(backbone):
     recipe = RECIPE.replace(beta2=0.985)  # traced by no other test
-    before = transfer._run_chunk._cache_size()
+    before = loop._run_chunk._cache_size()
     content = random_image(0, 36, 48)
     for seed in (1, 2):
         recipe = recipe.replace(style_weight=float(seed))
         stylize(backbone, content, [random_image(seed, 40, 30)], recipe, key=KEY)
-    assert transfer._run_chunk._cache_size() == before + 3
+    assert loop._run_chunk._cache_size() == before + 3
 
 
 @both

@@ -6,12 +6,8 @@ from pathlib import Path
 from jaxnst.command.flags import add_run_flags, recipe_from
 from jaxnst.command.manifest import manifest_path
 from jaxnst.command.reporter import say
-from jaxnst.command.stylize import (
-    StylizeRequest,
-    check_request,
-    checkpoint_beside,
-    paint,
-)
+from jaxnst.command.request import StylizeRequest, checkpoint_beside
+from jaxnst.command.stylize import check_request, paint
 from jaxnst.painting.memory import usable_memory
 from jaxnst.painting.plan import plan_run
 from jaxnst.painting.scales import content_size

@@ -6,18 +6,17 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from tqdm import tqdm
 
+from jaxnst.command.request import StylizeRequest
 from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.painting.lanes import Lane, lane_work
-from jaxnst.painting.plan import Stages, total_work, work_done
+from jaxnst.painting.plan import total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import save_image
-from jaxnst.recipes import Recipe
 from jaxnst.transfer import current_image
 
 
@@ -75,46 +74,6 @@ class Interruptible:
         print("jaxnst: stopping after this step", file=sys.stderr)
 
 
-@runtime_checkable
-class Reported(Protocol):
-    """What the reporter of a picture has to know of its request."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe, with every change."""
-        ...
-
-    @property
-    def stages(self) -> Stages:
-        """The stages of the run."""
-        ...
-
-    @property
-    def out(self) -> Path:
-        """Path of the result."""
-        ...
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """Path of the checkpoint, if one is to be kept all the time."""
-        ...
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """Path of the checkpoint."""
-        ...
-
-    @property
-    def save_every(self) -> int | None:
-        """Steps between previews."""
-        ...
-
-    @property
-    def quiet(self) -> bool:
-        """Whether to print errors only."""
-        ...
-
-
 class Reporter(Interruptible):
     """What happens between launches: progress, previews, checkpoints, interruption.
 
@@ -125,7 +84,7 @@ class Reporter(Interruptible):
     """
 
     def __init__(
-        self, request: Reported, inputs: dict[str, Any], resume: Checkpoint | None
+        self, request: StylizeRequest, inputs: dict[str, Any], resume: Checkpoint | None
     ):
         self.request, self.inputs = request, inputs
         self.bar_shown = not request.quiet and sys.stderr.isatty()

@@ -6,9 +6,8 @@ import math
 import os
 import sys
 import time
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +31,7 @@ from jaxnst.command.manifest import (
     write_manifest,
 )
 from jaxnst.command.reporter import Reporter, say
+from jaxnst.command.request import STARTS, StylizeRequest
 from jaxnst.disk import check_target
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
@@ -45,7 +45,7 @@ from jaxnst.painting.memory import (
     usable_memory,
 )
 from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.painting.plan import Stage, Stages, plan_run
+from jaxnst.painting.plan import Stage, plan_run
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.painting.stages import Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
@@ -56,70 +56,6 @@ from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
-
-STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
-"""What a run may start from, beside a file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StylizeRequest:
-    """One picture that is asked for, checked.
-
-    Attributes:
-        content: Path of the content.
-        styles: Paths of the styles.
-        out: Path of the result.
-        recipe: The recipe, with every change.
-        stages: The stages of the run, the last one of the result's shape.
-        size: Its long edge, if one was asked for.
-        weights: Name or path of the network's weights.
-        seed: Of the start image.
-        blend: Weight of each style.
-        init: What `--init` said: a start image, or the name of one.
-        memory: Bytes that the process may take.
-        bits: Bits of each number of a PNG or TIFF.
-        save_every: Steps between previews.
-        checkpoint: Path of the checkpoint, if one is to be kept all the time.
-        resume: Whether to go on from the checkpoint.
-        quiet: Whether to print errors only.
-    """
-
-    content: Path
-    styles: tuple[Path, ...]
-    out: Path
-    recipe: Recipe
-    stages: Stages
-    size: int | None = None
-    weights: str
-    seed: int = 0
-    blend: tuple[float, ...] | None = None
-    init: str | None = None
-    memory: int
-    bits: Literal[8, 16] = 8
-    save_every: int | None = None
-    checkpoint: Path | None = None
-    resume: bool = False
-    quiet: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the result."""
-        return self.stages[-1].shape
-
-    @property
-    def init_path(self) -> Path | None:
-        """Path of the start image, if it is a file."""
-        return None if self.init in (None, *STARTS) else Path(self.init)
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """Path of the checkpoint, which an interrupted run keeps in any case."""
-        return self.checkpoint or checkpoint_beside(self.out)
-
-
-def checkpoint_beside(out: Path) -> Path:
-    """Path of the checkpoint of a run with that result."""
-    return out.with_name(out.name + ".checkpoint.npz")
 
 
 def add_stylize_flags(p: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ import psutil
 
 from jaxnst.command.defaults import default_recipe, fastest_dtype
 from jaxnst.command.manifest import compile_timer
+from jaxnst.loop import Launches, run
 from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import LAYERS, Backbone, channels, kernel_shapes, stride
 from jaxnst.objective import make_targets, objective
@@ -32,7 +33,7 @@ from jaxnst.painting.multiscale import Options, prepare_backbone, stylize
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
 from jaxnst.recipes import Recipe, get_recipe
-from jaxnst.transfer import Launches, current_image, make_transfer, run
+from jaxnst.transfer import current_image, make_transfer
 from jaxnst.types import Image
 from jaxnst.weights import registry
 

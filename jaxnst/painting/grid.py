@@ -14,27 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cachetools import LRUCache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import (
-    Styles,
-    Targets,
-    blend_styles,
-    measure_content,
-    measure_style,
-    prepare_styles,
-    style_ranks,
-    with_weights,
-)
-from jaxnst.painting.inputs import (
-    initial_image,
-    scale_content,
-    scale_detail,
-    scale_styles,
-)
 from jaxnst.painting.lanes import (
     Group,
     Lane,
@@ -45,15 +28,14 @@ from jaxnst.painting.lanes import (
     make_lanes,
     plan_batches,
 )
+from jaxnst.painting.measurer import Measurer, pad_zeros
 from jaxnst.painting.multiscale import prepare_backbone
 from jaxnst.painting.plan import Stage
-from jaxnst.painting.scales import style_shape
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
-from jaxnst.pictures.color import match_palette
 from jaxnst.process import single_threaded_lapack
 from jaxnst.recipes import Program, Recipe
 from jaxnst.transfer import State, Transfer, current_image, make_transfer
-from jaxnst.types import Features, Image
+from jaxnst.types import Image
 
 BatchCallback = Callable[[list[Lane], Progress], None]
 """Called between launches of a batch with its lanes, for progress."""
@@ -108,7 +90,7 @@ def make_batch_transfer(program: Program, mesh: Mesh) -> Transfer:
 
 
 def paint_lanes(
-    measurer_of: Callable[[Backbone], "Measurer"],
+    measurer_of: Callable[[Backbone], Measurer],
     backbone: Backbone,
     lanes: Sequence[Lane],
     *,
@@ -211,7 +193,7 @@ class BatchPainter:
         self,
         lanes: list[Lane],
         width: int,
-        measurer: "Measurer",
+        measurer: Measurer,
         stepping: Backbone,
         mesh: Mesh,
     ):
@@ -243,131 +225,8 @@ class BatchPainter:
 
 def _stack(*arrays: Array) -> Array:
     """Stack arrays; zeros make up for what some are shorter by."""
-    shape = np.max([x.shape for x in arrays], axis=0)
-    return jnp.stack([_pad(x, tuple(shape)) for x in arrays])
-
-
-def _pad(x: Array, shape: tuple[int, ...]) -> Array:
-    if x.shape == shape:
-        return x
-    return jnp.pad(
-        x, [(0, most - own) for most, own in zip(shape, x.shape, strict=True)]
-    )
-
-
-class Measurer:
-    """Loads and measures each picture once, however many lanes have it.
-
-    What was used last is kept, up to `KEPT_BYTES`.
-
-    Args:
-        backbone: The network to measure with.
-        load_content: Gives the content of a lane, of the lane's shape.
-        load_styles: Gives the styles of a lane, of any size.
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        load_content: Callable[[Lane], Image],
-        load_styles: Callable[[Lane], list[Image]],
-    ):
-        self.backbone = backbone
-        self.load_content, self.load_styles = load_content, load_styles
-        self.kept: LRUCache = LRUCache(KEPT_BYTES, getsizeof=_bytes)
-
-    def targets(self, lane: Lane, shape: tuple[int, int]) -> Targets:
-        """What a lane is compared with at a scale."""
-
-        def features() -> Features:
-            content = scale_content(self._content(lane), shape)
-            return measure_content(self.backbone, content, lane.recipe.program)
-
-        return with_weights(
-            self._once(("features", shape, *self._content_key(lane)), features),
-            self._once(
-                ("statistics", shape, *self._style_key(lane)),
-                lambda: self._measure_styles(lane, shape),
-            ),
-            lane.recipe,
-        )
-
-    def _measure_styles(self, lane: Lane, shape: tuple[int, int]) -> Styles:
-        """The style's targets, of the shapes that square styles have there.
-
-        A style of few positions has a covariance of lower rank; zeros in its place
-        change nothing, and all batches fit into one program.
-        """
-        program, blend = lane.recipe.program, _array(lane.blend)
-        styles = scale_styles(self._styles(lane), shape, lane.recipe)
-        summaries = [measure_style(self.backbone, style, program) for style in styles]
-        shapes = [style.shape for style in styles]
-        found = blend_styles(summaries, shapes, program, blend=blend)
-        square = style_shape((2**16, 2**16), shape, lane.recipe)
-        pairs = zip(
-            style_ranks(shapes, program),
-            style_ranks([square] * len(styles), program),
-            strict=True,
-        )
-        prepare = partial(prepare_styles, program=program, ranks=tuple(map(max, pairs)))
-        shares = jax.ShapeDtypeStruct((len(styles),), np.float32)
-        wanted = jax.eval_shape(prepare, summaries, shares)
-        return jax.tree.map(lambda x, like: _pad(x, like.shape), found, wanted)
-
-    def start(self, lane: Lane, shape: tuple[int, int]) -> Image:
-        """The start image of a lane at its coarsest scale."""
-        return initial_image(
-            lane.key,
-            scale_content(self._content(lane), shape),
-            scale_styles(self._styles(lane), shape, lane.recipe),
-            lane.recipe,
-        )
-
-    def detail(
-        self, lane: Lane, before: tuple[int, int], shape: tuple[int, int]
-    ) -> Image:
-        """What is added to a lane's image where it is enlarged to a scale."""
-        return scale_detail(self._content(lane), before, shape, lane.recipe)
-
-    def _content(self, lane: Lane) -> Image:
-        def load() -> Image:
-            content = self.load_content(lane)
-            if lane.recipe.palette == "content":
-                return content
-            return match_palette(content, self._styles(lane), blend=_array(lane.blend))
-
-        return self._once(("content", *self._content_key(lane)), load)
-
-    def _styles(self, lane: Lane) -> list[Image]:
-        key = ("styles", *self._style_key(lane))
-        return self._once(key, lambda: self.load_styles(lane))
-
-    def _content_key(self, lane: Lane) -> tuple:
-        recoloured = lane.recipe.palette == "style"
-        palette = (lane.styles, lane.blend) if recoloured else ()
-        return lane.content, lane.shape, lane.recipe.measured_by, palette
-
-    def _style_key(self, lane: Lane) -> tuple:
-        return lane.styles, lane.blend, lane.shape, lane.recipe.measured_by
-
-    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
-        if key in self.kept:
-            return self.kept[key]
-        value = make()
-        if _bytes(value) <= KEPT_BYTES:
-            self.kept[key] = value
-        return value
-
-
-KEPT_BYTES = 2**30
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-
-
-def _array(blend: tuple[float, ...] | None) -> Float[Array, "_n"] | None:
-    return None if blend is None else jnp.array(blend)
+    shape = tuple(map(max, zip(*(x.shape for x in arrays), strict=True)))
+    return jnp.stack([pad_zeros(x, shape) for x in arrays])
 
 
 @dataclass(frozen=True, kw_only=True)

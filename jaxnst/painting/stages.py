@@ -9,11 +9,12 @@ import numpy as np
 from jax.sharding import Sharding
 from jaxtyping import Float
 
+from jaxnst.loop import Launches, run
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.plan import Stage, Stages
-from jaxnst.transfer import Info, Launches, State, Transfer, run
+from jaxnst.transfer import Info, State, Transfer
 from jaxnst.types import Image
 
 

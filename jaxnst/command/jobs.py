@@ -1,0 +1,245 @@
+"""A grid that is asked for, and each of its pictures: lane, file, manifest, command."""
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxnst.command.defaults import default_recipe
+from jaxnst.command.flags import (
+    as_text,
+)
+from jaxnst.command.manifest import (
+    SAME,
+    make_manifest,
+    manifest_path,
+)
+from jaxnst.command.sheet import Cell
+from jaxnst.disk import LONGEST_NAME
+from jaxnst.painting.checkpoint import difference
+from jaxnst.painting.lanes import (
+    Lane,
+    make_lanes,
+)
+from jaxnst.painting.scales import content_size, style_shape
+from jaxnst.pictures.files import image_shape
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.recipes import Recipe
+from jaxnst.weights import registry
+from jaxnst.weights.format import sha256
+
+LARGER = 2
+"""How much larger the page's commands paint a picture again; a preview becomes what
+`jaxnst stylize` makes without --size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRequest:
+    """A grid that is asked for.
+
+    Attributes:
+        contents: Paths of the contents.
+        styles: Paths of the styles.
+        unreadable: Why other pictures are left out, a line each.
+        out: Folder of the results.
+        recipe: The recipe, with every change.
+        usual: Named recipes as the larger pictures of the page are painted by.
+        vary: Values by name.
+        size: Long edge of the results, if one was asked for.
+        seed: Of the start images.
+        weights: Name or path of the network's weights.
+        weights_reason: Why these.
+        batch: Pictures on a device at a time.
+        preview: Whether small pictures are painted to choose from.
+        allow_huge: Whether pictures of any number of pixels are read.
+        quiet: Whether to print errors only.
+    """
+
+    contents: tuple[Path, ...]
+    styles: tuple[Path, ...]
+    unreadable: tuple[str, ...]
+    out: Path
+    recipe: Recipe
+    usual: Callable[[str], Recipe]
+    vary: dict[str, list[Any]]
+    size: int | None
+    seed: int
+    weights: str
+    weights_reason: str
+    batch: int | None
+    preview: bool
+    allow_huge: bool
+    quiet: bool
+
+    @property
+    def page(self) -> Path:
+        """Path of the page."""
+        return self.out / "index.html"
+
+    @property
+    def sheet(self) -> Path:
+        """Path of the contact sheet."""
+        return self.out / "sheet.png"
+
+    @property
+    def weights_path(self) -> Path:
+        """Path of the network's weights."""
+        return registry.locate(self.weights)
+
+
+class Job(NamedTuple):
+    """A lane with the place of its picture, and what makes its manifest."""
+
+    lane: Lane
+    out: Path
+    manifest: Callable[[], dict[str, Any]]
+
+
+def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
+    """Lanes, names and manifests of all pictures.
+
+    Raises:
+        ValueError: If a value is bad, a picture too small, or two results would get the
+            same name.
+    """
+    lanes = request_lanes(request)
+    pictures = (*request.contents, *request.styles)
+    hashes = {path: sha256(path) for path in pictures}
+    jobs: dict[str, Job] = {}
+    for lane in lanes:
+        parts = [request.contents[lane.content].stem]
+        parts += [request.styles[j].stem for j in lane.styles]
+        parts += [as_setting(lane.setting)]
+        name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
+        if len(name.encode()) + 4 > LONGEST_NAME:
+            raise ValueError(f"expected shorter names of pictures, got {name} together")
+        manifest = partial(lane_manifest, request, lane, hashes, weights_sha256)
+        job = Job(lane, request.out / f"{name}.png", manifest)
+        if jobs.setdefault(name.casefold(), job) is not job:
+            raise ValueError(
+                f"expected names that differ, got {name} twice; rename one"
+            )
+    return list(jobs.values())
+
+
+def request_lanes(request: GridRequest) -> list[Lane]:
+    """All lanes of a request; all styles are large enough for them."""
+
+    def shape_of(path: Path) -> Callable[[Recipe], tuple[int, int]]:
+        native = image_shape(path)
+        return lambda recipe: fit_shape(
+            native, request.size or content_size(native, recipe)
+        )
+
+    lanes = make_lanes(
+        [shape_of(path) for path in request.contents],
+        len(request.styles),
+        request.recipe,
+        key=jax.random.key(request.seed),
+        vary=request.vary,
+    )
+    native = [image_shape(path) for path in request.styles]
+    for lane in lanes:
+        for style in lane.styles:
+            style_shape(native[style], lane.shape, lane.recipe)
+    return lanes
+
+
+def lane_manifest(
+    request: GridRequest, lane: Lane, hashes: dict[Path, str], weights_sha256: str
+) -> dict[str, Any]:
+    """The manifest of a lane, before anything came out of it."""
+    content = request.contents[lane.content]
+    styles = [request.styles[j] for j in lane.styles]
+    return make_manifest(
+        lane.recipe,
+        {
+            "content": str(content),
+            "styles": [str(style) for style in styles],
+            "pictures_sha256": [hashes[path] for path in (content, *styles)],
+            "blend": lane.blend,
+            "init": lane.recipe.init,
+            "size": [lane.shape[1], lane.shape[0]],
+            "seed": lane.setting.get("seed", request.seed),
+            "weights": request.weights,
+            "weights_sha256": weights_sha256,
+        },
+    )
+
+
+def as_setting(setting: dict[str, Any]) -> str:
+    """A setting in a few words, such as `style_weight=100,seed=2`."""
+    texts = (
+        f"{name}={value.name if name == 'recipe' else as_text(value)}"
+        for name, value in setting.items()
+    )
+    return ",".join(texts)
+
+
+def is_painted(job: Job) -> bool:
+    """Whether a picture is there, with a manifest that says it is the one.
+
+    Raises:
+        ValueError: If what is there is of another run.
+    """
+    beside = manifest_path(job.out)
+    if not job.out.exists():
+        return False
+    advice = "paint into another folder, or remove it"
+    wanted = job.manifest()
+    try:
+        before = json.loads(beside.read_bytes())
+        if not isinstance(before, dict):
+            raise ValueError
+    except (OSError, ValueError):
+        raise ValueError(
+            f"expected nothing or a picture of this grid at {job.out}, got one without "
+            f"a manifest; {advice}"
+        ) from None
+    if other := difference(before, {key: wanted[key] for key in SAME}):
+        raise ValueError(
+            f"expected nothing or a picture of this grid at {job.out}, got one with "
+            f"{other}; {advice}"
+        )
+    return True
+
+
+def make_cell(request: GridRequest, job: Job) -> Cell:
+    """A picture as the page shows it, with the command that paints it larger."""
+    lane = job.lane
+    content = request.contents[lane.content]
+    chosen = tuple(request.styles[j] for j in lane.styles)
+    out = f"{job.out.stem}-large.png"
+    command = ["jaxnst", "stylize", content, *chosen, "-o", out]
+    command += ["--recipe", lane.recipe.name, "--weights", request.weights]
+    command += ["--seed", lane.setting.get("seed", request.seed)]
+    if not request.preview:
+        command += ["--size", max(lane.shape) * LARGER]
+    if lane.blend is not None:
+        command += [f"--blend={as_text(lane.blend)}"]
+    if request.allow_huge:
+        command += ["--allow-huge"]
+    command += recipe_flags(request, lane.recipe)
+    text = shlex.join(map(str, command))
+    return Cell(content, chosen, as_setting(lane.setting), job.out, text)
+
+
+def recipe_flags(request: GridRequest, recipe: Recipe) -> list[str]:
+    """Flags that make a recipe of the one of its name."""
+    named = default_recipe(recipe.name)
+    # A preview's few steps are not those of the large picture, unless asked for.
+    usual = request.usual(recipe.name) if request.preview else named
+    flags = []
+    for field in fields(Recipe):
+        name, value = field.name, getattr(recipe, field.name)
+        default = getattr(usual if name in ("first_steps", "steps") else named, name)
+        # Another optimiser would bring another learning rate.
+        told = name == "learning_rate" and recipe.optimizer != named.optimizer
+        if value != default or told:
+            flags += ["--set", f"{name}={as_text(value)}"]
+    return flags

@@ -1,0 +1,154 @@
+"""The loop around the kernel: steps in launches of compiled code."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Sharding
+from jaxtyping import Array, Int
+
+from jaxnst.network.vgg import Backbone
+from jaxnst.objective import Targets
+from jaxnst.process import return_freed_memory, single_threaded_lapack
+from jaxnst.transfer import Info, State, Transfer
+
+
+class Launches(NamedTuple):
+    """How steps are divided into launches of compiled code.
+
+    Attributes:
+        start: Steps taken before, in an earlier call.
+        chunk: Steps per launch, at most; each multiple of it ends a launch.
+        interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
+            What is computed does not depend on it.
+        host: Where the state is, if not where the network is: a CPU with more memory.
+        on_chunk: Called with the state and the infos of a launch after each of them.
+    """
+
+    start: int = 0
+    chunk: int = 50
+    interval: float = 2.0
+    host: Sharding | None = None
+    on_chunk: Callable[[State, Info], None] | None = None
+
+
+@single_threaded_lapack
+def run(
+    transfer: Transfer,
+    state: State,
+    backbone: Backbone,
+    targets: Targets,
+    *,
+    steps: int,
+    launches: Launches = Launches(),
+) -> tuple[State, Info]:
+    """Take a number of steps in compiled chunks.
+
+    Whatever a host has to do (progress, preview, checkpoint, interruption) happens
+    between launches, in `launches.on_chunk`; nothing calls back from inside compiled
+    code. The loop ends early at the first launch in which a step was not finite, or,
+    with several images in one state, after which each of them has had such a step.
+
+    Args:
+        transfer: From `make_transfer`, or of many images, `grid.make_batch_transfer`.
+        state: Where to start. It is donated: use the returned one from then on.
+        backbone: The network, as the recipe wants it.
+        targets: From `objective.make_targets`.
+        steps: Number of steps, at least one.
+        launches: How they are divided into launches.
+
+    Returns:
+        The last state, and the infos of all steps, stacked.
+
+    Example:
+        >>> import jaxnst
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
+        >>> recipe = jaxnst.get_recipe("painterly")
+        >>> transfer = jaxnst.make_transfer(recipe)
+        >>> targets = jaxnst.make_targets(backbone, content, [style], recipe)
+        >>> state, info = run(
+        ...     transfer, transfer.init(content), backbone, targets, steps=2
+        ... )
+        >>> info.loss.shape
+        (2,)
+    """
+    start, chunk, interval, host, on_chunk = launches
+    if host is None:
+        launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
+    else:
+        launch = partial(_run_on_host, transfer=transfer, host=host)
+    # No steps yet, but compiled: what that took shall be free before the first one.
+    state, _ = launch(state, backbone, targets, 0)
+    return_freed_memory()
+    infos, taken, count = [], 0, 1
+    while taken < steps:
+        count = min(count, chunk - (start + taken) % chunk, steps - taken)
+        began = time.perf_counter()
+        state, info = launch(state, backbone, targets, count)
+        info = jax.device_get(info)
+        infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
+        taken += count
+        count = max(1, int(interval * count / (time.perf_counter() - began)))
+        if on_chunk is not None:
+            on_chunk(state, infos[-1])
+        if not infos[-1].finite.all(axis=0).any():
+            break
+    return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *infos)
+
+
+@partial(jax.jit, static_argnames=("transfer", "chunk"), donate_argnames="state")
+def _run_chunk(
+    state: State,
+    backbone: Backbone,
+    targets: Targets,
+    count: int | Int[Array, ""],
+    *,
+    transfer: Transfer,
+    chunk: int,
+) -> tuple[State, Info]:
+    """Take `count` ≤ `chunk` steps; the rest of the infos is left empty.
+
+    The number of steps is an argument, so a last, shorter chunk needs no program of its
+    own.
+    """
+    step = jax.jit(transfer.step)  # traced once for both uses
+
+    def body(i: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
+        state, infos = carry
+        state, info = step(state, backbone, targets)
+        return state, jax.tree.map(lambda xs, x: xs.at[i].set(x), infos, info)
+
+    _, info = jax.eval_shape(step, state, backbone, targets)
+    infos = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), info)
+    return jax.lax.fori_loop(0, count, body, (state, infos))
+
+
+def _run_on_host(
+    state: State,
+    backbone: Backbone,
+    targets: Targets,
+    count: int,
+    *,
+    transfer: Transfer,
+    host: Sharding,
+) -> tuple[State, Info | None]:
+    """Take `count` steps with the state on another device than the network.
+
+    Only the image goes there, and its gradient comes back.
+    """
+    there = jax.tree.leaves(backbone)[0].sharding
+    evaluate = jax.jit(transfer.evaluate)
+    move = jax.jit(transfer.move, donate_argnums=0)
+    infos = []
+    for _ in range(count):
+        image = jax.device_put(state.image, there)
+        evaluation = evaluate(image, backbone, targets)
+        del image
+        evaluation, rate = jax.device_put((evaluation, targets.learning_rate), host)
+        state, info = move(state, evaluation, rate)
+        infos.append(info)
+    return state, jax.tree.map(lambda *xs: jnp.stack(xs), *infos) if infos else None
