@@ -16,7 +16,6 @@ Example:
 from importlib.metadata import version
 
 from jaxnst import losses as losses
-from jaxnst.loop import run as run
 from jaxnst.network.vgg import Backbone as Backbone
 from jaxnst.network.vgg import features as features
 from jaxnst.objective import Objective as Objective
@@ -25,6 +24,7 @@ from jaxnst.objective import make_targets as make_targets
 from jaxnst.objective import objective as objective
 from jaxnst.painting.grid import GridOptions as GridOptions
 from jaxnst.painting.grid import stylize_grid as stylize_grid
+from jaxnst.painting.loop import run as run
 from jaxnst.painting.multiscale import Options as Options
 from jaxnst.painting.multiscale import stylize as stylize
 from jaxnst.painting.plan import plan_run as plan_run

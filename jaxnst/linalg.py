@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float
 
-from jaxnst.types import Scalar
+Scalar = Float[Array, ""]
 
 HIGHEST = jax.lax.Precision.HIGHEST
 

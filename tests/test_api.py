@@ -16,7 +16,7 @@ FLOORS = {
     "jaxnst": [
         "types", "storage", "messages", "disk", "process", "linalg", "pictures",
         "network", "losses", "weights", "recipes", "objective", "optimizers", "tiles",
-        "outputs", "transfer", "loop", "painting", "command",
+        "transfer", "painting", "command",
     ],
     "jaxnst/pictures": ["geometry", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
@@ -24,8 +24,8 @@ FLOORS = {
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named"],
     "jaxnst/painting": [
-        "scales", "memory", "plan", "timing", "inputs", "checkpoint", "stages",
-        "multiscale", "lanes", "measurer", "grid",
+        "scales", "memory", "plan", "timing", "inputs", "checkpoint", "loop",
+        "stages", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/command": [
         "defaults", "flags", "manifest", "request", "reporter", "sheet", "find",

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 
-from jaxnst import loop, transfer
+from jaxnst import transfer
 from jaxnst.objective import measure_styles
-from jaxnst.painting import grid, measurer
+from jaxnst.painting import grid, loop, measurer
 from jaxnst.painting.grid import GridOptions, PaintedLane, stylize_grid
 from jaxnst.painting.lanes import (
     lane_bytes,

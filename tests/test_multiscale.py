@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from helpers import random_image
 
-from jaxnst import loop, transfer
+from jaxnst import transfer
+from jaxnst.painting import loop
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jaxnst.painting.inputs import load_style, scale_content, scale_detail
 from jaxnst.painting.multiscale import Options, stylize

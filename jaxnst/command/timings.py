@@ -24,11 +24,11 @@ import psutil
 
 from jaxnst.command.defaults import default_recipe, fastest_dtype
 from jaxnst.command.manifest import compile_timer
-from jaxnst.loop import Launches, run
 from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import LAYERS, Backbone, channels, kernel_shapes, stride
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.inputs import scale_styles
+from jaxnst.painting.loop import Launches, run
 from jaxnst.painting.multiscale import Options, prepare_backbone, stylize
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image

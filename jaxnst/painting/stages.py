@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import Sharding
 from jaxtyping import Float
 
-from jaxnst.loop import Launches, run
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.painting.checkpoint import Checkpoint
+from jaxnst.painting.loop import Launches, run
 from jaxnst.painting.plan import Stage, Stages
 from jaxnst.transfer import Info, State, Transfer
 from jaxnst.types import Image
