@@ -174,7 +174,10 @@ def measure_style(backbone: Backbone, style: Image, program: Program) -> StyleSu
         Its summary, by layer.
     """
     feats = measure(backbone, style, program, layer_names(program.style_layers))
-    return summarize_style(feats, program, {})
+    loss, one = program.losses.style, jnp.ones(1)
+    found = summarize_style(feats, program, {})
+    # Styles of any size count alike: only their means are blended.
+    return {layer: loss.blend([summary], one) for layer, summary in found.items()}
 
 
 def measure_styles(

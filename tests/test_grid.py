@@ -245,7 +245,13 @@ def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
     monkeypatch.setattr(grid, "_paint_batch", short_of_memory)
     lanes = lanes_of([(24, 32)], 6)
     found = grid.paint_lanes(
-        lambda measuring: None, backbone, lanes, mesh=mesh_of(1), batch=5
+        lambda measuring: Measurer(
+            measuring, lambda lane: CONTENTS[0], lambda lane: []
+        ),
+        backbone,
+        lanes,
+        mesh=mesh_of(1),
+        batch=5,
     )
     assert [painted.lane.setting for painted in found] == [
         lane.setting for lane in sorted(lanes, key=lambda lane: lane.setting["beta1"])
