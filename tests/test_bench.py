@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 from helpers import random_image
 
-from jaxnst.command import bench
+from jaxnst.command import timings
 from jaxnst.command.cli import main
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.multiscale import prepare_backbone
@@ -12,12 +12,12 @@ from jaxnst.recipes import get_recipe
 
 
 def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "find_spec", lambda name: None)  # without PyTorch
-    bench._torch_loop.cache_clear()
-    monkeypatch.setattr(bench, "ADAM", bench.ADAM.replace(first_steps=2, steps=2))
+    monkeypatch.setattr(timings, "find_spec", lambda name: None)  # without PyTorch
+    timings.torch_loop.cache_clear()
+    monkeypatch.setattr(timings, "ADAM", timings.ADAM.replace(first_steps=2, steps=2))
     out, trace = tmp_path / "bench.json", tmp_path / "trace"
     short = get_recipe("painterly").replace(first_steps=2, steps=2)
-    monkeypatch.setattr(bench, "get_recipe", lambda name: short)
+    monkeypatch.setattr(timings, "default_recipe", lambda name: short)
     flags = ["--sizes", "32", "--size", "64", "--repeats", "1", "--trace", str(trace)]
     parts = ["--parts", "steps", "picture"]
     assert main(["bench", *flags, *parts, "-o", str(out)]) == 0
@@ -27,7 +27,7 @@ def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert found["picture"]["curve"][-1][1] == pytest.approx(found["picture"]["loss"])
     assert list(trace.rglob("*.xplane.pb"))
     assert "jaxnst[bench]" in capsys.readouterr().out
-    bench._torch_loop.cache_clear()
+    timings.torch_loop.cache_clear()
 
 
 def test_the_work_of_a_step_is_that_of_its_convolutions_and_statistics():
@@ -36,11 +36,11 @@ def test_the_work_of_a_step_is_that_of_its_convolutions_and_statistics():
     )
     pixels = 32 * 48
     forward = 9 * (3 * 64 + 64 * 64) + 9 * 64 * 128 / 4 + 64**2
-    assert bench.step_work((32, 48, 3), recipe) == 4 * pixels * forward
+    assert timings.step_work((32, 48, 3), recipe) == 4 * pixels * forward
 
 
 @pytest.mark.parametrize(
-    "recipe", [bench.GRAM, bench.ADAM], ids=lambda recipe: recipe.name
+    "recipe", [timings.GRAM, timings.ADAM], ids=lambda recipe: recipe.name
 )
 def test_both_sides_minimise_the_same(backbone, recipe):
     pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -57,7 +57,7 @@ def test_both_sides_minimise_the_same(backbone, recipe):
             measuring, content, [style], recipe, settings, start=tensor
         )
         # 12 Newton-Schulz rounds and 1e-4 on the diagonals are a few percent off.
-        within = 1e-4 if recipe is bench.GRAM else 0.03
+        within = 1e-4 if recipe is timings.GRAM else 0.03
         assert float(loop.step()) == pytest.approx(float(loss), rel=within)
         moved = torch_loop.to_image(loop.average())
         assert jnp.abs(moved - start).max() > 0.01

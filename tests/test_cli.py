@@ -77,13 +77,29 @@ def test_previews_are_kept_when_asked(elsewhere):
 def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
     flags = ["--size", "2048", "--memory", "5 GB", "--weights", "embedded"]
     assert main(["plan", CONTENT, STYLE, *flags]) == 0
-    first, *_, last, total = capsys.readouterr().out.splitlines()
+    first, *_, last, total, time = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"128 x 96 px +\d+ steps at once", first)
     assert re.fullmatch(r"2048 x 1536 px +\d+ steps in \d+ tiles of \d+ x \d+", last)
     assert re.fullmatch(
         r"[45]\.\d GB at its peak, of 5\.0 GB; the largest that fits: --size \d+", total
     )
+    assert time.startswith(("time unknown", "about"))
     assert not list(elsewhere.iterdir())
+
+
+def test_a_plan_tells_the_time_once_steps_were_timed(elsewhere, capsys):
+    flags = ["--size", "64", "--set", "steps=4", "--weights", "embedded"]
+    assert main(["stylize", CONTENT, STYLE, *flags, "--quiet"]) == 0
+    assert main(["plan", CONTENT, STYLE, *flags]) == 0
+    assert re.search(r"about \d+ s of steps", capsys.readouterr().out)
+
+
+def test_what_is_set_is_final(elsewhere):
+    flags = ["--quality", "best", "--set", "steps=3", "--set", "first_steps=2"]
+    flags += ["--size", "48", "--set", "min_size=32", "--weights", "embedded"]
+    assert main(["stylize", CONTENT, STYLE, "-o", "a.png", *flags, "--quiet"]) == 0
+    manifest = json.loads(Path("a.png.json").read_text())
+    assert manifest["steps"] == [2, 3]
 
 
 def test_a_picture_too_large_is_refused_before_anything_else(elsewhere, capsys):
@@ -154,7 +170,7 @@ BAD = {
     "planned init": (["plan", CONTENT, STYLE, "--init", "text.jpg"], "cannot be deco"),
     "out is init": (
         ["stylize", CONTENT, STYLE, "--init", "eight.png", "-o", "eight.png"],
-        "beside the inputs",
+        "none of the inputs",
     ),
     "checkpoint": (
         ["stylize", CONTENT, STYLE, "--checkpoint", "text.jpg"],
@@ -178,7 +194,7 @@ BAD = {
     "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
     "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
     "out folder": (["stylize", CONTENT, STYLE, "-o", "no/a.png"], "no such folder"),
-    "out is input": (["stylize", "eight.png", STYLE, "-o", "eight.png"], "beside"),
+    "out is input": (["stylize", "eight.png", STYLE, "-o", "eight.png"], "none of"),
     "out is a folder": (["stylize", CONTENT, STYLE, "-o", "f.png"], "got a folder"),
     "init": (["stylize", CONTENT, STYLE, "--init", "nosie"], "or a file, got 'nosie'"),
     "seed": (["stylize", CONTENT, STYLE, "--seed", "-3"], "got '-3'"),

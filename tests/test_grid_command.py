@@ -163,7 +163,7 @@ def test_a_preview_is_small_and_in_a_folder_of_its_own(elsewhere):
 BAD = {
     "knob": (["--vary", "style_wieght=1,2"], "such as style_weight="),
     "value": (["--vary", "style_weight=a"], "expected style_weight="),
-    "twice": (["--vary", "tv_weight=1,1"], "got 1.0 twice"),
+    "twice": (["--vary", "tv_weight=1,1"], "a duplicate value 1.0"),
     "name twice": (["--vary", "tv_weight=1", "--vary", "tv_weight=2"], "got one twice"),
     "seeds": (["--seeds", "2"], "seed changes nothing where init is content"),
     "blend": (["--vary", "blend=1,2,3"], "expected 2 finite blend weights"),
@@ -182,7 +182,7 @@ BAD = {
     ),
     "set twice": (["--tv-weight", "1", "--set", "tv_weight=2"], "tv_weight once"),
     "set name": (["--set", "name=mine"], "expected FIELD=VALUE"),
-    "size": (["--vary", "size=32,64"], "size changes nothing beside --size"),
+    "size": (["--vary", "size=32,64"], "size changes nothing with --size"),
     "out is in": (["-o", "photos"], "an output folder of its own"),
     "unreadable": (["--content", "empty/x.txt"], "a content that can be read"),
     "machines": (["--machines", "2", "--machine", "0"], "expected --coordinator"),

@@ -7,9 +7,8 @@ from jaxnst.command.flags import add_run_flags, recipe_from
 from jaxnst.command.manifest import manifest_path
 from jaxnst.command.reporter import say
 from jaxnst.command.request import StylizeRequest, checkpoint_beside
-from jaxnst.command.stylize import check_request, paint
+from jaxnst.command.stylize import paint, plan_request
 from jaxnst.painting.memory import usable_memory
-from jaxnst.painting.plan import plan_run
 from jaxnst.painting.scales import content_size
 from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.geometry import fit_shape
@@ -50,20 +49,19 @@ def demo_request(args: argparse.Namespace, style: str) -> StylizeRequest:
     """The request for one of the sample styles."""
     recipe, content = recipe_from(args), sample_path("harbour")
     out = args.out / f"harbour-{style}.png"
-    native, memory = image_shape(content), usable_memory()
-    shape = fit_shape(native, args.size or content_size(native, recipe))
-    request = StylizeRequest(
-        content=content,
-        styles=(sample_path(style),),
-        out=out,
-        recipe=recipe,
-        stages=plan_run(shape, recipe, memory),
-        size=args.size,
-        weights=args.weights,
-        seed=args.seed,
-        memory=memory,
-        resume=args.resume and checkpoint_beside(out).exists(),
-        quiet=args.quiet,
+    native = image_shape(content)
+    return plan_request(
+        StylizeRequest(
+            content=content,
+            styles=(sample_path(style),),
+            out=out,
+            recipe=recipe,
+            shape=fit_shape(native, args.size or content_size(native, recipe)),
+            size=args.size,
+            weights=args.weights,
+            seed=args.seed,
+            memory=usable_memory(),
+            resume=args.resume and checkpoint_beside(out).exists(),
+            quiet=args.quiet,
+        )
     )
-    check_request(request)
-    return request

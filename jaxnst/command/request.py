@@ -20,7 +20,8 @@ class StylizeRequest:
         styles: Paths of the styles.
         out: Path of the result.
         recipe: The recipe, with every change.
-        stages: The stages of the run, the last one of the result's shape.
+        shape: Height and width of the result.
+        stages: The stages of the run, once they are planned.
         size: Its long edge, if one was asked for.
         weights: Name or path of the network's weights.
         seed: Of the start image.
@@ -38,7 +39,8 @@ class StylizeRequest:
     styles: tuple[Path, ...]
     out: Path
     recipe: Recipe
-    stages: Stages
+    shape: tuple[int, int]
+    stages: Stages = ()
     size: int | None = None
     weights: str
     seed: int = 0
@@ -50,11 +52,6 @@ class StylizeRequest:
     checkpoint: Path | None = None
     resume: bool = False
     quiet: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the result."""
-        return self.stages[-1].shape
 
     @property
     def init_path(self) -> Path | None:

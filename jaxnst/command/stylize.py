@@ -110,7 +110,7 @@ def stylize_request(args: argparse.Namespace) -> StylizeRequest:
         styles=tuple(args.style),
         out=args.out or free_path(args.content, args.style),
         recipe=recipe,
-        stages=plan_run(shape, recipe, memory),
+        shape=shape,
         size=args.size,
         weights=args.weights,
         seed=args.seed,
@@ -123,12 +123,22 @@ def stylize_request(args: argparse.Namespace) -> StylizeRequest:
         resume=args.resume,
         quiet=args.quiet,
     )
+    return plan_request(request)
+
+
+def plan_request(request: StylizeRequest) -> StylizeRequest:
+    """Check a request and plan its stages.
+
+    Raises:
+        ValueError: If it cannot be met.
+    """
     check_request(request)
-    return request
+    stages = plan_run(request.shape, request.recipe, request.memory)
+    return dataclasses.replace(request, stages=stages)
 
 
 def check_request(request: StylizeRequest) -> None:
-    """Raise a ValueError if a request cannot be met."""
+    """Raise a ValueError if a request cannot be met, whatever the memory."""
     inputs = [request.content, *request.styles]
     if request.init_path is not None:
         if not request.init_path.exists():
