@@ -1,13 +1,17 @@
-"""How the embedded weights are learned and judged."""
+"""How the embedded weights are learned and judged, and the samples drawn."""
+
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import load_script
+from helpers import SCRIPTS, load_script
 from PIL import Image
 
 import jaxnst
+from jaxnst.pictures.samples import sample_path
 
 contrast = load_script("learn/contrast.py")
 learn_weights = load_script("learn/learn_weights.py")
@@ -18,7 +22,7 @@ Painting, make_painting = learn_weights.Painting, learn_weights.make_painting
 
 @pytest.fixture(autouse=True)
 def promotion():
-    """The scripts add vectors to maps."""
+    """Let the scripts add vectors to maps."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
@@ -175,3 +179,14 @@ def test_painted_pictures_are_cut_like_their_photographs(tmp_path):
     counts = {style: len(x) for style, x in found["bay"].items()}
     assert list(found) == ["bay"]
     assert counts == {"sea": 12, "old_sea": 12}
+
+
+def test_a_sample_is_drawn_again(tmp_path):
+    command = [sys.executable, SCRIPTS / "samples" / "make.py"]
+    command += ["--only", "mosaic", "--out", tmp_path]
+    subprocess.run(command, check=True)
+    again, shipped = (
+        np.asarray(Image.open(path), float)
+        for path in (tmp_path / "mosaic.jpg", sample_path("mosaic"))
+    )
+    assert np.abs(again - shipped).mean() < 1

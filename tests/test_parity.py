@@ -1,4 +1,4 @@
-"""The tables of scripts/parity.py and scripts/fidelity.py, as tests."""
+"""The tables of scripts/parity.py and scripts/measure/fidelity.py, as tests."""
 
 import importlib.util
 import json
@@ -49,7 +49,7 @@ def test_converted_weights_see_what_their_framework_sees(parity, name):
 @pytest.fixture(scope="session")
 def fidelity():
     """Losses of the first steps, of PyTorch and of ours, by recipe."""
-    command = [sys.executable, str(SCRIPTS / "fidelity.py"), "--json"]
+    command = [sys.executable, str(SCRIPTS / "measure" / "fidelity.py"), "--json"]
     command += ["--size", "48", "--steps", "4"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
