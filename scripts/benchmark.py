@@ -1,5 +1,10 @@
 #!/usr/bin/env python3
-"""Time this machine: `jaxnst bench` from a checkout."""
+"""Time this machine: `jaxnst bench` from a checkout.
+
+    python scripts/benchmark.py
+
+`--help` describes all options; a full run takes many minutes.
+"""
 
 import sys
 from pathlib import Path

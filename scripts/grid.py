@@ -1,5 +1,10 @@
 #!/usr/bin/env python3
-"""Paint many pictures: `jaxnst grid` from a checkout."""
+"""Paint many pictures: `jaxnst grid` from a checkout.
+
+    python scripts/grid.py --content A … --style X … -o DIR
+
+`--help` describes all options.
+"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,10 @@
 #!/usr/bin/env python3
-"""Paint one picture: `jaxnst stylize` from a checkout."""
+"""Paint one picture: `jaxnst stylize` from a checkout.
+
+    python scripts/stylize.py CONTENT STYLE -o OUT
+
+`--help` describes all options.
+"""
 
 import sys
 from pathlib import Path

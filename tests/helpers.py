@@ -1,7 +1,14 @@
 """What tests of several files share."""
 
+import importlib
+from pathlib import Path
+from types import ModuleType
+
 import jax
 import jax.numpy as jnp
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def random_image(seed, height, width):
@@ -10,3 +17,10 @@ def random_image(seed, height, width):
         jax.random.key(seed), (height // 4 + 1, width // 4 + 1, 3)
     )
     return jnp.clip(jax.image.resize(noise, (height, width, 3), "cubic"), 0, 1)
+
+
+def load_script(path: str) -> ModuleType:
+    """Load a file of scripts/ as a module; it finds the modules beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS / Path(path).parent)
+        return importlib.import_module(Path(path).stem)

@@ -1,13 +1,17 @@
-"""The examples in the docstrings run and give what they say."""
+"""The examples in the docstrings give what they say; those in scripts/ paint."""
 
 import doctest
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import pytest
+from helpers import SCRIPTS
 
 import jaxnst
 
+EXAMPLES = SCRIPTS / "examples"
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(jaxnst.__path__, "jaxnst.")
@@ -32,3 +36,11 @@ def test_examples(name):
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for test in tests:
         assert runner.run(test).failed == 0, test.name
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem
+)
+def test_scripts_of_the_examples_paint(path, tmp_path):
+    subprocess.run([sys.executable, str(path)], cwd=tmp_path, check=True)
+    assert list(tmp_path.glob("*.png"))

@@ -1,21 +1,28 @@
-"""How the embedded weights are learned and judged."""
+"""How the embedded weights are learned and judged, and the samples drawn."""
 
-import evaluate_weights
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
-import learn_weights
 import numpy as np
 import pytest
-from cluster_filters import LAYERS
-from paintings import Painting, make_painting
+from helpers import SCRIPTS, load_script
 from PIL import Image
 
 import jaxnst
+from jaxnst.pictures.samples import sample_path
+
+contrast = load_script("learn/contrast.py")
+learn_weights = load_script("learn/learn_weights.py")
+evaluate_weights = load_script("measure/evaluate_weights.py")
+LAYERS = load_script("learn/cluster_filters.py").LAYERS
+Painting, make_painting = learn_weights.Painting, learn_weights.make_painting
 
 
 @pytest.fixture(autouse=True)
 def promotion():
-    """The scripts add vectors to maps."""
+    """Let the scripts add vectors to maps."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
@@ -46,8 +53,8 @@ def test_the_convolutions_derivative_is_that_of_xla():
     kernel = jax.random.normal(keys[1], (3, 3, 4, 7))
     cotangent = jax.random.normal(keys[2], (2, 6, 5, 7))
     ours, theirs = (
-        jax.vjp(f, x, kernel)[1](cotangent)
-        for f in (learn_weights.convolve, learn_weights.convolution)
+        jax.jit(lambda *at, f=f: jax.vjp(f, *at)[1](cotangent))(x, kernel)
+        for f in (contrast.convolve, contrast.convolution)
     )
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
@@ -59,26 +66,26 @@ def test_contrast_is_what_the_paper_says():
     expected = []
     for i, mate in enumerate([1, 0, 3, 2]):
         near = {
-            j: np.sum((points[i] - points[j]) ** 2) ** -learn_weights.SHARPNESS
+            j: np.sum((points[i] - points[j]) ** 2) ** -contrast.SHARPNESS
             for j in range(4)
             if j != i
         }
         expected.append(-np.log(near[mate] / sum(near.values())))
-    found = learn_weights.contrast(jnp.asarray(points), jnp.asarray(labels))
+    found = jax.jit(contrast.contrast)(points, labels)
     assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_a_map_agrees_with_itself_in_other_colours():
     x = jax.random.normal(jax.random.key(0), (4, 5, 5, 3))
-    same = learn_weights.agreement(x, 3 * x + 1)
-    assert float(same) < 1e-3 < float(learn_weights.agreement(x, x[::-1]))
+    agreement = jax.jit(contrast.agreement)
+    assert float(agreement(x, 3 * x + 1)) < 1e-3 < float(agreement(x, x[::-1]))
 
 
 def test_learning_lowers_its_loss():
     rng = np.random.default_rng(0)
     params = thin_network(rng)
     crops = rng.uniform(size=(6, 32, 32, 3)).astype(np.float32)
-    batch = learn_weights.Batch(
+    batch = contrast.Batch(
         crops * np.linspace(1, 3, 6)[:, None, None, None], crops[::3]
     )
     stage = learn_weights.DEEP._replace(steps=20)
@@ -86,10 +93,8 @@ def test_learning_lowers_its_loss():
     np.testing.assert_array_equal(
         tuned["conv1_2"]["kernel"], params["conv1_2"]["kernel"]
     )
-    before, after = (
-        learn_weights.loss(x, batch, "max", stage) for x in (params, tuned)
-    )
-    assert float(after) < float(before)
+    loss = jax.jit(lambda params: contrast.loss(params, batch, "max", stage))
+    assert float(loss(tuned)) < float(loss(params))
 
 
 def test_a_batch_has_crops_in_a_row_and_families_that_share_a_palette(monkeypatch):
@@ -118,10 +123,8 @@ def test_finishing_only_scales_filters():
         k: {n: np.float32(v[n]) for n in ("kernel", "bias")}
         for k, v in finished.items()
     }
-    before, after = (
-        learn_weights.features(x, jnp.asarray(pictures), "max")["relu4_2"]
-        for x in (params, plain)
-    )
+    see = jax.jit(lambda params: contrast.features(params, pictures, "max")["relu4_2"])
+    before, after = see(params), see(plain)
     for channel in range(6):
         a, b = (np.asarray(x)[..., channel] for x in (before, after))
         np.testing.assert_allclose(b / b.max(), a / a.max(), atol=2e-2)
@@ -132,7 +135,8 @@ def test_the_network_that_learns_is_the_one_in_use(backbone, pooling):
     params = {name: backbone.params[name] for name in LAYERS}
     x = jax.random.uniform(jax.random.key(0), (32, 48, 3))
     seen = x * backbone.scale + backbone.offset
-    ours = learn_weights.features(params, seen[None], pooling)
+    see = jax.jit(lambda params: contrast.features(params, seen[None], pooling))
+    ours = see(params)
     layers = ("relu1_1", "relu4_2", "relu5_1")
     theirs = jaxnst.features(backbone, x, layers=layers, pooling=pooling)
     for layer in layers:
@@ -175,3 +179,14 @@ def test_painted_pictures_are_cut_like_their_photographs(tmp_path):
     counts = {style: len(x) for style, x in found["bay"].items()}
     assert list(found) == ["bay"]
     assert counts == {"sea": 12, "old_sea": 12}
+
+
+def test_a_sample_is_drawn_again(tmp_path):
+    command = [sys.executable, SCRIPTS / "samples" / "make.py"]
+    command += ["--only", "mosaic", "--out", tmp_path]
+    subprocess.run(command, check=True)
+    again, shipped = (
+        np.asarray(Image.open(path), float)
+        for path in (tmp_path / "mosaic.jpg", sample_path("mosaic"))
+    )
+    assert np.abs(again - shipped).mean() < 1

@@ -1,4 +1,4 @@
-"""The tables of scripts/parity.py and scripts/fidelity.py, as tests.
+"""The tables of scripts/measure/parity.py and scripts/measure/fidelity.py, as tests.
 
 Formats without a framework are compared with NumPy in readers/test_formats.py.
 """
@@ -21,7 +21,7 @@ needs_torch = pytest.mark.skipif(
 @pytest.fixture(scope="session")
 def parity():
     """Worst relative error of the features, by format."""
-    command = [sys.executable, str(SCRIPTS / "parity.py"), "--json"]
+    command = [sys.executable, str(SCRIPTS / "measure" / "parity.py"), "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -44,7 +44,7 @@ def test_converted_weights_see_what_their_framework_sees(parity, name):
 @pytest.fixture(scope="session")
 def fidelity():
     """Losses of the first steps, of PyTorch and of ours, by recipe."""
-    command = [sys.executable, str(SCRIPTS / "fidelity.py"), "--json"]
+    command = [sys.executable, str(SCRIPTS / "measure" / "fidelity.py"), "--json"]
     command += ["--size", "48", "--steps", "4"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])

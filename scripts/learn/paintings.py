@@ -1,8 +1,8 @@
-"""Paintings, made up on the spot: scenes, and how a hand might paint them.
+"""Generated paintings: scenes of dead leaves, and techniques that paint them.
 
-Scenes are dead leaves, often under a horizon. A technique paints a whole scene:
-strokes, dots, hatching, flat colours with outlines, washes. All is drawn at twice its
-size and halved, so that edges are smooth.
+A scene often has a horizon. A technique paints the whole scene: strokes, dots,
+hatching, flat colours with outlines, washes. Paintings are drawn at twice their size
+and halved, which smooths edges. A module of `learn_weights.py`.
 """
 
 from collections.abc import Callable
@@ -10,18 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 from dead_leaves import (
+    Random,
     draw_leaf,
     draw_paths,
+    log_uniform,
     make_field,
     noise,
+    palette,
     tint,
     to_image,
+    walk,
     wave,
 )
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
-
-Random = np.random.Generator
 
 
 class Painting(NamedTuple):
@@ -29,25 +31,6 @@ class Painting(NamedTuple):
 
     scene: np.ndarray
     painted: np.ndarray
-
-
-def log_uniform(rng: Random, low: float, high: float) -> float:
-    """Draw a number whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def palette(rng: Random, count: int = 8) -> np.ndarray:
-    """Draw colours that differ mostly in luminance, around one to three hues."""
-    luminance = rng.normal(rng.uniform(0.3, 0.65), rng.uniform(0.12, 0.3), (count, 1))
-    warm_cool = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
-    green_magenta = np.array([-1.0, 2.0, -1.0]) / np.sqrt(6)
-    strength = rng.gamma(2.0, 0.06)
-    cast = rng.normal(0, 0.06, 2)
-    hues = rng.normal(0, 0.15, (rng.integers(1, 4), 2)) * rng.choice([0, 1, 1, 2])
-    centres = hues[rng.integers(len(hues), size=count)]
-    warm = centres[:, :1] + cast[0] + strength * rng.normal(0, 1, (count, 1))
-    green = centres[:, 1:] + cast[1] + 0.5 * strength * rng.normal(0, 1, (count, 1))
-    return np.clip(luminance + warm * warm_cool + green * green_magenta, 0, 1)
 
 
 def to_array(image: Image.Image) -> np.ndarray:
@@ -74,20 +57,16 @@ def shaded(rng: Random, leaf: Image.Image) -> Image.Image:
 
 
 def make_scene(rng: Random, side: int, colours: np.ndarray) -> Image.Image:
-    """Pile up leaves of all sizes, on a ground that may have a horizon."""
+    """Paste leaves of all sizes on a ground that may have a horizon."""
     fills = [fill(rng, side, colours) for _ in range(rng.integers(3, 7))]
     fills += [shaded(rng, fills[i]) for i in range(3)]
     canvas = fills[0].copy()
     if rng.uniform() < 0.5:
         horizon = int(side * rng.uniform(0.25, 0.75))
         canvas.paste(fills[1].crop((0, horizon, side, side)), (0, horizon))
-    smallest, largest = log_uniform(rng, 6, 48), side * 0.4
+    smallest = log_uniform(rng, 6, 48)
     for _ in range(int(log_uniform(rng, 40, 400))):
-        # radii with density r^-3, the law that makes dead leaves scale invariant
-        share = rng.uniform()
-        radius = (smallest**-2 * (1 - share) + largest**-2 * share) ** -0.5
-        mask = Image.new("L", canvas.size)
-        draw_leaf(rng, ImageDraw.Draw(mask), radius)
+        mask = draw_leaf(rng, side, smallest)
         canvas.paste(fills[rng.integers(len(fills))], (0, 0), mask)
     if rng.uniform() < 0.25:
         canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(1, 6)))
@@ -97,8 +76,14 @@ def make_scene(rng: Random, side: int, colours: np.ndarray) -> Image.Image:
 # Techniques. Each draws its own settings, then paints the whole scene with them.
 
 
+def steepness(grey: np.ndarray) -> np.ndarray:
+    """Length of the gradient of a scalar field, per pixel."""
+    dy, dx = np.gradient(grey)
+    return np.hypot(dy, dx)
+
+
 def orientation(rng: Random, image: Image.Image) -> np.ndarray:
-    """Angle along the forms of an image, mixed with swirls of its own, in radians."""
+    """Angle along the edges of an image, mixed with random swirls, in radians."""
     grey = gaussian_filter(to_array(image).mean(-1), 2)
     dy, dx = np.gradient(grey)
     spread = log_uniform(rng, 4, 24)
@@ -111,19 +96,11 @@ def orientation(rng: Random, image: Image.Image) -> np.ndarray:
 def draw_strokes(
     rng: Random, image: Image.Image, width: float, length: float, jitter: float
 ) -> Image.Image:
-    """Paint an image over with strokes along its forms, in its own colours."""
+    """Paint an image over with strokes along its edges, in its own colours."""
     side, flow = image.size[0], orientation(rng, image)
     count = int(min(6000, 1.5 * side * side / (width * max(length, width))))
-    points = [rng.uniform(0, side, (count, 2))]
-    before = np.zeros((count, 2))
-    for _ in range(5):
-        x, y = np.clip(points[-1], 0, side - 1).astype(int).T
-        step = np.stack([np.cos(flow[y, x]), np.sin(flow[y, x])], axis=1)
-        # an angle and its opposite are the same orientation: do not turn back
-        step *= np.where((step * before).sum(1, keepdims=True) < 0, -1, 1)
-        points.append(points[-1] + step * length / 5)
-        before = step
-    return draw_paths(rng, image, np.stack(points, axis=1), width, jitter)
+    paths = walk(rng, flow, count, length, turn_back=False)
+    return draw_paths(rng, image, paths, width, jitter)
 
 
 def strokes(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
@@ -143,7 +120,7 @@ def dots(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
 
 
 def hatching(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
-    """Draw lines that are the thicker, the darker the scene is."""
+    """Draw lines whose width grows with the darkness of the scene."""
     array = to_array(scene)
     light = gaussian_filter(array.mean(-1), 3)
     light = (light - light.min()) / max(np.ptp(light), 1e-3)
@@ -156,24 +133,23 @@ def hatching(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Imag
 
 
 def flat(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
-    """Cut the scene from few colours, with or without outlines."""
+    """Reduce the scene to a few flat colours, with or without outlines."""
     soft = scene.filter(ImageFilter.GaussianBlur(rng.uniform(1, 5)))
     few = soft.quantize(int(rng.integers(4, 12))).convert("RGB")
     if rng.uniform() < 0.5:
         return few
     grey = gaussian_filter(to_array(few).mean(-1), rng.uniform(1, 3))
-    edges = np.hypot(*np.gradient(grey)) > rng.uniform(0.01, 0.04)
+    edges = steepness(grey) > rng.uniform(0.01, 0.04)
     ink = colours[rng.integers(len(colours))] * rng.uniform(0, 1)
     return to_image(np.where(edges[:, :, None], ink, to_array(few)))
 
 
 def wash(rng: Random, scene: Image.Image, colours: np.ndarray) -> Image.Image:
-    """Let colours run: soft areas, darker rims, uneven pigment."""
+    """Paint in washes: soft areas, darker rims, uneven pigment."""
     few = scene.quantize(int(rng.integers(6, 24))).convert("RGB")
     soft = rng.uniform(1, 4)
     array = gaussian_filter(to_array(few), (soft, soft, 0))
-    rims = np.hypot(*np.gradient(array.mean(-1)))
-    rims = gaussian_filter(rims, 1) * rng.uniform(2, 12)
+    rims = gaussian_filter(steepness(array.mean(-1)), 1) * rng.uniform(2, 12)
     pigment = noise(rng, len(rims), rng.uniform(1, 2)) * rng.uniform(0.1, 0.6)
     return to_image(array * (1.15 - pigment - rims)[:, :, None])
 
@@ -190,16 +166,16 @@ TECHNIQUES: tuple[Callable, ...] = (
 
 
 def on_canvas(rng: Random, image: Image.Image) -> Image.Image:
-    """Add the grain of a film, a paper or a canvas."""
+    """Add grain, as of film, paper or canvas."""
     field = noise(rng, image.size[0], rng.uniform(0, 0.8), rng.uniform(1, 2))
     field = (field - 0.5) * log_uniform(rng, 0.05, 0.6)
     return to_image(to_array(image) * (1 + field[:, :, None]))
 
 
 def make_painting(seed: list[int], size: int) -> Painting:
-    """Make up a scene and paint it; the same numbers give the same painting."""
+    """Generate a scene and paint it; equal seeds give equal paintings."""
     rng = np.random.default_rng(seed)
-    colours = palette(rng)
+    colours = palette(rng, (0.3, 0.65), (0.12, 0.3), hues=True)
     scene = make_scene(rng, 2 * size, colours)
     painted = rng.choice(np.array(TECHNIQUES))(rng, scene, colours)
     if rng.uniform() < 0.3:

@@ -1,19 +1,22 @@
-"""Paint growing pictures, and print what memory was planned and what was taken.
+"""Paint pictures of growing size and compare planned with peak memory.
 
-Each takes two steps at every scale, in a process of its own; `--set scales=1` leaves
-the coarse ones out.
+    python scripts/measure/large.py [--sizes N …] [--memory 8GB | --tile N]
+
+Every picture takes two steps at every scale, in a process of its own; `--set scales=1`
+leaves out the coarse scales. Prints tiles, planned and peak memory and the time of a
+step. 4096 px takes most of the time: 150 s a step on two CPU cores.
 """
 
 import argparse
 import os
-import platform
 import time
 
 import jax
+from shared import describe, machine
 
 import jaxnst
-from jaxnst.command.bench import in_new_process, peak_memory
 from jaxnst.command.flags import assignment, byte_count
+from jaxnst.command.timings import in_new_process, peak_memory
 from jaxnst.painting.memory import choose_tile, process_bytes, usable_memory
 from jaxnst.pictures.geometry import resize
 from jaxnst.tiles import plan_tiles
@@ -21,15 +24,17 @@ from jaxnst.tiles import plan_tiles
 
 def main() -> None:
     """Print a table."""
-    # The processes that are measured need room on the same GPU.
+    # The measured processes need memory on the same GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--sizes",
         type=int,
         nargs="+",
         default=[512, 1024, 2048, 4096],
-        help="long edge",
+        help="long edges, in pixels",
     )
     parser.add_argument("--recipe", default="painterly")
     parser.add_argument(
@@ -37,12 +42,13 @@ def main() -> None:
     )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--memory", type=byte_count, default=usable_memory())
-    group.add_argument("--tile", type=int, help="in the memory of tiles of that size")
+    group.add_argument(
+        "--tile", type=int, help="with as much memory as such tiles take"
+    )
     args = parser.parse_args()
     recipe = jaxnst.get_recipe(args.recipe)
     recipe = recipe.replace(**dict(args.set)).replace(first_steps=2, steps=2)
-    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax ", end="")
-    print(f"{jax.__version__}, {platform.machine()}; {args.recipe} {dict(args.set)}")
+    print(f"{machine()}; {args.recipe} {dict(args.set)}")
     print(
         f"{'px':>13} {'megapixels':>10} {'tiles':>18} {'planned':>8} {'taken':>8} step"
     )
@@ -54,8 +60,7 @@ def main() -> None:
         tile = choose_tile(shape, recipe, memory)
         how = "at once"
         if tile is not None:
-            tiles = plan_tiles(shape, recipe.layers, tile)
-            how = f"{len(tiles.starts)} of {tiles.shape[1]} x {tiles.shape[0]}"
+            how = describe(plan_tiles(shape, recipe.layers, tile))
         planned = process_bytes(shape, recipe, tile)
         found = in_new_process(paint, shape, recipe, memory)
         print(
@@ -77,9 +82,11 @@ def paint(
         [jaxnst.sample("swirls")],
         recipe,
         key=jax.random.key(0),
-        memory=memory,
-        chunk=1,
-        on_chunk=lambda _: times.append(time.perf_counter()),
+        options=jaxnst.Options(
+            stages=jaxnst.plan_run(shape, recipe, memory),
+            chunk=1,
+            on_chunk=lambda _: times.append(time.perf_counter()),
+        ),
     )
     return {"peak": peak_memory(), "step": times[-1] - times[-2]}
 

@@ -1,7 +1,7 @@
-"""A first guess at VGG-19's filters: clusters of the patches that each layer sees.
+"""Initial filters of VGG-19: clusters of the input patches of each layer.
 
-Every convolution in turn is learned by whitened spherical k-means on patches of the
-activations below it (after Coates and Ng, 2012).
+Whitened spherical k-means learns one convolution after the other, on patches of the
+activations below it (after Coates and Ng, 2012). A module of `learn_weights.py`.
 """
 
 import time
@@ -15,15 +15,15 @@ from jaxnst.network.vgg import kernel_shapes
 
 Params = dict[str, dict[str, np.ndarray]]
 
-LAYERS = {  # channels
+LAYERS = {  # channels of the layers that are learned
     name: shape[-1] for name, shape in kernel_shapes().items() if name <= "conv5_1"
 }
 POOL_BEFORE = ("conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 PATCHES = 32_000
-DIMENSIONS = 512  # most principal components kept
-# Added to every eigenvalue, in mean eigenvalues. Less in deep layers: the weak
-# components of their maps help a little to tell real paintings apart.
+DIMENSIONS = 512  # principal components kept, at most
+# Added to every eigenvalue, in mean eigenvalues. Smaller in deep layers, whose weak
+# components help a little to tell real paintings apart.
 REGULARISER_SHALLOW, REGULARISER_DEEP = 0.02, 0.005  # blocks 1-2, blocks 3-5
 ROUNDS = 10  # of k-means
 
@@ -44,13 +44,13 @@ def relu_layer(maps: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array
 
 @jax.jit
 def max_pool(maps: jax.Array) -> jax.Array:
-    """Halve `n h w c` maps, keeping the largest of each 2x2."""
+    """Halve `n h w c` maps by the maximum of each 2x2."""
     n, h, w, c = maps.shape
     return maps.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
 
 
 def each(function: Callable, maps: np.ndarray, *arguments: np.ndarray) -> np.ndarray:
-    """Apply a function to a stack of maps, a few at a time to bound the memory."""
+    """Apply a function to a stack of maps, about four at a time to bound memory."""
     parts = np.array_split(maps, -(-len(maps) // 4))
     return np.concatenate([np.asarray(function(p, *arguments)) for p in parts])
 
@@ -58,7 +58,7 @@ def each(function: Callable, maps: np.ndarray, *arguments: np.ndarray) -> np.nda
 def sample_patches(
     rng: np.random.Generator, maps: np.ndarray, count: int
 ) -> np.ndarray:
-    """Take random 3x3 patches that lie within the maps, (count, 9 * channels)."""
+    """Take random 3x3 patches inside the maps, (count, 9 * channels)."""
     n, h, w, c = maps.shape
     count = min(count, n * (h - 2) * (w - 2))
     flat = rng.choice(n * (h - 2) * (w - 2), count, replace=False)
@@ -75,9 +75,10 @@ def _grow(centred: jax.Array, basis: jax.Array) -> jax.Array:
 def whitening(
     rng: np.random.Generator, centred: jax.Array, regulariser: float
 ) -> jax.Array:
-    """Find the map from centred patches to their whitened leading components.
+    """Find the map from centred patches to their whitened principal components.
 
-    By subspace iteration: deep patches have 4608 dimensions and 512 are wanted.
+    Subspace iteration suffices: deep patches have 4608 dimensions, of which 512 are
+    kept.
     """
     count, size = centred.shape
     kept = min(size, DIMENSIONS)
@@ -104,11 +105,11 @@ def _kmeans_round(
 def spherical_kmeans(
     rng: np.random.Generator, points: jax.Array, count: int
 ) -> jax.Array:
-    """Find `count` unit vectors that the points, as directions, gather around."""
+    """Find `count` unit vectors, the centroids of the points' directions."""
     points /= jnp.maximum(jnp.linalg.norm(points, axis=1, keepdims=True), 1e-6)
     centroids = points[rng.choice(len(points), count, replace=False)]
     for _ in range(ROUNDS):
-        # an empty cluster starts again from a patch
+        # An empty cluster starts again from a random patch.
         spare = points[rng.choice(len(points), count, replace=False)]
         centroids = _kmeans_round(points, centroids, spare)
     return centroids
@@ -119,8 +120,8 @@ def learn_layer(
 ) -> dict[str, np.ndarray]:
     """Learn one convolution: whiten patches, cluster them, undo the whitening.
 
-    There is no threshold beyond the mean: one makes activations so sparse that the
-    optimisation of a picture becomes ill-conditioned.
+    The bias only removes the mean. A higher threshold makes activations so sparse that
+    the optimisation of a picture becomes ill-conditioned.
     """
     patches = jnp.asarray(sample_patches(rng, maps, PATCHES))
     mean = patches.mean(0)
@@ -135,19 +136,19 @@ def learn_layer(
 
 
 def cluster(rng: np.random.Generator, maps: np.ndarray) -> Params:
-    """Learn all layers in order from the pictures, already mapped to network input."""
+    """Learn all layers in order from pictures, given as network input."""
     params = {}
     for name, channels in LAYERS.items():
         start = time.perf_counter()
-        # Max pooling, not average: most recipes use it, a bias that removes the mean
-        # of averaged maps is off for the larger maxima, and the deep features that
-        # averages teach tell real paintings apart less well.
+        # Max pooling, because most recipes use it, a bias that removes the mean of
+        # averages is too small for maxima, and deep features learned from averages tell
+        # real paintings apart less well.
         if name in POOL_BEFORE:
             maps = each(max_pool, maps)
         shallow = name < "conv3"
         regulariser = REGULARISER_SHALLOW if shallow else REGULARISER_DEEP
         layer = learn_layer(rng, maps, channels, regulariser)
-        # Scaled by the mean over whole maps, so that what is handed on has the mean 1.
+        # Scaling by the mean over whole maps gives the next layer inputs of mean 1.
         out = each(relu_layer, maps, layer["kernel"], layer["bias"])
         mean = out.mean((0, 1, 2), dtype=np.float64)
         kernel = (layer["kernel"] / mean).astype(np.float16).astype(np.float32)

@@ -1,18 +1,19 @@
-"""Time a step in tiles beside the same step at once, taking turns, and look for seams.
+"""Time a gradient in tiles against the same gradient at once, and look for seams.
 
-A seam would be where the gradients of the two differ more at the borders of the tiles
-than elsewhere: both differences are printed, as parts of the gradient's own size.
+    python scripts/measure/tiling.py [--size N] [--tiles N …] [--recipe NAME]
+
+A seam would show as gradients that differ more at the borders of tiles than elsewhere.
+For each tile size, prints median seconds of both (they alternate), their ratio, and the
+relative difference of the gradients at borders and elsewhere. On two CPU cores,
+`--size 384 --tiles 272 --repeats 1` takes a minute, the defaults many minutes.
 """
 
 import argparse
-import os
-import platform
-import time
-from statistics import median
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from shared import alternate, describe, machine
 
 import jaxnst
 from jaxnst.objective import objective
@@ -26,8 +27,10 @@ from jaxnst.transfer import Objective
 @single_threaded_lapack
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=2048, help="long edge")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=2048, help="long edge, in pixels")
     parser.add_argument("--tiles", type=int, nargs="+", default=[1536, 1024, 512])
     parser.add_argument("--recipe", default="painterly")
     parser.add_argument("--repeats", type=int, default=3)
@@ -41,39 +44,33 @@ def main() -> None:
     image = jnp.clip(content + 0.1 * noise, 0, 1)
 
     def gradient(objective: Objective):
-        loss = lambda x, *rest: objective(x, *rest, recipe.program)[0]
-        return jax.jit(jax.grad(loss))
+        loss = lambda x, network, targets: objective(
+            x, network, targets, recipe.program
+        )[0]
+        compiled = jax.jit(jax.grad(loss))
+        return lambda: compiled(image, backbone, targets).block_until_ready()
 
-    device = jax.devices()[0].device_kind
-    print(f"{device}, {os.cpu_count()} cores, jax {jax.__version__}, ", end="")
-    print(f"{platform.machine()}; {args.recipe}, {shape[1]} x {shape[0]} px; medians")
+    print(f"{machine()}; {args.recipe}, {shape[1]} x {shape[0]} px; medians")
     whole = gradient(objective)
-    expected = np.asarray(whole(image, backbone, targets))
+    expected = np.asarray(whole())
     print(f"{'tiles':>20} {'at once':>9} {'in tiles':>9} {'ratio':>6}  ", end="")
     print("at borders  elsewhere")
     for size in args.tiles:
         tiles = plan_tiles(shape, recipe.layers, size)
         parts = gradient(Tiled(size))
-        found = np.asarray(parts(image, backbone, targets))
-        times: dict = {whole: [], parts: []}
-        for _ in range(args.repeats):
-            for function, taken in times.items():
-                began = time.perf_counter()
-                function(image, backbone, targets).block_until_ready()
-                taken.append(time.perf_counter() - began)
-        once, tiled = (median(taken) for taken in times.values())
+        found = np.asarray(parts())
+        once, tiled = alternate(args.repeats, whole, parts)
         near = borders(tiles, shape)
         seams, rest = (
             np.linalg.norm((found - expected)[x]) / np.linalg.norm(expected[x])
             for x in (near, ~near)
         )
-        how = f"{len(tiles.starts)} of {tiles.shape[1]} x {tiles.shape[0]}"
-        print(f"{how:>20} {once:>7.1f} s {tiled:>7.1f} s {tiled / once:>6.2f}", end="")
-        print(f"  {seams:>10.1e} {rest:>10.1e}", flush=True)
+        print(f"{describe(tiles):>20} {once:>7.1f} s {tiled:>7.1f} s", end="")
+        print(f" {tiled / once:>6.2f}  {seams:>10.1e} {rest:>10.1e}", flush=True)
 
 
 def borders(tiles: Tiles, shape: tuple[int, int]) -> np.ndarray:
-    """Which pixels are within 8 px of where what a tile owns, or sees, ends."""
+    """Mask of the pixels within 8 px of the end of what a tile owns or sees."""
     near = np.zeros(shape, bool)
     for start, owned in zip(tiles.starts, tiles.owned, strict=True):
         for axis, length in enumerate(shape):

@@ -1,20 +1,22 @@
-"""Learn the VGG-19 that ships with the project, from pictures made up on the spot.
+"""Learn the VGG-19 that ships with jaxnst, without labels, from generated pictures.
 
-No labels and nobody's pictures. Filters begin as clusters of patches. Then gradient
-descent makes them tell paintings apart: at every style layer, crops of one painting are
-to be nearer to each other than to those of others, in the distance between Gram
-matrices and in that between their roots, element by element, where loud filters count
-less; even where several paintings share their palette. And at relu4_2, crops of a scene
-are to be correlated with those of its painting. That is what a style and a content loss
-ask of a network.
+    python scripts/learn/learn_weights.py [--out FILE] [--seed N]
 
-First only the deeper blocks learn, then all of them. The second stage makes strokes
-finer as it tells more apart, so the mean of the weights before and after it is taken.
+Filters begin as clusters of patches (`cluster_filters.py`). Gradient descent then
+separates paintings (`contrast.py`): at every style layer, crops of one painting come
+closer to each other than to crops of other paintings, even if several paintings share a
+palette. The distances are those between Gram matrices and between their elementwise
+roots, in which strong filters count less. At relu4_2, crops of a scene correlate with
+crops of its painting. A style and a content loss ask the same of a network.
 
-As it stands, it takes two CPU cores most of an hour. The weights that ship saw many
-more crops, and larger ones, in the first stage, on a GPU:
+The deeper blocks learn first, then all blocks. The second stage separates paintings
+better but paints finer strokes, so the mean of the weights before and after it is kept.
 
-    python scripts/learn_weights.py --paintings 1000 --batch 48 --side 112 \
+Prints the mean loss of every 20 steps and the seconds so far. The defaults take most of
+an hour on two CPU cores. The weights that ship saw more and larger crops in the first
+stage, on a GPU:
+
+    python scripts/learn/learn_weights.py --paintings 1000 --batch 48 --side 112 \
         --steps 2500 --learning-rate 0.004 --dtype bfloat16
 """
 
@@ -24,7 +26,6 @@ from collections.abc import Iterator
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,177 +36,24 @@ from cluster_filters import (
     REGULARISER_DEEP,
     Params,
     cluster,
-    convolution,
     each,
     learn_layer,
     max_pool,
     relu_layer,
 )
+from contrast import Batch, Stage, features, loss
 from dead_leaves import make_picture
-from jaxtyping import Array, Float
 from paintings import Painting, make_painting
 
-from jaxnst.losses import standardize
 from jaxnst.network.vgg import Backbone
 from jaxnst.pictures.color import match_palette
-from jaxnst.recipes import GATYS_STYLE_LAYERS
 from jaxnst.weights.format import save_backbone
 
 SIZE = 256  # side of a painting
-PICTURES, PAINTINGS = 96, 800  # of dead leaves, for the first filters; for the rest
-CONTENT_LAYER = "relu4_2"
-SHARED_PALETTE = 0.7  # how often a painting takes that of the first of its family
-SHARPNESS = 2.0  # of the softmax over distances
-CONTENT, ALIVE = 2.0, 0.5  # weights of the terms, see `loss`
-
-Features = dict[str, Float[Array, "n h w c"]]
-
-
-class Stage(NamedTuple):
-    """How the network learns for a while.
-
-    Attributes:
-        frozen: Blocks that stay as they are.
-        steps: How many batches it sees.
-        learning_rate: In root mean squares of each array.
-        batch: Paintings in a batch.
-        crops: Crops of each.
-        family: Paintings in a row that may share a palette.
-        diversity: Weight of the number of dimensions used, see `loss`.
-        side: Of a crop, in pixels.
-        dtype: Type of the convolutions.
-    """
-
-    frozen: tuple[str, ...]
-    steps: int
-    learning_rate: float
-    batch: int
-    crops: int
-    family: int
-    diversity: float
-    side: int = 80
-    dtype: str = "float32"
-
-
+PICTURES, PAINTINGS = 96, 800  # dead leaves for the clusters; paintings for the rest
+SHARED_PALETTE = 0.7  # probability that a painting takes the palette of its family
 DEEP = Stage(("conv1", "conv2"), 450, 0.012, 10, 3, family=2, diversity=0.4)
 WHOLE = Stage((), 200, 0.003, 16, 2, family=4, diversity=1.0)
-
-
-class Batch(NamedTuple):
-    """Crops, as the network sees them.
-
-    Attributes:
-        painted: Of paintings, those of one painting in a row.
-        scenes: The first of each painting, as it was before it was painted.
-    """
-
-    painted: Float[Array, "n s s 3"]
-    scenes: Float[Array, "m s s 3"]
-
-
-@jax.custom_vjp
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolution`, with derivatives that XLA runs fast on a CPU."""
-    return convolution(x, kernel)
-
-
-def _forward(x, kernel):
-    return convolution(x, kernel), (x, kernel)
-
-
-def _backward(residuals, cotangent):
-    x, kernel = residuals
-    h, w, channels = x.shape[1:]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    flat = cotangent.reshape(-1, cotangent.shape[-1])
-    shifted = lambda i, j: padded[:, i : i + h, j : j + w].reshape(-1, channels)
-    slope = [[shifted(i, j).T @ flat for j in range(3)] for i in range(3)]
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return convolution(cotangent, flipped), jnp.stack([jnp.stack(x) for x in slope])
-
-
-convolve.defvjp(_forward, _backward)
-
-
-def features(
-    params: Params, x: jax.Array, pooling: str, dtype: str = "float32"
-) -> Features:
-    """Activations of all layers of `n h w c` maps, computed in a type."""
-    apply = convolve if jax.default_backend() == "cpu" else convolution
-    x, found = x.astype(dtype), {}
-    for name, layer in params.items():
-        if name in POOL_BEFORE:
-            n, h, w, c = x.shape
-            x = x.reshape(n, h // 2, 2, w // 2, 2, c)
-            x = x.max((2, 4)) if pooling == "max" else x.mean((2, 4))
-        kernel, bias = (layer[key].astype(dtype) for key in ("kernel", "bias"))
-        x = jax.nn.relu(apply(x, kernel) + bias)
-        found[name.replace("conv", "relu")] = x.astype(jnp.float32)
-    return found
-
-
-def contrast(points: Float[Array, "n ..."], labels: Float[Array, "n"]) -> jax.Array:
-    """How unlikely each point finds those of its label, when near ones are likely.
-
-    The probability to pick another point falls with a power of its distance, so that
-    the scale of the points does not matter. Mean of -log p over pairs of one label.
-
-    Reference:
-        Khosla et al. (2020), "Supervised Contrastive Learning".
-    """
-    flat = points.reshape(len(points), -1)
-    squares = jnp.sum(flat**2, axis=1)
-    distance = squares[:, None] + squares[None] - 2 * flat @ flat.T
-    logits = -SHARPNESS * jnp.log(jnp.maximum(distance, 1e-6 * jnp.mean(squares)))
-    itself = jnp.eye(len(labels), dtype=bool)
-    log_p = jax.nn.log_softmax(jnp.where(itself, -1e9, logits), axis=1)
-    same = (labels[:, None] == labels[None]) & ~itself
-    return -jnp.sum(jnp.where(same, log_p, 0)) / jnp.sum(same)
-
-
-def agreement(ours: Float[Array, "n h w c"], theirs: Float[Array, "n h w c"]):
-    """How unlikely each map finds its counterpart, when correlated ones are likely."""
-    flat = lambda x: jax.vmap(standardize)(x).reshape(len(x), -1)
-    correlation = flat(ours) @ flat(theirs).T / ours[0].size
-    log_p = [jax.nn.log_softmax(20 * correlation, axis) for axis in (0, 1)]
-    return -sum(jnp.mean(jnp.diagonal(x)) for x in log_p) / 2
-
-
-def loss(params: Params, batch: Batch, pooling: str, stage: Stage) -> jax.Array:
-    """Contrast at the style layers, agreement at the content layer, and health.
-
-    Only of layers that can still change. What keeps the features healthy: at the style
-    layers, many dimensions are used (the participation ratio of the correlations
-    between filters), and no filter of any layer is silent.
-    """
-    seen = features(params, batch.painted, pooling, stage.dtype)
-    labels = jnp.repeat(jnp.arange(len(batch.scenes)), stage.crops)
-    total = 0.0
-    for layer, feature in seen.items():
-        if layer.replace("relu", "conv").startswith(stage.frozen):
-            continue
-        mean = feature.mean((0, 1, 2))
-        level = mean.mean()
-        silence = jnp.log(0.4 * level / (mean + 1e-3 * level))
-        total += ALIVE * jnp.mean(jnp.maximum(silence, 0))
-        if layer in GATYS_STYLE_LAYERS:
-            # about as `unit_mean` scales them in use
-            maps = feature / jnp.maximum(mean, 0.05 * level)
-            maps = maps.reshape(len(maps), -1, maps.shape[-1])
-            gram = jnp.einsum("npc,npd->ncd", maps, maps) / maps.shape[1]
-            total += contrast(gram, labels)
-            total += contrast(jnp.sqrt(gram + 1e-3 * gram.mean()), labels)
-            points = maps.reshape(-1, maps.shape[-1])
-            points = points - points.mean(0)
-            points = points / jnp.sqrt((points**2).mean(0) + 1e-3)
-            correlations = points.T @ points / len(points)
-            ratio = len(correlations) ** 2 / jnp.sum(correlations**2)
-            total -= stage.diversity * jnp.log(ratio)
-    reach = {
-        k: v for k, v in params.items() if k <= CONTENT_LAYER.replace("relu", "conv")
-    }
-    scenes = features(reach, batch.scenes, pooling, stage.dtype)[CONTENT_LAYER]
-    return total + CONTENT * agreement(seen[CONTENT_LAYER][:: stage.crops], scenes)
 
 
 @partial(jax.jit, static_argnames="stage")
@@ -216,7 +64,7 @@ def draw(
     offset: jax.Array,
     stage: Stage,
 ) -> Batch:
-    """Crops of families of paintings, each painting at one or half of its size."""
+    """Draw crops of families of paintings, each painting at full or half size."""
     count, side = stage.batch, stage.side
     choice, sharing, halving, cropping = jax.random.split(key, 4)
     chosen = jax.random.choice(choice, len(paintings.scene), (count,), replace=False)
@@ -265,7 +113,7 @@ def batches(
     offset: np.ndarray,
     stage: Stage,
 ) -> Iterator[Batch]:
-    """Draw for ever."""
+    """Draw batches for ever."""
     on_device = jax.device_put((paintings, scale, offset))
     while True:
         key, own = jax.random.split(key)
@@ -273,10 +121,10 @@ def batches(
 
 
 def tune(params: Params, examples: Iterator[Batch], stage: Stage) -> Params:
-    """Minimise `loss`, with max and average pooling in turns."""
+    """Minimise `loss`, alternating max and average pooling."""
     frozen = {name: x for name, x in params.items() if name.startswith(stage.frozen)}
     free = {name: x for name, x in params.items() if name not in frozen}
-    # Arrays are divided by their root mean squares, so that one step size fits all.
+    # Dividing arrays by their root mean squares makes one step size fit all.
     sizes = jax.tree.map(lambda x: jnp.sqrt(jnp.mean(x**2)), free)
     free = jax.tree.map(jnp.divide, free, sizes)
     schedule = optax.warmup_cosine_decay_schedule(
@@ -307,9 +155,14 @@ def tune(params: Params, examples: Iterator[Batch], stage: Stage) -> Params:
 
 
 def finish(params: Params, pictures: np.ndarray) -> Params:
-    """Scale every filter to a mean activation of 1, round, and measure what that is.
+    """Scale every filter to a mean activation of 1, round it, and measure the mean.
 
-    Over whole pictures, already mapped to network input, and max pooling.
+    Args:
+        params: Kernels and biases.
+        pictures: Network input, n h w 3. The means are over all of it.
+
+    Returns:
+        Rounded kernels (float16), biases and mean activations, with max pooling.
     """
     finished, maps, before = {}, pictures, np.ones(3, np.float32)
     for name, layer in params.items():
@@ -335,45 +188,51 @@ def save(path: Path, params: Params, scale: np.ndarray, offset: np.ndarray) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     save_backbone(
         path,
-        Backbone(params, scale, offset, means),
+        Backbone(*jax.tree.map(jnp.asarray, (params, scale, offset, means))),
         lineage="embedded",
-        source="Learned without labels from pictures that are made up: clusters of "
-        "patches of dead leaves (scripts/dead_leaves.py), then contrast between "
-        "paintings (scripts/paintings.py).",
+        source="Learned without labels from generated pictures: clusters of patches of "
+        "dead leaves (scripts/learn/dead_leaves.py), then contrast between paintings "
+        "(scripts/learn/paintings.py).",
         licence="MIT",
     )
 
 
-def main() -> None:
-    """Make the paintings, learn the layers and write the file."""
+def read_arguments() -> argparse.Namespace:
+    """Read and check the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path(__file__).parents[1] / "weights" / "vgg19-embedded.h5",
+        default=Path(__file__).parents[2] / "weights" / "vgg19-embedded.h5",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--paintings", type=int, default=PAINTINGS)
-    first = parser.add_argument_group("deeper blocks alone")
+    first = parser.add_argument_group("first stage: deeper blocks only")
     first.add_argument("--steps", type=int, default=DEEP.steps)
-    first.add_argument("--batch", type=int, default=DEEP.batch, help="paintings in it")
-    first.add_argument("--side", type=int, default=DEEP.side, help="of a crop")
+    first.add_argument("--batch", type=int, default=DEEP.batch, help="paintings")
+    first.add_argument("--side", type=int, default=DEEP.side, help="crops, in pixels")
     first.add_argument("--learning-rate", type=float, default=DEEP.learning_rate)
     first.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    second = parser.add_argument_group("all blocks")
+    second = parser.add_argument_group("second stage: all blocks")
     second.add_argument("--whole-steps", type=int, default=WHOLE.steps)
     args = parser.parse_args()
     if args.batch % 2 or args.paintings < max(args.batch, WHOLE.batch):
         parser.error(
-            f"expected an even batch, and as many paintings, at least {WHOLE.batch}"
+            "expected an even batch and at least as many paintings, "
+            f"{WHOLE.batch} or more"
         )
     if min(args.steps, args.whole_steps) < 10:
         parser.error("expected 10 steps or more")
     if args.side > SIZE // 2 or args.side % 16:
         parser.error(f"expected a side of 16, 32, … or {SIZE // 2} px, got {args.side}")
+    return args
 
+
+def main() -> None:
+    """Generate pictures, learn all layers and write the weights file."""
+    args = read_arguments()
     start = time.perf_counter()
     rng = np.random.default_rng(args.seed)
     pictures = np.stack([make_picture(rng, SIZE) for _ in range(PICTURES)])
@@ -398,7 +257,7 @@ def main() -> None:
         params = tune(params, batches(key, paintings, scale, offset, stage), stage)
     params = jax.tree.map(lambda x, y: (x + y) / 2, before, params)
 
-    # Only one recipe looks at conv5_2, so it remains a cluster.
+    # Only one recipe uses conv5_2, so its filters remain clusters.
     rng = np.random.default_rng([args.seed, 3])
     with jax.default_matmul_precision("highest"):
         see = jax.jit(lambda x: features(params, x, "max")["relu5_1"])

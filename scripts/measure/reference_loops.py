@@ -1,9 +1,11 @@
-"""Plain PyTorch loops of the published recipes, to check those of jaxnst against.
+"""Plain PyTorch loops of the published recipes, to check jaxnst against.
 
-They share nothing with the package. Every loop maps RGB in [0, 1] to its network's own
-input, optimises in the space its source optimises in, and returns the loss of each
-evaluation, taken before the update.
+They share no code with the package. Every loop maps RGB in [0, 1] to the input of its
+network, optimises in the space of its source, and returns the loss of each evaluation,
+before the update. A module of `fidelity.py`.
 """
+
+# pyright: reportMissingImports=false
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -24,7 +26,7 @@ TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 
 def make_network(params: Mapping[str, Mapping[str, np.ndarray]]) -> Network:
-    """VGG-19 from {"conv1_1": {"kernel": HWIO, "bias": O}, ...}, on its own input."""
+    """VGG-19 from {"conv1_1": {"kernel": HWIO, "bias": O}, …}, on network input."""
     kernels = {
         name: torch.tensor(np.asarray(conv["kernel"])).permute(3, 2, 0, 1).contiguous()
         for name, conv in params.items()
@@ -72,13 +74,13 @@ def caffe_input(image: Tensor, scale: float = 255.0) -> Tensor:
 
 
 def gram(features: Tensor) -> Tensor:
-    """Products of channels, summed over the positions."""
+    """Products of channels, summed over positions."""
     flat = features[0].flatten(1)
     return flat @ flat.T
 
 
 def channels_and_positions(features: Tensor) -> tuple[int, int]:
-    """N and M of the paper."""
+    """N and M of Gatys' paper."""
     return features.shape[1], features.shape[2] * features.shape[3]
 
 
@@ -90,7 +92,7 @@ def minimise_adam(
     betas: tuple[float, float] = (0.9, 0.999),
     bounds: tuple[float, float] | None = None,
 ) -> list[float]:
-    """Adam of torch, with a box if there are bounds."""
+    """PyTorch's Adam, clamped to bounds if there are any."""
     image = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=lr, betas=betas)
     losses = []
@@ -130,7 +132,7 @@ def minimise_adam_tf1(
 def minimise_lbfgs(
     energy: Energy, start: Tensor, steps: int, max_iter: int = 20
 ) -> list[float]:
-    """L-BFGS without a line search: one evaluation per iteration, never stopping."""
+    """L-BFGS without line search or stopping rule: one evaluation per iteration."""
     image = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [image],
@@ -151,7 +153,7 @@ def minimise_lbfgs(
 
     while len(losses) < steps:
         optimizer.step(closure)
-    return losses[:steps]  # the last call may have run past the end
+    return losses[:steps]  # the last call may run further
 
 
 def kaggle(
@@ -184,7 +186,7 @@ def kaggle(
 def boston(
     network: Network, content: Tensor, style: Tensor, start: Tensor, steps: int
 ) -> list[float]:
-    """weibb123's README: the paper's E_l, style 1e3; the rest inherited from kaggle."""
+    """weibb123's README: the paper's E_l, style weight 1e3; the rest as in kaggle."""
     with torch.no_grad():
         goal = network(torchvision_input(content), [CONTENT], "max", 1.0, "zeros")
         painted = network(torchvision_input(style), STYLE, "max", 1.0, "zeros")
@@ -283,10 +285,10 @@ def tf_blog(
 
 
 def with_unit_gradient(features: Tensor, strength: float) -> Tensor:
-    """Features whose gradient leaves as strength * g / (|g|_1 + 1e-8).
+    """Return features whose gradient becomes strength * g / (|g|_1 + 1e-8).
 
-    g is the gradient of the unweighted loss, as in neural_style.lua; what arrives here
-    is strength * g.
+    g is the gradient of the unweighted loss, as in neural_style.lua; the incoming
+    gradient is strength * g.
     """
     branch = features.clone()
     branch.register_hook(lambda grad: grad / (grad.abs().sum() / strength + 1e-8))
@@ -322,7 +324,7 @@ def johnson(
             features = branch(found[layer], style_weight)
             error = (gram(features) / features.numel() - target).square().mean()
             loss = loss + style_weight * error
-        # The source adds only this term's gradient, and leaves it out of its loss.
+        # The source adds the gradient of this term, but leaves it out of its loss.
         corner = image[..., :-1, :-1]
         dx, dy = corner - image[..., :-1, 1:], corner - image[..., 1:, :-1]
         return loss + tv_weight * 0.5 * (dx.square().sum() + dy.square().sum())
@@ -362,7 +364,7 @@ def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nine_point_tv(image: Tensor) -> Tensor:
-    """The diagonals' means run over one row and column more, as in the source."""
+    """Total variation over eight neighbours; diagonals have one row and column more."""
     x = F.pad(image, (1, 1, 1, 1), "replicate")
     middle = x[..., 1:-1, 1:-1]
     right = (x[..., 1:-1, 2:] - middle).square().mean() / 3

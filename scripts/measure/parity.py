@@ -1,6 +1,6 @@
 """Converted weights: our features compared with those of Keras and of PyTorch.
 
-    pip install '.[test,torch]' && python scripts/parity.py
+    pip install '.[test,torch]' && python scripts/measure/parity.py
 
 The framework writes random parameters in each of its formats, `jaxnst weights convert`
 converts the file, and both networks see the same small picture. The table shows the
