@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers import random_image
 
-from jaxnst import loop
 from jaxnst.objective import make_targets, objective
+from jaxnst.painting import loop
 from jaxnst.painting.loop import Launches, run
 from jaxnst.recipes import get_recipe
 from jaxnst.transfer import current_image, make_transfer
