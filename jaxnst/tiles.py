@@ -30,6 +30,7 @@ from jaxnst.objective import (
     compare,
     layer_names,
     measure,
+    own_means,
     summarize,
     summarize_content,
     summarize_style,
@@ -408,7 +409,7 @@ def measure_style(
         feats = measure(backbone, tiles.cut(style, tile), program, layers)
         return summarize_style(feats, program, _weights(feats, tile))
 
-    return _total(part, tiles, style)
+    return own_means(_total(part, tiles, style), program)
 
 
 def _total(part: Callable[[Image, Tile], PyTree], tiles: Tiles, image: Image) -> PyTree:
