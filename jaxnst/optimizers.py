@@ -77,7 +77,11 @@ def make_optimizer(
             return _moments(_first_moment_in(tf1_adam(*adam), program.state_dtype))
         case "lbfgs":
             return Optimizer(
-                lbfgs(program.history, dtype=program.state_dtype),
+                lbfgs(
+                    program.history,
+                    program.state_dtype,
+                    reach=FIRST_MOVE * max(program.units),
+                ),
                 enlarge_curvature,
                 without_history,
                 work_bytes=60,
@@ -203,26 +207,44 @@ def tf1_adam(
     return optax.GradientTransformation(init, update)
 
 
+FIRST_MOVE = 0.03
+"""What the first step moves a pixel by, RMS, of the picture's range [0, 1]."""
+
+HIGHEST_RISE = 0.2
+"""A step may end this much above the lowest loss, as a part of it."""
+
+SHORTEST = 0.01
+"""The radius is never below this part of the first one: a shorter step changes the loss
+by little more than rounding, which would shorten it for ever."""
+
+GROWTH = 2.0
+"""A step may be this many times as long as one that did well."""
+
+
 class LbfgsState(NamedTuple):
     """What L-BFGS remembers.
 
     Attributes:
         count: Number of pairs taken up so far; the newest is at `count - 1`, modulo
             the length of the history.
-        params: Where it was last.
+        params: Where the last accepted step led.
         value: Loss there; infinite before the first step.
         grad: Gradient there.
+        lowest: Lowest loss seen.
+        radius: Longest step that is trusted, RMS over the pixels.
         steps: Differences of positions, history h w 3.
         changes: Differences of gradients, likewise.
         curvatures: Their products, `sᵀy`.
-        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; before there
-            is one, what makes the first step short.
+        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
+            there is one.
     """
 
     count: Int[Array, ""]
     params: Image
     value: Scalar
     grad: Image
+    lowest: Scalar
+    radius: Scalar
     steps: Stored
     changes: Stored
     curvatures: Float[Array, "_history"]
@@ -236,90 +258,138 @@ def without_history(state: optax.OptState) -> optax.OptState:
 
 
 def lbfgs(
-    history: int, dtype: StateDtype = "float32"
+    history: int, dtype: StateDtype = "float32", reach: float = FIRST_MOVE
 ) -> optax.GradientTransformationExtraArgs:
-    """L-BFGS without a line search, as `torch.optim.LBFGS` and Lua's `optim.lbfgs` do.
+    """L-BFGS with a trust radius in place of a line search.
 
-    One gradient for each step. The first step goes down the gradient by an L1 length of
-    1; a pair of a step s and a change y of the gradient is taken up if `sᵀy` is above
-    zero. `optax.lbfgs` takes up every pair, so that without a line search a concave
-    stretch sends it uphill.
+    `torch.optim.LBFGS` and Lua's `optim.lbfgs`, which the recipes of the literature
+    come with, take every step, whatever becomes of the loss; on hatched or noisy
+    pictures they climb or stand still.
 
-    A step that more than doubles the loss is taken back, all but a quarter. There those
-    two go astray, most often on the second step of a large image, whose first step was
-    so short that the change of its gradient is rounding.
+    One gradient for each step. A step that ends more than a fifth above the lowest loss
+    is taken back: the next one starts where it did, and its pair is not taken up. If it
+    was not even downhill at its start, as clipping to [0, 1] can make it, or was as
+    short as steps become, the history is dropped, and the next step goes down the
+    gradient.
 
-    torch's first step is no longer than the gradient, and it compares `sᵀy` with 1e-10;
-    we compare with `1e-6 |s| |y|`. Ours does not depend on the scale of the loss.
+    No step is longer than the radius. That is `reach` at first. After a step that won
+    at least a tenth of what its slope promised it is twice its length, or what it was.
+    After one that went uphill, taken back or not, it is where the parabola through both
+    losses and the slope is lowest: between a tenth and a half of the step. Without a
+    pair there is no curvature, and the step is as long as the radius, so that the first
+    change of the gradient is more than rounding.
+
+    A pair of a step s and a change y of the gradient is taken up if
+    `sᵀy > 1e-6 |s| |y|`. Nothing depends on the scale of the loss.
+
+    A step is what became of it, `params - state.params`, after clipping. Lengths are
+    those of the quasi-Newton step, before the learning rate.
 
     Args:
         history: Number of pairs remembered.
         dtype: Type that they are kept in.
+        reach: Length of the first step, RMS, in the units of the parameters.
 
     Reference:
-        Nocedal, Wright (2006), "Numerical Optimization", algorithm 7.4.
+        Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two
+        loops), 4.1 (the radius) and section 3.5 (the parabola).
     """
+    return optax.GradientTransformationExtraArgs(
+        partial(_lbfgs_init, history, dtype, reach), partial(_lbfgs_update, reach)
+    )
 
-    def init(params: optax.Params) -> LbfgsState:
-        params = cast(Image, params)
-        pairs = stored_zeros((history, *params.shape), dtype)
-        return LbfgsState(
-            count=jnp.int32(0),
-            params=params,
-            value=jnp.float32(jnp.inf),
-            grad=jnp.zeros_like(params),
-            steps=pairs,
-            changes=pairs,
-            curvatures=jnp.zeros(history, params.dtype),
-            scale=jnp.float32(0),
-        )
 
-    def update(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        *,
-        value: Any = None,
-        learning_rate: Any = 1.0,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, LbfgsState]:
-        grad, params, old = cast(
-            tuple[Image, Image, LbfgsState], (updates, params, state)
-        )
-        step, change = params - old.params, grad - old.grad
-        curvature = jnp.vdot(step, change)
-        lengths = jnp.sqrt(jnp.vdot(step, step) * jnp.vdot(change, change))
-        begun = jnp.isfinite(old.value)
-        astray = begun & (value > old.value + jnp.abs(old.value))
-        accepted = begun & ~astray & (curvature > 1e-6 * lengths)
-        place = old.count % history
+def _lbfgs_init(
+    history: int, dtype: StateDtype, reach: float, params: optax.Params
+) -> LbfgsState:
+    params = cast(Image, params)
+    pairs = stored_zeros((history, *params.shape), dtype)
+    return LbfgsState(
+        count=jnp.int32(0),
+        params=params,
+        value=jnp.float32(jnp.inf),
+        grad=jnp.zeros_like(params),
+        lowest=jnp.float32(jnp.inf),
+        radius=jnp.float32(reach),
+        steps=pairs,
+        changes=pairs,
+        curvatures=jnp.zeros(history, params.dtype),
+        scale=jnp.float32(0),
+    )
 
-        # Written into its place, and nothing else touched: the pairs are by far the
-        # largest part of a state, and need not be there twice.
-        def take_up(past: Array, new: Array) -> Array:
-            start = (place, *(0,) * new.ndim)
-            kept = take(past, start, (1, *new.shape))
-            return put(past, jnp.where(accepted, new[None], kept), start)
 
-        count = old.count + accepted
-        scale = jnp.where(accepted, curvature / jnp.vdot(change, change), old.scale)
-        # Where the gradient is zero, at a minimum, the step is zero and not NaN.
-        first = 1 / jnp.maximum(jnp.sum(jnp.abs(grad)), 1e-30)
-        stay = lambda before, now: jnp.where(astray, before, now)
-        new = LbfgsState(
-            count=count,
-            params=stay(old.params, params),
-            value=stay(old.value, value),
-            grad=stay(old.grad, grad),
-            steps=take_up(old.steps, step),
-            changes=take_up(old.changes, change),
-            curvatures=take_up(old.curvatures, curvature),
-            scale=jnp.where(scale > 0, scale, first),
-        )
-        onward = -_inverse_hessian_times(grad, new)
-        return jnp.where(astray, -0.75 / learning_rate * step, onward), new
+def _lbfgs_update(
+    reach: float,
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params | None = None,
+    *,
+    value: Any = None,
+    learning_rate: Any = 1.0,
+    **extra_args: Any,
+) -> tuple[optax.Updates, LbfgsState]:
+    grad, params, old = cast(tuple[Image, Image, LbfgsState], (updates, params, state))
+    step, change = params - old.params, grad - old.grad
+    begun = jnp.isfinite(old.value)
+    # Before the first step all that is compared with is infinite, or zero.
+    astray = begun & (value > old.lowest + HIGHEST_RISE * jnp.abs(old.lowest))
+    curvature, bend = jnp.vdot(step, change), jnp.vdot(change, change)
+    straight = curvature <= 1e-6 * jnp.sqrt(jnp.vdot(step, step) * bend)
+    accepted = begun & ~astray & ~straight
+    slope, shortest = jnp.vdot(old.grad, step), SHORTEST * reach
+    lost = astray & ((slope >= 0) | (old.radius <= shortest))
+    scale = jnp.where(accepted, curvature / bend, old.scale)
+    radius = _next_radius(old, _rms(step) / learning_rate, slope, value)
+    stay = lambda before, now: jnp.where(astray, before, now)
+    take_up = partial(_take_up, old.count % len(old.steps), accepted)
+    new = LbfgsState(
+        count=jnp.where(lost, 0, old.count + accepted),
+        params=stay(old.params, params),
+        value=stay(old.value, value),
+        grad=stay(old.grad, grad),
+        lowest=jnp.minimum(old.lowest, value),
+        radius=jnp.maximum(radius, shortest),
+        steps=take_up(old.steps, step),
+        changes=take_up(old.changes, change),
+        curvatures=take_up(old.curvatures, curvature),
+        scale=jnp.where(lost, 0, scale),
+    )
+    onward = _within(-_inverse_hessian_times(new.grad, new), new.radius)
+    # The first part is zero unless a step is taken back.
+    return (new.params - params) / learning_rate + onward, new
 
-    return optax.GradientTransformationExtraArgs(init, update)
+
+def _take_up(place: Array, accepted: Array, past: Stored, new: Array) -> Stored:
+    """Write one of a pair into its place, if it is accepted.
+
+    Nothing else is touched: the pairs are by far the largest part of a state, and need
+    not be there twice.
+    """
+    start = (place, *(0,) * new.ndim)
+    kept = take(past, start, (1, *new.shape))
+    return put(past, jnp.where(accepted, new[None], kept), start)
+
+
+def _next_radius(
+    old: LbfgsState, length: Scalar, slope: Scalar, value: Scalar
+) -> Scalar:
+    """Radius after a step of a length, down a slope, that led to a loss."""
+    rise = value - old.value  # before the first step, minus infinity
+    # Where the parabola is lowest, as a part of the step: below a half after a rise.
+    bottom = -slope / jnp.maximum(2 * (rise - slope), 1e-30)
+    shorter = jnp.where(slope < 0, jnp.maximum(bottom, 0.1), 0.5) * length
+    longer = jnp.maximum(old.radius, GROWTH * length)
+    kept = jnp.where(rise < 0.1 * slope, longer, old.radius)
+    return jnp.where(rise > 0, jnp.minimum(old.radius, shorter), kept)
+
+
+def _rms(image: Image) -> Scalar:
+    return jnp.sqrt(jnp.vdot(image, image) / image.size)
+
+
+def _within(step: Image, radius: Scalar) -> Image:
+    """A step, shortened to a length at most. Zero stays zero."""
+    return step * jnp.minimum(1, radius / jnp.maximum(_rms(step), 1e-30))
 
 
 def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
@@ -338,6 +408,9 @@ def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
         factor = jnp.vdot(step, vector) / state.curvatures[place]
         return vector - factor * change, factors.at[place].set(factor)
 
+    # Without a scale, a vector as long as the radius.
+    downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
+    scale = jnp.where(state.scale > 0, state.scale, downhill)
     vector, factors = jax.lax.fori_loop(
         0, known, forward, (vector, jnp.zeros(history, vector.dtype))
     )
@@ -348,4 +421,4 @@ def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
         factor = jnp.vdot(change, vector) / state.curvatures[place]
         return vector + (factors[place] - factor) * step
 
-    return jax.lax.fori_loop(0, known, backward, state.scale * vector)
+    return jax.lax.fori_loop(0, known, backward, scale * vector)
