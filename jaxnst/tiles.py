@@ -1,4 +1,4 @@
-"""Pictures too large for a step at once: exact losses and gradients, tile by tile.
+"""Exact losses and gradients, tile by tile, of pictures that do not fit into memory.
 
 The loss depends on the features only through sums over positions (`Summary`). So it is
 computed in two passes over overlapping tiles: one adds up the sums, which gives the
@@ -21,7 +21,13 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxnst.network.vgg import Backbone, channels, receptive_field, stride
+from jaxnst.network.vgg import (
+    Backbone,
+    channels,
+    deepest,
+    receptive_field,
+    stride,
+)
 from jaxnst.objective import (
     StyleSummary,
     Summary,
@@ -75,28 +81,28 @@ class Tiles(NamedTuple):
 
 
 def halo(layers: tuple[str, ...]) -> int:
-    """Pixels around what a tile owns that its features depend on, in whole strides.
+    """Margin that the features of a tile's own pixels depend on, in whole strides.
 
     Example:
         >>> halo(("relu5_1",)), halo(("relu1_1", "relu4_2"))
         (80, 40)
     """
-    deepest = max(layers)
-    step = stride(deepest)
-    return math.ceil((receptive_field(deepest) - step) / 2 / step) * step
+    step = stride(deepest(layers))
+    beyond = max((receptive_field(layer) - stride(layer)) / 2 for layer in layers)
+    return math.ceil(beyond / step) * step
 
 
 def smallest_tile(layers: tuple[str, ...]) -> int:
     """Least size that any picture can be divided by: about as much owned as halo."""
-    return 3 * halo(layers) + 2 * stride(max(layers))
+    return 3 * halo(layers) + 2 * stride(deepest(layers))
 
 
 def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Tiles:
     """Divide a picture into as few tiles as possible, and these as small as possible.
 
     Tiles start at multiples of the deepest layer's stride, so that they pool the pixels
-    that the whole picture pools. All of them are inside the picture, whose sides need
-    not be such multiples: those of a tile then leave the same remainder.
+    that the whole picture pools. All of them are inside the picture. If its sides are
+    no such multiples, the sides of the tiles leave the same remainder.
 
     Args:
         shape: Height and width of the picture.
@@ -107,7 +113,7 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
         The tiles, row by row.
 
     Raises:
-        ValueError: If the size leaves too little beside the halo.
+        ValueError: If the size is less than `smallest_tile`.
 
     Example:
         >>> tiles = plan_tiles((100, 1000), ("relu5_1",), size=512)
@@ -145,12 +151,12 @@ def _count_and_length(
     least = smallest_tile(layers)
     if size < least:
         raise ValueError(
-            f"expected tiles of at least {least} px for {max(layers)}, got {size}"
+            f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
         )
     if length <= size:
         return 1, length
     # In whole strides, of which the picture has `whole` and a remainder.
-    step = stride(max(layers))
+    step = stride(deepest(layers))
     whole, rest = divmod(length, step)
     margin, largest = 2 * halo(layers) // step, (size - rest) // step
     count = 1 + math.ceil((whole - largest) / (largest - margin))
@@ -162,7 +168,7 @@ def _places(
 ) -> list[tuple[int, int, int]]:
     """Along an axis: where each tile starts, and first and past-last that it owns."""
     count, tile = _count_and_length(length, layers, size)
-    step = stride(max(layers))
+    step = stride(deepest(layers))
     free = (length - tile) // step
     starts = [0] + [step * (i * free // (count - 1)) for i in range(1, count)]
     bounds = [0, *(start + halo(layers) for start in starts[1:]), length]
@@ -170,7 +176,7 @@ def _places(
 
 
 def tile_mesh() -> Mesh | None:
-    """The devices of this process, as a mesh of one axis, `tile`; None of one alone."""
+    """The devices of this process, as a mesh of one axis, `tile`; None for one."""
     devices = jax.local_devices()
     return Mesh(np.array(devices), ("tile",)) if len(devices) > 1 else None
 
@@ -179,13 +185,13 @@ def tile_mesh() -> Mesh | None:
 class Tiled:
     """`objective.objective`, tile by tile: the same loss, terms and gradients.
 
-    Give it to `make_transfer`. It costs a second pass forward, and the halos.
+    Give it to `make_transfer`. It costs a second forward pass, and the halos.
 
     Attributes:
         size: Longest side of a tile, in pixels, halo included.
         mesh: Devices with one axis, `tile`, to spread the tiles over. Each holds the
-            whole picture; they add up the summaries and the gradients. Default: one
-            device.
+            whole picture; summaries and gradients are summed over the devices. Default:
+            one device.
 
     Example:
         >>> import jaxnst
@@ -301,7 +307,7 @@ def _weights(feats: Features, tile: Tile) -> dict[str, Weights]:
 
 
 def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 1"]:
-    """Which positions of a tile it owns, that are so many pixels apart."""
+    """Mask of the positions that a tile owns, at a layer of stride `step`."""
 
     def along(axis: int) -> Bool[Array, "_n"]:
         place = tile.start[axis] // step + jnp.arange(shape[axis])
@@ -338,7 +344,7 @@ def _fold(
     rows = Tile(jnp.asarray(tiles.starts), jnp.asarray(tiles.owned))
     if mesh is None:
         return fold(total, rows, arrays)
-    # Tiles that own nothing, to make it come out even.
+    # Tiles that own nothing, so that all devices get the same number.
     missing = -len(tiles.starts) % mesh.size
     rows = jax.tree.map(
         lambda x: jnp.pad(x, ((0, missing), *((0, 0) for _ in x.shape[1:]))), rows
@@ -385,7 +391,7 @@ def measure_content(
 
         return {layer: written(layer, feat) for layer, feat in feats.items()}
 
-    # Prepared before they are stored, they are never there whole in float32.
+    # Prepared before they are stored, so features are never whole in float32.
     statistics = _total(statistics_of, tiles, content)
     whole = {
         layer: stored_zeros(

@@ -14,7 +14,6 @@ from jaxnst.recipes import get_recipe
 def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(timings, "find_spec", lambda name: None)  # without PyTorch
     timings.torch_loop.cache_clear()
-    monkeypatch.setattr(timings, "ADAM", timings.ADAM.replace(first_steps=2, steps=2))
     out, trace = tmp_path / "bench.json", tmp_path / "trace"
     short = get_recipe("painterly").replace(first_steps=2, steps=2)
     monkeypatch.setattr(timings, "default_recipe", lambda name: short)
@@ -40,7 +39,9 @@ def test_the_work_of_a_step_is_that_of_its_convolutions_and_statistics():
 
 
 @pytest.mark.parametrize(
-    "recipe", [timings.GRAM, timings.ADAM], ids=lambda recipe: recipe.name
+    "recipe",
+    [timings.GRAM, timings.ADAM, timings.by_adam(get_recipe("painterly"))],
+    ids=lambda recipe: recipe.name,
 )
 def test_both_sides_minimise_the_same(backbone, recipe):
     pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -57,7 +58,7 @@ def test_both_sides_minimise_the_same(backbone, recipe):
             measuring, content, [style], recipe, settings, start=tensor
         )
         # 12 Newton-Schulz rounds and 1e-4 on the diagonals are a few percent off.
-        within = 1e-4 if recipe is timings.GRAM else 0.03
+        within = 1e-4 if recipe is timings.GRAM else 0.06
         assert float(loop.step()) == pytest.approx(float(loss), rel=within)
         moved = torch_loop.to_image(loop.average())
         assert jnp.abs(moved - start).max() > 0.01

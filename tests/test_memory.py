@@ -61,11 +61,12 @@ def compiled_bytes(backbone, recipe, shape, tile):
 def test_a_step_takes_what_was_planned(backbone, recipe, shape, tile):
     found = compiled_bytes(backbone, recipe, shape, tile)
     content = 12 * math.prod(shape)
-    assert step_bytes(shape, recipe, tile) == pytest.approx(found + content, rel=0.15)
+    # A pyramid without deep layers takes less; more may be planned than less.
+    assert -0.15 < step_bytes(shape, recipe, tile) / (found + content) - 1 < 0.25
 
 
 def test_memory_beyond_a_tile_grows_by_at_most_120_bytes_a_pixel(backbone):
-    recipe = RECIPES["adam"].replace(state_dtype="bfloat16")
+    recipe = get_recipe("delicate").replace(optimizer="adam", state_dtype="bfloat16")
     small, large = (448, 736), (448, 1312)  # two and four tiles of 448 x 448
     pixels = math.prod(large) - math.prod(small)
     more = step_bytes(large, recipe, 448) - step_bytes(small, recipe, 448)

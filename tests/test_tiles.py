@@ -41,9 +41,14 @@ RECIPES = {
     "gram": get_recipe("johnson"),  # squares as its variation, zero padding
     "wasserstein2": get_recipe("crowson"),  # max pooling, replicated edges
     "half sums": get_recipe("gatys2016").replace(pooling="l2"),
+    "pyramid": get_recipe("crowson").replace(pooling="average"),
     "kept small": get_recipe("painterly").replace(state_dtype="bfloat16"),
 }
 RECIPES = {name: recipe.replace(**SHALLOW) for name, recipe in RECIPES.items()}
+RECIPES["pyramid"] = RECIPES["pyramid"].replace(
+    style_layers=(("relu1_1", 1.0), ("relu2_1@2", 0.5), ("relu1_2@4", 2.0)),
+    content_layers=(("relu2_1@2", 1.0), ("relu3_1", 0.3)),
+)
 ROWS = {
     f"{field} {name}": RECIPES["gram"].replace(**{field: name})
     for field, table in LOSS_TABLES.items()

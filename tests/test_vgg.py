@@ -9,7 +9,7 @@ from helpers import random_image
 
 from jaxnst.network import vgg
 from jaxnst.network.calibrate import accelerate, unit_mean
-from jaxnst.network.vgg import LAYERS, features
+from jaxnst.network.vgg import LAYERS, features, receptive_field, shrink, stride
 
 SIZE = (37, 50)
 """Odd, so that pooling drops a row; shared, so that compiled operations are, too."""
@@ -158,3 +158,48 @@ def test_a_layer_that_the_weights_lack_is_refused(backbone):
     )
     with pytest.raises(ValueError, match="end at conv1_1"):
         features(short, random_image(7, 32, 32), layers=("relu1_2",))
+
+
+def test_a_layer_of_a_smaller_picture_is_that_of_the_picture_shrunk(backbone):
+    image = random_image(0, 37, 50)
+    layers = ("relu1_1", "relu2_1@2", "relu1_2@4")
+    found = features(backbone, image, layers=layers)
+    half = shrink(image)
+    wanted = {
+        "relu1_1": features(backbone, image, layers=("relu1_1",))["relu1_1"],
+        "relu2_1@2": features(backbone, half, layers=("relu2_1",))["relu2_1"],
+        "relu1_2@4": features(backbone, shrink(half), layers=("relu1_2",))["relu1_2"],
+    }
+    assert found.keys() == wanted.keys()
+    for layer, feature in wanted.items():
+        np.testing.assert_allclose(found[layer], feature, rtol=1e-5, atol=1e-5)
+        assert feature.shape[:2] == (37 // stride(layer), 50 // stride(layer))
+
+
+def test_shrinking_is_the_binomial_filter():
+    image = np.random.default_rng(0).random((9, 12, 3))
+    padded = np.pad(image[:8], ((1, 1), (1, 1), (0, 0)), mode="edge")
+    taps = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+    expected = [
+        [
+            np.einsum("ij,ijc->c", taps, padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4])
+            for j in range(6)
+        ]
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(shrink(jnp.float32(image)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["relu2_1", "relu1_2@2", "relu2_1@4"])
+def test_a_position_depends_on_its_receptive_field(backbone, layer):
+    side = 96
+    middle = side // stride(layer) // 2
+
+    def activity(image):
+        seen = features(backbone, image, layers=(layer,), pooling="average")[layer]
+        return jnp.sum(seen[middle, middle])
+
+    rng = jax.random.key(3)
+    grads = jax.grad(activity)(jax.random.uniform(rng, (side, side, 3)))
+    rows = np.flatnonzero(np.abs(grads).max((1, 2)))
+    assert rows[-1] - rows[0] + 1 == receptive_field(layer)

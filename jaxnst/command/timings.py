@@ -25,7 +25,14 @@ import psutil
 from jaxnst.command.defaults import default_recipe, fastest_dtype
 from jaxnst.command.manifest import compile_timer
 from jaxnst.network.calibrate import calibrate
-from jaxnst.network.vgg import LAYERS, Backbone, channels, kernel_shapes, stride
+from jaxnst.network.vgg import (
+    LAYERS,
+    Backbone,
+    channels,
+    kernel_shapes,
+    shrinkage,
+    stride,
+)
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.inputs import scale_styles
 from jaxnst.painting.loop import Launches, run
@@ -48,18 +55,24 @@ GRAM = get_recipe("gatys2016").replace(
 """The classic loop: Gram matrices of five layers, Adam."""
 
 
-ADAM = get_recipe("painterly").replace(
-    name="wasserstein2",
-    optimizer="adam",
-    learning_rate=0.02,
-    ema_decay=0.95,
-    detail=0.0,
-    first_steps=150,
-    steps=75,
-)
-"""What PyTorch paints beside our default: the same losses at the same scales, by Adam
-with an average of the iterates, as in style-transfer-pytorch, in about twice as many
-steps."""
+def by_adam(recipe: Recipe) -> Recipe:
+    """What PyTorch paints to compare with a recipe of L-BFGS.
+
+    The same losses at the same scales, by Adam with an average of the iterates, as in
+    style-transfer-pytorch, in about twice as many steps.
+    """
+    return recipe.replace(
+        optimizer="adam",
+        learning_rate=0.02,
+        ema_decay=0.95,
+        detail=0.0,
+        first_steps=150,
+        steps=75,
+    )
+
+
+ADAM = by_adam(get_recipe("delicate")).replace(name="wasserstein2")
+"""Wasserstein-2 at the layers of Gatys et al., by Adam."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +142,11 @@ def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
     do with fewer, such as Winograd's, do not lower it.
     """
     pixels, total = math.prod(shape[:2]), 0.0
-    for layer, kernel in zip(LAYERS, kernel_shapes().values(), strict=True):
-        if layer <= max(recipe.layers):
-            total += pixels / stride(layer) ** 2 * math.prod(kernel)
+    for factor in set(map(shrinkage, recipe.layers)):
+        last = max(x for x in recipe.layers if shrinkage(x) == factor)
+        for layer, kernel in zip(LAYERS, kernel_shapes().values(), strict=True):
+            if layer <= last:
+                total += pixels / (factor * stride(layer)) ** 2 * math.prod(kernel)
     for layer, _ in recipe.style_layers:
         total += pixels / stride(layer) ** 2 * channels(layer) ** 2
     return 4 * total
@@ -268,7 +283,7 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
         return found
     loops, settings = torch_loop(), torch_settings()[0]
     began = time.perf_counter()
-    adam = ADAM.replace(palette="content")
+    adam = by_adam(plain)
     painting = loops.paint(measuring, content, [style], adam, settings)
     *_, loop = deque(painting, maxlen=1)[0]
     painted = jnp.array(loops.to_image(loop.average()))
@@ -334,7 +349,7 @@ def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, floa
 
 
 def _short_torch_run(inputs: BenchInputs, began: float) -> dict[str, float]:
-    recipe = ADAM.replace(first_steps=2, steps=2)
+    recipe = by_adam(get_recipe("painterly")).replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
     backbone = calibrate(inputs.backbone, recipe.activations)
     loops, settings = torch_loop(), torch_settings()[0]

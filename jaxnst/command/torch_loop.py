@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jaxnst.network.vgg import LAYERS, Backbone, conv_name
+from jaxnst.network.vgg import LAYERS, Backbone, conv_name, shrinkage
 from jaxnst.painting.multiscale import scale_content, scale_styles
 from jaxnst.painting.plan import plan_run
 from jaxnst.recipes import Recipe
@@ -226,8 +226,8 @@ def _place(tensor: Tensor, settings: Settings) -> Tensor:
 class _Network:
     def __init__(self, backbone: Backbone, recipe: Recipe, settings: Settings):
         self.recipe, self.settings = recipe, settings
-        last = LAYERS.index(max(recipe.layers, key=LAYERS.index))
-        self.names = LAYERS[: last + 1]
+        bases = (layer.partition("@")[0] for layer in recipe.layers)
+        self.names = LAYERS[: max(map(LAYERS.index, bases)) + 1]
         self.kernels, self.biases = {}, {}
         for name in self.names:
             conv = backbone.params[conv_name(name)]
@@ -242,12 +242,22 @@ class _Network:
         return torch.tensor(values).view(1, 3, 1, 1).to(self.settings.device)
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        found, factor = {}, 1
+        while factor <= max(map(shrinkage, self.recipe.layers)):
+            here = [x for x in self.recipe.layers if shrinkage(x) == factor]
+            if here:
+                seen = self._features(image, [x.partition("@")[0] for x in here])
+                found |= dict(zip(here, seen, strict=True))
+            image, factor = _shrink(image), 2 * factor
+        return found
+
+    def _features(self, image: Tensor, layers: list[str]) -> list[Tensor]:
         recipe, found = self.recipe, {}
         pool = {"max": F.max_pool2d, "average": F.avg_pool2d}[recipe.pooling]
         x = image * self.scale + self.offset
         half = self.settings.dtype == "bfloat16"
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=half):
-            for name in self.names:
+            for name in self.names[: max(map(self.names.index, layers)) + 1]:
                 if name.endswith("_1") and name != "relu1_1":
                     x = pool(x, 2) * recipe.pool_scale
                 padding = 1
@@ -255,9 +265,18 @@ class _Network:
                     x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 0
                 x = F.conv2d(x, self.kernels[name], self.biases[name], padding=padding)
                 x = F.relu(x)
-                if name in recipe.layers:
+                if name in layers:
                     found[name] = x.float()
-        return found
+        return [found[name] for name in layers]
+
+
+def _shrink(image: Tensor) -> Tensor:
+    """Half the size, each side filtered by (1 3 3 1) / 8."""
+    height, width = (side // 2 * 2 for side in image.shape[2:])
+    padded = F.pad(image[:, :, :height, :width], (1, 1, 1, 1), mode="replicate")
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=image.device) / 8
+    kernel = torch.outer(taps, taps).expand(3, 1, 4, 4)
+    return F.conv2d(padded, kernel, stride=2, groups=3)
 
 
 def _flat(feature: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
     Reference:
         Lavin, Gray (2016), "Fast Algorithms for Convolutional Neural Networks".
     """
-    deepest = conv_name(max(layers))
+    deepest = conv_name(max(layer.partition("@")[0] for layer in layers))
     params = {name: conv for name, conv in backbone.params.items() if name <= deepest}
     prepared = winograd_kernels(
         {name: x["kernel"] for name, x in params.items() if len(x["bias"]) > 64}

@@ -77,6 +77,23 @@ def layer_name(conv: str) -> str:
     return conv.replace("conv", "relu")
 
 
+def shrinkage(layer: str) -> int:
+    """How many times smaller the picture is that a layer sees.
+
+    Args:
+        layer: Layer name, one of `LAYERS`, and `@2`, `@4` or `@8` where the network
+            sees the picture at a half, a quarter or an eighth of its size.
+
+    Returns:
+        1, 2, 4 or 8.
+
+    Example:
+        >>> shrinkage("relu3_1"), shrinkage("relu3_1@4")
+        (1, 4)
+    """
+    return int(layer.partition("@")[2] or 1)
+
+
 def channels(layer: str) -> int:
     """Number of channels of a layer.
 
@@ -100,13 +117,13 @@ def stride(layer: str) -> int:
         layer: Layer name, one of `LAYERS`.
 
     Returns:
-        1, 2, 4, 8 or 16.
+        A power of two.
 
     Example:
-        >>> stride("relu5_1")
-        16
+        >>> stride("relu5_1"), stride("relu3_1@4")
+        (16, 16)
     """
-    return 2 ** (int(layer[4]) - 1)
+    return 2 ** (int(layer[4]) - 1) * shrinkage(layer)
 
 
 def receptive_field(layer: str) -> int:
@@ -124,12 +141,50 @@ def receptive_field(layer: str) -> int:
         >>> receptive_field("relu4_2")
         84
     """
-    field = 1
-    for name in LAYERS[: LAYERS.index(layer) + 1]:
+    base, factor, field = layer.partition("@")[0], shrinkage(layer), 1
+    for name in LAYERS[: LAYERS.index(base) + 1]:
         if name.endswith("_1") and stride(name) > 1:
             field += stride(name) // 2
         field += 2 * stride(name)
-    return field
+    # `shrink` halves by four pixels each way, so a pixel depends on 1, 4, 10, 22.
+    return (field - 1) * factor + 3 * factor - 2
+
+
+def deepest(layers: tuple[str, ...]) -> str:
+    """The layer of the longest stride.
+
+    Args:
+        layers: Layer names.
+
+    Returns:
+        One of them; of several with that stride, the last one in the network.
+
+    Example:
+        >>> deepest(("relu1_1", "relu3_2", "relu2_1@2"))
+        'relu3_2'
+    """
+    return max(layers, key=lambda layer: (stride(layer), layer))
+
+
+def shrink(image: Image) -> Image:
+    """A picture at half its size, each side filtered by (1 3 3 1) / 8.
+
+    Args:
+        image: h w 3; its border pixels are replicated.
+
+    Returns:
+        h//2 w//2 3.
+    """
+    for axis in (0, 1):
+        half = image.shape[axis] // 2
+        image = jax.lax.slice_in_dim(image, 0, 2 * half, axis=axis)
+        pad = [(1, 1) if axis == i else (0, 0) for i in range(3)]
+        padded = jnp.pad(image, pad, mode="edge")
+        taps = [
+            jax.lax.slice_in_dim(padded, i, i + 2 * half - 1, 2, axis) for i in range(4)
+        ]
+        image = (taps[0] + 3 * (taps[1] + taps[2]) + taps[3]) / 8
+    return image
 
 
 def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
@@ -334,7 +389,8 @@ def features(
     Args:
         backbone: The network.
         image: RGB in [0, 1], h w 3.
-        layers: Layer names, such as `("relu1_1", "relu4_2")`.
+        layers: Layer names, such as `("relu1_1", "relu4_2")`. `relu3_1@2` is the layer
+            of the picture at half its size, see `shrink`.
         pooling: `max`, `average` or `l2`, see `pool`.
         pool_scale: Factor on the output of each pooling.
         padding: What surrounds the image: `zeros`, or `replicate`, its own border
@@ -358,16 +414,25 @@ def features(
         (8, 12, 256)
     """
     check_layers(layers, backbone.params)
-    smallest = max(map(stride, layers))
+    smallest = stride(deepest(layers))
     if min(image.shape[:2]) < smallest:
         raise ValueError(
             f"expected an image of at least {smallest} px on each side for "
-            f"{max(layers)}, got {image.shape[1]} x {image.shape[0]} px; enlarge it or "
-            "use shallower layers"
+            f"{deepest(layers)}, got {image.shape[1]} x {image.shape[0]} px; enlarge "
+            "it or use shallower layers"
         )
-    network = VGG19(layers, pooling, pool_scale, padding, jnp.dtype(dtype))
-    x = image * backbone.scale[None, None] + backbone.offset[None, None]
-    return cast(Features, network.apply({"params": backbone.params}, x))
+    found: Features = {}
+    factor = 1
+    while factor <= max(map(shrinkage, layers)):
+        here = {x.partition("@")[0]: x for x in layers if shrinkage(x) == factor}
+        if here:
+            options = pooling, pool_scale, padding, jnp.dtype(dtype)
+            network = VGG19(tuple(here), *options)
+            x = image * backbone.scale[None, None] + backbone.offset[None, None]
+            seen = cast(Features, network.apply({"params": backbone.params}, x))
+            found |= {here[name]: feature for name, feature in seen.items()}
+        image, factor = shrink(image), 2 * factor
+    return found
 
 
 def check_layers(layers: tuple[str, ...], params: Params | None = None) -> None:
@@ -384,12 +449,13 @@ def check_layers(layers: tuple[str, ...], params: Params | None = None) -> None:
     if not layers:
         raise ValueError("expected at least one layer, got none")
     for layer in layers:
-        if layer not in LAYERS:
+        base, at, factor = layer.partition("@")
+        if base not in LAYERS or (at and factor not in ("2", "4", "8")):
             raise ValueError(
-                f"expected a layer relu1_1 … relu5_4, got {layer!r}; "
-                f"did you mean {nearest(layer, LAYERS)}?"
+                f"expected a layer relu1_1 … relu5_4, or one with @2, @4 or @8, got "
+                f"{layer!r}; did you mean {nearest(base, LAYERS)}?"
             )
-        if params is not None and conv_name(layer) not in params:
+        if params is not None and conv_name(base) not in params:
             raise ValueError(
                 f"expected weights that reach {layer}, got weights that end at "
                 f"{max(params)}; use shallower layers or other weights"

@@ -1,4 +1,4 @@
-"""How much memory a picture takes, known before it is painted; and tiles that fit."""
+"""The memory that painting a picture will take, and the tiles that fit into it."""
 
 import bisect
 import contextlib
@@ -22,26 +22,26 @@ from jaxnst.recipes import Recipe
 from jaxnst.tiles import smallest_tile, tile_shape
 
 STEP = {"float32": 2350, "bfloat16": 1800}
-"""Bytes of a step for each pixel that it takes through the network at once, by
-`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, over the
-recipes; hardly more than the first two blocks counts."""
+"""Bytes of a step per pixel that passes through the network at once, by
+`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, depending on
+the recipe; nearly all of it is in the first two blocks."""
 
 GRADIENT = 12
-"""Bytes of a step for each pixel of a picture in tiles, beside its state."""
+"""Bytes per pixel that a step in tiles takes for the gradient of the picture."""
 
 IMAGE = 12
 """Bytes of a pixel of an image, three float32."""
 
 PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
-"""Bytes that are taken whatever is painted: the network and, on a CPU, its prepared
-kernels, Python, and JAX. On other devices a guess."""
+"""Bytes that every run takes: the network and, on a CPU, its prepared kernels, Python,
+and JAX. The value for other devices is a guess."""
 
 PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
-"""Bytes of the compiled programs of a scale. One in tiles has twice as many, since it
-is measured in tiles too, but those of the scales before are gone by then."""
+"""Bytes of the compiled programs of a scale. A scale in tiles takes twice as many,
+since it is also measured in tiles, but the programs of earlier scales are freed."""
 
 COMPILING = {"cpu": 450_000_000, "gpu": 0}
-"""Bytes that compiling takes before the first step of a scale, and gives back."""
+"""Bytes that compiling takes temporarily, before the first step of a scale."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Cost:
         state: What stays on the device: image, output, content and its features, and
             the optimiser's state, as far as they are kept there.
         host: What stays on the host, if the state is kept there; else 0.
-        step: What a step takes for each pixel that it takes through the network.
-        update: What the optimiser's update takes on the device once tiles are done.
+        step: What a step takes for each pixel that passes through the network.
+        update: What the optimiser's update takes on the device, after the tiles.
     """
 
     state: int
@@ -101,7 +101,7 @@ def cost(recipe: Recipe) -> Cost:
 
 
 def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) -> int:
-    """Bytes that painting a picture takes on a device, beside the network.
+    """Bytes that painting a picture takes on a device, without the network.
 
     Args:
         shape: Height and width.
@@ -122,7 +122,7 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
 def process_bytes(
     shape: tuple[int, int], recipe: Recipe, tile: int | None = None
 ) -> int:
-    """Bytes that painting a picture takes on a device, with all there is beside it.
+    """Bytes that painting a picture takes on a device, with network and programs.
 
     Args:
         shape: Height and width.
@@ -130,7 +130,7 @@ def process_bytes(
         tile: Size of tiles, in pixels. Default: the picture is painted at once.
 
     Returns:
-        The bytes. A CPU is its own host.
+        The bytes. On a CPU, they include all that the host takes.
     """
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
     compiling = math.prod(shape) * cost(recipe).state + COMPILING[device]
@@ -153,12 +153,12 @@ def free_memory(device: Any) -> int:
 
 
 def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that are free for this process, and in a container for that.
+    """Bytes that are free on the host, or within the limit of its container.
 
-    Files that the system keeps in memory do not count: it lets go of them.
+    Cached files count as free, because the system drops them when memory is short.
 
     Args:
-        group: Folder where Linux tells what a container may take, and takes.
+        group: Folder of the cgroup, with the limit and the use of a container.
 
     Returns:
         The bytes, ≥ 0.
@@ -173,7 +173,7 @@ def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def usable_memory() -> int:
-    """Bytes that this process may take: its own, and nine tenths of what is free."""
+    """Bytes that this process may use: what it has, and nine tenths of the rest."""
     device = jax.devices()[0]
     own = psutil.Process().memory_info().rss if device.platform == "cpu" else 0
     return int(0.9 * free_memory(device)) + own
@@ -191,7 +191,7 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
         The size in pixels, or None.
 
     Raises:
-        ValueError: If not even the smallest tiles fit, or what the host shall keep.
+        ValueError: If not even the smallest tiles fit, or the host's part does not.
 
     Example:
         >>> from jaxnst import get_recipe

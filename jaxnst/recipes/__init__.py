@@ -3,6 +3,7 @@
 from jaxnst.recipes.named import BOSTON as BOSTON
 from jaxnst.recipes.named import CAFFE_UNITS as CAFFE_UNITS
 from jaxnst.recipes.named import CROWSON as CROWSON
+from jaxnst.recipes.named import DELICATE as DELICATE
 from jaxnst.recipes.named import GATYS_2016 as GATYS_2016
 from jaxnst.recipes.named import GATYS_2016_CODE as GATYS_2016_CODE
 from jaxnst.recipes.named import GATYS_STYLE_LAYERS as GATYS_STYLE_LAYERS

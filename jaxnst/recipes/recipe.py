@@ -1,4 +1,4 @@
-"""A recipe is every choice of a style transfer: what is measured, how it is optimised.
+"""A recipe holds every setting of a style transfer.
 
 `Program` holds the choices that compiled code depends on, `Recipe` those and the rest.
 Both are frozen and hashable, so they may be static arguments or be closed over. Loss
@@ -45,8 +45,8 @@ class Losses(NamedTuple):
 class Program:
     """The choices that compiled code depends on.
 
-    Recipes of one program share compiled code. They differ in numbers that steps get as
-    arrays, and in what is settled outside of compiled code.
+    Recipes with the same program share compiled code. They differ in numbers that are
+    passed to steps as arrays, and in choices made outside of compiled code.
 
     Attributes:
         content_layers: (layer, weight) pairs whose features are compared directly.
@@ -54,13 +54,13 @@ class Program:
         content_loss: Name of a row of `losses.CONTENT_LOSSES`, or a row of your own.
         style_loss: Name of a row of `losses.STYLE_LOSSES`, or a row of your own.
         tv_loss: Name of a row of `losses.VARIATION_LOSSES`, or a row of your own.
-        normalize_gradients: Give each layer's gradient the L1 norm 1, at the layer,
-            before its weights.
+        normalize_gradients: Scale each layer's gradient to the L1 norm 1, at the layer,
+            before its weights are applied.
         pooling: `max`, `average` or `l2`.
         pool_scale: Factor on every pooling's output.
         padding: Padding of the image, `zeros` or `replicate`.
         input_gain: Factor on the image before the network's own input map.
-        units: What the optimiser works on: the image in [0, 1] times this, by channel.
+        units: The optimiser works on the image in [0, 1] times this, by channel.
         optimizer: `adam`; `tf1_adam`, see `optimizers.tf1_adam`; or `lbfgs`.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
@@ -143,8 +143,8 @@ class Program:
     def additive(self) -> bool:
         """Whether the loss depends on an image through sums over positions alone.
 
-        Tiles need that. The norms of gradients are sums too, but of what is known once
-        the loss is.
+        Tiles need that. Norms of gradients are sums too, but are known only after the
+        loss, so `normalize_gradients` is not additive.
         """
         content, style, _ = self.losses
         return content.additive and style.additive and not self.normalize_gradients
@@ -164,20 +164,20 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Program):
-    """Every choice of a style transfer: a `Program`, and what follows.
+    """Every setting of a style transfer: a `Program` and the fields below.
 
     Attributes:
-        name: Name to ask for it by.
+        name: Its name for `get_recipe`.
         summary: One line on what it is and where it comes from.
         content_weight: Factor on the content term.
         style_weight: Factor on the style term.
         tv_weight: Factor on the total variation of the image.
         learning_rate: Adam's step in `units`; for L-BFGS the factor on the quasi-Newton
             step.
-        activations: Those that the loss weights are meant for, see
+        activations: Scale of the activations that the loss weights assume, see
             `network.calibrate.calibrate`: `unit_mean`, `caffe` or `torchvision`.
-        palette: Colours of the content before anything else: its own, or mean and
-            covariance of the style's, see `pictures.color.match_palette`.
+        palette: Colours of the content: `content` keeps its own; `style` first gives
+            them the style's mean and covariance, see `pictures.color.match_palette`.
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the
@@ -185,15 +185,15 @@ class Recipe(Program):
         first_steps: Steps at the coarsest scale.
         steps: Steps at every other scale.
         scales: Number of scales, at most.
-        scale_factor: Size of a scale over that of the one before.
+        scale_factor: Ratio of the size of a scale to that of the one before.
         min_size: Long edge of the coarsest scale, in pixels, at least.
         size: Edge of the result in pixels, where no size is asked for.
         size_edge: Which edge `size` means, `long` or `short`.
         enlarge: Which pictures are enlarged to reach their size: `none`, `content` or
             `both`, content and style.
-        style_scale: Edge of the style over that of the content.
+        style_scale: Ratio of the style's edge to the content's.
         squash_style: Resize the style to the content's exact shape.
-        state_memory: Where the image and the optimiser's state are kept: in that of
+        state_memory: Whose memory keeps the image and the optimiser's state: that of
             the `device`, or of its `host`, which is often larger.
     """
 
@@ -231,9 +231,9 @@ class Recipe(Program):
 
     @cached_property
     def measured_by(self) -> tuple:
-        """All choices but the arrays and the name, as a key.
+        """All fields except `ARRAYS`, name and summary, as a cache key.
 
-        Recipes that agree on it measure pictures alike.
+        Recipes with the same key measure pictures alike.
 
         Example:
             >>> from jaxnst import get_recipe
@@ -256,16 +256,16 @@ class Recipe(Program):
             The changed recipe.
 
         Raises:
-            ValueError: If a field is unknown, naming the nearest, a value is bad, or it
-                would change nothing, such as `beta1` of a recipe that uses L-BFGS.
+            ValueError: If a field is unknown, or a value is invalid or would have no
+                effect, such as `beta1` of a recipe that uses L-BFGS.
 
         Example:
             >>> from jaxnst import get_recipe
             >>> get_recipe("painterly").replace(style_weight=2.0).style_weight
             2.0
 
-            A step of Adam is a distance, one of L-BFGS a factor, so another optimiser
-            brings another learning rate, unless the changes name one:
+            The learning rate of Adam is a distance, that of L-BFGS a factor. So a
+            change between them also sets the learning rate, unless you set it:
 
             >>> get_recipe("painterly").replace(optimizer="adam").learning_rate
             0.02
@@ -307,7 +307,7 @@ USED_WITH = {
     "noise": ("init", ("noise",)),
     "style_scale": ("squash_style", (False,)),
 }
-"""Fields that mean something only beside certain values of another field."""
+"""Fields that have an effect only with certain values of another field."""
 
 
 def _check_used(recipe: Recipe, name: str) -> None:
