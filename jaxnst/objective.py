@@ -1,8 +1,8 @@
-"""What is minimised: targets are measured once, the loss of an image many times.
+"""The objective: targets are measured once, the loss of the image at every step.
 
-`measure` sees an image through the network; `summarize` reduces what it sees to a
-`Summary`; `compare` turns the summary into the loss. All that the loss knows of an
-image is in its summary.
+`measure` computes the features of an image; `summarize` reduces them to a `Summary`;
+`compare` turns the summary into the loss. The loss depends on an image only through its
+summary.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,12 +29,12 @@ StyleSummary = dict[str, Any]
 
 
 class Targets(NamedTuple):
-    """What an image is compared with; a pytree of arrays, so nothing in it recompiles.
+    """What an image is compared with: a pytree of arrays, so no new value recompiles.
 
     Attributes:
-        content: Features of the content, by layer, as `ContentLoss.prepare` makes them,
-            and `storage.store`d.
-        style: What `StyleLoss.prepare` makes of the style, by layer.
+        content: Content targets from `ContentLoss.prepare`, by layer, in the format of
+            `storage.store`.
+        style: Style targets from `StyleLoss.prepare`, by layer.
         content_weight: Factor on the content term.
         style_weight: Factor on the style term.
         tv_weight: Factor on the total variation.
@@ -74,7 +74,7 @@ class Objective(Protocol):
 
 
 class Summary(NamedTuple):
-    """All that the loss depends on of an image: sums over its pixels or positions.
+    """All that the loss needs to know of an image: sums over pixels or positions.
 
     Attributes:
         content: What `ContentLoss.summarize` gives, by layer.
@@ -95,10 +95,10 @@ def make_targets(
     *,
     blend: Float[Array, "_n"] | None = None,
 ) -> Targets:
-    """Measure what the image shall be compared with.
+    """Measure the targets that the image is compared with.
 
     Args:
-        backbone: The network, as the recipe wants it (see `calibrate.calibrate`).
+        backbone: The network, prepared for the recipe (see `calibrate.calibrate`).
         content: RGB in [0, 1], h w 3, of the size that is optimised.
         styles: One or more RGB images of any size.
         recipe: What to measure.
@@ -109,7 +109,7 @@ def make_targets(
         The targets.
 
     Raises:
-        ValueError: If the number of weights is not that of the styles.
+        ValueError: If there is not one weight for each style.
 
     Example:
         >>> import jaxnst
@@ -128,7 +128,7 @@ def make_targets(
 
 
 def with_weights(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targets:
-    """Targets of what was measured, with the weights and learning rate of a recipe."""
+    """Join measured content and style with a recipe's weights and learning rate."""
     return Targets(
         content=content,
         style=style,
@@ -146,7 +146,7 @@ def measure_content(
     """Measure the features of a content that an image is compared with.
 
     Args:
-        backbone: The network, as the recipe wants it.
+        backbone: The network, prepared for the recipe.
         content: RGB in [0, 1], h w 3.
         program: What to measure.
 
@@ -166,7 +166,7 @@ def measure_style(backbone: Backbone, style: Image, program: Program) -> StyleSu
     """Summarise one style.
 
     Args:
-        backbone: The network, as the recipe wants it.
+        backbone: The network, prepared for the recipe.
         style: RGB in [0, 1], h w 3.
         program: What to measure.
 
@@ -178,7 +178,7 @@ def measure_style(backbone: Backbone, style: Image, program: Program) -> StyleSu
 
 
 def own_means(summary: StyleSummary, program: Program) -> StyleSummary:
-    """The blend of one style alone: styles of any size count alike."""
+    """Turn the sums of one style into means, so that its size does not matter."""
     blend, one = program.losses.style.blend, jnp.ones(1)
     return {layer: blend([own], one) for layer, own in summary.items()}
 
@@ -193,7 +193,7 @@ def measure_styles(
     """Summarise one or more styles and make the style's targets of them.
 
     Args:
-        backbone: The network, as the recipe wants it.
+        backbone: The network, prepared for the recipe.
         styles: RGB images in [0, 1], of any size.
         program: What to measure.
         blend: Weight of each style, see `make_targets`.
@@ -202,7 +202,7 @@ def measure_styles(
         The targets of the style, by layer.
 
     Raises:
-        ValueError: If the number of weights is not that of the styles.
+        ValueError: If there is not one weight for each style.
     """
     summaries = [measure_style(backbone, style, program) for style in styles]
     return blend_styles(summaries, [s.shape for s in styles], program, blend=blend)
@@ -227,7 +227,7 @@ def blend_styles(
         The targets of the style, by layer.
 
     Raises:
-        ValueError: If the number of weights is not that of the styles.
+        ValueError: If there is not one weight for each style.
     """
     blend = jnp.ones(len(shapes)) if blend is None else jnp.asarray(blend, jnp.float32)
     check_blend(blend, len(shapes))
@@ -235,7 +235,7 @@ def blend_styles(
 
 
 def style_ranks(shapes: Sequence[tuple[int, ...]], program: Program) -> tuple[int, ...]:
-    """Rank at most of a covariance of styles of these shapes, at each style layer."""
+    """Upper bound on the rank of the styles' covariance, at each style layer."""
 
     def rank(layer: str) -> int:
         positions = sum(h * w // stride(layer) ** 2 for h, w, *_ in shapes)
@@ -282,7 +282,7 @@ def prepare_styles(
 def measure(
     backbone: Backbone, image: Image, program: Program, layers: tuple[str, ...]
 ) -> Features:
-    """Features of an image in the way a program looks at it."""
+    """Features of an image, with the pooling, padding and dtype of a program."""
     return features(
         backbone,
         image * program.input_gain,
@@ -308,7 +308,7 @@ def objective(
 
     Args:
         image: RGB in [0, 1], h w 3.
-        backbone: The network, as the recipe wants it.
+        backbone: The network, prepared for the recipe.
         targets: From `make_targets`, for the same program.
         program: What to measure; a recipe is one too.
 

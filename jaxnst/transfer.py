@@ -1,8 +1,8 @@
 """The kernel: one optimisation step on an image.
 
-`make_transfer(program)` gives `init` and `step`, after the manner of optax; a step is
-`evaluate`, then `move`. `State` is what the next step needs, and so exactly what a
-checkpoint holds; `Info` is what a person wants to see, and so exactly the log.
+`make_transfer(program)` gives `init` and `step`, in the style of optax; a step is
+`evaluate`, then `move`. `State` holds everything that the next step needs, and is what
+a checkpoint stores. `Info` holds what is logged.
 """
 
 from collections.abc import Callable
@@ -63,8 +63,7 @@ class Output(NamedTuple):
 def average_iterates(decay: float) -> Output:
     """Return the average of the iterates; a decay of 0 returns the last one.
 
-    `Σ_t decay^(n-t) x_t / Σ_t decay^(n-t)`, whose bias is corrected as Adam corrects
-    that of its moments.
+    `Σ_t decay^(n-t) x_t / Σ_t decay^(n-t)`, with the bias correction of Adam.
     """
 
     def update(output: Average, image: Image, loss: Scalar) -> Average:
@@ -113,15 +112,15 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What one step saw, before it moved the image.
+    """What one step measured, before it moved the image.
 
     Attributes:
         loss: The loss.
         terms: Its unweighted parts.
         gradient_norm: Euclidean norm of the gradient with respect to the image.
-        finite: Whether loss, gradient and update were. Where the loss or the gradient
-            was not, a step leaves the state as it was; where the update was not in some
-            pixels, these.
+        finite: Whether loss, gradient and update were all finite. If the loss or the
+            gradient was not, the step leaves the state unchanged. Pixels whose update
+            was not finite stay unchanged.
     """
 
     loss: Float[Array, "*_steps"]
@@ -178,7 +177,7 @@ class Transfer(NamedTuple):
 
         Args:
             state: Where the last step ended.
-            backbone: The network, as the recipe wants it.
+            backbone: The network, prepared for the recipe.
             targets: From `objective.make_targets`.
 
         Returns:
@@ -188,7 +187,7 @@ class Transfer(NamedTuple):
         return self.move(state, evaluation, targets.learning_rate)
 
     def shed(self, state: State) -> State:
-        """A state without what `enlarge` does not need, so that its memory is free."""
+        """Drop the parts of a state that `enlarge` does not need, to free memory."""
         return state._replace(opt_state=self.optimizer.shed(state.opt_state))
 
 
@@ -208,9 +207,10 @@ def make_transfer(
         program: What to minimise and how; of a recipe, its program.
         objective: What to minimise instead, see `objective.Objective`. It may call
             `objective.objective` and add to that.
-        optimizer: Any optax transformation to move by instead of the program's, at a
-            learning rate of 1, which the targets' multiplies. See
-            `optimizers.enlarge_moments` for what becomes of its state between scales.
+        optimizer: An optax transformation to use instead of the program's optimiser.
+            Give it a learning rate of 1: its updates are multiplied by the learning
+            rate of the targets. `optimizers.enlarge_moments` says how its state is
+            carried over to the next scale.
 
     Returns:
         The functions, the same ones for the same arguments.
@@ -277,7 +277,7 @@ def _evaluate(
         return objective(image, backbone, targets, program)
 
     (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
-    # Computed once, and not again for its norm.
+    # The barrier keeps XLA from computing the gradient again for its norm.
     grad = jax.lax.optimization_barrier(grad)
     return Evaluation(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
 
@@ -291,8 +291,8 @@ def _move(
 ) -> tuple[State, Info]:
     """Descend, unless the evaluation was not finite."""
     loss, terms, grad, norm = evaluation
-    # A branch, not a choice between arrays: the state is then changed in its place,
-    # and only once the memory of the gradient's tiles is free.
+    # `cond`, not `where`: the state is then updated in place, and only after the memory
+    # of the gradient's tiles is free.
     state, moved = jax.lax.cond(
         jnp.isfinite(loss) & jnp.isfinite(norm),
         partial(_descend, program, optimizer),

@@ -1,4 +1,4 @@
-"""The flags that commands share, and what their texts mean."""
+"""The flags that commands share, and how their values are parsed."""
 
 import argparse
 import contextlib
@@ -11,14 +11,14 @@ from jaxnst.messages import nearest
 from jaxnst.recipes import LayerWeights, Recipe, get_recipe
 
 OVERRIDES = {
-    "style_scale": "long edge of the style over the content's",
+    "style_scale": "ratio of the style's long edge to the content's",
     "content_weight": "weight of the content term; see jaxnst recipes NAME",
     "style_weight": "weight of the style term",
     "tv_weight": "weight of the total variation",
-    "optimizer": "how the picture is moved",
+    "optimizer": "optimiser of the picture",
     "learning_rate": "step size of the optimiser",
-    "pooling": "between the blocks of the network",
-    "dtype": "of the convolutions (default: float32 on a CPU, else bfloat16)",
+    "pooling": "pooling between the blocks of the network",
+    "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
 }
 """Fields of the recipe that have a flag, with its help."""
 
@@ -53,15 +53,17 @@ def add_run_flags(
         "--quality",
         choices=QUALITY,
         default=quality,
-        help=f"how many steps (default: {quality or 'normal, and draft of a preview'})",
+        help=f"how many steps (default: {quality or 'normal, or draft for a preview'})",
     )
     steps.add_argument(
         "--steps",
         type=positive,
         metavar="N",
-        help="N at every scale but the first, which gets as many more as in the recipe",
+        help="N at each scale; the first gets more, in the recipe's proportion",
     )
-    p.add_argument("--seed", type=seed, default=0, help="of the start image's noise")
+    p.add_argument(
+        "--seed", type=seed, default=0, help="seed of the start image's noise"
+    )
     p.add_argument(
         "--allow-huge",
         action="store_true",
@@ -173,7 +175,7 @@ def sweep(text: str) -> tuple[str, list[Any]]:
 
 
 def as_text(value: Any) -> str:
-    """The text that flags understand as that value."""
+    """The text that flags parse to that value."""
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else str(value)
     if not isinstance(value, tuple):
@@ -185,15 +187,15 @@ def as_text(value: Any) -> str:
 def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     """The recipe that the flags ask for.
 
-    `--quality` and `--steps` change the steps of the named recipe, flags its other
-    fields, and what `--set` sets is final.
+    `--quality` or `--steps` changes the steps of the named recipe; other flags and
+    `--set` change its fields. `--set` may replace the steps that `--quality` chose.
 
     Args:
         args: What `add_run_flags` and `add_recipe_flags` understood.
         name: Of the recipe. Default: what `--recipe` says.
 
     Raises:
-        ValueError: If something is bad, or is asked for twice.
+        ValueError: If a value is invalid, or a field is set twice.
     """
     recipe = default_recipe(name or args.recipe)
     factor = args.steps / recipe.steps if args.steps else QUALITY[args.quality]
@@ -204,5 +206,5 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     if args.steps is not None:
         asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}
     if twice := asked.keys() & final:
-        raise ValueError(f"expected {min(twice)} once, got it by --set as well")
+        raise ValueError(f"expected {min(twice)} once, got a flag and --set")
     return recipe.replace(**asked | final)

@@ -1,4 +1,4 @@
-"""`jaxnst grid`: find the pictures, share the lanes out, save what is painted."""
+"""`jaxnst grid`: find the pictures, divide the lanes, save what is painted."""
 
 import argparse
 import json
@@ -76,9 +76,9 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE,VALUE,…",
-        help="paint with each value of a field of the recipe, or of recipe, seed or "
-        "blend; repeat it for all combinations; values that have commas take ; between "
-        "them, as in blend='1,0;0.5,0.5'",
+        help="values to try for a field of the recipe, or for recipe, seed or blend; "
+        "repeat it for all combinations; separate values that contain commas by ;, as "
+        "in blend='1,0;0.5,0.5'",
     )
     p.add_argument("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
     p.add_argument(
@@ -90,7 +90,7 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
         "--batch",
         type=positive,
         metavar="N",
-        help="pictures on a device at a time (default: as many as fit and pay)",
+        help="pictures on a device at a time (default: as many as fit and save time)",
     )
     add_run_flags(p, size=None, quality=None)
     add_recipe_flags(p)
@@ -100,7 +100,7 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
     machines.add_argument(
         "--distributed",
         action="store_true",
-        help="where JAX detects the machines, as under SLURM, Kubernetes or on TPUs",
+        help="let JAX find the machines: under SLURM, Kubernetes or on TPUs",
     )
     machines.add_argument("--coordinator", metavar="HOST:PORT", help="of machine 0")
     machines.add_argument("--machines", type=positive, metavar="N", help="how many")
@@ -108,7 +108,7 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
 
 
 SHOWN = 4096
-"""Pictures on the page and the contact sheet, at most: a browser can bear no more."""
+"""Pictures on the page and the contact sheet, at most: browsers fail with more."""
 
 
 def grid_request(args: argparse.Namespace) -> GridRequest:
@@ -196,7 +196,7 @@ def grid_command(args: argparse.Namespace) -> int:
         f"{sum(done)} are there already"
         + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
     )
-    # What does not fit is refused before anything is written.
+    # Reject what does not fit before anything is written.
     plan_batches(mine, lane_mesh(), batch=request.batch)
     request.out.mkdir(parents=True, exist_ok=True)
     check_folder(request.out)
@@ -241,7 +241,7 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
     def save(lane: Lane, result: Result) -> None:
         job = of_lane[id(lane)]
         found = describe_result(result, sum(result.seconds))
-        # The picture comes last: one that is there has its manifest.
+        # The manifest comes first, so that every picture on disk has one.
         write_manifest(manifest_path(job.out), job.manifest() | found)
         save_image(job.out, result.image)
 
@@ -277,7 +277,7 @@ WAITING = 256
 
 
 def _exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
-    """Say what went wrong on the way, and tell it from success."""
+    """Print what went wrong, and return the exit code."""
     diverged = [
         str(job.out)
         for job in jobs

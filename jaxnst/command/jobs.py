@@ -1,4 +1,4 @@
-"""A grid that is asked for, and each of its pictures: lane, file, manifest, command."""
+"""A grid request, and the lane, file, manifest and command of each picture."""
 
 import json
 import shlex
@@ -34,8 +34,8 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 LARGER = 2
-"""How much larger the page's commands paint a picture again; a preview becomes what
-`jaxnst stylize` makes without --size."""
+"""How much larger the commands on the page paint a picture; those of a preview paint
+the size of `jaxnst stylize` without --size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,15 @@ class GridRequest:
     Attributes:
         contents: Paths of the contents.
         styles: Paths of the styles.
-        unreadable: Why other pictures are left out, a line each.
+        unreadable: Why other pictures are skipped, a line each.
         out: Folder of the results.
         recipe: The recipe, with every change.
-        usual: Named recipes as the larger pictures of the page are painted by.
+        usual: Gives a named recipe with the steps of the quality that was asked for.
         vary: Values by name.
         size: Long edge of the results, if one was asked for.
         seed: Of the start images.
         weights: Name or path of the network's weights.
-        weights_reason: Why these.
+        weights_reason: Why these weights were chosen.
         batch: Pictures on a device at a time.
         preview: Whether small pictures are painted to choose from.
         allow_huge: Whether pictures of any number of pixels are read.
@@ -117,7 +117,9 @@ def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
         parts += [as_setting(lane.setting)]
         name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
         if len(name.encode()) + 4 > LONGEST_NAME:
-            raise ValueError(f"expected shorter names of pictures, got {name} together")
+            raise ValueError(
+                f"expected shorter picture names, got {name} as the result"
+            )
         manifest = partial(lane_manifest, request, lane, hashes, weights_sha256)
         job = Job(lane, request.out / f"{name}.png", manifest)
         if jobs.setdefault(name.casefold(), job) is not job:
@@ -153,7 +155,7 @@ def request_lanes(request: GridRequest) -> list[Lane]:
 def lane_manifest(
     request: GridRequest, lane: Lane, hashes: dict[Path, str], weights_sha256: str
 ) -> dict[str, Any]:
-    """The manifest of a lane, before anything came out of it."""
+    """The manifest of a lane, before its picture is painted."""
     content = request.contents[lane.content]
     styles = [request.styles[j] for j in lane.styles]
     return make_manifest(
@@ -182,10 +184,10 @@ def as_setting(setting: dict[str, Any]) -> str:
 
 
 def is_painted(job: Job) -> bool:
-    """Whether a picture is there, with a manifest that says it is the one.
+    """Whether a picture exists, with a manifest that matches the job.
 
     Raises:
-        ValueError: If what is there is of another run.
+        ValueError: If the file there is from another run.
     """
     beside = manifest_path(job.out)
     if not job.out.exists():
@@ -230,7 +232,7 @@ def make_cell(request: GridRequest, job: Job) -> Cell:
 
 
 def recipe_flags(request: GridRequest, recipe: Recipe) -> list[str]:
-    """Flags that make a recipe of the one of its name."""
+    """Flags that turn the named recipe into this one."""
     named = default_recipe(recipe.name)
     # A preview's few steps are not those of the large picture, unless asked for.
     usual = request.usual(recipe.name) if request.preview else named

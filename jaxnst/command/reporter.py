@@ -21,7 +21,7 @@ from jaxnst.transfer import current_image
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """Print a line at once, unless all shall be quiet or nobody reads on."""
+    """Print a line at once, unless `quiet` is set or the reader has gone."""
     if not quiet:
         try:
             print(text, flush=True)
@@ -30,10 +30,10 @@ def say(text: str, *, quiet: bool = False) -> None:
 
 
 def ignore_output() -> None:
-    """Print into nothing from here on.
+    """Discard all further output.
 
-    Whoever read the output, such as `head`, has seen enough; what is painted goes on,
-    and Python's last flush does not complain.
+    The reader, such as `head`, has closed the pipe. Painting goes on, and Python's last
+    flush raises no error.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -50,7 +50,7 @@ def make_bar(total: int, done: int, *, shown: bool) -> tqdm:
 
 
 class Interruptible:
-    """Turns the first interruption into a note, which is looked at between chunks."""
+    """Turns the first interruption into a flag that is checked between chunks."""
 
     def __enter__(self):
         """Listen."""
@@ -67,7 +67,7 @@ class Interruptible:
             signal.signal(sig, handler)
 
     def interrupt(self, number: int, frame: object) -> None:
-        """Note an interruption; the second one gives the state up."""
+        """Note an interruption; the second one stops without saving the state."""
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
@@ -80,7 +80,7 @@ class Reporter(Interruptible):
     Args:
         request: What is painted.
         inputs: What the run was started with, for the checkpoint.
-        resume: Where it goes on.
+        resume: Checkpoint that the run continues from.
     """
 
     def __init__(
@@ -113,14 +113,14 @@ class Reporter(Interruptible):
         if self.request.save_every is not None:
             self.save_preview(progress, self.request.save_every)
         if progress.taken == progress.stage.steps:
-            return  # the next scale, or the picture, is about to begin: stop there
+            return  # the scale is finished; an interruption waits for the next one
         often = self.request.checkpoint is not None
         if (often and time.monotonic() - self.written > 30) or self.interrupted:
             self.save_state(progress)
         if self.interrupted:
             self.bar.close()
             path = self.request.checkpoint_path
-            print(f"state kept in {path}; repeat with --resume", file=sys.stderr)
+            print(f"state kept in {path}; rerun with --resume", file=sys.stderr)
             raise KeyboardInterrupt
 
     def time(self, progress: Progress) -> None:
@@ -137,7 +137,7 @@ class Reporter(Interruptible):
         return {pixels: median(found) for pixels, found in self.times.items()}
 
     def report(self, progress: Progress) -> None:
-        """Move the bar, or print a line: at first, every 10 s, at a scale's end."""
+        """Move the bar, or print a line: first, every 10 s, and at a scale's end."""
         last, stage = progress.info.terms, progress.stage
         text = " ".join(
             f"{name} "
@@ -158,7 +158,7 @@ class Reporter(Interruptible):
             say(f"{place} {text} about {left:.0f} s left")
 
     def save_preview(self, progress: Progress, every: int) -> None:
-        """Write the picture so far, whenever another `every` steps are full."""
+        """Write the picture so far after every `every` steps."""
         before = progress.taken - len(progress.info.loss)
         if progress.taken // every > before // every:
             side, out = max(progress.stage.shape), self.request.out

@@ -1,4 +1,4 @@
-"""`jaxnst stylize` paints one picture; `jaxnst plan` tells how, and paints nothing."""
+"""`jaxnst stylize` paints one picture; `jaxnst plan` prints how it would."""
 
 import argparse
 import dataclasses
@@ -62,7 +62,7 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
     p.add_argument("content", type=Path, help="the photograph")
     p.add_argument(
-        "style", type=Path, nargs="+", help="one or more pictures to learn from"
+        "style", type=Path, nargs="+", help="one or more pictures that give the style"
     )
     p.add_argument("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
     add_run_flags(p, size=None, quality="normal")
@@ -78,19 +78,23 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE.npz",
-        help="keep the state there every half minute, until the picture is done",
+        help="save the state to this file every 30 s, until the picture is done",
     )
     p.add_argument(
-        "--bits", type=int, choices=(8, 16), default=8, help="of a PNG or TIFF"
+        "--bits",
+        type=int,
+        choices=(8, 16),
+        default=8,
+        help="bits per channel of a PNG or TIFF",
     )
     p.add_argument(
         "--memory",
         type=byte_count,
         metavar="8GB",
-        help="memory to use, in tiles if need be (default: what is free)",
+        help="memory to use; tiles make larger pictures fit (default: what is free)",
     )
     add_recipe_flags(p)
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    p.add_argument("--resume", action="store_true", help="continue from the checkpoint")
 
 
 def stylize_request(args: argparse.Namespace) -> StylizeRequest:
@@ -219,7 +223,7 @@ def paint(request: StylizeRequest) -> int:
     if result.status == "diverged":
         print(
             f"jaxnst: error: a step was not finite; {request.out} is the last finite "
-            "picture; lower --learning-rate or the weights",
+            "picture; lower --learning-rate or the loss weights",
             file=sys.stderr,
         )
         return 3
@@ -262,7 +266,7 @@ def run_request(
 def manifest_of(
     request: StylizeRequest, weights: str, weights_sha256: str
 ) -> dict[str, Any]:
-    """The manifest of a request, before anything came out of it."""
+    """The manifest of a request, before its picture is painted."""
     pictures = [request.content, *request.styles]
     if request.init_path is not None:
         pictures.append(request.init_path)
@@ -283,7 +287,7 @@ def manifest_of(
 
 
 def plan_command(args: argparse.Namespace) -> int:
-    """Tell how a picture would be painted, scale by scale, in what memory and time."""
+    """Print how a picture would be painted: its scales, memory and time."""
     request = stylize_request(args)
     recipe, shape, memory = request.recipe, request.shape, request.memory
     for stage in request.stages:
@@ -298,10 +302,10 @@ def plan_command(args: argparse.Namespace) -> int:
     key = step_key(describe_device(), recipe.program)
     seconds = expected_seconds(times_path(), key, request.stages)
     print(
-        "time unknown: this machine has painted nothing like it yet"
+        "time unknown: this machine has timed no such steps yet"
         if seconds is None
-        else f"about {seconds:.0f} s of steps, by earlier runs on this machine; "
-        "compiling comes on top"
+        else f"about {seconds:.0f} s of steps, from earlier runs on this machine, "
+        "plus the time to compile"
     )
     return 0
 

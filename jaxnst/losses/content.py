@@ -1,6 +1,6 @@
-"""Content losses: how far the features of an image are from those of the content.
+"""Content losses: distances between the features of an image and of the content.
 
-A content loss is a row of `CONTENT_LOSSES`. One of your own is a `ContentLoss` with a
+A content loss is a row of `CONTENT_LOSSES`. To add your own, make a `ContentLoss` of a
 function that sums differences over positions.
 """
 
@@ -40,13 +40,13 @@ class ContentLoss:
             shape, and of how much each position counts, h w 1 or None.
         distance: `distance(summary) -> loss`, a scalar ≥ 0. Default:
             the summary's mean.
-        measure: `measure(feature, weights) -> statistics`, a sum over positions of the
-            content's feature that `prepare` needs. Default: none.
-        prepare: `prepare(feature, statistics) -> target`, of the feature's shape, from
-            the content's feature and the statistics of the whole of it. Default: the
-            feature itself.
+        measure: `measure(feature, weights) -> statistics`, sums over the positions of
+            the content's feature, for `prepare`. Default: none.
+        prepare: `prepare(feature, statistics) -> target`, of the feature's shape. The
+            feature is the content's or a tile of it; the statistics are those of the
+            whole. Default: the feature itself.
         additive: Whether the summaries of the tiles of a picture add up to that of the
-            picture. A loss that says no is refused in tiles.
+            picture. If not, the loss cannot be used in tiles.
     """
 
     name: str
@@ -169,7 +169,7 @@ def standardize(feature: Feature, known: Spread | None = None) -> Feature:
 
     Args:
         feature: Feature, h w c.
-        known: The `spread` of the feature that this is a part of. Default: its own.
+        known: The `spread` of the whole feature, if this is a tile. Default: its own.
 
     Returns:
         The standardised feature, the same shape.
@@ -234,9 +234,9 @@ def correlation_loss(m: CrossMoments) -> Scalar:
     """Squared difference of two features whose channels are standardised.
 
     That is `2 (1 - r)`, averaged over the channels, with r the correlation of a channel
-    with its target over the positions. It asks for the arrangement of the content and
-    leaves mean and strength of every channel, so palette and contrast, to the style.
-    The scale of the activations hardly changes it.
+    with its target over the positions. It compares the spatial arrangement within each
+    channel, and leaves the channel's mean and deviation, and so palette and contrast,
+    to the style. It hardly depends on the scale of the activations.
 
     Args:
         m: `cross_moments` of the image's feature with a standardised target.

@@ -1,11 +1,11 @@
-"""Style losses: how far the statistics of two features are from each other.
+"""Style losses: distances between the statistics of two features.
 
-A style loss is a row of `STYLE_LOSSES`. One of your own is a `StyleLoss` with a
-function that sums something over positions, and a distance.
+A style loss is a row of `STYLE_LOSSES`. To add your own, make a `StyleLoss` of a
+function that sums over positions and a distance between the results.
 
-Features are h w c, after the ReLU, of float32 or, where the network computes in it, of
-bfloat16. Sums over positions accumulate in float32 at the highest matmul precision,
-because TF32 or bfloat16 spoils them.
+Features are h w c, taken after the ReLU, in the type that the network computes in:
+float32 or bfloat16. Sums over positions accumulate in float32 at the highest matmul
+precision, because TF32 and bfloat16 are too inaccurate.
 """
 
 from collections.abc import Callable
@@ -38,18 +38,18 @@ class StyleLoss:
 
     Attributes:
         name: Its name in a recipe.
-        summarize: `summarize(feature, weights) -> summary`, such as a `WeightedSum`: of
-            a feature, h w c, and of how much each position counts, h w 1 or None.
-        distance: `distance(summary, target) -> loss`, a scalar ≥ 0, of the image's
-            summary from the style's target.
-        prepare: `prepare(summary, rank) -> target`: what is made of the style's
-            summary, once; `rank` is the number of the style's positions or that of the
-            channels, whichever is less. Targets of styles of different ranks are padded
-            with zeros to one shape. Default: the summary's mean.
-        blend: `blend(summaries, shares) -> summary` of several styles; the shares have
-            the sum 1. Default: the average of the means.
+        summarize: `summarize(feature, weights) -> summary`, such as a `WeightedSum`.
+            The feature is h w c; the weights of its positions are h w 1 or None.
+        distance: `distance(summary, target) -> loss`, a scalar ≥ 0, between the image's
+            summary and the style's target.
+        prepare: `prepare(summary, rank) -> target`, computed once from the style's
+            summary; `rank` is the number of the style's positions or of the channels,
+            whichever is less. Targets of styles of different ranks are padded with
+            zeros to one shape. Default: the summary's mean.
+        blend: `blend(summaries, shares) -> summary` of several styles; the absolute
+            values of the shares sum to 1. Default: the average of the means.
         additive: Whether the summaries of the tiles of a picture add up to that of the
-            picture. A loss that says no is refused in tiles.
+            picture. If not, the loss cannot be used in tiles.
     """
 
     name: str
@@ -174,7 +174,7 @@ class Gaussian(NamedTuple):
         mean: Mean of the channels, (c,).
         root: R with covariance `R Rᵀ`, (c, r).
         trace: Trace of the covariance.
-        floor: Variances below about this are not told apart from zero.
+        floor: Variances below about this are indistinguishable from zero.
     """
 
     mean: Float[Array, "_c"]
@@ -199,8 +199,8 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
     kept = slice(-min(rank or len(values), len(values)), None)
     values = jnp.maximum(values, 0)
     root = vectors[:, kept] * jnp.sqrt(values[kept])[None]
-    # Float32 holds K below to about 1e-7 of its largest eigenvalue, values[-1]², so its
-    # square roots to about 3e-4 of values[-1].
+    # In float32, the eigenvalues of `wasserstein2_loss`'s K have errors of about 1e-7
+    # of the largest, values[-1]², so their roots of about 3e-4 of values[-1].
     return Gaussian(m.mean, root, jnp.sum(values), 3e-4 * values[-1] + 1e-12)
 
 
@@ -209,13 +209,13 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
 
     `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½`. With `Σ* = R Rᵀ` the
     cross term is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`,
-    whose gradient is `½ K^-½`, so no Lyapunov equation is solved. It stays right where
-    there are fewer positions than channels: zero eigenvalues contribute nothing. Each
+    whose gradient is `½ K^-½`, so no Lyapunov equation is solved. It remains correct
+    with fewer positions than channels: zero eigenvalues contribute nothing. Each
     root is smoothed to `λ / √(λ + floor²)`, which bounds the gradient; L is then never
     below the exact distance, and a little above zero for equal Gaussians.
 
-    On a CPU it takes LAPACK's eigenvalues, which are the fastest there, elsewhere
-    `root_trace_by_products`.
+    On a CPU, the eigenvalues come from LAPACK, which is fastest there; other devices
+    use `root_trace_by_products`.
 
     Args:
         m: Moments of the image, (c,) and (c, c).
@@ -245,7 +245,7 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
 
 
 def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
-    """Leave a feature as it is, and give the gradient that comes back an L1 norm.
+    """Return a feature unchanged, and scale its gradient to a given L1 norm.
 
     Args:
         feature: Any feature.
@@ -300,5 +300,5 @@ STYLE_LOSSES = {
     )
 }
 """Style losses by name. `gram` is the mean squared difference of `FᵀF / (h w)`, and
-`gram_quarter_mean` a quarter of it; `gram_channels` has `FᵀF / (c h w)`, and
-`gram_sums` is the mean for `FᵀF`, divided by `c h w`."""
+`gram_quarter_mean` is a quarter of it. `gram_channels` is the mean squared difference
+of `FᵀF / (c h w)`, and `gram_sums` that of `FᵀF`, divided by `c h w`."""

@@ -2,7 +2,7 @@
 
 The lanes of a batch run side by side in a `vmap`, spread over the devices of a mesh;
 what differs between them (pictures, loss weights, learning rates, blends, seeds) is in
-arrays. Lanes never look at each other, so devices have nothing to tell each other.
+arrays. Lanes are independent, so devices do not communicate.
 """
 
 from collections import deque
@@ -45,9 +45,9 @@ class PaintedLane(NamedTuple):
     """One picture of a grid, finished.
 
     Attributes:
-        lane: What was asked for.
-        result: What came out. Its image is a NumPy array; where its steps diverged, the
-            image is what the last finite one became at the finer stages.
+        lane: The picture that was asked for.
+        result: The finished picture, as a NumPy array. If its steps diverged, the finer
+            stages went on from the last finite image.
     """
 
     lane: Lane
@@ -78,7 +78,7 @@ def make_batch_transfer(program: Program, mesh: Mesh) -> Transfer:
             check_vma=False,  # an optimiser's inner loops are as long in all lanes
         )
 
-    # Placed as steps leave it, so that one program does for the first chunk too.
+    # Sharded as a step returns it, so that the first chunk needs no extra program.
     sharding = NamedSharding(mesh, each)
     return Transfer(
         init=jax.jit(jax.vmap(transfer.init), out_shardings=sharding),
@@ -98,11 +98,10 @@ def paint_lanes(
     batch: int | None = None,
     on_chunk: BatchCallback | None = None,
 ) -> Iterator[PaintedLane]:
-    """Paint lanes, batch after batch, in smaller ones where memory does not do.
+    """Paint lanes, batch after batch; if memory runs out, in smaller batches.
 
     Args:
-        measurer_of: Gives what loads and measures pictures, for a network to measure
-            with.
+        measurer_of: Makes the measurer of a network.
         backbone: From `load_backbone`.
         lanes: From `make_lanes`, all or some of them.
         mesh: Devices with one axis, `lane`. Default: all devices of this process.
@@ -218,25 +217,25 @@ class BatchPainter:
         return Setup(transfer, state, self.stepping, targets)
 
     def stack(self, make: Callable[[Lane], PyTree]) -> Any:
-        """What is made of each lane, with an axis of lanes in front."""
+        """Make something for each lane, and stack it along a first axis of lanes."""
         trees = [make(lane) for lane in self.filled]
         return jax.device_put(jax.tree.map(_stack, *trees), self.sharding)
 
 
 def _stack(*arrays: Array) -> Array:
-    """Stack arrays; zeros make up for what some are shorter by."""
+    """Stack arrays, the shorter ones padded with zeros."""
     shape = tuple(map(max, zip(*(x.shape for x in arrays), strict=True)))
     return jnp.stack([pad_zeros(x, shape) for x in arrays])
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridOptions:
-    """What a grid may be told beside its pictures and its recipe.
+    """Options of a grid, in addition to its pictures and recipe.
 
     Attributes:
-        vary: Values by name of any field of the recipe; or `recipe`, whole ones; or
-            `seed`, for the start image of `jax.random.key(seed)`; or `blend`, weights
-            of the styles, which are then one style together. The settings are all
+        vary: Values to try, by name: of any field of the recipe; of `recipe`, whole
+            recipes; of `seed`, for the start image of `jax.random.key(seed)`; of
+            `blend`, weights that mix all styles into one. The settings are all
             combinations. Default: the recipe alone.
         mesh: Devices to paint on, with one axis, `lane`. Default: all of this process.
         batch: Pictures on a device at a time. Default: as many as keep it busy and fit

@@ -1,4 +1,4 @@
-"""What a grid paints, and in which batches: planned before anything is painted.
+"""The plan of a grid: its pictures, and the batches that they are painted in.
 
 A lane is one picture to paint. Lanes of the same program and stages make a batch, as
 many as keep a device busy and fit into its memory.
@@ -27,13 +27,13 @@ class Lane(NamedTuple):
 
     Attributes:
         content: Index of its content.
-        styles: Index of its style, or of all of them where they are blended.
+        styles: Index of its style, or indices of all styles if they are blended.
         setting: What was varied, by name.
         shape: Height and width.
         recipe: The recipe with its setting.
         key: Random key of the start image.
         blend: Weight of each style, where they are blended.
-        stages: From `plan_run`: lanes are painted at once.
+        stages: From `plan_run`, without tiles.
     """
 
     content: int
@@ -50,7 +50,7 @@ Values = Sequence[Any] | Array | np.ndarray
 """Values to try."""
 
 EXTRA = ("recipe", "seed", "blend")
-"""What can vary beside the fields of the recipe."""
+"""What can vary in addition to the fields of the recipe."""
 
 
 def make_lanes(
@@ -64,8 +64,8 @@ def make_lanes(
     """All pictures of a grid: contents outermost, then styles, then settings.
 
     Args:
-        shapes: Height and width of each content, or a function that gives them of its
-            lane's recipe.
+        shapes: Height and width of each content, or a function that computes them from
+            a lane's recipe.
         styles: Number of styles.
         recipe: What to minimise and how.
         key: Random key of the start images.
@@ -76,8 +76,8 @@ def make_lanes(
         The lanes.
 
     Raises:
-        ValueError: If a name is unknown, a value is bad, changes nothing or comes
-            twice, a content is too small, or the host shall keep the state.
+        ValueError: If a name is unknown, a value is invalid, has no effect or is
+            repeated, a content is too small, or `state_memory` is `host`.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -169,15 +169,15 @@ Groups = dict[Group, list[Lane]]
 def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
     """Memory that one more lane in a batch takes, at most.
 
-    Half as much again as that of a picture alone, since XLA updates the states of a
-    batch beside the old ones; and the statistics of its style.
+    Three halves of what a picture alone takes, since XLA does not update the states of
+    a batch in place, and 8 MiB for the statistics of its style.
     """
     return 3 * step_bytes(shape, recipe) // 2 + 8 * 2**20
 
 
 BATCH_PIXELS = {"cpu": 2**16}
-"""Pixels that keep a device busy; a batch of more gains nothing. On a CPU what fits
-into its caches counts; elsewhere `2**22`, which was not measured."""
+"""Pixels that keep a device busy; larger batches gain nothing. On a CPU, its caches set
+the limit; other devices get `2**22`, which was not measured."""
 
 
 def group_lanes(lanes: Sequence[Lane]) -> Groups:
@@ -201,14 +201,13 @@ def plan_batches(
     Args:
         lanes: Any lanes.
         mesh: The devices that a batch is spread over.
-        batch: Lanes on a device at a time, or as many as there are of one program and
-            shape. Default: as many as keep it busy and fit into two thirds of its free
-            memory, or fewer where all batches are then equally full.
+        batch: Lanes on a device at a time, at most. Default: as many as keep it busy
+            and fit into two thirds of its free memory; fewer if that fills all batches
+            equally.
 
     Returns:
-        Lanes of each batch, with the width of the batch: a multiple of the number of
-        devices, at least the number of its lanes, and the same for all batches of a
-        program.
+        The lanes of each batch, and its width: a multiple of the number of devices, at
+        least the number of lanes, and the same for all batches of a program.
 
     Raises:
         ValueError: If a lane does not fit.
@@ -229,8 +228,8 @@ def plan_batches(
             )
         enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
         fitting = int(memory // needed)
-        # With a number that was asked for, each device's share of a batch is as wide
-        # on any number of devices, and so rounds alike.
+        # With a given `batch`, each device's share of a batch has the same width on any
+        # number of devices, so results are rounded alike.
         most = min(batch, len(group)) if batch else max(1, min(enough, fitting))
         batches = math.ceil(len(group) / (devices * most))
         even = math.ceil(len(group) / batches / devices)
@@ -243,8 +242,8 @@ def plan_batches(
 def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
     """The lanes that one of several machines paints: about as many pixels each.
 
-    Lanes of one program stay together as far as possible, so that a machine compiles
-    few of them.
+    Lanes of one program stay together as far as possible, so that each machine compiles
+    few programs.
 
     Args:
         lanes: All lanes that are to be painted, the same on every machine.

@@ -23,8 +23,8 @@ class Launches(NamedTuple):
         start: Steps taken before, in an earlier call.
         chunk: Steps per launch, at most; each multiple of it ends a launch.
         interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
-            What is computed does not depend on it.
-        host: Where the state is, if not where the network is: a CPU with more memory.
+            The result does not depend on it.
+        host: CPU with more memory that keeps the state. Default: the network's device.
         on_chunk: Called with the state and the infos of a launch after each of them.
     """
 
@@ -49,13 +49,13 @@ def run(
 
     Whatever a host has to do (progress, preview, checkpoint, interruption) happens
     between launches, in `launches.on_chunk`; nothing calls back from inside compiled
-    code. The loop ends early at the first launch in which a step was not finite, or,
-    with several images in one state, after which each of them has had such a step.
+    code. The loop ends early after a launch in which a step was not finite; with
+    several images in one state, only if each of them had such a step.
 
     Args:
-        transfer: From `make_transfer`, or of many images, `grid.make_batch_transfer`.
+        transfer: From `make_transfer` or, for many images, `grid.make_batch_transfer`.
         state: Where to start. It is donated: use the returned one from then on.
-        backbone: The network, as the recipe wants it.
+        backbone: The network, prepared for the recipe.
         targets: From `objective.make_targets`.
         steps: Number of steps, at least one.
         launches: How they are divided into launches.
@@ -81,7 +81,7 @@ def run(
         launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
     else:
         launch = partial(_run_on_host, transfer=transfer, host=host)
-    # No steps yet, but compiled: what that took shall be free before the first one.
+    # Compile with no steps, and free the compiler's memory before the first one.
     state, _ = launch(state, backbone, targets, 0)
     return_freed_memory()
     infos, taken, count = [], 0, 1
@@ -138,7 +138,7 @@ def _run_on_host(
 ) -> tuple[State, Info | None]:
     """Take `count` steps with the state on another device than the network.
 
-    Only the image goes there, and its gradient comes back.
+    Only the image goes to the network; only its loss and gradient come back.
     """
     there = jax.tree.leaves(backbone)[0].sharding
     evaluate = jax.jit(transfer.evaluate)

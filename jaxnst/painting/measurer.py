@@ -1,4 +1,4 @@
-"""The pictures of a grid, loaded and measured once, however many lanes have them."""
+"""Loads and measures the pictures of a grid once, however many lanes share them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -45,9 +45,9 @@ def pad_zeros(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 class Measurer:
-    """Loads and measures each picture once, however many lanes have it.
+    """Loads and measures each picture once, however many lanes share it.
 
-    What was used last is kept, up to `KEPT_BYTES`.
+    An LRU cache keeps up to `KEPT_BYTES` of the results.
 
     Args:
         backbone: The network to measure with.
@@ -82,10 +82,10 @@ class Measurer:
         )
 
     def _measure_styles(self, lane: Lane, shape: tuple[int, int]) -> Styles:
-        """The style's targets, of the shapes that square styles have there.
+        """The style's targets, padded to the shapes of those of a square style.
 
-        A style of few positions has a covariance of lower rank; zeros in its place
-        change nothing, and all batches fit into one program.
+        A style with few positions has a covariance of lower rank. Padding it with zeros
+        changes nothing, and lets all batches share one program.
         """
         program, blend = lane.recipe.program, _array(lane.blend)
         styles = scale_styles(self._styles(lane), shape, lane.recipe)
@@ -115,7 +115,7 @@ class Measurer:
     def detail(
         self, lane: Lane, before: tuple[int, int], shape: tuple[int, int]
     ) -> Image:
-        """What is added to a lane's image where it is enlarged to a scale."""
+        """The detail that is added when a lane's image is enlarged to a scale."""
         return scale_detail(self._content(lane), before, shape, lane.recipe)
 
     def _content(self, lane: Lane) -> Image:

@@ -51,24 +51,24 @@ from jaxnst.types import Image
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a run may be told beside its pictures and its recipe.
+    """Options of a run, in addition to its pictures and recipe.
 
     Attributes:
         blend: Weight of each style. Default: equal weights.
         init: Start image of any size, RGB in [0, 1]. Default: as the recipe says.
         objective: What to minimise instead of the recipe's loss, see
-            `objective.Objective`. Such a picture is painted at once.
+            `objective.Objective`. The picture is then never painted in tiles.
         optimizer: An optax transformation to move by instead of the recipe's optimiser,
             see `make_transfer`.
         resume: Checkpoint of the same run to go on from.
-        stages: What is painted, from `plan.plan_run`: a scale that takes more memory
-            than was planned with is painted in tiles, with the same result up to
-            rounding. Default: planned with what is free.
+        stages: From `plan.plan_run`, which plans tiles for scales that exceed the given
+            memory; the result is the same up to rounding. Default: planned for the
+            memory that is free.
         mesh: Devices with one axis, `tile`, to spread tiles over.
         on_chunk: Called between launches of steps, for progress, previews, checkpoints.
             An exception it raises, such as KeyboardInterrupt, ends the run.
-        chunk: Steps between two calls, at most; there is one at each multiple of it.
-        throw: Raise when a step was not finite. Otherwise the result says so.
+        chunk: Steps between two calls, at most; each multiple of it has a call.
+        throw: Raise if a step was not finite. Otherwise the result's status says so.
     """
 
     blend: Float[Array, "_n"] | None = None
@@ -101,7 +101,7 @@ def stylize(
         recipe: What to minimise and how.
         key: Random key of the start image; unused by recipes that start from the
             content.
-        options: What else the run is told.
+        options: Further options of the run.
 
     Returns:
         The result.
@@ -173,7 +173,7 @@ class PicturePainter:
         styles: One or more RGB images of any size.
         recipe: What to minimise and how.
         key: Random key of the start image.
-        options: What else the run is told.
+        options: Further options of the run.
     """
 
     def __init__(
@@ -198,18 +198,18 @@ class PicturePainter:
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
         """Begin a stage, see `stages.Painter`."""
         if stage.tile is not None:
-            # Programs of the stages before are of no more use, and together take as
-            # much as a tile.
+            # Programs of earlier stages are no longer needed, and together take as much
+            # memory as a tile.
             forget_programs()
         transfer = self.transfer(stage)
         content = self.content
         if self.recipe.palette == "style":
-            # Anew for each stage: it takes less time than keeping it takes memory.
+            # Recomputed at each stage: it is fast, and keeping it would take memory.
             content = match_palette(content, self.styles, blend=self.options.blend)
         scaled = scale_content(content, stage.shape)
         styles = scale_styles(self.styles, stage.shape, self.recipe)
         if state is None:
-            # Compiled, so that all of the state is where the image is.
+            # Compiled, so that the whole state is on the image's device.
             state = jax.jit(transfer.init)(self.start(scaled, styles))
         elif before is not None:
             detail = scale_detail(content, before.shape, stage.shape, self.recipe)
@@ -244,7 +244,7 @@ class PicturePainter:
         return initial_image(self.key, content, styles, self.recipe)
 
     def spread(self, setup: Setup) -> Setup:
-        """Put all where the steps of tiles leave it, or they would compile twice."""
+        """Place arrays as a step in tiles returns them, so that it compiles once."""
         mesh = self.options.mesh
         if mesh is None:
             return setup
@@ -257,16 +257,16 @@ class PicturePainter:
 
 
 def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Backbone]:
-    """The network as a recipe wants it: to measure with, and to take many steps with.
+    """Prepare the network for a recipe: once to measure with, once to take steps with.
 
     Args:
         backbone: From `load_backbone`.
         recipe: What to minimise and how.
 
     Returns:
-        Two networks of the recipe's activations. The second one is in the type that the
-        recipe computes in. If that is float32, on a CPU, it has prepared kernels, and
-        shares the first one's plain ones.
+        Two networks with the recipe's activations. The second one has the recipe's
+        dtype. In float32 on a CPU, it also holds prepared kernels, and shares the plain
+        ones with the first.
     """
     backbone = calibrate(backbone, recipe.activations)
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":
@@ -285,18 +285,18 @@ def measure_targets(
     blend: Float[Array, "_n"] | None = None,
     tile: int | None = None,
 ) -> Targets:
-    """`objective.make_targets`, by tiles of that size if there is one.
+    """`objective.make_targets`, measured in tiles of size `tile` if it is given.
 
-    So is a style that would take more memory than a step does.
+    A style that would take more memory than a step is measured in tiles, too.
     """
     program = recipe.program
     if tile is None:
         feats = measure_content(backbone, content, program)
     else:
         feats = tiles.measure_content(backbone, content, program, tile)
-        # Or it would go on beside what comes next, and take its memory as well.
+        # Wait, or it would run and hold memory while the styles are measured.
         jax.block_until_ready(feats)
-    # Measuring takes half as much for each pixel as a step does.
+    # Measuring takes half as much memory per pixel as a step.
     enough = 2 * math.prod(content.shape[:2])
     parts = tile or max(math.isqrt(enough), smallest_tile(recipe.layers))
 

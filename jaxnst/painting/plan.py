@@ -1,4 +1,4 @@
-"""What a run will do, decided once and before anything is painted: its stages."""
+"""The plan of a run: its stages, decided before anything is painted."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
     @property
     def work(self) -> int:
-        """Pixels times steps, which time is about proportional to."""
+        """Pixels times steps; the time is about proportional to it."""
         return math.prod(self.shape) * self.steps
 
 
@@ -43,10 +43,10 @@ def plan_run(
     Args:
         shape: Height and width of the result.
         recipe: How it is painted.
-        memory: Bytes that the process may take; what takes more is painted in tiles.
-            Default: everything is painted at once.
-        tiles: Size of the tiles of each scale in an earlier part of the run, kept where
-            they still fit. Default: there is none.
+        memory: Bytes that the process may use; scales that need more are painted in
+            tiles. Default: no limit, and so no tiles.
+        tiles: Tile size of each scale before the run was interrupted, used again where
+            it still fits. Default: the run is new.
 
     Returns:
         The stages, coarsest first.

@@ -1,4 +1,4 @@
-"""The walk over the stages of a run, the same for one picture and for many lanes."""
+"""The loop over the stages of a run, shared by single pictures and batches."""
 
 import time
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from jaxnst.types import Image
 
 
 class Setup(NamedTuple):
-    """What the steps of a stage are taken with.
+    """What the steps of a stage need.
 
     Attributes:
         transfer: The kernel.
         state: The state before the first step.
-        backbone: The network, as the recipe wants it.
+        backbone: The network, prepared for the recipe.
         targets: What the image is compared with.
-        host: Where the state is, if not where the network is.
+        host: Where the state is kept, if not on the network's device.
     """
 
     transfer: Transfer
@@ -44,25 +44,25 @@ class Painter(Protocol):
         """Begin a stage.
 
         Args:
-            state: The last state of the stage before; or, where there is none, the
-                state of a run that is resumed in this stage, or None.
-            before: The stage before.
+            state: The last state of the stage before. If the run resumes in this stage,
+                its state there; if it starts in this stage, None.
+            before: The stage before; None if the run starts or resumes in this stage.
             stage: The stage.
 
         Returns:
-            What its steps are taken with.
+            What its steps need.
         """
         ...
 
 
 class Progress(NamedTuple):
-    """What is known between two launches of steps.
+    """The progress of a run between two launches of steps.
 
     Attributes:
         stages: All stages of the run.
         scale: Index of the stage, coarsest first.
         taken: Steps taken in this stage.
-        state: The state; gone once the callback returns, so copy what must stay.
+        state: The state; donated after the callback returns, so copy what you keep.
         info: Infos of the last launch.
     """
 
@@ -87,8 +87,8 @@ class Result(NamedTuple):
         infos: Infos of all steps taken in this call, one entry for each stage.
         status: `done`, or `diverged` if a step was not finite; the image is then the
             last one that was.
-        seconds: Wall-clock time of each stage, compilation included; of a lane, its
-            share of that of its batch.
+        seconds: Wall-clock time of each stage, compilation included; for a lane, its
+            share of the batch's time.
     """
 
     image: Image | Float[np.ndarray, "_h _w 3"]
@@ -112,10 +112,10 @@ def paint_stages(
     Args:
         painter: Sets up each stage.
         stages: From `plan_run`.
-        resume: Where to go on. Default: at the first stage.
+        resume: Checkpoint to continue from. Default: start at the first stage.
         chunk: Steps between two calls of `on_chunk`, at most.
         on_chunk: Called between launches of steps.
-        stop: Whether to end after a stage, from the infos of its steps.
+        stop: Given the infos of a stage, whether to stop after it.
 
     Returns:
         The last state; the infos and the seconds of each stage that was painted.
@@ -123,7 +123,7 @@ def paint_stages(
     state: Any = None
     first = done = 0
     if resume is not None:
-        # A copy, since the first step takes its memory.
+        # A copy, since the first step donates it.
         state = jax.device_put(resume.state, may_alias=False)
         first, done = resume.scale, resume.taken
     infos, seconds = [], []
@@ -152,7 +152,7 @@ def paint_stages(
         seconds.append(time.perf_counter() - began)
         if stop(info):
             break
-        # What the next stage has no use for makes room while it is measured.
+        # Free what the next stage does not need before its targets are measured.
         state = setup.transfer.shed(state)
         del setup
     return state, infos, seconds

@@ -21,7 +21,8 @@ ROOT = DOCS.parents[1]
 PACKAGE = ROOT / "jaxnst"
 BUILD = DOCS / "build"
 ROOMS = [
-    *("types", "storage", "linalg", "pictures", "network", "losses", "weights", "recipes"),
+    *("types", "storage", "linalg", "pictures", "network", "losses", "weights"),
+    "recipes",
     *("objective", "optimizers", "tiles", "transfer", "painting"),
 ]
 """Folders and files of the package that have a page, in the order of its floors."""
