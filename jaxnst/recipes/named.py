@@ -37,7 +37,7 @@ PAINTERLY = Recipe(
     ),
     content_loss="correlation",
     style_loss="wasserstein2",
-    content_weight=0.4,
+    content_weight=0.8,
     style_weight=1.0,
     tv_weight=10.0,
     pooling="average",
