@@ -50,7 +50,7 @@ STYLES = [random_image(3, 40, 30), random_image(4, 30, 40), random_image(5, 9, 3
 def assert_same(found, expected):
     """Rounding may be larger than that where a gradient is next to nothing."""
     np.testing.assert_allclose(found, expected, atol=1e-2)
-    assert np.abs(found - expected).mean() < 1e-4
+    assert np.abs(found - expected).mean() < 3e-4
 
 
 def compiled(function, *args):

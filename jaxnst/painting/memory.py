@@ -197,7 +197,7 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
         >>> from jaxnst import get_recipe
         >>> choose_tile((384, 512), get_recipe("painterly"), 8 * 10**9)
         >>> choose_tile((3072, 4096), get_recipe("painterly"), 10 * 10**9)
-        1440
+        1408
     """
     kept, free = host_bytes(shape, recipe), free_host_memory()
     if kept > free:
