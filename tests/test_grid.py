@@ -29,7 +29,7 @@ from jaxnst.recipes import get_recipe
 
 KEY = jax.random.key(0)
 # A large ε keeps Adam from blowing up rounding where the gradient is next to nothing.
-RECIPE = get_recipe("painterly").replace(
+RECIPE = get_recipe("delicate").replace(
     content_layers=(("relu2_1", 1.0),),
     style_layers=(("relu1_1", 0.5), ("relu3_1", 0.5)),
     optimizer="adam",
@@ -312,7 +312,7 @@ def test_machines_share_the_lanes_evenly(shapes, varied, count):
 
 def test_a_lane_takes_no_more_memory_than_is_planned(backbone):
     """What XLA asks for, in a batch of four beyond one of two."""
-    recipe = get_recipe("painterly")
+    recipe = get_recipe("delicate")
     shape = (48, 64)
     content = random_image(0, *shape)
     make = transfer.make_transfer(recipe)

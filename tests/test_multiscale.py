@@ -16,7 +16,7 @@ from jaxnst.pictures.files import save_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import get_recipe
 
-RECIPE = get_recipe("painterly").replace(
+RECIPE = get_recipe("delicate").replace(
     content_layers=(("relu2_1", 1.0),),
     style_layers=(("relu1_1", 0.5), ("relu3_1", 0.5)),
     optimizer="adam",
@@ -37,7 +37,7 @@ def paint(backbone, recipe=RECIPE, **options):
 
 
 def test_scales_end_at_the_content_and_stay_large_enough():
-    recipe = get_recipe("painterly")
+    recipe = get_recipe("delicate")
     assert scale_shapes((384, 512), recipe)[0] == (96, 128)
     assert scale_shapes((384, 512), recipe)[-1] == (384, 512)
     assert (
@@ -181,7 +181,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone)
 
 @pytest.mark.parametrize("blend", [[1.0, 2.0], [0.0], [jnp.nan]])
 def test_blends_that_mean_nothing_are_refused(backbone, blend):
-    recipe = get_recipe("painterly").replace(first_steps=1, scales=1)
+    recipe = get_recipe("delicate").replace(first_steps=1, scales=1)
     with pytest.raises(ValueError, match="expected 1 finite blend weights"):
         paint(backbone, recipe, blend=jnp.asarray(blend))
 

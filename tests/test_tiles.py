@@ -37,12 +37,12 @@ SHALLOW = {
     "tv_weight": 0.7,
 }
 RECIPES = {
-    "painterly": get_recipe("painterly"),
+    "painterly": get_recipe("delicate"),
     "gram": get_recipe("johnson"),  # squares as its variation, zero padding
     "wasserstein2": get_recipe("crowson"),  # max pooling, replicated edges
     "half sums": get_recipe("gatys2016").replace(pooling="l2"),
     "pyramid": get_recipe("crowson").replace(pooling="average"),
-    "kept small": get_recipe("painterly").replace(state_dtype="bfloat16"),
+    "kept small": get_recipe("delicate").replace(state_dtype="bfloat16"),
 }
 RECIPES = {name: recipe.replace(**SHALLOW) for name, recipe in RECIPES.items()}
 RECIPES["pyramid"] = RECIPES["pyramid"].replace(
@@ -285,7 +285,7 @@ def test_normalised_gradients_are_refused(backbone):
 
 
 def test_stages_in_tiles_paint_the_same_picture(backbone):
-    recipe = get_recipe("painterly").replace(
+    recipe = get_recipe("delicate").replace(
         **SHALLOW,
         optimizer="adam",
         learning_rate=0.02,

@@ -10,7 +10,7 @@ from jaxnst.painting.loop import Launches, run
 from jaxnst.recipes import get_recipe
 from jaxnst.transfer import current_image, make_transfer
 
-PAINTERLY = get_recipe("painterly").replace(
+PAINTERLY = get_recipe("delicate").replace(
     content_layers=(("relu2_1", 1.0),),
     style_layers=(("relu1_1", 0.5), ("relu2_1", 0.5)),
     optimizer="adam",
