@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jaxnst.network.vgg import LAYERS, Backbone, conv_name, shrinkage
+from jaxnst.network.vgg import LAYERS, Backbone, conv_name, network_layer, shrinkage
 from jaxnst.painting.multiscale import scale_content, scale_styles
 from jaxnst.painting.plan import plan_run
 from jaxnst.recipes import Recipe
@@ -226,7 +226,7 @@ def _place(tensor: Tensor, settings: Settings) -> Tensor:
 class _Network:
     def __init__(self, backbone: Backbone, recipe: Recipe, settings: Settings):
         self.recipe, self.settings = recipe, settings
-        bases = (layer.partition("@")[0] for layer in recipe.layers)
+        bases = map(network_layer, recipe.layers)
         self.names = LAYERS[: max(map(LAYERS.index, bases)) + 1]
         self.kernels, self.biases = {}, {}
         for name in self.names:
@@ -246,7 +246,7 @@ class _Network:
         while factor <= max(map(shrinkage, self.recipe.layers)):
             here = [x for x in self.recipe.layers if shrinkage(x) == factor]
             if here:
-                seen = self._features(image, [x.partition("@")[0] for x in here])
+                seen = self._features(image, list(map(network_layer, here)))
                 found |= dict(zip(here, seen, strict=True))
             image, factor = _shrink(image), 2 * factor
         return found

@@ -10,7 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnst.network.conv import winograd_kernels
-from jaxnst.network.vgg import Activations, Backbone, conv_name, layer_name
+from jaxnst.network.vgg import (
+    Activations,
+    Backbone,
+    conv_name,
+    layer_name,
+    network_layer,
+)
 
 
 def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
@@ -31,7 +37,7 @@ def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
     Reference:
         Lavin, Gray (2016), "Fast Algorithms for Convolutional Neural Networks".
     """
-    deepest = conv_name(max(layer.partition("@")[0] for layer in layers))
+    deepest = conv_name(max(network_layer(layer) for layer in layers))
     params = {name: conv for name, conv in backbone.params.items() if name <= deepest}
     prepared = winograd_kernels(
         {name: x["kernel"] for name, x in params.items() if len(x["bias"]) > 64}

@@ -94,6 +94,22 @@ def shrinkage(layer: str) -> int:
     return int(layer.partition("@")[2] or 1)
 
 
+def network_layer(layer: str) -> str:
+    """The layer of the network, whatever the size of the picture that it sees.
+
+    Args:
+        layer: Layer name, with or without `@2`, `@4` or `@8`.
+
+    Returns:
+        One of `LAYERS`.
+
+    Example:
+        >>> network_layer("relu3_1@4")
+        'relu3_1'
+    """
+    return layer.partition("@")[0]
+
+
 def channels(layer: str) -> int:
     """Number of channels of a layer.
 
@@ -141,8 +157,8 @@ def receptive_field(layer: str) -> int:
         >>> receptive_field("relu4_2")
         84
     """
-    base, factor, field = layer.partition("@")[0], shrinkage(layer), 1
-    for name in LAYERS[: LAYERS.index(base) + 1]:
+    factor, field = shrinkage(layer), 1
+    for name in LAYERS[: LAYERS.index(network_layer(layer)) + 1]:
         if name.endswith("_1") and stride(name) > 1:
             field += stride(name) // 2
         field += 2 * stride(name)
@@ -422,16 +438,15 @@ def features(
             "it or use shallower layers"
         )
     found: Features = {}
-    factor = 1
-    while factor <= max(map(shrinkage, layers)):
-        here = {x.partition("@")[0]: x for x in layers if shrinkage(x) == factor}
-        if here:
-            options = pooling, pool_scale, padding, jnp.dtype(dtype)
-            network = VGG19(tuple(here), *options)
-            x = image * backbone.scale[None, None] + backbone.offset[None, None]
-            seen = cast(Features, network.apply({"params": backbone.params}, x))
-            found |= {here[name]: feature for name, feature in seen.items()}
-        image, factor = shrink(image), 2 * factor
+    size = 1
+    for factor in sorted(set(map(shrinkage, layers))):
+        while size < factor:
+            image, size = shrink(image), 2 * size
+        here = {network_layer(x): x for x in layers if shrinkage(x) == factor}
+        network = VGG19(tuple(here), pooling, pool_scale, padding, jnp.dtype(dtype))
+        x = image * backbone.scale[None, None] + backbone.offset[None, None]
+        seen = cast(Features, network.apply({"params": backbone.params}, x))
+        found |= {here[name]: feature for name, feature in seen.items()}
     return found
 
 

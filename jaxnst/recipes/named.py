@@ -66,27 +66,15 @@ Reference:
     Snelgrove (2017), "High-Resolution Multi-Scale Neural Texture Synthesis".
 """
 
-DELICATE = Recipe(
+DELICATE = dataclasses.replace(
+    PAINTERLY,
     name="delicate",
     summary="Fine strokes that keep every edge: Wasserstein-2, coarse to fine, L-BFGS",
     content_layers=(("relu3_1", 0.5), ("relu4_2", 0.5)),
     style_layers=weighted((0.35, 0.25, 0.2, 0.12, 0.08)),
-    content_loss="correlation",
-    style_loss="wasserstein2",
     content_weight=0.2,
-    style_weight=1.0,
     tv_weight=12.0,
-    pooling="average",
-    padding="replicate",
-    palette="style",
     detail=0.5,
-    optimizer="lbfgs",
-    learning_rate=1.0,
-    ema_decay=0.5,
-    first_steps=80,
-    steps=30,
-    scales=16,
-    min_size=128,
 )
 """The default of version 0.1: the photograph with a fine texture of the style.
 
