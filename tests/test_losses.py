@@ -206,7 +206,7 @@ def test_wasserstein2_may_leave_out_the_null_space_of_the_style():
     f, g = feature(9, 8, 8, 32), feature(10, 3, 4, 32)
     whole = wasserstein2_loss(moments(f), gaussian(moments(g)))
     reduced = wasserstein2_loss(moments(f), gaussian(moments(g), rank=12))
-    np.testing.assert_allclose(reduced, whole, rtol=1e-4)
+    np.testing.assert_allclose(reduced, whole, rtol=5e-4)
 
 
 @pytest.mark.parametrize("way", ["cpu", "default"])
