@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float
 
-Scalar = Float[Array, ""]
+from jaxnst.types import Scalar
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -25,14 +25,8 @@ def products(
 ) -> Float[Array, "_c _c"]:
     """`FᵀWF` in float32, with a derivative that multiplies once instead of twice.
 
-    Products of two bfloat16 are exact in float32, so a GPU's fast ones spoil nothing.
-
-    Args:
-        f: n rows of c channels.
-        weights: Diagonal of W, n 1; a constant. Default: ones.
-
-    Returns:
-        The matrix, c c.
+    The weights are the diagonal of W and a constant. Products of two bfloat16 are exact
+    in float32, so a GPU's fast ones spoil nothing.
     """
     weighted = f if weights is None else (weights * f).astype(f.dtype)
     return jnp.matmul(
@@ -67,30 +61,25 @@ def eigh(
     XLA's batched routine waits for threads of the pool that it runs in, so several
     calls at a time, such as those of several layers, may wait forever.
 
-    Args:
-        matrix: Symmetric matrix, c c.
-
     Returns:
-        Eigenvalues in ascending order (c,), and the eigenvectors as columns, c c.
+        Eigenvalues in ascending order, and the eigenvectors as columns.
 
     Example:
         >>> values, vectors = eigh(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
         >>> [round(float(value), 5) for value in values]
         [1.0, 3.0]
     """
-    return jax.lax.platform_dependent(matrix, cpu=sequential_vmap(_eigh), default=_eigh)
-
-
-def _eigh(matrix: Array) -> tuple[Array, Array]:
-    values, vectors = jnp.linalg.eigh(matrix)
-    return values, vectors
+    lapack = lambda matrix: tuple(jnp.linalg.eigh(matrix))
+    return jax.lax.platform_dependent(
+        matrix, cpu=sequential_vmap(lapack), default=lapack
+    )
 
 
 @eigh.defjvp
 def _eigh_jvp(primals, tangents):
     """`dλ_i = (Vᵀ dK V)_ii` and `dV = V [(Vᵀ dK V)_ij / (λ_j - λ_i)]`."""
     values, vectors = eigh(*primals)
-    matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    matmul = partial(jnp.matmul, precision=HIGHEST)
     change = matmul(matmul(vectors.T, tangents[0]), vectors)
     gaps = values[None] - values[:, None]
     rotation = change / jnp.where(gaps == 0, jnp.inf, gaps)
@@ -108,11 +97,11 @@ def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     The floor is raised to where float32 can tell K from its rounding.
 
     Args:
-        k: Symmetric matrix without negative eigenvalues, c c.
-        floor: See above.
+        k: Symmetric matrix without negative eigenvalues.
+        floor: See above; derivatives with respect to it are left out.
 
     Returns:
-        The sum. Derivatives with respect to the floor are left out.
+        The sum.
 
     Reference:
         Chen, Chow (2014), "A Stable Scaling of Newton-Schulz for Improving the Sign

@@ -5,7 +5,7 @@
 summary.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -32,12 +32,8 @@ class Targets(NamedTuple):
     """What an image is compared with: a pytree of arrays, so no new value recompiles.
 
     Attributes:
-        content: Content targets from `ContentLoss.prepare`, by layer, in the format of
-            `storage.store`.
-        style: Style targets from `StyleLoss.prepare`, by layer.
-        content_weight: Factor on the content term.
-        style_weight: Factor on the style term.
-        tv_weight: Factor on the total variation.
+        content: From `ContentLoss.prepare`, by layer, as `storage.store` puts it away.
+        style: From `StyleLoss.prepare`, by layer.
         learning_rate: Factor on the optimiser's step; the loss does not depend on it.
     """
 
@@ -59,12 +55,7 @@ class Terms(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """The loss of an image and its terms, such as `objective`.
-
-    A function `f(image, backbone, targets, program) -> (loss, terms)` of an image,
-    h w 3, the network, the targets, and the choices that compiled code depends on. It
-    must be differentiable with respect to the image.
-    """
+    """A differentiable loss of an image, and its terms, such as `objective`."""
 
     def __call__(
         self, image: Image, backbone: Backbone, targets: Targets, program: Program, /
@@ -74,12 +65,9 @@ class Objective(Protocol):
 
 
 class Summary(NamedTuple):
-    """All that the loss needs to know of an image: sums over pixels or positions.
+    """All that the loss needs to know of an image: what `summarize` of each loss gives.
 
-    Attributes:
-        content: What `ContentLoss.summarize` gives, by layer.
-        style: What `StyleLoss.summarize` gives, by layer.
-        tv: What `VariationLoss.summarize` gives.
+    Content and style are by layer.
     """
 
     content: dict[str, Any]
@@ -106,7 +94,7 @@ def make_targets(
             values. Default: equal weights.
 
     Returns:
-        The targets.
+        What the image is compared with.
 
     Raises:
         ValueError: If there is not one weight for each style.
@@ -120,11 +108,11 @@ def make_targets(
         >>> targets.content["relu3_1"].shape, float(targets.style_weight)
         ((9, 12, 256), 1.0)
     """
-    return with_weights(
-        measure_content(backbone, content, recipe.program),
-        measure_styles(backbone, styles, recipe.program, blend=blend),
-        recipe,
-    )
+    program, shapes = recipe.program, [style.shape for style in styles]
+    feats = measure_content(backbone, content, program)
+    summaries = [measure_style(backbone, style, program) for style in styles]
+    measured = blend_styles(summaries, shapes, program, blend=blend)
+    return with_weights(feats, measured, recipe)
 
 
 def with_weights(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targets:
@@ -143,16 +131,7 @@ def with_weights(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targ
 def measure_content(
     backbone: Backbone, content: Image, program: Program
 ) -> StoredFeatures:
-    """Measure the features of a content that an image is compared with.
-
-    Args:
-        backbone: The network, prepared for the recipe.
-        content: RGB in [0, 1], h w 3.
-        program: What to measure.
-
-    Returns:
-        The features, by layer, stored in the program's `state_dtype`.
-    """
+    """Measure the features of a content that an image is compared with."""
     feats = measure(backbone, content, program, layer_names(program.content_layers))
     loss = program.losses.content
     return {
@@ -163,16 +142,7 @@ def measure_content(
 
 @partial(jax.jit, static_argnames="program")
 def measure_style(backbone: Backbone, style: Image, program: Program) -> StyleSummary:
-    """Summarise one style.
-
-    Args:
-        backbone: The network, prepared for the recipe.
-        style: RGB in [0, 1], h w 3.
-        program: What to measure.
-
-    Returns:
-        Its summary, by layer.
-    """
+    """Summarise one style."""
     feats = measure(backbone, style, program, layer_names(program.style_layers))
     return own_means(summarize_style(feats, program, {}), program)
 
@@ -183,31 +153,6 @@ def own_means(summary: StyleSummary, program: Program) -> StyleSummary:
     return {layer: blend([own], one) for layer, own in summary.items()}
 
 
-def measure_styles(
-    backbone: Backbone,
-    styles: Sequence[Image],
-    program: Program,
-    *,
-    blend: Float[Array, "_n"] | None = None,
-) -> Styles:
-    """Summarise one or more styles and make the style's targets of them.
-
-    Args:
-        backbone: The network, prepared for the recipe.
-        styles: RGB images in [0, 1], of any size.
-        program: What to measure.
-        blend: Weight of each style, see `make_targets`.
-
-    Returns:
-        The targets of the style, by layer.
-
-    Raises:
-        ValueError: If there is not one weight for each style.
-    """
-    summaries = [measure_style(backbone, style, program) for style in styles]
-    return blend_styles(summaries, [s.shape for s in styles], program, blend=blend)
-
-
 def blend_styles(
     summaries: Sequence[StyleSummary],
     shapes: Sequence[tuple[int, ...]],
@@ -215,20 +160,7 @@ def blend_styles(
     *,
     blend: Float[Array, "_n"] | None = None,
 ) -> Styles:
-    """Blend the summaries of styles and make the style's targets of them.
-
-    Args:
-        summaries: Summary of each style, by layer.
-        shapes: Height and width of each style.
-        program: What was measured.
-        blend: Weight of each style, see `make_targets`.
-
-    Returns:
-        The targets of the style, by layer.
-
-    Raises:
-        ValueError: If there is not one weight for each style.
-    """
+    """Make the style's targets of the summary and the shape of each style."""
     blend = jnp.ones(len(shapes)) if blend is None else jnp.asarray(blend, jnp.float32)
     check_blend(blend, len(shapes))
     return prepare_styles(summaries, blend, program, style_ranks(shapes, program))
@@ -236,20 +168,16 @@ def blend_styles(
 
 def style_ranks(shapes: Sequence[tuple[int, ...]], program: Program) -> tuple[int, ...]:
     """Upper bound on the rank of the styles' covariance, at each style layer."""
-
-    def rank(layer: str) -> int:
-        positions = sum(h * w // stride(layer) ** 2 for h, w, *_ in shapes)
-        return min(positions, channels(layer))
-
-    return tuple(rank(layer) for layer in layer_names(program.style_layers))
+    return tuple(
+        min(sum(h * w // stride(layer) ** 2 for h, w, *_ in shapes), channels(layer))
+        for layer in layer_names(program.style_layers)
+    )
 
 
 def check_blend(blend: Any, styles: int) -> None:
     """Raise a ValueError unless there is a weight for each style, one of them not 0.
 
-    Args:
-        blend: Weights; of traced ones only the number is checked.
-        styles: Number of styles.
+    Of traced weights only the number is checked.
     """
     known = not isinstance(blend, Tracer)
     total = float(np.abs(blend).sum()) if known else 1.0
@@ -269,14 +197,11 @@ def prepare_styles(
 ) -> Styles:
     """`blend_styles` for covariances of these ranks, at each style layer."""
     shares = blend / jnp.sum(jnp.abs(blend))
-    loss = program.losses.style
-
-    def prepared(layer: str, rank: int) -> Any:
+    loss, prepared = program.losses.style, {}
+    for layer, rank in zip(layer_names(program.style_layers), ranks, strict=True):
         parts = [summary[layer] for summary in summaries]
-        return loss.prepare(loss.blend(parts, shares), rank)
-
-    layers = layer_names(program.style_layers)
-    return {layer: prepared(layer, n) for layer, n in zip(layers, ranks, strict=True)}
+        prepared[layer] = loss.prepare(loss.blend(parts, shares), rank)
+    return prepared
 
 
 def measure(
@@ -346,12 +271,12 @@ def summarize(
             for layer, own in weights
         }
 
+    contents = seen(program.content_layers, targets.content_weight)
+    styles = seen(program.style_layers, targets.style_weight)
     content = {layer: restore(feat) for layer, feat in targets.content.items()}
     return Summary(
-        summarize_content(
-            seen(program.content_layers, targets.content_weight), content, program, {}
-        ),
-        summarize_style(seen(program.style_layers, targets.style_weight), program, {}),
+        summarize_content(contents, content, program, {}),
+        summarize_style(styles, program, {}),
         program.losses.variation.summarize(image, None),
     )
 
@@ -364,15 +289,7 @@ def summarize_content(
 ) -> dict[str, Any]:
     """Reduce features, and those of a content, to what the content term depends on.
 
-    Args:
-        feats: Features of the image, by layer, h w c.
-        content: Targets of the content, by layer, of the same shapes.
-        program: What to measure.
-        weights: How much each position counts, h w 1, by layer. Where a layer is
-            missing, each counts once.
-
-    Returns:
-        The summaries, by layer.
+    In a layer without weights, each position counts once.
     """
     loss = program.losses.content
     return {
@@ -395,36 +312,22 @@ def summarize_style(
 def compare(
     summary: Summary, shape: tuple[int, ...], targets: Targets, program: Program
 ) -> tuple[Scalar, Terms]:
-    """The loss of an image from its summary, see `objective`.
-
-    Args:
-        summary: From `summarize`.
-        shape: Height and width of the image.
-        targets: From `make_targets`, for the same program.
-        program: What was measured.
-
-    Returns:
-        The loss, and its unweighted terms.
-    """
+    """The loss of an image from its summary and its height and width."""
     content, style, variation = program.losses
-    terms = Terms(
-        _total(
-            weight * content.distance(summary.content[layer])
-            for layer, weight in program.content_layers
-        ),
-        _total(
-            weight * style.distance(summary.style[layer], targets.style[layer])
-            for layer, weight in program.style_layers
-        ),
-        variation.distance(summary.tv, shape),
+    contents = (
+        weight * content.distance(summary.content[layer])
+        for layer, weight in program.content_layers
     )
+    styles = (
+        weight * style.distance(summary.style[layer], targets.style[layer])
+        for layer, weight in program.style_layers
+    )
+    zero = jnp.float32(0)
+    tv = variation.distance(summary.tv, shape)
+    terms = Terms(sum(contents, start=zero), sum(styles, start=zero), tv)
     loss = (
         targets.content_weight * terms.content
         + targets.style_weight * terms.style
         + targets.tv_weight * terms.tv
     )
     return loss, terms
-
-
-def _total(parts: Iterable[Scalar]) -> Scalar:
-    return sum(parts, start=jnp.float32(0))

@@ -6,7 +6,7 @@ a checkpoint stores. `Info` holds what is logged.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,22 +24,13 @@ from jaxnst.types import Image, Scalar
 
 
 class Average(NamedTuple):
-    """The iterates' average with geometric weights, see `average_iterates`.
-
-    Attributes:
-        total: `Σ_t (1 - decay) decay^(n-t) x_t`, h w 3.
-    """
+    """`Σ_t (1 - decay) decay^(n-t) x_t` of the iterates, see `average_iterates`."""
 
     total: Image
 
 
 class Best(NamedTuple):
-    """The iterate that follows the lowest loss, see `keep_best`.
-
-    Attributes:
-        image: That iterate, h w 3.
-        lowest: The lowest loss.
-    """
+    """The iterate that follows the lowest loss, and that loss."""
 
     image: Image
     lowest: Scalar
@@ -99,7 +90,7 @@ class State(NamedTuple):
     """Everything the next step depends on.
 
     Attributes:
-        image: The image that is optimised, h w 3.
+        image: The image that is optimised.
         output: What the picture that is returned is read from.
         step: Number of steps taken.
         opt_state: The optax optimiser's own state.
@@ -115,8 +106,7 @@ class Info(NamedTuple):
     """What one step measured, before it moved the image.
 
     Attributes:
-        loss: The loss.
-        terms: Its unweighted parts.
+        terms: Unweighted parts of the loss.
         gradient_norm: Euclidean norm of the gradient with respect to the image.
         finite: Whether loss, gradient and update were all finite. If the loss or the
             gradient was not, the step leaves the state unchanged. Pixels whose update
@@ -130,14 +120,7 @@ class Info(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The loss of an image and its gradient.
-
-    Attributes:
-        loss: The loss.
-        terms: Its unweighted parts.
-        grad: Gradient of the loss with respect to the image, h w 3.
-        norm: Its Euclidean norm.
-    """
+    """The loss of an image, its unweighted parts, its gradient, and the norm of that."""
 
     loss: Scalar
     terms: Terms
@@ -146,7 +129,7 @@ class Evaluation(NamedTuple):
 
 
 def current_image(state: State, program: Program) -> Image:
-    """The picture so far, clipped to [0, 1], h w 3."""
+    """The picture so far, clipped to [0, 1]."""
     image = make_output(program).read(state.output, state.step)
     return jnp.clip(jnp.where(state.step > 0, image, state.image), 0, 1)
 
@@ -173,12 +156,7 @@ class Transfer(NamedTuple):
     def step(
         self, state: State, backbone: Backbone, targets: Targets
     ) -> tuple[State, Info]:
-        """Evaluate and move.
-
-        Args:
-            state: Where the last step ended.
-            backbone: The network, prepared for the recipe.
-            targets: From `objective.make_targets`.
+        """Evaluate and move, with a network that is prepared for the recipe.
 
         Returns:
             The next state, and what the step saw.
@@ -240,110 +218,92 @@ def _make_transfer(
     objective: Objective,
     transform: optax.GradientTransformation | None,
 ) -> Transfer:
-    optimizer = make_optimizer(program, transform)
-    init = partial(_init, program, optimizer)
+    kernel = _Kernel(program, objective, make_optimizer(program, transform))
     return Transfer(
-        init=init,
-        evaluate=partial(_evaluate, program, objective),
-        move=partial(_move, program, optimizer),
-        enlarge=partial(_enlarge, program, optimizer, init),
-        optimizer=optimizer,
+        init=kernel.init,
+        evaluate=kernel.evaluate,
+        move=kernel.move,
+        enlarge=kernel.enlarge,
+        optimizer=kernel.optimizer,
     )
 
 
-def _units(program: Program) -> Float[np.ndarray, "1 1 3"]:
-    return np.array(program.units, np.float32)[None, None]
+class _Kernel(NamedTuple):
+    """The functions of a `Transfer`, specialised."""
 
+    program: Program
+    objective: Objective
+    optimizer: Optimizer
 
-def _init(program: Program, optimizer: Optimizer, image: Image) -> State:
-    state = State(
-        image=image,
-        output=make_output(program).init(image),
-        step=jnp.int32(0),
-        opt_state=optimizer.transform.init(image * _units(program)),
-    )
-    # Copies, because the loop donates the state: no two leaves may share a buffer.
-    return jax.tree.map(jnp.array, state)
+    @property
+    def units(self) -> Float[np.ndarray, "1 1 3"]:
+        return np.array(self.program.units, np.float32)[None, None]
 
+    def init(self, image: Image) -> State:
+        state = State(
+            image=image,
+            output=make_output(self.program).init(image),
+            step=jnp.int32(0),
+            opt_state=self.optimizer.transform.init(image * self.units),
+        )
+        # Copies, because the loop donates the state: no two leaves may share a buffer.
+        return jax.tree.map(jnp.array, state)
 
-def _evaluate(
-    program: Program,
-    objective: Objective,
-    image: Image,
-    backbone: Backbone,
-    targets: Targets,
-) -> Evaluation:
-    def loss_fn(image: Image) -> tuple[Scalar, Terms]:
-        return objective(image, backbone, targets, program)
+    def evaluate(
+        self, image: Image, backbone: Backbone, targets: Targets
+    ) -> Evaluation:
+        def loss_fn(image: Image) -> tuple[Scalar, Terms]:
+            return self.objective(image, backbone, targets, self.program)
 
-    (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
-    # The barrier keeps XLA from computing the gradient again for its norm.
-    grad = jax.lax.optimization_barrier(grad)
-    return Evaluation(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
+        (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
+        # The barrier keeps XLA from computing the gradient again for its norm.
+        grad = jax.lax.optimization_barrier(grad)
+        return Evaluation(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
 
+    def move(
+        self, state: State, evaluation: Evaluation, learning_rate: Scalar
+    ) -> tuple[State, Info]:
+        """Descend, unless the evaluation was not finite."""
+        loss, terms, grad, norm = evaluation
+        # `cond`, not `where`: the state is then updated in place, and only after the
+        # memory of the gradient's tiles is free.
+        state, moved = jax.lax.cond(
+            jnp.isfinite(loss) & jnp.isfinite(norm),
+            self.descend,
+            lambda state, *_: (state, jnp.bool(False)),
+            state,
+            loss,
+            grad,
+            learning_rate,
+        )
+        return state, Info(loss, terms, norm, moved)
 
-def _move(
-    program: Program,
-    optimizer: Optimizer,
-    state: State,
-    evaluation: Evaluation,
-    learning_rate: Scalar,
-) -> tuple[State, Info]:
-    """Descend, unless the evaluation was not finite."""
-    loss, terms, grad, norm = evaluation
-    # `cond`, not `where`: the state is then updated in place, and only after the memory
-    # of the gradient's tiles is free.
-    state, moved = jax.lax.cond(
-        jnp.isfinite(loss) & jnp.isfinite(norm),
-        partial(_descend, program, optimizer),
-        lambda state, *_: (state, jnp.bool(False)),
-        state,
-        loss,
-        grad,
-        learning_rate,
-    )
-    return state, Info(loss, terms, norm, moved)
+    def descend(
+        self, state: State, loss: Scalar, grad: Image, learning_rate: Scalar
+    ) -> tuple[State, Bool[Array, ""]]:
+        """Move by the optimiser's update; say whether all of it was finite."""
+        # With z = units · image, the gradient with respect to z is grad / units.
+        update, opt_state = self.optimizer.transform.update(
+            grad / self.units,
+            state.opt_state,
+            state.image * self.units,
+            value=loss,
+            learning_rate=learning_rate,
+        )
+        update = learning_rate * cast(Image, update) / self.units
+        moves = jnp.isfinite(update)
+        image = jnp.where(moves, state.image + update, state.image)
+        if self.program.clip:
+            image = jnp.clip(image, 0, 1)
+        output = make_output(self.program).update(state.output, image, loss)
+        return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
-
-def _descend(
-    program: Program,
-    optimizer: Optimizer,
-    state: State,
-    loss: Scalar,
-    grad: Image,
-    learning_rate: Scalar,
-) -> tuple[State, Bool[Array, ""]]:
-    """Move the image by the optimiser's update; say whether all of it was finite."""
-    units = _units(program)
-    # With z = units · image, the gradient with respect to z is grad / units.
-    update, opt_state = optimizer.transform.update(
-        grad / units,
-        state.opt_state,
-        state.image * units,
-        value=loss,
-        learning_rate=learning_rate,
-    )
-    update = learning_rate * cast(Image, update) / units
-    moves = jnp.isfinite(update)
-    image = jnp.where(moves, state.image + update, state.image)
-    if program.clip:
-        image = jnp.clip(image, 0, 1)
-    output = make_output(program).update(state.output, image, loss)
-    return State(image, output, state.step + 1, opt_state), jnp.all(moves)
-
-
-def _enlarge(
-    program: Program,
-    optimizer: Optimizer,
-    init: Callable[[Image], State],
-    state: State,
-    detail: Image,
-) -> State:
-    """Carry a state over to the next scale, whose shape is that of the detail."""
-    (h, w, _), (new_h, new_w, _) = state.image.shape, detail.shape
-    larger = resize(current_image(state, program), (new_h, new_w))
-    fresh = init(jnp.clip(larger + detail, 0, 1))
-    opt_state = optimizer.enlarge(
-        state.opt_state, fresh.opt_state, ((h, w), (new_h, new_w))
-    )
-    return fresh._replace(opt_state=opt_state)
+    def enlarge(self, state: State, detail: Image) -> State:
+        """Carry a state over to the next scale, whose shape is that of the detail."""
+        (h, w, _), (new_h, new_w, _) = state.image.shape, detail.shape
+        larger = resize(current_image(state, self.program), (new_h, new_w))
+        fresh = self.init(jnp.clip(larger + detail, 0, 1))
+        opt_state = self.optimizer.enlarge(
+            state.opt_state, fresh.opt_state, ((h, w), (new_h, new_w))
+        )
+        return fresh._replace(opt_state=opt_state)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from jaxnst import transfer
-from jaxnst.objective import measure_styles
+from jaxnst.objective import make_targets
 from jaxnst.painting import grid, loop, measurer
 from jaxnst.painting.grid import GridOptions, PaintedLane, stylize_grid
 from jaxnst.painting.lanes import (
@@ -316,9 +316,7 @@ def test_a_lane_takes_no_more_memory_than_is_planned(backbone):
     shape = (48, 64)
     content = random_image(0, *shape)
     make = transfer.make_transfer(recipe)
-    targets = measurer.measure_content(backbone, content, recipe.program)
-    styles = measure_styles(backbone, [content], recipe.program)
-    targets = measurer.with_weights(targets, styles, recipe)
+    targets = make_targets(backbone, content, [content], recipe)
 
     def needed(lanes):
         state, batch = jax.tree.map(

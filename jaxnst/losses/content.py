@@ -2,6 +2,9 @@
 
 A content loss is a row of `CONTENT_LOSSES`. To add your own, make a `ContentLoss` of a
 function that sums differences over positions.
+
+Features are h w c, targets of the same shape, and weights say how much each position
+counts, h w 1; by default, once.
 """
 
 from collections.abc import Callable
@@ -17,18 +20,6 @@ from jaxnst.losses.sums import WeightedSum, sum_positions, total_weight
 from jaxnst.types import Feature, Scalar, Weights
 
 
-def _mean(summary: WeightedSum) -> Scalar:
-    return summary.mean
-
-
-def _nothing(feature: Feature, weights: Weights) -> None:
-    return None
-
-
-def _unchanged(feature: Feature, statistics: Any) -> Feature:
-    return feature
-
-
 @dataclass(frozen=True)
 class ContentLoss:
     """A content loss: what is summed over positions, and the distance it gives.
@@ -36,10 +27,8 @@ class ContentLoss:
     Attributes:
         name: Its name in a recipe.
         summarize: `summarize(feature, target, weights) -> summary`, a sum over
-            positions: of a feature of the image, h w c, of the target of the same
-            shape, and of how much each position counts, h w 1 or None.
-        distance: `distance(summary) -> loss`, a scalar ≥ 0. Default:
-            the summary's mean.
+            positions: of a feature of the image, the target, and weights or None.
+        distance: `distance(summary) -> loss`, ≥ 0. Default: the summary's mean.
         measure: `measure(feature, weights) -> statistics`, sums over the positions of
             the content's feature, for `prepare`. Default: none.
         prepare: `prepare(feature, statistics) -> target`, of the feature's shape. The
@@ -51,9 +40,9 @@ class ContentLoss:
 
     name: str
     summarize: Callable[[Feature, Feature, Weights], Any]
-    distance: Callable[[Any], Scalar] = _mean
-    measure: Callable[[Feature, Weights], Any] = _nothing
-    prepare: Callable[[Feature, Any], Feature] = _unchanged
+    distance: Callable[[Any], Scalar] = lambda summary: summary.mean
+    measure: Callable[[Feature, Weights], Any] = lambda feature, weights: None
+    prepare: Callable[[Feature, Any], Feature] = lambda feature, statistics: feature
     additive: bool = True
 
     def __str__(self) -> str:
@@ -64,16 +53,7 @@ class ContentLoss:
 def square_sum(
     feature: Feature, target: Feature, weights: Weights = None
 ) -> WeightedSum:
-    """Sum over the positions of the mean squared difference of two features.
-
-    Args:
-        feature: Feature of the image, h w c.
-        target: Feature of the content, the same shape.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The sum; its mean is `mean((F - P)²)`.
-    """
+    """Sum of the squared difference over positions; its mean is `content_loss`."""
     squares = (float32(feature) - target) ** 2
     total = jnp.sum(squares if weights is None else weights * squares)
     return WeightedSum(total / feature.shape[-1], total_weight(feature, weights))
@@ -81,14 +61,6 @@ def square_sum(
 
 def content_loss(feature: Feature, target: Feature, weights: Weights = None) -> Scalar:
     """Mean squared difference of two features, `mean((F - P)²)`.
-
-    Args:
-        feature: Feature of the image, h w c.
-        target: Feature of the content, the same shape.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The loss, ≥ 0.
 
     Example:
         >>> content_loss(jnp.ones((2, 2, 3)), jnp.zeros((2, 2, 3)))
@@ -105,14 +77,6 @@ def half_square_sum(
 ) -> Scalar:
     """Half the sum of the squared differences of two features, `½ Σ (F - P)²`.
 
-    Args:
-        feature: Feature of the image, h w c.
-        target: Feature of the content, the same shape.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The loss, ≥ 0.
-
     Reference:
         Gatys, Ecker, Bethge (2016), eq. 1.
     """
@@ -121,42 +85,21 @@ def half_square_sum(
 
 
 class Spread(NamedTuple):
-    """Per-channel x and x², summed over positions or averaged.
-
-    Attributes:
-        mean: Of x, (c,).
-        square: Of x², (c,).
-    """
+    """Per-channel x and x², summed over positions or averaged."""
 
     mean: Float[Array, "_c"]
     square: Float[Array, "_c"]
 
 
 def spread_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Sum over the positions of x and x², by channel.
-
-    Args:
-        feature: Feature, h w c.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The sum of `Spread`s.
-    """
+    """Sum over the positions of x and x², by channel, as a `Spread`."""
     feature = float32(feature)
     sums = Spread(sum_positions(feature, weights), sum_positions(feature**2, weights))
     return WeightedSum(sums, total_weight(feature, weights))
 
 
 def spread(feature: Feature, weights: Weights = None) -> Spread:
-    """Per-channel mean and mean square.
-
-    Args:
-        feature: Feature, h w c.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The means, (c,) each.
-    """
+    """Per-channel mean and mean square."""
     return spread_sum(feature, weights).mean
 
 
@@ -168,11 +111,11 @@ def standardize(feature: Feature, known: Spread | None = None) -> Feature:
     """Shift and scale each channel to mean 0 and deviation 1 over the positions.
 
     Args:
-        feature: Feature, h w c.
-        known: The `spread` of the whole feature, if this is a tile. Default: its own.
+        feature: Feature of a picture, or of a tile of it.
+        known: The `spread` of the whole picture's. Default: the feature's own.
 
     Returns:
-        The standardised feature, the same shape.
+        The standardised feature.
     """
     mean, square = known or spread(feature)
     variance = jnp.maximum(square - mean**2, 0)
@@ -180,14 +123,7 @@ def standardize(feature: Feature, known: Spread | None = None) -> Feature:
 
 
 class CrossMoments(NamedTuple):
-    """Per-channel moments for the correlation of a feature x with a target p.
-
-    Attributes:
-        mean: Of x, (c,).
-        square: Of x², (c,).
-        product: Of x p, (c,).
-        target: Of p², (c,).
-    """
+    """Per-channel x, x², x p and p² of a feature x with a target p."""
 
     mean: Float[Array, "_c"]
     square: Float[Array, "_c"]
@@ -198,16 +134,7 @@ class CrossMoments(NamedTuple):
 def cross_sum(
     feature: Feature, target: Feature, weights: Weights = None
 ) -> WeightedSum:
-    """Sum over the positions of x, x², x p and p², by channel.
-
-    Args:
-        feature: Feature of the image, h w c.
-        target: Standardised feature of the content, the same shape.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The sum of `CrossMoments`.
-    """
+    """Sum over the positions of the `CrossMoments` with a standardised target."""
     (mean, square), weight = spread_sum(feature, weights)
     product = sum_positions(float32(feature) * target, weights)
     sums = CrossMoments(mean, square, product, sum_positions(target**2, weights))
@@ -217,16 +144,7 @@ def cross_sum(
 def cross_moments(
     feature: Feature, target: Feature, weights: Weights = None
 ) -> CrossMoments:
-    """Per-channel moments for the correlation with a target.
-
-    Args:
-        feature: Feature of the image, h w c.
-        target: `standardize`d feature of the content, the same shape.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The means, (c,) each.
-    """
+    """Per-channel moments for the correlation with a `standardize`d target."""
     return cross_sum(feature, target, weights).mean
 
 

@@ -4,12 +4,14 @@ A style loss is a row of `STYLE_LOSSES`. To add your own, make a `StyleLoss` of 
 function that sums over positions and a distance between the results.
 
 Features are h w c, taken after the ReLU, in the type that the network computes in:
-float32 or bfloat16. Sums over positions accumulate in float32 at the highest matmul
-precision, because TF32 and bfloat16 are too inaccurate.
+float32 or bfloat16. Weights say how much each position counts, h w 1; by default, once.
+Sums over positions accumulate in float32 at the highest matmul precision, because TF32
+and bfloat16 are too inaccurate.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,20 +30,16 @@ from jaxnst.losses.sums import WeightedSum, blend_means, sum_positions, total_we
 from jaxnst.types import Feature, Scalar, Weights
 
 
-def _mean(summary: WeightedSum, rank: int) -> Any:
-    return summary.mean
-
-
 @dataclass(frozen=True)
 class StyleLoss:
     """A style loss: what is summed over positions, and the distance it gives.
 
     Attributes:
         name: Its name in a recipe.
-        summarize: `summarize(feature, weights) -> summary`, such as a `WeightedSum`.
-            The feature is h w c; the weights of its positions are h w 1 or None.
-        distance: `distance(summary, target) -> loss`, a scalar ≥ 0, between the image's
-            summary and the style's target.
+        summarize: `summarize(feature, weights) -> summary`, such as a `WeightedSum`;
+            weights may be None.
+        distance: `distance(summary, target) -> loss`, ≥ 0, between the image's summary
+            and the style's target.
         prepare: `prepare(summary, rank) -> target`, computed once from the style's
             summary; `rank` is the number of the style's positions or of the channels,
             whichever is less. Targets of styles of different ranks are padded with
@@ -55,7 +53,7 @@ class StyleLoss:
     name: str
     summarize: Callable[[Feature, Weights], Any]
     distance: Callable[[Any, Any], Scalar]
-    prepare: Callable[[Any, int], Any] = _mean
+    prepare: Callable[[Any, int], Any] = lambda summary, rank: summary.mean
     blend: Callable[[list[Any], Float[Array, "_n"]], Any] = blend_means
     additive: bool = True
 
@@ -65,15 +63,7 @@ class StyleLoss:
 
 
 def gram_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Sum over the positions of the products of channels, `FᵀWF`.
-
-    Args:
-        feature: Feature, h w c.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The sum, c c; its mean is the Gram matrix.
-    """
+    """Sum over the positions of the products of channels, `FᵀWF`."""
     rows = feature.reshape(-1, feature.shape[-1])
     flat = None if weights is None else weights.reshape(-1, 1)
     return WeightedSum(products(rows, flat), total_weight(feature, weights))
@@ -81,13 +71,6 @@ def gram_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
 
 def gram_matrix(feature: Feature, weights: Weights = None) -> Float[Array, "_c _c"]:
     """Mean over the positions of the products of channels, `G = FᵀF / (h w)`.
-
-    Args:
-        feature: Feature, h w c.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        Symmetric matrix, c c.
 
     Example:
         >>> gram_matrix(jnp.full((4, 4, 1), 3.0)).tolist()
@@ -102,12 +85,7 @@ def gram_matrix(feature: Feature, weights: Weights = None) -> Float[Array, "_c _
 def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Scalar:
     """Mean squared difference of two Gram matrices, `mean((G - A)²)`.
 
-    Args:
-        gram: Gram matrix of the image, c c.
-        target: Gram matrix of the style, c c.
-
-    Returns:
-        The loss, ≥ 0. Gatys et al. (2016), eq. 4, is a quarter of it.
+    Gatys et al. (2016), eq. 4, is a quarter of it.
     """
     return jnp.mean((gram - target) ** 2)
 
@@ -118,8 +96,8 @@ class Moments(NamedTuple):
     Unlike covariances, moments of several styles may be averaged.
 
     Attributes:
-        mean: Of F, (c,).
-        second: Of FᵀF, (c, c).
+        mean: Of F.
+        second: Of FᵀF.
     """
 
     mean: Float[Array, "_c"]
@@ -127,43 +105,19 @@ class Moments(NamedTuple):
 
 
 def moment_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Sum over the positions of the channels and of their products.
-
-    Args:
-        feature: Feature, h w c.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        The sum of `Moments`.
-    """
+    """Sum over the positions of the `Moments` of the channels."""
     second, weight = gram_sum(feature, weights)
-    return WeightedSum(
-        Moments(sum_positions(float32(feature), weights), second), weight
-    )
+    mean = sum_positions(float32(feature), weights)
+    return WeightedSum(Moments(mean, second), weight)
 
 
 def moments(feature: Feature, weights: Weights = None) -> Moments:
-    """Mean and raw second moment of the channels over the positions.
-
-    Args:
-        feature: Feature, h w c.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        Moments, (c,) and (c, c).
-    """
+    """Mean and raw second moment of the channels over the positions."""
     return moment_sum(feature, weights).mean
 
 
 def covariance(m: Moments) -> Float[Array, "_c _c"]:
-    """Covariance of the channels, `E[FᵀF] - E[F]ᵀE[F]`.
-
-    Args:
-        m: Moments, (c,) and (c, c).
-
-    Returns:
-        The covariance, c c.
-    """
+    """Covariance of the channels, `E[FᵀF] - E[F]ᵀE[F]`."""
     return m.second - jnp.outer(m.mean, m.mean)
 
 
@@ -171,9 +125,9 @@ class Gaussian(NamedTuple):
     """The Gaussian that stands for a style at one layer, ready for `wasserstein2_loss`.
 
     Attributes:
-        mean: Mean of the channels, (c,).
-        root: R with covariance `R Rᵀ`, (c, r).
-        trace: Trace of the covariance.
+        mean: Of the channels.
+        root: R with covariance `R Rᵀ`.
+        trace: Of the covariance.
         floor: Variances below about this are indistinguishable from zero.
     """
 
@@ -193,7 +147,7 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
             cheaper by leaving the null space out. Default: c.
 
     Returns:
-        The factored Gaussian.
+        The Gaussian.
     """
     values, vectors = eigh(covariance(m))
     kept = slice(-min(rank or len(values), len(values)), None)
@@ -214,12 +168,9 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     root is smoothed to `λ / √(λ + floor²)`, which bounds the gradient; L is then never
     below the exact distance, and a little above zero for equal Gaussians.
 
-    On a CPU, the eigenvalues come from LAPACK, which is fastest there; other devices
-    use `root_trace_by_products`.
-
     Args:
-        m: Moments of the image, (c,) and (c, c).
-        target: Factored Gaussian of the style.
+        m: Of the image.
+        target: Of the style.
 
     Returns:
         The loss, ≥ 0.
@@ -229,11 +180,9 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
         implementation adds 1e-4 to the diagonal of both covariances instead and
         approximates the square root by 12 Newton-Schulz rounds.
     """
-    sigma = covariance(m)
-    root = target.root
-    k = jnp.matmul(
-        jnp.matmul(root.T, sigma, precision=HIGHEST), root, precision=HIGHEST
-    )
+    matmul = partial(jnp.matmul, precision=HIGHEST)
+    sigma, root = covariance(m), target.root
+    k = matmul(matmul(root.T, sigma), root)
     cross = jax.lax.platform_dependent(
         k,
         target.floor,
@@ -247,13 +196,6 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
 def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
     """Return a feature unchanged, and scale its gradient to a given L1 norm.
 
-    Args:
-        feature: Any feature.
-        norm: The L1 norm.
-
-    Returns:
-        The feature.
-
     Reference:
         jcjohnson/neural-style (2015), option `-normalize_gradients`.
     """
@@ -262,14 +204,11 @@ def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
     def identity(feature: Feature, norm: Scalar) -> Feature:
         return feature
 
-    def forward(feature: Feature, norm: Scalar) -> tuple[Feature, Scalar]:
-        return feature, norm
-
     def backward(norm: Scalar, grad: Feature) -> tuple[Feature, Scalar]:
         scale = norm / (jnp.sum(jnp.abs(float32(grad))) + 1e-8)
         return (grad * scale).astype(grad.dtype), jnp.zeros_like(norm)
 
-    identity.defvjp(forward, backward)
+    identity.defvjp(lambda feature, norm: (feature, norm), backward)
     return identity(feature, norm)
 
 

@@ -35,14 +35,7 @@ class WeightedSum(NamedTuple):
 def sum_positions(
     x: Float[Array, "_h _w _c"], weights: Weights = None
 ) -> Float[Array, "_c"]:
-    """Add up an array over its positions, by channel.
-
-    Args:
-        x: Array, h w c.
-        weights: How much each position counts, h w 1. Default: 1.
-
-    Returns:
-        `Σ w_ij x_ij`, (c,).
+    """Add up an array over its positions, by channel: `Σ w_ij x_ij`.
 
     Example:
         >>> sum_positions(jnp.ones((2, 3, 1))).tolist()

@@ -1,6 +1,7 @@
-"""Variation losses: how rough an image is.
+"""Variation losses: how rough an image is; each is a row of `VARIATION_LOSSES`.
 
-A variation loss is a row of `VARIATION_LOSSES`.
+The weights say how much each pixel counts with its differences from those to the right
+and below; by default, once.
 """
 
 from collections.abc import Callable
@@ -18,9 +19,8 @@ class VariationLoss:
 
     Attributes:
         name: Its name in a recipe.
-        summarize: `summarize(image, weights) -> sums`: of an image, h w 3, and of how
-            much each pixel counts with its differences from the pixels to the right and
-            below, h w 1 or None. The sums of tiles add up to that of the picture.
+        summarize: `summarize(image, weights) -> sums`, h w 3 and h w 1 or None. The
+            sums of tiles add up to that of the picture.
         distance: `distance(sums, shape) -> loss`, with the image's height and width.
     """
 
@@ -38,13 +38,6 @@ def squared_variation(image: Image, weights: Weights = None) -> Scalar:
 
     `½ Σ ((x_{i,j+1} - x_{i,j})² + (x_{i+1,j} - x_{i,j})²)`; the last row and the last
     column are left out.
-
-    Args:
-        image: RGB, h w 3.
-        weights: How much each pixel i, j counts, h w 1. Default: 1.
-
-    Returns:
-        The loss, ≥ 0.
 
     Example:
         >>> float(squared_variation(jnp.eye(2)[:, :, None].repeat(3, 2)))
@@ -72,15 +65,9 @@ class Differences(NamedTuple):
 
 
 def differences(image: Image, weights: Weights = None) -> Differences:
-    """Sums of squared differences of neighbouring pixels, edges replicated.
+    """Sums of squared differences of neighbouring pixels, over the channels too.
 
-    Args:
-        image: RGB, h w 3.
-        weights: How much each pixel's differences from those to the right and below
-            count, h w 1; the replicated ones count like their originals. Default: 1.
-
-    Returns:
-        The sums, over the channels too.
+    Edges are replicated, and their weights with them.
     """
     weights = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
     x, weights = (

@@ -20,22 +20,12 @@ from jaxnst.network.vgg import (
 
 
 def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
-    """Prepare the kernels for Winograd's convolution, for many steps on a CPU.
+    """Prepare the kernels up to some layers for Winograd's convolution on a CPU.
 
     Features and gradients take about half the time and change by a few parts in 10⁶.
-    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. The kernels
-    of the first block stay as they are: with 64 channels Winograd's convolution saves
-    little time and takes much memory.
-
-    Args:
-        backbone: Any backbone.
-        layers: Names of the layers that will be asked for.
-
-    Returns:
-        The prepared backbone, without the convolutions deeper than those layers.
-
-    Reference:
-        Lavin, Gray (2016), "Fast Algorithms for Convolutional Neural Networks".
+    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. Those of the
+    first block stay as they are: with 64 channels Winograd's convolution saves little
+    time and takes much memory.
     """
     deepest = conv_name(max(network_layer(layer) for layer in layers))
     params = {name: conv for name, conv in backbone.params.items() if name <= deepest}
@@ -47,12 +37,7 @@ def accelerate(backbone: Backbone, layers: tuple[str, ...]) -> Backbone:
 
 
 MEAN_LEVELS = {
-    "caffe": {
-        "relu1_1": 100.0,
-        "relu2_1": 150.0,
-        "relu4_2": 500.0,
-        "relu5_1": 60.0,
-    },
+    "caffe": {"relu1_1": 100.0, "relu2_1": 150.0, "relu4_2": 500.0, "relu5_1": 60.0},
     "torchvision": {
         "relu1_1": 2.0,
         "relu2_1": 1.5,
@@ -74,15 +59,9 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     A content loss grows with the square of the activations and a Gram loss with their
     fourth power, so published loss weights fit only the network they were chosen for.
-
-    Args:
-        backbone: Any backbone, but not one from `accelerate`.
-        activations: `unit_mean` scales each filter, see `unit_mean`. `caffe` and
-            `torchvision` leave weights of that family exactly as they are, and scale
-            each layer of others to that family's `MEAN_LEVELS`.
-
-    Returns:
-        The calibrated backbone.
+    `unit_mean` scales each filter, see there. `caffe` and `torchvision` leave weights
+    of that family exactly as they are, and scale each layer of others to that family's
+    `MEAN_LEVELS`. Calibrate before you `accelerate`.
 
     Example:
         >>> from jaxnst.weights.registry import load_backbone
@@ -109,23 +88,15 @@ def unit_mean(backbone: Backbone) -> Backbone:
     treated as if its mean were a twentieth of its layer's, so that its noise is not
     amplified.
 
-    Args:
-        backbone: Any backbone, but not one from `accelerate`.
-
-    Returns:
-        The rescaled backbone, of family `rgb`.
-
     Reference:
         Gatys, Ecker, Bethge (2015), "Texture Synthesis Using Convolutional Neural
         Networks", section 2.
     """
-    return _rescale(
-        backbone,
-        {
-            layer: 1 / jnp.maximum(mean, 0.05 * jnp.mean(mean))
-            for layer, mean in backbone.mean_activation.items()
-        },
-    )
+    factors = {
+        layer: 1 / jnp.maximum(mean, 0.05 * jnp.mean(mean))
+        for layer, mean in backbone.mean_activation.items()
+    }
+    return _rescale(backbone, factors)
 
 
 @jax.jit

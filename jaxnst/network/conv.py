@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from jaxnst.types import Feature
 
 Padding = Literal["SAME", "VALID"]
-"""Border of a convolution, see `convolve`."""
+"""One zero on each side, or none."""
 
 # Winograd's F(4 x 4, 3 x 3), from the points 0, ±1, ±2, ∞: with k the kernel and d a
 # tile of 6 x 6 inputs, the 4 x 4 outputs are A [(G k Gᵀ) ∘ (B d Bᵀ)] Aᵀ. See Lavin and
@@ -49,12 +49,8 @@ G = np.array([
 class WinogradKernel(NamedTuple):
     """A kernel with its Winograd transforms, made once and used at every step.
 
-    It is a constant: derivatives with respect to it are zero. See `winograd_kernels`.
-
-    Attributes:
-        direct: The kernel, 3 3 in out.
-        forward: Its transform, 36 in out.
-        backward: The transform of the flipped kernel, 36 out in.
+    It is a constant: derivatives with respect to it are zero. `backward` is the
+    transform of the flipped kernel.
     """
 
     direct: Float[Array, "3 3 _in _out"]
@@ -63,26 +59,14 @@ class WinogradKernel(NamedTuple):
 
 
 Kernel = Float[Array, "3 3 _in _out"] | WinogradKernel
-"""Kernels of one convolution."""
 
 
 def winograd_kernels(
     kernels: dict[str, Float[Array, "3 3 _in _out"]],
 ) -> dict[str, WinogradKernel]:
-    """Transform kernels for Winograd's convolution.
+    """Transform kernels for Winograd's convolution, all by one compiled program.
 
-    All kernels are transformed by one compiled program. The kernels themselves are not
-    copied.
-
-    Args:
-        kernels: Kernels by name, 3 3 in out each.
-
-    Returns:
-        The kernels with their transforms, by name.
-
-    Reference:
-        Lavin, Gray (2016), "Fast Algorithms for Convolutional Neural Networks",
-        section 4.3.
+    The kernels themselves are not copied.
     """
     found = _transform(kernels)
     return {name: WinogradKernel(k, *found[name]) for name, k in kernels.items()}
@@ -101,16 +85,8 @@ def _transform(kernels: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
 def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
     """Convolve a feature with 3 x 3 kernels: `y_ijo = Σ x_(i+u)(j+v)c k_uvco`.
 
-    As networks do, it does not flip the kernels.
-
-    Args:
-        x: Feature, h w in.
-        kernel: Kernels, 3 3 in out, or one of `winograd_kernels`, whose result differs
-            by a few parts in 10⁶.
-        padding: `SAME` pads one zero on each side, `VALID` pads none.
-
-    Returns:
-        Feature, h w out, or h-2 w-2 out if padding is `VALID`.
+    As networks do, it does not flip the kernels. With one of `winograd_kernels`, the
+    result differs by a few parts in 10⁶.
 
     Example:
         >>> y = convolve(jnp.ones((3, 4, 1)), jnp.ones((3, 3, 1, 1)))
@@ -145,17 +121,15 @@ def _direct(x: Feature, kernel: Float[Array, "3 3 _in _out"], pad: int) -> Featu
     return _convolution(x, kernel, pad)
 
 
-def _direct_forward(x, kernel, pad):
-    return _convolution(x, kernel, pad), (x, kernel)
-
-
 def _direct_backward(pad, residuals, cotangent):
     x, kernel = residuals
     _, kernel_vjp = jax.vjp(lambda k: _convolution(x, k, pad), kernel)
     return _convolution(cotangent, _flip(kernel), 2 - pad), *kernel_vjp(cotangent)
 
 
-_direct.defvjp(_direct_forward, _direct_backward)
+_direct.defvjp(
+    lambda x, kernel, pad: (_convolution(x, kernel, pad), (x, kernel)), _direct_backward
+)
 
 
 @jax.jit  # traced once for all layers of one shape
@@ -175,17 +149,11 @@ def _winograd_tiles(x: Feature, kernel: Float[Array, "36 _in _out"]) -> Feature:
 
 def _combine(matrix: np.ndarray, parts: list[Array], axis: int) -> Array:
     """Linear combinations of arrays, one for each row of a matrix, along a new axis."""
-    rows = [
-        reduce(
-            operator.add,
-            (
-                part if m == 1 else float(m) * part
-                for m, part in zip(row, parts, strict=True)
-                if m
-            ),
-        )
-        for row in matrix
-    ]
+    rows = []
+    for row in matrix:
+        terms = zip(row, parts, strict=True)
+        scaled = (part if m == 1 else float(m) * part for m, part in terms if m)
+        rows.append(reduce(operator.add, scaled))
     # The barrier keeps XLA from computing each combination again wherever it is used.
     return jax.lax.optimization_barrier(jnp.stack(rows, axis))
 
@@ -195,12 +163,7 @@ def _winograd(x: Feature, kernel: WinogradKernel) -> Feature:
     return _winograd_tiles(x, kernel.forward)
 
 
-def _winograd_forward(x, kernel):
-    return _winograd_tiles(x, kernel.forward), kernel
-
-
-def _winograd_backward(kernel, cotangent):
-    return _winograd_tiles(cotangent, kernel.backward), None
-
-
-_winograd.defvjp(_winograd_forward, _winograd_backward)
+_winograd.defvjp(
+    lambda x, kernel: (_winograd_tiles(x, kernel.forward), kernel),
+    lambda kernel, cotangent: (_winograd_tiles(cotangent, kernel.backward), None),
+)

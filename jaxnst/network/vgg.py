@@ -19,20 +19,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnst.messages import nearest
+from jaxnst.network.conv import Padding as ConvolutionPadding
 from jaxnst.network.conv import convolve
 from jaxnst.types import Feature, Features, Image, Params
 
 Pooling = Literal["max", "average", "l2"]
-"""Kind of the pooling between the blocks, see `pool`."""
-
 Padding = Literal["zeros", "replicate"]
-"""Padding of the image, see `features`."""
-
 Activations = Literal["unit_mean", "caffe", "torchvision"]
-"""Scale of the activations that loss weights are meant for, see `calibrate`."""
-
 Family = Literal["rgb", "caffe", "torchvision"]
-"""Whose activations a network has, see `Backbone`."""
 
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Channels and number of convolutions of each block."""
@@ -42,50 +36,22 @@ LAYERS = tuple(
     for block, (_, count) in enumerate(BLOCKS, 1)
     for i in range(1, count + 1)
 )
-"""Names of all layers, in order: `relu1_1` … `relu5_4`."""
+"""All layers, in order: `relu1_1` … `relu5_4`. `relu3_1@2`, `@4` and `@8` stand for the
+layer where the network sees the picture at a half, a quarter, an eighth of its size."""
 
 
 def conv_name(layer: str) -> str:
-    """Name of the convolution of a layer.
-
-    Args:
-        layer: Layer name, such as `relu4_2`.
-
-    Returns:
-        Name of a convolution, as in a backbone's `params`.
-
-    Example:
-        >>> conv_name("relu4_2")
-        'conv4_2'
-    """
+    """Name of the convolution of a layer, as in a backbone's `params`."""
     return layer.replace("relu", "conv")
 
 
 def layer_name(conv: str) -> str:
-    """Name of the layer of a convolution; the inverse of `conv_name`.
-
-    Args:
-        conv: Name of a convolution, such as `conv4_2`.
-
-    Returns:
-        Layer name, one of `LAYERS`.
-
-    Example:
-        >>> layer_name("conv4_2")
-        'relu4_2'
-    """
+    """Name of the layer of a convolution; the inverse of `conv_name`."""
     return conv.replace("conv", "relu")
 
 
 def shrinkage(layer: str) -> int:
-    """How many times smaller the picture is that a layer sees.
-
-    Args:
-        layer: Layer name, one of `LAYERS`, and `@2`, `@4` or `@8` where the network
-            sees the picture at a half, a quarter or an eighth of its size.
-
-    Returns:
-        1, 2, 4 or 8.
+    """How many times smaller the picture is that a layer sees: 1, 2, 4 or 8.
 
     Example:
         >>> shrinkage("relu3_1"), shrinkage("relu3_1@4")
@@ -95,45 +61,17 @@ def shrinkage(layer: str) -> int:
 
 
 def network_layer(layer: str) -> str:
-    """The layer of the network, whatever the size of the picture that it sees.
-
-    Args:
-        layer: Layer name, with or without `@2`, `@4` or `@8`.
-
-    Returns:
-        One of `LAYERS`.
-
-    Example:
-        >>> network_layer("relu3_1@4")
-        'relu3_1'
-    """
+    """The layer without `@2`, `@4` or `@8`: one of `LAYERS`."""
     return layer.partition("@")[0]
 
 
 def channels(layer: str) -> int:
-    """Number of channels of a layer.
-
-    Args:
-        layer: Layer name, one of `LAYERS`.
-
-    Returns:
-        64, 128, 256 or 512.
-
-    Example:
-        >>> channels("relu3_1")
-        256
-    """
+    """Number of channels of a layer."""
     return BLOCKS[int(layer[4]) - 1][0]
 
 
 def stride(layer: str) -> int:
     """Distance between neighbouring positions of a layer, in pixels of the image.
-
-    Args:
-        layer: Layer name, one of `LAYERS`.
-
-    Returns:
-        A power of two.
 
     Example:
         >>> stride("relu5_1"), stride("relu3_1@4")
@@ -146,12 +84,6 @@ def receptive_field(layer: str) -> int:
     """Side of the square of the image that one position of a layer depends on.
 
     Each convolution adds two strides, each pooling before the layer half a stride.
-
-    Args:
-        layer: Layer name, one of `LAYERS`.
-
-    Returns:
-        The side, in pixels.
 
     Example:
         >>> receptive_field("relu4_2")
@@ -167,13 +99,7 @@ def receptive_field(layer: str) -> int:
 
 
 def deepest(layers: tuple[str, ...]) -> str:
-    """The layer of the longest stride.
-
-    Args:
-        layers: Layer names.
-
-    Returns:
-        One of them; of several with that stride, the last one in the network.
+    """The layer of the longest stride, and of several, the last one in the network.
 
     Example:
         >>> deepest(("relu1_1", "relu3_2", "relu2_1@2"))
@@ -183,14 +109,7 @@ def deepest(layers: tuple[str, ...]) -> str:
 
 
 def shrink(image: Image) -> Image:
-    """A picture at half its size, each side filtered by (1 3 3 1) / 8.
-
-    Args:
-        image: h w 3; its border pixels are replicated.
-
-    Returns:
-        h//2 w//2 3.
-    """
+    """A picture at half its size, filtered by (1 3 3 1) / 8, its border replicated."""
     for axis in (0, 1):
         half = image.shape[axis] // 2
         image = jax.lax.slice_in_dim(image, 0, 2 * half, axis=axis)
@@ -204,21 +123,12 @@ def shrink(image: Image) -> Image:
 
 
 def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
-    """Shapes of VGG-19's sixteen kernels.
-
-    Returns:
-        Dict from the convolution's name to (3, 3, in, out), in the order of the layers.
-
-    Example:
-        >>> kernel_shapes()["conv2_1"]
-        (3, 3, 64, 128)
-    """
-    outs = [channels(layer) for layer in LAYERS]
-    ins = [3, *outs[:-1]]
-    return {
-        conv_name(layer): (3, 3, i, o)
-        for layer, i, o in zip(LAYERS, ins, outs, strict=True)
-    }
+    """Shapes of VGG-19's sixteen kernels, by convolution name, in order."""
+    shapes, before = {}, 3
+    for layer in LAYERS:
+        shapes[conv_name(layer)] = (3, 3, before, channels(layer))
+        before = channels(layer)
+    return shapes
 
 
 @partial(
@@ -250,28 +160,15 @@ class Backbone:
 
 
 class Conv(nn.Module):
-    """3 x 3 convolution and bias, like `nn.Conv` but by `conv.convolve`.
-
-    Attributes:
-        channels: Number of output channels.
-        padding: `SAME` or `VALID`, see `conv.convolve`.
-        dtype: Type to compute in.
-    """
+    """3 x 3 convolution and bias, like `nn.Conv` but by `conv.convolve`."""
 
     channels: int
-    padding: Literal["SAME", "VALID"]
+    padding: ConvolutionPadding
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
-        """Convolve a feature.
-
-        Args:
-            x: Feature, h w in.
-
-        Returns:
-            The feature before the ReLU, h w out; h-2 w-2 out if padding is `VALID`.
-        """
+        """Convolve a feature."""
         shape = (3, 3, x.shape[-1], self.channels)
         self.variable("params", "kernel", nn.initializers.he_normal(), None, shape)
         kernel = self.get_variable("params", "kernel")
@@ -282,15 +179,9 @@ class Conv(nn.Module):
 
 
 class VGG19(nn.Module):
-    """The convolutional part of VGG-19, up to the deepest layer asked for.
+    """VGG-19 up to the deepest layer asked for; its fields are those of `features`.
 
-    Attributes:
-        layers: Names of the layers to return.
-        pooling: Kind of the 2 x 2 pooling between the blocks.
-        pool_scale: Factor on the output of each pooling. Average and L2 pooling lower
-            the activations of a network that was trained with max pooling.
-        padding: Padding of conv1_1; all other convolutions pad zeros.
-        dtype: Type of the convolutions and of the features.
+    The padding is that of conv1_1; all other convolutions pad zeros.
     """
 
     layers: tuple[str, ...]
@@ -301,14 +192,7 @@ class VGG19(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image) -> Features:
-        """Compute the features of a network input.
-
-        Args:
-            x: `image * scale + offset`, h w 3.
-
-        Returns:
-            Features after the ReLU by layer name, h//stride w//stride c.
-        """
+        """Compute the features of a network input, `image * scale + offset`."""
         found = {}
         for layer in LAYERS[: max(map(LAYERS.index, self.layers)) + 1]:
             if layer.endswith("_1") and layer != "relu1_1":
@@ -316,14 +200,9 @@ class VGG19(nn.Module):
             replicate = layer == "relu1_1" and self.padding == "replicate"
             if replicate:
                 x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
-            x = relu(
-                Conv(
-                    channels(layer),
-                    "VALID" if replicate else "SAME",
-                    self.dtype,
-                    name=conv_name(layer),
-                )(x)
-            )
+            border: ConvolutionPadding = "VALID" if replicate else "SAME"
+            conv = Conv(channels(layer), border, self.dtype, name=conv_name(layer))
+            x = relu(conv(x))
             # On a CPU the barrier keeps XLA from computing the ReLU again for each of
             # its users. Elsewhere the ReLU is fused with the convolution.
             x = jax.lax.platform_dependent(
@@ -340,12 +219,6 @@ def relu(x: Feature) -> Feature:
 
     So x need not be kept for the backward pass (`nn.relu` keeps it), and on a GPU the
     convolution can apply the ReLU itself.
-
-    Args:
-        x: Feature, h w c.
-
-    Returns:
-        Feature, h w c.
     """
     return jnp.maximum(x, 0)
 
@@ -356,16 +229,8 @@ relu.defjvps(lambda tangent, y, x: jnp.where(y > 0, tangent, 0))
 def pool(x: Feature, pooling: Pooling) -> Feature:
     """2 x 2 pooling with stride 2; an odd last row or column is dropped.
 
-    Args:
-        x: Feature, h w c.
-        pooling: `max`; `average`; or `l2`, the root of the sum of the four squares
-            (gradient zero where all four are zero).
-
-    Returns:
-        Feature, h//2 w//2 c.
-
-    Raises:
-        ValueError: If the pooling is another one.
+    `l2` is the root of the sum of the four squares; where all four are zero, its
+    gradient is zero.
 
     Example:
         >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0]])[:, :, None]
@@ -398,17 +263,16 @@ def features(
     padding: Padding = "zeros",
     dtype: str = "float32",
 ) -> Features:
-    """Activations of an image after the ReLU, at the layers asked for.
-
-    Nothing deeper than the deepest of these layers is computed.
+    """Activations of an image after the ReLU, at the layers asked for; nothing deeper.
 
     Args:
         backbone: The network.
         image: RGB in [0, 1], h w 3.
         layers: Layer names, such as `("relu1_1", "relu4_2")`. `relu3_1@2` is the layer
-            of the picture at half its size, see `shrink`.
-        pooling: `max`, `average` or `l2`, see `pool`.
-        pool_scale: Factor on the output of each pooling.
+            of the picture at half its size, see `shrink`; `@4` and `@8` likewise.
+        pooling: See `pool`.
+        pool_scale: Factor on the output of each pooling. Average and L2 pooling lower
+            the activations of a network that was trained with max pooling.
         padding: What surrounds the image: `zeros`, or `replicate`, its own border
             pixels. Zeros are padded after the input map, so they mean the mean colour;
             the network was trained like that.
@@ -437,8 +301,7 @@ def features(
             f"{deepest(layers)}, got {image.shape[1]} x {image.shape[0]} px; enlarge "
             "it or use shallower layers"
         )
-    found: Features = {}
-    size = 1
+    found, size = {}, 1
     for factor in sorted(set(map(shrinkage, layers))):
         while size < factor:
             image, size = shrink(image), 2 * size
@@ -451,16 +314,7 @@ def features(
 
 
 def check_layers(layers: tuple[str, ...], params: Params | None = None) -> None:
-    """Check that layers can be computed.
-
-    Args:
-        layers: Layer names.
-        params: Parameters to compute them with. Default: those of a whole VGG-19.
-
-    Raises:
-        ValueError: If there are no layers, one is unknown (the message names the most
-            similar one), or one is deeper than the parameters.
-    """
+    """Raise a ValueError unless layers can be computed with parameters, or any."""
     if not layers:
         raise ValueError("expected at least one layer, got none")
     for layer in layers:
