@@ -56,16 +56,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Build the optimiser that a program names, or one around an optax transformation.
 
-    Args:
-        program: Names the optimiser and holds its numbers.
-        transform: Any optax transformation to take instead, at a learning rate of 1.
-            Between scales it keeps its numbers, `enlarge_moments` its arrays.
-
-    Returns:
-        The optimiser.
-
-    Raises:
-        ValueError: If the program names none that is known.
+    A transformation has a learning rate of 1; see `enlarge_moments`.
     """
     if transform is not None:
         return _moments(optax.with_extra_args_support(transform))
@@ -76,15 +67,10 @@ def make_optimizer(
         case "tf1_adam":
             return _moments(_first_moment_in(tf1_adam(*adam), program.state_dtype))
         case "lbfgs":
+            reach = FIRST_MOVE * max(program.units)
+            transform = lbfgs(program.history, program.state_dtype, reach)
             return Optimizer(
-                lbfgs(
-                    program.history,
-                    program.state_dtype,
-                    reach=FIRST_MOVE * max(program.units),
-                ),
-                enlarge_curvature,
-                without_history,
-                work_bytes=60,
+                transform, enlarge_curvature, without_history, work_bytes=60
             )
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {program.optimizer!r}")
 
@@ -101,14 +87,6 @@ def enlarge_moments(
     Counts and other numbers are kept, so Adam goes on at once with sensible step sizes.
     An array of any other shape that depends on the image's, such as a history, starts
     anew.
-
-    Args:
-        before: Last state of the scale before.
-        fresh: First state of a run at the next scale.
-        shapes: Height and width of the images of both.
-
-    Returns:
-        The first state of the next scale.
     """
     old, new = shapes
 
@@ -128,14 +106,6 @@ def enlarge_curvature(
 
     Its history is about another function. A loss that is a mean over pixels is the less
     curved in each, the more there are.
-
-    Args:
-        before: Last state of the scale before.
-        fresh: First state of a run at the next scale.
-        shapes: Height and width of the images of both.
-
-    Returns:
-        The first state of the next scale.
     """
     last, begun = cast(list[LbfgsState], [before, fresh])
     (h, w), (new_h, new_w) = shapes
@@ -151,16 +121,16 @@ def _first_moment_in(
     The second one stays float32: with a β2 of 0.999 it decays by less in a step than
     bfloat16 resolves.
     """
+    is_adam = lambda x: isinstance(x, optax.ScaleByAdamState)
 
     def first_moment(change: Callable, state: optax.OptState) -> optax.OptState:
-        return jax.tree.map(
-            lambda x: x._replace(mu=change(x.mu)),
-            state,
-            is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState),
-        )
+        changed = lambda x: x._replace(mu=change(x.mu))
+        return jax.tree.map(changed, state, is_leaf=is_adam)
+
+    put_away = partial(first_moment, partial(store, dtype=dtype))
 
     def init(params: optax.Params) -> optax.OptState:
-        return first_moment(partial(store, dtype=dtype), optimizer.init(params))
+        return put_away(optimizer.init(params))
 
     def update(
         updates: optax.Updates,
@@ -169,7 +139,7 @@ def _first_moment_in(
         **extra_args: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         updates, new = optimizer.update(updates, first_moment(restore, state), params)
-        return updates, first_moment(partial(store, dtype=dtype), new)
+        return updates, put_away(new)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -227,9 +197,8 @@ class LbfgsState(NamedTuple):
     Attributes:
         count: Number of pairs taken up so far; the newest is at `count - 1`, modulo
             the length of the history.
-        params: Where the last accepted step led.
-        value: Loss there; infinite before the first step.
-        grad: Gradient there.
+        params: Where the last accepted step led; value and gradient are those there.
+        value: Infinite before the first step.
         lowest: Lowest loss seen.
         radius: Longest step that is trusted, RMS over the pixels.
         steps: Differences of positions, history h w 3.
@@ -253,8 +222,8 @@ class LbfgsState(NamedTuple):
 
 def without_history(state: optax.OptState) -> optax.OptState:
     """A state of L-BFGS without what is about the scale that is done."""
-    about: dict[str, Any] = dict.fromkeys(("params", "grad", "steps", "changes"))
-    return cast(LbfgsState, state)._replace(**about)
+    done: dict[str, Any] = dict.fromkeys(("params", "grad", "steps", "changes"))
+    return cast(LbfgsState, state)._replace(**done)
 
 
 def lbfgs(
@@ -283,12 +252,7 @@ def lbfgs(
     `sᵀy > 1e-6 |s| |y|`. Nothing depends on the scale of the loss.
 
     A step is what became of it, `params - state.params`, after clipping. Lengths are
-    those of the quasi-Newton step, before the learning rate.
-
-    Args:
-        history: Number of pairs remembered.
-        dtype: Type that they are kept in.
-        reach: Length of the first step, RMS, in the units of the parameters.
+    RMS, those of the quasi-Newton step, before the learning rate.
 
     Reference:
         Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two

@@ -21,13 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxnst.network.vgg import (
-    Backbone,
-    channels,
-    deepest,
-    receptive_field,
-    stride,
-)
+from jaxnst.network.vgg import Backbone, channels, deepest, receptive_field, stride
 from jaxnst.objective import (
     StyleSummary,
     Summary,
@@ -43,29 +37,18 @@ from jaxnst.objective import (
 )
 from jaxnst.recipes import Program
 from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
-from jaxnst.types import Feature, Features, Image, Scalar, Weights
+from jaxnst.types import Features, Image, Scalar, Weights
 
 
 class Tile(NamedTuple):
-    """A tile of a picture.
-
-    Attributes:
-        start: Upper left pixel.
-        owned: Pixels that it owns, by axis: the first, and one past the last.
-    """
+    """A tile: its first pixel, and by axis the first and past-last that it owns."""
 
     start: Int[Array, "*_n 2"]
     owned: Int[Array, "*_n 2 2"]
 
 
 class Tiles(NamedTuple):
-    """Tiles of a picture, all of one shape.
-
-    Attributes:
-        shape: Height and width of a tile, its halo included.
-        starts: Upper left pixel of each tile.
-        owned: Pixels that each tile owns, by axis: the first, and one past the last.
-    """
+    """Tiles of a picture, all of one shape, halo included; the rest as in `Tile`."""
 
     shape: tuple[int, int]
     starts: Int[np.ndarray, "_n 2"]
@@ -102,18 +85,8 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
 
     Tiles start at multiples of the deepest layer's stride, so that they pool the pixels
     that the whole picture pools. All of them are inside the picture. If its sides are
-    no such multiples, the sides of the tiles leave the same remainder.
-
-    Args:
-        shape: Height and width of the picture.
-        layers: Layers that will be measured.
-        size: Longest side of a tile, in pixels, halo included.
-
-    Returns:
-        The tiles, row by row.
-
-    Raises:
-        ValueError: If the size is less than `smallest_tile`.
+    no such multiples, the sides of the tiles leave the same remainder. A ValueError
+    says if the longest side, halo included, is less than `smallest_tile`.
 
     Example:
         >>> tiles = plan_tiles((100, 1000), ("relu5_1",), size=512)
@@ -134,12 +107,7 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
 def tile_shape(
     shape: tuple[int, ...], layers: tuple[str, ...], size: int
 ) -> tuple[int, int]:
-    """Height and width of the tiles that `plan_tiles` makes.
-
-    Example:
-        >>> tile_shape((100, 1000), ("relu5_1",), size=512)
-        (100, 456)
-    """
+    """Height and width of the tiles that `plan_tiles` makes."""
     height, width = (_count_and_length(side, layers, size)[1] for side in shape[:2])
     return height, width
 
@@ -190,8 +158,7 @@ class Tiled:
     Attributes:
         size: Longest side of a tile, in pixels, halo included.
         mesh: Devices with one axis, `tile`, to spread the tiles over. Each holds the
-            whole picture; summaries and gradients are summed over the devices. Default:
-            one device.
+            whole picture; their summaries and gradients are summed. Default: one.
 
     Example:
         >>> import jaxnst
@@ -205,12 +172,7 @@ class Tiled:
     def __call__(
         self, image: Image, backbone: Backbone, targets: Targets, program: Program
     ) -> tuple[Scalar, Terms]:
-        """The loss of an image, and its parts, see `objective.objective`.
-
-        Raises:
-            ValueError: If the loss is not a function of sums over positions, see
-                `Program.additive`.
-        """
+        """The loss of an image, and its parts; a ValueError unless `additive`."""
         check_additive(program)
         tiles = plan_tiles(image.shape, program.layers, self.size)
         summary = _summary(image, backbone, targets, program, tiles, self.mesh)
@@ -242,24 +204,18 @@ def _summary(
     mesh: Mesh | None,
 ) -> Summary:
     """The summary of an image, differentiable with respect to the image."""
-
-    def part(pixels: Image, tile: Tile, constants: Any) -> Summary:
-        backbone, targets = constants
-        return _summarize(pixels, tile, backbone, targets, program)
+    constants, part = (backbone, targets), partial(_summarize, program)
 
     def add_part(total: Summary, tile: Tile, image: Image, constants: Any) -> Summary:
-        new = part(tiles.cut(image, tile), tile, constants)
+        new = part(tile, constants, tiles.cut(image, tile))
         return jax.tree.map(jnp.add, total, new)
 
     def add_grad(
         total: Image, tile: Tile, image: Image, constants: Any, cotangent: Summary
     ) -> Image:
-        pixels = tiles.cut(image, tile)
-        _, pullback = jax.vjp(lambda pixels: part(pixels, tile, constants), pixels)
+        _, pullback = jax.vjp(partial(part, tile, constants), tiles.cut(image, tile))
         (grad,) = pullback(cotangent)
         return tiles.put(total, tiles.cut(total, tile) + grad, tile)
-
-    constants = backbone, targets
 
     @jax.custom_vjp
     def summary(image: Image) -> Summary:
@@ -276,25 +232,20 @@ def _summary(
 
 
 def _summarize(
-    pixels: Image,
-    tile: Tile,
-    backbone: Backbone,
-    targets: Targets,
-    program: Program,
+    program: Program, tile: Tile, constants: tuple[Backbone, Targets], pixels: Image
 ) -> Summary:
     """What a tile adds to the summary of its picture."""
+    backbone, targets = constants
     feats = measure(backbone, pixels, program, program.layers)
     content = {
         layer: take(target, _place(tile, layer), feats[layer].shape)
         for layer, target in targets.content.items()
     }
-    weights = _weights(feats, tile)
+    weights, own = _weights(feats, tile), _owned(tile, pixels.shape, 1)
     return Summary(
         summarize_content(feats, content, program, weights),
         summarize_style(feats, program, weights),
-        program.losses.variation.summarize(
-            pixels, _owned(tile, pixels.shape, 1).astype(jnp.float32)
-        ),
+        program.losses.variation.summarize(pixels, own.astype(jnp.float32)),
     )
 
 
@@ -319,13 +270,8 @@ def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 
 
 
 def _place(tile: Tile, layer: str) -> tuple:
-    """Where a tile's feature begins in its picture's."""
+    """Where a layer's feature of a tile begins in that of the picture."""
     return (*(tile.start // stride(layer)), 0)
-
-
-def _feature_shape(shape: tuple[int, ...], layer: str) -> tuple[int, int]:
-    """Height and width of a layer's feature of a picture."""
-    return shape[0] // stride(layer), shape[1] // stride(layer)
 
 
 def _fold(
@@ -380,27 +326,22 @@ def measure_content(
         return {layer: loss.measure(x, weights[layer]) for layer, x in feats.items()}
 
     def write(whole: StoredFeatures, tile: Tile, content: Image) -> StoredFeatures:
-        feats = see(content, tile)
-
-        def written(layer: str, feat: Feature) -> Stored:
-            prepared = loss.prepare(feat, statistics[layer])
+        written = {}
+        for layer, feat in see(content, tile).items():
             place = _place(tile, layer)
             old = take(whole[layer], place, feat.shape)
             owned = _owned(tile, feat.shape, stride(layer))
-            return put(whole[layer], jnp.where(owned, prepared, old), place)
+            prepared = loss.prepare(feat, statistics[layer])
+            written[layer] = put(whole[layer], jnp.where(owned, prepared, old), place)
+        return written
 
-        return {layer: written(layer, feat) for layer, feat in feats.items()}
+    def empty(layer: str) -> Stored:
+        h, w = (side // stride(layer) for side in content.shape[:2])
+        return stored_zeros((h, w, channels(layer)), program.state_dtype)
 
     # Prepared before they are stored, so features are never whole in float32.
     statistics = _total(statistics_of, tiles, content)
-    whole = {
-        layer: stored_zeros(
-            (*_feature_shape(content.shape, layer), channels(layer)),
-            program.state_dtype,
-        )
-        for layer in layers
-    }
-    return _fold(write, whole, tiles, (content,))
+    return _fold(write, {layer: empty(layer) for layer in layers}, tiles, (content,))
 
 
 @partial(jax.jit, static_argnames=("program", "size"))

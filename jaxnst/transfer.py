@@ -120,7 +120,7 @@ class Info(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The loss of an image, its unweighted parts, its gradient, and the norm of that."""
+    """The loss of an image, its unweighted parts, its gradient, and its norm."""
 
     loss: Scalar
     terms: Terms

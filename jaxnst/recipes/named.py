@@ -7,10 +7,8 @@ from jaxnst.recipes.recipe import LayerWeights, Recipe
 
 GATYS_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
-
 CAFFE_UNITS = (255.0, 255.0, 255.0)
 """`Recipe.units` of a picture of bytes, as the Caffe networks see it."""
-
 
 TORCHVISION_UNITS = (1 / 0.229, 1 / 0.224, 1 / 0.225)
 """`Recipe.units` of a picture divided by ImageNet's deviations."""
@@ -111,7 +109,6 @@ Reference:
     Katherine Crowson, style-transfer-pytorch (2020-2023), `style_transfer.py`.
 """
 
-
 GATYS_2016 = Recipe(
     name="gatys2016",
     summary="Gatys, Ecker, Bethge (CVPR 2016): Gram matrices, L-BFGS from noise",
@@ -141,7 +138,6 @@ Reference:
     Gatys, Ecker, Bethge (2016), "Image Style Transfer Using Convolutional Neural
     Networks", CVPR.
 """
-
 
 GATYS_2016_CODE = Recipe(
     name="gatys2016-code",
@@ -177,7 +173,6 @@ Reference:
     leongatys/PytorchNeuralStyleTransfer (2017), `NeuralStyleTransfer.ipynb`.
 """
 
-
 JOHNSON = Recipe(
     name="johnson",
     summary="neural-style (Lua), its defaults: Gram matrices, L-BFGS from faint noise",
@@ -211,7 +206,6 @@ Reference:
     jcjohnson/neural-style (2015), `neural_style.lua`.
 """
 
-
 TF_BLOG = Recipe(
     name="tf-blog",
     summary="TensorFlow's eager blog post: Gram matrices, TF1 Adam, the best iterate",
@@ -242,7 +236,6 @@ Reference:
     tf.keras and eager execution"; tensorflow/models, `research/nst_blogpost`.
 """
 
-
 UDACITY = Recipe(
     name="udacity",
     summary="Udacity's deep-learning course: Gram matrices, slow Adam from the content",
@@ -272,7 +265,6 @@ Reference:
     udacity/deep-learning-v2-pytorch (2018), `Style_Transfer_Solution.ipynb`.
 """
 
-
 KAGGLE = dataclasses.replace(
     UDACITY,
     name="kaggle",
@@ -284,7 +276,6 @@ KAGGLE = dataclasses.replace(
 Reference:
     Soumya Ranjan Behera (2018), "Artistic neural style transfer using PyTorch", Kaggle.
 """
-
 
 BOSTON = dataclasses.replace(
     KAGGLE,
@@ -304,20 +295,11 @@ Reference:
     weibb123, Boston style transfer (2022), README.
 """
 
-
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        PAINTERLY,
-        DELICATE,
-        CROWSON,
-        GATYS_2016,
-        GATYS_2016_CODE,
-        JOHNSON,
-        TF_BLOG,
-        UDACITY,
-        KAGGLE,
-        BOSTON,
+        *(PAINTERLY, DELICATE, CROWSON, GATYS_2016, GATYS_2016_CODE),
+        *(JOHNSON, TF_BLOG, UDACITY, KAGGLE, BOSTON),
     )
 }
 """The named recipes."""
@@ -330,10 +312,10 @@ def get_recipe(name: str) -> Recipe:
         name: One of `RECIPES`.
 
     Returns:
-        The recipe.
+        The recipe of that name.
 
     Raises:
-        ValueError: If there is none of that name, naming the nearest.
+        ValueError: If there is none, naming the nearest.
 
     Example:
         >>> get_recipe("gatys2016").pooling

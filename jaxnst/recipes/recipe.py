@@ -52,16 +52,16 @@ class Program:
         content_layers: (layer, weight) pairs whose features are compared directly.
         style_layers: (layer, weight) pairs whose statistics are compared.
         content_loss: Name of a row of `losses.CONTENT_LOSSES`, or a row of your own.
-        style_loss: Name of a row of `losses.STYLE_LOSSES`, or a row of your own.
-        tv_loss: Name of a row of `losses.VARIATION_LOSSES`, or a row of your own.
+        style_loss: Of `losses.STYLE_LOSSES`, likewise.
+        tv_loss: Of `losses.VARIATION_LOSSES`, likewise.
         normalize_gradients: Scale each layer's gradient to the L1 norm 1, at the layer,
             before its weights are applied.
-        pooling: `max`, `average` or `l2`.
+        pooling: See `network.vgg.pool`.
         pool_scale: Factor on every pooling's output.
-        padding: Padding of the image, `zeros` or `replicate`.
+        padding: Padding of the image, see `network.vgg.features`.
         input_gain: Factor on the image before the network's own input map.
         units: The optimiser works on the image in [0, 1] times this, by channel.
-        optimizer: `adam`; `tf1_adam`, see `optimizers.tf1_adam`; or `lbfgs`.
+        optimizer: See `optimizers.tf1_adam` and `optimizers.lbfgs`.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
         epsilon: Adam's term in the denominator.
@@ -70,9 +70,9 @@ class Program:
         ema_decay: Decay of the average over the iterates that is returned; 0 returns
             the last iterate.
         keep_best: Return the iterate that follows the lowest loss seen.
-        dtype: Type of the convolutions, `float32` or `bfloat16`.
+        dtype: Type of the convolutions.
         state_dtype: Type that Adam's first moment, the history of L-BFGS and the
-            content's features are kept in, `float32` or `bfloat16`.
+            content's features are kept in.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -112,10 +112,8 @@ class Program:
         for layer, weight in self.content_layers + self.style_layers:
             _check_value(f"the weight of {layer}", float, weight)
         for name in ("beta1", "beta2", "ema_decay"):
-            if getattr(self, name) >= 1:
-                raise ValueError(
-                    f"expected {name} in [0, 1), got {getattr(self, name)}"
-                )
+            if (value := getattr(self, name)) >= 1:
+                raise ValueError(f"expected {name} in [0, 1), got {value}")
         if len(self.units) != 3 or min(self.units) <= 0:
             raise ValueError(f"expected three units > 0, got {self.units}")
         if self.keep_best and self.ema_decay:
@@ -126,18 +124,13 @@ class Program:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of all layers that are measured, in order and once."""
-        return tuple(
-            sorted({name for name, _ in self.content_layers + self.style_layers})
-        )
+        return tuple(sorted(dict(self.content_layers + self.style_layers)))
 
     @property
     def losses(self) -> Losses:
         """The rows of the tables of losses."""
-        rows = (
-            table.get(getattr(self, name), getattr(self, name))
-            for name, table in LOSS_TABLES.items()
-        )
-        return Losses(*rows)
+        held = ((getattr(self, name), table) for name, table in LOSS_TABLES.items())
+        return Losses(*(table.get(row, row) for row, table in held))
 
     @property
     def additive(self) -> bool:
@@ -167,7 +160,6 @@ class Recipe(Program):
     """Every setting of a style transfer: a `Program` and the fields below.
 
     Attributes:
-        name: Its name for `get_recipe`.
         summary: One line on what it is and where it comes from.
         content_weight: Factor on the content term.
         style_weight: Factor on the style term.
@@ -175,7 +167,7 @@ class Recipe(Program):
         learning_rate: Adam's step in `units`; for L-BFGS the factor on the quasi-Newton
             step.
         activations: Scale of the activations that the loss weights assume, see
-            `network.calibrate.calibrate`: `unit_mean`, `caffe` or `torchvision`.
+            `network.calibrate.calibrate`.
         palette: Colours of the content: `content` keeps its own; `style` first gives
             them the style's mean and covariance, see `pictures.color.match_palette`.
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
@@ -188,13 +180,12 @@ class Recipe(Program):
         scale_factor: Ratio of the size of a scale to that of the one before.
         min_size: Long edge of the coarsest scale, in pixels, at least.
         size: Edge of the result in pixels, where no size is asked for.
-        size_edge: Which edge `size` means, `long` or `short`.
-        enlarge: Which pictures are enlarged to reach their size: `none`, `content` or
-            `both`, content and style.
+        size_edge: Which edge `size` means.
+        enlarge: Which pictures are enlarged to reach their size.
         style_scale: Ratio of the style's edge to the content's.
         squash_style: Resize the style to the content's exact shape.
-        state_memory: Whose memory keeps the image and the optimiser's state: that of
-            the `device`, or of its `host`, which is often larger.
+        state_memory: Whose memory keeps the image and the optimiser's state; that of
+            the host is often larger.
     """
 
     name: str
@@ -231,9 +222,7 @@ class Recipe(Program):
 
     @cached_property
     def measured_by(self) -> tuple:
-        """All fields except `ARRAYS`, name and summary, as a cache key.
-
-        Recipes with the same key measure pictures alike.
+        """A cache key: recipes with the same one measure pictures alike.
 
         Example:
             >>> from jaxnst import get_recipe
@@ -248,12 +237,6 @@ class Recipe(Program):
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed.
-
-        Args:
-            changes: Values by field name.
-
-        Returns:
-            The changed recipe.
 
         Raises:
             ValueError: If a field is unknown, or a value is invalid or would have no
@@ -326,7 +309,8 @@ def _check_value(name: str, kind: Any, value: Any) -> None:
         raise ValueError(
             f"expected {name} {' or '.join(get_args(kind))}, got {value!r}"
         )
-    if kind is float and not (_is_number(value) and value >= 0):
+    number = isinstance(value, int | float) and 0 <= value < float("inf")
+    if kind is float and not number:
         raise ValueError(f"expected {name} to be a finite number ≥ 0, got {value!r}")
     if kind is int and (type(value) is not int or value < 1):
         raise ValueError(f"expected {name} to be a whole number ≥ 1, got {value!r}")
@@ -340,10 +324,6 @@ def _check_loss(name: str, kind: Any, value: Any) -> None:
         raise ValueError(
             f"expected {name} {' or '.join(table)}, or a {row.__name__}, got {value!r}"
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < float("inf")
 
 
 def _readable(value: Any) -> str:
