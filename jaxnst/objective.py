@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from jaxnst.losses import normalize_gradient
 from jaxnst.network.vgg import Backbone, channels, features, stride
 from jaxnst.recipes import LayerWeights, Program, Recipe
+from jaxnst.recipes.recipe import ARRAYS
 from jaxnst.storage import StoredFeatures, restore, store
 from jaxnst.types import Features, Image, Scalar, Weights
 
@@ -117,14 +118,8 @@ def make_targets(
 
 def with_weights(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targets:
     """Join measured content and style with a recipe's weights and learning rate."""
-    return Targets(
-        content=content,
-        style=style,
-        content_weight=jnp.float32(recipe.content_weight),
-        style_weight=jnp.float32(recipe.style_weight),
-        tv_weight=jnp.float32(recipe.tv_weight),
-        learning_rate=jnp.float32(recipe.learning_rate),
-    )
+    numbers = {name: jnp.float32(getattr(recipe, name)) for name in ARRAYS}
+    return Targets(content, style, **numbers)
 
 
 @partial(jax.jit, static_argnames="program")
@@ -232,7 +227,7 @@ def objective(
     `content_weight · Σ_l w_l C_l + style_weight · Σ_l w_l S_l + tv_weight · TV`.
 
     Args:
-        image: RGB in [0, 1], h w 3.
+        image: RGB in [0, 1].
         backbone: The network, prepared for the recipe.
         targets: From `make_targets`, for the same program.
         program: What to measure; a recipe is one too.

@@ -95,10 +95,10 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
         >>> tiles.owned[:, 1].tolist()
         [[0, 352], [352, 624], [624, 1000]]
     """
-    rows, columns = (_places(side, layers, size) for side in shape[:2])
+    (h, rows), (w, columns) = (_along(side, layers, size) for side in shape[:2])
     both = [(row, column) for row in rows for column in columns]
     return Tiles(
-        shape=tile_shape(shape, layers, size),
+        shape=(h, w),
         starts=np.array([(row[0], column[0]) for row, column in both]),
         owned=np.array([(row[1:], column[1:]) for row, column in both]),
     )
@@ -108,39 +108,31 @@ def tile_shape(
     shape: tuple[int, ...], layers: tuple[str, ...], size: int
 ) -> tuple[int, int]:
     """Height and width of the tiles that `plan_tiles` makes."""
-    height, width = (_count_and_length(side, layers, size)[1] for side in shape[:2])
+    height, width = (_along(side, layers, size)[0] for side in shape[:2])
     return height, width
 
 
-def _count_and_length(
+def _along(
     length: int, layers: tuple[str, ...], size: int
-) -> tuple[int, int]:
-    """Number of the tiles along an axis of a picture, and their length."""
+) -> tuple[int, list[tuple[int, int, int]]]:
+    """Length of the tiles along an axis, and their starts, with the bounds of each."""
     least = smallest_tile(layers)
     if size < least:
         raise ValueError(
             f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
         )
     if length <= size:
-        return 1, length
+        return length, [(0, 0, length)]
     # In whole strides, of which the picture has `whole` and a remainder.
-    step = stride(deepest(layers))
+    step, beyond = stride(deepest(layers)), halo(layers)
     whole, rest = divmod(length, step)
-    margin, largest = 2 * halo(layers) // step, (size - rest) // step
-    count = 1 + math.ceil((whole - largest) / (largest - margin))
-    return count, step * math.ceil((whole + margin * (count - 1)) / count) + rest
-
-
-def _places(
-    length: int, layers: tuple[str, ...], size: int
-) -> list[tuple[int, int, int]]:
-    """Along an axis: where each tile starts, and first and past-last that it owns."""
-    count, tile = _count_and_length(length, layers, size)
-    step = stride(deepest(layers))
+    margin, largest = 2 * beyond // step, (size - rest) // step
+    gaps = math.ceil((whole - largest) / (largest - margin))
+    tile = step * math.ceil((whole + margin * gaps) / (gaps + 1)) + rest
     free = (length - tile) // step
-    starts = [0] + [step * (i * free // (count - 1)) for i in range(1, count)]
-    bounds = [0, *(start + halo(layers) for start in starts[1:]), length]
-    return list(zip(starts, bounds, bounds[1:], strict=False))
+    starts = [step * (i * free // gaps) for i in range(gaps + 1)]
+    bounds = [0, *(start + beyond for start in starts[1:]), length]
+    return tile, list(zip(starts, bounds, bounds[1:], strict=False))
 
 
 def tile_mesh() -> Mesh | None:

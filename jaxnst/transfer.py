@@ -7,7 +7,7 @@ a checkpoint stores. `Info` holds what is logged.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,10 @@ from jaxnst.types import Image, Scalar
 
 
 class Average(NamedTuple):
-    """`Σ_t (1 - decay) decay^(n-t) x_t` of the iterates, see `average_iterates`."""
+    """The iterates' sum with geometric weights, `Σ_t (1 - decay) decay^(n-t) x_t`.
+
+    `current_image` corrects its bias as Adam does; a decay of 0 gives the last iterate.
+    """
 
     total: Image
 
@@ -34,56 +37,6 @@ class Best(NamedTuple):
 
     image: Image
     lowest: Scalar
-
-
-class Output(NamedTuple):
-    """How the picture that is returned comes from the iterates.
-
-    Attributes:
-        init: `init(image) -> output`, before the first step.
-        update: `update(output, image, loss) -> output`, with the image after a step and
-            the loss before it.
-        read: `read(output, steps) -> image`, after so many steps, at least one.
-    """
-
-    init: Callable[[Image], Any]
-    update: Callable[[Any, Image, Scalar], Any]
-    read: Callable[[Any, Int[Array, ""]], Image]
-
-
-def average_iterates(decay: float) -> Output:
-    """Return the average of the iterates; a decay of 0 returns the last one.
-
-    `Σ_t decay^(n-t) x_t / Σ_t decay^(n-t)`, with the bias correction of Adam.
-    """
-
-    def update(output: Average, image: Image, loss: Scalar) -> Average:
-        return Average(decay * output.total + (1 - decay) * image)
-
-    def read(output: Average, steps: Int[Array, ""]) -> Image:
-        weight = 1 - jnp.float32(decay) ** steps
-        return output.total / jnp.maximum(weight, 1e-6)
-
-    return Output(lambda image: Average(jnp.zeros_like(image)), update, read)
-
-
-def keep_best() -> Output:
-    """Return the iterate that follows the lowest loss."""
-
-    def update(output: Best, image: Image, loss: Scalar) -> Best:
-        best = jnp.where(loss < output.lowest, image, output.image)
-        return Best(best, jnp.minimum(output.lowest, loss))
-
-    return Output(
-        lambda image: Best(jnp.zeros_like(image), jnp.float32(jnp.inf)),
-        update,
-        lambda output, steps: output.image,
-    )
-
-
-def make_output(program: Program) -> Output:
-    """How a program's picture comes from its iterates."""
-    return keep_best() if program.keep_best else average_iterates(program.ema_decay)
 
 
 class State(NamedTuple):
@@ -130,8 +83,31 @@ class Evaluation(NamedTuple):
 
 def current_image(state: State, program: Program) -> Image:
     """The picture so far, clipped to [0, 1]."""
-    image = make_output(program).read(state.output, state.step)
-    return jnp.clip(jnp.where(state.step > 0, image, state.image), 0, 1)
+    match state.output:
+        case Best(image, _):
+            found = image
+        case Average(total):
+            weight = 1 - jnp.float32(program.ema_decay) ** state.step
+            found = total / jnp.maximum(weight, 1e-6)
+    return jnp.clip(jnp.where(state.step > 0, found, state.image), 0, 1)
+
+
+def _start_output(program: Program, image: Image) -> Average | Best:
+    zeros = jnp.zeros_like(image)
+    return Best(zeros, jnp.float32(jnp.inf)) if program.keep_best else Average(zeros)
+
+
+def _update_output(
+    program: Program, output: Average | Best, image: Image, loss: Scalar
+) -> Average | Best:
+    """Take up the image after a step, and the loss before it."""
+    match output:
+        case Best(best, lowest):
+            best = jnp.where(loss < lowest, image, best)
+            return Best(best, jnp.minimum(lowest, loss))
+        case Average(total):
+            decay = program.ema_decay
+            return Average(decay * total + (1 - decay) * image)
 
 
 class Transfer(NamedTuple):
@@ -177,18 +153,17 @@ def make_transfer(
 ) -> Transfer:
     """Specialise the kernel to a program.
 
-    All of it composes with `jit`, `vmap` and `scan`, with Adam also with `grad`.
-    The parameters and the targets are arguments, so another style of the same size, a
-    loss weight or a learning rate never recompiles.
+    All of it composes with `jit`, `vmap` and `scan`, with Adam also with `grad`. The
+    network and the targets are arguments, so another style of the same size, a loss
+    weight or a learning rate never recompiles.
 
     Args:
         program: What to minimise and how; of a recipe, its program.
-        objective: What to minimise instead, see `objective.Objective`. It may call
-            `objective.objective` and add to that.
+        objective: What to minimise instead. It may call `objective.objective` and add
+            to that.
         optimizer: An optax transformation to use instead of the program's optimiser.
-            Give it a learning rate of 1: its updates are multiplied by the learning
-            rate of the targets. `optimizers.enlarge_moments` says how its state is
-            carried over to the next scale.
+            Give it a learning rate of 1: its updates are multiplied by that of the
+            targets. `optimizers.enlarge_moments` carries its state to the next scale.
 
     Returns:
         The functions, the same ones for the same arguments.
@@ -242,7 +217,7 @@ class _Kernel(NamedTuple):
     def init(self, image: Image) -> State:
         state = State(
             image=image,
-            output=make_output(self.program).init(image),
+            output=_start_output(self.program, image),
             step=jnp.int32(0),
             opt_state=self.optimizer.transform.init(image * self.units),
         )
@@ -295,7 +270,7 @@ class _Kernel(NamedTuple):
         image = jnp.where(moves, state.image + update, state.image)
         if self.program.clip:
             image = jnp.clip(image, 0, 1)
-        output = make_output(self.program).update(state.output, image, loss)
+        output = _update_output(self.program, state.output, image, loss)
         return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
     def enlarge(self, state: State, detail: Image) -> State:

@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnst.optimizers import lbfgs, make_optimizer, tf1_adam
+from jaxnst.lbfgs import lbfgs
+from jaxnst.optimizers import make_optimizer, tf1_adam
 from jaxnst.recipes import get_recipe
 
 SHAPE = (4, 5, 3)

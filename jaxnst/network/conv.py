@@ -6,7 +6,7 @@ more convolution in the plain layout.
 """
 
 import operator
-from functools import partial, reduce
+from functools import reduce
 from typing import Literal, NamedTuple
 
 import jax
@@ -116,9 +116,7 @@ def _convolution(x: Feature, kernel: Float[Array, "3 3 _in _out"], pad: int) -> 
     )[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnames=("pad",))
-def _direct(x: Feature, kernel: Float[Array, "3 3 _in _out"], pad: int) -> Feature:
-    return _convolution(x, kernel, pad)
+_direct = jax.custom_vjp(_convolution, nondiff_argnames=("pad",))
 
 
 def _direct_backward(pad, residuals, cotangent):

@@ -61,7 +61,7 @@ class Program:
         padding: Padding of the image, see `network.vgg.features`.
         input_gain: Factor on the image before the network's own input map.
         units: The optimiser works on the image in [0, 1] times this, by channel.
-        optimizer: See `optimizers.tf1_adam` and `optimizers.lbfgs`.
+        optimizer: See `optimizers.tf1_adam` and `lbfgs.lbfgs`.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
         epsilon: Adam's term in the denominator.

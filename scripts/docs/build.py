@@ -23,7 +23,7 @@ BUILD = DOCS / "build"
 ROOMS = [
     *("types", "storage", "linalg", "pictures", "network", "losses", "weights"),
     "recipes",
-    *("objective", "optimizers", "tiles", "transfer", "painting"),
+    *("objective", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
 ]
 """Folders and files of the package that have a page, in the order of its floors."""
 

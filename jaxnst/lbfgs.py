@@ -1,0 +1,238 @@
+"""L-BFGS with a trust radius in place of a line search."""
+
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from jaxnst.storage import StateDtype, Stored, put, stored_zeros, take
+from jaxnst.types import Image, Scalar
+
+FIRST_MOVE = 0.03
+"""What the first step moves a pixel by, RMS, of the picture's range [0, 1]."""
+
+HIGHEST_RISE = 0.2
+"""A step may end this much above the lowest loss, as a part of it."""
+
+SHORTEST = 0.01
+"""The radius is never below this part of the first one: a shorter step changes the loss
+by little more than rounding, which would shorten it for ever."""
+
+GROWTH = 2.0
+"""A step may be this many times as long as one that did well."""
+
+
+class LbfgsState(NamedTuple):
+    """What L-BFGS remembers.
+
+    Attributes:
+        count: Number of pairs taken up so far; the newest is at `count - 1`, modulo
+            the length of the history.
+        params: Where the last accepted step led; value and gradient are those there.
+        value: Infinite before the first step.
+        lowest: Lowest loss seen.
+        radius: Longest step that is trusted, RMS over the pixels.
+        steps: Differences of positions, history h w 3.
+        changes: Differences of gradients, likewise.
+        curvatures: Their products, `sᵀy`.
+        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
+            there is one.
+    """
+
+    count: Int[Array, ""]
+    params: Image
+    value: Scalar
+    grad: Image
+    lowest: Scalar
+    radius: Scalar
+    steps: Stored
+    changes: Stored
+    curvatures: Float[Array, "_history"]
+    scale: Scalar
+
+
+def enlarge_curvature(
+    before: optax.OptState,
+    fresh: optax.OptState,
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+) -> optax.OptState:
+    """Start L-BFGS anew with the curvature that it has seen.
+
+    Its history is about another function. A loss that is a mean over pixels is the less
+    curved in each, the more there are.
+    """
+    last, begun = cast(list[LbfgsState], [before, fresh])
+    (h, w), (new_h, new_w) = shapes
+    scale = last.scale * (new_h * new_w * 3) / (h * w * 3)
+    return begun._replace(scale=jnp.where(last.count > 0, scale, begun.scale))
+
+
+def without_history(state: optax.OptState) -> optax.OptState:
+    """A state of L-BFGS without what is about the scale that is done."""
+    done: dict[str, Any] = dict.fromkeys(("params", "grad", "steps", "changes"))
+    return cast(LbfgsState, state)._replace(**done)
+
+
+def lbfgs(
+    history: int, dtype: StateDtype = "float32", reach: float = FIRST_MOVE
+) -> optax.GradientTransformationExtraArgs:
+    """L-BFGS with a trust radius in place of a line search.
+
+    `torch.optim.LBFGS` and Lua's `optim.lbfgs`, which the recipes of the literature
+    come with, take every step, whatever becomes of the loss; on hatched or noisy
+    pictures they climb or stand still.
+
+    One gradient for each step. A step that ends more than a fifth above the lowest loss
+    is taken back: the next one starts where it did, and its pair is not taken up. If it
+    was not even downhill at its start, as clipping to [0, 1] can make it, or was as
+    short as steps become, the history is dropped, and the next step goes down the
+    gradient.
+
+    No step is longer than the radius. That is `reach` at first. After a step that won
+    at least a tenth of what its slope promised it is twice its length, or what it was.
+    After one that went uphill, taken back or not, it is where the parabola through both
+    losses and the slope is lowest: between a tenth and a half of the step. Without a
+    pair there is no curvature, and the step is as long as the radius, so that the first
+    change of the gradient is more than rounding.
+
+    A pair of a step s and a change y of the gradient is taken up if
+    `sᵀy > 1e-6 |s| |y|`. Nothing depends on the scale of the loss.
+
+    A step is what became of it, `params - state.params`, after clipping. Lengths are
+    RMS, those of the quasi-Newton step, before the learning rate.
+
+    Reference:
+        Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two
+        loops), 4.1 (the radius) and section 3.5 (the parabola).
+    """
+    return optax.GradientTransformationExtraArgs(
+        partial(_init, history, dtype, reach), partial(_update, reach)
+    )
+
+
+def _init(
+    history: int, dtype: StateDtype, reach: float, params: optax.Params
+) -> LbfgsState:
+    params = cast(Image, params)
+    pairs = stored_zeros((history, *params.shape), dtype)
+    return LbfgsState(
+        count=jnp.int32(0),
+        params=params,
+        value=jnp.float32(jnp.inf),
+        grad=jnp.zeros_like(params),
+        lowest=jnp.float32(jnp.inf),
+        radius=jnp.float32(reach),
+        steps=pairs,
+        changes=pairs,
+        curvatures=jnp.zeros(history, params.dtype),
+        scale=jnp.float32(0),
+    )
+
+
+def _update(
+    reach: float,
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params | None = None,
+    *,
+    value: Any = None,
+    learning_rate: Any = 1.0,
+    **extra_args: Any,
+) -> tuple[optax.Updates, LbfgsState]:
+    grad, params, old = cast(tuple[Image, Image, LbfgsState], (updates, params, state))
+    step, change = params - old.params, grad - old.grad
+    begun = jnp.isfinite(old.value)
+    # Before the first step all that is compared with is infinite, or zero.
+    astray = begun & (value > old.lowest + HIGHEST_RISE * jnp.abs(old.lowest))
+    curvature, bend = jnp.vdot(step, change), jnp.vdot(change, change)
+    straight = curvature <= 1e-6 * jnp.sqrt(jnp.vdot(step, step) * bend)
+    accepted = begun & ~astray & ~straight
+    slope, shortest = jnp.vdot(old.grad, step), SHORTEST * reach
+    lost = astray & ((slope >= 0) | (old.radius <= shortest))
+    scale = jnp.where(accepted, curvature / bend, old.scale)
+    radius = _next_radius(old, _rms(step) / learning_rate, slope, value)
+    stay = lambda before, now: jnp.where(astray, before, now)
+    take_up = partial(_take_up, old.count % len(old.steps), accepted)
+    new = LbfgsState(
+        count=jnp.where(lost, 0, old.count + accepted),
+        params=stay(old.params, params),
+        value=stay(old.value, value),
+        grad=stay(old.grad, grad),
+        lowest=jnp.minimum(old.lowest, value),
+        radius=jnp.maximum(radius, shortest),
+        steps=take_up(old.steps, step),
+        changes=take_up(old.changes, change),
+        curvatures=take_up(old.curvatures, curvature),
+        scale=jnp.where(lost, 0, scale),
+    )
+    onward = _within(-_inverse_hessian_times(new.grad, new), new.radius)
+    # The first part is zero unless a step is taken back.
+    return (new.params - params) / learning_rate + onward, new
+
+
+def _take_up(place: Array, accepted: Array, past: Stored, new: Array) -> Stored:
+    """Write one of a pair into its place, if it is accepted.
+
+    Nothing else is touched: the pairs are by far the largest part of a state, and need
+    not be there twice.
+    """
+    start = (place, *(0,) * new.ndim)
+    kept = take(past, start, (1, *new.shape))
+    return put(past, jnp.where(accepted, new[None], kept), start)
+
+
+def _next_radius(
+    old: LbfgsState, length: Scalar, slope: Scalar, value: Scalar
+) -> Scalar:
+    """Radius after a step of a length, down a slope, that led to a loss."""
+    rise = value - old.value  # before the first step, minus infinity
+    # Where the parabola is lowest, as a part of the step: below a half after a rise.
+    bottom = -slope / jnp.maximum(2 * (rise - slope), 1e-30)
+    shorter = jnp.where(slope < 0, jnp.maximum(bottom, 0.1), 0.5) * length
+    longer = jnp.maximum(old.radius, GROWTH * length)
+    kept = jnp.where(rise < 0.1 * slope, longer, old.radius)
+    return jnp.where(rise > 0, jnp.minimum(old.radius, shorter), kept)
+
+
+def _rms(image: Image) -> Scalar:
+    return jnp.sqrt(jnp.vdot(image, image) / image.size)
+
+
+def _within(step: Image, radius: Scalar) -> Image:
+    """A step, shortened to a length at most. Zero stays zero."""
+    return step * jnp.minimum(1, radius / jnp.maximum(_rms(step), 1e-30))
+
+
+def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
+    """The two loops over the pairs: newest first, then oldest first."""
+    history = len(state.steps)
+    known = jnp.minimum(state.count, history)
+
+    def pair(place: Array) -> list[Image]:
+        start, shape = (place, *(0,) * vector.ndim), (1, *vector.shape)
+        return [take(past, start, shape)[0] for past in (state.steps, state.changes)]
+
+    def forward(i: Array, carry: tuple[Image, Array]) -> tuple[Image, Array]:
+        vector, factors = carry
+        place = (state.count - 1 - i) % history
+        step, change = pair(place)
+        factor = jnp.vdot(step, vector) / state.curvatures[place]
+        return vector - factor * change, factors.at[place].set(factor)
+
+    # Without a scale, a vector as long as the radius.
+    downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
+    scale = jnp.where(state.scale > 0, state.scale, downhill)
+    vector, factors = jax.lax.fori_loop(
+        0, known, forward, (vector, jnp.zeros(history, vector.dtype))
+    )
+
+    def backward(i: Array, vector: Image) -> Image:
+        place = (state.count - known + i) % history
+        step, change = pair(place)
+        factor = jnp.vdot(change, vector) / state.curvatures[place]
+        return vector + (factors[place] - factor) * step
+
+    return jax.lax.fori_loop(0, known, backward, scale * vector)
