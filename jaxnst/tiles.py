@@ -212,7 +212,7 @@ def _summary(
     @jax.custom_vjp
     def summary(image: Image) -> Summary:
         whole = partial(summarize, program=program)
-        zero = _zeros(jax.eval_shape(whole, image, *constants))
+        zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(whole, image, *constants))
         return _fold(add_part, zero, tiles, (image, constants), mesh)
 
     def backward(image: Image, cotangent: Summary) -> tuple[Image]:
@@ -297,10 +297,6 @@ def _fold(
     )(total, rows, arrays)
 
 
-def _zeros(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
-
-
 @partial(jax.jit, static_argnames=("program", "size"))
 def measure_content(
     backbone: Backbone, content: Image, program: Program, size: int
@@ -354,7 +350,7 @@ def measure_style(
 def _total(part: Callable[[Image, Tile], PyTree], tiles: Tiles, image: Image) -> PyTree:
     """The sum of something over the tiles of an image."""
     first = Tile(jnp.asarray(tiles.starts[0]), jnp.asarray(tiles.owned[0]))
-    zero = _zeros(jax.eval_shape(part, image, first))
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, image, first))
 
     def add(total: PyTree, tile: Tile, image: Image) -> PyTree:
         return jax.tree.map(jnp.add, total, part(image, tile))

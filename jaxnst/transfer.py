@@ -92,11 +92,6 @@ def current_image(state: State, program: Program) -> Image:
     return jnp.clip(jnp.where(state.step > 0, found, state.image), 0, 1)
 
 
-def _start_output(program: Program, image: Image) -> Average | Best:
-    zeros = jnp.zeros_like(image)
-    return Best(zeros, jnp.float32(jnp.inf)) if program.keep_best else Average(zeros)
-
-
 def _update_output(
     program: Program, output: Average | Best, image: Image, loss: Scalar
 ) -> Average | Best:
@@ -193,13 +188,10 @@ def _make_transfer(
     objective: Objective,
     transform: optax.GradientTransformation | None,
 ) -> Transfer:
-    kernel = _Kernel(program, objective, make_optimizer(program, transform))
+    optimizer = make_optimizer(program, transform)
+    kernel = _Kernel(program, objective, optimizer)
     return Transfer(
-        init=kernel.init,
-        evaluate=kernel.evaluate,
-        move=kernel.move,
-        enlarge=kernel.enlarge,
-        optimizer=kernel.optimizer,
+        kernel.init, kernel.evaluate, kernel.move, kernel.enlarge, optimizer
     )
 
 
@@ -215,12 +207,10 @@ class _Kernel(NamedTuple):
         return np.array(self.program.units, np.float32)[None, None]
 
     def init(self, image: Image) -> State:
-        state = State(
-            image=image,
-            output=_start_output(self.program, image),
-            step=jnp.int32(0),
-            opt_state=self.optimizer.transform.init(image * self.units),
-        )
+        zeros, lowest = jnp.zeros_like(image), jnp.float32(jnp.inf)
+        output = Best(zeros, lowest) if self.program.keep_best else Average(zeros)
+        opt_state = self.optimizer.transform.init(image * self.units)
+        state = State(image, output, jnp.int32(0), opt_state)
         # Copies, because the loop donates the state: no two leaves may share a buffer.
         return jax.tree.map(jnp.array, state)
 
@@ -246,10 +236,7 @@ class _Kernel(NamedTuple):
             jnp.isfinite(loss) & jnp.isfinite(norm),
             self.descend,
             lambda state, *_: (state, jnp.bool(False)),
-            state,
-            loss,
-            grad,
-            learning_rate,
+            *(state, loss, grad, learning_rate),
         )
         return state, Info(loss, terms, norm, moved)
 
@@ -278,7 +265,6 @@ class _Kernel(NamedTuple):
         (h, w, _), (new_h, new_w, _) = state.image.shape, detail.shape
         larger = resize(current_image(state, self.program), (new_h, new_w))
         fresh = self.init(jnp.clip(larger + detail, 0, 1))
-        opt_state = self.optimizer.enlarge(
-            state.opt_state, fresh.opt_state, ((h, w), (new_h, new_w))
-        )
+        shapes = (h, w), (new_h, new_w)
+        opt_state = self.optimizer.enlarge(state.opt_state, fresh.opt_state, shapes)
         return fresh._replace(opt_state=opt_state)

@@ -51,12 +51,7 @@ def layer_name(conv: str) -> str:
 
 
 def shrinkage(layer: str) -> int:
-    """How many times smaller the picture is that a layer sees: 1, 2, 4 or 8.
-
-    Example:
-        >>> shrinkage("relu3_1"), shrinkage("relu3_1@4")
-        (1, 4)
-    """
+    """How many times smaller the picture is that a layer sees: 1, 2, 4 or 8."""
     return int(layer.partition("@")[2] or 1)
 
 
@@ -195,12 +190,11 @@ class VGG19(nn.Module):
         """Compute the features of a network input, `image * scale + offset`."""
         found = {}
         for layer in LAYERS[: max(map(LAYERS.index, self.layers)) + 1]:
+            border: ConvolutionPadding = "SAME"
             if layer.endswith("_1") and layer != "relu1_1":
                 x = pool(x, self.pooling) * jnp.asarray(self.pool_scale, x.dtype)
-            replicate = layer == "relu1_1" and self.padding == "replicate"
-            if replicate:
-                x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge")
-            border: ConvolutionPadding = "VALID" if replicate else "SAME"
+            elif layer == "relu1_1" and self.padding == "replicate":
+                x, border = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge"), "VALID"
             conv = Conv(channels(layer), border, self.dtype, name=conv_name(layer))
             x = relu(conv(x))
             # On a CPU the barrier keeps XLA from computing the ReLU again for each of

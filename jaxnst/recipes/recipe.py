@@ -273,10 +273,8 @@ class Recipe(Program):
 
     def __str__(self) -> str:
         """Return the recipe as a table of its fields."""
-        held = self.values()
-        first = {name: held.pop(name) for name in ("name", "summary")}
-        rows = (first | held).items()
-        return "\n".join(f"{name:<20} {_readable(value)}" for name, value in rows)
+        rows = {"name": self.name, "summary": self.summary} | self.values()
+        return "\n".join(f"{name:<20} {_readable(x)}" for name, x in rows.items())
 
 
 ARRAYS = ("content_weight", "style_weight", "tv_weight", "learning_rate")
@@ -304,26 +302,22 @@ def _check_used(recipe: Recipe, name: str) -> None:
 
 def _check_value(name: str, kind: Any, value: Any) -> None:
     if name in LOSS_TABLES:
-        _check_loss(name, kind, value)
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ValueError(
-            f"expected {name} {' or '.join(get_args(kind))}, got {value!r}"
-        )
-    number = isinstance(value, int | float) and 0 <= value < float("inf")
-    if kind is float and not number:
-        raise ValueError(f"expected {name} to be a finite number ≥ 0, got {value!r}")
-    if kind is int and (type(value) is not int or value < 1):
-        raise ValueError(f"expected {name} to be a whole number ≥ 1, got {value!r}")
-    if kind is bool and type(value) is not bool:
-        raise ValueError(f"expected {name} to be True or False, got {value!r}")
-
-
-def _check_loss(name: str, kind: Any, value: Any) -> None:
-    table, (_, row) = LOSS_TABLES[name], get_args(kind)
-    if not isinstance(value, row) and value not in table:
-        raise ValueError(
-            f"expected {name} {' or '.join(table)}, or a {row.__name__}, got {value!r}"
-        )
+        table, (_, row) = LOSS_TABLES[name], get_args(kind)
+        fits = isinstance(value, row) or value in table
+        wanted = f"{' or '.join(table)}, or a {row.__name__}"
+    elif get_origin(kind) is Literal:
+        fits, wanted = value in get_args(kind), " or ".join(get_args(kind))
+    elif kind is float:
+        fits = isinstance(value, int | float) and 0 <= value < float("inf")
+        wanted = "to be a finite number ≥ 0"
+    elif kind is int:
+        fits, wanted = type(value) is int and value >= 1, "to be a whole number ≥ 1"
+    elif kind is bool:
+        fits, wanted = type(value) is bool, "to be True or False"
+    else:
+        return
+    if not fits:
+        raise ValueError(f"expected {name} {wanted}, got {value!r}")
 
 
 def _readable(value: Any) -> str:
