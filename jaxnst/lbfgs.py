@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, Int
 from jaxnst.storage import StateDtype, Stored, put, stored_zeros, take
 from jaxnst.types import Image, Scalar
 
+Shapes = tuple[tuple[int, int], tuple[int, int]]
+"""Height and width of the images of one scale and the next."""
+
 FIRST_MOVE = 0.03
 """What the first step moves a pixel by, RMS, of the picture's range [0, 1]."""
 
@@ -55,9 +58,7 @@ class LbfgsState(NamedTuple):
 
 
 def enlarge_curvature(
-    before: optax.OptState,
-    fresh: optax.OptState,
-    shapes: tuple[tuple[int, int], tuple[int, int]],
+    before: optax.OptState, fresh: optax.OptState, shapes: Shapes
 ) -> optax.OptState:
     """Start L-BFGS anew with the curvature that it has seen.
 
@@ -176,8 +177,7 @@ def _update(
 def _take_up(place: Array, accepted: Array, past: Stored, new: Array) -> Stored:
     """Write one of a pair into its place, if it is accepted.
 
-    Nothing else is touched: the pairs are by far the largest part of a state, and need
-    not be there twice.
+    Nothing else is touched, so that the pairs, most of a state, are not there twice.
     """
     start = (place, *(0,) * new.ndim)
     kept = take(past, start, (1, *new.shape))

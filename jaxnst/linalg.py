@@ -34,10 +34,6 @@ def products(
     )
 
 
-def _products_forward(f, weights):
-    return products(f, weights), (f, weights)
-
-
 def _products_backward(residuals, cotangent):
     f, weights = residuals
     # Rounded like any cotangent on its way back through convolutions in bfloat16.
@@ -48,7 +44,9 @@ def _products_backward(residuals, cotangent):
     return (weights * grad).astype(f.dtype), jnp.zeros_like(weights)
 
 
-products.defvjp(_products_forward, _products_backward)
+products.defvjp(
+    lambda f, weights: (products(f, weights), (f, weights)), _products_backward
+)
 
 
 @jax.custom_jvp

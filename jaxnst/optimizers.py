@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from jaxnst.lbfgs import FIRST_MOVE, enlarge_curvature, lbfgs, without_history
+from jaxnst.lbfgs import FIRST_MOVE, Shapes, enlarge_curvature, lbfgs, without_history
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Program
 from jaxnst.storage import StateDtype, dtype_of, restore, store
@@ -27,20 +27,16 @@ class Optimizer(NamedTuple):
             multiplies its updates by that of the targets, which is an array. Its
             `update` is also told the loss, as `value`, and that `learning_rate`.
         enlarge: `enlarge(before, fresh, shapes) -> state`: the first state of a scale,
-            from the last one of the scale before, a fresh one, and height and width of
-            the images of both, in that order.
+            from the last one of the scale before, and a fresh one.
         shed: `shed(state) -> state` without what `enlarge` does not need, so that its
             memory is free.
         work_bytes: Bytes for each pixel that an update takes beside the state.
     """
 
     transform: optax.GradientTransformationExtraArgs
-    enlarge: Callable[[optax.OptState, optax.OptState, "Shapes"], optax.OptState]
+    enlarge: Callable[[optax.OptState, optax.OptState, Shapes], optax.OptState]
     shed: Callable[[optax.OptState], optax.OptState]
     work_bytes: int
-
-
-Shapes = tuple[tuple[int, int], tuple[int, int]]
 
 
 def make_optimizer(
@@ -61,14 +57,12 @@ def make_optimizer(
         case "lbfgs":
             reach = FIRST_MOVE * max(program.units)
             transform = lbfgs(program.history, program.state_dtype, reach)
-            return Optimizer(
-                transform, enlarge_curvature, without_history, work_bytes=60
-            )
+            return Optimizer(transform, enlarge_curvature, without_history, 60)
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {program.optimizer!r}")
 
 
 def _moments(transform: optax.GradientTransformationExtraArgs) -> Optimizer:
-    return Optimizer(transform, enlarge_moments, lambda state: state, work_bytes=24)
+    return Optimizer(transform, enlarge_moments, lambda state: state, 24)
 
 
 def enlarge_moments(

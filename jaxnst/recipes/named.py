@@ -51,12 +51,11 @@ PAINTERLY = Recipe(
 )
 """The default: coarse to fine by √2, Wasserstein-2 between Gaussians, L-BFGS.
 
-The style is measured at shallow layers of the picture at its size, at a half and at a
-quarter of it: large structure comes from shallow features of small pictures, which hold
-more of a painting than the deep layers of the embedded weights do. The content is held
-by relu4_2, which says what is where and leaves the strokes free, and a little by
-relu3_1. `content_weight` spans from 0.1, a painting with a hint of the photograph, to
-3, the photograph in paint.
+The style is measured at shallow layers of the picture at its size, a half and a quarter
+of it: shallow features of small pictures hold more of a painting's large structure than
+the deep layers of the embedded weights do. The content is held by relu4_2, which says
+what is where and leaves the strokes free, and a little by relu3_1. `content_weight`
+spans from 0.1, a painting with a hint of the photograph, to 3, the photograph in paint.
 
 Reference:
     The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is

@@ -45,8 +45,7 @@ class Losses(NamedTuple):
 class Program:
     """The choices that compiled code depends on.
 
-    Recipes with the same program share compiled code. They differ in numbers that are
-    passed to steps as arrays, and in choices made outside of compiled code.
+    Recipes with the same program share compiled code.
 
     Attributes:
         content_layers: (layer, weight) pairs whose features are compared directly.
@@ -56,9 +55,7 @@ class Program:
         tv_loss: Of `losses.VARIATION_LOSSES`, likewise.
         normalize_gradients: Scale each layer's gradient to the L1 norm 1, at the layer,
             before its weights are applied.
-        pooling: See `network.vgg.pool`.
-        pool_scale: Factor on every pooling's output.
-        padding: Padding of the image, see `network.vgg.features`.
+        pooling: See `network.vgg.features`, likewise `pool_scale`, `padding`, `dtype`.
         input_gain: Factor on the image before the network's own input map.
         units: The optimiser works on the image in [0, 1] times this, by channel.
         optimizer: See `optimizers.tf1_adam` and `lbfgs.lbfgs`.
@@ -70,7 +67,6 @@ class Program:
         ema_decay: Decay of the average over the iterates that is returned; 0 returns
             the last iterate.
         keep_best: Return the iterate that follows the lowest loss seen.
-        dtype: Type of the convolutions.
         state_dtype: Type that Adam's first moment, the history of L-BFGS and the
             content's features are kept in.
 
@@ -161,8 +157,6 @@ class Recipe(Program):
 
     Attributes:
         summary: One line on what it is and where it comes from.
-        content_weight: Factor on the content term.
-        style_weight: Factor on the style term.
         tv_weight: Factor on the total variation of the image.
         learning_rate: Adam's step in `units`; for L-BFGS the factor on the quasi-Newton
             step.
