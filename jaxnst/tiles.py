@@ -270,7 +270,7 @@ def _fold(
     add: Callable[..., PyTree],
     total: PyTree,
     tiles: Tiles,
-    arrays: tuple[PyTree, ...],
+    arrays: tuple[PyTree, ...] = (),
     mesh: Mesh | None = None,
 ) -> PyTree:
     """Add up something over tiles, one after the other on each device, from zero."""
@@ -305,17 +305,17 @@ def measure_content(
     layers, loss = layer_names(program.content_layers), program.losses.content
     tiles = plan_tiles(content.shape, layers, size)
 
-    def see(content: Image, tile: Tile) -> Features:
+    def see(tile: Tile) -> Features:
         return measure(backbone, tiles.cut(content, tile), program, layers)
 
-    def statistics_of(content: Image, tile: Tile) -> dict[str, Any]:
-        feats = see(content, tile)
+    def statistics_of(tile: Tile) -> dict[str, Any]:
+        feats = see(tile)
         weights = _weights(feats, tile)
         return {layer: loss.measure(x, weights[layer]) for layer, x in feats.items()}
 
-    def write(whole: StoredFeatures, tile: Tile, content: Image) -> StoredFeatures:
+    def write(whole: StoredFeatures, tile: Tile) -> StoredFeatures:
         written = {}
-        for layer, feat in see(content, tile).items():
+        for layer, feat in see(tile).items():
             place = _place(tile, layer)
             old = take(whole[layer], place, feat.shape)
             owned = _owned(tile, feat.shape, stride(layer))
@@ -328,8 +328,8 @@ def measure_content(
         return stored_zeros((h, w, channels(layer)), program.state_dtype)
 
     # Prepared before they are stored, so features are never whole in float32.
-    statistics = _total(statistics_of, tiles, content)
-    return _fold(write, {layer: empty(layer) for layer in layers}, tiles, (content,))
+    statistics = _total(statistics_of, tiles)
+    return _fold(write, {layer: empty(layer) for layer in layers}, tiles)
 
 
 @partial(jax.jit, static_argnames=("program", "size"))
@@ -340,19 +340,16 @@ def measure_style(
     layers = layer_names(program.style_layers)
     tiles = plan_tiles(style.shape, layers, size)
 
-    def part(style: Image, tile: Tile) -> StyleSummary:
+    def part(tile: Tile) -> StyleSummary:
         feats = measure(backbone, tiles.cut(style, tile), program, layers)
         return summarize_style(feats, program, _weights(feats, tile))
 
-    return own_means(_total(part, tiles, style), program)
+    return own_means(_total(part, tiles), program)
 
 
-def _total(part: Callable[[Image, Tile], PyTree], tiles: Tiles, image: Image) -> PyTree:
-    """The sum of something over the tiles of an image."""
+def _total(part: Callable[[Tile], PyTree], tiles: Tiles) -> PyTree:
+    """The sum of something over tiles."""
     first = Tile(jnp.asarray(tiles.starts[0]), jnp.asarray(tiles.owned[0]))
-    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, image, first))
-
-    def add(total: PyTree, tile: Tile, image: Image) -> PyTree:
-        return jax.tree.map(jnp.add, total, part(image, tile))
-
-    return _fold(add, zero, tiles, (image,))
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, first))
+    add = lambda total, tile: jax.tree.map(jnp.add, total, part(tile))
+    return _fold(add, zero, tiles)

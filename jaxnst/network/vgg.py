@@ -9,8 +9,7 @@ Reference:
     Recognition".
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import flax.linen as nn
@@ -84,13 +83,13 @@ def receptive_field(layer: str) -> int:
         >>> receptive_field("relu4_2")
         84
     """
-    factor, field = shrinkage(layer), 1
+    factor, side = shrinkage(layer), 1
     for name in LAYERS[: LAYERS.index(network_layer(layer)) + 1]:
         if name.endswith("_1") and stride(name) > 1:
-            field += stride(name) // 2
-        field += 2 * stride(name)
+            side += stride(name) // 2
+        side += 2 * stride(name)
     # `shrink` halves by four pixels each way, so a pixel depends on 1, 4, 10, 22.
-    return (field - 1) * factor + 3 * factor - 2
+    return (side - 1) * factor + 3 * factor - 2
 
 
 def deepest(layers: tuple[str, ...]) -> str:
@@ -126,11 +125,7 @@ def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
     return shapes
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["params", "scale", "offset", "mean_activation"],
-    meta_fields=["family"],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Backbone:
     """A VGG-19 with its input map: all that features need; a pytree of arrays.
@@ -151,7 +146,7 @@ class Backbone:
     scale: Float[Array, "3"]
     offset: Float[Array, "3"]
     mean_activation: dict[str, Float[Array, "_c"]]
-    family: Family = "rgb"
+    family: Family = field(default="rgb", metadata={"static": True})
 
 
 class Conv(nn.Module):
