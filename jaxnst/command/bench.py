@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ PARTS = {
     "start": "from a new process to its first step, and to two at every scale",
     "memory": "peak memory",
 }
-"""What can be measured."""
+WHOLE = {"picture": time_picture, "start": time_start, "memory": measure_memory}
 
 
 def add_bench_flags(p: argparse.ArgumentParser) -> None:
@@ -63,10 +63,10 @@ def bench_command(args: argparse.Namespace) -> int:
     # when it first uses it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     inputs = BenchInputs(
-        content=args.content or sample_path("harbour"),
-        style=args.style or sample_path("swirls"),
-        weights=registry.choose(args.weights)[0],
-        size=args.size,
+        args.content or sample_path("harbour"),
+        args.style or sample_path("swirls"),
+        registry.choose(args.weights)[0],
+        args.size,
     )
     pictures = {inputs.content.resolve(), inputs.style.resolve()}
     if args.out is not None:
@@ -88,19 +88,16 @@ def bench_command(args: argparse.Namespace) -> int:
     if args.trace is not None:
         trace_steps(inputs, args.sizes[0], args.trace)
         print(f"wrote a profile to {args.trace}; open it with xprof or Perfetto")
-    parts: dict[str, Callable[[], Any]] = {
-        "steps": lambda: [
-            time_steps(inputs, size, recipe, args.repeats)
-            for size in args.sizes
-            for recipe in (GRAM, ADAM)
-        ],
-        "picture": lambda: time_picture(inputs),
-        "start": lambda: time_start(inputs),
-        "memory": lambda: measure_memory(inputs),
-    }
     for part in args.parts:
         print(f"\n{part}: {PARTS[part]}", flush=True)
-        found[part] = parts[part]()
+        if part == "steps":
+            found[part] = [
+                time_steps(inputs, size, recipe, args.repeats)
+                for size in args.sizes
+                for recipe in (GRAM, ADAM)
+            ]
+        else:
+            found[part] = WHOLE[part](inputs)
         if args.out is not None:
             with write_whole(args.out) as file:
                 file.write(json.dumps(found, indent=2).encode())
@@ -130,6 +127,7 @@ def _processor() -> str:
     if jax.default_backend() != "cpu":
         return jax.devices()[0].device_kind
     about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = re.search(
+        r"model name\s*: (.*)", about.read_text() if about.exists() else ""
+    )
+    return name[1].strip() if name else platform.processor() or platform.machine()

@@ -16,11 +16,7 @@ PREVIEW = 128
 
 
 def fastest_dtype() -> Literal["float32", "bfloat16"]:
-    """Default convolution dtype: accelerators prefer bfloat16.
-
-    Raises:
-        ValueError: If JAX finds no device.
-    """
+    """Default convolution dtype: accelerators prefer bfloat16."""
     try:
         backend = jax.default_backend()
     except Exception as error:  # each kind of device has its own

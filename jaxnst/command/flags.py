@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import re
 from dataclasses import fields
+from functools import partial
 from typing import Any, get_args, get_origin
 
 from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
@@ -21,7 +22,6 @@ OVERRIDES = {
     "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
 }
 """Fields of the recipe that have a flag, with its help."""
-
 
 FIELDS = [x.name for x in fields(Recipe) if x.name not in ("name", "summary")]
 """Fields of the recipe that can be set."""
@@ -154,10 +154,7 @@ def field_value(name: str, text: str) -> Any:
 
 
 def sweep(text: str) -> tuple[str, list[Any]]:
-    """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas.
-
-    A name is a field of the recipe, `recipe`, `seed` or `blend`.
-    """
+    """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas."""
     name, equals, values = text.partition("=")
     known = [*FIELDS, "recipe", "seed", "blend"]
     if not equals or name not in known:
@@ -165,13 +162,17 @@ def sweep(text: str) -> tuple[str, list[Any]]:
             f"expected NAME=VALUE,VALUE,… such as {nearest(name, known)}=…, "
             f"got {text!r}"
         )
-    tuples = name == "blend" or isinstance(
-        getattr(get_recipe("painterly"), name, None), tuple
-    )
-    convert = {"recipe": str, "seed": seed, "blend": numbers}.get(
-        name, lambda value: field_value(name, value)
-    )
-    return name, [convert(x) for x in values.split(";" if tuples else ",")]
+    usual = () if name == "blend" else getattr(get_recipe("painterly"), name, None)
+    own = {"recipe": str, "seed": seed, "blend": numbers}
+    convert = own.get(name, partial(field_value, name))
+    separator = ";" if isinstance(usual, tuple) else ","
+    return name, [convert(x) for x in values.split(separator)]
+
+
+def same_names(kind: type, args: argparse.Namespace) -> dict[str, Any]:
+    """What flags say of the fields of a dataclass that have the same names."""
+    names = (field.name for field in fields(kind))
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def as_text(value: Any) -> str:
@@ -185,23 +186,15 @@ def as_text(value: Any) -> str:
 
 
 def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
-    """The recipe that the flags ask for.
+    """The recipe that the flags ask for, or another one with the same changes.
 
-    `--quality` or `--steps` changes the steps of the named recipe; other flags and
-    `--set` change its fields. `--set` may replace the steps that `--quality` chose.
-
-    Args:
-        args: What `add_run_flags` and `add_recipe_flags` understood.
-        name: Of the recipe. Default: what `--recipe` says.
-
-    Raises:
-        ValueError: If a value is invalid, or a field is set twice.
+    `--set` may replace the steps that `--quality` chose.
     """
     recipe = default_recipe(name or args.recipe)
     factor = args.steps / recipe.steps if args.steps else QUALITY[args.quality]
     recipe = with_steps(recipe, factor)
-    asked = {name: getattr(args, name, None) for name in OVERRIDES}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    flags = ((name, getattr(args, name, None)) for name in OVERRIDES)
+    asked = {name: value for name, value in flags if value is not None}
     final = dict(getattr(args, "set", []))
     if args.steps is not None:
         asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}

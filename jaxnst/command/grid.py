@@ -22,8 +22,9 @@ from jaxnst.command.flags import (
     add_run_flags,
     positive,
     recipe_from,
+    same_names,
+    sweep,
 )
-from jaxnst.command.flags import sweep as sweep_text
 from jaxnst.command.jobs import (
     GridRequest,
     Job,
@@ -42,14 +43,10 @@ from jaxnst.command.manifest import (
 from jaxnst.command.reporter import GridReporter, say
 from jaxnst.command.sheet import PAGE_MARK, save_page, save_sheet
 from jaxnst.disk import check_folder
-from jaxnst.painting.grid import Measurer, paint_lanes
+from jaxnst.painting.grid import paint_lanes
 from jaxnst.painting.inputs import load_content, load_style
-from jaxnst.painting.lanes import (
-    Lane,
-    lane_mesh,
-    plan_batches,
-    share_of_lanes,
-)
+from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
+from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import save_image
 from jaxnst.types import Image
@@ -72,7 +69,7 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--vary",
-        type=sweep_text,
+        type=sweep,
         action="append",
         default=[],
         metavar="NAME=VALUE,VALUE,…",
@@ -112,32 +109,22 @@ SHOWN = 4096
 
 
 def grid_request(args: argparse.Namespace) -> GridRequest:
-    """What the flags ask for.
-
-    Raises:
-        ValueError: If anything is wrong that can be known before painting.
-    """
+    """What the flags ask for, checked."""
     quality = args.quality or ("draft" if args.preview else "normal")
     flags = argparse.Namespace(**vars(args) | {"quality": quality})
     contents, unreadable = find_pictures(args.content, "content")
     styles, more = find_pictures(args.style, "style")
-    request = GridRequest(
-        contents=tuple(contents),
-        styles=tuple(styles),
-        unreadable=(*unreadable, *more),
-        out=args.out / "preview" if args.preview else args.out,
-        recipe=recipe_from(flags),
-        usual=lambda name: with_steps(default_recipe(name), QUALITY[quality]),
-        vary=_vary(flags),
-        size=args.size or (PREVIEW if args.preview else None),
-        seed=args.seed,
-        weights=args.weights,
-        weights_reason="",
-        batch=args.batch,
-        preview=args.preview,
-        allow_huge=args.allow_huge,
-        quiet=args.quiet,
-    )
+    changes = {
+        "contents": tuple(contents),
+        "styles": tuple(styles),
+        "unreadable": (*unreadable, *more),
+        "out": args.out / "preview" if args.preview else args.out,
+        "recipe": recipe_from(flags),
+        "usual": lambda name: with_steps(default_recipe(name), QUALITY[quality]),
+        "vary": _vary(flags),
+        "size": args.size or (PREVIEW if args.preview else None),
+    }
+    request = GridRequest(**same_names(GridRequest, args) | changes)
     check_request(request)
     weights, reason = registry.choose(args.weights, quiet=args.quiet)
     return replace(request, weights=weights, weights_reason=reason)
@@ -153,7 +140,13 @@ def check_request(request: GridRequest) -> None:
         )
     if request.out.exists() and not request.out.is_dir():
         raise ValueError(f"expected a folder at {request.out}, got a file")
-    check_page(request.page, request.sheet)
+    ours = request.page.exists() and PAGE_MARK.encode() in request.page.read_bytes()
+    for path in (request.page, request.sheet):
+        if path.exists() and not ours:
+            raise ValueError(
+                f"expected nothing, or the page of a grid at {path}, got another file; "
+                "choose another output folder"
+            )
     if "size" in request.vary and request.size is not None:
         raise ValueError("size changes nothing with --size or --preview")
 
@@ -185,14 +178,12 @@ def grid_command(args: argparse.Namespace) -> int:
     leave()
     mine = share_of_lanes(missing, index, count)
     tell = partial(say, quiet=request.quiet)
-    tell(
-        f"device {describe_device()}; weights {request.weights} "
-        f"({request.weights_reason})"
-    )
+    weights = f"{request.weights} ({request.weights_reason})"
+    tell(f"device {describe_device()}; weights {weights}")
+    settings = {as_setting(job.lane.setting) for job in jobs}
     tell(
         f"{len(jobs)} pictures: {len(request.contents)} contents, "
-        f"{len(request.styles)} styles, "
-        f"{len({as_setting(job.lane.setting) for job in jobs})} settings; "
+        f"{len(request.styles)} styles, {len(settings)} settings; "
         f"{sum(done)} are there already"
         + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
     )
@@ -217,24 +208,12 @@ def grid_command(args: argparse.Namespace) -> int:
     return _exit_code(jobs, request.unreadable)
 
 
-def check_page(page: Path, sheet: Path) -> None:
-    """Raise a ValueError if there is a page or a sheet that no grid has made."""
-    ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
-    for path in (page, sheet):
-        if path.exists() and not ours:
-            raise ValueError(
-                f"expected nothing, or the page of a grid at {path}, got another file; "
-                "choose another output folder"
-            )
-
-
 def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
     """Paint lanes, and write each picture as soon as it is there."""
     of_lane = {id(job.lane): job for job in jobs}
+    key_of = lambda j, lane: (j, lane.shape, lane.recipe.measured_by)
 
-    loaded: LRUCache = LRUCache(maxsize=16)
-
-    @cached(loaded, key=lambda j, lane: (j, lane.shape, lane.recipe.measured_by))
+    @cached(LRUCache(maxsize=16), key=key_of)
     def load(j: int, lane: Lane) -> Image:
         return load_style(request.styles[j], lane.shape, lane.recipe)
 
@@ -252,6 +231,7 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         ),
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
     )
+    backbone = registry.load_backbone(request.weights_path)
     # Pictures are encoded while the next batch is painted.
     saving: deque[Future] = deque()
     with (
@@ -259,11 +239,7 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         ThreadPoolExecutor(max_workers=1) as saver,
     ):
         for lane, result in paint_lanes(
-            measurer_of,
-            registry.load_backbone(request.weights_path),
-            mine,
-            batch=request.batch,
-            on_chunk=reporter,
+            measurer_of, backbone, mine, batch=request.batch, on_chunk=reporter
         ):
             saving.append(saver.submit(save, lane, result))
             while saving and (saving[0].done() or len(saving) > WAITING):

@@ -1,5 +1,6 @@
 """A grid request, and the lane, file, manifest and command of each picture."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable
@@ -11,21 +12,12 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnst.command.defaults import default_recipe
-from jaxnst.command.flags import (
-    as_text,
-)
-from jaxnst.command.manifest import (
-    SAME,
-    make_manifest,
-    manifest_path,
-)
+from jaxnst.command.flags import as_text
+from jaxnst.command.manifest import SAME, make_manifest, manifest_path
 from jaxnst.command.sheet import Cell
 from jaxnst.disk import LONGEST_NAME
 from jaxnst.painting.checkpoint import difference
-from jaxnst.painting.lanes import (
-    Lane,
-    make_lanes,
-)
+from jaxnst.painting.lanes import Lane, make_lanes
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.geometry import fit_shape
@@ -43,21 +35,16 @@ class GridRequest:
     """A grid that is asked for.
 
     Attributes:
-        contents: Paths of the contents.
-        styles: Paths of the styles.
         unreadable: Why other pictures are skipped, a line each.
         out: Folder of the results.
         recipe: The recipe, with every change.
         usual: Gives a named recipe with the steps of the quality that was asked for.
         vary: Values by name.
         size: Long edge of the results, if one was asked for.
-        seed: Of the start images.
         weights: Name or path of the network's weights.
         weights_reason: Why these weights were chosen.
         batch: Pictures on a device at a time.
         preview: Whether small pictures are painted to choose from.
-        allow_huge: Whether pictures of any number of pixels are read.
-        quiet: Whether to print errors only.
     """
 
     contents: tuple[Path, ...]
@@ -70,7 +57,7 @@ class GridRequest:
     size: int | None
     seed: int
     weights: str
-    weights_reason: str
+    weights_reason: str = ""
     batch: int | None
     preview: bool
     allow_huge: bool
@@ -101,17 +88,10 @@ class Job(NamedTuple):
 
 
 def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
-    """Lanes, names and manifests of all pictures.
-
-    Raises:
-        ValueError: If a value is bad, a picture too small, or two results would get the
-            same name.
-    """
-    lanes = request_lanes(request)
-    pictures = (*request.contents, *request.styles)
-    hashes = {path: sha256(path) for path in pictures}
+    """Lanes, names and manifests of all pictures, checked."""
+    hashes = {path: sha256(path) for path in (*request.contents, *request.styles)}
     jobs: dict[str, Job] = {}
-    for lane in lanes:
+    for lane in request_lanes(request):
         parts = [request.contents[lane.content].stem]
         parts += [request.styles[j].stem for j in lane.styles]
         parts += [as_setting(lane.setting)]
@@ -132,14 +112,11 @@ def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
 def request_lanes(request: GridRequest) -> list[Lane]:
     """All lanes of a request; all styles are large enough for them."""
 
-    def shape_of(path: Path) -> Callable[[Recipe], tuple[int, int]]:
-        native = image_shape(path)
-        return lambda recipe: fit_shape(
-            native, request.size or content_size(native, recipe)
-        )
+    def shape(native: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
+        return fit_shape(native, request.size or content_size(native, recipe))
 
     lanes = make_lanes(
-        [shape_of(path) for path in request.contents],
+        [partial(shape, image_shape(path)) for path in request.contents],
         len(request.styles),
         request.recipe,
         key=jax.random.key(request.seed),
@@ -162,11 +139,11 @@ def lane_manifest(
         lane.recipe,
         {
             "content": str(content),
-            "styles": [str(style) for style in styles],
+            "styles": list(map(str, styles)),
             "pictures_sha256": [hashes[path] for path in (content, *styles)],
             "blend": lane.blend,
             "init": lane.recipe.init,
-            "size": [lane.shape[1], lane.shape[0]],
+            "size": lane.shape[::-1],
             "seed": lane.setting.get("seed", request.seed),
             "weights": request.weights,
             "weights_sha256": weights_sha256,
@@ -184,31 +161,22 @@ def as_setting(setting: dict[str, Any]) -> str:
 
 
 def is_painted(job: Job) -> bool:
-    """Whether a picture exists, with a manifest that matches the job.
-
-    Raises:
-        ValueError: If the file there is from another run.
-    """
-    beside = manifest_path(job.out)
+    """Whether a picture exists; it must have a manifest that matches the job."""
     if not job.out.exists():
         return False
-    advice = "paint into another folder, or remove it"
-    wanted = job.manifest()
-    try:
-        before = json.loads(beside.read_bytes())
-        if not isinstance(before, dict):
-            raise ValueError
-    except (OSError, ValueError):
-        raise ValueError(
-            f"expected nothing or a picture of this grid at {job.out}, got one without "
-            f"a manifest; {advice}"
-        ) from None
-    if other := difference(before, {key: wanted[key] for key in SAME}):
-        raise ValueError(
-            f"expected nothing or a picture of this grid at {job.out}, got one with "
-            f"{other}; {advice}"
-        )
-    return True
+    before, got = None, "without a manifest"
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(manifest_path(job.out).read_bytes())
+    if isinstance(before, dict):
+        wanted = job.manifest()
+        other = difference(before, {key: wanted[key] for key in SAME})
+        if not other:
+            return True
+        got = f"with {other}"
+    raise ValueError(
+        f"expected nothing or a picture of this grid at {job.out}, got one {got}; "
+        "paint into another folder, or remove it"
+    )
 
 
 def make_cell(request: GridRequest, job: Job) -> Cell:

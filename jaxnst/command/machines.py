@@ -11,14 +11,7 @@ from jax.experimental import multihost_utils
 
 
 class Machines(NamedTuple):
-    """The machines of a grid.
-
-    Attributes:
-        distributed: Whether JAX detects them.
-        coordinator: HOST:PORT of machine 0, where it does not.
-        count: How many they are.
-        index: Which one this is.
-    """
+    """The machines of a grid: JAX detects them, or machine 0 is at HOST:PORT."""
 
     distributed: bool = False
     coordinator: str | None = None
@@ -27,11 +20,7 @@ class Machines(NamedTuple):
 
 
 def join(machines: Machines) -> None:
-    """Join the other machines, if there are any.
-
-    Raises:
-        ValueError: If the flags do not fit together, or the machines are not there.
-    """
+    """Join the other machines, if there are any."""
     distributed, coordinator, count, index = machines
     if coordinator is None and (count, index) != (None, None):
         raise ValueError("expected --coordinator HOST:PORT with --machines, got none")
@@ -62,12 +51,7 @@ def join(machines: Machines) -> None:
 def union_done(names: Sequence[str], done: list[bool]) -> list[bool]:
     """What any machine sees as done, so that all share out the same rest.
 
-    Args:
-        names: What identifies the grid: of its pictures and weights.
-        done: What this machine sees as done.
-
-    Raises:
-        ValueError: On all machines, if they see other pictures or weights.
+    All machines fail if the names, which identify the grid, differ.
     """
     if jax.process_count() == 1:
         return done
