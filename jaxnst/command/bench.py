@@ -14,8 +14,6 @@ import jax
 from jaxnst.command.flags import positive
 from jaxnst.command.manifest import describe_device
 from jaxnst.command.timings import (
-    ADAM,
-    GRAM,
     BenchInputs,
     matmul_rate,
     measure_memory,
@@ -32,29 +30,28 @@ from jaxnst.pictures.samples import sample_path
 from jaxnst.weights import registry
 
 PARTS = {
-    "steps": "one step, Gram and Wasserstein-2, at each size",
-    "picture": "the default picture: time to PyTorch's final loss",
-    "start": "from a new process to its first step, and to two at every scale",
-    "memory": "peak memory",
+    "steps": ("one step, Gram and Wasserstein-2, at each size", time_steps),
+    "picture": ("the default picture: time to PyTorch's final loss", time_picture),
+    "start": (
+        "from a new process to its first step, and to two at every scale",
+        time_start,
+    ),
+    "memory": ("peak memory", measure_memory),
 }
-WHOLE = {"picture": time_picture, "start": time_start, "memory": measure_memory}
 
 
 def add_bench_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `jaxnst bench`."""
-    p.add_argument(
-        "--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all"
-    )
-    p.add_argument(
-        "--sizes", type=positive, nargs="+", default=[256, 512, 1024], help="of a step"
-    )
-    p.add_argument("--size", type=positive, default=512, help="of the picture")
-    p.add_argument("--repeats", type=positive, default=5, help="turns of each side")
-    p.add_argument("--content", type=Path, help="default: a sample picture")
-    p.add_argument("--style", type=Path, help="default: a sample picture")
-    p.add_argument("--weights", default="embedded", help="as in jaxnst stylize")
-    p.add_argument("-o", "--out", type=Path, help="a .json file for all numbers")
-    p.add_argument("--trace", type=Path, help="a folder for a profile of some steps")
+    add, whole, sizes = p.add_argument, list(PARTS), [256, 512, 1024]
+    add("--parts", choices=PARTS, nargs="+", default=whole, help="default: all")
+    add("--sizes", type=positive, nargs="+", default=sizes, help="of a step")
+    add("--size", type=positive, default=512, help="of the picture")
+    add("--repeats", type=positive, default=5, help="turns of each side")
+    add("--content", type=Path, help="default: a sample picture")
+    add("--style", type=Path, help="default: a sample picture")
+    add("--weights", default="embedded", help="as in jaxnst stylize")
+    add("-o", "--out", type=Path, help="a .json file for all numbers")
+    add("--trace", type=Path, help="a folder for a profile of some steps")
 
 
 def bench_command(args: argparse.Namespace) -> int:
@@ -67,6 +64,8 @@ def bench_command(args: argparse.Namespace) -> int:
         args.style or sample_path("swirls"),
         registry.choose(args.weights)[0],
         args.size,
+        args.sizes,
+        args.repeats,
     )
     pictures = {inputs.content.resolve(), inputs.style.resolve()}
     if args.out is not None:
@@ -86,18 +85,12 @@ def bench_command(args: argparse.Namespace) -> int:
             "pip install 'jaxnst[bench]'"
         )
     if args.trace is not None:
-        trace_steps(inputs, args.sizes[0], args.trace)
+        trace_steps(inputs, args.trace)
         print(f"wrote a profile to {args.trace}; open it with xprof or Perfetto")
     for part in args.parts:
-        print(f"\n{part}: {PARTS[part]}", flush=True)
-        if part == "steps":
-            found[part] = [
-                time_steps(inputs, size, recipe, args.repeats)
-                for size in args.sizes
-                for recipe in (GRAM, ADAM)
-            ]
-        else:
-            found[part] = WHOLE[part](inputs)
+        title, measure = PARTS[part]
+        print(f"\n{part}: {title}", flush=True)
+        found[part] = measure(inputs)
         if args.out is not None:
             with write_whole(args.out) as file:
                 file.write(json.dumps(found, indent=2).encode())

@@ -13,18 +13,12 @@ from jaxnst.pictures.samples import SAMPLES, sample_path
 
 def add_demo_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `demo`."""
-    p.add_argument(
-        "-o", "--out", type=Path, default=Path("demo"), help="folder (default: demo)"
-    )
-    p.add_argument(
-        "--style",
-        choices=SAMPLES[1:],
-        nargs="+",
-        default=SAMPLES[1:3],
-        help="samples to learn from (default: the first two)",
-    )
+    add, folder = p.add_argument, "folder (default: demo)"
+    add("-o", "--out", type=Path, default=Path("demo"), help=folder)
+    names, of = SAMPLES[1:], "samples to learn from (default: the first two)"
+    add("--style", choices=names, nargs="+", default=names[:2], help=of)
     add_run_flags(p, size=256, quality="draft", weights="embedded")
-    p.add_argument("--resume", action="store_true", help="go on where it stopped")
+    add("--resume", action="store_true", help="go on where it stopped")
 
 
 def demo_command(args: argparse.Namespace) -> int:

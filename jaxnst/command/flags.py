@@ -35,41 +35,24 @@ def add_run_flags(
     weights: str = "auto",
 ) -> None:
     """Add what every command that paints understands, with its defaults."""
-    p.add_argument("--recipe", default="painterly", help="see: jaxnst recipes")
-    p.add_argument(
-        "--weights",
-        default=weights,
-        help=f"auto, embedded, imagenet, torchvision or a file (default: {weights})",
-    )
-    p.add_argument(
-        "--size",
-        type=positive,
-        default=size,
-        help="long edge of the result in pixels "
-        f"(default: {size or 'the rule of the recipe; painterly: at most 512'})",
-    )
+    add = p.add_argument
+    add("--recipe", default="painterly", help="see: jaxnst recipes")
+    named = "auto, embedded, imagenet, torchvision or a file"
+    add("--weights", default=weights, help=f"{named} (default: {weights})")
+    usual = size or "the rule of the recipe; painterly: at most 512"
+    long_edge = f"long edge of the result in pixels (default: {usual})"
+    add("--size", type=positive, default=size, help=long_edge)
     steps = p.add_mutually_exclusive_group()
-    steps.add_argument(
-        "--quality",
-        choices=QUALITY,
-        default=quality,
-        help=f"how many steps (default: {quality or 'normal, or draft for a preview'})",
+    how_many = (
+        f"how many steps (default: {quality or 'normal, or draft for a preview'})"
     )
-    steps.add_argument(
-        "--steps",
-        type=positive,
-        metavar="N",
-        help="N at each scale; the first gets more, in the recipe's proportion",
-    )
-    p.add_argument(
-        "--seed", type=seed, default=0, help="seed of the start image's noise"
-    )
-    p.add_argument(
-        "--allow-huge",
-        action="store_true",
-        help="read pictures of more than 179 megapixels, too",
-    )
-    p.add_argument("--quiet", action="store_true", help="print errors only")
+    steps.add_argument("--quality", choices=QUALITY, default=quality, help=how_many)
+    at_each = "N at each scale; the first gets more, in the recipe's proportion"
+    steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
+    add("--seed", type=seed, default=0, help="seed of the start image's noise")
+    huge = "read pictures of more than 179 megapixels, too"
+    add("--allow-huge", action="store_true", help=huge)
+    add("--quiet", action="store_true", help="print errors only")
 
 
 def add_recipe_flags(p: argparse.ArgumentParser) -> None:

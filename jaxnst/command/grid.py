@@ -56,18 +56,13 @@ from jaxnst.weights.format import sha256
 
 def add_grid_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `jaxnst grid`."""
-    for name in ("content", "style"):
-        p.add_argument(
-            f"--{name}",
-            nargs="+",
-            required=True,
-            metavar="PATH",
-            help="pictures: files, folders or patterns such as 'photos/*.jpg'",
-        )
-    p.add_argument(
-        "-o", "--out", type=Path, default=Path("grid"), help="folder (default: grid)"
-    )
-    p.add_argument(
+    add = p.add_argument
+    where = "pictures: files, folders or patterns such as 'photos/*.jpg'"
+    for flag in ("--content", "--style"):
+        add(flag, nargs="+", required=True, metavar="PATH", help=where)
+    out = "folder (default: grid)"
+    add("-o", "--out", type=Path, default=Path("grid"), help=out)
+    add(
         "--vary",
         type=sweep,
         action="append",
@@ -77,31 +72,21 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
         "repeat it for all combinations; separate values that contain commas by ;, as "
         "in blend='1,0;0.5,0.5'",
     )
-    p.add_argument("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
-    p.add_argument(
-        "--preview",
-        action="store_true",
-        help=f"paint quickly at {PREVIEW} px into OUT/preview, to choose from",
-    )
-    p.add_argument(
-        "--batch",
-        type=positive,
-        metavar="N",
-        help="pictures on a device at a time (default: as many as fit and save time)",
-    )
+    add("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
+    quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
+    add("--preview", action="store_true", help=quick)
+    batch = "pictures on a device at a time (default: as many as fit and save time)"
+    add("--batch", type=positive, metavar="N", help=batch)
     add_run_flags(p, size=None, quality=None)
     add_recipe_flags(p)
-    machines = p.add_argument_group(
+    add = p.add_argument_group(
         "several machines", "the same command on each, with a folder that all can see"
-    )
-    machines.add_argument(
-        "--distributed",
-        action="store_true",
-        help="let JAX find the machines: under SLURM, Kubernetes or on TPUs",
-    )
-    machines.add_argument("--coordinator", metavar="HOST:PORT", help="of machine 0")
-    machines.add_argument("--machines", type=positive, metavar="N", help="how many")
-    machines.add_argument("--machine", type=int, metavar="I", help="which one: 0 … N-1")
+    ).add_argument
+    find = "let JAX find the machines: under SLURM, Kubernetes or on TPUs"
+    add("--distributed", action="store_true", help=find)
+    add("--coordinator", metavar="HOST:PORT", help="of machine 0")
+    add("--machines", type=positive, metavar="N", help="how many")
+    add("--machine", type=int, metavar="I", help="which one: 0 … N-1")
 
 
 SHOWN = 4096

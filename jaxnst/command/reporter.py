@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -53,7 +53,7 @@ class Reporter:
         self.lines_shown = not quiet and not self.bar_shown
         self.started, self.printed = time.monotonic(), -math.inf
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         """Show the bar and listen for interruption."""
         self.bar = tqdm(
             desc="compiling",

@@ -61,41 +61,24 @@ from jaxnst.weights.format import sha256
 
 def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
-    p.add_argument("content", type=Path, help="the photograph")
-    p.add_argument(
-        "style", type=Path, nargs="+", help="one or more pictures that give the style"
-    )
-    p.add_argument("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
+    add = p.add_argument
+    add("content", type=Path, help="the photograph")
+    styles = "one or more pictures that give the style"
+    add("style", type=Path, nargs="+", help=styles)
+    add("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
     add_run_flags(p, size=None, quality="normal")
-    p.add_argument("--blend", type=numbers, help="a weight for each style: W,W,…")
-    p.add_argument("--init", help="start image: content, noise, style or a file")
-    p.add_argument(
-        "--save-every",
-        type=positive,
-        metavar="N",
-        help="keep a preview at every N steps of each scale",
-    )
-    p.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE.npz",
-        help="save the state to this file every 30 s, until the picture is done",
-    )
-    p.add_argument(
-        "--bits",
-        type=int,
-        choices=(8, 16),
-        default=8,
-        help="bits per channel of a PNG or TIFF",
-    )
-    p.add_argument(
-        "--memory",
-        type=byte_count,
-        metavar="8GB",
-        help="memory to use; tiles make larger pictures fit (default: what is free)",
-    )
+    add("--blend", type=numbers, help="a weight for each style: W,W,…")
+    add("--init", help="start image: content, noise, style or a file")
+    every = "keep a preview at every N steps of each scale"
+    add("--save-every", type=positive, metavar="N", help=every)
+    kept = "save the state to this file every 30 s, until the picture is done"
+    add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
+    bits = "bits per channel of a PNG or TIFF"
+    add("--bits", type=int, choices=(8, 16), default=8, help=bits)
+    memory = "memory to use; tiles make larger pictures fit (default: what is free)"
+    add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
-    p.add_argument("--resume", action="store_true", help="continue from the checkpoint")
+    add("--resume", action="store_true", help="continue from the checkpoint")
 
 
 def stylize_request(args: argparse.Namespace) -> StylizeRequest:

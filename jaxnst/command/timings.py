@@ -51,14 +51,8 @@ def by_adam(recipe: Recipe) -> Recipe:
     By Adam with an average of the iterates, as in style-transfer-pytorch, in about
     twice as many steps as by L-BFGS.
     """
-    return recipe.replace(
-        optimizer="adam",
-        learning_rate=0.02,
-        ema_decay=0.95,
-        detail=0.0,
-        first_steps=150,
-        steps=75,
-    )
+    recipe = recipe.replace(optimizer="adam", learning_rate=0.02, ema_decay=0.95)
+    return recipe.replace(detail=0.0, first_steps=150, steps=75)
 
 
 ADAM = by_adam(get_recipe("delicate")).replace(name="wasserstein2")
@@ -69,12 +63,14 @@ load_backbone = cache(registry.load_backbone)
 
 
 class BenchInputs(NamedTuple):
-    """What a benchmark measures with; `size` is that of the pictures it paints."""
+    """What a benchmark measures: pictures of one size, steps of several."""
 
     content: Path
     style: Path
     weights: str
     size: int
+    sizes: list[int]
+    repeats: int
 
     def pictures(self, size: int, recipe: Recipe) -> tuple[Image, Image]:
         """Content, in the palette that the recipe asks for, and style."""
@@ -171,10 +167,12 @@ def _torch_stepper(
     return work
 
 
-def time_steps(
-    inputs: BenchInputs, size: int, recipe: Recipe, repeats: int
-) -> dict[str, Any]:
+def time_steps(inputs: BenchInputs) -> list[dict[str, Any]]:
     """Seconds of one step of ours, and of PyTorch's in each of its settings."""
+    return [_time(inputs, size, by) for size in inputs.sizes for by in (GRAM, ADAM)]
+
+
+def _time(inputs: BenchInputs, size: int, recipe: Recipe) -> dict[str, Any]:
     # Several, as `run` launches them; fewer where each takes seconds.
     steps = min(8, max(2, 2**20 // size**2)) if jax.default_backend() == "cpu" else 50
     sides = {
@@ -189,7 +187,7 @@ def time_steps(
             print(f"  PyTorch {settings} failed: {str(error).splitlines()[:1]}")
         else:
             sides[f"PyTorch {settings}"] = work
-    seconds = {name: x / steps for name, x in alternate(sides, repeats).items()}
+    seconds = {name: x / steps for name, x in alternate(sides, inputs.repeats).items()}
     shape = inputs.pictures(size, recipe)[0].shape
     work = step_work(shape, recipe)
     title = f"{recipe.name}, {shape[1]} x {shape[0]} px"
@@ -200,9 +198,9 @@ def time_steps(
     return {"recipe": recipe.name, "size": shape[1::-1], "seconds": seconds}
 
 
-def trace_steps(inputs: BenchInputs, size: int, folder: Path) -> None:
+def trace_steps(inputs: BenchInputs, folder: Path) -> None:
     """Write a profile of a few warm steps of the default recipe."""
-    work = _stepper(inputs, size, default_recipe("painterly"), 3)
+    work = _stepper(inputs, inputs.sizes[0], default_recipe("painterly"), 3)
     work()
     with jax.profiler.trace(folder):
         work()
