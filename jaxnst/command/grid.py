@@ -154,9 +154,9 @@ def grid_command(args: argparse.Namespace) -> int:
     """Paint every content in every style with every setting; return the exit code."""
     join(Machines(args.distributed, args.coordinator, args.machines, args.machine))
     request = grid_request(args)
-    weights_sha256 = sha256(request.weights_path)
+    weights_sha256 = sha256(registry.locate(request.weights))
     jobs = make_jobs(request, weights_sha256)
-    names = [weights_sha256, *(job.out.name for job in jobs)]
+    names = [weights_sha256, *(job.asked.out.name for job in jobs)]
     done = union_done(names, [is_painted(job) for job in jobs])
     missing = [job.lane for job, there in zip(jobs, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
@@ -206,8 +206,8 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         job = of_lane[id(lane)]
         found = describe_result(result, sum(result.seconds))
         # The manifest comes first, so that every picture on disk has one.
-        write_manifest(manifest_path(job.out), job.manifest() | found)
-        save_image(job.out, result.image)
+        write_manifest(manifest_path(job.asked.out), job.manifest() | found)
+        save_image(job.asked.out, result.image)
 
     measurer_of = partial(
         Measurer,
@@ -216,8 +216,8 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         ),
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
     )
-    backbone = registry.load_backbone(request.weights_path)
-    # Pictures are encoded while the next batch is painted.
+    backbone = registry.load_backbone(request.weights)
+    # Pictures are encoded while the next batch is painted; up to 256 may wait.
     saving: deque[Future] = deque()
     with (
         GridReporter(mine, quiet=request.quiet) as reporter,
@@ -227,26 +227,19 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
             measurer_of, backbone, mine, batch=request.batch, on_chunk=reporter
         ):
             saving.append(saver.submit(save, lane, result))
-            while saving and (saving[0].done() or len(saving) > WAITING):
+            while saving and (saving[0].done() or len(saving) > 256):
                 saving.popleft().result()
         for future in saving:
             future.result()
 
 
-WAITING = 256
-"""Pictures that may wait for being saved."""
-
-
 def _exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
     """Print what went wrong, and return the exit code."""
-    diverged = [
-        str(job.out)
-        for job in jobs
-        if job.out.exists()
-        and json.loads(manifest_path(job.out).read_bytes()).get("status") == "diverged"
-    ]
-    for name in diverged:
-        print(f"jaxnst: error: a step was not finite: {name}", file=sys.stderr)
+    code = 0
+    for out in (job.asked.out for job in jobs if job.asked.out.exists()):
+        if json.loads(manifest_path(out).read_bytes()).get("status") == "diverged":
+            print(f"jaxnst: error: a step was not finite: {out}", file=sys.stderr)
+            code = 3
     for problem in unreadable:
         print(f"jaxnst: error: left out: {problem}", file=sys.stderr)
-    return 2 if unreadable else 3 if diverged else 0
+    return 2 if unreadable else code

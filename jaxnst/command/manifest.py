@@ -5,7 +5,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
+from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Result
-from jaxnst.recipes import Recipe
 
 SAME = (
     *("pictures_sha256", "blend", "init", "recipe", "size", "seed"),
@@ -24,13 +24,21 @@ SAME = (
 """What two manifests of the same picture have in common, see `difference`."""
 
 
-def make_manifest(recipe: Recipe, request: dict[str, Any]) -> dict[str, Any]:
-    """All that is needed to paint the same picture again, as JSON reads it back.
-
-    The request holds `content` and `styles`, and what `SAME` names beside the recipe.
-    """
-    manifest = request | {
-        "recipe": recipe.values(),
+def make_manifest(
+    request: StylizeRequest, weights_sha256: str, hashes: Mapping[Path, str]
+) -> dict[str, Any]:
+    """All that is needed to paint the same picture again, as JSON reads it back."""
+    manifest = {
+        "content": str(request.content),
+        "styles": list(map(str, request.styles)),
+        "pictures_sha256": [hashes[path] for path in request.pictures],
+        "blend": request.blend,
+        "init": request.init or request.recipe.init,
+        "size": request.shape[::-1],
+        "seed": request.seed,
+        "weights": request.weights,
+        "weights_sha256": weights_sha256,
+        "recipe": request.recipe.values(),
         "device": describe_device(),
         "versions": _versions(),
     }

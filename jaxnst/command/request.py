@@ -38,7 +38,7 @@ class StylizeRequest:
     seed: int = 0
     blend: tuple[float, ...] | None = None
     init: str | None = None
-    memory: int
+    memory: int = 0
     bits: Literal[8, 16] = 8
     save_every: int | None = None
     checkpoint: Path | None = None

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -152,7 +151,9 @@ def paint(request: StylizeRequest) -> int:
     name, reason = registry.choose(request.weights, quiet=request.quiet)
     weights = registry.locate(name)
     backbone = registry.load_backbone(weights)
-    manifest = manifest_of(request, name, sha256(weights))
+    request = dataclasses.replace(request, weights=name)
+    hashes = {path: sha256(path) for path in request.pictures}
+    manifest = make_manifest(request, sha256(weights), hashes)
     inputs = {key: manifest[key] for key in SAME}
     resume = None
     if request.resume:
@@ -209,26 +210,6 @@ def run_request(
     )
     key = jax.random.key(request.seed)
     return stylize(backbone, content, styles, recipe, key=key, options=options)
-
-
-def manifest_of(
-    request: StylizeRequest, weights: str, weights_sha256: str
-) -> dict[str, Any]:
-    """The manifest of a request, before its picture is painted."""
-    return make_manifest(
-        request.recipe,
-        {
-            "content": str(request.content),
-            "styles": list(map(str, request.styles)),
-            "pictures_sha256": list(map(sha256, request.pictures)),
-            "blend": request.blend,
-            "init": request.init or request.recipe.init,
-            "size": request.shape[::-1],
-            "seed": request.seed,
-            "weights": weights,
-            "weights_sha256": weights_sha256,
-        },
-    )
 
 
 def plan_command(args: argparse.Namespace) -> int:

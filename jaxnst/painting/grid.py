@@ -259,12 +259,11 @@ def stylize_grid(
         load_content=lambda lane: contents[lane.content],
         load_styles=lambda lane: [styles[j] for j in lane.styles],
     )
-    places = {id(lane): n for n, lane in enumerate(lanes)}
-    images: list[Any] = [None] * len(lanes)
-    for lane, result in paint_lanes(
+    painted = paint_lanes(
         measurer_of, backbone, lanes, mesh=options.mesh, batch=options.batch
-    ):
-        images[places[id(lane)]] = result.image
+    )
+    found = {id(lane): result.image for lane, result in painted}
+    images = [found[id(lane)] for lane in lanes]
     columns = len({lane.styles for lane in lanes})
     per_content = len(lanes) // len(contents)
     return [

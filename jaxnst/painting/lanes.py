@@ -25,10 +25,7 @@ class Lane(NamedTuple):
         content: Index of its content.
         styles: Index of its style, or of all styles if they are blended.
         setting: What was varied, by name.
-        shape: Height and width.
         recipe: The recipe with its setting.
-        key: Random key of the start image.
-        blend: Weight of each style, if they are blended.
         stages: From `plan_run`, without tiles.
     """
 

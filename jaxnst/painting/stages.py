@@ -22,10 +22,7 @@ class Setup(NamedTuple):
     """What the steps of a stage need.
 
     Attributes:
-        transfer: The kernel.
-        state: The state before the first step.
         backbone: The network, prepared for the recipe.
-        targets: What the image is compared with.
         host: Where the state is kept, if not on the network's device.
     """
 
