@@ -11,32 +11,25 @@ from typing import Any
 
 import jax
 
+from jaxnst.command import timings
 from jaxnst.command.flags import positive
 from jaxnst.command.manifest import describe_device
-from jaxnst.command.timings import (
-    BenchInputs,
-    matmul_rate,
-    measure_memory,
-    time_picture,
-    time_start,
-    time_steps,
-    torch_loop,
-    torch_settings,
-    trace_steps,
-)
 from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.samples import sample_path
 from jaxnst.weights import registry
 
 PARTS = {
-    "steps": ("one step, Gram and Wasserstein-2, at each size", time_steps),
-    "picture": ("the default picture: time to PyTorch's final loss", time_picture),
+    "steps": ("one step, Gram and Wasserstein-2, at each size", timings.time_steps),
+    "picture": (
+        "the default picture: time to PyTorch's final loss",
+        timings.time_picture,
+    ),
     "start": (
         "from a new process to its first step, and to two at every scale",
-        time_start,
+        timings.time_start,
     ),
-    "memory": ("peak memory", measure_memory),
+    "memory": ("peak memory", timings.measure_memory),
 }
 
 
@@ -59,7 +52,7 @@ def bench_command(args: argparse.Namespace) -> int:
     # PyTorch and the measured processes need room on the same GPU; JAX looks at this
     # when it first uses it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    inputs = BenchInputs(
+    inputs = timings.BenchInputs(
         args.content or sample_path("harbour"),
         args.style or sample_path("swirls"),
         registry.choose(args.weights)[0],
@@ -79,13 +72,13 @@ def bench_command(args: argparse.Namespace) -> int:
     found: dict[str, Any] = {"machine": describe_machine(), "weights": inputs.weights}
     for name, value in found["machine"].items():
         print(f"{name:<22} {value}", flush=True)
-    if not torch_settings():
+    if not timings.torch_settings():
         print(
             f"no PyTorch that can use the {jax.default_backend()}, to compare with: "
             "pip install 'jaxnst[bench]'"
         )
     if args.trace is not None:
-        trace_steps(inputs, args.trace)
+        timings.trace_steps(inputs, args.trace)
         print(f"wrote a profile to {args.trace}; open it with xprof or Perfetto")
     for part in args.parts:
         title, measure = PARTS[part]
@@ -108,11 +101,11 @@ def describe_machine() -> dict[str, Any]:
         "jax": jax.__version__,
         "jaxnst": version("jaxnst"),
     }
-    if loops := torch_loop():
+    if loops := timings.torch_loop():
         machine["torch"] = loops.describe()
-    machine["matmul GFLOP/s"] = round(matmul_rate("float32") / 1e9)
+    machine["matmul GFLOP/s"] = round(timings.matmul_rate("float32") / 1e9)
     if jax.default_backend() != "cpu":
-        machine["bfloat16 GFLOP/s"] = round(matmul_rate("bfloat16") / 1e9)
+        machine["bfloat16 GFLOP/s"] = round(timings.matmul_rate("bfloat16") / 1e9)
     return machine
 
 

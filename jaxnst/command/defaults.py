@@ -9,7 +9,7 @@ from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.weights.registry import cache_folder
 
 QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
-"""Factor on a recipe's number of steps."""
+"""Factor on a recipe's steps."""
 
 PREVIEW = 128
 """Long edge of the pictures of `jaxnst grid --preview`."""

@@ -20,11 +20,8 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
         path = Path(pattern)
         paths = [path]
         if path.is_dir():
-            paths = sorted(
-                x
-                for x in path.iterdir()
-                if x.suffix.lower() in suffixes and x.name[0] != "." and x.is_file()
-            )
+            suffixed = (x for x in path.iterdir() if x.suffix.lower() in suffixes)
+            paths = sorted(x for x in suffixed if x.name[0] != "." and x.is_file())
             if not paths:
                 raise ValueError(
                     f"expected pictures in {path}, got none; {kind} needs one"

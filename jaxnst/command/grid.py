@@ -33,7 +33,7 @@ from jaxnst.command.jobs import (
     make_cell,
     make_jobs,
 )
-from jaxnst.command.machines import Machines, join, leave, union_done
+from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.manifest import (
     describe_device,
     describe_result,
@@ -152,7 +152,7 @@ def _vary(args: argparse.Namespace) -> dict[str, list[Any]]:
 
 def grid_command(args: argparse.Namespace) -> int:
     """Paint every content in every style with every setting; return the exit code."""
-    join(Machines(args.distributed, args.coordinator, args.machines, args.machine))
+    join(args.distributed, args.coordinator, args.machines, args.machine)
     request = grid_request(args)
     weights_sha256 = sha256(registry.locate(request.weights))
     jobs = make_jobs(request, weights_sha256)

@@ -3,25 +3,16 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 
-class Machines(NamedTuple):
-    """The machines of a grid: JAX detects them, or machine 0 is at HOST:PORT."""
-
-    distributed: bool = False
-    coordinator: str | None = None
-    count: int | None = None
-    index: int | None = None
-
-
-def join(machines: Machines) -> None:
-    """Join the other machines, if there are any."""
-    distributed, coordinator, count, index = machines
+def join(
+    distributed: bool, coordinator: str | None, count: int | None, index: int | None
+) -> None:
+    """Join the other machines: those that JAX detects, or of HOST:PORT, machine 0."""
     if coordinator is None and (count, index) != (None, None):
         raise ValueError("expected --coordinator HOST:PORT with --machines, got none")
     if coordinator is not None:

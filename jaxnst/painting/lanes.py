@@ -57,12 +57,7 @@ def make_lanes(
     """All pictures of a grid: contents outermost, then styles, then settings.
 
     A content has a height and width, or a function that computes them from a lane's
-    recipe. `vary` has values by name of a field of the recipe, `recipe`, `seed` or
-    `blend`; the settings are all combinations.
-
-    Raises:
-        ValueError: If a name is unknown, a value is invalid, has no effect or is
-            repeated, a content is too small, or `state_memory` is `host`.
+    recipe. For `vary` see `grid.GridOptions`.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -147,8 +142,8 @@ def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
 
 
 BATCH_PIXELS = {"cpu": 2**16}
-"""Pixels that keep a device busy; larger batches gain nothing. On a CPU, its caches set
-the limit; other devices get `2**22`, which was not measured."""
+"""Pixels that keep a device busy. On a CPU, its caches set the limit; other devices get
+`2**22`, which was not measured."""
 
 
 def group_of(lane: Lane) -> tuple[Program, Activations, Stages]:
@@ -173,9 +168,6 @@ def plan_batches(
     at least the number of lanes, and the same for all batches of a program. `batch` is
     the largest number of lanes on a device. Default: as many as keep it busy and fit
     into two thirds of its free memory; fewer if that fills all batches equally.
-
-    Raises:
-        ValueError: If a lane does not fit.
     """
     device, devices = mesh.devices.flat[0], mesh.size
     memory = free_memory(device) * 2 / 3

@@ -21,12 +21,7 @@ from jaxnst.objective import (
     style_ranks,
     with_weights,
 )
-from jaxnst.painting.inputs import (
-    initial_image,
-    scale_content,
-    scale_detail,
-    scale_styles,
-)
+from jaxnst.painting import inputs
 from jaxnst.painting.lanes import Lane
 from jaxnst.painting.scales import style_shape
 from jaxnst.pictures.color import match_palette
@@ -64,7 +59,7 @@ class Measurer:
         """What a lane is compared with at a scale."""
 
         def measure() -> Features:
-            content = scale_content(self._content(lane), shape)
+            content = inputs.scale_content(self._content(lane), shape)
             return measure_content(self.backbone, content, lane.recipe.program)
 
         features = self._once(("features", shape, *self._content_key(lane)), measure)
@@ -81,7 +76,7 @@ class Measurer:
         share one program.
         """
         program, blend = lane.recipe.program, _array(lane.blend)
-        styles = scale_styles(self._styles(lane), shape, lane.recipe)
+        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
         summaries = [measure_style(self.backbone, style, program) for style in styles]
         shapes = [style.shape for style in styles]
         found = blend_styles(summaries, shapes, program, blend=blend)
@@ -95,15 +90,15 @@ class Measurer:
 
     def start(self, lane: Lane, shape: tuple[int, int]) -> Image:
         """The start image of a lane at its coarsest scale."""
-        content = scale_content(self._content(lane), shape)
-        styles = scale_styles(self._styles(lane), shape, lane.recipe)
-        return initial_image(lane.key, content, styles, lane.recipe)
+        content = inputs.scale_content(self._content(lane), shape)
+        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
+        return inputs.initial_image(lane.key, content, styles, lane.recipe)
 
     def detail(
         self, lane: Lane, before: tuple[int, int], shape: tuple[int, int]
     ) -> Image:
         """The detail that is added when a lane's image is enlarged to a scale."""
-        return scale_detail(self._content(lane), before, shape, lane.recipe)
+        return inputs.scale_detail(self._content(lane), before, shape, lane.recipe)
 
     def _content(self, lane: Lane) -> Image:
         def load() -> Image:

@@ -22,8 +22,7 @@ from jaxnst.tiles import smallest_tile, tile_shape
 
 STEP = {"float32": 2350, "bfloat16": 1800}
 """Bytes of a step per pixel that passes through the network at once, by
-`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, depending on
-the recipe; nearly all of it is in the first two blocks."""
+`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810."""
 
 GRADIENT = 12
 """Bytes per pixel that a step in tiles takes for the gradient of the picture."""
@@ -32,12 +31,11 @@ IMAGE = 12
 """Bytes of a pixel of an image, three float32."""
 
 PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
-"""Bytes that every run takes: the network and, on a CPU, its prepared kernels, Python,
-and JAX. The value for other devices is a guess."""
+"""Bytes of network, prepared kernels, Python and JAX; a guess if not on a CPU."""
 
 PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
-"""Bytes of the compiled programs of a scale. A scale in tiles takes twice as many,
-since it is also measured in tiles, but the programs of earlier scales are freed."""
+"""Bytes of the compiled programs of a scale. One in tiles takes twice as many, since it
+is also measured in tiles, but those of earlier scales are freed."""
 
 COMPILING = {"cpu": 450_000_000, "gpu": 0}
 """Bytes that compiling takes temporarily, before the first step of a scale."""
@@ -47,8 +45,8 @@ class Cost(NamedTuple):
     """Bytes that a run takes for each pixel of its picture.
 
     Attributes:
-        state: What stays on the device: image, output, content and its features, and
-            the optimiser's state, as far as they are kept there.
+        state: What stays on the device of image, output, content and its features, and
+            the optimiser's state.
         host: What stays on the host.
         step: What a step takes for each pixel that passes through the network.
         update: What the optimiser's update takes on the device, after the tiles.

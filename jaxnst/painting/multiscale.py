@@ -25,13 +25,8 @@ from jaxnst.objective import (
     objective,
     with_weights,
 )
+from jaxnst.painting import inputs
 from jaxnst.painting.checkpoint import Checkpoint
-from jaxnst.painting.inputs import (
-    initial_image,
-    scale_content,
-    scale_detail,
-    scale_styles,
-)
 from jaxnst.painting.memory import usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
@@ -183,13 +178,13 @@ class PicturePainter:
         if recipe.palette == "style":
             # Recomputed at each stage: it is fast, and keeping it would take memory.
             content = match_palette(content, self.styles, blend=options.blend)
-        scaled = scale_content(content, stage.shape)
-        styles = scale_styles(self.styles, stage.shape, recipe)
+        scaled = inputs.scale_content(content, stage.shape)
+        styles = inputs.scale_styles(self.styles, stage.shape, recipe)
         if state is None:
             # Compiled, so that the whole state is on the image's device.
             state = jax.jit(transfer.init)(self.start(scaled, styles))
         elif before is not None:
-            detail = scale_detail(content, before.shape, stage.shape, recipe)
+            detail = inputs.scale_detail(content, before.shape, stage.shape, recipe)
             state = jax.jit(transfer.enlarge)(state, detail)
         del content
         scaled, styles = jax.device_put((scaled, styles), self.device)
@@ -203,8 +198,8 @@ class PicturePainter:
     def start(self, content: Image, styles: list[Image]) -> Image:
         """The start image, of the content's shape."""
         if self.init is not None:
-            return scale_content(self.init, (content.shape[0], content.shape[1]))
-        return initial_image(self.key, content, styles, self.recipe)
+            return inputs.scale_content(self.init, (content.shape[0], content.shape[1]))
+        return inputs.initial_image(self.key, content, styles, self.recipe)
 
     def spread(self, setup: Setup) -> Setup:
         """Place arrays as a step in tiles returns them, so that it compiles once."""
