@@ -230,24 +230,29 @@ def _gram_loss(feature: Tensor, target: Any) -> Tensor:
     return F.mse_loss(_gram(feature), target)
 
 
-def _moments(feature: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, and covariance with 1e-4 on its diagonal."""
-    mean = feature[0].flatten(1).mean(1)
-    covariance = _gram(feature) - torch.outer(mean, mean)
-    return mean, covariance + 1e-4 * torch.eye(len(mean), device=mean.device)
+def _moments(feature: Tensor) -> Tensor:
+    """Mean in the first row, raw second moment in the others."""
+    return torch.cat([feature[0].flatten(1).mean(1)[None], _gram(feature)])
+
+
+def _covariance(m: Tensor) -> Tensor:
+    mean, second = m[0], m[1:]
+    covariance = second - torch.outer(mean, mean)
+    return covariance + 1e-4 * torch.eye(len(mean), device=m.device)
 
 
 def _gaussian(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    mean, covariance = _moments(feature)
-    return mean, covariance, _SquareRoot.apply(covariance)
+    m = _moments(feature)
+    return m[0], _covariance(m), _SquareRoot.apply(_covariance(m))
 
 
 def _wasserstein2(feature: Tensor, target: Any) -> Tensor:
     mean, covariance, root = target
-    own_mean, own = _moments(feature)
+    m = _moments(feature)
+    own = _covariance(m)
     cross = _SquareRoot.apply(root @ own @ root)
     transport = (covariance + own - 2 * cross).diagonal().sum()
-    return ((own_mean - mean).square().sum() + transport) / len(mean)
+    return ((m[0] - mean).square().sum() + transport) / len(mean)
 
 
 class _SquareRoot(torch.autograd.Function):
