@@ -28,7 +28,7 @@ FLOORS = {
         "stages", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/command": [
-        "defaults", "flags", "manifest", "request", "reporter", "sheet", "find",
+        "defaults", "flags", "request", "manifest", "reporter", "sheet", "find",
         "machines", "stylize", "demo", "jobs", "grid", "weights", "torch_loop",
         "timings", "bench", "cli",
     ],

@@ -55,7 +55,7 @@ def test_both_sides_minimise_the_same(backbone, recipe):
     for settings in (torch_loop.Settings(), torch_loop.Settings(channels_last=True)):
         tensor = torch_loop.to_tensor(start, settings)
         loop = torch_loop.make_loop(
-            measuring, content, [style], recipe, settings, start=tensor
+            measuring, content, style, recipe, settings, start=tensor
         )
         # 12 Newton-Schulz rounds and 1e-4 on the diagonals are a few percent off.
         within = 1e-4 if recipe is timings.GRAM else 0.06

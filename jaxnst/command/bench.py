@@ -4,57 +4,47 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxnst.command import timings
 from jaxnst.command.flags import positive
 from jaxnst.command.manifest import describe_device
-from jaxnst.command.timings import (
-    ADAM,
-    GRAM,
-    BenchInputs,
-    matmul_rate,
-    measure_memory,
-    time_picture,
-    time_start,
-    time_steps,
-    torch_loop,
-    torch_settings,
-    trace_steps,
-)
 from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.samples import sample_path
 from jaxnst.weights import registry
 
 PARTS = {
-    "steps": "one step, Gram and Wasserstein-2, at each size",
-    "picture": "the default picture: time to PyTorch's final loss",
-    "start": "from a new process to its first step, and to two at every scale",
-    "memory": "peak memory",
+    "steps": ("one step, Gram and Wasserstein-2, at each size", timings.time_steps),
+    "picture": (
+        "the default picture: time to PyTorch's final loss",
+        timings.time_picture,
+    ),
+    "start": (
+        "from a new process to its first step, and to two at every scale",
+        timings.time_start,
+    ),
+    "memory": ("peak memory", timings.measure_memory),
 }
-"""What can be measured."""
 
 
 def add_bench_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `jaxnst bench`."""
-    p.add_argument(
-        "--parts", choices=PARTS, nargs="+", default=list(PARTS), help="default: all"
-    )
-    p.add_argument(
-        "--sizes", type=positive, nargs="+", default=[256, 512, 1024], help="of a step"
-    )
-    p.add_argument("--size", type=positive, default=512, help="of the picture")
-    p.add_argument("--repeats", type=positive, default=5, help="turns of each side")
-    p.add_argument("--content", type=Path, help="default: a sample picture")
-    p.add_argument("--style", type=Path, help="default: a sample picture")
-    p.add_argument("--weights", default="embedded", help="as in jaxnst stylize")
-    p.add_argument("-o", "--out", type=Path, help="a .json file for all numbers")
-    p.add_argument("--trace", type=Path, help="a folder for a profile of some steps")
+    add, whole, sizes = p.add_argument, list(PARTS), [256, 512, 1024]
+    add("--parts", choices=PARTS, nargs="+", default=whole, help="default: all")
+    add("--sizes", type=positive, nargs="+", default=sizes, help="of a step")
+    add("--size", type=positive, default=512, help="of the picture")
+    add("--repeats", type=positive, default=5, help="turns of each side")
+    add("--content", type=Path, help="default: a sample picture")
+    add("--style", type=Path, help="default: a sample picture")
+    add("--weights", default="embedded", help="as in jaxnst stylize")
+    add("-o", "--out", type=Path, help="a .json file for all numbers")
+    add("--trace", type=Path, help="a folder for a profile of some steps")
 
 
 def bench_command(args: argparse.Namespace) -> int:
@@ -62,11 +52,13 @@ def bench_command(args: argparse.Namespace) -> int:
     # PyTorch and the measured processes need room on the same GPU; JAX looks at this
     # when it first uses it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    inputs = BenchInputs(
-        content=args.content or sample_path("harbour"),
-        style=args.style or sample_path("swirls"),
-        weights=registry.choose(args.weights)[0],
-        size=args.size,
+    inputs = timings.BenchInputs(
+        args.content or sample_path("harbour"),
+        args.style or sample_path("swirls"),
+        registry.choose(args.weights)[0],
+        args.size,
+        args.sizes,
+        args.repeats,
     )
     pictures = {inputs.content.resolve(), inputs.style.resolve()}
     if args.out is not None:
@@ -80,27 +72,18 @@ def bench_command(args: argparse.Namespace) -> int:
     found: dict[str, Any] = {"machine": describe_machine(), "weights": inputs.weights}
     for name, value in found["machine"].items():
         print(f"{name:<22} {value}", flush=True)
-    if not torch_settings():
+    if not timings.torch_settings():
         print(
             f"no PyTorch that can use the {jax.default_backend()}, to compare with: "
             "pip install 'jaxnst[bench]'"
         )
     if args.trace is not None:
-        trace_steps(inputs, args.sizes[0], args.trace)
+        timings.trace_steps(inputs, args.trace)
         print(f"wrote a profile to {args.trace}; open it with xprof or Perfetto")
-    parts: dict[str, Callable[[], Any]] = {
-        "steps": lambda: [
-            time_steps(inputs, size, recipe, args.repeats)
-            for size in args.sizes
-            for recipe in (GRAM, ADAM)
-        ],
-        "picture": lambda: time_picture(inputs),
-        "start": lambda: time_start(inputs),
-        "memory": lambda: measure_memory(inputs),
-    }
     for part in args.parts:
-        print(f"\n{part}: {PARTS[part]}", flush=True)
-        found[part] = parts[part]()
+        title, measure = PARTS[part]
+        print(f"\n{part}: {title}", flush=True)
+        found[part] = measure(inputs)
         if args.out is not None:
             with write_whole(args.out) as file:
                 file.write(json.dumps(found, indent=2).encode())
@@ -118,11 +101,11 @@ def describe_machine() -> dict[str, Any]:
         "jax": jax.__version__,
         "jaxnst": version("jaxnst"),
     }
-    if loops := torch_loop():
+    if loops := timings.torch_loop():
         machine["torch"] = loops.describe()
-    machine["matmul GFLOP/s"] = round(matmul_rate("float32") / 1e9)
+    machine["matmul GFLOP/s"] = round(timings.matmul_rate("float32") / 1e9)
     if jax.default_backend() != "cpu":
-        machine["bfloat16 GFLOP/s"] = round(matmul_rate("bfloat16") / 1e9)
+        machine["bfloat16 GFLOP/s"] = round(timings.matmul_rate("bfloat16") / 1e9)
     return machine
 
 
@@ -130,6 +113,7 @@ def _processor() -> str:
     if jax.default_backend() != "cpu":
         return jax.devices()[0].device_kind
     about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = re.search(
+        r"model name\s*: (.*)", about.read_text() if about.exists() else ""
+    )
+    return name[1].strip() if name else platform.processor() or platform.machine()

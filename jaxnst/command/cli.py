@@ -25,6 +25,32 @@ from jaxnst.recipes import RECIPES, get_recipe
 from jaxnst.weights.registry import cache_folder, keep_programs
 
 
+def add_recipes_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `recipes`."""
+    p.add_argument("name", nargs="*", help="whose numbers to print")
+
+
+def recipes_command(args: argparse.Namespace) -> int:
+    """List the recipes, or show some of them whole."""
+    if args.name:
+        print("\n\n".join(str(get_recipe(name)) for name in args.name))
+    else:
+        for recipe in RECIPES.values():
+            print(f"{recipe.name:<14} {recipe.summary}")
+    return 0
+
+
+COMMANDS = (
+    ("stylize", "paint one picture", add_stylize_flags, stylize_command),
+    ("plan", "tell how, in what memory and time", add_stylize_flags, plan_command),
+    ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
+    ("demo", "paint the sample pictures", add_demo_flags, demo_command),
+    ("bench", "time this machine", add_bench_flags, bench_command),
+    ("recipes", "list the recipes, or show some", add_recipes_flags, recipes_command),
+)
+"""Name, help, flags and function of each command but `weights`, which has several."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports a mistake in one line."""
 
@@ -41,32 +67,11 @@ def make_parser() -> Parser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    p = commands.add_parser("stylize", help="paint one picture")
-    add_stylize_flags(p)
-    p.set_defaults(call=stylize_command)
-
-    p = commands.add_parser("plan", help="tell how, in what memory and time")
-    add_stylize_flags(p)
-    p.set_defaults(call=plan_command)
-
-    p = commands.add_parser("grid", help="paint contents × styles × settings")
-    add_grid_flags(p)
-    p.set_defaults(call=grid_command)
-
-    p = commands.add_parser("demo", help="paint the sample pictures")
-    add_demo_flags(p)
-    p.set_defaults(call=demo_command)
-
-    p = commands.add_parser("bench", help="time this machine")
-    add_bench_flags(p)
-    p.set_defaults(call=bench_command)
-
-    p = commands.add_parser("recipes", help="list the recipes, or show some")
-    p.add_argument("name", nargs="*", help="whose numbers to print")
-    p.set_defaults(call=recipes_command)
-
-    p = commands.add_parser("weights", help="weight files")
-    add_weights_commands(p)
+    for name, about, add_flags, call in COMMANDS:
+        p = commands.add_parser(name, help=about)
+        add_flags(p)
+        p.set_defaults(call=call)
+    add_weights_commands(commands.add_parser("weights", help="weight files"))
     return parser
 
 
@@ -100,13 +105,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str) -> int:
     print(f"jaxnst: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
-
-
-def recipes_command(args: argparse.Namespace) -> int:
-    """List the recipes, or show some of them whole."""
-    if args.name:
-        print("\n\n".join(str(get_recipe(name)) for name in args.name))
-    else:
-        for recipe in RECIPES.values():
-            print(f"{recipe.name:<14} {recipe.summary}")
-    return 0

@@ -9,18 +9,14 @@ from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.weights.registry import cache_folder
 
 QUALITY = {"draft": 0.4, "normal": 1.0, "best": 3.0}
-"""Factor on a recipe's number of steps."""
+"""Factor on a recipe's steps."""
 
 PREVIEW = 128
 """Long edge of the pictures of `jaxnst grid --preview`."""
 
 
 def fastest_dtype() -> Literal["float32", "bfloat16"]:
-    """Default convolution dtype: accelerators prefer bfloat16.
-
-    Raises:
-        ValueError: If JAX finds no device.
-    """
+    """Default convolution dtype: accelerators prefer bfloat16."""
     try:
         backend = jax.default_backend()
     except Exception as error:  # each kind of device has its own

@@ -3,32 +3,22 @@
 import argparse
 from pathlib import Path
 
-from jaxnst.command.flags import add_run_flags, recipe_from
+from jaxnst.command.flags import add_run_flags
 from jaxnst.command.manifest import manifest_path
 from jaxnst.command.reporter import say
 from jaxnst.command.request import StylizeRequest, checkpoint_beside
-from jaxnst.command.stylize import paint, plan_request
-from jaxnst.painting.memory import usable_memory
-from jaxnst.painting.scales import content_size
-from jaxnst.pictures.files import image_shape
-from jaxnst.pictures.geometry import fit_shape
+from jaxnst.command.stylize import paint, stylize_request
 from jaxnst.pictures.samples import SAMPLES, sample_path
 
 
 def add_demo_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `demo`."""
-    p.add_argument(
-        "-o", "--out", type=Path, default=Path("demo"), help="folder (default: demo)"
-    )
-    p.add_argument(
-        "--style",
-        choices=SAMPLES[1:],
-        nargs="+",
-        default=SAMPLES[1:3],
-        help="samples to learn from (default: the first two)",
-    )
+    add, folder = p.add_argument, "folder (default: demo)"
+    add("-o", "--out", type=Path, default=Path("demo"), help=folder)
+    names, of = SAMPLES[1:], "samples to learn from (default: the first two)"
+    add("--style", choices=names, nargs="+", default=names[:2], help=of)
     add_run_flags(p, size=256, quality="draft", weights="embedded")
-    p.add_argument("--resume", action="store_true", help="go on where it stopped")
+    add("--resume", action="store_true", help="go on where it stopped")
 
 
 def demo_command(args: argparse.Namespace) -> int:
@@ -46,22 +36,13 @@ def demo_command(args: argparse.Namespace) -> int:
 
 
 def demo_request(args: argparse.Namespace, style: str) -> StylizeRequest:
-    """The request for one of the sample styles."""
-    recipe, content = recipe_from(args), sample_path("harbour")
+    """What `jaxnst stylize` would be asked for one of the sample styles."""
     out = args.out / f"harbour-{style}.png"
-    native = image_shape(content)
-    return plan_request(
-        StylizeRequest(
-            content=content,
-            styles=(sample_path(style),),
-            out=out,
-            recipe=recipe,
-            shape=fit_shape(native, args.size or content_size(native, recipe)),
-            size=args.size,
-            weights=args.weights,
-            seed=args.seed,
-            memory=usable_memory(),
-            resume=args.resume and checkpoint_beside(out).exists(),
-            quiet=args.quiet,
-        )
-    )
+    flags = vars(args) | {
+        "content": sample_path("harbour"),
+        "style": [sample_path(style)],
+        "out": out,
+        "resume": args.resume and checkpoint_beside(out).exists(),
+    }
+    unset = dict.fromkeys(("blend", "init", "memory"))
+    return stylize_request(argparse.Namespace(**flags, **unset))

@@ -9,19 +9,10 @@ from jaxnst.pictures.files import load_image, readable_suffixes
 
 
 def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
-    """Collect pictures from files, folders and patterns.
+    """Pictures in files, folders (not deeper) and patterns, in order, folders sorted.
 
-    Args:
-        patterns: Paths of files or folders, or patterns. Folders are not searched
-            deeper, and files in them that are no pictures by their suffix are left out.
-        kind: `content` or `style`, for messages.
-
-    Returns:
-        Pictures that can be read, in the order given, folders sorted; and for each one
-        that cannot, which is said at once, a line that tells why.
-
-    Raises:
-        ValueError: If nothing is found or can be read, or two names are the same.
+    For each one that cannot be read, there is a line that tells why; it is printed at
+    once.
     """
     found: dict[Path, Path] = {}
     suffixes = readable_suffixes()
@@ -29,11 +20,8 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
         path = Path(pattern)
         paths = [path]
         if path.is_dir():
-            paths = sorted(
-                x
-                for x in path.iterdir()
-                if x.suffix.lower() in suffixes and x.name[0] != "." and x.is_file()
-            )
+            suffixed = (x for x in path.iterdir() if x.suffix.lower() in suffixes)
+            paths = sorted(x for x in suffixed if x.name[0] != "." and x.is_file())
             if not paths:
                 raise ValueError(
                     f"expected pictures in {path}, got none; {kind} needs one"

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import re
 from dataclasses import fields
+from functools import partial
 from typing import Any, get_args, get_origin
 
 from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
@@ -22,7 +23,6 @@ OVERRIDES = {
 }
 """Fields of the recipe that have a flag, with its help."""
 
-
 FIELDS = [x.name for x in fields(Recipe) if x.name not in ("name", "summary")]
 """Fields of the recipe that can be set."""
 
@@ -35,41 +35,24 @@ def add_run_flags(
     weights: str = "auto",
 ) -> None:
     """Add what every command that paints understands, with its defaults."""
-    p.add_argument("--recipe", default="painterly", help="see: jaxnst recipes")
-    p.add_argument(
-        "--weights",
-        default=weights,
-        help=f"auto, embedded, imagenet, torchvision or a file (default: {weights})",
-    )
-    p.add_argument(
-        "--size",
-        type=positive,
-        default=size,
-        help="long edge of the result in pixels "
-        f"(default: {size or 'the rule of the recipe; painterly: at most 512'})",
-    )
+    add = p.add_argument
+    add("--recipe", default="painterly", help="see: jaxnst recipes")
+    named = "auto, embedded, imagenet, torchvision or a file"
+    add("--weights", default=weights, help=f"{named} (default: {weights})")
+    usual = size or "the rule of the recipe; painterly: at most 512"
+    long_edge = f"long edge of the result in pixels (default: {usual})"
+    add("--size", type=positive, default=size, help=long_edge)
     steps = p.add_mutually_exclusive_group()
-    steps.add_argument(
-        "--quality",
-        choices=QUALITY,
-        default=quality,
-        help=f"how many steps (default: {quality or 'normal, or draft for a preview'})",
+    how_many = (
+        f"how many steps (default: {quality or 'normal, or draft for a preview'})"
     )
-    steps.add_argument(
-        "--steps",
-        type=positive,
-        metavar="N",
-        help="N at each scale; the first gets more, in the recipe's proportion",
-    )
-    p.add_argument(
-        "--seed", type=seed, default=0, help="seed of the start image's noise"
-    )
-    p.add_argument(
-        "--allow-huge",
-        action="store_true",
-        help="read pictures of more than 179 megapixels, too",
-    )
-    p.add_argument("--quiet", action="store_true", help="print errors only")
+    steps.add_argument("--quality", choices=QUALITY, default=quality, help=how_many)
+    at_each = "N at each scale; the first gets more, in the recipe's proportion"
+    steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
+    add("--seed", type=seed, default=0, help="seed of the start image's noise")
+    huge = "read pictures of more than 179 megapixels, too"
+    add("--allow-huge", action="store_true", help=huge)
+    add("--quiet", action="store_true", help="print errors only")
 
 
 def add_recipe_flags(p: argparse.ArgumentParser) -> None:
@@ -154,10 +137,7 @@ def field_value(name: str, text: str) -> Any:
 
 
 def sweep(text: str) -> tuple[str, list[Any]]:
-    """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas.
-
-    A name is a field of the recipe, `recipe`, `seed` or `blend`.
-    """
+    """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas."""
     name, equals, values = text.partition("=")
     known = [*FIELDS, "recipe", "seed", "blend"]
     if not equals or name not in known:
@@ -165,13 +145,17 @@ def sweep(text: str) -> tuple[str, list[Any]]:
             f"expected NAME=VALUE,VALUE,… such as {nearest(name, known)}=…, "
             f"got {text!r}"
         )
-    tuples = name == "blend" or isinstance(
-        getattr(get_recipe("painterly"), name, None), tuple
-    )
-    convert = {"recipe": str, "seed": seed, "blend": numbers}.get(
-        name, lambda value: field_value(name, value)
-    )
-    return name, [convert(x) for x in values.split(";" if tuples else ",")]
+    usual = () if name == "blend" else getattr(get_recipe("painterly"), name, None)
+    own = {"recipe": str, "seed": seed, "blend": numbers}
+    convert = own.get(name, partial(field_value, name))
+    separator = ";" if isinstance(usual, tuple) else ","
+    return name, [convert(x) for x in values.split(separator)]
+
+
+def same_names(kind: type, args: argparse.Namespace) -> dict[str, Any]:
+    """What flags say of the fields of a dataclass that have the same names."""
+    names = (field.name for field in fields(kind))
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def as_text(value: Any) -> str:
@@ -185,23 +169,15 @@ def as_text(value: Any) -> str:
 
 
 def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
-    """The recipe that the flags ask for.
+    """The recipe that the flags ask for, or another one with the same changes.
 
-    `--quality` or `--steps` changes the steps of the named recipe; other flags and
-    `--set` change its fields. `--set` may replace the steps that `--quality` chose.
-
-    Args:
-        args: What `add_run_flags` and `add_recipe_flags` understood.
-        name: Of the recipe. Default: what `--recipe` says.
-
-    Raises:
-        ValueError: If a value is invalid, or a field is set twice.
+    `--set` may replace the steps that `--quality` chose.
     """
     recipe = default_recipe(name or args.recipe)
     factor = args.steps / recipe.steps if args.steps else QUALITY[args.quality]
     recipe = with_steps(recipe, factor)
-    asked = {name: getattr(args, name, None) for name in OVERRIDES}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    flags = ((name, getattr(args, name, None)) for name in OVERRIDES)
+    asked = {name: value for name, value in flags if value is not None}
     final = dict(getattr(args, "set", []))
     if args.steps is not None:
         asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}

@@ -22,8 +22,9 @@ from jaxnst.command.flags import (
     add_run_flags,
     positive,
     recipe_from,
+    same_names,
+    sweep,
 )
-from jaxnst.command.flags import sweep as sweep_text
 from jaxnst.command.jobs import (
     GridRequest,
     Job,
@@ -32,7 +33,7 @@ from jaxnst.command.jobs import (
     make_cell,
     make_jobs,
 )
-from jaxnst.command.machines import Machines, join, leave, union_done
+from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.manifest import (
     describe_device,
     describe_result,
@@ -42,14 +43,10 @@ from jaxnst.command.manifest import (
 from jaxnst.command.reporter import GridReporter, say
 from jaxnst.command.sheet import PAGE_MARK, save_page, save_sheet
 from jaxnst.disk import check_folder
-from jaxnst.painting.grid import Measurer, paint_lanes
+from jaxnst.painting.grid import paint_lanes
 from jaxnst.painting.inputs import load_content, load_style
-from jaxnst.painting.lanes import (
-    Lane,
-    lane_mesh,
-    plan_batches,
-    share_of_lanes,
-)
+from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
+from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import save_image
 from jaxnst.types import Image
@@ -59,20 +56,15 @@ from jaxnst.weights.format import sha256
 
 def add_grid_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `jaxnst grid`."""
-    for name in ("content", "style"):
-        p.add_argument(
-            f"--{name}",
-            nargs="+",
-            required=True,
-            metavar="PATH",
-            help="pictures: files, folders or patterns such as 'photos/*.jpg'",
-        )
-    p.add_argument(
-        "-o", "--out", type=Path, default=Path("grid"), help="folder (default: grid)"
-    )
-    p.add_argument(
+    add = p.add_argument
+    where = "pictures: files, folders or patterns such as 'photos/*.jpg'"
+    for flag in ("--content", "--style"):
+        add(flag, nargs="+", required=True, metavar="PATH", help=where)
+    out = "folder (default: grid)"
+    add("-o", "--out", type=Path, default=Path("grid"), help=out)
+    add(
         "--vary",
-        type=sweep_text,
+        type=sweep,
         action="append",
         default=[],
         metavar="NAME=VALUE,VALUE,…",
@@ -80,31 +72,21 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
         "repeat it for all combinations; separate values that contain commas by ;, as "
         "in blend='1,0;0.5,0.5'",
     )
-    p.add_argument("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
-    p.add_argument(
-        "--preview",
-        action="store_true",
-        help=f"paint quickly at {PREVIEW} px into OUT/preview, to choose from",
-    )
-    p.add_argument(
-        "--batch",
-        type=positive,
-        metavar="N",
-        help="pictures on a device at a time (default: as many as fit and save time)",
-    )
+    add("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
+    quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
+    add("--preview", action="store_true", help=quick)
+    batch = "pictures on a device at a time (default: as many as fit and save time)"
+    add("--batch", type=positive, metavar="N", help=batch)
     add_run_flags(p, size=None, quality=None)
     add_recipe_flags(p)
-    machines = p.add_argument_group(
+    add = p.add_argument_group(
         "several machines", "the same command on each, with a folder that all can see"
-    )
-    machines.add_argument(
-        "--distributed",
-        action="store_true",
-        help="let JAX find the machines: under SLURM, Kubernetes or on TPUs",
-    )
-    machines.add_argument("--coordinator", metavar="HOST:PORT", help="of machine 0")
-    machines.add_argument("--machines", type=positive, metavar="N", help="how many")
-    machines.add_argument("--machine", type=int, metavar="I", help="which one: 0 … N-1")
+    ).add_argument
+    find = "let JAX find the machines: under SLURM, Kubernetes or on TPUs"
+    add("--distributed", action="store_true", help=find)
+    add("--coordinator", metavar="HOST:PORT", help="of machine 0")
+    add("--machines", type=positive, metavar="N", help="how many")
+    add("--machine", type=int, metavar="I", help="which one: 0 … N-1")
 
 
 SHOWN = 4096
@@ -112,32 +94,22 @@ SHOWN = 4096
 
 
 def grid_request(args: argparse.Namespace) -> GridRequest:
-    """What the flags ask for.
-
-    Raises:
-        ValueError: If anything is wrong that can be known before painting.
-    """
+    """What the flags ask for, checked."""
     quality = args.quality or ("draft" if args.preview else "normal")
     flags = argparse.Namespace(**vars(args) | {"quality": quality})
     contents, unreadable = find_pictures(args.content, "content")
     styles, more = find_pictures(args.style, "style")
-    request = GridRequest(
-        contents=tuple(contents),
-        styles=tuple(styles),
-        unreadable=(*unreadable, *more),
-        out=args.out / "preview" if args.preview else args.out,
-        recipe=recipe_from(flags),
-        usual=lambda name: with_steps(default_recipe(name), QUALITY[quality]),
-        vary=_vary(flags),
-        size=args.size or (PREVIEW if args.preview else None),
-        seed=args.seed,
-        weights=args.weights,
-        weights_reason="",
-        batch=args.batch,
-        preview=args.preview,
-        allow_huge=args.allow_huge,
-        quiet=args.quiet,
-    )
+    changes = {
+        "contents": tuple(contents),
+        "styles": tuple(styles),
+        "unreadable": (*unreadable, *more),
+        "out": args.out / "preview" if args.preview else args.out,
+        "recipe": recipe_from(flags),
+        "usual": lambda name: with_steps(default_recipe(name), QUALITY[quality]),
+        "vary": _vary(flags),
+        "size": args.size or (PREVIEW if args.preview else None),
+    }
+    request = GridRequest(**same_names(GridRequest, args) | changes)
     check_request(request)
     weights, reason = registry.choose(args.weights, quiet=args.quiet)
     return replace(request, weights=weights, weights_reason=reason)
@@ -153,7 +125,13 @@ def check_request(request: GridRequest) -> None:
         )
     if request.out.exists() and not request.out.is_dir():
         raise ValueError(f"expected a folder at {request.out}, got a file")
-    check_page(request.page, request.sheet)
+    ours = request.page.exists() and PAGE_MARK.encode() in request.page.read_bytes()
+    for path in (request.page, request.sheet):
+        if path.exists() and not ours:
+            raise ValueError(
+                f"expected nothing, or the page of a grid at {path}, got another file; "
+                "choose another output folder"
+            )
     if "size" in request.vary and request.size is not None:
         raise ValueError("size changes nothing with --size or --preview")
 
@@ -174,25 +152,23 @@ def _vary(args: argparse.Namespace) -> dict[str, list[Any]]:
 
 def grid_command(args: argparse.Namespace) -> int:
     """Paint every content in every style with every setting; return the exit code."""
-    join(Machines(args.distributed, args.coordinator, args.machines, args.machine))
+    join(args.distributed, args.coordinator, args.machines, args.machine)
     request = grid_request(args)
-    weights_sha256 = sha256(request.weights_path)
+    weights_sha256 = sha256(registry.locate(request.weights))
     jobs = make_jobs(request, weights_sha256)
-    names = [weights_sha256, *(job.out.name for job in jobs)]
+    names = [weights_sha256, *(job.asked.out.name for job in jobs)]
     done = union_done(names, [is_painted(job) for job in jobs])
     missing = [job.lane for job, there in zip(jobs, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     leave()
     mine = share_of_lanes(missing, index, count)
     tell = partial(say, quiet=request.quiet)
-    tell(
-        f"device {describe_device()}; weights {request.weights} "
-        f"({request.weights_reason})"
-    )
+    weights = f"{request.weights} ({request.weights_reason})"
+    tell(f"device {describe_device()}; weights {weights}")
+    settings = {as_setting(job.lane.setting) for job in jobs}
     tell(
         f"{len(jobs)} pictures: {len(request.contents)} contents, "
-        f"{len(request.styles)} styles, "
-        f"{len({as_setting(job.lane.setting) for job in jobs})} settings; "
+        f"{len(request.styles)} styles, {len(settings)} settings; "
         f"{sum(done)} are there already"
         + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
     )
@@ -217,24 +193,12 @@ def grid_command(args: argparse.Namespace) -> int:
     return _exit_code(jobs, request.unreadable)
 
 
-def check_page(page: Path, sheet: Path) -> None:
-    """Raise a ValueError if there is a page or a sheet that no grid has made."""
-    ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
-    for path in (page, sheet):
-        if path.exists() and not ours:
-            raise ValueError(
-                f"expected nothing, or the page of a grid at {path}, got another file; "
-                "choose another output folder"
-            )
-
-
 def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
     """Paint lanes, and write each picture as soon as it is there."""
     of_lane = {id(job.lane): job for job in jobs}
+    key_of = lambda j, lane: (j, lane.shape, lane.recipe.measured_by)
 
-    loaded: LRUCache = LRUCache(maxsize=16)
-
-    @cached(loaded, key=lambda j, lane: (j, lane.shape, lane.recipe.measured_by))
+    @cached(LRUCache(maxsize=16), key=key_of)
     def load(j: int, lane: Lane) -> Image:
         return load_style(request.styles[j], lane.shape, lane.recipe)
 
@@ -242,8 +206,8 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         job = of_lane[id(lane)]
         found = describe_result(result, sum(result.seconds))
         # The manifest comes first, so that every picture on disk has one.
-        write_manifest(manifest_path(job.out), job.manifest() | found)
-        save_image(job.out, result.image)
+        write_manifest(manifest_path(job.asked.out), job.manifest() | found)
+        save_image(job.asked.out, result.image)
 
     measurer_of = partial(
         Measurer,
@@ -252,40 +216,30 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         ),
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
     )
-    # Pictures are encoded while the next batch is painted.
+    backbone = registry.load_backbone(request.weights)
+    # Pictures are encoded while the next batch is painted; up to 256 may wait.
     saving: deque[Future] = deque()
     with (
         GridReporter(mine, quiet=request.quiet) as reporter,
         ThreadPoolExecutor(max_workers=1) as saver,
     ):
         for lane, result in paint_lanes(
-            measurer_of,
-            registry.load_backbone(request.weights_path),
-            mine,
-            batch=request.batch,
-            on_chunk=reporter,
+            measurer_of, backbone, mine, batch=request.batch, on_chunk=reporter
         ):
             saving.append(saver.submit(save, lane, result))
-            while saving and (saving[0].done() or len(saving) > WAITING):
+            while saving and (saving[0].done() or len(saving) > 256):
                 saving.popleft().result()
         for future in saving:
             future.result()
 
 
-WAITING = 256
-"""Pictures that may wait for being saved."""
-
-
 def _exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
     """Print what went wrong, and return the exit code."""
-    diverged = [
-        str(job.out)
-        for job in jobs
-        if job.out.exists()
-        and json.loads(manifest_path(job.out).read_bytes()).get("status") == "diverged"
-    ]
-    for name in diverged:
-        print(f"jaxnst: error: a step was not finite: {name}", file=sys.stderr)
+    code = 0
+    for out in (job.asked.out for job in jobs if job.asked.out.exists()):
+        if json.loads(manifest_path(out).read_bytes()).get("status") == "diverged":
+            print(f"jaxnst: error: a step was not finite: {out}", file=sys.stderr)
+            code = 3
     for problem in unreadable:
         print(f"jaxnst: error: left out: {problem}", file=sys.stderr)
-    return 2 if unreadable else 3 if diverged else 0
+    return 2 if unreadable else code

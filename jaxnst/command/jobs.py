@@ -1,5 +1,6 @@
 """A grid request, and the lane, file, manifest and command of each picture."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable
@@ -11,26 +12,17 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnst.command.defaults import default_recipe
-from jaxnst.command.flags import (
-    as_text,
-)
-from jaxnst.command.manifest import (
-    SAME,
-    make_manifest,
-    manifest_path,
-)
+from jaxnst.command.flags import as_text
+from jaxnst.command.manifest import SAME, make_manifest, manifest_path
+from jaxnst.command.request import StylizeRequest
 from jaxnst.command.sheet import Cell
 from jaxnst.disk import LONGEST_NAME
 from jaxnst.painting.checkpoint import difference
-from jaxnst.painting.lanes import (
-    Lane,
-    make_lanes,
-)
+from jaxnst.painting.lanes import Lane, make_lanes
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
-from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 LARGER = 2
@@ -43,21 +35,13 @@ class GridRequest:
     """A grid that is asked for.
 
     Attributes:
-        contents: Paths of the contents.
-        styles: Paths of the styles.
         unreadable: Why other pictures are skipped, a line each.
-        out: Folder of the results.
         recipe: The recipe, with every change.
         usual: Gives a named recipe with the steps of the quality that was asked for.
-        vary: Values by name.
         size: Long edge of the results, if one was asked for.
-        seed: Of the start images.
         weights: Name or path of the network's weights.
-        weights_reason: Why these weights were chosen.
         batch: Pictures on a device at a time.
         preview: Whether small pictures are painted to choose from.
-        allow_huge: Whether pictures of any number of pixels are read.
-        quiet: Whether to print errors only.
     """
 
     contents: tuple[Path, ...]
@@ -70,7 +54,7 @@ class GridRequest:
     size: int | None
     seed: int
     weights: str
-    weights_reason: str
+    weights_reason: str = ""
     batch: int | None
     preview: bool
     allow_huge: bool
@@ -86,42 +70,40 @@ class GridRequest:
         """Path of the contact sheet."""
         return self.out / "sheet.png"
 
-    @property
-    def weights_path(self) -> Path:
-        """Path of the network's weights."""
-        return registry.locate(self.weights)
-
 
 class Job(NamedTuple):
-    """A lane with the place of its picture, and what makes its manifest."""
+    """A lane, as a picture that is asked for, and what makes its manifest."""
 
     lane: Lane
-    out: Path
+    asked: StylizeRequest
     manifest: Callable[[], dict[str, Any]]
 
 
 def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
-    """Lanes, names and manifests of all pictures.
+    """All pictures of a grid, checked; their styles are large enough."""
+    contents, styles = request.contents, request.styles
+    hashes = {path: sha256(path) for path in contents + styles}
+    native = {path: image_shape(path) for path in contents + styles}
 
-    Raises:
-        ValueError: If a value is bad, a picture too small, or two results would get the
-            same name.
-    """
-    lanes = request_lanes(request)
-    pictures = (*request.contents, *request.styles)
-    hashes = {path: sha256(path) for path in pictures}
+    def shape(content: Path, recipe: Recipe) -> tuple[int, int]:
+        size = request.size or content_size(native[content], recipe)
+        return fit_shape(native[content], size)
+
+    lanes = make_lanes(
+        [partial(shape, path) for path in contents],
+        len(styles),
+        request.recipe,
+        key=jax.random.key(request.seed),
+        vary=request.vary,
+    )
     jobs: dict[str, Job] = {}
     for lane in lanes:
-        parts = [request.contents[lane.content].stem]
-        parts += [request.styles[j].stem for j in lane.styles]
-        parts += [as_setting(lane.setting)]
-        name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
-        if len(name.encode()) + 4 > LONGEST_NAME:
-            raise ValueError(
-                f"expected shorter picture names, got {name} as the result"
-            )
-        manifest = partial(lane_manifest, request, lane, hashes, weights_sha256)
-        job = Job(lane, request.out / f"{name}.png", manifest)
+        asked = lane_request(request, lane)
+        for style in asked.styles:
+            style_shape(native[style], lane.shape, lane.recipe)
+        name = asked.out.stem
+        manifest = partial(make_manifest, asked, weights_sha256, hashes)
+        job = Job(lane, asked, manifest)
         if jobs.setdefault(name.casefold(), job) is not job:
             raise ValueError(
                 f"expected names that differ, got {name} twice; rename one"
@@ -129,48 +111,23 @@ def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
     return list(jobs.values())
 
 
-def request_lanes(request: GridRequest) -> list[Lane]:
-    """All lanes of a request; all styles are large enough for them."""
-
-    def shape_of(path: Path) -> Callable[[Recipe], tuple[int, int]]:
-        native = image_shape(path)
-        return lambda recipe: fit_shape(
-            native, request.size or content_size(native, recipe)
-        )
-
-    lanes = make_lanes(
-        [shape_of(path) for path in request.contents],
-        len(request.styles),
-        request.recipe,
-        key=jax.random.key(request.seed),
-        vary=request.vary,
-    )
-    native = [image_shape(path) for path in request.styles]
-    for lane in lanes:
-        for style in lane.styles:
-            style_shape(native[style], lane.shape, lane.recipe)
-    return lanes
-
-
-def lane_manifest(
-    request: GridRequest, lane: Lane, hashes: dict[Path, str], weights_sha256: str
-) -> dict[str, Any]:
-    """The manifest of a lane, before its picture is painted."""
+def lane_request(request: GridRequest, lane: Lane) -> StylizeRequest:
+    """One picture of a grid, as `jaxnst stylize` would be asked for it."""
     content = request.contents[lane.content]
-    styles = [request.styles[j] for j in lane.styles]
-    return make_manifest(
-        lane.recipe,
-        {
-            "content": str(content),
-            "styles": [str(style) for style in styles],
-            "pictures_sha256": [hashes[path] for path in (content, *styles)],
-            "blend": lane.blend,
-            "init": lane.recipe.init,
-            "size": [lane.shape[1], lane.shape[0]],
-            "seed": lane.setting.get("seed", request.seed),
-            "weights": request.weights,
-            "weights_sha256": weights_sha256,
-        },
+    styles = tuple(request.styles[j] for j in lane.styles)
+    parts = [content.stem, *(path.stem for path in styles), as_setting(lane.setting)]
+    name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
+    if len(name.encode()) + 4 > LONGEST_NAME:
+        raise ValueError(f"expected shorter picture names, got {name} as the result")
+    return StylizeRequest(
+        content=content,
+        styles=styles,
+        out=request.out / f"{name}.png",
+        recipe=lane.recipe,
+        shape=lane.shape,
+        weights=request.weights,
+        seed=lane.setting.get("seed", request.seed),
+        blend=lane.blend,
     )
 
 
@@ -184,51 +141,40 @@ def as_setting(setting: dict[str, Any]) -> str:
 
 
 def is_painted(job: Job) -> bool:
-    """Whether a picture exists, with a manifest that matches the job.
-
-    Raises:
-        ValueError: If the file there is from another run.
-    """
-    beside = manifest_path(job.out)
-    if not job.out.exists():
+    """Whether a picture exists; it must have a manifest that matches the job."""
+    out = job.asked.out
+    if not out.exists():
         return False
-    advice = "paint into another folder, or remove it"
-    wanted = job.manifest()
-    try:
-        before = json.loads(beside.read_bytes())
-        if not isinstance(before, dict):
-            raise ValueError
-    except (OSError, ValueError):
-        raise ValueError(
-            f"expected nothing or a picture of this grid at {job.out}, got one without "
-            f"a manifest; {advice}"
-        ) from None
-    if other := difference(before, {key: wanted[key] for key in SAME}):
-        raise ValueError(
-            f"expected nothing or a picture of this grid at {job.out}, got one with "
-            f"{other}; {advice}"
-        )
-    return True
+    before, got = None, "without a manifest"
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(manifest_path(out).read_bytes())
+    if isinstance(before, dict):
+        wanted = job.manifest()
+        other = difference(before, {key: wanted[key] for key in SAME})
+        if not other:
+            return True
+        got = f"with {other}"
+    raise ValueError(
+        f"expected nothing or a picture of this grid at {out}, got one {got}; paint "
+        "into another folder, or remove it"
+    )
 
 
 def make_cell(request: GridRequest, job: Job) -> Cell:
     """A picture as the page shows it, with the command that paints it larger."""
-    lane = job.lane
-    content = request.contents[lane.content]
-    chosen = tuple(request.styles[j] for j in lane.styles)
-    out = f"{job.out.stem}-large.png"
-    command = ["jaxnst", "stylize", content, *chosen, "-o", out]
-    command += ["--recipe", lane.recipe.name, "--weights", request.weights]
-    command += ["--seed", lane.setting.get("seed", request.seed)]
+    lane, asked, _ = job
+    command = ["jaxnst", "stylize", asked.content, *asked.styles]
+    command += ["-o", f"{asked.out.stem}-large.png", "--recipe", asked.recipe.name]
+    command += ["--weights", asked.weights, "--seed", asked.seed]
     if not request.preview:
-        command += ["--size", max(lane.shape) * LARGER]
-    if lane.blend is not None:
-        command += [f"--blend={as_text(lane.blend)}"]
+        command += ["--size", max(asked.shape) * LARGER]
+    if asked.blend is not None:
+        command += [f"--blend={as_text(asked.blend)}"]
     if request.allow_huge:
         command += ["--allow-huge"]
-    command += recipe_flags(request, lane.recipe)
+    command += recipe_flags(request, asked.recipe)
     text = shlex.join(map(str, command))
-    return Cell(content, chosen, as_setting(lane.setting), job.out, text)
+    return Cell(asked.content, asked.styles, as_setting(lane.setting), asked.out, text)
 
 
 def recipe_flags(request: GridRequest, recipe: Recipe) -> list[str]:

@@ -3,36 +3,16 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 
-class Machines(NamedTuple):
-    """The machines of a grid.
-
-    Attributes:
-        distributed: Whether JAX detects them.
-        coordinator: HOST:PORT of machine 0, where it does not.
-        count: How many they are.
-        index: Which one this is.
-    """
-
-    distributed: bool = False
-    coordinator: str | None = None
-    count: int | None = None
-    index: int | None = None
-
-
-def join(machines: Machines) -> None:
-    """Join the other machines, if there are any.
-
-    Raises:
-        ValueError: If the flags do not fit together, or the machines are not there.
-    """
-    distributed, coordinator, count, index = machines
+def join(
+    distributed: bool, coordinator: str | None, count: int | None, index: int | None
+) -> None:
+    """Join the other machines: those that JAX detects, or of HOST:PORT, machine 0."""
     if coordinator is None and (count, index) != (None, None):
         raise ValueError("expected --coordinator HOST:PORT with --machines, got none")
     if coordinator is not None:
@@ -62,12 +42,7 @@ def join(machines: Machines) -> None:
 def union_done(names: Sequence[str], done: list[bool]) -> list[bool]:
     """What any machine sees as done, so that all share out the same rest.
 
-    Args:
-        names: What identifies the grid: of its pictures and weights.
-        done: What this machine sees as done.
-
-    Raises:
-        ValueError: On all machines, if they see other pictures or weights.
+    All machines fail if the names, which identify the grid, differ.
     """
     if jax.process_count() == 1:
         return done

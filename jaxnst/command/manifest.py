@@ -5,7 +5,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,38 +13,32 @@ from typing import Any
 
 import jax
 
+from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Result
-from jaxnst.recipes import Recipe
 
 SAME = (
-    "pictures_sha256",
-    "blend",
-    "init",
-    "recipe",
-    "size",
-    "seed",
-    "weights",
-    "weights_sha256",
+    *("pictures_sha256", "blend", "init", "recipe", "size", "seed"),
+    *("weights", "weights_sha256"),
 )
 """What two manifests of the same picture have in common, see `difference`."""
 
 
-def make_manifest(recipe: Recipe, request: dict[str, Any]) -> dict[str, Any]:
-    """All that is needed to paint the same picture again, as JSON.
-
-    Args:
-        recipe: The recipe, with every change.
-        request: What else was asked for: `content` and `styles`, their paths;
-            `pictures_sha256` of content, styles and, if it is a file, start image;
-            `blend`, `init`, `size` (width and height), `seed`, `weights` and
-            `weights_sha256`.
-
-    Returns:
-        What JSON can hold, as it is when read back.
-    """
-    manifest = request | {
-        "recipe": recipe.values(),
+def make_manifest(
+    request: StylizeRequest, weights_sha256: str, hashes: Mapping[Path, str]
+) -> dict[str, Any]:
+    """All that is needed to paint the same picture again, as JSON reads it back."""
+    manifest = {
+        "content": str(request.content),
+        "styles": list(map(str, request.styles)),
+        "pictures_sha256": [hashes[path] for path in request.pictures],
+        "blend": request.blend,
+        "init": request.init or request.recipe.init,
+        "size": request.shape[::-1],
+        "seed": request.seed,
+        "weights": request.weights,
+        "weights_sha256": weights_sha256,
+        "recipe": request.recipe.values(),
         "device": describe_device(),
         "versions": _versions(),
     }
@@ -95,16 +89,9 @@ def compile_timer() -> Iterator[list[float]]:
 def describe_result(
     result: Result, seconds: float, compiling: float | None = None
 ) -> dict[str, Any]:
-    """What came out of a run, as JSON.
+    """What came out of a run and the seconds it took, as JSON.
 
-    Args:
-        result: What came out.
-        seconds: Wall-clock time of all of it.
-        compiling: Seconds of it that compiling took, if they were measured.
-
-    Returns:
-        What JSON can hold. Loss and terms are None where no step was taken, since a
-        run was resumed at its very end.
+    Loss and terms are None where a run was resumed at its very end.
     """
     finite = lambda x: float(x) if math.isfinite(x) else None
     loss, terms = None, None
@@ -112,16 +99,15 @@ def describe_result(
         last = result.infos[-1]
         loss = finite(last.loss[-1])
         terms = {name: finite(x[-1]) for name, x in last.terms._asdict().items()}
-    spent = {
-        "all": round(seconds, 2),
-        "each_scale": [round(x, 2) for x in result.seconds],
-    }
+    each = [round(x, 2) for x in result.seconds]
+    spent: dict[str, Any] = {"all": round(seconds, 2), "each_scale": each}
+    if compiling is not None:
+        spent["compile"] = round(compiling, 2)
     return {
         "status": result.status,
         "loss": loss,
         "terms": terms,
         "steps": [len(info.loss) for info in result.infos],
         "tiles": [stage.tile for stage in result.stages],
-        "seconds": spent
-        | ({} if compiling is None else {"compile": round(compiling, 2)}),
+        "seconds": spent,
     }

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -38,31 +38,38 @@ def ignore_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def make_bar(total: int, done: int, *, shown: bool) -> tqdm:
-    """A progress bar of pixels times steps, since finer scales take longer."""
-    return tqdm(
-        total=total,
-        initial=done,
-        disable=not shown,
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
-        desc="compiling",
-    )
+BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 
-class Interruptible:
-    """Turns the first interruption into a flag that is checked between chunks."""
+class Reporter:
+    """A progress bar, or lines, of pixels times steps, since finer scales take longer.
+
+    The first interruption becomes a flag that is checked between launches.
+    """
+
+    def __init__(self, total: int, done: int, *, quiet: bool):
+        self.total, self.begun = total, done
+        self.bar_shown = not quiet and sys.stderr.isatty()
+        self.lines_shown = not quiet and not self.bar_shown
+        self.started, self.printed = time.monotonic(), -math.inf
 
     def __enter__(self):
-        """Listen."""
+        """Show the bar and listen for interruption."""
+        self.bar = tqdm(
+            desc="compiling",
+            total=self.total,
+            initial=self.begun,
+            disable=not self.bar_shown,
+            bar_format=BAR,
+        )
         self.interrupted = False
-        self.old = {
-            sig: signal.signal(sig, self.interrupt)
-            for sig in (signal.SIGINT, signal.SIGTERM)
-        }
+        signals = signal.SIGINT, signal.SIGTERM
+        self.old = {sig: signal.signal(sig, self.interrupt) for sig in signals}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Listen no more."""
+        """Put everything back."""
+        self.bar.close()
         for sig, handler in self.old.items():
             signal.signal(sig, handler)
 
@@ -73,38 +80,49 @@ class Interruptible:
         self.interrupted = True
         print("jaxnst: stopping after this step", file=sys.stderr)
 
+    def stop(self, message: str) -> NoReturn:
+        """Say what is left of an interrupted run, and end it."""
+        self.bar.close()
+        print(message, file=sys.stderr)
+        raise KeyboardInterrupt
 
-class Reporter(Interruptible):
+    def move(self, work: int, place: str, losses: str = "") -> None:
+        """Move the bar to where so much work is done."""
+        self.bar.set_description_str(place, refresh=False)
+        self.bar.set_postfix_str(losses, refresh=False)
+        self.bar.update(work - self.bar.n)
+
+    def line_is_due(self, *, at_end: bool) -> bool:
+        """Whether to print a line: first, every 10 s, and at an end."""
+        elapsed = time.monotonic() - self.started
+        due = self.lines_shown and (at_end or elapsed - self.printed > 10)
+        if due:
+            self.printed = elapsed
+        return due
+
+    def left(self, work: int) -> str:
+        """How long the rest will take, in words."""
+        elapsed = time.monotonic() - self.started
+        left = elapsed * (self.total - work) / max(1, work - self.begun)
+        return f"about {left:.0f} s left"
+
+
+class PictureReporter(Reporter):
     """What happens between launches: progress, previews, checkpoints, interruption.
 
-    Args:
-        request: What is painted.
-        inputs: What the run was started with, for the checkpoint.
-        resume: Checkpoint that the run continues from.
+    The inputs are what the run was started with, for the checkpoint.
     """
 
     def __init__(
         self, request: StylizeRequest, inputs: dict[str, Any], resume: Checkpoint | None
     ):
-        self.request, self.inputs = request, inputs
-        self.bar_shown = not request.quiet and sys.stderr.isatty()
-        self.lines_shown = not request.quiet and not self.bar_shown
-        self.total, self.done = total_work(request.stages), 0
+        done = 0
         if resume is not None:
-            self.done = work_done(request.stages, resume.scale, resume.taken)
-        self.started = self.written = self.launched = time.monotonic()
-        self.printed = -math.inf
+            done = work_done(request.stages, resume.scale, resume.taken)
+        super().__init__(total_work(request.stages), done, quiet=request.quiet)
+        self.request, self.inputs = request, inputs
+        self.written = self.launched = self.started
         self.times: dict[int, list[float]] = {}
-
-    def __enter__(self) -> "Reporter":
-        """Show the bar and listen for interruption."""
-        self.bar = make_bar(self.total, self.done, shown=self.bar_shown)
-        return super().__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        """Put everything back."""
-        self.bar.close()
-        super().__exit__()
 
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two launches."""
@@ -118,10 +136,8 @@ class Reporter(Interruptible):
         if (often and time.monotonic() - self.written > 30) or self.interrupted:
             self.save_state(progress)
         if self.interrupted:
-            self.bar.close()
             path = self.request.checkpoint_path
-            print(f"state kept in {path}; rerun with --resume", file=sys.stderr)
-            raise KeyboardInterrupt
+            self.stop(f"state kept in {path}; rerun with --resume")
 
     def time(self, progress: Progress) -> None:
         """Note how long a step took; the first launch of a stage compiles as well."""
@@ -137,25 +153,17 @@ class Reporter(Interruptible):
         return {pixels: median(found) for pixels, found in self.times.items()}
 
     def report(self, progress: Progress) -> None:
-        """Move the bar, or print a line: first, every 10 s, and at a scale's end."""
-        last, stage = progress.info.terms, progress.stage
+        """Move the bar, or print a line."""
+        recipe, stage = self.request.recipe, progress.stage
         text = " ".join(
-            f"{name} "
-            f"{getattr(self.request.recipe, f'{name}_weight') * float(term[-1]):.3g}"
-            for name, term in last._asdict().items()
+            f"{name} {getattr(recipe, f'{name}_weight') * float(term[-1]):.3g}"
+            for name, term in progress.info.terms._asdict().items()
         )
         now = work_done(progress.stages, progress.scale, progress.taken)
         place = f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
-        self.bar.set_description_str(place, refresh=False)
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(now - self.bar.n)
-        elapsed = time.monotonic() - self.started
-        at_end = progress.taken == stage.steps
-        if self.lines_shown and (at_end or elapsed - self.printed > 10):
-            self.printed = elapsed
-            left = elapsed * (self.total - now) / max(1, now - self.done)
-            place = place.replace(" px ", " px step ")
-            say(f"{place} {text} about {left:.0f} s left")
+        self.move(now, place, text)
+        if self.line_is_due(at_end=progress.taken == stage.steps):
+            say(f"{place.replace(' px ', ' px step ')} {text} {self.left(now)}")
 
     def save_preview(self, progress: Progress, every: int) -> None:
         """Write the picture so far after every `every` steps."""
@@ -169,45 +177,19 @@ class Reporter(Interruptible):
     def save_state(self, progress: Progress) -> None:
         """Write the checkpoint."""
         self.written = time.monotonic()
-        save_checkpoint(
-            self.request.checkpoint_path,
-            Checkpoint(
-                progress.scale,
-                progress.taken,
-                progress.state,
-                [stage.tile for stage in progress.stages],
-                self.inputs,
-            ),
-        )
+        stages, scale, taken, state, _ = progress
+        tiles = [stage.tile for stage in stages]
+        checkpoint = Checkpoint(scale, taken, state, tiles, self.inputs)
+        save_checkpoint(self.request.checkpoint_path, checkpoint)
 
 
-class GridReporter(Interruptible):
-    """What happens between the launches of a grid: progress over lanes, interruption.
-
-    Args:
-        lanes: What this process is going to paint.
-        quiet: Whether to say nothing.
-    """
+class GridReporter(Reporter):
+    """What happens between the launches of a grid: progress, interruption."""
 
     def __init__(self, lanes: Sequence[Lane], *, quiet: bool):
-        self.lanes, self.quiet = len(lanes), quiet
-        self.total = sum(map(lane_work, lanes))
-        self.painted = 0
-        self.done = 0  # work in finished batches
-        self.started = time.monotonic()
-        self.printed = -math.inf
-
-    def __enter__(self) -> "GridReporter":
-        """Show the bar and listen for interruption."""
-        shown = not self.quiet and sys.stderr.isatty()
-        self.bar = make_bar(self.total, 0, shown=shown)
-        self.lines_shown = not self.quiet and not shown
-        return super().__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        """Put everything back."""
-        self.bar.close()
-        super().__exit__()
+        super().__init__(sum(map(lane_work, lanes)), 0, quiet=quiet)
+        self.lanes = len(lanes)
+        self.painted = self.done = 0  # lanes and work of finished batches
 
     def __call__(self, lanes: list[Lane], progress: Progress) -> None:
         """Report, or stop, between two launches of a batch."""
@@ -222,20 +204,12 @@ class GridReporter(Interruptible):
             f"{self.painted}/{self.lanes} painted, {len(lanes)} at "
             f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
         )
-        self.bar.set_description_str(text, refresh=False)
-        self.bar.update(now - self.bar.n)
-        elapsed = time.monotonic() - self.started
-        if self.lines_shown and (now == self.total or elapsed - self.printed > 10):
-            # The first launch's time is that of compiling.
-            left = elapsed * (self.total - now) / max(1, now)
-            text += f", about {left:.0f} s left" if self.printed > 0 else ""
-            self.printed = elapsed
-            say(text)
+        self.move(now, text)
+        first = self.printed < 0  # its time is that of compiling
+        if self.line_is_due(at_end=now == self.total):
+            say(text if first else f"{text}, {self.left(now)}")
         if self.interrupted and not finished:
-            self.bar.close()
-            print(
+            self.stop(
                 f"{self.painted} of {self.lanes} pictures are painted; "
-                "rerun the command to paint the rest",
-                file=sys.stderr,
+                "rerun the command to paint the rest"
             )
-            raise KeyboardInterrupt

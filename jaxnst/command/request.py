@@ -16,23 +16,15 @@ class StylizeRequest:
     """One picture that is asked for, checked.
 
     Attributes:
-        content: Path of the content.
-        styles: Paths of the styles.
-        out: Path of the result.
         recipe: The recipe, with every change.
         shape: Height and width of the result.
         stages: The stages of the run, once they are planned.
-        size: Its long edge, if one was asked for.
+        size: Long edge of the result, if one was asked for.
         weights: Name or path of the network's weights.
-        seed: Of the start image.
-        blend: Weight of each style.
         init: What `--init` said: a start image, or the name of one.
         memory: Bytes that the process may take.
-        bits: Bits of each number of a PNG or TIFF.
         save_every: Steps between previews.
         checkpoint: Path of the checkpoint, if one is to be kept all the time.
-        resume: Whether to go on from the checkpoint.
-        quiet: Whether to print errors only.
     """
 
     content: Path
@@ -46,12 +38,18 @@ class StylizeRequest:
     seed: int = 0
     blend: tuple[float, ...] | None = None
     init: str | None = None
-    memory: int
+    memory: int = 0
     bits: Literal[8, 16] = 8
     save_every: int | None = None
     checkpoint: Path | None = None
     resume: bool = False
     quiet: bool = False
+
+    @property
+    def pictures(self) -> list[Path]:
+        """Paths of all pictures that are read."""
+        pictures = [self.content, *self.styles, self.init_path]
+        return [path for path in pictures if path is not None]
 
     @property
     def init_path(self) -> Path | None:

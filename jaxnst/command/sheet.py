@@ -15,16 +15,14 @@ from jaxnst import disk
 PAGE_MARK = "<title>jaxnst grid</title>"
 """What every page has, and no other file."""
 
+MARGIN, LABEL, TOP, LARGEST = 6, 112, 40, 12_000
+"""Pixels between thumbnails, of row and column labels, and of the longer edge."""
+
 
 class Cell(NamedTuple):
-    """One picture of a grid as it is shown.
+    """One picture of a grid as it is shown, with the command that paints it larger.
 
-    Attributes:
-        content: Path of the content.
-        styles: Paths of the styles.
-        setting: Text of what was varied, empty if nothing was.
-        out: Path of the picture, which need not be there yet.
-        command: Command line that paints it again, larger.
+    The setting is empty if nothing was varied; the picture need not be there yet.
     """
 
     content: Path
@@ -37,11 +35,7 @@ class Cell(NamedTuple):
 def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple]]:
     """Arrange cells in a table: contents × styles, or contents and styles × settings.
 
-    Args:
-        cells: All cells of a grid.
-
-    Returns:
-        Labels of the rows, labels of the columns, and (row, column) of each cell.
+    Gives labels of the rows, labels of the columns, and (row, column) of each cell.
 
     Example:
         >>> cells = [
@@ -60,29 +54,16 @@ def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple
         row, column = cell.content.stem, styles
         if varied:
             row, column = f"{row}\n{styles}", cell.setting
-        places.append(
-            (
-                rows.setdefault(row, len(rows)),
-                columns.setdefault(column, len(columns)),
-            )
-        )
+        across = columns.setdefault(column, len(columns))
+        places.append((rows.setdefault(row, len(rows)), across))
     return list(rows), list(columns), places
 
 
-MARGIN, LABEL, LARGEST = 6, 112, 12_000
-"""Pixels between thumbnails, of the widest label, and of the sheet's longer edge."""
-
-
 def draw_sheet(cells: Sequence[Cell], size: int = 192) -> pil.Image:
-    """Draw the contact sheet; what is not painted yet stays grey.
+    """Draw the contact sheet, of thumbnails of at most that size.
 
-    Args:
-        cells: All cells of a grid.
-        size: Long edge of a thumbnail, at most, in pixels.
-
-    Returns:
-        The sheet, about `LARGEST` on each side at most, unless the thumbnails would be
-        smaller than 8 px.
+    What is not painted yet stays grey. The sheet is at most about `LARGEST` on each
+    side, unless the thumbnails would be smaller than 8 px.
     """
     rows, columns, places = cell_places(cells)
     size = max(8, min(size, (LARGEST - LABEL) // max(len(rows), len(columns)) - MARGIN))
@@ -91,31 +72,21 @@ def draw_sheet(cells: Sequence[Cell], size: int = 192) -> pil.Image:
     found = [picture for picture in thumbnails if picture is not None]
     width = max((picture.width for picture in found), default=size)
     height = max((picture.height for picture in found), default=size)
-    top = 40
-    sheet = pil.new(
-        "RGB",
-        (
-            LABEL + len(columns) * (width + MARGIN) + MARGIN,
-            top + len(rows) * (height + MARGIN) + MARGIN,
-        ),
-        "white",
-    )
+    lefts = [LABEL + MARGIN + i * (width + MARGIN) for i in range(len(columns) + 1)]
+    tops = [TOP + i * (height + MARGIN) for i in range(len(rows) + 1)]
+    sheet = pil.new("RGB", (lefts[-1], tops[-1] + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, text in enumerate(columns):
-        place = LABEL + i * (width + MARGIN) + MARGIN
-        draw.text((place, 8), _wrapped(text, font, width), "black", font)
-    for i, text in enumerate(rows):
-        place = top + i * (height + MARGIN)
-        draw.text((MARGIN, place), _wrapped(text, font, LABEL - MARGIN), "black", font)
+    for left, text in zip(lefts, columns, strict=False):
+        draw.text((left, 8), _wrapped(text, font, width), "black", font)
+    for top, text in zip(tops, rows, strict=False):
+        draw.text((MARGIN, top), _wrapped(text, font, LABEL - MARGIN), "black", font)
     for (row, column), picture in zip(places, thumbnails, strict=True):
-        left = LABEL + column * (width + MARGIN) + MARGIN
-        upper = top + row * (height + MARGIN)
+        left, top = lefts[column], tops[row]
         if picture is None:
-            draw.rectangle(
-                (left, upper, left + width - 1, upper + height - 1), "gainsboro"
-            )
+            grey = (left, top, left + width - 1, top + height - 1)
+            draw.rectangle(grey, "gainsboro")
         else:
-            sheet.paste(picture, (left, upper))
+            sheet.paste(picture, (left, top))
     return sheet
 
 
@@ -146,8 +117,7 @@ def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
 def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
     """Write the page: a table to look through, filter, and enlarge.
 
-    It refers to the pictures by relative paths, needs nothing from elsewhere, and may
-    be written before they are: what is not painted yet shows as grey.
+    It refers to the pictures by relative paths and may be written before they are.
     """
     rows, columns, places = cell_places(cells)
     data = {

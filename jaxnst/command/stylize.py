@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from jaxnst.command.flags import (
     numbers,
     positive,
     recipe_from,
+    same_names,
 )
 from jaxnst.command.manifest import (
     SAME,
@@ -30,7 +30,7 @@ from jaxnst.command.manifest import (
     manifest_path,
     write_manifest,
 )
-from jaxnst.command.reporter import Reporter, say
+from jaxnst.command.reporter import PictureReporter, say
 from jaxnst.command.request import STARTS, StylizeRequest
 from jaxnst.disk import check_target
 from jaxnst.messages import gigabytes
@@ -60,82 +60,41 @@ from jaxnst.weights.format import sha256
 
 def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
-    p.add_argument("content", type=Path, help="the photograph")
-    p.add_argument(
-        "style", type=Path, nargs="+", help="one or more pictures that give the style"
-    )
-    p.add_argument("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
+    add = p.add_argument
+    add("content", type=Path, help="the photograph")
+    styles = "one or more pictures that give the style"
+    add("style", type=Path, nargs="+", help=styles)
+    add("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
     add_run_flags(p, size=None, quality="normal")
-    p.add_argument("--blend", type=numbers, help="a weight for each style: W,W,…")
-    p.add_argument("--init", help="start image: content, noise, style or a file")
-    p.add_argument(
-        "--save-every",
-        type=positive,
-        metavar="N",
-        help="keep a preview at every N steps of each scale",
-    )
-    p.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE.npz",
-        help="save the state to this file every 30 s, until the picture is done",
-    )
-    p.add_argument(
-        "--bits",
-        type=int,
-        choices=(8, 16),
-        default=8,
-        help="bits per channel of a PNG or TIFF",
-    )
-    p.add_argument(
-        "--memory",
-        type=byte_count,
-        metavar="8GB",
-        help="memory to use; tiles make larger pictures fit (default: what is free)",
-    )
+    add("--blend", type=numbers, help="a weight for each style: W,W,…")
+    add("--init", help="start image: content, noise, style or a file")
+    every = "keep a preview at every N steps of each scale"
+    add("--save-every", type=positive, metavar="N", help=every)
+    kept = "save the state to this file every 30 s, until the picture is done"
+    add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
+    bits = "bits per channel of a PNG or TIFF"
+    add("--bits", type=int, choices=(8, 16), default=8, help=bits)
+    memory = "memory to use; tiles make larger pictures fit (default: what is free)"
+    add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
-    p.add_argument("--resume", action="store_true", help="continue from the checkpoint")
+    add("--resume", action="store_true", help="continue from the checkpoint")
 
 
 def stylize_request(args: argparse.Namespace) -> StylizeRequest:
-    """What the flags ask for.
-
-    Raises:
-        ValueError: If anything is wrong that can be known before painting.
-    """
+    """What the flags ask for, checked."""
     recipe = recipe_from(args)
     if args.init in STARTS:
         recipe = recipe.replace(init=args.init)
     native = image_shape(args.content)
-    shape = fit_shape(native, args.size or content_size(native, recipe))
-    memory = usable_memory() if args.memory is None else args.memory
-    request = StylizeRequest(
-        content=args.content,
-        styles=tuple(args.style),
-        out=args.out or free_path(args.content, args.style),
-        recipe=recipe,
-        shape=shape,
-        size=args.size,
-        weights=args.weights,
-        seed=args.seed,
-        blend=None if args.blend is None else tuple(args.blend),
-        init=args.init,
-        memory=memory,
-        bits=args.bits,
-        save_every=args.save_every,
-        checkpoint=args.checkpoint,
-        resume=args.resume,
-        quiet=args.quiet,
-    )
-    return plan_request(request)
-
-
-def plan_request(request: StylizeRequest) -> StylizeRequest:
-    """Check a request and plan its stages.
-
-    Raises:
-        ValueError: If it cannot be met.
-    """
+    changes = {
+        "styles": tuple(args.style),
+        "out": args.out or free_path(args.content, args.style),
+        "recipe": recipe,
+        "shape": fit_shape(native, args.size or content_size(native, recipe)),
+        "blend": None if args.blend is None else tuple(args.blend),
+        "memory": usable_memory() if args.memory is None else args.memory,
+    }
+    request = StylizeRequest(**same_names(StylizeRequest, args) | changes)
     check_request(request)
     stages = plan_run(request.shape, request.recipe, request.memory)
     return dataclasses.replace(request, stages=stages)
@@ -143,14 +102,13 @@ def plan_request(request: StylizeRequest) -> StylizeRequest:
 
 def check_request(request: StylizeRequest) -> None:
     """Raise a ValueError if a request cannot be met, whatever the memory."""
-    inputs = [request.content, *request.styles]
+    inputs = request.pictures
     if request.init_path is not None:
         if not request.init_path.exists():
             raise ValueError(
                 f"expected --init {', '.join(STARTS)} or a file, got {request.init!r}"
             )
         image_shape(request.init_path)
-        inputs.append(request.init_path)
     if request.weights != "auto":
         inputs.append(registry.locate(request.weights))
     for target in filter(None, (request.out, request.checkpoint)):
@@ -193,19 +151,21 @@ def paint(request: StylizeRequest) -> int:
     name, reason = registry.choose(request.weights, quiet=request.quiet)
     weights = registry.locate(name)
     backbone = registry.load_backbone(weights)
-    manifest = manifest_of(request, name, sha256(weights))
+    request = dataclasses.replace(request, weights=name)
+    hashes = {path: sha256(path) for path in request.pictures}
+    manifest = make_manifest(request, sha256(weights), hashes)
     inputs = {key: manifest[key] for key in SAME}
     resume = None
     if request.resume:
         transfer = make_transfer(request.recipe)
         resume = load_checkpoint(request.checkpoint_path, transfer, inputs)
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
-        recipe, memory = request.recipe, request.memory
-        stages = plan_run(request.shape, recipe, memory, tiles=resume.tiles)
+        needs = request.shape, request.recipe, request.memory
+        stages = plan_run(*needs, tiles=resume.tiles)
         request = dataclasses.replace(request, stages=stages)
     say(f"device {manifest['device']}; weights {name} ({reason})", quiet=request.quiet)
     started = time.perf_counter()
-    reporter = Reporter(request, inputs, resume)
+    reporter = PictureReporter(request, inputs, resume)
     with compile_timer() as compiling, reporter:
         result = run_request(request, backbone, reporter, resume)
     seconds = time.perf_counter() - started
@@ -216,10 +176,8 @@ def paint(request: StylizeRequest) -> int:
     key = step_key(describe_device(), request.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]
-    say(
-        f"wrote {request.out} ({width} x {height} px) in {seconds:.0f} s",
-        quiet=request.quiet,
-    )
+    place = f"{request.out} ({width} x {height} px)"
+    say(f"wrote {place} in {seconds:.0f} s", quiet=request.quiet)
     if result.status == "diverged":
         print(
             f"jaxnst: error: a step was not finite; {request.out} is the last finite "
@@ -233,57 +191,25 @@ def paint(request: StylizeRequest) -> int:
 def run_request(
     request: StylizeRequest,
     backbone: Backbone,
-    reporter: Reporter,
+    reporter: PictureReporter,
     resume: Checkpoint | None,
 ) -> Result:
     """Read the pictures of a request and paint it."""
-    content = load_content(request.content, request.size, request.recipe)
-    styles = [
-        load_style(path, content.shape, request.recipe) for path in request.styles
-    ]
-    init = None
-    if request.init_path is not None:
-        init = load_image(request.init_path, size=max(content.shape))
-    return stylize(
-        backbone,
-        content,
-        styles,
-        request.recipe,
-        key=jax.random.key(request.seed),
-        options=Options(
-            blend=None if request.blend is None else jnp.array(request.blend),
-            init=init,
-            resume=resume,
-            stages=request.stages,
-            mesh=tile_mesh(),
-            on_chunk=reporter,
-            chunk=request.save_every or 50,
-            throw=False,
-        ),
+    recipe, start = request.recipe, request.init_path
+    content = load_content(request.content, request.size, recipe)
+    styles = [load_style(path, content.shape, recipe) for path in request.styles]
+    options = Options(
+        blend=None if request.blend is None else jnp.array(request.blend),
+        init=None if start is None else load_image(start, size=max(content.shape)),
+        resume=resume,
+        stages=request.stages,
+        mesh=tile_mesh(),
+        on_chunk=reporter,
+        chunk=request.save_every or 50,
+        throw=False,
     )
-
-
-def manifest_of(
-    request: StylizeRequest, weights: str, weights_sha256: str
-) -> dict[str, Any]:
-    """The manifest of a request, before its picture is painted."""
-    pictures = [request.content, *request.styles]
-    if request.init_path is not None:
-        pictures.append(request.init_path)
-    return make_manifest(
-        request.recipe,
-        {
-            "content": str(request.content),
-            "styles": [str(style) for style in request.styles],
-            "pictures_sha256": [sha256(picture) for picture in pictures],
-            "blend": request.blend,
-            "init": request.init or request.recipe.init,
-            "size": [request.shape[1], request.shape[0]],
-            "seed": request.seed,
-            "weights": weights,
-            "weights_sha256": weights_sha256,
-        },
-    )
+    key = jax.random.key(request.seed)
+    return stylize(backbone, content, styles, recipe, key=key, options=options)
 
 
 def plan_command(args: argparse.Namespace) -> int:
@@ -315,8 +241,6 @@ def describe_stage(stage: Stage, recipe: Recipe) -> str:
     height, width = stage.shape
     how = "at once"
     if stage.tile is not None:
-        tiles = plan_tiles(stage.shape, recipe.layers, stage.tile)
-        count = len(tiles.starts)
-        how = f"in {count} tile{'s' * (count > 1)} of "
-        how += f"{tiles.shape[1]} x {tiles.shape[0]}"
+        (high, wide), starts, _ = plan_tiles(stage.shape, recipe.layers, stage.tile)
+        how = f"in {len(starts)} tile{'s' * (len(starts) > 1)} of {wide} x {high}"
     return f"{f'{width} x {height} px':<18} {stage.steps:>5} steps {how}"

@@ -1,22 +1,19 @@
-"""What `jaxnst bench` measures, and how.
+"""What `jaxnst bench` measures, and how: both sides alternate in one process.
 
-Both sides run in one process and alternate, on the same pictures and weights; times are
-medians over the repeats. Start-up and memory need a fresh process each.
+Start-up and memory need a fresh process each.
 """
 
 import math
 import multiprocessing
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +22,7 @@ import psutil
 from jaxnst.command.defaults import default_recipe, fastest_dtype
 from jaxnst.command.manifest import compile_timer
 from jaxnst.network.calibrate import calibrate
-from jaxnst.network.vgg import (
-    LAYERS,
-    Backbone,
-    channels,
-    kernel_shapes,
-    shrinkage,
-    stride,
-)
+from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, stride
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.inputs import scale_styles
 from jaxnst.painting.loop import Launches, run
@@ -56,45 +46,31 @@ GRAM = get_recipe("gatys2016").replace(
 
 
 def by_adam(recipe: Recipe) -> Recipe:
-    """What PyTorch paints to compare with a recipe of L-BFGS.
+    """The same losses at the same scales as PyTorch paints them.
 
-    The same losses at the same scales, by Adam with an average of the iterates, as in
-    style-transfer-pytorch, in about twice as many steps.
+    By Adam with an average of the iterates, as in style-transfer-pytorch, in about
+    twice as many steps as by L-BFGS.
     """
-    return recipe.replace(
-        optimizer="adam",
-        learning_rate=0.02,
-        ema_decay=0.95,
-        detail=0.0,
-        first_steps=150,
-        steps=75,
-    )
+    recipe = recipe.replace(optimizer="adam", learning_rate=0.02, ema_decay=0.95)
+    return recipe.replace(detail=0.0, first_steps=150, steps=75)
 
 
 ADAM = by_adam(get_recipe("delicate")).replace(name="wasserstein2")
 """Wasserstein-2 at the layers of Gatys et al., by Adam."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchInputs:
-    """What a benchmark measures with.
+load_backbone = cache(registry.load_backbone)
 
-    Attributes:
-        content: Path of the content.
-        style: Path of the style.
-        weights: Name or path of the network's weights.
-        size: Long edge of the pictures that are painted.
-    """
+
+class BenchInputs(NamedTuple):
+    """What a benchmark measures: pictures of one size, steps of several."""
 
     content: Path
     style: Path
     weights: str
     size: int
-
-    @property
-    def backbone(self) -> Backbone:
-        """The network."""
-        return _load_backbone(self.weights)
+    sizes: list[int]
+    repeats: int
 
     def pictures(self, size: int, recipe: Recipe) -> tuple[Image, Image]:
         """Content, in the palette that the recipe asks for, and style."""
@@ -103,11 +79,6 @@ class BenchInputs:
         if recipe.palette == "style":
             content = match_palette(content, [style])
         return content, style
-
-
-@cache
-def _load_backbone(name: str) -> Backbone:
-    return registry.load_backbone(name)
 
 
 @cache
@@ -136,10 +107,9 @@ def matmul_rate(dtype: str) -> float:
 
 
 def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
-    """Operations of one step by the plain formulas, convolutions and statistics.
+    """Operations of one step by the plain formulas, not by faster ones as Winograd's.
 
-    Twice the multiplications of the features, and as many for their gradient. Ways to
-    do with fewer, such as Winograd's, do not lower it.
+    Twice the multiplications of the features, and as many for their gradient.
     """
     pixels, total = math.prod(shape[:2]), 0.0
     for factor in set(map(shrinkage, recipe.layers)):
@@ -169,7 +139,7 @@ def _stepper(
 ) -> Callable[[], None]:
     """Our loop, `steps` of it at each call."""
     content, style = inputs.pictures(size, recipe)
-    measuring, stepping = prepare_backbone(inputs.backbone, recipe)
+    measuring, stepping = prepare_backbone(load_backbone(inputs.weights), recipe)
     targets = make_targets(measuring, content, [style], recipe)
     transfer = make_transfer(recipe)
     state, whole = transfer.init(content), Launches(interval=60.0)
@@ -186,8 +156,8 @@ def _torch_stepper(
 ) -> Callable[[], None]:
     """PyTorch's loop, `steps` of it at each call."""
     content, style = inputs.pictures(size, recipe)
-    backbone = calibrate(inputs.backbone, recipe.activations)
-    loop = torch_loop().make_loop(backbone, content, [style], recipe, settings)
+    backbone = calibrate(load_backbone(inputs.weights), recipe.activations)
+    loop = torch_loop().make_loop(backbone, content, style, recipe, settings)
 
     def work() -> None:
         for _ in range(steps):
@@ -197,10 +167,12 @@ def _torch_stepper(
     return work
 
 
-def time_steps(
-    inputs: BenchInputs, size: int, recipe: Recipe, repeats: int
-) -> dict[str, Any]:
+def time_steps(inputs: BenchInputs) -> list[dict[str, Any]]:
     """Seconds of one step of ours, and of PyTorch's in each of its settings."""
+    return [_time(inputs, size, by) for size in inputs.sizes for by in (GRAM, ADAM)]
+
+
+def _time(inputs: BenchInputs, size: int, recipe: Recipe) -> dict[str, Any]:
     # Several, as `run` launches them; fewer where each takes seconds.
     steps = min(8, max(2, 2**20 // size**2)) if jax.default_backend() == "cpu" else 50
     sides = {
@@ -215,7 +187,7 @@ def time_steps(
             print(f"  PyTorch {settings} failed: {str(error).splitlines()[:1]}")
         else:
             sides[f"PyTorch {settings}"] = work
-    seconds = {name: x / steps for name, x in alternate(sides, repeats).items()}
+    seconds = {name: x / steps for name, x in alternate(sides, inputs.repeats).items()}
     shape = inputs.pictures(size, recipe)[0].shape
     work = step_work(shape, recipe)
     title = f"{recipe.name}, {shape[1]} x {shape[0]} px"
@@ -226,9 +198,9 @@ def time_steps(
     return {"recipe": recipe.name, "size": shape[1::-1], "seconds": seconds}
 
 
-def trace_steps(inputs: BenchInputs, size: int, folder: Path) -> None:
+def trace_steps(inputs: BenchInputs, folder: Path) -> None:
     """Write a profile of a few warm steps of the default recipe."""
-    work = _stepper(inputs, size, default_recipe("painterly"), 3)
+    work = _stepper(inputs, inputs.sizes[0], default_recipe("painterly"), 3)
     work()
     with jax.profiler.trace(folder):
         work()
@@ -237,17 +209,16 @@ def trace_steps(inputs: BenchInputs, size: int, folder: Path) -> None:
 def time_picture(inputs: BenchInputs) -> dict[str, Any]:
     """Paint the default picture on both sides; compare loss and time.
 
-    Both pictures' losses are ours, at the finest scale. Time to a loss counts all that
-    the command does from the pictures in memory on; what it has compiled before comes
-    from its cache.
+    Both losses are ours, at the finest scale. Times begin with the pictures in memory;
+    what was compiled before comes from the cache.
     """
     recipe = default_recipe("painterly")
     content, style = inputs.pictures(inputs.size, recipe)
     plain = recipe.replace(palette="content")  # it has that palette already
-    measuring = calibrate(inputs.backbone, plain.activations)
-    height, width, _ = content.shape
-    (target_style,) = scale_styles([style], (height, width), plain)
-    targets = make_targets(measuring, content, [target_style], plain)
+    backbone = load_backbone(inputs.weights)
+    measuring = calibrate(backbone, plain.activations)
+    seen = scale_styles([style], (content.shape[0], content.shape[1]), plain)
+    targets = make_targets(measuring, content, seen, plain)
     compiled = jax.jit(objective, static_argnames="program")
     loss_of = lambda x: float(compiled(x, measuring, targets, program=plain.program)[0])
     curve: list[tuple[float, float]] = []
@@ -262,14 +233,9 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
             spent += time.perf_counter() - now
 
     with compile_timer() as compiling:
-        result = stylize(
-            inputs.backbone,
-            content,
-            [style],
-            plain,
-            key=jax.random.key(0),
-            options=Options(on_chunk=watch, throw=False),
-        )
+        options = Options(on_chunk=watch, throw=False)
+        key = jax.random.key(0)
+        result = stylize(backbone, content, [style], plain, key=key, options=options)
     found: dict[str, Any] = {
         "size": content.shape[1::-1],
         "seconds": time.perf_counter() - began - spent,
@@ -284,9 +250,7 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
     loops, settings = torch_loop(), torch_settings()[0]
     began = time.perf_counter()
     adam = by_adam(plain)
-    painting = loops.paint(measuring, content, [style], adam, settings)
-    *_, loop = deque(painting, maxlen=1)[0]
-    painted = jnp.array(loops.to_image(loop.average()))
+    painted = jnp.array(loops.paint(measuring, content, style, adam, settings))
     seconds = time.perf_counter() - began
     loss = loss_of(painted)
     reached = next((t for t, x in curve if x <= loss), None)
@@ -336,24 +300,18 @@ def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, floa
     registry.keep_programs(folder)
     recipe = default_recipe("painterly").replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
-    times: list[float] = []
-    stylize(
-        inputs.backbone,
-        content,
-        [style],
-        recipe,
-        key=jax.random.key(0),
-        options=Options(on_chunk=lambda _: times.append(time.time() - began)),
-    )
+    backbone, key, times = load_backbone(inputs.weights), jax.random.key(0), []
+    options = Options(on_chunk=lambda _: times.append(time.time() - began))
+    stylize(backbone, content, [style], recipe, key=key, options=options)
     return {"first step": times[0], "all scales": times[-1], "peak": peak_memory()}
 
 
 def _short_torch_run(inputs: BenchInputs, began: float) -> dict[str, float]:
     recipe = by_adam(get_recipe("painterly")).replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
-    backbone = calibrate(inputs.backbone, recipe.activations)
+    backbone = calibrate(load_backbone(inputs.weights), recipe.activations)
     loops, settings = torch_loop(), torch_settings()[0]
-    deque(loops.paint(backbone, content, [style], recipe, settings), maxlen=0)
+    loops.paint(backbone, content, style, recipe, settings)
     return {"peak": loops.peak_memory() or peak_memory()}
 
 

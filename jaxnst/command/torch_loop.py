@@ -5,7 +5,7 @@ Wasserstein-2 the square root of a matrix by Newton-Schulz rounds with the gradi
 its Lyapunov equation, as the widespread implementation does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,21 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jaxnst.network.vgg import LAYERS, Backbone, conv_name, network_layer, shrinkage
-from jaxnst.painting.multiscale import scale_content, scale_styles
+from jaxnst.painting.inputs import scale_content, scale_styles
 from jaxnst.painting.plan import plan_run
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
 
 
 class Settings(NamedTuple):
-    """How PyTorch computes.
-
-    Attributes:
-        device: `cpu` or `cuda`.
-        channels_last: Whether the channels of a feature lie together in memory.
-        dtype: Type of the convolutions; all else is float32.
-        compiled: Whether the loss goes through `torch.compile`.
-    """
+    """How PyTorch computes; `dtype` is that of the convolutions only."""
 
     device: str = "cpu"
     channels_last: bool = False
@@ -37,24 +30,17 @@ class Settings(NamedTuple):
     compiled: bool = False
 
     def __str__(self) -> str:
-        """Return what differs from a plain tensor program."""
         layout = "channels last" if self.channels_last else "channels first"
         return f"{self.dtype}, {layout}" + ", compiled" * self.compiled
 
 
 def all_settings(backend: str) -> list[Settings]:
-    """Settings worth trying on the kind of device that JAX uses, the plain one first.
-
-    None, if PyTorch cannot use that device.
-    """
-    if backend != "cpu" and not torch.cuda.is_available():
-        return []
+    """Settings worth trying on JAX's device, the plain one first; none if it cannot."""
     if backend == "cpu":
-        return [
-            Settings(),
-            Settings(channels_last=True),
-            Settings(channels_last=True, dtype="bfloat16"),
-        ]
+        last = Settings(channels_last=True)
+        return [Settings(), last, last._replace(dtype="bfloat16")]
+    if not torch.cuda.is_available():
+        return []
     torch.backends.cudnn.benchmark = True
     return [
         Settings("cuda", channels_last, dtype, compiled)
@@ -74,58 +60,55 @@ def peak_memory() -> int:
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
 
 
-class Loop(NamedTuple):
-    """An image that is optimised.
+class Loop:
+    """An image, 1 3 h w, that Adam moves, and the average of the iterates."""
 
-    Attributes:
-        step: Takes one step and returns the loss before it, without waiting for it.
-        average: The average of the iterates so far, clipped, 1 3 h w.
-        optimizer: Adam, with its moments.
-    """
+    def __init__(self, loss: Callable[[Tensor], Tensor], start: Tensor, recipe: Recipe):
+        self.loss, self.recipe, self.steps = loss, recipe, 0
+        self.image, self.total = start.clone().requires_grad_(), torch.zeros_like(start)
+        rate = recipe.learning_rate / recipe.units[0]
+        betas = recipe.beta1, recipe.beta2
+        self.adam = torch.optim.Adam([self.image], rate, betas)
 
-    step: Callable[[], Tensor]
-    average: Callable[[], Tensor]
-    optimizer: torch.optim.Adam
+    def step(self) -> Tensor:
+        """Take one step; return the loss before it, without waiting for it."""
+        self.adam.zero_grad()
+        loss = self.loss(self.image)
+        loss.backward()
+        self.adam.step()
+        with torch.no_grad():
+            if self.recipe.clip:
+                self.image.clamp_(0, 1)
+            self.total.lerp_(self.image, 1 - self.recipe.ema_decay)
+        self.steps += 1
+        return loss.detach()
+
+    def average(self) -> Tensor:
+        """The average so far, clipped."""
+        return (self.total / (1 - self.recipe.ema_decay**self.steps)).clamp(0, 1)
 
 
 def make_loop(
     backbone: Backbone,
     content: Image,
-    styles: Sequence[Image],
+    style: Image,
     recipe: Recipe,
     settings: Settings,
-    *,
     start: Tensor | None = None,
-    moments: dict[str, Any] | None = None,
 ) -> Loop:
-    """Prepare the loop of a recipe that compares Gram matrices or Gaussians.
+    """The loop of a recipe of Adam with Gram matrices or Gaussians, from the content.
 
-    Args:
-        backbone: The network, calibrated for the recipe.
-        content: RGB in [0, 1], h w 3, of the size that is optimised.
-        styles: RGB images of the sizes that they are measured at, equally weighted.
-        recipe: One that uses Adam.
-        settings: How to compute.
-        start: Start image, 1 3 h w. Default: the content.
-        moments: Adam's state from a coarser scale, resized.
-
-    Returns:
-        The loop.
+    The network is calibrated for the recipe; pictures have the sizes they are seen at.
     """
     network = _Network(backbone, recipe, settings)
     gram = recipe.style_loss == "gram"
-    measure, compare = (_gram, _gram_loss) if gram else (_moments, _wasserstein2)
-    with torch.no_grad():
-        contents = network(to_tensor(content, settings))
-        all_styles = [network(to_tensor(style, settings)) for style in styles]
-        target: dict[str, Any] = {
-            name: torch.stack([measure(found[name]) for found in all_styles]).mean(0)
-            for name, _ in recipe.style_layers
-        }
-        if not gram:
-            target = {name: _gaussian(m) for name, m in target.items()}
+    measure, style_loss = (_gram, _gram_loss) if gram else (_gaussian, _wasserstein2)
     correlates = recipe.content_loss == "correlation"
     content_loss = _correlation if correlates else F.mse_loss
+    begin = to_tensor(content, settings)
+    with torch.no_grad():
+        contents, styles = network(begin), network(to_tensor(style, settings))
+        targets = {name: measure(styles[name]) for name, _ in recipe.style_layers}
 
     def objective(image: Tensor) -> Tensor:
         found = network(image)
@@ -134,77 +117,38 @@ def make_loop(
             term = content_loss(found[name], contents[name])
             loss = loss + recipe.content_weight * weight * term
         for name, weight in recipe.style_layers:
-            term = compare(measure(found[name]), target[name])
+            term = style_loss(found[name], targets[name])
             loss = loss + recipe.style_weight * weight * term
         return loss
 
-    if settings.compiled:
-        objective = torch.compile(objective)
-    begin = to_tensor(content, settings) if start is None else start
-    image = begin.clone().requires_grad_()
-    optimizer = torch.optim.Adam(
-        [image], recipe.learning_rate / recipe.units[0], (recipe.beta1, recipe.beta2)
-    )
-    if moments is not None:
-        optimizer.state[image] = moments
-    average, steps = torch.zeros_like(begin), 0
-
-    def step() -> Tensor:
-        nonlocal steps
-        optimizer.zero_grad()
-        loss = objective(image)
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            if recipe.clip:
-                image.clamp_(0, 1)
-            average.lerp_(image, 1 - recipe.ema_decay)
-        steps += 1
-        return loss.detach()
-
-    return Loop(
-        step,
-        lambda: (average / (1 - recipe.ema_decay**steps)).clamp(0, 1),
-        optimizer,
-    )
+    loss = torch.compile(objective) if settings.compiled else objective
+    return Loop(loss, begin if start is None else start, recipe)
 
 
 def paint(
-    backbone: Backbone,
-    content: Image,
-    styles: Sequence[Image],
-    recipe: Recipe,
-    settings: Settings,
-) -> Iterator[tuple[int, int, Loop]]:
-    """Paint coarse to fine, as `multiscale.stylize` does; stop at each step.
-
-    Yields:
-        Index of the scale, steps taken there, and the loop.
-    """
-    stages = plan_run(content.shape, recipe)
-    start, moments = None, None
-    for scale, (shape, steps, _) in enumerate(stages):
-        loop = make_loop(
-            backbone,
-            scale_content(content, shape),
-            scale_styles(styles, shape, recipe),
-            recipe,
-            settings,
-            start=start,
-            moments=moments,
-        )
-        for taken in range(1, steps + 1):
-            loop.step()
-            yield scale, taken, loop
-        if scale + 1 < len(stages):
-            enlarge = partial(F.interpolate, size=stages[scale + 1].shape)
+    backbone: Backbone, content: Image, style: Image, recipe: Recipe, settings: Settings
+) -> np.ndarray:
+    """Paint coarse to fine, as `multiscale.stylize` does."""
+    loop = start = None
+    for shape, steps, _ in plan_run(content.shape, recipe):
+        enlarge = partial(F.interpolate, size=shape)
+        if loop is not None:
             start = enlarge(loop.average(), mode="bicubic").clamp(0, 1)
-            (adam,) = loop.optimizer.state.values()
-            moments = {
+        small = scale_content(content, shape)
+        (seen,) = scale_styles([style], shape, recipe)
+        finer = make_loop(backbone, small, seen, recipe, settings, start=start)
+        if loop is not None:
+            (adam,) = loop.adam.state.values()
+            finer.adam.state[finer.image] = {
                 "step": adam["step"],
                 "exp_avg": enlarge(adam["exp_avg"], mode="bilinear"),
                 "exp_avg_sq": enlarge(adam["exp_avg_sq"], mode="bilinear"),
             }
+        loop = finer
+        for _ in range(steps):
+            loop.step()
+    assert loop is not None
+    return to_image(loop.average())
 
 
 def to_tensor(image: Image | np.ndarray, settings: Settings) -> Tensor:
@@ -224,50 +168,48 @@ def _place(tensor: Tensor, settings: Settings) -> Tensor:
 
 
 class _Network:
+    """Features of an image; of smaller images for the layers of a pyramid."""
+
     def __init__(self, backbone: Backbone, recipe: Recipe, settings: Settings):
         self.recipe, self.settings = recipe, settings
-        bases = map(network_layer, recipe.layers)
-        self.names = LAYERS[: max(map(LAYERS.index, bases)) + 1]
-        self.kernels, self.biases = {}, {}
-        for name in self.names:
+        tensor = lambda x: torch.tensor(np.asarray(x))
+        deepest = max(map(network_layer, recipe.layers))
+        self.convs = {}
+        for name in (x for x in LAYERS if x <= deepest):
             conv = backbone.params[conv_name(name)]
-            kernel = torch.tensor(np.asarray(conv["kernel"])).permute(3, 2, 0, 1)
-            self.kernels[name] = _place(kernel, settings)
-            self.biases[name] = torch.tensor(np.asarray(conv["bias"]))
-            self.biases[name] = self.biases[name].to(settings.device)
-        self.scale = self._column(np.asarray(backbone.scale) * recipe.input_gain)
-        self.offset = self._column(np.asarray(backbone.offset))
-
-    def _column(self, values: np.ndarray) -> Tensor:
-        return torch.tensor(values).view(1, 3, 1, 1).to(self.settings.device)
+            kernel = _place(tensor(conv["kernel"]).permute(3, 2, 0, 1), settings)
+            self.convs[name] = kernel, tensor(conv["bias"]).to(settings.device)
+        column = lambda x: tensor(x).view(1, 3, 1, 1).to(settings.device)
+        self.scale = column(np.asarray(backbone.scale) * recipe.input_gain)
+        self.offset = column(backbone.offset)
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        found, factor = {}, 1
-        while factor <= max(map(shrinkage, self.recipe.layers)):
-            here = [x for x in self.recipe.layers if shrinkage(x) == factor]
+        found, factor, layers = {}, 1, self.recipe.layers
+        while factor <= max(map(shrinkage, layers)):
+            here = {network_layer(x): x for x in layers if shrinkage(x) == factor}
             if here:
-                seen = self._features(image, list(map(network_layer, here)))
-                found |= dict(zip(here, seen, strict=True))
+                found |= self._features(image, here)
             image, factor = _shrink(image), 2 * factor
         return found
 
-    def _features(self, image: Tensor, layers: list[str]) -> list[Tensor]:
+    def _features(self, image: Tensor, wanted: dict[str, str]) -> dict[str, Tensor]:
         recipe, found = self.recipe, {}
         pool = {"max": F.max_pool2d, "average": F.avg_pool2d}[recipe.pooling]
         x = image * self.scale + self.offset
         half = self.settings.dtype == "bfloat16"
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=half):
-            for name in self.names[: max(map(self.names.index, layers)) + 1]:
+            for name, (kernel, bias) in self.convs.items():
+                if name > max(wanted):
+                    break
                 if name.endswith("_1") and name != "relu1_1":
                     x = pool(x, 2) * recipe.pool_scale
                 padding = 1
                 if name == "relu1_1" and recipe.padding == "replicate":
                     x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 0
-                x = F.conv2d(x, self.kernels[name], self.biases[name], padding=padding)
-                x = F.relu(x)
-                if name in layers:
-                    found[name] = x.float()
-        return [found[name] for name in layers]
+                x = F.relu(F.conv2d(x, kernel, bias, padding=padding))
+                if name in wanted:
+                    found[wanted[name]] = x.float()
+        return found
 
 
 def _shrink(image: Tensor) -> Tensor:
@@ -279,22 +221,18 @@ def _shrink(image: Tensor) -> Tensor:
     return F.conv2d(padded, kernel, stride=2, groups=3)
 
 
-def _flat(feature: Tensor) -> Tensor:
-    return feature[0].flatten(1)
-
-
 def _gram(feature: Tensor) -> Tensor:
-    flat = _flat(feature)
+    flat = feature[0].flatten(1)
     return flat @ flat.T / flat.shape[1]
 
 
-def _gram_loss(gram: Tensor, target: Any) -> Tensor:
-    return F.mse_loss(gram, target)
+def _gram_loss(feature: Tensor, target: Any) -> Tensor:
+    return F.mse_loss(_gram(feature), target)
 
 
 def _moments(feature: Tensor) -> Tensor:
     """Mean in the first row, raw second moment in the others."""
-    return torch.cat([_flat(feature).mean(1)[None], _gram(feature)])
+    return torch.cat([feature[0].flatten(1).mean(1)[None], _gram(feature)])
 
 
 def _covariance(m: Tensor) -> Tensor:
@@ -303,13 +241,14 @@ def _covariance(m: Tensor) -> Tensor:
     return covariance + 1e-4 * torch.eye(len(mean), device=m.device)
 
 
-def _gaussian(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    covariance = _covariance(m)
-    return m[0], covariance, _SquareRoot.apply(covariance)
+def _gaussian(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    m = _moments(feature)
+    return m[0], _covariance(m), _SquareRoot.apply(_covariance(m))
 
 
-def _wasserstein2(m: Tensor, target: Any) -> Tensor:
+def _wasserstein2(feature: Tensor, target: Any) -> Tensor:
     mean, covariance, root = target
+    m = _moments(feature)
     own = _covariance(m)
     cross = _SquareRoot.apply(root @ own @ root)
     transport = (covariance + own - 2 * cross).diagonal().sum()

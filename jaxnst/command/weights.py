@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnst.command.reporter import say
 from jaxnst.disk import check_target
 from jaxnst.network.vgg import layer_name
 from jaxnst.weights import registry
@@ -24,11 +25,8 @@ def add_weights_commands(p: argparse.ArgumentParser) -> None:
     a = actions.add_parser("convert", help="make a weights file of another project's")
     a.add_argument("source", type=Path, help="of Keras, PyTorch, MatConvNet, Caffe …")
     a.add_argument("target", type=Path, help="the .h5 file to write")
-    a.add_argument(
-        "--family",
-        choices=("caffe", "torchvision"),
-        help="input that the weights were trained on, where the file does not tell",
-    )
+    family = "input that the weights were trained on, where the file does not tell"
+    a.add_argument("--family", choices=("caffe", "torchvision"), help=family)
     a.set_defaults(call=convert_command)
     a = actions.add_parser("check", help="verify a file and describe it")
     a.add_argument("path", help="a path, or a name such as embedded")
@@ -47,10 +45,8 @@ def list_command(args: argparse.Namespace) -> int:
 def pull_command(args: argparse.Namespace) -> int:
     """Fetch named weights and convert them."""
     path = registry.pull(args.name, quiet=args.quiet)
-    if not args.quiet:
-        print(
-            f"{args.name} weights are at {path} ({registry.ASSETS[args.name].licence})"
-        )
+    licence = registry.ASSETS[args.name].licence
+    say(f"{args.name} weights are at {path} ({licence})", quiet=args.quiet)
     return 0
 
 

@@ -18,8 +18,8 @@ class Checkpoint(NamedTuple):
     """Where a run stands.
 
     Attributes:
-        scale: Index of the scale that is being worked on, coarsest first.
-        taken: Steps already taken at that scale.
+        scale: Index of the scale, coarsest first.
+        taken: Steps already taken there.
         state: State after them.
         tiles: Size of the tiles of each scale; None where it is painted at once.
         inputs: What the run was started with, to refuse resuming another one.
@@ -47,12 +47,9 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
             continue
         if isinstance(got, dict) and isinstance(wanted, dict):
             return difference(got, wanted) or f"another {key}"
-        name = key
         if key == "weights_sha256":
-            name, got, wanted = "network", before.get("weights"), now.get("weights")
-        return f"another {name}" + (
-            f" ({got}, not {wanted})" if "sha256" not in name else ""
-        )
+            key, got, wanted = "network", before.get("weights"), now.get("weights")
+        return f"another {key}" + f" ({got}, not {wanted})" * ("sha256" not in key)
     return ""
 
 
@@ -68,15 +65,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(
     path: str | Path, transfer: Transfer, inputs: dict[str, Any]
 ) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint of the run of a transfer that is started with these inputs.
 
-    Args:
-        path: File written by `save_checkpoint`.
-        transfer: From `make_transfer`, of the run.
-        inputs: What this run is started with; must be what that one was started with.
-
-    Returns:
-        The checkpoint, bit for bit as it was written, in NumPy's arrays.
+    It comes back bit for bit, in NumPy's arrays.
 
     Raises:
         ValueError: If the file is missing, is no checkpoint, is of another version, or

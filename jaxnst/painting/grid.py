@@ -1,11 +1,9 @@
 """Many pictures at once: contents × styles × settings, as lanes of one compiled step.
 
-The lanes of a batch run side by side in a `vmap`, spread over the devices of a mesh;
-what differs between them (pictures, loss weights, learning rates, blends, seeds) is in
-arrays. Lanes are independent, so devices do not communicate.
+The lanes of a batch run side by side in a `vmap`, spread over the devices of a mesh,
+which do not communicate. All that differs between the lanes is in arrays.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,10 +17,8 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.lanes import (
-    Group,
     Lane,
     Values,
-    group_lanes,
     group_of,
     lane_mesh,
     make_lanes,
@@ -42,12 +38,9 @@ BatchCallback = Callable[[list[Lane], Progress], None]
 
 
 class PaintedLane(NamedTuple):
-    """One picture of a grid, finished.
+    """One picture of a grid, finished, as a NumPy array.
 
-    Attributes:
-        lane: The picture that was asked for.
-        result: The finished picture, as a NumPy array. If its steps diverged, the finer
-            stages went on from the last finite image.
+    If its steps diverged, the finer stages went on from the last finite image.
     """
 
     lane: Lane
@@ -58,13 +51,7 @@ class PaintedLane(NamedTuple):
 def make_batch_transfer(program: Program, mesh: Mesh) -> Transfer:
     """`make_transfer` for states and targets with an axis of lanes in front.
 
-    Args:
-        program: What to minimise and how.
-        mesh: The axis of lanes is spread over its axis `lane`.
-
-    Returns:
-        The functions. The network is the same for all lanes, and nothing is
-        communicated.
+    The lanes are spread over the axis `lane` of the mesh and share the network.
     """
     transfer = make_transfer(program)
     each, all_lanes = PartitionSpec("lane"), PartitionSpec()
@@ -100,23 +87,14 @@ def paint_lanes(
 ) -> Iterator[PaintedLane]:
     """Paint lanes, batch after batch; if memory runs out, in smaller batches.
 
-    Args:
-        measurer_of: Makes the measurer of a network.
-        backbone: From `load_backbone`.
-        lanes: From `make_lanes`, all or some of them.
-        mesh: Devices with one axis, `lane`. Default: all devices of this process.
-        batch: Lanes on a device at a time, see `plan_batches`.
-        on_chunk: Called between launches of steps. An exception it raises, such as
-            KeyboardInterrupt, ends the painting.
-
-    Yields:
-        Every picture, as soon as its batch is finished.
+    Each picture comes as soon as its batch is finished. For `batch` see `plan_batches`.
+    An exception from `on_chunk`, such as KeyboardInterrupt, ends the painting.
     """
     mesh = mesh or lane_mesh()
-    prepared: dict[Any, Any] = {}
-    plan = deque(plan_batches(lanes, mesh, batch=batch))
+    prepared: dict[Any, tuple[Measurer, Backbone]] = {}
+    plan = plan_batches(lanes, mesh, batch=batch)
     while plan:
-        some, width = plan.popleft()
+        some, width = plan.pop(0)
         recipe = some[0].recipe
         network = (recipe.activations, recipe.layers, recipe.dtype)
         if network not in prepared:
@@ -124,29 +102,20 @@ def paint_lanes(
             measuring, stepping = prepare_backbone(backbone, recipe)
             stepping = jax.device_put(stepping, NamedSharding(mesh, PartitionSpec()))
             prepared[network] = measurer_of(measuring), stepping
-        measurer, stepping = prepared[network]
-        painter = BatchPainter(some, width, measurer, stepping, mesh)
+        painter = BatchPainter(some, width, *prepared[network], mesh)
         try:
             painted = _paint_batch(painter, on_chunk)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or width == mesh.size:
                 raise
-            left = [*some, *(lane for others, _ in plan for lane in others)]
-            plan = _plan_narrower(left, group_of(some[0]), width, mesh, plan)
+            # Its group again, in batches of half the width, before the others.
+            group, all_left = group_of(some[0]), [(some, width), *plan]
+            same = [x for xs, _ in all_left for x in xs if group_of(x) == group]
+            others = [batch for batch in plan if group_of(batch[0][0]) != group]
+            half = width // mesh.size // 2
+            plan = plan_batches(same, mesh, batch=half) + others
         else:
             yield from painted
-
-
-Batches = deque[tuple[list[Lane], int]]
-
-
-def _plan_narrower(
-    lanes: list[Lane], group: Group, width: int, mesh: Mesh, plan: Batches
-) -> Batches:
-    """Batches of half the width for the lanes of a group, before the others."""
-    others = [batch for batch in plan if group_of(batch[0][0]) != group]
-    half = width // mesh.size // 2
-    return deque(plan_batches(group_lanes(lanes)[group], mesh, batch=half) + others)
 
 
 @single_threaded_lapack
@@ -155,12 +124,8 @@ def _paint_batch(
 ) -> list[PaintedLane]:
     """Take a batch from coarse to fine."""
     lanes, stages = painter.lanes, painter.lanes[0].stages
-
-    def report(progress: Progress) -> None:
-        if on_chunk is not None:
-            on_chunk(lanes, progress)
-
-    state, infos, seconds = paint_stages(painter, stages, on_chunk=report)
+    report = None if on_chunk is None else partial(on_chunk, lanes)
+    state, infos, seconds = paint_stages(painter.set_up, stages, on_chunk=report)
     infos = jax.device_get(infos)
     images = jax.device_get(_current_images(state, painter.program))
     share = [x / len(lanes) for x in seconds]
@@ -178,15 +143,7 @@ def _current_images(state: State, program: Program) -> Float[Array, "_n _h _w 3"
 
 
 class BatchPainter:
-    """Sets up the stages of a batch of lanes; empty places repeat its last lane.
-
-    Args:
-        lanes: Lanes of one group.
-        width: Number of places.
-        measurer: Loads and measures their pictures.
-        stepping: The network that steps are taken with.
-        mesh: Devices with one axis, `lane`.
-    """
+    """Sets up the stages of a batch of lanes; empty places repeat its last lane."""
 
     def __init__(
         self,
@@ -199,22 +156,21 @@ class BatchPainter:
         self.lanes, self.measurer, self.stepping = lanes, measurer, stepping
         self.filled = lanes + lanes[-1:] * (width - len(lanes))
         self.program = lanes[0].recipe.program
-        self.batch_transfer = make_batch_transfer(self.program, mesh)
+        self.transfer = make_batch_transfer(self.program, mesh)
         self.sharding = NamedSharding(mesh, PartitionSpec("lane"))
 
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
-        """Begin a stage, see `stages.Painter`."""
-        measurer, transfer = self.measurer, self.batch_transfer
-        targets = self.stack(lambda lane: measurer.targets(lane, stage.shape))
+        """Begin a stage, see `stages.SetUp`."""
+        measurer, shape = self.measurer, stage.shape
+        targets = self.stack(lambda lane: measurer.targets(lane, shape))
         if state is None or before is None:
-            starts = self.stack(lambda lane: measurer.start(lane, stage.shape))
-            state = transfer.init(starts)
+            starts = self.stack(lambda lane: measurer.start(lane, shape))
+            state = self.transfer.init(starts)
         else:
-            details = self.stack(
-                lambda lane: measurer.detail(lane, before.shape, stage.shape)
-            )
-            state = transfer.enlarge(state, details)
-        return Setup(transfer, state, self.stepping, targets)
+            scales = before.shape, shape
+            details = self.stack(lambda lane: measurer.detail(lane, *scales))
+            state = self.transfer.enlarge(state, details)
+        return Setup(self.transfer, state, self.stepping, targets)
 
     def stack(self, make: Callable[[Lane], PyTree]) -> Any:
         """Make something for each lane, and stack it along a first axis of lanes."""
@@ -237,10 +193,10 @@ class GridOptions:
             recipes; of `seed`, for the start image of `jax.random.key(seed)`; of
             `blend`, weights that mix all styles into one. The settings are all
             combinations. Default: the recipe alone.
-        mesh: Devices to paint on, with one axis, `lane`. Default: all of this process.
+        mesh: Devices with one axis, `lane`. Default: all of this process.
         batch: Pictures on a device at a time. Default: as many as keep it busy and fit
-            into its memory. Rounding depends on it; with a number of your own, results
-            are the same on any number of devices.
+            into its memory. Rounding depends on it; if it is given, results are the
+            same on any number of devices.
     """
 
     vary: Mapping[str, Values] | None = None
@@ -260,8 +216,8 @@ def stylize_grid(
     """Paint every content in every style with every setting.
 
     Each picture is what `stylize` paints of it alone, up to rounding. Contents of one
-    shape share compiled programs, whatever else differs; only fields of the recipe that
-    choose another computation, such as `pooling`, need programs of their own.
+    shape share compiled programs, except where a field of the recipe, such as
+    `pooling`, chooses another computation.
 
     Args:
         backbone: From `load_backbone`.
@@ -303,12 +259,11 @@ def stylize_grid(
         load_content=lambda lane: contents[lane.content],
         load_styles=lambda lane: [styles[j] for j in lane.styles],
     )
-    places = {id(lane): n for n, lane in enumerate(lanes)}
-    images: list[Any] = [None] * len(lanes)
-    for lane, result in paint_lanes(
+    painted = paint_lanes(
         measurer_of, backbone, lanes, mesh=options.mesh, batch=options.batch
-    ):
-        images[places[id(lane)]] = result.image
+    )
+    found = {id(lane): result.image for lane, result in painted}
+    images = [found[id(lane)] for lane in lanes]
     columns = len({lane.styles for lane in lanes})
     per_content = len(lanes) // len(contents)
     return [

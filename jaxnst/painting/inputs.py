@@ -16,37 +16,13 @@ from jaxnst.types import Image
 
 
 def load_content(path: Path, size: int | None, recipe: Recipe) -> Image:
-    """Read a content.
-
-    Args:
-        path: Of the picture.
-        size: Long edge in pixels. Default: by the recipe's rule.
-        recipe: Whose rule it is.
-
-    Returns:
-        RGB in [0, 1], h w 3.
-
-    Raises:
-        ValueError: If the picture cannot be read.
-    """
+    """Read a content with that long edge, or the one of the recipe's rule."""
     size = size or content_size(image_shape(path), recipe)
     return load_image(path, size=size, enlarge=True)
 
 
 def load_style(path: Path, content: tuple[int, ...], recipe: Recipe) -> Image:
-    """Read a style as large as it is measured beside a content of a shape.
-
-    Args:
-        path: Of the picture.
-        content: Height and width of the content.
-        recipe: How it is painted.
-
-    Returns:
-        RGB in [0, 1], of any shape.
-
-    Raises:
-        ValueError: If the picture cannot be read, or is too small.
-    """
+    """Read a style as large as it is measured beside a content of that shape."""
     native = image_shape(path)
     measured = style_shape(native, (content[0], content[1]), recipe)
     # Squashed to the content's shape, neither edge is to be enlarged without need.
@@ -57,18 +33,11 @@ def load_style(path: Path, content: tuple[int, ...], recipe: Recipe) -> Image:
 def initial_image(
     key: Array, content: Image, styles: Sequence[Image], recipe: Recipe
 ) -> Image:
-    """The image that the optimisation starts from.
+    """The image that the optimisation starts from, of the content's shape.
 
-    Args:
-        key: Random key; unused by recipes that start from the content.
-        content: The content, h w 3.
-        styles: The styles, of any size.
-        recipe: Its `init` is `content`; `noise`, noise of the deviation `noise` around
-            the mean colour of ImageNet; or `style`, noise that has mean and standard
-            deviation of the styles' colours.
-
-    Returns:
-        RGB in [0, 1], of the content's shape.
+    By the recipe's `init` it is the content; `noise`, of the deviation `noise` around
+    the mean colour of ImageNet; or `style`, noise that has mean and standard deviation
+    of the styles' colours.
     """
     if recipe.init == "content":
         return content
@@ -89,16 +58,9 @@ def scale_content(content: Image, shape: tuple[int, int]) -> Image:
 def scale_detail(
     content: Image, before: tuple[int, int], shape: tuple[int, int], recipe: Recipe
 ) -> Image:
-    """What a recipe adds of a content where the image is enlarged to a scale.
+    """What is added where the image is enlarged to a scale, h w 3, around 0.
 
-    Args:
-        content: RGB in [0, 1], of any size.
-        before: Height and width of the scale before.
-        shape: Height and width of the scale.
-        recipe: Its `detail` is the fraction that is added.
-
-    Returns:
-        The fraction of what the scale before cannot show, h w 3, around 0.
+    The fraction `detail` of what the scale before cannot show of the content.
     """
     if recipe.detail == 0:
         return jnp.zeros((*shape, 3))

@@ -1,8 +1,4 @@
-"""The plan of a grid: its pictures, and the batches that they are painted in.
-
-A lane is one picture to paint. Lanes of the same program and stages make a batch, as
-many as keep a device busy and fit into its memory.
-"""
+"""The plan of a grid: its pictures, the lanes, and the batches they are painted in."""
 
 import itertools
 import math
@@ -27,12 +23,9 @@ class Lane(NamedTuple):
 
     Attributes:
         content: Index of its content.
-        styles: Index of its style, or indices of all styles if they are blended.
+        styles: Index of its style, or of all styles if they are blended.
         setting: What was varied, by name.
-        shape: Height and width.
         recipe: The recipe with its setting.
-        key: Random key of the start image.
-        blend: Weight of each style, where they are blended.
         stages: From `plan_run`, without tiles.
     """
 
@@ -63,28 +56,14 @@ def make_lanes(
 ) -> list[Lane]:
     """All pictures of a grid: contents outermost, then styles, then settings.
 
-    Args:
-        shapes: Height and width of each content, or a function that computes them from
-            a lane's recipe.
-        styles: Number of styles.
-        recipe: What to minimise and how.
-        key: Random key of the start images.
-        vary: Values by name of a field of the recipe, `recipe`, `seed` or `blend`; the
-            settings are all combinations.
-
-    Returns:
-        The lanes.
-
-    Raises:
-        ValueError: If a name is unknown, a value is invalid, has no effect or is
-            repeated, a content is too small, or `state_memory` is `host`.
+    A content has a height and width, or a function that computes them from a lane's
+    recipe. For `vary` see `grid.GridOptions`.
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> vary = {"style_weight": [0.5, 1.0, 2.0]}
         >>> lanes = make_lanes(
         ...     [(48, 64)] * 2, 5, get_recipe("painterly"), key=jax.random.key(0),
-        ...     vary=vary,
+        ...     vary={"style_weight": [0.5, 1.0, 2.0]},
         ... )
         >>> len(lanes), lanes[1].styles, lanes[1].setting
         (30, (0,), {'style_weight': 1.0})
@@ -99,24 +78,23 @@ def make_lanes(
             )
         if not len(values):
             raise ValueError(f"expected values of {name}, got none")
-        for i, value in enumerate(values):
-            if value in values[:i]:
-                raise ValueError(
-                    f"expected values of {name} without repeats, got a duplicate value "
-                    f"{value}"
-                )
-    settings = [
-        dict(zip(vary, values, strict=True))
-        for values in itertools.product(*vary.values())
-    ]
-    recipes = [_apply(recipe, setting, styles) for setting in settings]
-    keys = [jax.random.key(x["seed"]) if "seed" in x else key for x in settings]
+        if repeated := [x for i, x in enumerate(values) if x in values[:i]]:
+            raise ValueError(
+                f"expected values of {name} without repeats, got a duplicate value "
+                f"{repeated[0]}"
+            )
+    settings = []
+    for values in itertools.product(*vary.values()):
+        setting = dict(zip(vary, values, strict=True))
+        changed = _apply(recipe, setting, styles)
+        own = jax.random.key(setting["seed"]) if "seed" in setting else key
+        settings.append((setting, changed, own))
     columns = [(j,) for j in range(styles)]
     if "blend" in vary:
         columns = [tuple(range(styles))]
     lanes = []
     for (i, shape), column in itertools.product(enumerate(shapes), columns):
-        for setting, changed, own in zip(settings, recipes, keys, strict=True):
+        for setting, changed, own in settings:
             size = shape(changed) if callable(shape) else shape
             blend = setting.get("blend")
             stages = plan_run(size, changed)
@@ -154,18 +132,6 @@ def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
     return recipe
 
 
-class Group(NamedTuple):
-    """What the lanes of a batch have in common."""
-
-    program: Program
-    activations: Activations
-    stages: Stages
-
-
-Groups = dict[Group, list[Lane]]
-"""Lanes by what they have in common."""
-
-
 def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
     """Memory that one more lane in a batch takes, at most.
 
@@ -176,21 +142,21 @@ def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
 
 
 BATCH_PIXELS = {"cpu": 2**16}
-"""Pixels that keep a device busy; larger batches gain nothing. On a CPU, its caches set
-the limit; other devices get `2**22`, which was not measured."""
+"""Pixels that keep a device busy. On a CPU, its caches set the limit; other devices get
+`2**22`, which was not measured."""
 
 
-def group_lanes(lanes: Sequence[Lane]) -> Groups:
-    """Lanes by what a batch has in common, in the order they come."""
-    groups: Groups = {}
+def group_of(lane: Lane) -> tuple[Program, Activations, Stages]:
+    """What a lane has in common with the others of a batch."""
+    return lane.recipe.program, lane.recipe.activations, lane.stages
+
+
+def group_lanes(lanes: Sequence[Lane]) -> list[list[Lane]]:
+    """Lanes that may share batches, in the order they come."""
+    groups: dict[tuple, list[Lane]] = {}
     for lane in lanes:
         groups.setdefault(group_of(lane), []).append(lane)
-    return groups
-
-
-def group_of(lane: Lane) -> Group:
-    """What a lane has in common with the others of a batch."""
-    return Group(lane.recipe.program, lane.recipe.activations, lane.stages)
+    return list(groups.values())
 
 
 def plan_batches(
@@ -198,26 +164,17 @@ def plan_batches(
 ) -> list[tuple[list[Lane], int]]:
     """Divide lanes into batches that share a program and fit into memory.
 
-    Args:
-        lanes: Any lanes.
-        mesh: The devices that a batch is spread over.
-        batch: Lanes on a device at a time, at most. Default: as many as keep it busy
-            and fit into two thirds of its free memory; fewer if that fills all batches
-            equally.
-
-    Returns:
-        The lanes of each batch, and its width: a multiple of the number of devices, at
-        least the number of lanes, and the same for all batches of a program.
-
-    Raises:
-        ValueError: If a lane does not fit.
+    Gives the lanes of each batch, and its width: a multiple of the number of devices,
+    at least the number of lanes, and the same for all batches of a program. `batch` is
+    the largest number of lanes on a device. Default: as many as keep it busy and fit
+    into two thirds of its free memory; fewer if that fills all batches equally.
     """
     device, devices = mesh.devices.flat[0], mesh.size
     memory = free_memory(device) * 2 / 3
     if device.platform == "cpu":
         memory /= devices
     plan = []
-    for group in group_lanes(lanes).values():
+    for group in group_lanes(lanes):
         shape = group[0].shape
         needed = lane_bytes(shape, group[0].recipe)
         if needed > free_memory(device):
@@ -240,27 +197,17 @@ def plan_batches(
 
 
 def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
-    """The lanes that one of several machines paints: about as many pixels each.
+    """The lanes that one of `count` machines paints: about as many pixels each.
 
     Lanes of one program stay together as far as possible, so that each machine compiles
-    few programs.
-
-    Args:
-        lanes: All lanes that are to be painted, the same on every machine.
-        index: Which machine this is.
-        count: Number of machines.
-
-    Returns:
-        Its lanes; every lane is in the share of exactly one machine.
+    few programs. Every lane is in exactly one share.
     """
-    ordered = [lane for group in group_lanes(lanes).values() for lane in group]
+    ordered = list(itertools.chain(*group_lanes(lanes)))
     if not ordered:
         return []
-    work = np.array([lane_work(lane) for lane in ordered], float)
+    work = np.array(list(map(lane_work, ordered)), float)
     owner = ((work.cumsum() - work / 2) * count / work.sum()).astype(int)
-    return [
-        lane for lane, machine in zip(ordered, owner, strict=True) if machine == index
-    ]
+    return [lane for lane, own in zip(ordered, owner, strict=True) if own == index]
 
 
 def lane_work(lane: Lane) -> int:

@@ -20,12 +20,11 @@ class Launches(NamedTuple):
     """How steps are divided into launches of compiled code.
 
     Attributes:
-        start: Steps taken before, in an earlier call.
+        start: Steps taken in earlier calls.
         chunk: Steps per launch, at most; each multiple of it ends a launch.
-        interval: Seconds per launch, about: a slow machine takes fewer steps at a time.
-            The result does not depend on it.
+        interval: Seconds per launch, about; the result does not depend on it.
         host: CPU with more memory that keeps the state. Default: the network's device.
-        on_chunk: Called with the state and the infos of a launch after each of them.
+        on_chunk: Called with state and infos after each launch.
     """
 
     start: int = 0
@@ -47,10 +46,9 @@ def run(
 ) -> tuple[State, Info]:
     """Take a number of steps in compiled chunks.
 
-    Whatever a host has to do (progress, preview, checkpoint, interruption) happens
-    between launches, in `launches.on_chunk`; nothing calls back from inside compiled
-    code. The loop ends early after a launch in which a step was not finite; with
-    several images in one state, only if each of them had such a step.
+    Progress, previews, checkpoints and interruption happen between launches, in
+    `launches.on_chunk`. The loop ends early after a launch in which each image of the
+    state had a step that was not finite.
 
     Args:
         transfer: From `make_transfer` or, for many images, `grid.make_batch_transfer`.
@@ -58,7 +56,7 @@ def run(
         backbone: The network, prepared for the recipe.
         targets: From `objective.make_targets`.
         steps: Number of steps, at least one.
-        launches: How they are divided into launches.
+        launches: How they are divided.
 
     Returns:
         The last state, and the infos of all steps, stacked.
@@ -112,8 +110,7 @@ def _run_chunk(
 ) -> tuple[State, Info]:
     """Take `count` ≤ `chunk` steps; the rest of the infos is left empty.
 
-    The number of steps is an argument, so a last, shorter chunk needs no program of its
-    own.
+    `count` is an argument, so a last, shorter chunk needs no program of its own.
     """
     step = jax.jit(transfer.step)  # traced once for both uses
 
@@ -136,10 +133,7 @@ def _run_on_host(
     transfer: Transfer,
     host: Sharding,
 ) -> tuple[State, Info | None]:
-    """Take `count` steps with the state on another device than the network.
-
-    Only the image goes to the network; only its loss and gradient come back.
-    """
+    """Take `count` steps with the state on another device than the network."""
     there = jax.tree.leaves(backbone)[0].sharding
     evaluate = jax.jit(transfer.evaluate)
     move = jax.jit(transfer.move, donate_argnums=0)

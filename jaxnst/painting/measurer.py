@@ -21,15 +21,8 @@ from jaxnst.objective import (
     style_ranks,
     with_weights,
 )
-from jaxnst.painting.inputs import (
-    initial_image,
-    scale_content,
-    scale_detail,
-    scale_styles,
-)
-from jaxnst.painting.lanes import (
-    Lane,
-)
+from jaxnst.painting import inputs
+from jaxnst.painting.lanes import Lane
 from jaxnst.painting.scales import style_shape
 from jaxnst.pictures.color import match_palette
 from jaxnst.types import Features, Image
@@ -39,20 +32,17 @@ def pad_zeros(x: Array, shape: tuple[int, ...]) -> Array:
     """An array with zeros at the end of each axis, up to a shape."""
     if x.shape == shape:
         return x
-    return jnp.pad(
-        x, [(0, most - own) for most, own in zip(shape, x.shape, strict=True)]
-    )
+    return jnp.pad(x, [(0, b - a) for a, b in zip(x.shape, shape, strict=True)])
+
+
+KEPT_BYTES = 2**30
+"""Most that a measurer keeps."""
 
 
 class Measurer:
     """Loads and measures each picture once, however many lanes share it.
 
-    An LRU cache keeps up to `KEPT_BYTES` of the results.
-
-    Args:
-        backbone: The network to measure with.
-        load_content: Gives the content of a lane, of the lane's shape.
-        load_styles: Gives the styles of a lane, of any size.
+    Contents are loaded in the shape of their lane, styles in any.
     """
 
     def __init__(
@@ -68,55 +58,47 @@ class Measurer:
     def targets(self, lane: Lane, shape: tuple[int, int]) -> Targets:
         """What a lane is compared with at a scale."""
 
-        def features() -> Features:
-            content = scale_content(self._content(lane), shape)
+        def measure() -> Features:
+            content = inputs.scale_content(self._content(lane), shape)
             return measure_content(self.backbone, content, lane.recipe.program)
 
-        return with_weights(
-            self._once(("features", shape, *self._content_key(lane)), features),
-            self._once(
-                ("statistics", shape, *self._style_key(lane)),
-                lambda: self._measure_styles(lane, shape),
-            ),
-            lane.recipe,
+        features = self._once(("features", shape, *self._content_key(lane)), measure)
+        statistics = self._once(
+            ("statistics", shape, *self._style_key(lane)),
+            lambda: self._measure_styles(lane, shape),
         )
+        return with_weights(features, statistics, lane.recipe)
 
     def _measure_styles(self, lane: Lane, shape: tuple[int, int]) -> Styles:
-        """The style's targets, padded to the shapes of those of a square style.
+        """The style's targets, padded with zeros to the shapes of a square style's.
 
-        A style with few positions has a covariance of lower rank. Padding it with zeros
-        changes nothing, and lets all batches share one program.
+        A style with few positions has a covariance of lower rank; padded, all batches
+        share one program.
         """
         program, blend = lane.recipe.program, _array(lane.blend)
-        styles = scale_styles(self._styles(lane), shape, lane.recipe)
+        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
         summaries = [measure_style(self.backbone, style, program) for style in styles]
         shapes = [style.shape for style in styles]
         found = blend_styles(summaries, shapes, program, blend=blend)
         square = style_shape((2**16, 2**16), shape, lane.recipe)
-        pairs = zip(
-            style_ranks(shapes, program),
-            style_ranks([square] * len(styles), program),
-            strict=True,
-        )
-        prepare = partial(prepare_styles, program=program, ranks=tuple(map(max, pairs)))
+        own, full = (style_ranks(x, program) for x in (shapes, [square] * len(styles)))
+        ranks = tuple(map(max, own, full))
+        prepare = partial(prepare_styles, program=program, ranks=ranks)
         shares = jax.ShapeDtypeStruct((len(styles),), np.float32)
         wanted = jax.eval_shape(prepare, summaries, shares)
         return jax.tree.map(lambda x, like: pad_zeros(x, like.shape), found, wanted)
 
     def start(self, lane: Lane, shape: tuple[int, int]) -> Image:
         """The start image of a lane at its coarsest scale."""
-        return initial_image(
-            lane.key,
-            scale_content(self._content(lane), shape),
-            scale_styles(self._styles(lane), shape, lane.recipe),
-            lane.recipe,
-        )
+        content = inputs.scale_content(self._content(lane), shape)
+        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
+        return inputs.initial_image(lane.key, content, styles, lane.recipe)
 
     def detail(
         self, lane: Lane, before: tuple[int, int], shape: tuple[int, int]
     ) -> Image:
         """The detail that is added when a lane's image is enlarged to a scale."""
-        return scale_detail(self._content(lane), before, shape, lane.recipe)
+        return inputs.scale_detail(self._content(lane), before, shape, lane.recipe)
 
     def _content(self, lane: Lane) -> Image:
         def load() -> Image:
@@ -146,9 +128,6 @@ class Measurer:
         if _bytes(value) <= KEPT_BYTES:
             self.kept[key] = value
         return value
-
-
-KEPT_BYTES = 2**30
 
 
 def _bytes(tree: PyTree) -> int:

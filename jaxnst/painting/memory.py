@@ -4,10 +4,9 @@ import bisect
 import contextlib
 import math
 import sys
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,8 +22,7 @@ from jaxnst.tiles import smallest_tile, tile_shape
 
 STEP = {"float32": 2350, "bfloat16": 1800}
 """Bytes of a step per pixel that passes through the network at once, by
-`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810, depending on
-the recipe; nearly all of it is in the first two blocks."""
+`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810."""
 
 GRADIENT = 12
 """Bytes per pixel that a step in tiles takes for the gradient of the picture."""
@@ -33,25 +31,23 @@ IMAGE = 12
 """Bytes of a pixel of an image, three float32."""
 
 PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
-"""Bytes that every run takes: the network and, on a CPU, its prepared kernels, Python,
-and JAX. The value for other devices is a guess."""
+"""Bytes of network, prepared kernels, Python and JAX; a guess if not on a CPU."""
 
 PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
-"""Bytes of the compiled programs of a scale. A scale in tiles takes twice as many,
-since it is also measured in tiles, but the programs of earlier scales are freed."""
+"""Bytes of the compiled programs of a scale. One in tiles takes twice as many, since it
+is also measured in tiles, but those of earlier scales are freed."""
 
 COMPILING = {"cpu": 450_000_000, "gpu": 0}
 """Bytes that compiling takes temporarily, before the first step of a scale."""
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Bytes that a run takes for each pixel of its picture.
 
     Attributes:
-        state: What stays on the device: image, output, content and its features, and
-            the optimiser's state, as far as they are kept there.
-        host: What stays on the host, if the state is kept there; else 0.
+        state: What stays on the device of image, output, content and its features, and
+            the optimiser's state.
+        host: What stays on the host.
         step: What a step takes for each pixel that passes through the network.
         update: What the optimiser's update takes on the device, after the tiles.
     """
@@ -66,12 +62,6 @@ class Cost:
 def cost(recipe: Recipe) -> Cost:
     """The bytes for each pixel of a recipe.
 
-    Args:
-        recipe: How the picture is painted.
-
-    Returns:
-        The cost.
-
     Example:
         >>> from jaxnst import get_recipe
         >>> cost(get_recipe("painterly")).state
@@ -81,10 +71,9 @@ def cost(recipe: Recipe) -> Cost:
         144
     """
     optimizer = make_optimizer(recipe.program)
-    side = 8
-    shape = jax.ShapeDtypeStruct((side, side, 3), np.float32)
-    arrays = jax.tree.leaves(jax.eval_shape(optimizer.transform.init, shape))
-    moments = sum(x.size * x.dtype.itemsize for x in arrays if x.ndim >= 3) / side**2
+    image = jax.ShapeDtypeStruct((8, 8, 3), np.float32)
+    arrays = jax.tree.leaves(jax.eval_shape(optimizer.transform.init, image))
+    moments = sum(x.size * x.dtype.itemsize for x in arrays if x.ndim >= 3) / 8**2
     number = {"float32": 4, "bfloat16": 2}[recipe.state_dtype]
     features = number * sum(
         channels(layer) / stride(layer) ** 2 for layer, _ in recipe.content_layers
@@ -103,13 +92,7 @@ def cost(recipe: Recipe) -> Cost:
 def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) -> int:
     """Bytes that painting a picture takes on a device, without the network.
 
-    Args:
-        shape: Height and width.
-        recipe: How it is painted.
-        tile: Size of tiles, in pixels. Default: the picture is painted at once.
-
-    Returns:
-        The bytes.
+    Without a tile, it is painted at once.
     """
     pixels, each = math.prod(shape), cost(recipe)
     if tile is None:
@@ -124,13 +107,7 @@ def process_bytes(
 ) -> int:
     """Bytes that painting a picture takes on a device, with network and programs.
 
-    Args:
-        shape: Height and width.
-        recipe: How it is painted.
-        tile: Size of tiles, in pixels. Default: the picture is painted at once.
-
-    Returns:
-        The bytes. On a CPU, they include all that the host takes.
+    On a CPU, they include all that the host takes.
     """
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
     compiling = math.prod(shape) * cost(recipe).state + COMPILING[device]
@@ -140,7 +117,7 @@ def process_bytes(
 
 
 def host_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
-    """Bytes that a picture takes on the host of an accelerator, if it is kept there."""
+    """Bytes that a picture takes on the host of an accelerator."""
     return math.prod(shape) * cost(recipe).host
 
 
@@ -155,13 +132,8 @@ def free_memory(device: Any) -> int:
 def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that are free on the host, or within the limit of its container.
 
-    Cached files count as free, because the system drops them when memory is short.
-
-    Args:
-        group: Folder of the cgroup, with the limit and the use of a container.
-
-    Returns:
-        The bytes, ≥ 0.
+    The folder of its cgroup holds limit and use. Cached files count as free, because
+    the system drops them when memory is short.
     """
     allowed = sys.maxsize
     with contextlib.suppress(OSError, ValueError):  # there is no file, or no limit
@@ -181,14 +153,6 @@ def usable_memory() -> int:
 
 def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | None:
     """Size of the largest tiles that fit; None if the whole picture does.
-
-    Args:
-        shape: Height and width of the picture.
-        recipe: How it is painted.
-        memory: Bytes that the process may take, see `process_bytes`.
-
-    Returns:
-        The size in pixels, or None.
 
     Raises:
         ValueError: If not even the smallest tiles fit, or the host's part does not.
@@ -213,22 +177,9 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
 
 
 def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
-    """Long edge of the largest picture of a shape that fits, in whole 16 pixels.
-
-    Args:
-        shape: Height and width of a picture of any size.
-        recipe: How it is painted.
-        memory: Bytes that the process may take.
-
-    Returns:
-        The edge; 0 if none fits.
-    """
-
-    def too_large(edge: int) -> bool:
-        return _least(fit_shape(shape, edge), recipe) > memory
-
-    edges = range(16, 2**18, 16)
-    return 16 * bisect.bisect_left(edges, True, key=too_large)
+    """Long edge of the largest picture of a shape that fits, a multiple of 16; or 0."""
+    too_large = lambda edge: _least(fit_shape(shape, edge), recipe) > memory
+    return 16 * bisect.bisect_left(range(16, 2**18, 16), True, key=too_large)
 
 
 def _choices(recipe: Recipe) -> list[int | None]:

@@ -8,13 +8,7 @@ from typing import cast
 
 import jax
 import optax
-from jax.sharding import (
-    Mesh,
-    NamedSharding,
-    PartitionSpec,
-    Sharding,
-    SingleDeviceSharding,
-)
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float
 
 from jaxnst import tiles
@@ -31,21 +25,16 @@ from jaxnst.objective import (
     objective,
     with_weights,
 )
+from jaxnst.painting import inputs
 from jaxnst.painting.checkpoint import Checkpoint
-from jaxnst.painting.inputs import (
-    initial_image,
-    scale_content,
-    scale_detail,
-    scale_styles,
-)
 from jaxnst.painting.memory import usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.color import match_palette
 from jaxnst.process import forget_programs, single_threaded_lapack
 from jaxnst.recipes import Recipe
-from jaxnst.tiles import smallest_tile
-from jaxnst.transfer import State, Transfer, current_image, make_transfer
+from jaxnst.tiles import Tiled, smallest_tile
+from jaxnst.transfer import State, current_image, make_transfer
 from jaxnst.types import Image
 
 
@@ -58,12 +47,11 @@ class Options:
         init: Start image of any size, RGB in [0, 1]. Default: as the recipe says.
         objective: What to minimise instead of the recipe's loss, see
             `objective.Objective`. The picture is then never painted in tiles.
-        optimizer: An optax transformation to move by instead of the recipe's optimiser,
-            see `make_transfer`.
+        optimizer: An optax transformation instead of the recipe's optimiser, see
+            `make_transfer`.
         resume: Checkpoint of the same run to go on from.
-        stages: From `plan.plan_run`, which plans tiles for scales that exceed the given
-            memory; the result is the same up to rounding. Default: planned for the
-            memory that is free.
+        stages: From `plan.plan_run`; tiles change the result only by rounding.
+            Default: planned for the memory that is free.
         mesh: Devices with one axis, `tile`, to spread tiles over.
         on_chunk: Called between launches of steps, for progress, previews, checkpoints.
             An exception it raises, such as KeyboardInterrupt, ends the run.
@@ -83,6 +71,7 @@ class Options:
     throw: bool = True
 
 
+@single_threaded_lapack
 def stylize(
     backbone: Backbone,
     content: Image,
@@ -104,7 +93,7 @@ def stylize(
         options: Further options of the run.
 
     Returns:
-        The result.
+        The picture, and what the steps measured.
 
     Raises:
         ValueError: If an image is too small, the blend does not match the styles, or
@@ -126,26 +115,14 @@ def stylize(
         raise ValueError("expected at least one style, got none")
     if options.blend is not None:
         check_blend(options.blend, len(styles))
-    stages = options.stages or plan_picture(content.shape, recipe, options)
+    stages = options.stages
+    if not stages:
+        before = None if options.resume is None else options.resume.tiles
+        memory = usable_memory() if options.objective is objective else None
+        stages = plan_run(content.shape, recipe, memory, tiles=before)
     painter = PicturePainter(backbone, content, styles, recipe, key, options)
-    return paint_picture(painter, stages, recipe, options)
-
-
-def plan_picture(shape: tuple[int, ...], recipe: Recipe, options: Options) -> Stages:
-    """The stages of a picture, planned with the memory that is free."""
-    if options.objective is not objective:
-        return plan_run(shape, recipe)
-    before = None if options.resume is None else options.resume.tiles
-    return plan_run(shape, recipe, usable_memory(), tiles=before)
-
-
-@single_threaded_lapack
-def paint_picture(
-    painter: "PicturePainter", stages: Stages, recipe: Recipe, options: Options
-) -> Result:
-    """Paint the stages of one picture, see `stylize`."""
     state, infos, seconds = paint_stages(
-        painter,
+        painter.set_up,
         stages,
         resume=options.resume,
         chunk=options.chunk,
@@ -165,16 +142,7 @@ def paint_picture(
 
 
 class PicturePainter:
-    """Sets up the stages of one picture.
-
-    Args:
-        backbone: From `load_backbone`.
-        content: RGB in [0, 1], h w 3.
-        styles: One or more RGB images of any size.
-        recipe: What to minimise and how.
-        key: Random key of the start image.
-        options: Further options of the run.
-    """
+    """Sets up the stages of one picture; the arguments are those of `stylize`."""
 
     def __init__(
         self,
@@ -186,8 +154,7 @@ class PicturePainter:
         options: Options,
     ):
         self.recipe, self.key, self.options = recipe, key, options
-        self.host: Sharding | None = None
-        self.device: Sharding | None = None
+        self.host = self.device = None
         if recipe.state_memory == "host":
             self.host = SingleDeviceSharding(jax.devices("cpu")[0])
             self.device = jax.tree.leaves(backbone)[0].sharding
@@ -196,60 +163,50 @@ class PicturePainter:
         self.measuring, self.stepping = prepare_backbone(backbone, recipe)
 
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
-        """Begin a stage, see `stages.Painter`."""
-        if stage.tile is not None:
+        """Begin a stage, see `stages.SetUp`."""
+        recipe, options, tile = self.recipe, self.options, stage.tile
+        if tile is not None:
             # Programs of earlier stages are no longer needed, and together take as much
             # memory as a tile.
             forget_programs()
-        transfer = self.transfer(stage)
+        transfer = make_transfer(
+            recipe,
+            objective=options.objective if tile is None else Tiled(tile, options.mesh),
+            optimizer=options.optimizer,
+        )
         content = self.content
-        if self.recipe.palette == "style":
+        if recipe.palette == "style":
             # Recomputed at each stage: it is fast, and keeping it would take memory.
-            content = match_palette(content, self.styles, blend=self.options.blend)
-        scaled = scale_content(content, stage.shape)
-        styles = scale_styles(self.styles, stage.shape, self.recipe)
+            content = match_palette(content, self.styles, blend=options.blend)
+        scaled = inputs.scale_content(content, stage.shape)
+        styles = inputs.scale_styles(self.styles, stage.shape, recipe)
         if state is None:
             # Compiled, so that the whole state is on the image's device.
             state = jax.jit(transfer.init)(self.start(scaled, styles))
         elif before is not None:
-            detail = scale_detail(content, before.shape, stage.shape, self.recipe)
+            detail = inputs.scale_detail(content, before.shape, stage.shape, recipe)
             state = jax.jit(transfer.enlarge)(state, detail)
         del content
         scaled, styles = jax.device_put((scaled, styles), self.device)
         targets = measure_targets(
-            self.measuring,
-            scaled,
-            styles,
-            self.recipe,
-            blend=self.options.blend,
-            tile=stage.tile,
+            self.measuring, scaled, styles, recipe, blend=options.blend, tile=tile
         )
         state = cast(State, jax.device_put(state, self.host))
         setup = Setup(transfer, state, self.stepping, targets, self.host)
-        return setup if stage.tile is None else self.spread(setup)
-
-    def transfer(self, stage: Stage) -> Transfer:
-        """The kernel of a stage."""
-        loss, mesh = self.options.objective, self.options.mesh
-        if stage.tile is not None:
-            loss = tiles.Tiled(stage.tile, mesh)
-        return make_transfer(
-            self.recipe, objective=loss, optimizer=self.options.optimizer
-        )
+        return setup if tile is None else self.spread(setup)
 
     def start(self, content: Image, styles: list[Image]) -> Image:
         """The start image, of the content's shape."""
         if self.init is not None:
-            return scale_content(self.init, (content.shape[0], content.shape[1]))
-        return initial_image(self.key, content, styles, self.recipe)
+            return inputs.scale_content(self.init, (content.shape[0], content.shape[1]))
+        return inputs.initial_image(self.key, content, styles, self.recipe)
 
     def spread(self, setup: Setup) -> Setup:
         """Place arrays as a step in tiles returns them, so that it compiles once."""
-        mesh = self.options.mesh
-        if mesh is None:
+        if self.options.mesh is None:
             return setup
-        everywhere = NamedSharding(mesh, PartitionSpec())
         _, state, backbone, targets, host = setup
+        everywhere = NamedSharding(self.options.mesh, PartitionSpec())
         backbone, targets = jax.device_put((backbone, targets), everywhere)
         if host is None:
             state = cast(State, jax.device_put(state, everywhere))
@@ -257,16 +214,10 @@ class PicturePainter:
 
 
 def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Backbone]:
-    """Prepare the network for a recipe: once to measure with, once to take steps with.
+    """The network with a recipe's activations: to measure with, and to step with.
 
-    Args:
-        backbone: From `load_backbone`.
-        recipe: What to minimise and how.
-
-    Returns:
-        Two networks with the recipe's activations. The second one has the recipe's
-        dtype. In float32 on a CPU, it also holds prepared kernels, and shares the plain
-        ones with the first.
+    The second has the recipe's dtype. In float32 on a CPU, it holds prepared kernels as
+    well, and shares the plain ones with the first.
     """
     backbone = calibrate(backbone, recipe.activations)
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":

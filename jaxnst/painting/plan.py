@@ -14,18 +14,13 @@ class Stage(NamedTuple):
 
     Attributes:
         shape: Height and width of the picture.
-        steps: Steps that are taken.
+        steps: Number of steps.
         tile: Size of the tiles in pixels; None where the picture is painted at once.
     """
 
     shape: tuple[int, int]
     steps: int
     tile: int | None = None
-
-    @property
-    def work(self) -> int:
-        """Pixels times steps; the time is about proportional to it."""
-        return math.prod(self.shape) * self.steps
 
 
 Stages = tuple[Stage, ...]
@@ -46,7 +41,7 @@ def plan_run(
         memory: Bytes that the process may use; scales that need more are painted in
             tiles. Default: no limit, and so no tiles.
         tiles: Tile size of each scale before the run was interrupted, used again where
-            it still fits. Default: the run is new.
+            it still fits.
 
     Returns:
         The stages, coarsest first.
@@ -85,5 +80,5 @@ def work_done(stages: Stages, scale: int, taken: int) -> int:
 
 
 def total_work(stages: Iterable[Stage]) -> int:
-    """Pixels times steps of stages."""
-    return sum(stage.work for stage in stages)
+    """Pixels times steps of stages; the time is about proportional to it."""
+    return sum(stage.steps * math.prod(stage.shape) for stage in stages)

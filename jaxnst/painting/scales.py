@@ -42,9 +42,8 @@ def scale_steps(recipe: Recipe, scales: int) -> list[int]:
 def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
     """Long edge of the result that a recipe asks for, beside a content of that shape.
 
-    Without `enlarge`, its `size` is the long edge of the content at most. Where it
-    means the short edge, that still enlarges small pictures, as torchvision's `Resize`
-    does in the notebooks this rule is from.
+    Without `enlarge`, its `size` is at most the content's long edge. Where it means the
+    short edge, that still enlarges small pictures, as torchvision's `Resize` does.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -65,9 +64,9 @@ def style_shape(
 ) -> tuple[int, int]:
     """Height and width a style is measured at, beside a content of that size.
 
-    The edge that the recipe sizes pictures by is `style_scale` times the content's, or
-    so much that the network can measure it, but only a recipe that enlarges styles
-    gives it more pixels than it has.
+    The edge that the recipe sizes pictures by is `style_scale` times the content's, and
+    enough for the network, but larger than the picture only if the recipe enlarges
+    styles.
     """
     if recipe.squash_style:
         return content

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -22,10 +22,7 @@ class Setup(NamedTuple):
     """What the steps of a stage need.
 
     Attributes:
-        transfer: The kernel.
-        state: The state before the first step.
         backbone: The network, prepared for the recipe.
-        targets: What the image is compared with.
         host: Where the state is kept, if not on the network's device.
     """
 
@@ -36,23 +33,10 @@ class Setup(NamedTuple):
     host: Sharding | None = None
 
 
-@runtime_checkable
-class Painter(Protocol):
-    """What is painted: one picture, or the lanes of a batch."""
-
-    def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
-        """Begin a stage.
-
-        Args:
-            state: The last state of the stage before. If the run resumes in this stage,
-                its state there; if it starts in this stage, None.
-            before: The stage before; None if the run starts or resumes in this stage.
-            stage: The stage.
-
-        Returns:
-            What its steps need.
-        """
-        ...
+SetUp = Callable[[State | None, Stage | None, Stage], Setup]
+"""`set_up(state, before, stage)` begins a stage with the state that the stage before
+ended with. Where a run starts, there is neither; where it resumes, the state is the
+stage's own and there is no stage before."""
 
 
 class Progress(NamedTuple):
@@ -85,8 +69,8 @@ class Result(NamedTuple):
         image: RGB in [0, 1], h w 3.
         stages: All stages of the run.
         infos: Infos of all steps taken in this call, one entry for each stage.
-        status: `done`, or `diverged` if a step was not finite; the image is then the
-            last one that was.
+        status: `diverged` if a step was not finite; the image is then the last one
+            that was.
         seconds: Wall-clock time of each stage, compilation included; for a lane, its
             share of the batch's time.
     """
@@ -99,7 +83,7 @@ class Result(NamedTuple):
 
 
 def paint_stages(
-    painter: Painter,
+    set_up: SetUp,
     stages: Stages,
     *,
     resume: Checkpoint | None = None,
@@ -107,18 +91,11 @@ def paint_stages(
     on_chunk: Callable[[Progress], None] | None = None,
     stop: Callable[[Info], bool] = lambda info: False,
 ) -> tuple[State, list[Info], list[float]]:
-    """Paint stage after stage.
+    """Paint stage after stage, from a checkpoint on, until `stop` says so.
 
-    Args:
-        painter: Sets up each stage.
-        stages: From `plan_run`.
-        resume: Checkpoint to continue from. Default: start at the first stage.
-        chunk: Steps between two calls of `on_chunk`, at most.
-        on_chunk: Called between launches of steps.
-        stop: Given the infos of a stage, whether to stop after it.
-
-    Returns:
-        The last state; the infos and the seconds of each stage that was painted.
+    `on_chunk` is called after every launch, of `chunk` steps at most; `stop` gets the
+    infos of each finished stage. Returns the last state, and the infos and seconds of
+    each stage that was painted.
     """
     state: Any = None
     first = done = 0
@@ -132,9 +109,7 @@ def paint_stages(
         done = 0
         if taken == stage.steps:
             continue
-        setup = painter.set_up(
-            state, stages[scale - 1] if scale > first else None, stage
-        )
+        setup = set_up(state, stages[scale - 1] if scale > first else None, stage)
         del state  # its memory is free for the steps
 
         def report(state: State, info: Info, scale: int = scale) -> None:

@@ -1,4 +1,4 @@
-"""How long steps take on this machine, remembered from run to run."""
+"""How long steps take on this machine, remembered from run to run in a JSON file."""
 
 import contextlib
 import hashlib
@@ -19,12 +19,9 @@ def step_key(device: str, program: Program) -> str:
 
 
 def remember_times(path: Path, key: str, seconds: Mapping[int, float]) -> None:
-    """Keep the seconds of a step; where the file cannot be written, nothing is kept.
+    """Keep the seconds of a step, by the number of pixels, if the file can be written.
 
-    Args:
-        path: JSON file of all times.
-        key: From `step_key`.
-        seconds: Of a step, by the number of pixels of the picture.
+    The key is from `step_key`.
     """
     times = _read(path)
     own = times.get(key, {}) | {str(n): x for n, x in seconds.items()}
@@ -35,20 +32,12 @@ def remember_times(path: Path, key: str, seconds: Mapping[int, float]) -> None:
 
 
 def expected_seconds(path: Path, key: str, stages: Stages) -> float | None:
-    """Seconds that the steps of a run will take, from what was remembered.
+    """Seconds that the steps of a run will take, without compiling.
 
-    Args:
-        path: JSON file of all times.
-        key: From `step_key`.
-        stages: What will be painted.
-
-    Returns:
-        The seconds, compiling not counted: for each stage the time of the picture
-        nearest in size, in proportion to the pixels. None if nothing is known.
+    Each stage takes the remembered time of the picture nearest in size, in proportion
+    to the pixels. None if nothing is known.
     """
-    known = {
-        int(pixels): seconds for pixels, seconds in _read(path).get(key, {}).items()
-    }
+    known = {int(n): seconds for n, seconds in _read(path).get(key, {}).items()}
     if not known:
         return None
 
