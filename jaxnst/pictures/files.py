@@ -1,11 +1,8 @@
-"""Image files to arrays and back.
-
-Arrays are float32 RGB, sRGB-encoded, in [0, 1], h w 3. Files are read as they are meant
-to be seen: turned upright, colour profile applied, transparency laid over white.
-"""
+"""Image files to arrays and back: float32 RGB, sRGB-encoded, in [0, 1], h w 3."""
 
 import contextlib
 import io
+import math
 import struct
 import warnings
 from collections.abc import Iterator
@@ -49,6 +46,8 @@ def load_image(
 ) -> Image:
     """Read a picture as it is meant to be seen.
 
+    It is turned upright, its colour profile is applied, and it is laid over white.
+
     Args:
         path: File in any format that Pillow reads.
         size: Long edge to resize it to, in pixels. Default: the file's own size.
@@ -58,8 +57,8 @@ def load_image(
         RGB in [0, 1], h w 3.
 
     Raises:
-        ValueError: If there is no such file, it is not a readable picture, or it has so
-            many pixels that they may fill the memory, see `any_number_of_pixels`.
+        ValueError: If it is not a readable picture, or has so many pixels that they may
+            fill the memory, see `any_number_of_pixels`.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -83,16 +82,7 @@ def load_image(
 
 
 def image_shape(path: str | Path) -> tuple[int, int]:
-    """Height and width of a picture as it is meant to be seen, from its header.
-
-    Args:
-        path: File in any format that Pillow reads.
-
-    Returns:
-        Height and width, in pixels.
-
-    Raises:
-        ValueError: If there is no such file, or it is not a readable picture.
+    """Height and width of a picture as `load_image` reads it, from its header.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -171,8 +161,7 @@ def _to_srgb(image: pil.Image) -> pil.Image:
     """Convert any Pillow image to 8-bit sRGB over white."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
-    profile = image.info.get("icc_profile")
-    alpha = None
+    profile, alpha = image.info.get("icc_profile"), None
     if image.mode in ("P", "PA", "1", "LA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.has_transparency_data:
@@ -182,21 +171,16 @@ def _to_srgb(image: pil.Image) -> pil.Image:
         source = image.convert("RGB") if image.mode == "RGBA" else image
         # A broken profile is ignored.
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
-            image = (
-                ImageCms.profileToProfile(
-                    source,
-                    ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                    ImageCms.createProfile("sRGB"),
-                    outputMode="RGB",
-                )
-                or image
-            )
+            its_own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
+            image = moved or image
     image = image.convert("RGB")
-    if alpha is not None:
-        white = pil.new("RGB", image.size, "white")
-        white.paste(image, mask=alpha)
-        image = white
-    return image
+    if alpha is None:
+        return image
+    white = pil.new("RGB", image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
 
 
 def _to_8_bits(image: pil.Image) -> pil.Image:
@@ -214,10 +198,7 @@ def _to_8_bits(image: pil.Image) -> pil.Image:
 
 
 def readable_suffixes() -> set[str]:
-    """Suffixes of the files that Pillow can read.
-
-    Returns:
-        Suffixes in lower case, with their dot.
+    """Suffixes of the files that Pillow can read, in lower case, with their dot.
 
     Example:
         >>> {".jpg", ".png", ".tif"} <= readable_suffixes()
@@ -235,9 +216,7 @@ def save_image(
     quality: int = 95,
     bits: Literal[8, 16] = 8,
 ) -> None:
-    """Write a picture as sRGB, whole or not at all.
-
-    The same picture always gives the same bytes.
+    """Write a picture as sRGB, whole or not at all, the same bytes each time.
 
     Args:
         path: File that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff. A TIFF is
@@ -279,16 +258,16 @@ def save_image(
         elif bits == 16:
             # Pillow cannot write RGB of 16 bits.
             height, width = pixels.shape[:2]
-            kind_of_pixel: dict = {"greyscale": False, "bitdepth": 16}
-            writer = png.Writer(width, height, **kind_of_pixel)
+            rgb: dict = {"greyscale": False, "bitdepth": 16}
+            writer = png.Writer(width, height, **rgb)
             writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))
         else:
-            options: dict = {"icc_profile": _srgb_profile()}
-            if kind != "PNG":
-                options["quality"] = quality
+            options: dict = {} if kind == "PNG" else {"quality": quality}
             if kind == "JPEG":
                 options["subsampling"] = 0
-            pil.fromarray(pixels).save(file, kind, **options)
+            pil.fromarray(pixels).save(
+                file, kind, icc_profile=_srgb_profile(), **options
+            )
 
 
 def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
@@ -320,10 +299,9 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
         raise ValueError(
             f"expected an output ending in {deep} for 16 bits, got {str(path)!r}"
         )
-    longest = LONGEST.get(kind)
-    if longest is not None and max(shape[:2]) > longest:
+    if max(shape[:2]) > LONGEST.get(kind, math.inf):
         raise ValueError(
-            f"expected at most {longest} px on each side for {path.suffix}, got "
+            f"expected at most {LONGEST[kind]} px on each side for {path.suffix}, got "
             f"{shape[1]} x {shape[0]} px; write a .tif"
         )
     return kind
