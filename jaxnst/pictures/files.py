@@ -31,14 +31,8 @@ SUFFIXES = {
 }
 """Formats that `save_image` writes, by suffix."""
 
-DEEP = ("PNG", "TIFF")
-"""Those of these formats that may have 16 bits."""
-
 LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
 """Longest edge that a format can hold, in pixels, where there is a limit."""
-
-UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG")
-"""Formats whose suffixes Pillow knows without being able to read them."""
 
 
 def load_image(
@@ -71,13 +65,11 @@ def load_image(
         shape = _upright_shape(file)
         if size is not None:
             # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
-            height, width = fit_shape((file.height, file.width), size)
-            file.draft("RGB", (width, height))
+            file.draft("RGB", fit_shape(file.size, size))
         file.load()
         rgb = _to_srgb(ImageOps.exif_transpose(file))
     if size is not None and (enlarge or max(shape) > size):
-        height, width = fit_shape(shape, size)
-        rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
+        rgb = rgb.resize(fit_shape(shape[::-1], size), pil.Resampling.LANCZOS)
     return jnp.asarray(np.asarray(rgb, np.float32) / 255)
 
 
@@ -205,7 +197,8 @@ def readable_suffixes() -> set[str]:
         True
     """
     known = pil.registered_extensions()  # fills `OPEN`
-    kinds = pil.OPEN.keys() - set(UNREADABLE)
+    # Pillow knows the suffixes of these four without being able to read them.
+    kinds = pil.OPEN.keys() - {"BUFR", "GRIB", "HDF5", "MPEG"}
     return {suffix for suffix, kind in known.items() if kind in kinds}
 
 
@@ -294,10 +287,11 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
         raise ValueError(
             f"expected an output ending in {', '.join(SUFFIXES)}, got {str(path)!r}"
         )
-    if bits == 16 and kind not in DEEP:
-        deep = ", ".join(suffix for suffix, name in SUFFIXES.items() if name in DEEP)
+    deep = [suffix for suffix, name in SUFFIXES.items() if name in ("PNG", "TIFF")]
+    if bits == 16 and path.suffix.lower() not in deep:
         raise ValueError(
-            f"expected an output ending in {deep} for 16 bits, got {str(path)!r}"
+            f"expected an output ending in {', '.join(deep)} for 16 bits, got "
+            f"{str(path)!r}"
         )
     if max(shape[:2]) > LONGEST.get(kind, math.inf):
         raise ValueError(

@@ -1,7 +1,6 @@
 """Download a file once: resumed after a cut, checked, whole or not at all."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import re
@@ -134,7 +133,7 @@ def _is_right(remote: Remote, path: Path) -> bool:
 
 def _digest(remote: Remote, path: Path) -> str:
     # Here md5 guards against accidents, not attacks; some systems allow it only then.
-    new = functools.partial(hashlib.new, remote.algorithm, usedforsecurity=False)
+    new = lambda: hashlib.new(remote.algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         return hashlib.file_digest(file, new).hexdigest()
 
@@ -216,8 +215,10 @@ class _Download:
         size, done = self.remote.size, self.size()
         if done >= size:
             return
-        span = {"Range": f"bytes={done}-"} if done else {}
-        request = urllib.request.Request(url, headers={"User-Agent": "jaxnst"} | span)
+        headers = {"User-Agent": "jaxnst"}
+        if done:
+            headers["Range"] = f"bytes={done}-"
+        request = urllib.request.Request(url, headers=headers)
         opener = urllib.request.build_opener(_Redirects)
         try:
             with _network():

@@ -186,18 +186,16 @@ def pull(
     """
     if name not in ASSETS:
         raise ValueError(f"expected one of {', '.join(ASSETS)}, got {name!r}")
-    path, asset = asset_path(name), ASSETS[name]
-    if path.is_file() or asset.remote is None:
+    path, remote = asset_path(name), ASSETS[name].remote
+    if path.is_file() or remote is None:
         return path
-    remote = asset.remote
     path.parent.mkdir(parents=True, exist_ok=True)
     download = path.with_name(remote.urls[0].rpartition("/")[2])
     with FileLock(path.with_name(path.name + ".lock")):
         if path.is_file():  # another process was faster
             return path
-        options = {"timeout": timeout, "attempts": attempts, "quiet": quiet}
         try:
-            fetch(remote, download, **options)
+            fetch(remote, download, timeout=timeout, attempts=attempts, quiet=quiet)
         except (FetchError, WrongFile) as error:
             raise type(error)(
                 f"{error}; by hand: save {remote.urls[0]} as FILE on any machine, then "
@@ -206,7 +204,7 @@ def pull(
             ) from error
         digest = f"{remote.algorithm} {remote.digest}"
         about = {"source_url": remote.urls[0], "source_checksum": digest}
-        convert(download, path, family=asset.family, **about)
+        convert(download, path, family=ASSETS[name].family, **about)
         download.unlink()
     return path
 
