@@ -10,14 +10,7 @@ from typing import IO
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be made in a folder.
-
-    Args:
-        folder: Path of the folder.
-
-    Raises:
-        ValueError: If there is no such folder, or it cannot be written to.
-    """
+    """Check that files can be made in a folder; a ValueError if not."""
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         got = "one that cannot be written to" if folder.is_dir() else "no such folder"
         raise ValueError(
@@ -32,15 +25,7 @@ written beside a picture have longer names."""
 
 
 def check_target(path: Path) -> None:
-    """Check that a file can be written at a path, before any work for it begins.
-
-    Args:
-        path: Path of the file to write, which may exist.
-
-    Raises:
-        ValueError: If the name is longer than `LONGEST_NAME`, the folder is missing or
-            cannot be written to, or there is a folder at the path.
-    """
+    """Check that a file, which may exist, can be written, before any work for it."""
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise ValueError(
             f"expected a name of at most {LONGEST_NAME} bytes, got {path.name}"
@@ -54,16 +39,8 @@ def check_target(path: Path) -> None:
 def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` once all is written.
 
-    If the block raises, the temporary file is deleted and `path` stays as it was.
-
-    Args:
-        path: Path of the file to write.
-
-    Yields:
-        The temporary file, open for bytes, in the same folder.
-
-    Raises:
-        ValueError: If the folder does not exist or cannot be written to.
+    It is in the same folder. If the block raises, it is deleted and `path` stays as it
+    was.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())

@@ -6,14 +6,7 @@ from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most similar to a mistyped one.
-
-    Args:
-        name: What was typed.
-        known: At least one name.
-
-    Returns:
-        One of the known names.
+    """The one of the known names, at least one, that is most similar to a mistyped one.
 
     Example:
         >>> nearest("relu42", ["relu4_1", "relu4_2"])
@@ -23,29 +16,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def found_at(path: Path) -> str:
-    """What is at a path where a file was expected.
-
-    Args:
-        path: Path of no file.
-
-    Returns:
-        `a folder` or `nothing there`.
-
-    Example:
-        >>> found_at(Path("/"))
-        'a folder'
-    """
+    """What is at a path where a file was expected and is not."""
     return "a folder" if path.is_dir() else "nothing there"
 
 
 def gigabytes(count: int) -> str:
-    """A number of bytes as a person reads it.
-
-    Args:
-        count: Number of bytes.
-
-    Returns:
-        Gigabytes (10⁹ bytes) with one decimal.
+    """A number of bytes as a person reads it: in gigabytes (10⁹ bytes).
 
     Example:
         >>> gigabytes(1_540_000_000)

@@ -1,4 +1,4 @@
-"""Colour transfer between images: float RGB, sRGB-encoded, in [0, 1], h w 3."""
+"""Colour transfer between images."""
 
 import jax
 import jax.numpy as jnp

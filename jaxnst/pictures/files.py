@@ -1,11 +1,8 @@
-"""Image files to arrays and back.
-
-Arrays are float32 RGB, sRGB-encoded, in [0, 1], h w 3. Files are read as they are meant
-to be seen: turned upright, colour profile applied, transparency laid over white.
-"""
+"""Image files to arrays and back: float32 RGB, sRGB-encoded, in [0, 1], h w 3."""
 
 import contextlib
 import io
+import math
 import struct
 import warnings
 from collections.abc import Iterator
@@ -34,20 +31,16 @@ SUFFIXES = {
 }
 """Formats that `save_image` writes, by suffix."""
 
-DEEP = ("PNG", "TIFF")
-"""Those of these formats that may have 16 bits."""
-
 LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
 """Longest edge that a format can hold, in pixels, where there is a limit."""
-
-UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG")
-"""Formats whose suffixes Pillow knows without being able to read them."""
 
 
 def load_image(
     path: str | Path, *, size: int | None = None, enlarge: bool = False
 ) -> Image:
     """Read a picture as it is meant to be seen.
+
+    It is turned upright, its colour profile is applied, and it is laid over white.
 
     Args:
         path: File in any format that Pillow reads.
@@ -58,8 +51,8 @@ def load_image(
         RGB in [0, 1], h w 3.
 
     Raises:
-        ValueError: If there is no such file, it is not a readable picture, or it has so
-            many pixels that they may fill the memory, see `any_number_of_pixels`.
+        ValueError: If it is not a readable picture, or has so many pixels that they may
+            fill the memory, see `any_number_of_pixels`.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -72,27 +65,16 @@ def load_image(
         shape = _upright_shape(file)
         if size is not None:
             # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
-            height, width = fit_shape((file.height, file.width), size)
-            file.draft("RGB", (width, height))
+            file.draft("RGB", fit_shape(file.size, size))
         file.load()
         rgb = _to_srgb(ImageOps.exif_transpose(file))
     if size is not None and (enlarge or max(shape) > size):
-        height, width = fit_shape(shape, size)
-        rgb = rgb.resize((width, height), pil.Resampling.LANCZOS)
+        rgb = rgb.resize(fit_shape(shape[::-1], size), pil.Resampling.LANCZOS)
     return jnp.asarray(np.asarray(rgb, np.float32) / 255)
 
 
 def image_shape(path: str | Path) -> tuple[int, int]:
-    """Height and width of a picture as it is meant to be seen, from its header.
-
-    Args:
-        path: File in any format that Pillow reads.
-
-    Returns:
-        Height and width, in pixels.
-
-    Raises:
-        ValueError: If there is no such file, or it is not a readable picture.
+    """Height and width of a picture as `load_image` reads it, from its header.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -171,8 +153,7 @@ def _to_srgb(image: pil.Image) -> pil.Image:
     """Convert any Pillow image to 8-bit sRGB over white."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
-    profile = image.info.get("icc_profile")
-    alpha = None
+    profile, alpha = image.info.get("icc_profile"), None
     if image.mode in ("P", "PA", "1", "LA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.has_transparency_data:
@@ -182,21 +163,16 @@ def _to_srgb(image: pil.Image) -> pil.Image:
         source = image.convert("RGB") if image.mode == "RGBA" else image
         # A broken profile is ignored.
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
-            image = (
-                ImageCms.profileToProfile(
-                    source,
-                    ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                    ImageCms.createProfile("sRGB"),
-                    outputMode="RGB",
-                )
-                or image
-            )
+            its_own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
+            image = moved or image
     image = image.convert("RGB")
-    if alpha is not None:
-        white = pil.new("RGB", image.size, "white")
-        white.paste(image, mask=alpha)
-        image = white
-    return image
+    if alpha is None:
+        return image
+    white = pil.new("RGB", image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
 
 
 def _to_8_bits(image: pil.Image) -> pil.Image:
@@ -214,17 +190,15 @@ def _to_8_bits(image: pil.Image) -> pil.Image:
 
 
 def readable_suffixes() -> set[str]:
-    """Suffixes of the files that Pillow can read.
-
-    Returns:
-        Suffixes in lower case, with their dot.
+    """Suffixes of the files that Pillow can read, in lower case, with their dot.
 
     Example:
         >>> {".jpg", ".png", ".tif"} <= readable_suffixes()
         True
     """
     known = pil.registered_extensions()  # fills `OPEN`
-    kinds = pil.OPEN.keys() - set(UNREADABLE)
+    # Pillow knows the suffixes of these four without being able to read them.
+    kinds = pil.OPEN.keys() - {"BUFR", "GRIB", "HDF5", "MPEG"}
     return {suffix for suffix, kind in known.items() if kind in kinds}
 
 
@@ -235,9 +209,7 @@ def save_image(
     quality: int = 95,
     bits: Literal[8, 16] = 8,
 ) -> None:
-    """Write a picture as sRGB, whole or not at all.
-
-    The same picture always gives the same bytes.
+    """Write a picture as sRGB, whole or not at all, the same bytes each time.
 
     Args:
         path: File that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff. A TIFF is
@@ -279,16 +251,16 @@ def save_image(
         elif bits == 16:
             # Pillow cannot write RGB of 16 bits.
             height, width = pixels.shape[:2]
-            kind_of_pixel: dict = {"greyscale": False, "bitdepth": 16}
-            writer = png.Writer(width, height, **kind_of_pixel)
+            rgb: dict = {"greyscale": False, "bitdepth": 16}
+            writer = png.Writer(width, height, **rgb)
             writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))
         else:
-            options: dict = {"icc_profile": _srgb_profile()}
-            if kind != "PNG":
-                options["quality"] = quality
+            options: dict = {} if kind == "PNG" else {"quality": quality}
             if kind == "JPEG":
                 options["subsampling"] = 0
-            pil.fromarray(pixels).save(file, kind, **options)
+            pil.fromarray(pixels).save(
+                file, kind, icc_profile=_srgb_profile(), **options
+            )
 
 
 def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
@@ -315,15 +287,15 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
         raise ValueError(
             f"expected an output ending in {', '.join(SUFFIXES)}, got {str(path)!r}"
         )
-    if bits == 16 and kind not in DEEP:
-        deep = ", ".join(suffix for suffix, name in SUFFIXES.items() if name in DEEP)
+    deep = [suffix for suffix, name in SUFFIXES.items() if name in ("PNG", "TIFF")]
+    if bits == 16 and path.suffix.lower() not in deep:
         raise ValueError(
-            f"expected an output ending in {deep} for 16 bits, got {str(path)!r}"
+            f"expected an output ending in {', '.join(deep)} for 16 bits, got "
+            f"{str(path)!r}"
         )
-    longest = LONGEST.get(kind)
-    if longest is not None and max(shape[:2]) > longest:
+    if max(shape[:2]) > LONGEST.get(kind, math.inf):
         raise ValueError(
-            f"expected at most {longest} px on each side for {path.suffix}, got "
+            f"expected at most {LONGEST[kind]} px on each side for {path.suffix}, got "
             f"{shape[1]} x {shape[0]} px; write a .tif"
         )
     return kind

@@ -9,14 +9,7 @@ from jaxnst.types import Image
 
 
 def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """Height and width with a given long edge and the same aspect ratio.
-
-    Args:
-        shape: Height and width, in pixels.
-        size: Long edge, in pixels.
-
-    Returns:
-        Height and width, each at least 1.
+    """Height and width, at least 1, of a given long edge and the same aspect ratio.
 
     Example:
         >>> fit_shape((600, 800), 400)
@@ -34,20 +27,8 @@ def resize(
     *,
     method: Literal["cubic", "linear"] = "cubic",
 ) -> Image:
-    """Resample an image, with antialiasing when it shrinks.
+    """Resample an image, with antialiasing when it shrinks; not clipped.
 
-    Args:
-        image: RGB, h w 3.
-        shape: Height and width of the result, in pixels.
-        method: `cubic`, which may overshoot the range of the image, or `linear`, which
-            does not.
-
-    Returns:
-        The image with that height and width; not clipped.
-
-    Example:
-        >>> image = jax.numpy.ones((6, 8, 3))
-        >>> resize(image, (3, 4)).shape
-        (3, 4, 3)
+    `cubic` may overshoot the range of the image, `linear` does not.
     """
     return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)

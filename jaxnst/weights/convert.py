@@ -52,7 +52,8 @@ def convert(
     """Turn a weights file of another project into one of ours.
 
     Args:
-        source: File in one of the formats of `readers.read`.
+        source: HDF5 of Keras, KerasHub or flaxmodels, `.keras`, `.pth`, `.safetensors`,
+            MatConvNet's `.mat` or `.caffemodel`, under any suffix.
         target: File to write, whole or not at all.
         family: Input that the network expects, `caffe` or `torchvision`. Default: the
             one that the file itself tells.
@@ -76,13 +77,7 @@ def convert(
 
 
 def read_foreign(path: Path) -> Reading:
-    """Read and check a weights file of another project.
-
-    Args:
-        path: File in one of the formats of `readers.read`.
-
-    Returns:
-        Its parameters, with the shapes of VGG-19.
+    """Read and check a weights file of another project, as `convert` takes it.
 
     Raises:
         ValueError: If the file holds no VGG-19, or is one of our files.
@@ -109,9 +104,6 @@ def to_backbone(
         checksum: sha256 of the file, hexadecimal; it identifies published files.
         path: Path of the file, for messages.
         family: `caffe` or `torchvision`, if the file does not tell or is mistaken.
-
-    Returns:
-        The backbone, of family `caffe` or `torchvision`.
 
     Raises:
         ValueError: If the family is unknown.
@@ -148,14 +140,7 @@ def to_backbone(
 
 
 def measure_means(backbone: Backbone) -> Backbone:
-    """Measure each filter's mean activation on the sample pictures, at 256 px.
-
-    Args:
-        backbone: Any backbone.
-
-    Returns:
-        The backbone with these means, for each layer that it has.
-    """
+    """Measure each filter's mean activation on the sample pictures, at 256 px."""
     layers = tuple(map(layer_name, backbone.params))
     found = [_means(backbone, sample(name, 256), layers=layers) for name in SAMPLES]
     average = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)

@@ -1,7 +1,6 @@
 """Download a file once: resumed after a cut, checked, whole or not at all."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import re
@@ -9,7 +8,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
@@ -32,27 +31,18 @@ _SCHEMES = ("https://", "http://")
 class FetchError(OSError):
     """A file cannot be fetched: there is no network, or the server refuses.
 
-    Args:
-        message: The whole story, with addresses.
-        reason: The cause in a few words, without addresses or numbers of the system.
+    The message tells all, with addresses, and the reason the cause in a few words.
     """
 
-    def __init__(self, message: str, reason: str = "no network") -> None:
+    def __init__(self, message: str, reason: str = "no network"):
         super().__init__(message)
         self.reason = reason
 
 
 class WrongFile(ValueError):
-    """A server offers another file than the one expected.
+    """A server offers another file than the one expected; see `FetchError`."""
 
-    Args:
-        message: The whole story, with addresses.
-        reason: The cause in a few words.
-    """
-
-    def __init__(
-        self, message: str, reason: str = "the server has another file"
-    ) -> None:
+    def __init__(self, message: str, reason: str = "the server has another file"):
         super().__init__(message)
         self.reason = reason
 
@@ -68,7 +58,7 @@ class Remote:
     Args:
         urls: Its addresses, http or https: the official one first, then mirrors.
         size: Its size, in bytes.
-        algorithm: Algorithm of the checksum, `md5` or `sha256`.
+        algorithm: Algorithm of the checksum.
         digest: The checksum, hexadecimal.
 
     Raises:
@@ -113,10 +103,9 @@ def fetch(
 
     Raises:
         FetchError: If no address could be reached, or none gave the whole file.
-        WrongFile: If no address gave the file, and one of them offers a file of another
-            size or checksum.
-        ValueError: If `attempts` is below 1, the target is a folder, or its folder
-            cannot be written to.
+        WrongFile: If one of the addresses offers a file of another size or checksum,
+            and none the right one.
+        ValueError: If `attempts` is below 1, or the target cannot be written.
     """
     if attempts < 1:
         raise ValueError(f"expected at least 1 attempt, got {attempts}")
@@ -144,7 +133,7 @@ def _is_right(remote: Remote, path: Path) -> bool:
 
 def _digest(remote: Remote, path: Path) -> str:
     # Here md5 guards against accidents, not attacks; some systems allow it only then.
-    new = functools.partial(hashlib.new, remote.algorithm, usedforsecurity=False)
+    new = lambda: hashlib.new(remote.algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         return hashlib.file_digest(file, new).hexdigest()
 
@@ -175,9 +164,6 @@ class _Download:
     timeout: float
     attempts: int
     quiet: bool
-    opener: urllib.request.OpenerDirector = field(
-        default_factory=lambda: urllib.request.build_opener(_Redirects)
-    )
 
     def from_any(self) -> None:
         """Try every address in turn."""
@@ -233,12 +219,12 @@ class _Download:
         if done:
             headers["Range"] = f"bytes={done}-"
         request = urllib.request.Request(url, headers=headers)
+        opener = urllib.request.build_opener(_Redirects)
         try:
             with _network():
-                response: Any = self.opener.open(request, timeout=self.timeout)
+                response: Any = opener.open(request, timeout=self.timeout)
         except FetchError as error:
-            cause = error.__cause__
-            if done and isinstance(cause, HTTPError) and cause.code == 416:
+            if done and getattr(error.__cause__, "code", None) == 416:
                 self.part.unlink()
                 return self.receive(url)
             raise

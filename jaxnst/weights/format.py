@@ -32,8 +32,7 @@ def read_backbone(path: Path) -> Backbone:
         The backbone, in float32.
 
     Raises:
-        ValueError: If the file is none of our weights files, is damaged, or does not
-            hold a VGG-19.
+        ValueError: If the file is none of ours, damaged, or does not hold a VGG-19.
     """
     try:
         with h5py.File(path) as file:
@@ -88,14 +87,7 @@ def read_backbone(path: Path) -> Backbone:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is one of our weights files, of any version of the format.
-
-    Args:
-        path: Path of any file.
-
-    Returns:
-        False too if the file is damaged, or there is none.
-    """
+    """Whether a file is a whole weights file of ours, of any version of the format."""
     try:
         with h5py.File(path) as file:
             return "format" in file.attrs and "scale" in file
@@ -144,13 +136,7 @@ def check_params(
 
 
 def describe(path: Path) -> dict[str, str]:
-    """Describe a weights file.
-
-    Args:
-        path: One of our files, or one of another project.
-
-    Returns:
-        The attributes of one of our files, `bytes` (its size) and `sha256`.
+    """The attributes of one of our files, and `bytes` and `sha256` of any file.
 
     Example:
         >>> from jaxnst.weights.registry import embedded_path
@@ -165,34 +151,20 @@ def describe(path: Path) -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file.
-
-    Args:
-        path: Path of the file.
-
-    Returns:
-        Its sha256, hexadecimal.
-    """
+    """Checksum of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_sha256(backbone: Backbone) -> str:
-    """Checksum of all numbers of a backbone, in float32 and in the order of the layers.
-
-    Args:
-        backbone: Any backbone with mean activations.
-
-    Returns:
-        Its sha256, hexadecimal.
-    """
-    digest = hashlib.sha256()
-    for array in (backbone.scale, backbone.offset):
-        digest.update(np.asarray(array, "<f4").tobytes())
+    """Checksum of a backbone's numbers, in float32 and in the order of the layers."""
+    arrays = [backbone.scale, backbone.offset]
     for name, conv in backbone.params.items():
         mean = backbone.mean_activation[layer_name(name)]
-        for array in (conv["kernel"], conv["bias"], mean):
-            digest.update(np.asarray(array, "<f4").tobytes())
+        arrays += [conv["kernel"], conv["bias"], mean]
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.asarray(array, "<f4").tobytes())
     return digest.hexdigest()
 
 

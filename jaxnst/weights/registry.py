@@ -20,8 +20,6 @@ class Asset(NamedTuple):
     """Weights that have a name.
 
     Attributes:
-        summary: What they are, in one line.
-        licence: Their licence.
         family: Whose activations they have, see `vgg.Backbone`.
         remote: The file to fetch them from; None if they ship with the package.
     """
@@ -72,60 +70,35 @@ ASSETS = {
 def cache_folder() -> Path:
     """Folder of downloaded weights and compiled programs.
 
-    Returns:
-        `$JAXNST_HOME` if it is set, else the platform's folder for caches.
+    It is `$JAXNST_HOME` if that is set, else the platform's folder for caches.
     """
     home = os.environ.get("JAXNST_HOME")
     return Path(home) if home else Path(platformdirs.user_cache_dir("jaxnst"))
 
 
 def keep_programs(folder: str | Path) -> None:
-    """Let JAX save compiled programs in a folder, and load them from there.
-
-    Args:
-        folder: Path of the folder, which JAX creates.
-    """
+    """Let JAX save compiled programs in a folder, and load them from there."""
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Also programs that compile fast: there are a hundred, which together take seconds.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def embedded_path() -> Path:
-    """Path of the weights that ship with the package.
-
-    Returns:
-        A file of the installed package, or of its checkout.
-    """
+    """Path of the weights that ship: in the installed package, or in its checkout."""
     installed = Path(__file__).parent / "vgg19-embedded.h5"
     checkout = Path(__file__).parents[2] / "weights" / "vgg19-embedded.h5"
     return installed if installed.exists() else checkout
 
 
 def asset_path(name: str) -> Path:
-    """Path where named weights are, or will be once they are fetched.
-
-    Args:
-        name: One of `ASSETS`.
-
-    Returns:
-        The path, in the cache for weights that do not ship.
-    """
+    """Path where weights of `ASSETS` are, or will be once they are fetched."""
     if name == "embedded":
         return embedded_path()
     return cache_folder() / f"vgg19-{name}.h5"
 
 
 def locate(name: str) -> Path:
-    """Path of weights that are there.
-
-    Args:
-        name: One of `ASSETS`, or the path of a file.
-
-    Returns:
-        Path of the file.
-
-    Raises:
-        ValueError: If there is no such file.
+    """Path of weights of `ASSETS`, or of a file; a ValueError if there is none.
 
     Example:
         >>> locate("embedded").name
@@ -213,18 +186,16 @@ def pull(
     """
     if name not in ASSETS:
         raise ValueError(f"expected one of {', '.join(ASSETS)}, got {name!r}")
-    path, asset = asset_path(name), ASSETS[name]
-    if path.is_file() or asset.remote is None:
+    path, remote = asset_path(name), ASSETS[name].remote
+    if path.is_file() or remote is None:
         return path
-    remote = asset.remote
     path.parent.mkdir(parents=True, exist_ok=True)
     download = path.with_name(remote.urls[0].rpartition("/")[2])
     with FileLock(path.with_name(path.name + ".lock")):
         if path.is_file():  # another process was faster
             return path
-        options = {"timeout": timeout, "attempts": attempts, "quiet": quiet}
         try:
-            fetch(remote, download, **options)
+            fetch(remote, download, timeout=timeout, attempts=attempts, quiet=quiet)
         except (FetchError, WrongFile) as error:
             raise type(error)(
                 f"{error}; by hand: save {remote.urls[0]} as FILE on any machine, then "
@@ -233,7 +204,7 @@ def pull(
             ) from error
         digest = f"{remote.algorithm} {remote.digest}"
         about = {"source_url": remote.urls[0], "source_checksum": digest}
-        convert(download, path, family=asset.family, **about)
+        convert(download, path, family=ASSETS[name].family, **about)
         download.unlink()
     return path
 
@@ -244,15 +215,14 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
     A file of another project is converted once; the cache keeps the result.
 
     Args:
-        name: `embedded`, `imagenet`, `torchvision`, or the path of a weights file in
-            our format or one of those that `readers.read` knows.
+        name: `embedded`, `imagenet`, `torchvision`, or the path of a weights file, ours
+            or one that `convert.convert` reads.
 
     Returns:
         The backbone, in float32.
 
     Raises:
-        ValueError: If the file is missing, is no weights file, or does not hold a
-            VGG-19.
+        ValueError: If the file is missing, or does not hold a VGG-19.
 
     Example:
         >>> backbone = load_backbone("embedded")
@@ -261,14 +231,8 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
     """
     path = locate(str(name))
     if not is_ours(path):
-        path = _converted(path)
+        source, path = path, cache_folder() / f"converted-{sha256(path)[:16]}.h5"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            convert(source, path)
     return read_backbone(path)
-
-
-def _converted(path: Path) -> Path:
-    """Path of the converted form of a file, in the cache; converts it if need be."""
-    kept = cache_folder() / f"converted-{sha256(path)[:16]}.h5"
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        convert(path, kept)
-    return kept

@@ -31,6 +31,7 @@ from torch_files import (
 )
 
 from jaxnst.weights.readers import pytorch
+from jaxnst.weights.readers.pickles import unpickle
 
 
 class Touch:
@@ -138,7 +139,7 @@ def test_the_exploits_are_real(tmp_path):
 @pytest.mark.parametrize("name", ["os system", "torch.nn Linear", "torch load", "a b"])
 def test_a_refused_import_is_named(name):
     with pytest.raises(ValueError, match=f"imports {name.replace(' ', '.')}; open it"):
-        pytorch.unpickle(io.BytesIO(pickled(Global(name))))
+        unpickle(io.BytesIO(pickled(Global(name))))
 
 
 def liars():

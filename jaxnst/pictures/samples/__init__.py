@@ -10,13 +10,7 @@ SAMPLES = ("harbour", "swirls", "mosaic", "woodcut", "watercolour", "pointillist
 
 
 def sample_path(name: str) -> Path:
-    """Path of a picture that ships with the package.
-
-    Args:
-        name: One of `SAMPLES`.
-
-    Returns:
-        Path of a JPEG file, 640 px wide.
+    """Path of one of `SAMPLES`, a JPEG file, 640 px wide.
 
     Example:
         >>> sample_path("swirls").name

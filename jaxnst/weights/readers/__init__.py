@@ -1,8 +1,8 @@
 """VGG-19 weights in the file formats of other projects, one reader each.
 
-A reader is two functions. `read_…` reads the arrays of a file, with the names and axes
-that they have there; the pure function `from_…` turns them into parameters. Files may
-come from anywhere, so no reader executes their content or trusts a size stated in them.
+Where names and axes differ, a reader is two functions: `read_…` reads the arrays of a
+file as they are, the pure function `from_…` turns them into parameters. Files may come
+from anywhere, so no reader executes their content or trusts a size stated in them.
 """
 
 import warnings
@@ -13,14 +13,8 @@ import numpy as np
 
 from jaxnst.messages import found_at
 from jaxnst.types import Params
-from jaxnst.weights.readers import keras, pytorch
-from jaxnst.weights.readers.caffe import from_caffe, read_caffemodel
+from jaxnst.weights.readers import caffe, flaxmodels, keras, matconvnet, pytorch
 from jaxnst.weights.readers.files import zip_entries
-from jaxnst.weights.readers.flaxmodels import from_flaxmodels, is_flaxmodels
-from jaxnst.weights.readers.keras import from_keras, read_keras
-from jaxnst.weights.readers.matconvnet import from_matconvnet, read_matconvnet
-from jaxnst.weights.readers.pytorch import from_pytorch, read_pytorch
-from jaxnst.weights.readers.safetensors_file import read_safetensors
 
 
 class Reading(NamedTuple):
@@ -44,17 +38,10 @@ class Reading(NamedTuple):
 
 
 def read(path: Path) -> Reading:
-    """Read a weights file in the format that its first bytes tell.
+    """Read a weights file, in the format that its first bytes tell, under any suffix.
 
-    Args:
-        path: HDF5 of Keras, KerasHub or flaxmodels, `.keras`, `.pth`, `.safetensors`,
-            MatConvNet's `.mat` or `.caffemodel`, under any suffix.
-
-    Returns:
-        The parameters. Their names are checked; `format.check_params` checks the rest.
-
-    Raises:
-        ValueError: If the file cannot be read, or does not hold a VGG-19.
+    The names of the parameters are checked; `format.check_params` checks the rest.
+    Everything wrong is a ValueError.
     """
     if not path.is_file():
         raise ValueError(
@@ -82,20 +69,21 @@ def _read(path: Path) -> Reading:
     if head.startswith(b"\x89HDF\r\n\x1a\n") or (
         zipped and "model.weights.h5" in zip_entries(path)
     ):
-        tree = read_keras(path)
-        if is_flaxmodels(tree):
-            return Reading(from_flaxmodels(tree), "flaxmodels", "torchvision")
-        return Reading(from_keras(tree), "keras", keras.family(tree))
+        tree = keras.read_keras(path)
+        if flaxmodels.is_flaxmodels(tree):
+            return Reading(
+                flaxmodels.from_flaxmodels(tree), "flaxmodels", "torchvision"
+            )
+        return Reading(keras.from_keras(tree), "keras", keras.family(tree))
     if zipped or head[257:262] == b"ustar" or pytorch.MAGIC in head[:16]:
-        tree = read_pytorch(path)
-        return Reading(from_pytorch(tree), "pytorch", pytorch.family(tree))
+        tree = pytorch.read_pytorch(path)
+        return Reading(pytorch.from_pytorch(tree), "pytorch", pytorch.family(tree))
     if head[5:9] == b"\0\0\0{":  # a length below 2^40, and JSON
-        tree = read_safetensors(path)
-        return Reading(from_pytorch(tree), "safetensors", pytorch.family(tree))
+        tree = pytorch.read_safetensors(path)
+        return Reading(pytorch.from_pytorch(tree), "safetensors", pytorch.family(tree))
     if head.startswith(b"MATLAB 5.0"):
-        tree = read_matconvnet(path)
-        mean = tree.get("averageImage")
-        return Reading(from_matconvnet(tree), "matconvnet", "matconvnet", mean)
+        params, mean = matconvnet.read_matconvnet(path)
+        return Reading(params, "matconvnet", "matconvnet", mean)
     if head[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
         raise ValueError("its first bytes are of none of the formats")
-    return Reading(from_caffe(read_caffemodel(path)), "caffe", "caffe")
+    return Reading(caffe.read_caffe(path), "caffe", "caffe")

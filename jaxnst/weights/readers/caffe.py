@@ -1,6 +1,5 @@
 """Weights of Caffe: a `NetParameter` message, decoded from protobuf's wire format."""
 
-import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,59 +8,29 @@ import numpy as np
 
 from jaxnst.types import Params
 from jaxnst.weights.readers.files import map_file
-from jaxnst.weights.readers.naming import LARGEST, Tree, collect, hwio
+from jaxnst.weights.readers.naming import CONV, LARGEST, collect, hwio
 
-ARRAY = re.compile(r"(conv\d_\d)/(kernel|bias)")
 LAYERS = {2: (4, 6), 100: (1, 7)}
 """Field of a layer in `NetParameter`, old and new: the fields of its name and blobs."""
 LIMIT = LARGEST + 100
 """Most fields that a message may have: a kernel's numbers, one by one, and a few."""
 
 
-def read_caffemodel(path: Path) -> Tree:
-    """Read the convolutions of a `.caffemodel`.
+def read_caffe(path: Path) -> Params:
+    """Parameters from a `NetParameter` with `layers` (2014) or `layer`.
 
-    Args:
-        path: A `NetParameter` with `layers` (2014) or `layer`.
-
-    Returns:
-        `conv1_1/kernel` (out in h w), `conv1_1/bias` (out, or 1 1 1 out) …
-
-    Raises:
-        ValueError: If the file is cut, or is no such message.
-
-    Reference:
-        https://github.com/BVLC/caffe, `src/caffe/proto/caffe.proto`.
+    Reference: https://github.com/BVLC/caffe, `src/caffe/proto/caffe.proto`.
     """
-    tree = {}
+    found = {}
     net = _fields(memoryview(map_file(path)))
     for number, (name_field, blob_field) in LAYERS.items():
         for layer in map(_fields, net[number]):
             name = b"".join(layer[name_field]).decode()
-            if re.fullmatch(r"conv\d_\d", name):
-                blobs = map(_fields, layer[blob_field])
-                for key, blob in zip(("kernel", "bias"), blobs, strict=False):
-                    tree[f"{name}/{key}"] = _array(blob)
-    return tree
-
-
-def from_caffe(tree: Tree) -> Params:
-    """Parameters from the arrays of a `.caffemodel`.
-
-    Args:
-        tree: Arrays as from `read_caffemodel`; others than of convolutions are ignored.
-
-    Returns:
-        Parameters in float32; the input channels of `conv1_1` are in the file's order.
-
-    Raises:
-        ValueError: If these are not the convolutions of VGG-19.
-    """
-    return collect(
-        (match[1], match[2], hwio(array) if match[2] == "kernel" else array.ravel())
-        for path, array in tree.items()
-        if (match := ARRAY.fullmatch(path))
-    )
+            if CONV.fullmatch(name):
+                arrays = map(_array, map(_fields, layer[blob_field]))
+                for key, array in zip(("kernel", "bias"), arrays, strict=False):
+                    found[name, key] = hwio(array) if key == "kernel" else array.ravel()
+    return collect((*place, array) for place, array in found.items())
 
 
 def _array(blob: dict[int, list[Any]]) -> np.ndarray:

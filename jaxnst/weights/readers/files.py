@@ -10,32 +10,16 @@ from pathlib import Path
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """Map a file into memory, read-only.
-
-    Args:
-        path: Path of the file.
-
-    Returns:
-        Its bytes, of which only those that are used are read.
-
-    Raises:
-        ValueError: If the file is empty.
-    """
+    """Map a file into memory; only the bytes that are used are read."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def zip_entries(path: Path) -> dict[str, Callable[[], memoryview]]:
-    """Entries of a zip archive.
+    """Entries of a zip archive, stored and not compressed, as PyTorch and Keras do it.
 
-    Args:
-        path: An archive whose entries are stored, not compressed, as those of PyTorch
-            and Keras are.
-
-    Returns:
-        For each name a function that checks the entry and returns its bytes as a view
-        of the mapped file. It raises a ValueError if the entry is compressed, cut or
-        damaged.
+    For each name a function that checks the entry and returns its bytes as a view of
+    the mapped file; a ValueError if it is compressed, cut or damaged.
     """
     data = memoryview(map_file(path))
     with zipfile.ZipFile(path) as archive:

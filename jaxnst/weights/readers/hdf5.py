@@ -7,6 +7,7 @@ for those that are known to.
 import io
 import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -17,19 +18,11 @@ from jaxnst.weights.readers.naming import LARGEST, Tree
 
 
 def read_hdf5(source: Path | bytes) -> Tree:
-    """Read the arrays and names of a weights file, but no data of files it links to.
+    """Numeric arrays of a weights file by path, but no data of files that it links to.
 
-    Args:
-        source: Path of the file, or its bytes.
-
-    Returns:
-        Numeric arrays by path, none larger than VGG-19's largest kernel; the text in
-        the attribute `name` of a group as `path@name`, and in the file's
-        `model_config` as `@model_config`.
-
-    Raises:
-        ValueError: If a heap of names or texts is damaged. Other damage raises h5py's
-            own exceptions, which `readers.read` turns into a ValueError.
+    None is larger than VGG-19's largest kernel. The text in the attribute `name` of a
+    group is at `path@name`, that in the file's `model_config` at `@model_config`.
+    Damage raises h5py's own exceptions.
 
     Reference:
         https://support.hdfgroup.org/documentation, "HDF5 File Format Specification".
@@ -70,10 +63,15 @@ def _text(item: h5py.Group | h5py.Dataset, name: str) -> str | None:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+def _starts(data: bytes | mmap.mmap, signature: bytes) -> Iterator[int]:
+    start = -1
+    while (start := data.find(signature, start + 1)) >= 0:
+        yield start
+
+
 def _check_names(data: bytes | mmap.mmap) -> None:
     """Check that the list of free places among each group's names has an end."""
-    start = -1
-    while (start := data.find(b"HEAP\0\0\0\0", start + 1)) >= 0:
+    for start in _starts(data, b"HEAP\0\0\0\0"):
         size, free, names = struct.unpack("<QQQ", data[start + 8 : start + 32])
         seen = set()
         # The last free place names 1 as the next one.
@@ -86,8 +84,7 @@ def _check_names(data: bytes | mmap.mmap) -> None:
 
 def _check_texts(data: bytes | mmap.mmap) -> None:
     """Check that the texts of each collection follow one another."""
-    start = -1
-    while (start := data.find(b"GCOL\1\0\0\0", start + 1)) >= 0:
+    for start in _starts(data, b"GCOL\1\0\0\0"):
         (size,) = struct.unpack("<Q", data[start + 8 : start + 16])
         position, end = start + 16, min(start + size, len(data))
         while position + 16 <= end:

@@ -22,18 +22,9 @@ NUMBERED = re.compile(r"conv2d(?:_(\d+))?")
 
 
 def read_keras(path: Path) -> Tree:
-    """Read the arrays of an HDF5 file, or of the one inside a `.keras` file.
+    """Arrays of an HDF5 file, or of the one inside a `.keras` file, by `read_hdf5`.
 
-    Args:
-        path: Path of a file in any layout that `from_keras` or `from_flaxmodels` knows.
-
-    Returns:
-        Arrays by path, but none larger than VGG-19's largest kernel; the attribute
-        `name` of a group as `path@name`; the model's JSON, if any, as `@model_config`.
-
-    Raises:
-        ValueError: If `read_hdf5` refuses it, or an entry of a `.keras` file is
-            damaged.
+    The model's JSON, if any, is at `@model_config`.
     """
     if h5py.is_hdf5(path):
         return read_hdf5(path)
@@ -46,17 +37,9 @@ def read_keras(path: Path) -> Tree:
 def from_keras(tree: Tree) -> Params:
     """Parameters from the arrays of a Keras file.
 
-    Args:
-        tree: Arrays by path, as from `read_keras`. `block1_conv1/block1_conv1_W_1:0`,
-            `…/block1_conv1/kernel:0` and `…/block1_conv1/kernel` name their layer;
-            `…/conv2d_3/vars/0` and `/1` are named by `…/conv2d_3/vars@name` or, all
-            together, by number.
-
-    Returns:
-        Parameters in float32; the input channels of `conv1_1` are in the file's order.
-
-    Raises:
-        ValueError: If these are not the convolutions of VGG-19.
+    `block1_conv1/block1_conv1_W_1:0`, `…/block1_conv1/kernel:0` and
+    `…/block1_conv1/kernel` name their layer; `…/conv2d_3/vars/0` and `/1` are named by
+    `…/conv2d_3/vars@name` or, all together, by number.
 
     Reference:
         Keras, `legacy/saving/legacy_h5_format.py` and `saving/saving_lib.py`.
@@ -88,16 +71,8 @@ def from_keras(tree: Tree) -> Params:
 def family(tree: Tree) -> str | None:
     """Input that a Keras file's network expects, where the file tells.
 
-    Args:
-        tree: As from `read_keras`.
-
-    Returns:
-        `caffe` for the oldest layout, which only the Oxford weights have, and for a
-        model of `keras.applications`; `torchvision` for one of KerasHub; else None.
-
-    Example:
-        >>> family({"block1_conv1/block1_conv1_W_1:0": np.zeros(1)})
-        'caffe'
+    `caffe` for the oldest layout, which only the Oxford weights have, and for a model
+    of `keras.applications`; `torchvision` for one of KerasHub.
     """
     if any(re.search(r"_W_\d+:0$", path) for path in tree):
         return "caffe"

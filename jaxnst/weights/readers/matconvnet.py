@@ -3,7 +3,6 @@
 SciPy is not used: a single wrong bit can make its reader crash the whole process.
 """
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ import numpy as np
 
 from jaxnst.types import Params
 from jaxnst.weights.readers.files import map_file
-from jaxnst.weights.readers.naming import Tree, collect
+from jaxnst.weights.readers.naming import CONV, collect
 
-ARRAY = re.compile(r"(conv\d_\d)/(kernel|bias)")
 DTYPES = {
     1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
     12: "<i8", 13: "<u8", 16: "u1", 17: "<u2", 18: "<u4",
@@ -26,23 +24,13 @@ LIMIT = 2**30
 """Most bytes that a compressed variable may expand to; VGG-19's layers take 0.57e9."""
 
 
-def read_matconvnet(path: Path) -> Tree:
-    """Read the convolutions of an `imagenet-vgg-verydeep-19.mat`, old or new.
+def read_matconvnet(path: Path) -> tuple[Params, np.ndarray | None]:
+    """Parameters and mean RGB in 0 to 255 (3,), from `imagenet-vgg-verydeep-19.mat`.
 
-    Args:
-        path: Path of the file. The old layout has `normalization` at the root, the new
-            one in `meta`.
+    The old layout has `normalization`, with the mean, at the root, the new one in
+    `meta`.
 
-    Returns:
-        `conv1_1/kernel` (h w in out), `conv1_1/bias` (1 out) …; `averageImage`, the
-        mean RGB in 0 to 255 (3,), if the file has one.
-
-    Raises:
-        ValueError: If it is no such file, or a part of it is cut. Other damage raises
-            other exceptions, which `readers.read` turns into a ValueError.
-
-    Reference:
-        MathWorks, "MAT-File Format", level 5.
+    Reference: MathWorks, "MAT-File Format", level 5.
     """
     data = memoryview(map_file(path))
     if data[124:128] != b"\0\1IM":
@@ -50,36 +38,22 @@ def read_matconvnet(path: Path) -> Tree:
     matrices = (_matrix(content) for _, content in _elements(data[128:]))
     wanted = ("layers", "meta", "normalization")
     mat = {name: value for name, value in matrices if name in wanted}
-    tree = {}
+    found = {}
     for layer in mat["layers"]:
         if layer["type"] == "conv":
             for key, array in zip(("kernel", "bias"), layer["weights"], strict=False):
-                tree[f"{layer['name']}/{key}"] = array
-    image = mat.get("meta", mat).get("normalization", {}).get("averageImage")
-    if image is not None:
-        tree["averageImage"] = np.float64(image).reshape(-1, 3).mean(0)
-        if not np.isfinite(tree["averageImage"]).all():
+                found[str(layer["name"]), key] = array
+    mean = mat.get("meta", mat).get("normalization", {}).get("averageImage")
+    if mean is not None:
+        mean = np.float64(mean).reshape(-1, 3).mean(0)
+        if not np.isfinite(mean).all():
             raise ValueError("expected a finite averageImage, got NaN or infinity")
-    return tree
-
-
-def from_matconvnet(tree: Tree) -> Params:
-    """Parameters from the arrays of a MatConvNet file.
-
-    Args:
-        tree: Arrays as from `read_matconvnet`; others than of convolutions are ignored.
-
-    Returns:
-        Parameters in float32; the input channels of `conv1_1` are in the file's order.
-
-    Raises:
-        ValueError: If these are not the convolutions of VGG-19.
-    """
-    return collect(
-        (match[1], match[2], array if match[2] == "kernel" else array.ravel())
-        for path, array in tree.items()
-        if (match := ARRAY.fullmatch(path))
+    params = collect(
+        (name, key, array if key == "kernel" else array.ravel())
+        for (name, key), array in found.items()
+        if CONV.fullmatch(name)
     )
+    return params, mean
 
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -1,5 +1,6 @@
 """Names of a VGG's convolutions, and a check that they are those of VGG-19."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -20,23 +21,15 @@ LARGEST = 3 * 3 * 512 * 512
 """Numbers in VGG-19's largest kernel. Readers skip larger arrays: those of the fully
 connected layers, 86 % of a file."""
 
+CONV = re.compile(r"conv\d_\d")
+"""Name of a convolution."""
+
 Tree = dict[str, np.ndarray]
 """Arrays of a file, by their names in it."""
 
 
 def conv_names(network: str) -> list[str]:
-    """Names of a network's convolutions, in order.
-
-    Args:
-        network: One of `NETWORKS`.
-
-    Returns:
-        `conv1_1` …
-
-    Example:
-        >>> conv_names("VGG-11")[:3]
-        ['conv1_1', 'conv2_1', 'conv3_1']
-    """
+    """Names of a network's convolutions, in order."""
     return [
         f"conv{block}_{i}"
         for block, count in enumerate(NETWORKS[network], 1)
@@ -45,25 +38,10 @@ def conv_names(network: str) -> list[str]:
 
 
 def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
-    """Parameters from the arrays that a reader found, in any order.
+    """Parameters, in float32 and in order, from the arrays that a reader found.
 
-    Args:
-        arrays: Triples of a convolution's name, `kernel` or `bias`, and the array.
-            Kernels are h w in out.
-
-    Returns:
-        Copies in float32 by convolution, in order, from `conv1_1` to at least
-        `conv2_1`.
-
-    Raises:
-        ValueError: If the names are not those of VGG-19 without gaps, or an array is
-            missing, there twice, or larger than `LARGEST`.
-
-    Example:
-        >>> names = ("conv2_1", "conv1_2", "conv1_1")
-        >>> arrays = [(n, k, np.zeros(1)) for n in names for k in ("bias", "kernel")]
-        >>> list(collect(arrays))
-        ['conv1_1', 'conv1_2', 'conv2_1']
+    They come with a convolution's name and `kernel`, h w in out, or `bias`. They
+    must be those of VGG-19 without gaps, from `conv1_1` to at least `conv2_1`.
     """
     found = defaultdict(dict)
     for name, key, array in arrays:
@@ -92,28 +70,18 @@ def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
                 f"expected a kernel and a bias for {name}, got no {missing.pop()}; "
                 "the file is incomplete"
             )
-    return {
-        name: {key: _copy(found[name][key]) for key in ("kernel", "bias")}
-        for name in names
-    }
-
-
-def _copy(array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # gives an infinity, which `check_params` refuses
-        return np.array(array, np.float32, order="C")
+        return {
+            name: {
+                key: np.array(found[name][key], np.float32, order="C")
+                for key in ("kernel", "bias")
+            }
+            for name in names
+        }
 
 
 def names_by_width(widths: list[int]) -> list[str]:
-    """Names of convolutions whose numbers of output channels alone are known.
-
-    Args:
-        widths: Numbers of output channels, in the order of the convolutions.
-
-    Returns:
-        The names, `conv1_1` …
-
-    Raises:
-        ValueError: If no VGG begins with these numbers.
+    """Names of convolutions of which only the numbers of output channels are known.
 
     Example:
         >>> names_by_width([64, 64, 128, 128, 256, 256, 256, 256, 512])[-1]
@@ -131,17 +99,8 @@ def names_by_width(widths: list[int]) -> list[str]:
 
 
 def hwio(kernel: np.ndarray) -> np.ndarray:
-    """Kernel of PyTorch or Caffe in our order of axes.
+    """A kernel of PyTorch or Caffe, out in h w, in our order of axes.
 
-    Args:
-        kernel: Kernel, out in h w.
-
-    Returns:
-        Kernel, h w in out. An array of another rank is returned as it is, for
-        `check_params` to refuse.
-
-    Example:
-        >>> hwio(np.zeros((64, 3, 5, 7))).shape
-        (5, 7, 3, 64)
+    An array of another rank is returned as it is, for `check_params` to refuse.
     """
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel

@@ -1,0 +1,187 @@
+"""PyTorch's pickles, read without PyTorch.
+
+A pickle is a program. `unpickle` interprets it with two dozen of the operations and,
+instead of Python's imports, a closed list of names. No value that it handles can do
+anything.
+"""
+
+import io
+import mmap
+from collections.abc import Callable
+from pickletools import genops
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+LIMIT = 10_000
+"""Most operations that a pickle may have; that of a VGG-19 has about 1200."""
+
+
+class Storage(NamedTuple):
+    """A sequence of numbers outside the pickle.
+
+    Attributes:
+        key: Its name.
+        dtype: Type of its numbers.
+        length: Number of its numbers, as the pickle states.
+        start: Index at which a view of it begins; offsets of tensors count from there.
+    """
+
+    key: str
+    dtype: np.dtype
+    length: int
+    start: int = 0
+
+
+class Tensor(NamedTuple):
+    """A view of a storage; `strides` count numbers, not bytes."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+    integers = all(type(number) is int for number in (offset, *shape, *strides))
+    if not isinstance(storage, Storage) or not integers:
+        raise ValueError("expected a tensor of a storage and integers, got others")
+    return Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def _ordered_dict(pairs: Any = ()) -> dict:
+    return _update({}, [item for key, value in pairs for item in (key, value)])
+
+
+def _update(target: Any, items: list[Any]) -> dict:
+    # Hashing a key of deeply nested tuples could take for ever.
+    keys = items[::2]
+    if type(target) is not dict or not all(isinstance(key, str | int) for key in keys):
+        raise ValueError("expected a dict with strings as keys, got something else")
+    target.update(zip(keys, items[1::2], strict=True))
+    return target
+
+
+DTYPES = {
+    "Double": np.float64,
+    "Float": np.float32,
+    "Half": np.float16,
+    "BFloat16": jnp.bfloat16,
+    "Long": np.int64,
+    "Int": np.int32,
+    "Short": np.int16,
+    "Char": np.int8,
+    "Byte": np.uint8,
+    "Bool": np.bool_,
+}
+NAMES = {
+    "collections OrderedDict": _ordered_dict,
+    "torch Size": lambda shape: tuple(shape),
+    "torch._utils _rebuild_tensor": _tensor,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
+} | {
+    f"{module} {kind}{what}": np.dtype(dtype)
+    for module in ("torch", "torch.cuda")
+    for kind, dtype in DTYPES.items()
+    for what in ("Storage", "Tensor")
+}
+"""All names that a pickle may import. The functions only rearrange their arguments."""
+
+EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+
+
+def unpickle(
+    stream: io.BytesIO | mmap.mmap, persistent: Callable[[Any], Any] | None = None
+) -> Any:
+    """Read one pickle of a stream, which ends up behind it, without Python's unpickler.
+
+    Gives dicts, lists, tuples, texts, numbers, `Storage`s and `Tensor`s; `persistent`
+    gives the value of a persistent id. Any other operation or name is refused with a
+    ValueError; damage raises other exceptions too.
+
+    Example:
+        >>> import pickle
+        >>> unpickle(io.BytesIO(pickle.dumps({"a": (1, 2.5)})))
+        {'a': (1, 2.5)}
+
+    Reference:
+        Python's `pickletools.py`, which decodes the operations but runs none.
+    """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[Any, Any] = {}
+
+    for count, (operation, value, _) in enumerate(genops(stream)):  # pyright: ignore
+        if count > LIMIT:
+            raise ValueError(f"expected at most {LIMIT} pickle operations, got more")
+        match operation.name:
+            case "STOP":
+                break
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                marks.append(len(stack))
+            case "NEWTRUE" | "NEWFALSE" as name:
+                stack.append(name == "NEWTRUE")
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE" as name:
+                stack.append(EMPTY[name]())
+            case (
+                # Not "LONG4": arithmetic on an integer of megabytes takes for ever.
+                "NONE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
+                | "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING"
+            ):  # fmt: skip
+                stack.append(value)
+            case "BINPUT" | "LONG_BINPUT":
+                memo[value] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[value])
+            case "TUPLE":
+                stack.append(tuple(_pop(stack, marks.pop())))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                stack.append(tuple(_pop(stack, -int(name[-1]))))
+            case "APPEND" | "APPENDS" as name:
+                items = _pop(stack, -1 if name == "APPEND" else marks.pop())
+                stack[-1].extend(items)
+            case "SETITEM" | "SETITEMS" as name:
+                items = _pop(stack, -2 if name == "SETITEM" else marks.pop())
+                _update(stack[-1], items)
+            case "GLOBAL":
+                stack.append(_named(value))
+            case "STACK_GLOBAL":
+                stack.append(_named(" ".join(_pop(stack, -2))))
+            case "REDUCE":
+                function, arguments = _pop(stack, -2)
+                if not isinstance(function, FunctionType):
+                    raise _refuse("with another call")
+                stack.append(function(*arguments))
+            case "BUILD":
+                stack.pop()  # attributes, such as a state dict's `_metadata`
+            case "BINPERSID" if persistent:
+                stack.append(persistent(stack.pop()))
+            case name:
+                raise _refuse(f"with {name}")
+    return stack[-1]
+
+
+def _pop(stack: list[Any], start: int) -> list[Any]:
+    items = stack[start:]
+    del stack[start:]
+    return items
+
+
+def _named(name: Any) -> Any:
+    if name not in NAMES:
+        raise _refuse(f"that imports {name.replace(' ', '.')}")
+    return NAMES[name]
+
+
+def _refuse(what: str) -> ValueError:
+    return ValueError(
+        f"expected a pickle of tensors, got one {what}; open it nowhere else unless "
+        "you trust its source"
+    )
