@@ -106,8 +106,8 @@ def make_targets(
         >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> recipe = jaxnst.get_recipe("painterly")
         >>> targets = make_targets(backbone, content, [style], recipe)
-        >>> targets.content["relu3_1"].shape, float(targets.style_weight)
-        ((9, 12, 256), 1.0)
+        >>> targets.content["relu4_2@2"].shape, float(targets.style_weight)
+        ((2, 3, 512), 1.0)
     """
     program, shapes = recipe.program, [style.shape for style in styles]
     feats = measure_content(backbone, content, program)

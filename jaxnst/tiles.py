@@ -12,7 +12,7 @@ picture, up to rounding.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -63,6 +63,7 @@ class Tiles(NamedTuple):
         return put(image, pixels, (*tile.start, 0))
 
 
+@cache
 def halo(layers: tuple[str, ...]) -> int:
     """Margin that the features of a tile's own pixels depend on, in whole strides.
 
@@ -75,6 +76,7 @@ def halo(layers: tuple[str, ...]) -> int:
     return math.ceil(beyond / step) * step
 
 
+@cache
 def smallest_tile(layers: tuple[str, ...]) -> int:
     """Least size that any picture can be divided by: about as much owned as halo."""
     return 3 * halo(layers) + 2 * stride(deepest(layers))
@@ -108,27 +110,37 @@ def tile_shape(
     shape: tuple[int, ...], layers: tuple[str, ...], size: int
 ) -> tuple[int, int]:
     """Height and width of the tiles that `plan_tiles` makes."""
-    height, width = (_along(side, layers, size)[0] for side in shape[:2])
+    height, width = (_count_and_length(side, layers, size)[1] for side in shape[:2])
     return height, width
 
 
-def _along(
+def _count_and_length(
     length: int, layers: tuple[str, ...], size: int
-) -> tuple[int, list[tuple[int, int, int]]]:
-    """Length of the tiles along an axis, and their starts, with the bounds of each."""
+) -> tuple[int, int]:
+    """Number and length of the tiles along an axis."""
     least = smallest_tile(layers)
     if size < least:
         raise ValueError(
             f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
         )
     if length <= size:
-        return length, [(0, 0, length)]
+        return 1, length
     # In whole strides, of which the picture has `whole` and a remainder.
-    step, beyond = stride(deepest(layers)), halo(layers)
+    step = stride(deepest(layers))
     whole, rest = divmod(length, step)
-    margin, largest = 2 * beyond // step, (size - rest) // step
+    margin, largest = 2 * halo(layers) // step, (size - rest) // step
     gaps = math.ceil((whole - largest) / (largest - margin))
-    tile = step * math.ceil((whole + margin * gaps) / (gaps + 1)) + rest
+    return gaps + 1, step * math.ceil((whole + margin * gaps) / (gaps + 1)) + rest
+
+
+def _along(
+    length: int, layers: tuple[str, ...], size: int
+) -> tuple[int, list[tuple[int, int, int]]]:
+    """Length of the tiles along an axis, and their starts, with the bounds of each."""
+    count, tile = _count_and_length(length, layers, size)
+    if count == 1:
+        return tile, [(0, 0, length)]
+    step, beyond, gaps = stride(deepest(layers)), halo(layers), count - 1
     free = (length - tile) // step
     starts = [step * (i * free // gaps) for i in range(gaps + 1)]
     bounds = [0, *(start + beyond for start in starts[1:]), length]

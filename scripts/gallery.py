@@ -1,8 +1,11 @@
-"""Paint the sample photograph in every sample style: the picture in the README.
+"""Paint the pictures in the README.
 
-    python scripts/gallery.py [--out FILE] [--size N]
+One shows the sample photograph in every sample style, the other one in one style with
+several content weights and sizes of strokes.
 
-Prints the seconds of each style; all five take several minutes on two CPU cores.
+    python scripts/gallery.py [--out FOLDER] [--size N]
+
+Prints the seconds of each picture; together they take minutes on two CPU cores.
 """
 
 import argparse
@@ -16,7 +19,16 @@ from PIL import Image, ImageOps
 import jaxnst
 from jaxnst.pictures.samples import SAMPLES, sample_path
 
-OUT = Path(__file__).with_name("gallery.jpg")
+OUT = Path(__file__).parent
+
+STRIP = "swirls"
+"""The style of the second picture."""
+
+SETTINGS = {
+    "content_weight": (0.3, 1.0, 2.0, 6.0),
+    "style_scale": (0.5, 0.75, 1.0, 1.5),
+}
+"""Its rows: a field of the recipe, and its values."""
 
 
 def to_picture(image: ArrayLike) -> Image.Image:
@@ -24,39 +36,63 @@ def to_picture(image: ArrayLike) -> Image.Image:
     return Image.fromarray(np.uint8(np.asarray(image) * 255 + 0.5))
 
 
-def cell(painted: ArrayLike, name: str) -> Image.Image:
-    """Put a small copy of the style into the corner of a painted picture."""
+WIDTH = 320
+"""Of a picture on a sheet, in pixels."""
+
+
+def bordered(painted: ArrayLike) -> Image.Image:
+    """A painted picture as large as it is shown, with a white border."""
     picture = to_picture(painted)
+    shown = ImageOps.contain(picture, (WIDTH, picture.height))
+    return ImageOps.expand(shown, 2, "white")
+
+
+def cell(painted: ArrayLike, name: str) -> Image.Image:
+    """The same, with a small copy of the style in its corner."""
+    picture = bordered(painted)
     with Image.open(sample_path(name)) as style:
         corner = ImageOps.contain(style, (picture.width // 4, picture.height // 4))
     corner = ImageOps.expand(corner, 2, "white")
-    picture.paste(corner, (0, picture.height - corner.height))
-    return ImageOps.expand(picture, 2, "white")
+    picture.paste(corner, (2, picture.height - corner.height - 2))
+    return picture
+
+
+def sheet(rows: list[list[Image.Image]]) -> Image.Image:
+    """Lay out cells of one size."""
+    width, height = rows[0][0].size
+    found = Image.new("RGB", (len(rows[0]) * width, len(rows) * height))
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            found.paste(picture, (x * width, y * height))
+    return found
 
 
 def main() -> None:
-    """Paint the styles and write the gallery."""
+    """Paint both pictures and write them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--size", type=int, default=320, help="long edge, in pixels")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the pictures")
+    parser.add_argument("--size", type=int, default=512, help="long edge, in pixels")
     args = parser.parse_args()
     backbone = jaxnst.load_backbone("embedded")
-    recipe = jaxnst.get_recipe("painterly")
     content = jaxnst.sample("harbour", size=args.size)
-    cells = [ImageOps.expand(to_picture(content), 2, "white")]
-    for name in SAMPLES[1:]:
-        result = jaxnst.stylize(
-            backbone, content, [jaxnst.sample(name)], recipe, key=jax.random.key(0)
-        )
-        cells.append(cell(result.image, name))
-        print(f"{name}: {sum(result.seconds):.0f} s", flush=True)
-    width, height = cells[0].size
-    sheet = Image.new("RGB", (3 * width, 2 * height))
-    for i, picture in enumerate(cells):
-        sheet.paste(picture, (i % 3 * width, i // 3 * height))
-    sheet.save(args.out, quality=88)
+
+    def paint(name: str, **changes: float) -> ArrayLike:
+        recipe = jaxnst.get_recipe("painterly").replace(**changes)
+        styles, key = [jaxnst.sample(name)], jax.random.key(0)
+        result = jaxnst.stylize(backbone, content, styles, recipe, key=key)
+        print(f"{name} {changes}: {sum(result.seconds):.0f} s", flush=True)
+        return result.image
+
+    first = bordered(content)
+    cells = [first, *(cell(paint(name), name) for name in SAMPLES[1:])]
+    sheet([cells[:3], cells[3:]]).save(args.out / "gallery.jpg", quality=88)
+    rows = [
+        [bordered(paint(STRIP, **{field: value})) for value in values]
+        for field, values in SETTINGS.items()
+    ]
+    sheet(rows).save(args.out / "settings.jpg", quality=85)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
         "types", "storage", "messages", "disk", "process", "linalg", "pictures",
-        "network", "losses", "weights", "recipes", "objective", "lbfgs", "optimizers",
-        "tiles", "transfer", "painting", "command",
+        "network", "losses", "weights", "recipes", "objective", "repaint", "lbfgs",
+        "optimizers", "tiles", "transfer", "painting", "command",
     ],
     "jaxnst/pictures": ["geometry", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],

@@ -17,7 +17,7 @@ def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     out, trace = tmp_path / "bench.json", tmp_path / "trace"
     short = get_recipe("painterly").replace(first_steps=2, steps=2)
     monkeypatch.setattr(timings, "default_recipe", lambda name: short)
-    flags = ["--sizes", "32", "--size", "64", "--repeats", "1", "--trace", str(trace)]
+    flags = ["--sizes", "48", "--size", "64", "--repeats", "1", "--trace", str(trace)]
     parts = ["--parts", "steps", "picture"]
     assert main(["bench", *flags, *parts, "-o", str(out)]) == 0
     found = json.loads(out.read_text())

@@ -75,13 +75,13 @@ def test_previews_are_kept_when_asked(elsewhere):
 
 
 def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
-    flags = ["--size", "2048", "--memory", "5 GB", "--weights", "embedded"]
+    flags = ["--size", "4096", "--memory", "7 GB", "--weights", "embedded"]
     assert main(["plan", CONTENT, STYLE, *flags]) == 0
     first, *_, last, total, time = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"128 x 96 px +\d+ steps at once", first)
-    assert re.fullmatch(r"2048 x 1536 px +\d+ steps in \d+ tiles of \d+ x \d+", last)
+    assert re.fullmatch(r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+", last)
     assert re.fullmatch(
-        r"[45]\.\d GB at its peak, of 5\.0 GB; the largest that fits: --size \d+", total
+        r"[67]\.\d GB at its peak, of 7\.0 GB; the largest that fits: --size \d+", total
     )
     assert time.startswith(("time unknown", "about"))
     assert not list(elsewhere.iterdir())
@@ -96,7 +96,7 @@ def test_a_plan_tells_the_time_once_steps_were_timed(elsewhere, capsys):
 
 def test_what_is_set_is_final(elsewhere):
     flags = ["--quality", "best", "--set", "steps=3", "--set", "first_steps=2"]
-    flags += ["--size", "48", "--set", "min_size=32", "--weights", "embedded"]
+    flags += ["--size", "96", "--set", "min_size=48", "--weights", "embedded"]
     assert main(["stylize", CONTENT, STYLE, "-o", "a.png", *flags, "--quiet"]) == 0
     manifest = json.loads(Path("a.png.json").read_text())
     assert manifest["steps"] == [2, 3]
@@ -124,9 +124,9 @@ def test_sixteen_bits_are_more_levels(elsewhere, suffix):
 
 
 def test_demo_paints_at_least_two_pictures(elsewhere, capsys):
-    assert main(["demo", "--size", "32", "--steps", "1", "--quiet"]) == 0
+    assert main(["demo", "--size", "48", "--steps", "1", "--quiet"]) == 0
     assert len(list((elsewhere / "demo").glob("*.png"))) >= 2
-    command = ["demo", "--size", "32", "--steps", "1", "--quiet", "--resume"]
+    command = ["demo", "--size", "48", "--steps", "1", "--quiet", "--resume"]
     before = [path.stat() for path in sorted((elsewhere / "demo").iterdir())]
     assert main(command) == 0
     after = [path.stat() for path in sorted((elsewhere / "demo").iterdir())]
@@ -151,9 +151,9 @@ BAD = {
     "folder": (["stylize", ".", STYLE], "got a folder"),
     "text": (["stylize", "text.jpg", STYLE], "cannot be decoded"),
     "truncated": (["stylize", "cut.jpg", STYLE], "cannot be decoded"),
-    "1 x 1": (["stylize", "one.png", STYLE], "at least 16 px"),
-    "8 x 8": (["stylize", "eight.png", STYLE], "at least 16 px"),
-    "8 x 8 style": (["stylize", CONTENT, "eight.png"], "at least 16 px"),
+    "1 x 1": (["stylize", "one.png", STYLE], "at least 32 px"),
+    "8 x 8": (["stylize", "eight.png", STYLE], "at least 32 px"),
+    "8 x 8 style": (["stylize", CONTENT, "eight.png"], "at least 32 px"),
     "size 0": (["stylize", CONTENT, STYLE, "--size", "0"], "whole number ≥ 1, got '0'"),
     "size -1": (["stylize", CONTENT, STYLE, "--size", "-1"], "got '-1'"),
     "size x": (["stylize", CONTENT, STYLE, "--size", "x"], "got 'x'"),

@@ -162,8 +162,10 @@ class PictureReporter(Reporter):
         now = work_done(progress.stages, progress.scale, progress.taken)
         place = f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
         self.move(now, place, text)
+        first = self.printed < 0  # its time is that of compiling
         if self.line_is_due(at_end=progress.taken == stage.steps):
-            say(f"{place.replace(' px ', ' px step ')} {text} {self.left(now)}")
+            line = f"{place.replace(' px ', ' px step ')} {text}"
+            say(line if first else f"{line} {self.left(now)}")
 
     def save_preview(self, progress: Progress, every: int) -> None:
         """Write the picture so far after every `every` steps."""

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
+from jaxnst.network.vgg import Backbone
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.pictures.files import image_shape, load_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe
+from jaxnst.repaint import repaint
 from jaxnst.types import Image
 
 
@@ -66,6 +68,26 @@ def scale_detail(
         return jnp.zeros((*shape, 3))
     coarse = resize(scale_content(content, before), shape)
     return recipe.detail * (scale_content(content, shape) - coarse)
+
+
+def scale_repaint(
+    backbone: Backbone,
+    image: Image,
+    content: Image,
+    styles: Sequence[Image],
+    shape: tuple[int, int],
+    recipe: Recipe,
+    *,
+    blend: Float[Array, "_n"] | None = None,
+) -> Image:
+    """An image of one scale at the size of the next, laid out of pixels of styles."""
+    before = image.shape[0], image.shape[1]
+    double = scale_styles(styles, (2 * before[0], 2 * before[1]), recipe)
+    larger = [jnp.clip(style, 0, 1) for style in double]
+    shown = scale_content(content, before)
+    share = recipe.content_weight / (recipe.content_weight + 2 * recipe.style_weight)
+    laid = repaint(backbone, image, shown, larger, recipe.program, share, blend)
+    return scale_content(laid, shape)
 
 
 def scale_styles(

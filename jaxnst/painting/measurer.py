@@ -100,6 +100,18 @@ class Measurer:
         """The detail that is added when a lane's image is enlarged to a scale."""
         return inputs.scale_detail(self._content(lane), before, shape, lane.recipe)
 
+    def repaint(self, lane: Lane, image: np.ndarray, shape: tuple[int, int]) -> Image:
+        """The image of a lane, enlarged to a scale with the paint of its styles."""
+        return inputs.scale_repaint(
+            self.backbone,
+            jnp.asarray(image),
+            self._content(lane),
+            self._styles(lane),
+            shape,
+            lane.recipe,
+            blend=_array(lane.blend),
+        )
+
     def _content(self, lane: Lane) -> Image:
         def load() -> Image:
             content = self.load_content(lane)

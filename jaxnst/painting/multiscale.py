@@ -183,6 +183,21 @@ class PicturePainter:
         if state is None:
             # Compiled, so that the whole state is on the image's device.
             state = jax.jit(transfer.init)(self.start(scaled, styles))
+        elif before is not None and recipe.repaint:
+            image = current_image(state, recipe)
+            pictures = image, content, self.styles
+            image, content, originals = jax.device_put(pictures, self.device)
+            del state
+            image = inputs.scale_repaint(
+                self.measuring,
+                image,
+                content,
+                originals,
+                stage.shape,
+                recipe,
+                blend=options.blend,
+            )
+            state = jax.jit(transfer.init)(jax.device_put(image, self.host))
         elif before is not None:
             detail = inputs.scale_detail(content, before.shape, stage.shape, recipe)
             state = jax.jit(transfer.enlarge)(state, detail)

@@ -52,7 +52,7 @@ def plan_run(
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> recipe = get_recipe("painterly").replace(first_steps=9, steps=4)
+        >>> recipe = get_recipe("delicate").replace(first_steps=9, steps=4)
         >>> for stage in plan_run((192, 256), recipe):
         ...     print(stage)
         Stage(shape=(96, 128), steps=9, tile=None)

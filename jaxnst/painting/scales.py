@@ -14,7 +14,7 @@ def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> scale_shapes((192, 256), get_recipe("painterly"))
+        >>> scale_shapes((192, 256), get_recipe("delicate"))
         [(96, 128), (136, 181), (192, 256)]
     """
     longest = max(shape)

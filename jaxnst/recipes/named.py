@@ -26,41 +26,47 @@ def weighted(weights: tuple[float, ...]) -> LayerWeights:
 
 PAINTERLY = Recipe(
     name="painterly",
-    summary="Broad strokes: Wasserstein-2 over a pyramid, L-BFGS (the default)",
-    content_layers=(("relu4_2", 0.7), ("relu3_1", 0.3)),
+    summary="Broad strokes: Wasserstein-2 over a pyramid, repainted (the default)",
+    content_layers=(("relu4_2@2", 0.7), ("relu3_1@2", 0.3)),
     style_layers=tuple(
         (layer + size, weight)
-        for size in ("", "@2", "@4")
+        for size in ("@2", "@4", "@8")
         for layer, weight in (("relu1_1", 0.35), ("relu2_1", 0.25), ("relu3_1", 0.2))
     ),
     content_loss="correlation",
     style_loss="wasserstein2",
-    content_weight=0.8,
+    content_weight=1.0,
     style_weight=1.0,
-    tv_weight=10.0,
+    tv_weight=1.0,
     pooling="average",
     padding="replicate",
     palette="style",
     optimizer="lbfgs",
     learning_rate=1.0,
     ema_decay=0.5,
-    first_steps=80,
+    repaint=True,
+    first_steps=100,
     steps=30,
     scales=16,
+    scale_factor=2.0,
     min_size=128,
 )
-"""The default: coarse to fine by √2, Wasserstein-2 between Gaussians, L-BFGS.
+"""The default: coarse to fine by 2, Wasserstein-2 between Gaussians, L-BFGS. Where the
+picture is enlarged, it is laid out of the style's own pixels.
 
-The style is measured at shallow layers of the picture at its size, a half and a quarter
-of it: shallow features of small pictures hold more of a painting's large structure than
-the deep layers of the embedded weights do. The content is held by relu4_2, which says
-what is where and leaves the strokes free, and a little by relu3_1. `content_weight`
-spans from 0.1, a painting with a hint of the photograph, to 3, the photograph in paint.
+The network sees the picture at a half, a quarter and an eighth of its size. So the
+steps hardly touch the finest octave, which is the style's own paint, and cost a quarter
+as much. Shallow features of small pictures hold more of a painting's large structure
+than the deep layers of the embedded weights do. The content is held by relu4_2, which
+says what is where and leaves the strokes free, and a little by relu3_1.
+`content_weight` spans from 0.2, the painting with a hint of the photograph, to 6, the
+photograph in paint.
 
 Reference:
     The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is
     that of Mroueh (2019), "Wasserstein Style Transfer"; the pyramid is that of
-    Snelgrove (2017), "High-Resolution Multi-Scale Neural Texture Synthesis".
+    Snelgrove (2017), "High-Resolution Multi-Scale Neural Texture Synthesis". For the
+    enlargement see `repaint.repaint`.
 """
 
 DELICATE = dataclasses.replace(
@@ -72,6 +78,9 @@ DELICATE = dataclasses.replace(
     content_weight=0.2,
     tv_weight=12.0,
     detail=0.5,
+    repaint=False,
+    first_steps=80,
+    scale_factor=2**0.5,
 )
 """The default of version 0.1: the photograph with a fine texture of the style.
 

@@ -167,7 +167,11 @@ class Recipe(Program):
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the
-            image is enlarged to the next scale.
+            image is resized to the next scale.
+        repaint: Lay the image out of pixels of the styles where it is enlarged to the
+            next scale, instead of resizing it, see `repaint.repaint`. The content has a
+            share of `w / (w + 2)` in what is looked up, with w its weight divided by
+            that of the style.
         first_steps: Steps at the coarsest scale.
         steps: Steps at every other scale.
         scales: Number of scales, at most.
@@ -193,6 +197,7 @@ class Recipe(Program):
     init: Literal["content", "noise", "style"] = "content"
     noise: float = 0.1
     detail: float = 0.0
+    repaint: bool = False
     first_steps: int
     steps: int
     scales: int = 1
@@ -280,6 +285,7 @@ USED_WITH = {
     "epsilon": ("optimizer", ("adam", "tf1_adam")),
     "history": ("optimizer", ("lbfgs",)),
     "noise": ("init", ("noise",)),
+    "detail": ("repaint", (False,)),
     "style_scale": ("squash_style", (False,)),
 }
 """Fields that have an effect only with certain values of another field."""

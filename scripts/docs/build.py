@@ -23,7 +23,7 @@ BUILD = DOCS / "build"
 ROOMS = [
     *("types", "storage", "linalg", "pictures", "network", "losses", "weights"),
     "recipes",
-    *("objective", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
+    *("objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
 ]
 """Folders and files of the package that have a page, in the order of its floors."""
 
@@ -33,6 +33,7 @@ LINKS = {
     "#speed": "speed.md",
     "weights/README.md": "embedded.md",
     "scripts/gallery.jpg": "gallery.jpg",
+    "scripts/settings.jpg": "settings.jpg",
 }
 """Pages of the site, by what the README calls them."""
 
@@ -63,7 +64,8 @@ def main() -> int:
 def write_pages(folder: Path) -> None:
     """Write every page of the site into a folder."""
     shutil.copytree(DOCS / "pages", folder)
-    shutil.copy(ROOT / "scripts" / "gallery.jpg", folder)
+    for name in ("gallery.jpg", "settings.jpg"):
+        shutil.copy(ROOT / "scripts" / name, folder)
     for page in folder.glob("*.md"):
         text = page.read_text().replace("<!-- recipes -->", recipe_table())
         text = re.sub(r"<!-- readme: (.+) -->", lambda m: section(m[1]), text)
