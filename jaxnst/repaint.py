@@ -50,7 +50,7 @@ HALO = 32
 LARGEST = 2**21
 """Pixels of the styles that are used, at most."""
 
-PATCH = np.exp(-4 * ((np.arange(12) - 5.5) / 6) ** 2).astype(np.float32)
+PATCH = np.exp(-3 * ((np.arange(12) - 5.5) / 6) ** 2).astype(np.float32)
 """Weights of the pixels of a patch of 3 x 3 cells, along each axis."""
 
 Columns = Float[Array, "_h _w _c"]

@@ -13,7 +13,10 @@ from jaxnst.recipes import LayerWeights, Recipe, get_recipe
 
 OVERRIDES = {
     "style_scale": "ratio of the style's long edge to the content's",
-    "content_weight": "weight of the content term; see jaxnst recipes NAME",
+    "content_weight": (
+        "weight of the content term: with painterly, 0.2 gives the painting with a "
+        "hint of the photograph, 6 the photograph in paint"
+    ),
     "style_weight": "weight of the style term",
     "tv_weight": "weight of the total variation",
     "optimizer": "optimiser of the picture",

@@ -166,7 +166,7 @@ class BatchPainter:
         if state is None or before is None:
             starts = self.stack(lambda lane: measurer.start(lane, shape))
             state = self.transfer.init(starts)
-        elif self.lanes[0].recipe.repaint:
+        elif before.shape == shape and self.lanes[0].recipe.repaint:
             images = iter(jax.device_get(_current_images(state, self.program)))
             larger = lambda lane: measurer.repaint(lane, next(images), shape)
             state = self.transfer.init(self.stack(larger))

@@ -80,13 +80,14 @@ def scale_repaint(
     *,
     blend: Float[Array, "_n"] | None = None,
 ) -> Image:
-    """An image of one scale at the size of the next, laid out of pixels of styles."""
-    before = image.shape[0], image.shape[1]
+    """An image at a size, laid out of pixels of styles that match its half."""
+    before = math.ceil(shape[0] / 2), math.ceil(shape[1] / 2)
+    half = scale_content(image, before)
     double = scale_styles(styles, (2 * before[0], 2 * before[1]), recipe)
     larger = [jnp.clip(style, 0, 1) for style in double]
     shown = scale_content(content, before)
     share = recipe.content_weight / (recipe.content_weight + 2 * recipe.style_weight)
-    laid = repaint(backbone, image, shown, larger, recipe.program, share, blend)
+    laid = repaint(backbone, half, shown, larger, recipe.program, share, blend)
     return scale_content(laid, shape)
 
 

@@ -101,7 +101,7 @@ class Measurer:
         return inputs.scale_detail(self._content(lane), before, shape, lane.recipe)
 
     def repaint(self, lane: Lane, image: np.ndarray, shape: tuple[int, int]) -> Image:
-        """The image of a lane, enlarged to a scale with the paint of its styles."""
+        """The image of a lane, laid out of the paint of its styles."""
         return inputs.scale_repaint(
             self.backbone,
             jnp.asarray(image),

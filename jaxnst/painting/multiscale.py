@@ -183,7 +183,7 @@ class PicturePainter:
         if state is None:
             # Compiled, so that the whole state is on the image's device.
             state = jax.jit(transfer.init)(self.start(scaled, styles))
-        elif before is not None and recipe.repaint:
+        elif before is not None and recipe.repaint and before.shape == stage.shape:
             image = current_image(state, recipe)
             pictures = image, content, self.styles
             image, content, originals = jax.device_put(pictures, self.device)

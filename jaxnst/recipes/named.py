@@ -35,9 +35,9 @@ PAINTERLY = Recipe(
     ),
     content_loss="correlation",
     style_loss="wasserstein2",
-    content_weight=1.0,
+    content_weight=0.8,
     style_weight=1.0,
-    tv_weight=1.0,
+    tv_weight=10.0,
     pooling="average",
     padding="replicate",
     palette="style",
@@ -45,20 +45,19 @@ PAINTERLY = Recipe(
     learning_rate=1.0,
     ema_decay=0.5,
     repaint=True,
-    first_steps=100,
+    first_steps=80,
     steps=30,
     scales=16,
-    scale_factor=2.0,
-    min_size=128,
+    min_size=256,
 )
-"""The default: coarse to fine by 2, Wasserstein-2 between Gaussians, L-BFGS. Where the
-picture is enlarged, it is laid out of the style's own pixels.
+"""The default: coarse to fine by √2, Wasserstein-2 between Gaussians, L-BFGS. At the
+end the picture is laid out of the style's own pixels, and gets a few more steps.
 
 The network sees the picture at a half, a quarter and an eighth of its size. So the
-steps hardly touch the finest octave, which is the style's own paint, and cost a quarter
-as much. Shallow features of small pictures hold more of a painting's large structure
-than the deep layers of the embedded weights do. The content is held by relu4_2, which
-says what is where and leaves the strokes free, and a little by relu3_1.
+last steps hardly touch the finest octave, which is the style's own paint, and all steps
+cost a quarter. Shallow features of small pictures hold more of a painting's large
+structure than the deep layers of the embedded weights do. The content is held by
+relu4_2, which says what is where and leaves the strokes free, and a little by relu3_1.
 `content_weight` spans from 0.2, the painting with a hint of the photograph, to 6, the
 photograph in paint.
 
@@ -66,7 +65,7 @@ Reference:
     The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is
     that of Mroueh (2019), "Wasserstein Style Transfer"; the pyramid is that of
     Snelgrove (2017), "High-Resolution Multi-Scale Neural Texture Synthesis". For the
-    enlargement see `repaint.repaint`.
+    end see `repaint.repaint`.
 """
 
 DELICATE = dataclasses.replace(
@@ -79,8 +78,7 @@ DELICATE = dataclasses.replace(
     tv_weight=12.0,
     detail=0.5,
     repaint=False,
-    first_steps=80,
-    scale_factor=2**0.5,
+    min_size=128,
 )
 """The default of version 0.1: the photograph with a fine texture of the style.
 

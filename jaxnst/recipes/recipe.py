@@ -167,11 +167,10 @@ class Recipe(Program):
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the
-            image is resized to the next scale.
-        repaint: Lay the image out of pixels of the styles where it is enlarged to the
-            next scale, instead of resizing it, see `repaint.repaint`. The content has a
-            share of `w / (w + 2)` in what is looked up, with w its weight divided by
-            that of the style.
+            image is enlarged to the next scale.
+        repaint: At the end, lay the image out of pixels of the styles, see
+            `repaint.repaint`, and take a third of `steps` again. The content's share in
+            what is looked up is `w / (w + 2)`, with w its weight over the style's.
         first_steps: Steps at the coarsest scale.
         steps: Steps at every other scale.
         scales: Number of scales, at most.
@@ -285,7 +284,6 @@ USED_WITH = {
     "epsilon": ("optimizer", ("adam", "tf1_adam")),
     "history": ("optimizer", ("lbfgs",)),
     "noise": ("init", ("noise",)),
-    "detail": ("repaint", (False,)),
     "style_scale": ("squash_style", (False,)),
 }
 """Fields that have an effect only with certain values of another field."""
