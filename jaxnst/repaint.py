@@ -1,8 +1,8 @@
-"""Enlarge a picture with the paint of its styles, found by nearest neighbours.
+"""Repaint a picture with the paint of its styles, found by nearest neighbours.
 
-Each cell of 2 x 2 pixels looks for its features among those of the styles. The picture
-of twice the size is laid out of the styles' own pixels from the places found, as
-overlapping patches. So the new octave of detail is made of real strokes.
+At half the size, each cell of 2 x 2 pixels looks for its features among those of the
+styles. The picture is laid out of the styles' own pixels from the places found, as
+overlapping patches. So its finest octave is made of real strokes.
 """
 
 import math
@@ -19,7 +19,7 @@ from jaxnst.linalg import float32
 from jaxnst.network.vgg import Backbone, channels
 from jaxnst.objective import measure
 from jaxnst.pictures.geometry import resize
-from jaxnst.recipes import Program
+from jaxnst.recipes import Program, Recipe
 from jaxnst.types import Image, Scalar
 
 COLUMNS = (("relu1_1", 0.5), ("relu2_1", 1.0), ("relu3_1", 1.0))
@@ -42,7 +42,7 @@ MARGIN = 2
 """Cells at the border of a style that are not used: its frame, and padded features."""
 
 BAND = 2**18
-"""Pixels of the picture that are laid out at once."""
+"""Pixels of half the picture that are looked up at once."""
 
 HALO = 32
 """Rows beyond a band that its matches see."""
@@ -63,7 +63,7 @@ class Bank(NamedTuple):
     Attributes:
         columns: Features of each cell, h w c.
         costs: What it costs to use a cell, h w; infinite at borders.
-        cells: Pixels of each cell at twice the size, h w 4 4 3.
+        cells: Pixels of each cell in the whole styles, h w 4 4 3.
     """
 
     columns: Columns
@@ -76,39 +76,38 @@ def repaint(
     image: Image,
     content: Image,
     styles: Sequence[Image],
-    program: Program,
-    content_share: float | Scalar,
+    recipe: Recipe,
     blend: Float[Array, "_n"] | None = None,
 ) -> Image:
-    """Lay out a picture at twice its size, of pixels of its styles.
+    """Lay out a picture of pixels of its styles.
 
-    A cell p of the picture matches the cell m(p) of the styles that maximises
+    A cell p of half the picture matches the cell m(p) of half the styles that maximises
     `cos(q(p), f(m)) + COHERENCE · #{d: m(p + d) = m(p) + d}`, with features f, four
-    neighbours d, and the query `q = content_share · f(content) + (1 - content_share) ·
-    f(image)`. The maximum is exact for the cosine alone; from there, matches spread to
-    their neighbours as long as that is better.
+    neighbours d, and the query `q = s f(content) + (1 - s) f(image)`. The share s is
+    `w / (w + 2)`, with w the content's weight over the style's. The maximum is exact
+    for the cosine alone; from there, matches spread to their neighbours as long as that
+    is better.
 
     Args:
         backbone: The network, prepared for the recipe.
-        image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is laid
-            out in horizontal bands.
+        image: The picture, RGB in [0, 1], h w 3. One of more than 4 `BAND` pixels is
+            looked up in horizontal bands.
         content: What it is to show, of the same shape.
-        styles: RGB images in [0, 1], twice as large as they are beside the picture; of
-            more than `LARGEST` pixels in all, the middle is used.
-        program: How the network sees them.
-        content_share: Share of the content in the query, 0 to 1.
+        styles: RGB images of any size, as large as they are measured beside the
+            picture; of more than `LARGEST` pixels in all, the middle is used.
+        recipe: How the network sees them, and the weights.
         blend: Weight of each style. Default: equal weights.
 
     Returns:
-        RGB in [0, 1], of 4 (h // 2) x 4 (w // 2) pixels.
+        RGB in [0, 1], of the picture's shape.
 
     Example:
         >>> import jaxnst
         >>> backbone = jaxnst.load_backbone("embedded")
-        >>> content, style = jaxnst.sample("harbour", 64), jaxnst.sample("swirls", 128)
-        >>> program = jaxnst.get_recipe("painterly").program
-        >>> repaint(backbone, content, content, [style], program, 0.5).shape
-        (96, 128, 3)
+        >>> content, style = jaxnst.sample("harbour", 64), jaxnst.sample("swirls", 64)
+        >>> recipe = jaxnst.get_recipe("painterly")
+        >>> repaint(backbone, content, content, [style], recipe).shape
+        (48, 64, 3)
 
     Reference:
         Hertzmann et al. (2001), "Image Analogies", with coherence as in Ashikhmin
@@ -118,18 +117,28 @@ def repaint(
     """
     weights = jnp.ones(len(styles)) if blend is None else jnp.abs(blend)
     middles = [_middle(style, LARGEST // len(styles)) for style in styles]
+    program, share = recipe.program, recipe.content_share
     bank = make_bank(backbone, middles, weights / jnp.mean(weights), program)
-    bands = []
-    height, width = image.shape[0] // 2 * 2, image.shape[1]
+    halves = _half(content), _half(image)
+    height, width, _ = halves[0].shape
     # Multiples of four, so that the chessboards of `cohere` agree.
     rows = 4 * math.ceil(height / 4 / math.ceil(height * width / BAND))
     taller = min(height, rows + 2 * HALO)
+    bands = []
     for start in range(0, height, rows):
         first = min(max(0, start - HALO), height - taller)
-        seen = (x[first : first + taller] for x in (content, image))
-        laid = _lay_band(backbone, *seen, bank, program, content_share)
+        seen = (half[first : first + taller] for half in halves)
+        laid = _lay_band(backbone, *seen, bank, program, share)
         bands.append(laid[2 * (start - first) :][: 2 * min(rows, height - start)])
-    return jnp.concatenate(bands)
+    return jnp.concatenate(bands)[: image.shape[0], : image.shape[1]]
+
+
+def _half(image: Image) -> Image:
+    """A picture at half its size, which is made a multiple of four before."""
+    pads = [(0, -side % 4) for side in image.shape[:2]]
+    padded = jnp.pad(image, [*pads, (0, 0)], mode="edge")
+    half = padded.shape[0] // 2, padded.shape[1] // 2
+    return jnp.clip(resize(padded, half), 0, 1)
 
 
 def _middle(style: Image, pixels: int) -> Image:
@@ -162,7 +171,7 @@ def make_bank(
     program: Program,
 ) -> Bank:
     """The cells of styles, and their features at half the styles' size."""
-    parts = []
+    styles, parts = [jnp.clip(style, 0, 1) for style in styles], []
     for style, weight in zip(styles, weights, strict=True):
         half = style.shape[0] // 2, style.shape[1] // 2
         small = jnp.clip(resize(style, half), 0, 1)

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from helpers import random_image
 
-from jaxnst.pictures.geometry import resize
+from jaxnst import Options, stylize, stylize_grid
+from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.recipes import get_recipe
 from jaxnst.repaint import Bank, cohere, hypercolumns, lay, make_bank, repaint, search
+from jaxnst.tiles import smallest_tile
 
 room = importlib.import_module("jaxnst.repaint")
-PROGRAM = get_recipe("painterly").program
+RECIPE = get_recipe("painterly")
+PROGRAM = RECIPE.program
 
 
 def random_columns(key, h, w, c=16):
@@ -75,8 +78,7 @@ def test_matches_in_order_copy_the_style():
 def test_a_style_is_laid_out_of_itself(backbone):
     """Away from its border, which is not used."""
     style = random_image(7, 64, 80)
-    small = jnp.clip(resize(style, (32, 40)), 0, 1)
-    laid = repaint(backbone, small, small, [style], PROGRAM, 0.5)
+    laid = repaint(backbone, style, style, [style], RECIPE)
     inner = np.s_[16:-16, 16:-16]
     np.testing.assert_allclose(laid[inner], style[inner], atol=1e-5)
 
@@ -88,10 +90,9 @@ def test_borders_and_styles_without_weight_are_not_used(backbone):
     used = np.isfinite(bank.costs)
     assert used[2:10, 2:14].all()
     assert used.sum() == 8 * 12
-    image = random_image(1, 32, 32)
-    alone = repaint(backbone, image, image, styles[:1], PROGRAM, 0.3)
-    blend = jnp.array([1.0, 0.0])
-    both = repaint(backbone, image, image, styles, PROGRAM, 0.3, blend)
+    image = random_image(1, 64, 64)
+    alone = repaint(backbone, image, image, styles[:1], RECIPE)
+    both = repaint(backbone, image, image, styles, RECIPE, jnp.array([1.0, 0.0]))
     np.testing.assert_allclose(both, alone, atol=1e-6)
 
 
@@ -103,27 +104,92 @@ def test_hypercolumns_are_centred_and_of_length_one(backbone):
 
 
 def test_bands_join_without_a_seam(backbone, monkeypatch):
-    image, style = random_image(3, 160, 32), random_image(4, 96, 96)
-    whole = repaint(backbone, image, image, [style], PROGRAM, 0.3)
+    image, style = random_image(3, 320, 64), random_image(4, 96, 96)
+    whole = repaint(backbone, image, image, [style], RECIPE)
     monkeypatch.setattr(room, "BAND", 160 * 32 // 4)
-    bands = repaint(backbone, image, image, [style], PROGRAM, 0.3)
+    bands = repaint(backbone, image, image, [style], RECIPE)
     assert whole.shape == bands.shape == (320, 64, 3)
     assert jnp.mean(jnp.any(jnp.abs(whole - bands) > 1e-3, axis=-1)) < 0.02
 
 
+@pytest.mark.parametrize("shape", [(63, 61), (66, 64)])
+def test_a_picture_of_any_shape_keeps_it(backbone, shape):
+    image, style = random_image(3, *shape), random_image(4, 50, 70)
+    found = repaint(backbone, image, image, [style], RECIPE)
+    assert found.shape == image.shape
+    assert 0 <= found.min() <= found.max() <= 1
+
+
 def test_only_the_middle_of_large_styles_is_used(backbone, monkeypatch):
-    image, style = random_image(5, 32, 32), random_image(6, 96, 128)
+    image, style = random_image(5, 64, 64), random_image(6, 96, 128)
     monkeypatch.setattr(room, "LARGEST", 48 * 64)
-    found = repaint(backbone, image, image, [style], PROGRAM, 0.3)
-    middle = repaint(backbone, image, image, [style[24:72, 32:96]], PROGRAM, 0.3)
+    found = repaint(backbone, image, image, [style], RECIPE)
+    middle = repaint(backbone, image, image, [style[24:72, 32:96]], RECIPE)
     np.testing.assert_array_equal(found, middle)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_the_share_says_whether_content_or_picture_is_looked_up(backbone, share):
-    content, image = random_image(1, 32, 32), random_image(2, 32, 32)
-    style = random_image(3, 64, 64)
-    found = repaint(backbone, image, content, [style], PROGRAM, share)
-    alone = (image, content)[int(share)]
-    expected = repaint(backbone, alone, alone, [style], PROGRAM, 0.5)
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0)])
+def test_the_weights_say_whether_content_or_picture_is_looked_up(backbone, weights):
+    content, image = random_image(1, 64, 64), random_image(2, 64, 64)
+    style, (content_weight, style_weight) = random_image(3, 64, 64), weights
+    recipe = RECIPE.replace(content_weight=content_weight, style_weight=style_weight)
+    found = repaint(backbone, image, content, [style], recipe)
+    alone = content if content_weight else image
+    expected = repaint(backbone, alone, alone, [style], RECIPE)
     assert jnp.mean(jnp.abs(found - expected) < 1e-5) > 0.98
+
+
+SHALLOW = RECIPE.replace(
+    content_layers=(("relu1_1@2", 1.0),),
+    style_layers=(("relu1_1@2", 1.0),),
+    style_loss="gram",
+    optimizer="adam",
+    first_steps=2,
+    steps=6,
+    min_size=40,
+    scales=2,
+)
+CONTENT, STYLE = random_image(10, 48, 56), random_image(11, 60, 52)
+
+
+def paint(backbone, **options):
+    key, options = jax.random.key(0), Options(**options)
+    return stylize(backbone, CONTENT, [STYLE], SHALLOW, key=key, options=options)
+
+
+def test_a_run_ends_by_repainting(backbone):
+    result = paint(backbone)
+    planned = [(x.shape, x.steps, x.repaint) for x in result.stages]
+    assert planned[1:] == [((48, 56), 6, False), ((48, 56), 2, True)]
+    before = paint(backbone, stages=result.stages[:-1])
+    assert jnp.mean(jnp.abs(result.image - before.image)) > 0.01
+
+
+def test_a_lane_is_repainted_as_alone(backbone):
+    (lanes,) = stylize_grid(
+        backbone, [CONTENT], [STYLE, 1 - STYLE], SHALLOW, key=jax.random.key(0)
+    )
+    np.testing.assert_allclose(lanes[0, 0], paint(backbone).image, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "taken"), [(1, 6), (2, 1)])
+def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
+    kept = []
+
+    def keep(progress):
+        if (progress.scale, progress.taken) == (scale, taken):
+            state = jax.device_get(progress.state)
+            kept.append(Checkpoint(scale, taken, state, [None] * 3, {}))
+
+    expected = paint(backbone, on_chunk=keep, chunk=1)
+    resumed = paint(backbone, resume=kept[0])
+    np.testing.assert_array_equal(resumed.image, expected.image)
+
+
+def test_a_repainted_run_in_tiles_paints_the_same_picture(backbone):
+    whole = paint(backbone)
+    smallest = smallest_tile(SHALLOW.layers)
+    tiled = tuple(stage._replace(tile=smallest) for stage in whole.stages)
+    np.testing.assert_allclose(
+        paint(backbone, stages=tiled).image, whole.image, atol=1e-3
+    )

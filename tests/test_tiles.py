@@ -25,7 +25,7 @@ from jaxnst.objective import (
     summarize,
 )
 from jaxnst.painting.multiscale import Options, measure_targets, stylize
-from jaxnst.painting.plan import Stage, plan_run
+from jaxnst.painting.plan import plan_run
 from jaxnst.recipes import get_recipe
 from jaxnst.recipes.recipe import LOSS_TABLES
 from jaxnst.tiles import Tiled, halo, plan_tiles, smallest_tile, tile_mesh
@@ -298,7 +298,7 @@ def test_stages_in_tiles_paint_the_same_picture(backbone):
 
     whole = plan_run(content.shape, recipe)
     smallest = smallest_tile(recipe.layers)
-    tiled = tuple(Stage(shape, steps, smallest) for shape, steps, _ in whole)
+    tiled = tuple(stage._replace(tile=smallest) for stage in whole)
 
     def painted(stages, mesh=None):
         options = Options(stages=stages, mesh=mesh)

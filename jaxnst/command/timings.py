@@ -52,7 +52,7 @@ def by_adam(recipe: Recipe) -> Recipe:
     twice as many steps as by L-BFGS.
     """
     recipe = recipe.replace(optimizer="adam", learning_rate=0.02, ema_decay=0.95)
-    return recipe.replace(detail=0.0, first_steps=150, steps=75)
+    return recipe.replace(detail=0.0, repaint=False, first_steps=150, steps=75)
 
 
 ADAM = by_adam(get_recipe("delicate")).replace(name="wasserstein2")

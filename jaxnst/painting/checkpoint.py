@@ -49,7 +49,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
             return difference(got, wanted) or f"another {key}"
         if key == "weights_sha256":
             key, got, wanted = "network", before.get("weights"), now.get("weights")
-        return f"another {key}" + f" ({got}, not {wanted})" * ("sha256" not in key)
+        said = "" if "sha256" in key else f" ({got}, not {wanted})"
+        return f"another {key}{said}"
     return ""
 
 

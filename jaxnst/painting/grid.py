@@ -166,10 +166,10 @@ class BatchPainter:
         if state is None or before is None:
             starts = self.stack(lambda lane: measurer.start(lane, shape))
             state = self.transfer.init(starts)
-        elif before.shape == shape and self.lanes[0].recipe.repaint:
+        elif stage.repaint:
             images = iter(jax.device_get(_current_images(state, self.program)))
-            larger = lambda lane: measurer.repaint(lane, next(images), shape)
-            state = self.transfer.init(self.stack(larger))
+            laid = self.stack(lambda lane: measurer.repaint(lane, next(images)))
+            state = self.transfer.init(laid)
         else:
             scales = before.shape, shape
             details = self.stack(lambda lane: measurer.detail(lane, *scales))

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxnst.network.vgg import Backbone
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.pictures.files import image_shape, load_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe
-from jaxnst.repaint import repaint
 from jaxnst.types import Image
 
 
@@ -68,27 +66,6 @@ def scale_detail(
         return jnp.zeros((*shape, 3))
     coarse = resize(scale_content(content, before), shape)
     return recipe.detail * (scale_content(content, shape) - coarse)
-
-
-def scale_repaint(
-    backbone: Backbone,
-    image: Image,
-    content: Image,
-    styles: Sequence[Image],
-    shape: tuple[int, int],
-    recipe: Recipe,
-    *,
-    blend: Float[Array, "_n"] | None = None,
-) -> Image:
-    """An image at a size, laid out of pixels of styles that match its half."""
-    before = math.ceil(shape[0] / 2), math.ceil(shape[1] / 2)
-    half = scale_content(image, before)
-    double = scale_styles(styles, (2 * before[0], 2 * before[1]), recipe)
-    larger = [jnp.clip(style, 0, 1) for style in double]
-    shown = scale_content(content, before)
-    share = recipe.content_weight / (recipe.content_weight + 2 * recipe.style_weight)
-    laid = repaint(backbone, half, shown, larger, recipe.program, share, blend)
-    return scale_content(laid, shape)
 
 
 def scale_styles(

@@ -25,6 +25,7 @@ from jaxnst.painting import inputs
 from jaxnst.painting.lanes import Lane
 from jaxnst.painting.scales import style_shape
 from jaxnst.pictures.color import match_palette
+from jaxnst.repaint import repaint
 from jaxnst.types import Features, Image
 
 
@@ -100,17 +101,13 @@ class Measurer:
         """The detail that is added when a lane's image is enlarged to a scale."""
         return inputs.scale_detail(self._content(lane), before, shape, lane.recipe)
 
-    def repaint(self, lane: Lane, image: np.ndarray, shape: tuple[int, int]) -> Image:
+    def repaint(self, lane: Lane, image: np.ndarray) -> Image:
         """The image of a lane, laid out of the paint of its styles."""
-        return inputs.scale_repaint(
-            self.backbone,
-            jnp.asarray(image),
-            self._content(lane),
-            self._styles(lane),
-            shape,
-            lane.recipe,
-            blend=_array(lane.blend),
-        )
+        shape, blend = (image.shape[0], image.shape[1]), _array(lane.blend)
+        content = inputs.scale_content(self._content(lane), shape)
+        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
+        pictures = jnp.asarray(image), content, styles
+        return repaint(self.backbone, *pictures, lane.recipe, blend)
 
     def _content(self, lane: Lane) -> Image:
         def load() -> Image:

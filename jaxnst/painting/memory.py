@@ -28,7 +28,7 @@ PICTURE = 200
 """Those of them that it takes for the picture itself, however small the network sees
 it."""
 
-REPAINT = 705
+REPAINT = 790
 """Bytes that laying out a picture takes for each of its first 2²⁰ pixels."""
 
 GRADIENT = 12
@@ -103,13 +103,14 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
     Without a tile, it is painted at once.
     """
     pixels, each = math.prod(shape), cost(recipe)
-    # Before the state of a scale is there, the picture is enlarged to it.
-    enlarging = recipe.repaint * (REPAINT * min(pixels, 2**20) + 3 * IMAGE * pixels)
+    laying = 0
+    if recipe.repaint:  # without the optimiser's state, which begins anew
+        laying = REPAINT * min(pixels, 2**20) + 3 * IMAGE * pixels
     if tile is None:
-        return max(enlarging, pixels * (each.state + each.step))
+        return max(laying, pixels * (each.state + each.step))
     at_once = math.prod(tile_shape(shape, recipe.layers, tile))
     rest = max(at_once * each.step, pixels * each.update)
-    return max(enlarging, pixels * (each.state + GRADIENT) + rest)
+    return max(laying, pixels * (each.state + GRADIENT) + rest)
 
 
 def process_bytes(
@@ -122,7 +123,7 @@ def process_bytes(
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
     compiling = math.prod(shape) * cost(recipe).state + COMPILING[device]
     taken = max(step_bytes(shape, recipe, tile), compiling)
-    programs = len(scale_shapes(shape, recipe)) if tile is None else 2
+    programs = 2 if tile else len(scale_shapes(shape, recipe)) + recipe.repaint
     return taken + PROCESS[device] + programs * PROGRAMS[device]
 
 

@@ -33,6 +33,7 @@ from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.color import match_palette
 from jaxnst.process import forget_programs, single_threaded_lapack
 from jaxnst.recipes import Recipe
+from jaxnst.repaint import repaint
 from jaxnst.tiles import Tiled, smallest_tile
 from jaxnst.transfer import State, current_image, make_transfer
 from jaxnst.types import Image
@@ -183,19 +184,12 @@ class PicturePainter:
         if state is None:
             # Compiled, so that the whole state is on the image's device.
             state = jax.jit(transfer.init)(self.start(scaled, styles))
-        elif before is not None and recipe.repaint and before.shape == stage.shape:
+        elif before is not None and stage.repaint:
             image = current_image(state, recipe)
-            pictures = image, content, self.styles
-            image, content, originals = jax.device_put(pictures, self.device)
             del state
-            image = inputs.scale_repaint(
-                self.measuring,
-                image,
-                content,
-                originals,
-                stage.shape,
-                recipe,
-                blend=options.blend,
+            image, scaled, styles = jax.device_put((image, scaled, styles), self.device)
+            image = repaint(
+                self.measuring, image, scaled, styles, recipe, options.blend
             )
             state = jax.jit(transfer.init)(jax.device_put(image, self.host))
         elif before is not None:

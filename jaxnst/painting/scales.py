@@ -12,8 +12,6 @@ EDGES = {"long": max, "short": min}
 def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
     """Height and width of every scale, coarsest first, `scale_factor` apart.
 
-    A picture that is repainted has the last one twice.
-
     Example:
         >>> from jaxnst import get_recipe
         >>> scale_shapes((192, 256), get_recipe("delicate"))
@@ -27,22 +25,18 @@ def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]
         if side < recipe.min_size or min(fit_shape(shape, side)) < smallest:
             break
         sides.append(side)
-    shapes = [fit_shape(shape, side) for side in reversed(sides)]
-    return shapes + shapes[-1:] * recipe.repaint
+    return [fit_shape(shape, side) for side in reversed(sides)]
 
 
 def scale_steps(recipe: Recipe, scales: int) -> list[int]:
-    """Steps at every scale, coarsest first; a third of `steps` after repainting.
+    """Steps at every scale, coarsest first.
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> scale_steps(get_recipe("painterly").replace(first_steps=9, steps=6), 3)
-        [9, 6, 2]
+        >>> scale_steps(get_recipe("painterly").replace(first_steps=9, steps=4), 3)
+        [9, 4, 4]
     """
-    steps = [recipe.first_steps] + [recipe.steps] * (scales - 1)
-    if recipe.repaint:
-        steps[-1] = math.ceil(recipe.steps / 3)
-    return steps
+    return [recipe.first_steps] + [recipe.steps] * (scales - 1)
 
 
 def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:

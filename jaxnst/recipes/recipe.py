@@ -169,8 +169,7 @@ class Recipe(Program):
         detail: Fraction of the content's high-frequency detail that is added where the
             image is enlarged to the next scale.
         repaint: At the end, lay the image out of pixels of the styles, see
-            `repaint.repaint`, and take a third of `steps` again. The content's share in
-            what is looked up is `w / (w + 2)`, with w its weight over the style's.
+            `repaint.repaint`, and take a third of `steps` again.
         first_steps: Steps at the coarsest scale.
         steps: Steps at every other scale.
         scales: Number of scales, at most.
@@ -232,6 +231,12 @@ class Recipe(Program):
         return tuple(
             getattr(self, x.name) for x in fields(self) if x.name not in left_out
         )
+
+    @property
+    def content_share(self) -> float:
+        """Share of the content in what `repaint` looks up, 0 to 1."""
+        whole = self.content_weight + 2 * self.style_weight
+        return self.content_weight / whole if whole else 0.0
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed.
