@@ -17,7 +17,7 @@ def add_demo_flags(p: argparse.ArgumentParser) -> None:
     add("-o", "--out", type=Path, default=Path("demo"), help=folder)
     names, of = SAMPLES[1:], "samples to learn from (default: the first two)"
     add("--style", choices=names, nargs="+", default=names[:2], help=of)
-    add_run_flags(p, size=384, quality="draft", weights="embedded")
+    add_run_flags(p, size=384, quality="normal", weights="embedded")
     add("--resume", action="store_true", help="go on where it stopped")
 
 

@@ -14,8 +14,8 @@ from jaxnst.recipes import LayerWeights, Recipe, get_recipe
 OVERRIDES = {
     "style_scale": "ratio of the style's long edge to the content's",
     "content_weight": (
-        "weight of the content term: with painterly, 0.2 gives the painting with a "
-        "hint of the photograph, 6 the photograph in paint"
+        "weight of the content term: with painterly, 0.05 gives the painting with "
+        "a hint of the photograph, 5 the photograph in paint"
     ),
     "style_weight": "weight of the style term",
     "tv_weight": "weight of the total variation",

@@ -172,8 +172,7 @@ class PictureReporter(Reporter):
         before = progress.taken - len(progress.info.loss)
         if progress.taken // every > before // every:
             side, out = max(progress.stage.shape), self.request.out
-            when = "-repainted" if progress.stage.repaint else ""
-            name = f"{out.stem}-{side:05d}px{when}-{progress.taken:04d}{out.suffix}"
+            name = f"{out.stem}-{side:05d}px-{progress.taken:04d}{out.suffix}"
             image = current_image(progress.state, self.request.recipe)
             save_image(out.with_name(name), image)
 

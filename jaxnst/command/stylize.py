@@ -243,5 +243,5 @@ def describe_stage(stage: Stage, recipe: Recipe) -> str:
     if stage.tile is not None:
         (high, wide), starts, _ = plan_tiles(stage.shape, recipe.layers, stage.tile)
         how = f"in {len(starts)} tile{'s' * (len(starts) > 1)} of {wide} x {high}"
-    when = " after it is repainted" if stage.repaint else ""
-    return f"{f'{width} x {height} px':<18} {stage.steps:>5} steps {how}{when}"
+    then = ", then repainted" if recipe.repaint else ""
+    return f"{f'{width} x {height} px':<18} {stage.steps:>5} steps {how}{then}"

@@ -48,11 +48,12 @@ GRAM = get_recipe("gatys2016").replace(
 def by_adam(recipe: Recipe) -> Recipe:
     """The same losses at the same scales as PyTorch paints them.
 
-    By Adam with an average of the iterates, as in style-transfer-pytorch, in about
-    twice as many steps as by L-BFGS.
+    By Adam with an average of the iterates, as in style-transfer-pytorch, in twice as
+    many steps as by L-BFGS.
     """
+    steps = {"first_steps": 2 * recipe.first_steps, "steps": 2 * recipe.steps}
     recipe = recipe.replace(optimizer="adam", learning_rate=0.02, ema_decay=0.95)
-    return recipe.replace(detail=0.0, repaint=False, first_steps=150, steps=75)
+    return recipe.replace(detail=0.0, repaint=False, **steps)
 
 
 ADAM = by_adam(get_recipe("delicate")).replace(name="wasserstein2")

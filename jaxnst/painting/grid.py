@@ -166,15 +166,18 @@ class BatchPainter:
         if state is None or before is None:
             starts = self.stack(lambda lane: measurer.start(lane, shape))
             state = self.transfer.init(starts)
-        elif stage.repaint:
-            images = iter(jax.device_get(_current_images(state, self.program)))
-            laid = self.stack(lambda lane: measurer.repaint(lane, next(images)))
-            state = self.transfer.init(laid)
         else:
             scales = before.shape, shape
             details = self.stack(lambda lane: measurer.detail(lane, *scales))
             state = self.transfer.enlarge(state, details)
-        return Setup(self.transfer, state, self.stepping, targets)
+        finish = self.repaint if self.lanes[0].recipe.repaint else None
+        return Setup(self.transfer, state, self.stepping, targets, finish=finish)
+
+    def repaint(self, state: State) -> State:
+        """Lay the images of the lanes out of their styles, and begin anew with them."""
+        images = map(jnp.asarray, jax.device_get(_current_images(state, self.program)))
+        laid = self.stack(lambda lane: self.measurer.repaint(lane, next(images)))
+        return self.transfer.init(laid)
 
     def stack(self, make: Callable[[Lane], PyTree]) -> Any:
         """Make something for each lane, and stack it along a first axis of lanes."""

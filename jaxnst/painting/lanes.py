@@ -146,9 +146,10 @@ BATCH_PIXELS = {"cpu": 2**16}
 `2**22`, which was not measured."""
 
 
-def group_of(lane: Lane) -> tuple[Program, Activations, Stages]:
+def group_of(lane: Lane) -> tuple[Program, Activations, bool, Stages]:
     """What a lane has in common with the others of a batch."""
-    return lane.recipe.program, lane.recipe.activations, lane.stages
+    recipe = lane.recipe
+    return recipe.program, recipe.activations, recipe.repaint, lane.stages
 
 
 def group_lanes(lanes: Sequence[Lane]) -> list[list[Lane]]:

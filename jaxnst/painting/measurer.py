@@ -101,13 +101,12 @@ class Measurer:
         """The detail that is added when a lane's image is enlarged to a scale."""
         return inputs.scale_detail(self._content(lane), before, shape, lane.recipe)
 
-    def repaint(self, lane: Lane, image: np.ndarray) -> Image:
+    def repaint(self, lane: Lane, image: Image) -> Image:
         """The image of a lane, laid out of the paint of its styles."""
         shape, blend = (image.shape[0], image.shape[1]), _array(lane.blend)
         content = inputs.scale_content(self._content(lane), shape)
         styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
-        pictures = jnp.asarray(image), content, styles
-        return repaint(self.backbone, *pictures, lane.recipe, blend)
+        return repaint(image, content, styles, lane.recipe, blend)
 
     def _content(self, lane: Lane) -> Image:
         def load() -> Image:

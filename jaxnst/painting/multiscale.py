@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import jax
@@ -35,7 +36,7 @@ from jaxnst.process import forget_programs, single_threaded_lapack
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import repaint
 from jaxnst.tiles import Tiled, smallest_tile
-from jaxnst.transfer import State, current_image, make_transfer
+from jaxnst.transfer import State, Transfer, current_image, make_transfer
 from jaxnst.types import Image
 
 
@@ -184,14 +185,6 @@ class PicturePainter:
         if state is None:
             # Compiled, so that the whole state is on the image's device.
             state = jax.jit(transfer.init)(self.start(scaled, styles))
-        elif before is not None and stage.repaint:
-            image = current_image(state, recipe)
-            del state
-            image, scaled, styles = jax.device_put((image, scaled, styles), self.device)
-            image = repaint(
-                self.measuring, image, scaled, styles, recipe, options.blend
-            )
-            state = jax.jit(transfer.init)(jax.device_put(image, self.host))
         elif before is not None:
             detail = inputs.scale_detail(content, before.shape, stage.shape, recipe)
             state = jax.jit(transfer.enlarge)(state, detail)
@@ -201,8 +194,20 @@ class PicturePainter:
             self.measuring, scaled, styles, recipe, blend=options.blend, tile=tile
         )
         state = cast(State, jax.device_put(state, self.host))
-        setup = Setup(transfer, state, self.stepping, targets, self.host)
+        finish = None
+        if recipe.repaint:
+            finish = partial(self.repaint, transfer, scaled, styles)
+        setup = Setup(transfer, state, self.stepping, targets, self.host, finish)
         return setup if tile is None else self.spread(setup)
+
+    def repaint(
+        self, transfer: Transfer, content: Image, styles: list[Image], state: State
+    ) -> State:
+        """Lay the image of a state out of its styles, and begin anew with it."""
+        image = jax.device_put(current_image(state, self.recipe), self.device)
+        del state
+        image = repaint(image, content, styles, self.recipe, self.options.blend)
+        return jax.jit(transfer.init)(jax.device_put(image, self.host))
 
     def start(self, content: Image, styles: list[Image]) -> Image:
         """The start image, of the content's shape."""
@@ -214,7 +219,7 @@ class PicturePainter:
         """Place arrays as a step in tiles returns them, so that it compiles once."""
         if self.options.mesh is None:
             return setup
-        _, state, backbone, targets, host = setup
+        _, state, backbone, targets, host, _ = setup
         everywhere = NamedSharding(self.options.mesh, PartitionSpec())
         backbone, targets = jax.device_put((backbone, targets), everywhere)
         if host is None:

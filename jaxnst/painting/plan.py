@@ -16,13 +16,11 @@ class Stage(NamedTuple):
         shape: Height and width of the picture.
         steps: Number of steps.
         tile: Size of the tiles in pixels; None where the picture is painted at once.
-        repaint: Whether the picture is laid out of its styles before the steps.
     """
 
     shape: tuple[int, int]
     steps: int
     tile: int | None = None
-    repaint: bool = False
 
 
 Stages = tuple[Stage, ...]
@@ -64,8 +62,6 @@ def plan_run(
     check_content(shape, recipe)
     shapes = scale_shapes(shape[:2], recipe)
     stages = list(map(Stage, shapes, scale_steps(recipe, len(shapes))))
-    if recipe.repaint:
-        stages.append(Stage(shapes[-1], math.ceil(recipe.steps / 3), repaint=True))
     if memory is None:
         return tuple(stages)
     # The finest first, since it is the one that may not fit.

@@ -24,6 +24,7 @@ class Setup(NamedTuple):
     Attributes:
         backbone: The network, prepared for the recipe.
         host: Where the state is kept, if not on the network's device.
+        finish: What is done to the state after the last step.
     """
 
     transfer: Transfer
@@ -31,6 +32,7 @@ class Setup(NamedTuple):
     backbone: Backbone
     targets: Targets
     host: Sharding | None = None
+    finish: Callable[[State], State] | None = None
 
 
 SetUp = Callable[[State | None, Stage | None, Stage], Setup]
@@ -107,8 +109,6 @@ def paint_stages(
     for scale in range(first, len(stages)):
         began, stage, taken = time.perf_counter(), stages[scale], done
         done = 0
-        if taken == stage.steps:
-            continue
         setup = set_up(state, stages[scale - 1] if scale > first else None, stage)
         del state  # its memory is free for the steps
 
@@ -118,15 +118,18 @@ def paint_stages(
             if on_chunk is not None:
                 on_chunk(Progress(stages, scale, taken, state, info))
 
-        state, info = run(
-            *setup[:4],
-            steps=stage.steps - taken,
-            launches=Launches(taken, chunk, host=setup.host, on_chunk=report),
-        )
-        infos.append(info)
+        state = setup.state
+        if taken < stage.steps:
+            launches = Launches(taken, chunk, host=setup.host, on_chunk=report)
+            steps = stage.steps - taken
+            state, info = run(*setup[:4], steps=steps, launches=launches)
+            infos.append(info)
+            if stop(info):
+                seconds.append(time.perf_counter() - began)
+                break
+        if setup.finish is not None:
+            state = setup.finish(state)
         seconds.append(time.perf_counter() - began)
-        if stop(info):
-            break
         # Free what the next stage does not need before its targets are measured.
         state = setup.transfer.shed(state)
         del setup

@@ -35,7 +35,7 @@ PAINTERLY = Recipe(
     ),
     content_loss="correlation",
     style_loss="wasserstein2",
-    content_weight=0.8,
+    content_weight=0.4,
     style_weight=1.0,
     tv_weight=10.0,
     pooling="average",
@@ -45,27 +45,27 @@ PAINTERLY = Recipe(
     learning_rate=1.0,
     ema_decay=0.5,
     repaint=True,
-    first_steps=80,
-    steps=30,
+    first_steps=12,
+    steps=8,
     scales=16,
     min_size=256,
 )
 """The default: coarse to fine by √2, Wasserstein-2 between Gaussians, L-BFGS. At the
-end the picture is laid out of the style's own pixels, and gets a few more steps.
+end of each scale the picture is laid out of patches of the style.
 
-The network sees the picture at a half, a quarter and an eighth of its size. So the
-last steps hardly touch the finest octave, which is the style's own paint, and all steps
-cost a quarter. Shallow features of small pictures hold more of a painting's large
-structure than the deep layers of the embedded weights do. The content is held by
-relu4_2, which says what is where and leaves the strokes free, and a little by relu3_1.
-`content_weight` spans from 0.2, the painting with a hint of the photograph, to 6, the
-photograph in paint.
+A few steps say which colours and forms go where; the patches bring the strokes. More
+steps would draw strokes of their own, which the patches then follow. The network sees
+the picture at a half, a quarter and an eighth of its size, so a step costs a quarter.
+Shallow features of small pictures hold more of a painting's large structure than the
+deep layers of the embedded weights do. The content is held by relu4_2, which says what
+is where and leaves the strokes free, and a little by relu3_1. `content_weight` spans
+from 0.05, the painting with a hint of the photograph, to 5, the photograph in paint.
 
 Reference:
     The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is
     that of Mroueh (2019), "Wasserstein Style Transfer"; the pyramid is that of
     Snelgrove (2017), "High-Resolution Multi-Scale Neural Texture Synthesis". For the
-    end see `repaint.repaint`.
+    patches see `repaint.repaint`.
 """
 
 DELICATE = dataclasses.replace(
@@ -78,6 +78,8 @@ DELICATE = dataclasses.replace(
     tv_weight=12.0,
     detail=0.5,
     repaint=False,
+    first_steps=80,
+    steps=30,
     min_size=128,
 )
 """The default of version 0.1: the photograph with a fine texture of the style.

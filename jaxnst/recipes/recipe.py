@@ -168,8 +168,8 @@ class Recipe(Program):
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the
             image is enlarged to the next scale.
-        repaint: At the end, lay the image out of pixels of the styles, see
-            `repaint.repaint`, and take a third of `steps` again.
+        repaint: At the end of each scale, lay the image out of patches of the styles,
+            see `repaint.repaint`.
         first_steps: Steps at the coarsest scale.
         steps: Steps at every other scale.
         scales: Number of scales, at most.
@@ -233,10 +233,10 @@ class Recipe(Program):
         )
 
     @property
-    def content_share(self) -> float:
-        """Share of the content in what `repaint` looks up, 0 to 1."""
-        whole = self.content_weight + 2 * self.style_weight
-        return self.content_weight / whole if whole else 0.0
+    def content_ratio(self) -> float:
+        """Weight of the content over that of the style, 0 to 100."""
+        most = 100 * self.style_weight
+        return min(self.content_weight, most) / self.style_weight if most else 100.0
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed.
