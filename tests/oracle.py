@@ -75,6 +75,12 @@ def wasserstein2(f, g):
     return (((m - n) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * cross) / len(m)
 
 
+def sliced_wasserstein(f, g, basis):
+    """Mean squared difference of sorted projections, of as many positions each."""
+    a, b = (np.sort(x.reshape(-1, x.shape[-1]) @ basis, axis=0) for x in (f, g))
+    return ((a - b) ** 2).mean()
+
+
 def wasserstein2_gradient(f, g, floor=0.0):
     """Its gradient with respect to f; roots are smoothed as λ / √(λ + floor²)."""
     (m, a), (n, b) = mean_and_covariance(f), mean_and_covariance(g)

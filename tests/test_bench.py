@@ -23,7 +23,8 @@ def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     found = json.loads(out.read_text())
     assert {x["recipe"] for x in found["steps"]} == {"gram", "wasserstein2"}
     assert found["machine"]["matmul GFLOP/s"] > 0
-    assert found["picture"]["curve"][-1][1] == pytest.approx(found["picture"]["loss"])
+    assert found["picture"]["seconds"] > found["picture"]["compiling"] > 0
+    assert found["picture"]["curve"][-1][1] < found["picture"]["curve"][0][1]
     assert list(trace.rglob("*.xplane.pb"))
     assert "jaxnst[bench]" in capsys.readouterr().out
     timings.torch_loop.cache_clear()

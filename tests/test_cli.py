@@ -78,9 +78,9 @@ def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
     flags = ["--size", "4096", "--memory", "7 GB", "--weights", "embedded"]
     assert main(["plan", CONTENT, STYLE, *flags]) == 0
     first, *_, last, total, time = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"256 x 192 px +\d+ steps at once", first)
+    assert re.fullmatch(r"256 x 192 px +\d+ steps at once, then repainted", first)
     assert re.fullmatch(
-        r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+ .*repainted", last
+        r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+, then repainted", last
     )
     assert re.fullmatch(
         r"[67]\.\d GB at its peak, of 7\.0 GB; the largest that fits: --size \d+", total

@@ -19,6 +19,10 @@ from jaxnst.losses.content import spread as spread
 from jaxnst.losses.content import spread_sum as spread_sum
 from jaxnst.losses.content import square_sum as square_sum
 from jaxnst.losses.content import standardize as standardize
+from jaxnst.losses.sliced import Slices as Slices
+from jaxnst.losses.sliced import quantiles as quantiles
+from jaxnst.losses.sliced import sliced_wasserstein_loss as sliced_wasserstein_loss
+from jaxnst.losses.sliced import slices as slices
 from jaxnst.losses.style import STYLE_LOSSES as STYLE_LOSSES
 from jaxnst.losses.style import Gaussian as Gaussian
 from jaxnst.losses.style import Moments as Moments

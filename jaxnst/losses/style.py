@@ -26,6 +26,12 @@ from jaxnst.linalg import (
     root_trace_by_eigenvalues,
     root_trace_by_products,
 )
+from jaxnst.losses.sliced import (
+    blend_quantiles,
+    quantiles,
+    sliced_wasserstein_loss,
+    slices,
+)
 from jaxnst.losses.sums import WeightedSum, blend_means, sum_positions, total_weight
 from jaxnst.types import Feature, Scalar, Weights
 
@@ -235,6 +241,14 @@ STYLE_LOSSES = {
             moment_sum,
             lambda summary, target: wasserstein2_loss(summary.mean, target),
             lambda summary, rank: gaussian(summary.mean, rank=rank),
+        ),
+        StyleLoss(
+            "sliced_wasserstein",
+            slices,
+            sliced_wasserstein_loss,
+            lambda summary, rank: quantiles(summary),
+            blend_quantiles,
+            additive=False,
         ),
     )
 }
