@@ -134,7 +134,12 @@ def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe, shape, size)
 
 @pytest.mark.parametrize("recipe", ROWS.values(), ids=ROWS)
 def test_every_row_of_the_tables_is_that_of_the_whole(backbone, recipe):
+    """Or is refused, where it says that it is no sum over positions."""
     image, targets = problem(backbone, recipe, (70, 92))
+    if not recipe.additive:
+        with pytest.raises(ValueError, match="sums over positions"):
+            Tiled(52)(image, backbone, targets, recipe.program)
+        return
     (loss, _), grad = value_and_grad(objective, image, backbone, targets, recipe)
     (tiled_loss, _), tiled_grad = value_and_grad(
         Tiled(52), image, backbone, targets, recipe
