@@ -40,8 +40,8 @@ ROUNDS = 3
 """How often, at each level, patches are looked up and laid."""
 
 BLUR = 0.005
-"""Squared distance of a pixel, RGB in [0, 1], at which a patch counts half as much as
-a perfect one where patches overlap."""
+"""Squared distance of descriptors at which a patch counts half as much as a perfect one
+where patches overlap."""
 
 BAND = 2**20
 """Pixels of a level that are laid at once."""
@@ -116,7 +116,7 @@ def repaint(
     Args:
         image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
             laid in horizontal bands, which join without a seam.
-        content: Where its edges are, of the same shape.
+        content: What is held at its edges, in place of the picture, of the same shape.
         styles: RGB images of any size, as large as they are measured beside the
             picture; of more than `LARGEST` pixels in all, the middle is used.
         recipe: The weights of content and style.
@@ -275,7 +275,7 @@ def _lay_bands(
         )
         found.append(there[:, inner][:, :rows])
         laid.append(picture[inner][:rows])
-    return jnp.concatenate(found, axis=1)[:, :height], jnp.concatenate(laid)[:height]
+    return jnp.concatenate(found, axis=1), jnp.concatenate(laid)
 
 
 @jax.jit

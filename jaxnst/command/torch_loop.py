@@ -130,7 +130,7 @@ def paint(
 ) -> np.ndarray:
     """Paint coarse to fine, as `multiscale.stylize` does."""
     loop = start = None
-    for shape, steps, *_ in plan_run(content.shape, recipe):
+    for shape, steps, _ in plan_run(content.shape, recipe):
         enlarge = partial(F.interpolate, size=shape)
         if loop is not None:
             start = enlarge(loop.average(), mode="bicubic").clamp(0, 1)

@@ -54,26 +54,24 @@ def plan_run(
         >>> from jaxnst import get_recipe
         >>> recipe = get_recipe("delicate").replace(first_steps=9, steps=4)
         >>> for stage in plan_run((192, 256), recipe):
-        ...     print(stage.shape, stage.steps)
-        (96, 128) 9
-        (136, 181) 4
-        (192, 256) 4
+        ...     print(stage)
+        Stage(shape=(96, 128), steps=9, tile=None)
+        Stage(shape=(136, 181), steps=4, tile=None)
+        Stage(shape=(192, 256), steps=4, tile=None)
     """
     check_content(shape, recipe)
     shapes = scale_shapes(shape[:2], recipe)
-    stages = list(map(Stage, shapes, scale_steps(recipe, len(shapes))))
+    steps = scale_steps(recipe, len(shapes))
     if memory is None:
-        return tuple(stages)
+        return tuple(map(Stage, shapes, steps))
     # The finest first, since it is the one that may not fit.
-    chosen = [choose_tile(x.shape, recipe, memory) for x in reversed(stages)][::-1]
+    chosen = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
     if tiles is not None:
         chosen = [
-            before if process_bytes(stage.shape, recipe, before) <= memory else tile
-            for stage, before, tile in zip(stages, tiles, chosen, strict=True)
+            before if process_bytes(shape, recipe, before) <= memory else tile
+            for shape, before, tile in zip(shapes, tiles, chosen, strict=True)
         ]
-    return tuple(
-        stage._replace(tile=tile) for stage, tile in zip(stages, chosen, strict=True)
-    )
+    return tuple(map(Stage, shapes, steps, chosen))
 
 
 def work_done(stages: Stages, scale: int, taken: int) -> int:
