@@ -5,14 +5,14 @@ then laid out of the styles' own pixels: coarse strokes first, finer ones inside
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
@@ -20,7 +20,7 @@ from jaxnst.types import Image
 RADIUS = 3
 """Pixels from the centre of a patch to its edge: patches are 7 x 7 px at each level."""
 
-COARSEST = 32
+COARSEST = 16
 """Short edge of the coarsest level, at least, in pixels."""
 
 HOLD = 0.125
@@ -33,11 +33,14 @@ DRAWN = 7.5
 CONTRAST = 0.05
 """Standard deviation of luminance, within 5 x 5 px, of half an edge."""
 
-COHERENCE = 0.3
+COHERENCE = 0.8
 """How much nearer, relatively, a patch counts that continues all its neighbours."""
 
-ROUNDS = 3
+ROUNDS = 6
 """How often, at each level, patches are looked up and laid."""
+
+GAIN = 2
+"""How many times at most what is looked for is made livelier, or calmer."""
 
 BLUR = 0.005
 """Squared distance of descriptors at which a patch counts half as much as a perfect one
@@ -46,7 +49,7 @@ where patches overlap."""
 BAND = 2**20
 """Pixels of a level that are laid at once."""
 
-HALO = 96
+HALO = 64
 """Rows beyond a band that its patches see."""
 
 LARGEST = 2**21
@@ -63,11 +66,15 @@ NEIGHBOURS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
 SIDE = 2 * RADIUS + 1
 
 WINDOW = np.exp(-2 * (np.arange(-RADIUS, RADIUS + 1) / RADIUS) ** 2)
-"""Weights of the pixels of a patch along each axis."""
+"""Weights of the pixels of a patch along each axis, where patches are compared."""
+
+BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 4
+"""Weights of the pixels of a patch that is laid: its middle counts most, which keeps
+strokes crisp."""
 
 Descriptors = Float[Array, "_h _w _c"]
 Distances = Float[Array, "_h _w"]
-Matches = Int[Array, "2 _h _w"]
+Matches = Int[Array, "_h _w 2"]
 """Row and column, among the styles, of the patch of each pixel."""
 
 
@@ -78,6 +85,13 @@ class Found(NamedTuple):
     distances: Distances
 
 
+class Moments(NamedTuple):
+    """Means of the descriptors of each row, and of their squares, h c."""
+
+    mean: Float[Array, "_h _c"]
+    square: Float[Array, "_h _c"]
+
+
 class Bank(NamedTuple):
     """The patches of all styles at a level, one style below the other.
 
@@ -85,11 +99,15 @@ class Bank(NamedTuple):
         pixels: RGB, h w 3.
         descriptors: What the patch around each pixel looks like, h w c.
         factors: What distances to it are multiplied by, h w.
+        mean: Mean of the descriptors, c.
+        deviation: Their standard deviation, c.
     """
 
     pixels: Image
     descriptors: Descriptors
     factors: Float[Array, "_h _w"]
+    mean: Float[Array, "_c"]
+    deviation: Float[Array, "_c"]
 
 
 def repaint(
@@ -107,7 +125,8 @@ def repaint(
     styles, x what is laid so far, and P the low frequencies of a patch. Patches of
     overlapping places are averaged. This repeats `ROUNDS` times. The strength h grows
     with the ratio of the content's weight to the style's, and where the content has an
-    edge.
+    edge. An average is duller than paint and would find ever duller patches, so what is
+    looked for is first given the mean and deviation of the styles' patches.
 
     Matches start from those of the coarser level, which keeps strokes whole; where
     there is none they are exact. Then they spread to neighbours, and are tried at
@@ -145,15 +164,10 @@ def repaint(
     pyramid = zip(*(_halves(x, levels) for x in (image, content, *styles)), strict=True)
     matches, laid = None, image
     for level, (shown, drawn, *small) in reversed(list(enumerate(pyramid))):
-        bank = make_bank(small, blend)
-        edge = find_edges(drawn)
-        shown = shown + edge[..., None] * (drawn - shown)
-        hold = (1 + level) * recipe.content_ratio * (HOLD + DRAWN * edge)
-        if matches is None:
-            matches = search(describe(shown), bank)
-        else:
-            matches = refine(matches, shown.shape[:2], bank)
-        matches, laid = _lay_bands(shown, hold, matches, bank)
+        height, width, _ = shown.shape
+        rows = math.ceil(height / math.ceil(height * width / BAND))
+        strength = (1 + level) * recipe.content_ratio
+        matches, laid = _lay_level(shown, drawn, small, blend, strength, matches, rows)
     return laid
 
 
@@ -187,7 +201,6 @@ def _cosines() -> np.ndarray:
     return np.stack(kernels, axis=-1)[:, :, None].astype(np.float32)
 
 
-@jax.jit
 def describe(image: Image) -> Descriptors:
     """What the patch around each pixel looks like: cosine transform of its colours."""
     h, w, _ = image.shape
@@ -203,7 +216,6 @@ def describe(image: Image) -> Descriptors:
     return found.transpose(1, 2, 0, 3).reshape(h, w, -1)
 
 
-@jax.jit
 def find_edges(image: Image) -> Float[Array, "_h _w"]:
     """How much of an edge each pixel has nearby, 0 to 1."""
     grey = jnp.mean(image, axis=-1)
@@ -218,7 +230,6 @@ def find_edges(image: Image) -> Float[Array, "_h _w"]:
     return deviation / (deviation + CONTRAST)
 
 
-@jax.jit
 def make_bank(styles: Sequence[Image], blend: Float[Array, "_n"]) -> Bank:
     """The patches of styles; those that cross a border are filled with `NOWHERE`."""
     width = max(style.shape[1] for style in styles)
@@ -227,16 +238,20 @@ def make_bank(styles: Sequence[Image], blend: Float[Array, "_n"]) -> Bank:
     for style, weight in zip(styles, blend, strict=True):
         h, w, _ = style.shape
         inner = describe(style)[RADIUS : h - RADIUS, RADIUS : w - RADIUS]
-        inner = jnp.where(weight > 0, inner, NOWHERE)
-        around = [(RADIUS, RADIUS), (RADIUS, RADIUS + width - w), (0, 0)]
-        factors = jnp.full((h, width), 1 / jnp.where(weight > 0, weight, 1))
-        pixels = jnp.pad(style, [(0, 0), (0, width - w), (0, 0)])
-        found = jnp.pad(inner, around, constant_values=NOWHERE)
-        parts.append(Bank(pixels, found, factors))
-    return Bank(*map(jnp.concatenate, zip(*parts, strict=True)))
+        weights = jnp.full(inner.shape[:2], weight)
+        right = [(0, 0), (0, width - w)]
+        around = [(RADIUS, RADIUS), (RADIUS, RADIUS + width - w)]
+        pads = ([*right, (0, 0)], [*around, (0, 0)], around)
+        parts.append(list(map(jnp.pad, (style, inner, weights), pads)))
+    pixels, descriptors, weights = map(jnp.concatenate, zip(*parts, strict=True))
+    each = jnp.broadcast_to(weights[..., None], descriptors.shape)
+    mean = jnp.average(descriptors, (0, 1), each)
+    variance = jnp.average((descriptors - mean[None, None]) ** 2, (0, 1), each)
+    descriptors = jnp.where(each > 0, descriptors, NOWHERE)
+    factors = 1 / jnp.where(weights > 0, weights, 1)
+    return Bank(pixels, descriptors, factors, mean, jnp.sqrt(variance))
 
 
-@jax.jit
 def search(queries: Descriptors, bank: Bank) -> Matches:
     """Row and column of the nearest patch, by exact search."""
     rows = bank.descriptors.reshape(-1, queries.shape[-1])
@@ -247,57 +262,104 @@ def search(queries: Descriptors, bank: Bank) -> Matches:
         return jnp.argmin(factors * (lengths - 2 * products + query @ query))
 
     found = jax.lax.map(nearest, queries.reshape(-1, rows.shape[1]), batch_size=256)
-    places = jnp.stack(jnp.divmod(found, bank.factors.shape[1]))
-    return places.reshape(2, *queries.shape[:2])
+    places = jnp.stack(jnp.divmod(found, bank.factors.shape[1]), axis=-1)
+    return places.reshape(*queries.shape[:2], 2)
 
 
 def refine(matches: Matches, shape: tuple[int, ...], bank: Bank) -> Matches:
     """Matches of a level from those of the level of half the size."""
     row, column = np.indices(shape[:2])
-    odd = np.stack([row % 2, column % 2])
-    last = np.array(bank.factors.shape)[:, None, None] - 1
-    return jnp.minimum(2 * matches[:, row // 2, column // 2] + odd, last)
+    odd = np.stack([row % 2, column % 2], axis=-1)
+    return jnp.minimum(2 * matches[row // 2, column // 2] + odd, _last(bank))
 
 
-def _lay_bands(
-    shown: Image, hold: Float[Array, "_h _w"], matches: Matches, bank: Bank
-) -> tuple[Matches, Image]:
-    """`_lay_level` in horizontal bands, each with a halo that it depends on."""
-    height, width, _ = shown.shape
-    rows = math.ceil(height / math.ceil(height * width / BAND))
-    taller = min(height, rows + 2 * HALO)
-    found, laid = [], []
-    for start in range(0, height, rows):
-        first = min(max(0, start - HALO), height - taller)
-        seen, inner = slice(first, first + taller), slice(start - first, None)
-        there, picture = _lay_level(
-            shown[seen], hold[seen], matches[:, seen], bank, first
-        )
-        found.append(there[:, inner][:, :rows])
-        laid.append(picture[inner][:rows])
-    return jnp.concatenate(found, axis=1), jnp.concatenate(laid)
+def _last(bank: Bank) -> Int[np.ndarray, "1 1 2"]:
+    return np.array(bank.factors.shape)[None, None] - 1
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="rows")
 def _lay_level(
     shown: Image,
-    hold: Float[Array, "_h _w"],
-    matches: Matches,
-    bank: Bank,
-    first_row: int | Int[Array, ""],
+    drawn: Image,
+    styles: Sequence[Image],
+    blend: Float[Array, "_n"],
+    strength: float | Float[Array, ""],
+    coarser: Matches | None,
+    rows: int,
 ) -> tuple[Matches, Image]:
-    """Look up and lay the patches of a level, `ROUNDS` times."""
-    wanted, hold = describe(shown), hold[..., None]
-    laid = lay(matches, jnp.zeros(shown.shape[:2]), bank)
+    """Look up and lay the patches of a level, in bands of that many rows."""
+    bank = make_bank(styles, blend)
+    edge = find_edges(drawn)[..., None]
+    shown = shown + edge * (drawn - shown)
+    hold = strength * (HOLD + DRAWN * edge)
 
-    def again(i: Int[Array, ""], state: tuple[Matches, Image]) -> tuple[Matches, Image]:
+    def look(shown: Image, hold: Array, laid: Image) -> Descriptors:
+        return (describe(laid) + hold * describe(shown)) / (1 + hold)
+
+    def count(_: Array, *band: Array) -> Moments:
+        return count_rows(look(*band))
+
+    def lay_first(_: Array, matches: Matches) -> Image:
+        return lay(matches, jnp.zeros(matches.shape[:2]), bank)
+
+    def again(i: Array, state: tuple[Matches, Image]) -> tuple[Matches, Image]:
         matches, laid = state
-        queries = (describe(laid) + hold * wanted) / (1 + hold)
         key = jax.random.fold_in(jax.random.key(0), i)
-        matches, distances = improve(matches, queries, bank, key, first_row)
-        return matches, lay(matches, distances, bank)
+        counted = _in_bands(count, rows, shown, hold, laid)
 
+        def lay_again(first: Array, matches: Matches, *band: Array) -> tuple:
+            queries = enliven(look(*band), counted, bank)
+            found = improve(matches, queries, bank, key, first)
+            return found.matches, lay(*found, bank)
+
+        return _in_bands(lay_again, rows, matches, shown, hold, laid)
+
+    if coarser is None:
+        queries = describe(shown)
+        matches = search(enliven(queries, count_rows(queries), bank), bank)
+    else:
+        matches = refine(coarser, shown.shape, bank)
+    laid = _in_bands(lay_first, rows, matches)
     return jax.lax.fori_loop(0, ROUNDS, again, (matches, laid))
+
+
+def _in_bands(function: Callable, rows: int, *arrays: Array) -> PyTree:
+    """Apply a function to horizontal bands of arrays, each with a halo around it.
+
+    The function takes the first row of a band, and the rows of each array; it returns
+    arrays of as many rows.
+    """
+    height = len(arrays[0])
+    taller = min(height, rows + 2 * HALO)
+    cut = jax.lax.dynamic_slice_in_dim
+
+    def add(i: Array, whole: PyTree) -> PyTree:
+        start = jnp.minimum(i * rows, height - rows)
+        first = jnp.clip(start - HALO, 0, height - taller)
+        band = function(first, *(cut(x, first, taller) for x in arrays))
+
+        def put(x: Array, y: Array) -> Array:
+            inner = cut(y, start - first, rows)
+            return jax.lax.dynamic_update_slice_in_dim(x, inner, start, 0)
+
+        return jax.tree.map(put, whole, band)
+
+    shapes = jax.eval_shape(function, jnp.zeros((), int), *(x[:taller] for x in arrays))
+    empty = jax.tree.map(lambda x: jnp.zeros((height, *x.shape[1:]), x.dtype), shapes)
+    return jax.lax.fori_loop(0, math.ceil(height / rows), add, empty)
+
+
+def count_rows(descriptors: Descriptors) -> Moments:
+    """Means of each row of descriptors and of their squares."""
+    return Moments(jnp.mean(descriptors, axis=1), jnp.mean(descriptors**2, axis=1))
+
+
+def enliven(queries: Descriptors, counted: Moments, bank: Bank) -> Descriptors:
+    """Give descriptors the mean and deviation of the bank's."""
+    mean, square = (jnp.mean(rows, axis=0) for rows in counted)
+    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
+    gain = jnp.clip(bank.deviation / (deviation + 1e-6), 1 / GAIN, GAIN)
+    return queries * gain[None, None] + (bank.mean - gain * mean)[None, None]
 
 
 def improve(
@@ -313,41 +375,43 @@ def improve(
     picture's opposite borders count as neighbours.
     """
     h, w, _ = queries.shape
-    last = np.array(bank.factors.shape)[:, None, None] - 1
     keys = jax.vmap(partial(jax.random.fold_in, key))(first_row + jnp.arange(h))
 
     def distances(matches: Matches) -> Distances:
-        y, x = matches
+        y, x = matches[..., 0], matches[..., 1]
         squares = (queries - bank.descriptors[y, x]) ** 2
         return bank.factors[y, x] * jnp.sum(squares, axis=-1)
 
     def shift(matches: Matches, move: Int[Array, "2"]) -> Matches:
         """The places that continue the matches of the pixels `move` away."""
-        return jnp.roll(matches, move, (1, 2)) + move[:, None, None]
+        return jnp.roll(matches, move, (0, 1)) + move[None, None]
 
     def try_places(state: Found, offer: Matches) -> Found:
         matches, least = state
-        offer = jnp.clip(offer, 0, last)
+        offer = jnp.clip(offer, 0, _last(bank))
         found = distances(offer)
         continued = [shift(matches, jnp.asarray(move)) for move in NEIGHBOURS]
 
         def seen(distance: Distances, places: Matches) -> Distances:
-            agree = [jnp.all(places == x, axis=0) for x in continued]
+            agree = [jnp.all(places == x, axis=-1) for x in continued]
             return distance * (1 - COHERENCE / 4 * sum(agree))
 
         better = seen(found, offer) < seen(least, matches)
-        return Found(jnp.where(better, offer, matches), jnp.where(better, found, least))
+        return Found(
+            jnp.where(better[..., None], offer, matches),
+            jnp.where(better, found, least),
+        )
 
     moves = jnp.concatenate([step * NEIGHBOURS for step in STEPS])
 
     def spread(i: Int[Array, ""], state: Found) -> Found:
-        return try_places(state, shift(state[0], moves[i]))
+        return try_places(state, shift(state.matches, moves[i]))
 
     def wander(i: Int[Array, ""], state: Found) -> Found:
         reach = max(bank.factors.shape) >> i
         own = jax.vmap(partial(jax.random.fold_in, data=i))(keys)
-        draw = lambda key: jax.random.randint(key, (2, w), -reach, reach + 1)
-        return try_places(state, state[0] + jax.vmap(draw)(own).swapaxes(0, 1))
+        draw = lambda key: jax.random.randint(key, (w, 2), -reach, reach + 1)
+        return try_places(state, state.matches + jax.vmap(draw)(own))
 
     state = Found(matches, distances(matches))
     state = jax.lax.fori_loop(0, len(moves), spread, state)
@@ -357,22 +421,20 @@ def improve(
 
 def lay(matches: Matches, distances: Distances, bank: Bank) -> Image:
     """Average the overlapping patches around the matches, near ones most."""
-    _, h, w = matches.shape
-    trust = 1 / (1 + distances / BLUR)
-    padded = jnp.pad(trust, RADIUS)
-    around = jnp.pad(matches, [(0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS)])
-    last = np.array(bank.factors.shape)[:, None, None] - 1
-    weights = jnp.asarray(np.outer(WINDOW, WINDOW).astype(np.float32))
+    h, w, _ = matches.shape
+    trust = jnp.pad(1 / (1 + distances / BLUR), RADIUS)
+    around = jnp.pad(matches, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)])
 
     def add(i: Int[Array, ""], sums: tuple[Image, Array]) -> tuple[Image, Array]:
         total, weight = sums
         y, x = jnp.divmod(i, SIDE)
-        place = jax.lax.dynamic_slice(around, (0, y, x), (2, h, w))
-        place = place - jnp.stack([y, x])[:, None, None] + RADIUS
-        row, column = jnp.clip(place, 0, last)
-        own = jax.lax.dynamic_slice(padded, (y, x), (h, w)) * weights[y, x]
+        place = jax.lax.dynamic_slice(around, (y, x, 0), (h, w, 2))
+        place = place - jnp.stack([y, x])[None, None] + RADIUS
+        place = jnp.clip(place, 0, _last(bank))
+        own = jax.lax.dynamic_slice(trust, (y, x), (h, w)) * jnp.asarray(BRUSH)[y, x]
         own = own[..., None]
-        return total + own * bank.pixels[row, column], weight + own
+        pixels = bank.pixels[place[..., 0], place[..., 1]]
+        return total + own * pixels, weight + own
 
     sums = jnp.zeros((h, w, 3)), jnp.zeros((h, w, 1))
     total, weight = jax.lax.fori_loop(0, SIDE**2, add, sums)
