@@ -27,7 +27,7 @@ HOLD = 0.125
 """How strongly the finest level holds to the picture; coarser ones hold in proportion
 to their number."""
 
-DRAWN = 7.5
+DRAWN = 12
 """How much more strongly it is held at an edge of the content, and to the content."""
 
 CONTRAST = 0.05
@@ -35,6 +35,10 @@ CONTRAST = 0.05
 
 COHERENCE = 0.8
 """How much nearer, relatively, a patch counts that continues all its neighbours."""
+
+OVERUSE = 4
+"""How many times its share, at most, a patch is counted as used. The root of that
+multiplies distances, so that a lone motif is not copied everywhere."""
 
 ROUNDS = 6
 """How often, at each level, patches are looked up and laid."""
@@ -219,15 +223,16 @@ def describe(image: Image) -> Descriptors:
 def find_edges(image: Image) -> Float[Array, "_h _w"]:
     """How much of an edge each pixel has nearby, 0 to 1."""
     grey = jnp.mean(image, axis=-1)
-    window = jnp.full((5, 5), 1 / 25)
-
-    def local_mean(x: Float[Array, "_h _w"]) -> Float[Array, "_h _w"]:
-        return jax.scipy.signal.convolve2d(jnp.pad(x, 2, mode="edge"), window, "valid")
-
     centred = grey - jnp.mean(grey)
-    variance = local_mean(centred**2) - local_mean(centred) ** 2
+    variance = _local_mean(centred**2, 5) - _local_mean(centred, 5) ** 2
     deviation = jnp.sqrt(jnp.maximum(variance, 0))
     return deviation / (deviation + CONTRAST)
+
+
+def _local_mean(x: Float[Array, "_h _w"], side: int) -> Float[Array, "_h _w"]:
+    window = jnp.full((side, side), 1 / side**2)
+    padded = jnp.pad(x, side // 2, mode="edge")
+    return jax.scipy.signal.convolve2d(padded, window, "valid")
 
 
 def make_bank(styles: Sequence[Image], blend: Float[Array, "_n"]) -> Bank:
@@ -306,10 +311,11 @@ def _lay_level(
         matches, laid = state
         key = jax.random.fold_in(jax.random.key(0), i)
         counted = _in_bands(count, rows, shown, hold, laid)
+        priced = bank._replace(factors=bank.factors * find_prices(matches, bank))
 
         def lay_again(first: Array, matches: Matches, *band: Array) -> tuple:
             queries = enliven(look(*band), counted, bank)
-            found = improve(matches, queries, bank, key, first)
+            found = improve(matches, queries, priced, key, first)
             return found.matches, lay(*found, bank)
 
         return _in_bands(lay_again, rows, matches, shown, hold, laid)
@@ -360,6 +366,14 @@ def enliven(queries: Descriptors, counted: Moments, bank: Bank) -> Descriptors:
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
     gain = jnp.clip(bank.deviation / (deviation + 1e-6), 1 / GAIN, GAIN)
     return queries * gain[None, None] + (bank.mean - gain * mean)[None, None]
+
+
+def find_prices(matches: Matches, bank: Bank) -> Distances:
+    """What distances to a patch are multiplied by that is used more than its share."""
+    used = jnp.zeros(bank.factors.shape).at[matches[..., 0], matches[..., 1]].add(1)
+    weights = jnp.where(bank.descriptors[..., 0] < NOWHERE, 1 / bank.factors, 0)
+    due = weights * used.sum() / weights.sum()
+    return jnp.sqrt(jnp.clip(_local_mean(used, 9) / (due + 1e-6), 1, OVERUSE))
 
 
 def improve(

@@ -18,6 +18,7 @@ from jaxnst.repaint import (
     describe,
     enliven,
     find_edges,
+    find_prices,
     improve,
     lay,
     make_bank,
@@ -115,6 +116,15 @@ def test_matches_become_no_worse_but_to_continue_their_neighbours(monkeypatch):
     assert continued(coherent.matches) > continued(free.matches)
 
 
+def test_patches_used_more_often_than_others_cost_more():
+    bank = bank_of(jnp.zeros((30, 40, 1)))
+    once = find_prices(places(30, 40), bank)
+    np.testing.assert_allclose(once, 1, atol=1e-5)
+    one_place = find_prices(jnp.full((30, 40, 2), 15), bank)
+    np.testing.assert_allclose(one_place[15, 15], np.sqrt(room.OVERUSE), atol=1e-5)
+    assert one_place[25, 30] == 1
+
+
 def test_matches_in_order_copy_the_style():
     bank = bank_of(random_descriptors(6, 24, 28))
     laid = lay(places(10, 12, 5, 7), jnp.zeros((10, 12)), bank)
@@ -185,14 +195,16 @@ def test_borders_and_styles_without_weight_are_not_used():
 
 
 def test_a_blend_weighs_distances():
-    """A grey picture is laid out of the style that is nearer, after the weights."""
-    grey, styles = (
-        jnp.full((40, 40, 3), 0.5),
-        [jnp.full((40, 40, 3), x) for x in (0.3, 0.8)],
-    )
-    for blend, wanted in [((1.0, 1.0), 0.3), ((0.2, 0.8), 0.8), ((-0.2, 0.8), 0.8)]:
-        found = repaint(grey, grey, styles, RECIPE, jnp.array(blend))
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    """Grey is nearest to the style that is nearer after the weights."""
+    grey = describe(jnp.full((8, 8, 3), 0.5))
+    styles = [jnp.full((40, 40, 3), x) for x in (0.3, 0.8)]
+    for blend, wanted in [((1.0, 1.0), 0), ((0.2, 0.8), 1), ((-0.2, 0.8), 1)]:
+        bank = make_bank(styles, jnp.array(blend))
+        rows = search(grey, bank)[..., 0]
+        np.testing.assert_array_equal(rows >= 40, wanted)
+    equal, most = (make_bank(styles, jnp.array(x)) for x in ((1.0, 1.0), (0.2, 0.8)))
+    prices = [find_prices(places(80, 40), bank)[20, 20] for bank in (equal, most)]
+    assert 1 == prices[0] < prices[1]
 
 
 def test_only_colours_of_the_style_are_used():
@@ -208,7 +220,7 @@ def test_bands_join_without_a_seam(monkeypatch):
     bands = repaint(image, image, [style], RECIPE)
     assert whole.shape == bands.shape == (640, 40, 3)
     differs = jnp.any(jnp.abs(whole - bands) > 1e-3, axis=-1)
-    assert jnp.mean(differs) < 0.01
+    assert jnp.mean(differs) < 0.03
 
 
 @pytest.mark.parametrize("shape", [(63, 61), (66, 131), (32, 200)])
