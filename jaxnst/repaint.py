@@ -33,6 +33,9 @@ DRAWN = 12
 CONTRAST = 0.05
 """Standard deviation of luminance, within 5 x 5 px, of half an edge."""
 
+HEIGHT = 0.5
+"""What half the height of a picture counts: skies are rather painted as skies."""
+
 COHERENCE = 0.8
 """How much nearer, relatively, a patch counts that continues all its neighbours."""
 
@@ -126,11 +129,13 @@ def repaint(
     At each level of a pyramid of halves, coarsest first, the patch around a pixel p is
     laid from the place m(p) of the styles that minimises
     `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here g is the picture, s the
-    styles, x what is laid so far, and P the low frequencies of a patch. Patches of
-    overlapping places are averaged. This repeats `ROUNDS` times. The strength h grows
-    with the ratio of the content's weight to the style's, and where the content has an
-    edge. An average is duller than paint and would find ever duller patches, so what is
-    looked for is first given the mean and deviation of the styles' patches.
+    styles, x what is laid so far, and P the low frequencies of a patch and, with less
+    weight, its height in the picture. Patches of overlapping places are averaged. This
+    repeats `ROUNDS` times. The strength h grows with the ratio of the content's weight
+    to the style's, and where the content has an edge. An average is duller than paint
+    and would find ever duller patches, so what is looked for is first given the mean
+    and deviation of the styles' patches; and what is used more than its share counts as
+    farther.
 
     Matches start from those of the coarser level, which keeps strokes whole; where
     there is none they are exact. Then they spread to neighbours, and are tried at
@@ -242,7 +247,8 @@ def make_bank(styles: Sequence[Image], blend: Float[Array, "_n"]) -> Bank:
     parts = []
     for style, weight in zip(styles, blend, strict=True):
         h, w, _ = style.shape
-        inner = describe(style)[RADIUS : h - RADIUS, RADIUS : w - RADIUS]
+        found = jnp.concatenate([describe(style), find_heights(h, w)], axis=-1)
+        inner = found[RADIUS : h - RADIUS, RADIUS : w - RADIUS]
         weights = jnp.full(inner.shape[:2], weight)
         right = [(0, 0), (0, width - w)]
         around = [(RADIUS, RADIUS), (RADIUS, RADIUS + width - w)]
@@ -255,6 +261,12 @@ def make_bank(styles: Sequence[Image], blend: Float[Array, "_n"]) -> Bank:
     descriptors = jnp.where(each > 0, descriptors, NOWHERE)
     factors = 1 / jnp.where(weights > 0, weights, 1)
     return Bank(pixels, descriptors, factors, mean, jnp.sqrt(variance))
+
+
+def find_heights(h: int, w: int) -> Descriptors:
+    """How far each pixel is from the middle row of its picture, h w 1."""
+    heights = HEIGHT * jnp.linspace(-1, 1, h)
+    return jnp.broadcast_to(heights[:, None, None], (h, w, 1))
 
 
 def search(queries: Descriptors, bank: Bank) -> Matches:
@@ -297,9 +309,11 @@ def _lay_level(
     edge = find_edges(drawn)[..., None]
     shown = shown + edge * (drawn - shown)
     hold = strength * (HOLD + DRAWN * edge)
+    heights = find_heights(*shown.shape[:2])
 
-    def look(shown: Image, hold: Array, laid: Image) -> Descriptors:
-        return (describe(laid) + hold * describe(shown)) / (1 + hold)
+    def look(shown: Image, hold: Array, heights: Array, laid: Image) -> Descriptors:
+        found = (describe(laid) + hold * describe(shown)) / (1 + hold)
+        return jnp.concatenate([found, heights], axis=-1)
 
     def count(_: Array, *band: Array) -> Moments:
         return count_rows(look(*band))
@@ -310,7 +324,7 @@ def _lay_level(
     def again(i: Array, state: tuple[Matches, Image]) -> tuple[Matches, Image]:
         matches, laid = state
         key = jax.random.fold_in(jax.random.key(0), i)
-        counted = _in_bands(count, rows, shown, hold, laid)
+        counted = _in_bands(count, rows, shown, hold, heights, laid)
         priced = bank._replace(factors=bank.factors * find_prices(matches, bank))
 
         def lay_again(first: Array, matches: Matches, *band: Array) -> tuple:
@@ -318,10 +332,10 @@ def _lay_level(
             found = improve(matches, queries, priced, key, first)
             return found.matches, lay(*found, bank)
 
-        return _in_bands(lay_again, rows, matches, shown, hold, laid)
+        return _in_bands(lay_again, rows, matches, shown, hold, heights, laid)
 
     if coarser is None:
-        queries = describe(shown)
+        queries = look(shown, hold, heights, shown)
         matches = search(enliven(queries, count_rows(queries), bank), bank)
     else:
         matches = refine(coarser, shown.shape, bank)
@@ -385,8 +399,7 @@ def improve(
 ) -> Found:
     """Better matches, from neighbours and random places.
 
-    Random numbers depend on the row of the whole picture, not on that of a band. The
-    picture's opposite borders count as neighbours.
+    Random numbers depend on the row of the whole picture, not on that of a band.
     """
     h, w, _ = queries.shape
     keys = jax.vmap(partial(jax.random.fold_in, key))(first_row + jnp.arange(h))
@@ -398,7 +411,11 @@ def improve(
 
     def shift(matches: Matches, move: Int[Array, "2"]) -> Matches:
         """The places that continue the matches of the pixels `move` away."""
-        return jnp.roll(matches, move, (0, 1)) + move[None, None]
+        reach = max(STEPS)
+        pads = [(reach, reach), (reach, reach), (0, 0)]
+        padded = jnp.pad(matches, pads, mode="edge")
+        start = (reach - move[0], reach - move[1], 0)
+        return jax.lax.dynamic_slice(padded, start, matches.shape) + move[None, None]
 
     def try_places(state: Found, offer: Matches) -> Found:
         matches, least = state
