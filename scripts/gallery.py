@@ -25,7 +25,7 @@ STRIP = "swirls"
 """The style of the second picture, which is painted at three quarters of the size."""
 
 SETTINGS = {
-    "content_weight": (0.05, 0.4, 1.0, 5.0),
+    "content_weight": (0.05, 0.3, 1.0, 5.0),
     "style_scale": (0.5, 0.75, 1.0, 1.5),
 }
 """Its rows: a field of the recipe, and its values."""

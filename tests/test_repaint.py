@@ -14,6 +14,7 @@ from jaxnst.recipes import get_recipe
 from jaxnst.repaint import (
     RADIUS,
     Bank,
+    clarify,
     count_rows,
     describe,
     enliven,
@@ -70,13 +71,29 @@ def test_a_descriptor_is_a_cosine_transform_of_the_patch():
     np.testing.assert_allclose(describe(image)[y, x], expected, atol=1e-5)
 
 
-def test_edges_are_where_luminance_changes():
-    step = jnp.zeros((12, 20, 3)).at[:, 10:].set(1.0)
+@pytest.mark.parametrize("contrast", [1.0, 0.1])
+def test_edges_are_where_colours_change_however_faint_the_picture_is(contrast):
+    step = jnp.zeros((12, 20, 3)).at[:, 10:].set(contrast)
     found = find_edges(step)
     np.testing.assert_allclose(found[:, :7], 0, atol=1e-3)
-    deviation = np.sqrt(0.4 * 0.6)  # two of five columns
-    expected = deviation / (deviation + room.CONTRAST)
-    np.testing.assert_allclose(found[:, 9], expected, rtol=1e-5)
+    deviation = contrast * np.sqrt(0.4 * 0.6)  # two of five columns
+    expected = deviation / (deviation + room.CONTRAST * contrast / 2 + 1e-3)
+    np.testing.assert_allclose(found[:, 9], expected, rtol=1e-4)
+
+
+def test_faint_forms_are_strengthened_and_grain_is_not():
+    """A strong checkerboard on the left, a faint one on the right, or grain."""
+    board = jnp.indices((96, 192)).sum(0) // 4 % 2 - 0.5
+    for contrast, least, most in [(0.1, 1.8, room.CLARITY), (1e-3, 1.0, 1.1)]:
+        strength = jnp.where(jnp.arange(192) < 96, 0.6, contrast)[None]
+        image = jnp.broadcast_to((0.5 + strength * board)[..., None], (96, 192, 3))
+        found = clarify(image)
+        left, right = np.s_[30:60, 30:60], np.s_[30:60, 130:160]
+        np.testing.assert_allclose(found[left], image[left], atol=0.05)
+        gain = jnp.std(found[right]) / jnp.std(image[right])
+        assert least <= gain <= most
+    flat = jnp.full((40, 50, 3), 0.7)
+    np.testing.assert_allclose(clarify(flat), flat, atol=1e-5)
 
 
 def test_the_search_is_exact():

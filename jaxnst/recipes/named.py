@@ -35,7 +35,7 @@ PAINTERLY = Recipe(
     ),
     content_loss="correlation",
     style_loss="wasserstein2",
-    content_weight=0.4,
+    content_weight=0.3,
     style_weight=1.0,
     tv_weight=10.0,
     pooling="average",
