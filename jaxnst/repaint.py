@@ -152,6 +152,7 @@ def repaint(
         image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
             laid in horizontal bands, which join without a seam.
         content: What is held at its edges, in place of the picture, of the same shape.
+            Its faint forms are strengthened first, see `clarify`.
         styles: RGB images of any size, as large as they are measured beside the
             picture; of more than `LARGEST` pixels in all, the middle is used.
         recipe: The weights of content and style.
