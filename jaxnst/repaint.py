@@ -236,11 +236,19 @@ def describe(image: Image) -> Descriptors:
 
 def find_edges(image: Image) -> Float[Array, "_h _w"]:
     """How much of an edge each pixel has nearby, 0 to 1."""
+    deviation = jnp.sqrt(_local_variance(image, 5))
+    whole = jnp.sqrt(jnp.mean(jnp.var(image, axis=(0, 1))))
+    return deviation / (deviation + CONTRAST * whole + 1e-3)
+
+
+def _local_variance(
+    image: Float[Array, "_h _w _c"], side: int
+) -> Float[Array, "_h _w"]:
+    """Variance within the square around each pixel, a mean over the channels."""
     centred = image - jnp.mean(image, axis=(0, 1), keepdims=True)
-    blur = jax.vmap(partial(_local_mean, side=5), -1, -1)
-    variance = jnp.maximum(blur(centred**2) - blur(centred) ** 2, 0)
-    deviation = jnp.sqrt(jnp.mean(variance, axis=-1))
-    return deviation / (deviation + CONTRAST * jnp.std(centred) + 1e-3)
+    blur = jax.vmap(partial(_local_mean, side=side), -1, -1)
+    variance = blur(centred**2) - blur(centred) ** 2
+    return jnp.mean(jnp.maximum(variance, 0), axis=-1)
 
 
 def _local_mean(x: Float[Array, "_h _w"], side: int) -> Float[Array, "_h _w"]:
@@ -260,9 +268,7 @@ def clarify(image: Image) -> Image:
     """
     side = 2 * (min(image.shape[:2]) // 12) + 1
     grey = jnp.mean(image, axis=-1)
-    centred = grey - jnp.mean(grey)
-    variance = _local_mean(centred**2, side) - _local_mean(centred, side) ** 2
-    variance = jnp.maximum(variance, 0)
+    variance = _local_variance(grey[..., None], side)
     faint = 1 - jnp.sqrt(variance) / (jnp.std(grey) + 1e-6)
     form = variance / (variance + GRAIN**2)
     gain = 1 + (CLARITY - 1) * form * jnp.clip(faint, 0, 1)
@@ -412,7 +418,7 @@ def enliven(queries: Descriptors, counted: Moments, bank: Bank) -> Descriptors:
     return queries * gain[None, None] + (bank.mean - gain * mean)[None, None]
 
 
-def find_prices(matches: Matches, bank: Bank) -> Distances:
+def find_prices(matches: Matches, bank: Bank) -> Float[Array, "_h _w"]:
     """What distances to a patch are multiplied by that is used more than its share."""
     used = jnp.zeros(bank.factors.shape).at[matches[..., 0], matches[..., 1]].add(1)
     weights = jnp.where(bank.descriptors[..., 0] < NOWHERE, 1 / bank.factors, 0)
