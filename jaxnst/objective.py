@@ -139,7 +139,9 @@ def measure_content(
 def measure_style(backbone: Backbone, style: Image, program: Program) -> StyleSummary:
     """Summarise one style."""
     feats = measure(backbone, style, program, layer_names(program.style_layers))
-    return own_means(summarize_style(feats, program, {}), program)
+    summarize = program.losses.style.summarize
+    found = {layer: summarize(feat, None) for layer, feat in feats.items()}
+    return own_means(found, program)
 
 
 def own_means(summary: StyleSummary, program: Program) -> StyleSummary:
@@ -271,7 +273,7 @@ def summarize(
     content = {layer: restore(feat) for layer, feat in targets.content.items()}
     return Summary(
         summarize_content(contents, content, program, {}),
-        summarize_style(styles, program, {}),
+        summarize_style(styles, targets.style, program, {}),
         program.losses.variation.summarize(image, None),
     )
 
@@ -294,12 +296,12 @@ def summarize_content(
 
 
 def summarize_style(
-    feats: Features, program: Program, weights: Mapping[str, Weights]
+    feats: Features, style: Styles, program: Program, weights: Mapping[str, Weights]
 ) -> StyleSummary:
     """Reduce features to what the style term depends on, see `summarize_content`."""
     loss = program.losses.style
     return {
-        layer: loss.summarize(feats[layer], weights.get(layer))
+        layer: loss.observe(feats[layer], style[layer], weights.get(layer))
         for layer in layer_names(program.style_layers)
     }
 

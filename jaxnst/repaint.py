@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxnst.pictures.geometry import crop_middle
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
 
@@ -175,7 +176,7 @@ def repaint(
     """
     if blend is None:
         blend = jnp.ones(len(styles))
-    styles = [_middle(style, LARGEST // len(styles)) for style in styles]
+    styles = [crop_middle(style, LARGEST // len(styles)) for style in styles]
     shortest = min(min(x.shape[:2]) for x in (image, *styles))
     levels = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
     content = clarify(content)
@@ -187,14 +188,6 @@ def repaint(
         strength = (1 + level) * recipe.content_ratio
         matches, laid = _lay_level(shown, drawn, small, blend, strength, matches, rows)
     return laid
-
-
-def _middle(style: Image, pixels: int) -> Image:
-    h, w, _ = style.shape
-    part = min(1, math.sqrt(pixels / (h * w)))
-    height, width = int(h * part), int(w * part)
-    y, x = (h - height) // 2, (w - width) // 2
-    return style[y : y + height, x : x + width]
 
 
 @partial(jax.jit, static_argnames="levels")

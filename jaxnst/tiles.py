@@ -248,7 +248,7 @@ def _summarize(
     weights, own = _weights(feats, tile), _owned(tile, pixels.shape, 1)
     return Summary(
         summarize_content(feats, content, program, weights),
-        summarize_style(feats, program, weights),
+        summarize_style(feats, targets.style, program, weights),
         program.losses.variation.summarize(pixels, own.astype(jnp.float32)),
     )
 
@@ -349,12 +349,13 @@ def measure_style(
     backbone: Backbone, style: Image, program: Program, size: int
 ) -> StyleSummary:
     """`objective.measure_style` of a large picture, by tiles of that size."""
-    layers = layer_names(program.style_layers)
+    layers, loss = layer_names(program.style_layers), program.losses.style
     tiles = plan_tiles(style.shape, layers, size)
 
     def part(tile: Tile) -> StyleSummary:
         feats = measure(backbone, tiles.cut(style, tile), program, layers)
-        return summarize_style(feats, program, _weights(feats, tile))
+        weights = _weights(feats, tile)
+        return {layer: loss.summarize(x, weights[layer]) for layer, x in feats.items()}
 
     return own_means(_total(part, tiles), program)
 

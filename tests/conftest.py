@@ -1,12 +1,23 @@
-"""Tests run stricter than users do: shapes are checked, ranks not promoted."""
+"""Tests run stricter than users do: shapes are checked, ranks not promoted.
 
+Most of their time is compiling. So programs are hardly optimised here, though they are
+in processes that tests start; and all processes share what one has compiled.
+"""
+
+import atexit
 import dataclasses
 import os
+import shutil
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="programs-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from jaxtyping import install_import_hook
 
@@ -22,6 +33,7 @@ from jaxnst.network.vgg import Backbone
 from jaxnst.weights import registry
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -119,3 +119,16 @@ def squared_variation(x):
         for i in range(h - 1)
         for j in range(w - 1)
     )
+
+
+def nearest_neighbors(f, g):
+    """1 - the cosine to the most similar vector, all from the mean of the style's."""
+    rows, style = f.reshape(-1, f.shape[-1]), g.reshape(-1, g.shape[-1])
+    cosines = [
+        max(
+            np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+            for b in style - style.mean(0)
+        )
+        for a in rows - style.mean(0)
+    ]
+    return 1 - np.mean(cosines)

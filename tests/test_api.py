@@ -20,7 +20,7 @@ FLOORS = {
     ],
     "jaxnst/pictures": ["geometry", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
-    "jaxnst/losses": ["sums", "content", "sliced", "style", "variation"],
+    "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named"],
     "jaxnst/painting": [

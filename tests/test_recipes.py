@@ -60,6 +60,8 @@ NUMBERS = {
     # content weight, style weight, learning rate, first steps, steps, size
     "painterly": (0.3, 1.0, 1.0, 12, 8, 512),
     "delicate": (0.2, 1.0, 1.0, 80, 30, 512),
+    "nnst": (0.3, 1.0, 0.01, 200, 200, 512),
+    "heitz2021": (0.05, 1.0, 1.0, 100, 50, 512),
     "crowson": (0.015, 1.0, 0.02, 1000, 500, 512),
     "gatys2016-code": (1.0, 1e3, 1.0, 500, 200, 800),
     "johnson": (5.0, 1e2, 1.0, 1000, 1000, 512),

@@ -26,6 +26,7 @@ from jaxnst.linalg import (
     root_trace_by_eigenvalues,
     root_trace_by_products,
 )
+from jaxnst.losses.neighbors import bank, blend_patches, neighbor_sum, patches
 from jaxnst.losses.sliced import (
     blend_quantiles,
     quantiles,
@@ -54,6 +55,9 @@ class StyleLoss:
             values of the shares sum to 1. Default: the average of the means.
         additive: Whether the summaries of the tiles of a picture add up to that of the
             picture. If not, the loss cannot be used in tiles.
+        match: `match(feature, target, weights) -> summary` of the image, where that
+            depends on the target. `summarize` is then for styles alone, which are
+            measured whole. Default: `summarize`, without the target.
     """
 
     name: str
@@ -62,10 +66,17 @@ class StyleLoss:
     prepare: Callable[[Any, int], Any] = lambda summary, rank: summary.mean
     blend: Callable[[list[Any], Float[Array, "_n"]], Any] = blend_means
     additive: bool = True
+    match: Callable[[Feature, Any, Weights], Any] | None = None
 
     def __str__(self) -> str:
         """Return the name."""
         return self.name
+
+    def observe(self, feature: Feature, target: Any, weights: Weights = None) -> Any:
+        """Summarise a feature of the image, for `distance`."""
+        if self.match is None:
+            return self.summarize(feature, weights)
+        return self.match(feature, target, weights)
 
 
 def gram_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
@@ -249,6 +260,14 @@ STYLE_LOSSES = {
             lambda summary, rank: quantiles(summary),
             blend_quantiles,
             additive=False,
+        ),
+        StyleLoss(
+            "nearest_neighbors",
+            patches,
+            lambda summary, target: summary.mean,
+            lambda summary, rank: bank(summary),
+            blend_patches,
+            match=neighbor_sum,
         ),
     )
 }

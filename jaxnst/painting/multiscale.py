@@ -32,6 +32,7 @@ from jaxnst.painting.memory import usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.color import match_palette
+from jaxnst.pictures.geometry import crop_middle
 from jaxnst.process import forget_programs, single_threaded_lapack
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import repaint
@@ -262,12 +263,14 @@ def measure_targets(
         # Wait, or it would run and hold memory while the styles are measured.
         jax.block_until_ready(feats)
     # Measuring takes half as much memory per pixel as a step.
-    enough = 2 * math.prod(content.shape[:2])
+    enough, loss = 2 * math.prod(content.shape[:2]), program.losses.style
     parts = tile or max(math.isqrt(enough), smallest_tile(recipe.layers))
 
     def summarize(style: Image) -> StyleSummary:
         small = tile is None and math.prod(style.shape[:2]) <= enough
-        if small or not program.losses.style.additive:
+        if loss.match is not None:
+            style = crop_middle(style, parts**2)
+        if small or not loss.additive or loss.match is not None:
             return measure_style(backbone, style, program)
         found = tiles.measure_style(backbone, style, program, parts)
         return jax.block_until_ready(found)

@@ -1,5 +1,6 @@
 """Sizes of pictures, and resampling to them."""
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -18,6 +19,21 @@ def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
     longest = max(shape)
     height, width = (max(1, round(side * size / longest)) for side in shape)
     return height, width
+
+
+def crop_middle(image: Image, pixels: int) -> Image:
+    """The middle of an image, of the same aspect ratio and at most that many pixels.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> crop_middle(jnp.zeros((60, 80, 3)), 1200).shape
+        (30, 40, 3)
+    """
+    h, w, _ = image.shape
+    part = min(1, math.sqrt(pixels / (h * w)))
+    height, width = int(h * part), int(w * part)
+    y, x = (h - height) // 2, (w - width) // 2
+    return image[y : y + height, x : x + width]
 
 
 @partial(jax.jit, static_argnames=("shape", "method"))

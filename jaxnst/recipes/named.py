@@ -117,6 +117,66 @@ Reference:
     Katherine Crowson, style-transfer-pytorch (2020-2023), `style_transfer.py`.
 """
 
+NNST = Recipe(
+    name="nnst",
+    summary="Neural Neighbor Style Transfer: nearest neighbours of features, Adam",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=equal_weights(GATYS_STYLE_LAYERS[:4]),
+    content_loss="correlation",
+    style_loss="nearest_neighbors",
+    content_weight=0.3,
+    style_weight=1.0,
+    palette="style",
+    learning_rate=0.01,
+    first_steps=200,
+    steps=200,
+    scales=16,
+    scale_factor=2.0,
+    min_size=64,
+)
+"""Every feature is drawn to the nearest of the style's, as in the final pass of NNST.
+
+The original first matches all layers together, a scale at a time, against a mixture of
+content and picture; here each layer is matched alone, anew at each step and at all
+scales, and relu4_2 holds the content. It also turns the style by quarters, optimises a
+Laplacian pyramid and recolours the result. Matching takes longer than the network does;
+use an accelerator.
+
+Reference:
+    Kolkin, Kucera, Paris, Sykora, Shechtman, Shakhnarovich (2022), "Neural Neighbor
+    Style Transfer".
+"""
+
+HEITZ_2021 = Recipe(
+    name="heitz2021",
+    summary="Sliced Wasserstein: whole distributions of features, L-BFGS",
+    content_layers=(("relu4_2", 1.0),),
+    style_layers=equal_weights(
+        (*GATYS_STYLE_LAYERS[:2], "relu2_2", "relu3_1", "relu3_3", "relu4_1")
+    ),
+    content_loss="correlation",
+    style_loss="sliced_wasserstein",
+    content_weight=0.05,
+    style_weight=1.0,
+    palette="style",
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    first_steps=100,
+    steps=50,
+    scales=16,
+    scale_factor=2.0,
+    min_size=128,
+)
+"""The sliced Wasserstein loss, with a content.
+
+The original makes textures, without a content, from noise and with the first twelve
+layers; it draws new directions at each step, which L-BFGS does not stand.
+
+Reference:
+    Heitz, Vanhoey, Chambon, Belcour (2021), "A Sliced Wasserstein Loss for Neural
+    Texture Synthesis", CVPR.
+"""
+
 GATYS_2016 = Recipe(
     name="gatys2016",
     summary="Gatys, Ecker, Bethge (CVPR 2016): Gram matrices, L-BFGS from noise",
@@ -307,7 +367,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         *(PAINTERLY, DELICATE, CROWSON, GATYS_2016, GATYS_2016_CODE),
-        *(JOHNSON, TF_BLOG, UDACITY, KAGGLE, BOSTON),
+        *(JOHNSON, TF_BLOG, UDACITY, KAGGLE, BOSTON, NNST, HEITZ_2021),
     )
 }
 """The named recipes."""

@@ -6,7 +6,7 @@ import optax
 
 import jaxnst
 
-recipe = jaxnst.get_recipe("painterly").replace(
+recipe = jaxnst.get_recipe("delicate").replace(
     optimizer="adam", learning_rate=0.01, min_size=64, first_steps=20, steps=10
 )
 fading = optax.lion(optax.exponential_decay(1.0, transition_steps=20, decay_rate=0.5))

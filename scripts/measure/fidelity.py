@@ -31,7 +31,7 @@ from jaxnst.painting.scales import style_shape
 from jaxnst.pictures.geometry import resize
 from jaxnst.weights.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN
 
-TORCHVISION_RECIPES = ("kaggle", "udacity", "boston", "crowson")
+TORCHVISION_RECIPES = ("kaggle", "udacity", "boston", "crowson", "nnst")
 
 
 def with_input_map(backbone: Backbone, name: str) -> Backbone:

@@ -405,6 +405,40 @@ def crowson(
     return minimise_adam(energy, start, steps, 0.02, (0.9, 0.99), (0.0, 1.0))
 
 
+def correlation(features: Tensor, goal: Tensor) -> Tensor:
+    """2 (1 - r), averaged over the channels."""
+    x, y = features[0].flatten(1), goal[0].flatten(1)
+    x, y = ((z - z.mean(1, keepdim=True)) for z in (x, y))
+    x, y = (z / (z.square().mean(1, keepdim=True) + 1e-5).sqrt() for z in (x, y))
+    return (x - y).square().mean()
+
+
+def nnst(
+    network: Network, content: Tensor, style: Tensor, start: Tensor, steps: int
+) -> list[float]:
+    """The final pass of NNST at one scale; relu4_2 holds the content."""
+    layers = STYLE[:4]
+    with torch.no_grad():
+        goal = network(torchvision_input(content), [CONTENT], "max", 1.0, "zeros")
+        painted = network(torchvision_input(style), layers, "max", 1.0, "zeros")
+        targets = []
+        for layer in layers:
+            rows = painted[layer][0].flatten(1).T
+            targets.append((rows.mean(0), F.normalize(rows - rows.mean(0))))
+
+    def energy(image: Tensor) -> Tensor:
+        found = network(
+            torchvision_input(image), [CONTENT, *layers], "max", 1.0, "zeros"
+        )
+        loss = 0.3 * correlation(found[CONTENT], goal[CONTENT])
+        for layer, (mean, bank) in zip(layers, targets, strict=True):
+            rows = F.normalize(found[layer][0].flatten(1).T - mean)
+            loss = loss + (1 - (rows @ bank.T).amax(1)).mean() / len(layers)
+        return loss
+
+    return minimise_adam(energy, start, steps, 0.01, (0.9, 0.99), (0.0, 1.0))
+
+
 LOOPS: dict[str, Callable[..., list[float]]] = {
     "kaggle": kaggle,
     "udacity": partial(kaggle, style_weight=1e6),
@@ -414,4 +448,5 @@ LOOPS: dict[str, Callable[..., list[float]]] = {
     "tf-blog": tf_blog,
     "johnson": johnson,
     "crowson": crowson,
+    "nnst": nnst,
 }

@@ -1,0 +1,126 @@
+"""The distance of each feature to the nearest of the style's."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxnst.linalg import HIGHEST, float32
+from jaxnst.losses.sums import WeightedSum, sum_positions, total_weight
+from jaxnst.types import Feature, Weights
+
+PATCHES = 4096
+"""Features of a style that are kept at each layer. Of more, it is a random choice; of
+fewer, each is kept more than once, so that pictures of all sizes share programs."""
+
+BLOCK = 1024
+"""Features that are looked up at once, which bounds the memory."""
+
+
+class Patches(NamedTuple):
+    """Features of a style at one layer.
+
+    Attributes:
+        rows: The features, in random order.
+        mean: Mean of all features of the style.
+        shares: How much each of them counts, of several styles; distances to it are
+            divided by it.
+    """
+
+    rows: Float[Array, "_n _c"]
+    mean: Float[Array, "_c"]
+    shares: Float[Array, "_n"]
+
+
+class Bank(NamedTuple):
+    """Directions of a style's features from their mean, to be searched.
+
+    Attributes:
+        directions: Of length 1.
+        mean: Of the features.
+        shares: As in `Patches`.
+    """
+
+    directions: Float[Array, "_n _c"]
+    mean: Float[Array, "_c"]
+    shares: Float[Array, "_n"]
+
+
+def patches(feature: Feature, weights: Weights = None) -> Patches:
+    """Choose `PATCHES` features of a style, those with the weight 0 never."""
+    rows = float32(feature).reshape(-1, feature.shape[-1])
+    order = jax.random.permutation(jax.random.key(0), len(rows))
+    chosen = order[jnp.arange(PATCHES) % len(rows)]
+    mean = sum_positions(float32(feature), weights) / total_weight(feature, weights)
+    each = jnp.ones(len(rows)) if weights is None else weights.reshape(-1)
+    return Patches(rows[chosen], mean, each[chosen])
+
+
+def blend_patches(found: list[Patches], shares: Float[Array, "_n"]) -> Patches:
+    """Take a part of the features of each style; their shares say how near they are."""
+    part = -(-PATCHES // len(found))
+    rows = jnp.concatenate([own.rows[:part] for own in found])[:PATCHES]
+    weights = [
+        s * own.shares[:part] for s, own in zip(jnp.abs(shares), found, strict=True)
+    ]
+    mean = sum(s * own.mean for s, own in zip(shares, found, strict=True))
+    return Patches(rows, jnp.asarray(mean), jnp.concatenate(weights)[:PATCHES])
+
+
+def bank(found: Patches) -> Bank:
+    """Make the features of a style ready to be searched."""
+    return Bank(_directions(found.rows, found.mean), found.mean, found.shares)
+
+
+def _directions(
+    rows: Float[Array, "_n _c"], mean: Float[Array, "_c"]
+) -> Float[Array, "_n _c"]:
+    """Directions from the mean; near the mean they are shorter than 1."""
+    centred = rows - mean[None]
+    squares = jnp.sum(centred**2, axis=1, keepdims=True)
+    return centred * jax.lax.rsqrt(squares + 1e-6 * rows.shape[1])
+
+
+def neighbor_sum(
+    feature: Feature, target: Bank, weights: Weights = None
+) -> WeightedSum:
+    """Sum over the positions of the distance to the nearest feature of the style.
+
+    The mean is `Σᵢ wᵢ min_j (1 - cos(fᵢ - μ, sⱼ - μ)) / Σᵢ wᵢ`, with the features f of
+    the image, s of the style, and the mean μ of the style's. The nearest is found anew
+    at each step, among all of the bank, and is a constant in the gradient. Of several
+    styles, distances are divided by the share of each in choosing.
+
+    Args:
+        feature: Of the image.
+        target: From `bank`.
+        weights: How much each position counts.
+
+    Returns:
+        The sum and the weight.
+
+    Example:
+        >>> f = jax.random.normal(jax.random.key(0), (8, 8, 3))
+        >>> abs(float(neighbor_sum(f, bank(patches(f))).mean)) < 1e-4
+        True
+
+    Reference:
+        Kolkin et al. (2022), "Neural Neighbor Style Transfer", the final pass. There
+        the image's features are centred at their own mean; with the style's, a tile
+        needs to know nothing of the rest of the picture.
+    """
+    rows = float32(feature).reshape(-1, feature.shape[-1])
+    found = _directions(rows, target.mean)
+
+    def nearest(row: Float[Array, "_c"]) -> Int[Array, ""]:
+        cosines = jnp.matmul(target.directions, row, precision=HIGHEST)
+        far = (1 - cosines) / jnp.where(target.shares > 0, target.shares, 1)
+        return jnp.argmin(jnp.where(target.shares > 0, far, jnp.inf))
+
+    places = jax.lax.map(nearest, jax.lax.stop_gradient(found), batch_size=BLOCK)
+    distance = 1 - jnp.sum(found * target.directions[places], axis=1)
+    distance = distance.reshape(*feature.shape[:2], 1)
+    return WeightedSum(
+        sum_positions(distance, weights)[0], total_weight(feature, weights)
+    )
