@@ -18,7 +18,7 @@ FLOORS = {
         "network", "losses", "weights", "recipes", "objective", "repaint", "lbfgs",
         "optimizers", "tiles", "transfer", "painting", "command",
     ],
-    "jaxnst/pictures": ["geometry", "files", "samples", "color"],
+    "jaxnst/pictures": ["geometry", "tiff", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
     "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],

@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import png
 import pytest
@@ -175,6 +177,142 @@ def test_other_modes_become_rgb(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"
     pil.fromarray(picture()).convert(mode).save(tmp_path / f"a.{suffix}")
     assert load_image(tmp_path / f"a.{suffix}").shape == (20, 30, 3)
+
+
+DEEP = np.linspace(0, 1, 600 * 3, dtype=np.float32).reshape(20, 30, 3)
+HALF = np.full((20, 30, 1), 0.5, np.float32)
+TIFFS = {
+    "planes of 16 bits": (
+        np.uint16(DEEP * 65535).transpose(2, 0, 1),
+        {"planarconfig": "separate"},
+        DEEP,
+    ),
+    "planes of 8 bits": (
+        np.uint8(DEEP * 255).transpose(2, 0, 1),
+        {"planarconfig": "separate"},
+        DEEP,
+    ),
+    "floats": (DEEP, {}, DEEP),
+    "grey of 32 bits": (np.uint32(DEEP[..., 0] * (2.0**32 - 1)), {}, DEEP[..., :1]),
+    "white is 0": (
+        np.uint16(65535 - DEEP[..., 0] * 65535),
+        {"photometric": "miniswhite"},
+        DEEP[..., :1],
+    ),
+    "12 bits in 16": (
+        np.uint16(DEEP * 4095),
+        {"extratags": [(281, "H", 3, (4095,) * 3)]},
+        DEEP,
+    ),
+    "alpha multiplied in": (
+        np.uint16(np.concatenate([DEEP * HALF, HALF], -1) * 65535),
+        {"extrasamples": ["assocalpha"]},
+        0.5 * DEEP + 0.5,
+    ),
+    "grey and alpha": (
+        np.uint16(np.concatenate([DEEP[..., :1], HALF], -1) * 65535),
+        {"extrasamples": ["unassalpha"], "planarconfig": "contig"},
+        0.5 * DEEP[..., :1] + 0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIFFS)
+def test_tiffs_of_every_kind_have_the_right_pixels(tmp_path, name):
+    pixels, options, expected = TIFFS[name]
+    grey = expected.shape[2] == 1
+    options = {"photometric": "minisblack" if grey else "rgb"} | options
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    found = load_image(tmp_path / "a.tif")
+    np.testing.assert_allclose(
+        found, np.broadcast_to(expected, (20, 30, 3)), atol=0.006
+    )
+
+
+def test_a_thumbnail_is_not_the_picture(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(picture(4, 6), subfiletype=1, photometric="rgb")
+        file.write(picture(20, 30), photometric="rgb")
+    np.testing.assert_allclose(load_image(tmp_path / "a.tif") * 255, picture(), atol=1)
+    assert files.image_shape(tmp_path / "a.tif") == (20, 30)
+
+
+def test_what_people_have_and_cannot_be_read_is_called_by_its_name(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(picture(4, 6), subfiletype=1, photometric="rgb", subifds=1)
+        sensor = np.zeros((20, 30), np.uint16)
+        file.write(
+            sensor,
+            photometric=32803,
+            subfiletype=0,
+            extratags=[(33421, "H", 2, (2, 2)), (33422, "B", 4, (0, 1, 1, 2))],
+        )
+    (tmp_path / "a.jxl").write_bytes(b"\xff\x0a" * 40)
+    (tmp_path / "a.nef").write_bytes(b"no picture")
+    for name, message in {
+        "a.tif": "raw data",
+        "a.nef": "raw data",
+        "a.jxl": "JPEG XL",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            load_image(tmp_path / name)
+    assert {x.name for x in filter(files.is_picture, tmp_path.iterdir())} == {
+        "a.tif",
+        "a.jxl",
+        "a.nef",
+    }
+
+
+def test_exif_that_is_no_exif_is_ignored(tmp_path):
+    pil.fromarray(picture()).save(tmp_path / "a.png", exif=b"garbage!" * 8)
+    np.testing.assert_allclose(load_image(tmp_path / "a.png") * 255, picture(), atol=1)
+
+
+def test_a_jpeg_that_lacks_only_its_end_is_read(tmp_path):
+    smooth = np.kron(picture(4, 6), np.ones((20, 20, 1), np.uint8))
+    pil.fromarray(smooth).save(tmp_path / "a.jpg")
+    whole, data = load_image(tmp_path / "a.jpg"), (tmp_path / "a.jpg").read_bytes()
+    for cut in (1, 2):
+        (tmp_path / "b.jpg").write_bytes(data[:-cut])
+        np.testing.assert_array_equal(load_image(tmp_path / "b.jpg"), whole)
+    for cut in (40, len(data) // 3):
+        (tmp_path / "b.jpg").write_bytes(data[:-cut])
+        with pytest.raises(ValueError, match="truncated"):
+            load_image(tmp_path / "b.jpg")
+
+
+def test_a_gamma_is_applied_unless_a_profile_says_more(tmp_path):
+    writer = png.Writer(3, 1, greyscale=True, gamma=1.0)
+    with (tmp_path / "a.png").open("wb") as file:
+        writer.write(file, [[0, 55, 255]])
+    found = load_image(tmp_path / "a.png")[0, :, 0]
+    np.testing.assert_allclose(found, [0, 0.501, 1], atol=0.004)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_profile_of_grey_is_applied(tmp_path, mode):
+    """Of linear light, made by hand: half the light is 188 of 255."""
+    curve = b"curv" + bytes(4) + struct.pack(">I", 0)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags = struct.pack(">I", 2)
+    tags += (
+        b"wtpt" + struct.pack(">2I", 156, 20) + b"kTRC" + struct.pack(">2I", 176, 12)
+    )
+    head = struct.pack(
+        ">I4sI4s4s4s", 188, b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ "
+    )
+    head += struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    head += struct.pack(">3i", 63190, 65536, 54061)
+    profile = (head.ljust(128, b"\0") + tags + white + curve).ljust(188, b"\0")
+    grey = pil.new(mode, (4, 4), 128 if mode == "L" else (128, 255))
+    grey.save(tmp_path / "a.png", icc_profile=profile)
+    np.testing.assert_allclose(load_image(tmp_path / "a.png"), 0.737, atol=0.01)
+
+
+def test_a_png_of_sixteen_bits_says_which_colours_it_means(tmp_path):
+    save_image(tmp_path / "a.png", DEEP, bits=16)
+    with pil.open(tmp_path / "a.png") as file:
+        assert file.info["icc_profile"] == files._srgb_profile()
 
 
 def test_size_shrinks_and_enlarges_only_when_asked(tmp_path):

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxnst.pictures.files import load_image, readable_suffixes
+from jaxnst.pictures.files import is_picture, load_image
 
 
 def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
@@ -15,13 +15,12 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
     once.
     """
     found: dict[Path, Path] = {}
-    suffixes = readable_suffixes()
     for pattern in patterns:
         path = Path(pattern)
         paths = [path]
         if path.is_dir():
-            suffixed = (x for x in path.iterdir() if x.suffix.lower() in suffixes)
-            paths = sorted(x for x in suffixed if x.name[0] != "." and x.is_file())
+            files = (x for x in path.iterdir() if x.name[0] != "." and x.is_file())
+            paths = sorted(filter(is_picture, files))
             if not paths:
                 raise ValueError(
                     f"expected pictures in {path}, got none; {kind} needs one"

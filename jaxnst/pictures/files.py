@@ -5,9 +5,10 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,13 @@ from PIL import Image as pil
 from jaxnst.disk import write_whole
 from jaxnst.messages import found_at
 from jaxnst.pictures.geometry import fit_shape
+from jaxnst.pictures.tiff import read_tiff
 from jaxnst.types import Image
+
+with contextlib.suppress(ImportError):  # an extra
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 
 SUFFIXES = {
     ".png": "PNG",
@@ -67,7 +74,7 @@ def load_image(
             # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
             file.draft("RGB", fit_shape(file.size, size))
         file.load()
-        rgb = _to_srgb(ImageOps.exif_transpose(file))
+        rgb = _to_srgb(ImageOps.exif_transpose(file) if _exif(file) else file)
     if size is not None and (enlarge or max(shape) > size):
         rgb = rgb.resize(fit_shape(shape[::-1], size), pil.Resampling.LANCZOS)
     return jnp.asarray(np.asarray(rgb, np.float32) / 255)
@@ -94,8 +101,16 @@ def _upright_shape(file: pil.Image) -> tuple[int, int]:
             int(file.tag_v2[tag])
             for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
         )
-    turned = file.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    turned = _exif(file).get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
+
+
+def _exif(file: pil.Image) -> Mapping:
+    """What is known of a picture; nothing where that cannot be read."""
+    try:
+        return file.getexif()
+    except Exception:  # each kind of damage raises its own
+        return {}
 
 
 @contextlib.contextmanager
@@ -109,7 +124,7 @@ def _open(path: Path) -> Iterator[pil.Image]:
         with warnings.catch_warnings():
             # Pillow warns from half as many pixels on as it refuses.
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)
-            with pil.open(path) as file:
+            with read_tiff(path) or pil.open(_mended(path)) as file:
                 yield file
     except pil.DecompressionBombError as error:
         raise ValueError(
@@ -121,10 +136,52 @@ def _open(path: Path) -> Iterator[pil.Image]:
             f"expected memory for the pixels of {path}, got too little; save it smaller"
         ) from error
     except Exception as error:  # each decoder raises exceptions of its own
+        kind = path.suffix.lower()
+        why, cure = f"one that cannot be decoded ({_first_line(error)})", RESAVE
+        if kind in UNREAD and kind not in readable_suffixes():
+            why, cure = UNREAD[kind]
         raise ValueError(
-            f"expected a readable picture at {path}, got one that cannot be decoded "
-            f"({_first_line(error)}); open it in an image program and save it again"
+            f"expected a readable picture at {path}, got {why}; {cure}"
         ) from error
+
+
+RESAVE = "open it in an image program and save it again"
+
+_HEIF = "a HEIF picture", "pip install 'jaxnst[heif]'"
+_RAW = "a camera's raw data", "develop it to a picture first"
+_RAW_SUFFIXES = (
+    *(".nef", ".cr2", ".cr3", ".arw", ".dng"),
+    *(".raf", ".rw2", ".orf", ".pef"),
+)
+UNREAD = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), _HEIF),
+    **dict.fromkeys(_RAW_SUFFIXES, _RAW),
+    ".jxl": ("a JPEG XL picture", RESAVE),
+}
+"""Pictures that Pillow cannot read and people have: what they are, and what to do."""
+
+END, PADDING = b"\xff\xd9", b"\x55" * 256
+
+
+def _mended(path: Path) -> Path | io.BytesIO:
+    """A picture's file; a JPEG that lacks only its end gets one.
+
+    If all pixels are there, what follows them does not matter; if some are missing, it
+    is decoded as pixels.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"\xff\xd8":
+            return path
+        file.seek(-2, io.SEEK_END)
+        if file.read(2) == END:
+            return path
+    data = path.read_bytes().removesuffix(END[:1])
+    tails = (END, PADDING + END)
+    with contextlib.suppress(Exception):  # truncated, so reading says what is wrong
+        first, second = (pil.open(io.BytesIO(data + tail)) for tail in tails)
+        if first.tobytes() == second.tobytes():
+            return io.BytesIO(data + END)
+    return path
 
 
 @contextlib.contextmanager
@@ -153,26 +210,45 @@ def _to_srgb(image: pil.Image) -> pil.Image:
     """Convert any Pillow image to 8-bit sRGB over white."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
-    profile, alpha = image.info.get("icc_profile"), None
-    if image.mode in ("P", "PA", "1", "LA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    alpha = None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-    if profile and image.mode in ("RGB", "RGBA", "CMYK", "L"):
-        source = image.convert("RGB") if image.mode == "RGBA" else image
-        # A broken profile is ignored.
-        with contextlib.suppress(ImageCms.PyCMSError, OSError):
-            its_own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            srgb = ImageCms.createProfile("sRGB")
-            moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
-            image = moved or image
-    image = image.convert("RGB")
+        alpha = image.convert("RGBA").getchannel("A")
+    image = _from_profile(image).convert("RGB")
     if alpha is None:
         return image
     white = pil.new("RGB", image.size, "white")
     white.paste(image, mask=alpha)
     return white
+
+
+def _from_profile(image: pil.Image) -> pil.Image:
+    """Apply a picture's colour profile, or the gamma that a PNG states instead."""
+    profile, gamma = image.info.get("icc_profile"), image.info.get("gamma")
+    if not profile:
+        if gamma and "srgb" not in image.info and abs(gamma - 1 / 2.2) > 0.005:
+            return _from_gamma(image, gamma)
+        return image
+    # A broken profile is ignored.
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, KeyError):
+        its_own: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[
+            its_own.profile.xcolor_space
+        ]
+        if (mode == "CMYK") == (image.mode == "CMYK"):
+            srgb = ImageCms.createProfile("sRGB")
+            source = image.convert(mode)
+            moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
+            return moved or image
+    return image
+
+
+def _from_gamma(image: pil.Image, gamma: float) -> pil.Image:
+    """Levels `light ** gamma` to those of sRGB."""
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    bright = 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
+    levels = np.where(light < 0.0031308, 12.92 * light, bright)
+    table = np.rint(levels * 255).astype(int).tolist()
+    return image.convert("RGB").point(table * 3)
 
 
 def _to_8_bits(image: pil.Image) -> pil.Image:
@@ -200,6 +276,20 @@ def readable_suffixes() -> set[str]:
     # Pillow knows the suffixes of these four without being able to read them.
     kinds = pil.OPEN.keys() - {"BUFR", "GRIB", "HDF5", "MPEG"}
     return {suffix for suffix, kind in known.items() if kind in kinds}
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is named like a picture, readable or not, or looks like one.
+
+    Example:
+        >>> is_picture(Path("a.JPG")), is_picture(Path("a.heic")), is_picture(Path("a"))
+        (True, True, False)
+    """
+    if path.suffix:
+        return path.suffix.lower() in readable_suffixes() | UNREAD.keys()
+    with contextlib.suppress(Exception), pil.open(path):
+        return True
+    return False
 
 
 def save_image(
@@ -252,7 +342,7 @@ def save_image(
             # Pillow cannot write RGB of 16 bits.
             height, width = pixels.shape[:2]
             rgb: dict = {"greyscale": False, "bitdepth": 16}
-            writer = png.Writer(width, height, **rgb)
+            writer = _TaggedWriter(width, height, **rgb)
             writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))
         else:
             options: dict = {} if kind == "PNG" else {"quality": quality}
@@ -261,6 +351,16 @@ def save_image(
             pil.fromarray(pixels).save(
                 file, kind, icc_profile=_srgb_profile(), **options
             )
+
+
+class _TaggedWriter(png.Writer):
+    """Writes a PNG with the sRGB profile."""
+
+    def write_preamble(self, outfile: IO[bytes]) -> None:
+        """Write what comes before the pixels."""
+        super().write_preamble(outfile)
+        profile = zlib.compress(_srgb_profile())
+        png.write_chunk(outfile, b"iCCP", b"sRGB\0\0" + profile)
 
 
 def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
