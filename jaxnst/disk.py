@@ -10,7 +10,12 @@ from typing import IO
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be made in a folder; a ValueError if not."""
+    """Check that files can be made in a folder; a ValueError if not.
+
+    The folder may be missing if the one above it is there: `write_whole` makes it.
+    """
+    if not folder.exists() and folder.parent.is_dir():
+        folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         got = "one that cannot be written to" if folder.is_dir() else "no such folder"
         raise ValueError(
@@ -39,8 +44,12 @@ def check_target(path: Path) -> None:
 def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` once all is written.
 
-    It is in the same folder. If the block raises, it is deleted and `path` stays as it
-    was.
+    It is in the same folder, which is made if only it is missing. If the block raises,
+    it is deleted and `path` stays as it was. Of a link, the target is replaced.
+
+    Raises:
+        ValueError: If the folder cannot be written to.
+        OSError: If writing fails, as on a full disk; the message says where.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
@@ -49,18 +58,25 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         >>> (folder / "a.txt").read_text()
         'all of it'
     """
-    path = Path(path)
+    asked, path = path, Path(path).resolve()
     check_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    path.parent.mkdir(exist_ok=True)
+    name = ""
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
         with open(name, "wb") as file:  # opened by name: some writers ask for `.name`
             yield file
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OSError(
+            f"expected room and the right to write {asked}, got {why}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
 
 
 @cache

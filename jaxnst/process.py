@@ -3,6 +3,11 @@
 import contextlib
 import ctypes
 import gc
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
 import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
@@ -25,3 +30,45 @@ def forget_programs() -> None:
     jax.clear_caches()
     gc.collect()
     return_freed_memory()
+
+
+def keep_programs(folder: Path) -> str:
+    """Let JAX save compiled programs in a folder, and load them from there.
+
+    Returns:
+        Why it does not; empty if it does.
+    """
+    why = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = f"compiled programs cannot be kept in {folder} ({error.strerror})"
+    jax.config.update("jax_compilation_cache_dir", None if why else str(folder))
+    # Also programs that compile fast: there are a hundred, which together take seconds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return why
+
+
+@contextlib.contextmanager
+def one_warning(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell once that kept programs cannot be read or written; JAX would each time.
+
+    All of them are then deleted, since JAX never replaces a damaged one.
+    """
+    told = []
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        if "persistent compilation cache" not in str(message):
+            return usual(message, *where, **more)
+        if not told:
+            for program in folder.glob("jit*-cache"):
+                program.unlink(missing_ok=True)
+            what = f"kept programs in {folder}"
+            tell(f"{what} are damaged or cannot be written; compiling anew")
+        told.append(message)
+
+    with warnings.catch_warnings():
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield

@@ -28,8 +28,9 @@ FLOORS = {
         "stages", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/command": [
-        "defaults", "flags", "request", "manifest", "reporter", "sheet", "find",
-        "machines", "stylize", "demo", "jobs", "grid", "weights", "torch_loop",
+        "defaults", "flags", "request", "manifest", "records", "reporter", "sheet",
+        "find",
+        "machines", "stylize", "again", "demo", "jobs", "grid", "weights", "torch_loop",
         "timings", "bench", "cli",
     ],
 }  # fmt: skip

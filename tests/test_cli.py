@@ -195,7 +195,7 @@ BAD = {
     "convert a folder": (["weights", "convert", ".", "x.h5"], "got a folder"),
     "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
     "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
-    "out folder": (["stylize", CONTENT, STYLE, "-o", "no/a.png"], "no such folder"),
+    "out folder": (["stylize", CONTENT, STYLE, "-o", "no/b/a.png"], "no such folder"),
     "out is input": (["stylize", "eight.png", STYLE, "-o", "eight.png"], "none of"),
     "out is a folder": (["stylize", CONTENT, STYLE, "-o", "f.png"], "got a folder"),
     "init": (["stylize", CONTENT, STYLE, "--init", "nosie"], "or a file, got 'nosie'"),

@@ -10,19 +10,22 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
 import jax
 
+from jaxnst.command.again import add_again_flags, again_command
 from jaxnst.command.bench import add_bench_flags, bench_command
 from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.grid import add_grid_flags, grid_command
-from jaxnst.command.reporter import ignore_output
+from jaxnst.command.reporter import complain, ignore_output
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.pictures.files import any_number_of_pixels
+from jaxnst.process import keep_programs, one_warning
 from jaxnst.recipes import RECIPES, get_recipe
-from jaxnst.weights.registry import cache_folder, keep_programs
+from jaxnst.weights.registry import cache_folder
 
 
 def add_recipes_flags(p: argparse.ArgumentParser) -> None:
@@ -43,6 +46,7 @@ def recipes_command(args: argparse.Namespace) -> int:
 COMMANDS = (
     ("stylize", "paint one picture", add_stylize_flags, stylize_command),
     ("plan", "tell how, in what memory and time", add_stylize_flags, plan_command),
+    ("again", "paint a picture anew", add_again_flags, again_command),
     ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
     ("demo", "paint the sample pictures", add_demo_flags, demo_command),
     ("bench", "time this machine", add_bench_flags, bench_command),
@@ -78,13 +82,16 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = make_parser().parse_args(argv)
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    keep_programs(folder or cache_folder() / "xla")
+    asked = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = Path(asked or cache_folder() / "xla")
+    if why := keep_programs(folder):
+        complain(why)
     huge = getattr(args, "allow_huge", False)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may be in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with any_number_of_pixels() if huge else contextlib.nullcontext():
+        lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
+        with lifted, one_warning(folder, complain):
             return args.call(args)
     except jax.errors.JaxRuntimeError as error:
         hint = ""

@@ -37,6 +37,7 @@ from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.manifest import (
     describe_device,
     describe_result,
+    description,
     manifest_path,
     write_manifest,
 )
@@ -206,8 +207,10 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         job = of_lane[id(lane)]
         found = describe_result(result, sum(result.seconds))
         # The manifest comes first, so that every picture on disk has one.
-        write_manifest(manifest_path(job.asked.out), job.manifest() | found)
-        save_image(job.asked.out, result.image)
+        manifest = job.manifest()
+        about = description(manifest | {"tiles": found["tiles"]})
+        write_manifest(manifest_path(job.asked.out), manifest | found)
+        save_image(job.asked.out, result.image, description=about)
 
     measurer_of = partial(
         Measurer,

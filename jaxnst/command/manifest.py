@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import jax
 from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Result
+from jaxnst.weights.registry import ASSETS
 
 SAME = (
     *("pictures_sha256", "blend", "init", "recipe", "size", "seed"),
@@ -27,26 +28,48 @@ SAME = (
 def make_manifest(
     request: StylizeRequest, weights_sha256: str, hashes: Mapping[Path, str]
 ) -> dict[str, Any]:
-    """All that is needed to paint the same picture again, as JSON reads it back."""
+    """All that is needed to paint the same picture again, as JSON reads it back.
+
+    Paths are relative to the folder of the result.
+    """
+    near = partial(path_from, request.out.parent)
+    start, weights = request.init_path, request.weights
     manifest = {
-        "content": str(request.content),
-        "styles": list(map(str, request.styles)),
+        "content": near(request.content),
+        "styles": list(map(near, request.styles)),
         "pictures_sha256": [hashes[path] for path in request.pictures],
         "blend": request.blend,
-        "init": request.init or request.recipe.init,
+        "init": near(start) if start else request.init or request.recipe.init,
         "size": request.shape[::-1],
         "seed": request.seed,
-        "weights": request.weights,
+        "weights": weights if weights in ASSETS else near(Path(weights)),
         "weights_sha256": weights_sha256,
         "recipe": request.recipe.values(),
         "device": describe_device(),
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     return json.loads(json.dumps(manifest))
 
 
+def path_from(folder: Path, path: Path) -> str:
+    """A path as seen from a folder; its name where there is no way."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.name
+
+
+def description(manifest: Mapping[str, Any]) -> str:
+    """A manifest as it travels in a picture: names of files, without their folders."""
+    name = lambda path: path.rpartition("/")[2]
+    names = {key: name(manifest[key]) for key in ("content", "init", "weights")}
+    styles = list(map(name, manifest["styles"]))
+    return json.dumps({**manifest, **names, "styles": styles}, allow_nan=False)
+
+
 @cache
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """The versions that a result depends on."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
     own = {"jaxnst": version("jaxnst"), "python": platform.python_version()}
     return own | {package: version(package) for package in packages}

@@ -1,11 +1,12 @@
 """What the command does between chunks of steps: progress, previews, checkpoints."""
 
+import contextlib
 import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any, NoReturn
 
@@ -25,18 +26,34 @@ def say(text: str, *, quiet: bool = False) -> None:
     if not quiet:
         try:
             print(text, flush=True)
-        except BrokenPipeError:
+        except OSError:  # also a file on a full disk
             ignore_output()
+
+
+def complain(text: str) -> None:
+    """Print a line to standard error, unless nobody reads it any more."""
+    with contextlib.suppress(OSError):
+        print(f"jaxnst: {text}", file=sys.stderr, flush=True)
 
 
 def ignore_output() -> None:
     """Discard all further output.
 
-    The reader, such as `head`, has closed the pipe. Painting goes on, and Python's last
-    flush raises no error.
+    The reader, such as `head`, has closed the pipe, or the disk is full. Painting goes
+    on, and Python's last flush raises no error.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
+"""What interrupts a run; a terminal that is closed sends SIGHUP."""
+
+OFTEN = 30
+"""Seconds between two states, at least; writing them takes a twentieth of the time."""
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
@@ -63,8 +80,7 @@ class Reporter:
             bar_format=BAR,
         )
         self.interrupted = False
-        signals = signal.SIGINT, signal.SIGTERM
-        self.old = {sig: signal.signal(sig, self.interrupt) for sig in signals}
+        self.old = {sig: signal.signal(sig, self.interrupt) for sig in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,12 +94,12 @@ class Reporter:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
-        print("jaxnst: stopping after this step", file=sys.stderr)
+        complain("stopping after this step")
 
     def stop(self, message: str) -> NoReturn:
         """Say what is left of an interrupted run, and end it."""
         self.bar.close()
-        print(message, file=sys.stderr)
+        complain(message)
         raise KeyboardInterrupt
 
     def move(self, work: int, place: str, losses: str = "") -> None:
@@ -122,6 +138,7 @@ class PictureReporter(Reporter):
         super().__init__(total_work(request.stages), done, quiet=request.quiet)
         self.request, self.inputs = request, inputs
         self.written = self.launched = self.started
+        self.pause, self.complaints = float(OFTEN), set()
         self.times: dict[int, list[float]] = {}
 
     def __call__(self, progress: Progress) -> None:
@@ -129,15 +146,30 @@ class PictureReporter(Reporter):
         self.time(progress)
         self.report(progress)
         if self.request.save_every is not None:
-            self.save_preview(progress, self.request.save_every)
+            with self.forgiven("preview"):
+                self.save_preview(progress, self.request.save_every)
         if progress.taken == progress.stage.steps:
             return  # the scale is finished; an interruption waits for the next one
-        often = self.request.checkpoint is not None
-        if (often and time.monotonic() - self.written > 30) or self.interrupted:
-            self.save_state(progress)
+        path = self.request.checkpoint_path
         if self.interrupted:
-            path = self.request.checkpoint_path
+            try:
+                self.save_state(progress)
+            except (OSError, ValueError) as error:
+                self.stop(f"the state is lost: {error}")
             self.stop(f"state kept in {path}; rerun with --resume")
+        if time.monotonic() - self.written > self.pause:
+            with self.forgiven("state"):
+                self.save_state(progress)
+
+    @contextlib.contextmanager
+    def forgiven(self, kind: str) -> Iterator[None]:
+        """Say once that something cannot be written, and paint on."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if kind not in self.complaints:
+                complain(f"no {kind} is kept: {error}")
+            self.complaints.add(kind)
 
     def time(self, progress: Progress) -> None:
         """Note how long a step took; the first launch of a stage compiles as well."""
@@ -178,11 +210,15 @@ class PictureReporter(Reporter):
 
     def save_state(self, progress: Progress) -> None:
         """Write the checkpoint."""
-        self.written = time.monotonic()
+        began = time.monotonic()
         stages, scale, taken, state, _ = progress
         tiles = [stage.tile for stage in stages]
         checkpoint = Checkpoint(scale, taken, state, tiles, self.inputs)
-        save_checkpoint(self.request.checkpoint_path, checkpoint)
+        try:
+            save_checkpoint(self.request.checkpoint_path, checkpoint)
+        finally:
+            self.written = time.monotonic()
+            self.pause = max(OFTEN, 20 * (self.written - began))
 
 
 class GridReporter(Reporter):

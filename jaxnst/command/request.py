@@ -24,7 +24,10 @@ class StylizeRequest:
         init: What `--init` said: a start image, or the name of one.
         memory: Bytes that the process may take.
         save_every: Steps between previews.
-        checkpoint: Path of the checkpoint, if one is to be kept all the time.
+        checkpoint: Path of the checkpoint, if not beside the result.
+        trace: Where a line about each chunk of steps is kept.
+        plot: Where the terms of the loss are plotted.
+        timelapse: Where the pictures on the way are kept.
     """
 
     content: Path
@@ -42,6 +45,9 @@ class StylizeRequest:
     bits: Literal[8, 16] = 8
     save_every: int | None = None
     checkpoint: Path | None = None
+    trace: Path | None = None
+    plot: Path | None = None
+    timelapse: Path | None = None
     resume: bool = False
     quiet: bool = False
 

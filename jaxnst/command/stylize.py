@@ -5,7 +5,9 @@ import dataclasses
 import math
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -26,10 +28,12 @@ from jaxnst.command.manifest import (
     compile_timer,
     describe_device,
     describe_result,
+    description,
     make_manifest,
     manifest_path,
     write_manifest,
 )
+from jaxnst.command.records import Records, check_records
 from jaxnst.command.reporter import PictureReporter, say
 from jaxnst.command.request import STARTS, StylizeRequest
 from jaxnst.disk import check_target
@@ -47,7 +51,7 @@ from jaxnst.painting.memory import (
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage, plan_run
 from jaxnst.painting.scales import content_size, style_shape
-from jaxnst.painting.stages import Result
+from jaxnst.painting.stages import Progress, Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import image_shape, load_image, output_format, save_image
 from jaxnst.pictures.geometry import fit_shape
@@ -70,10 +74,15 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     add("--init", help="start image: content, noise, style or a file")
     every = "keep a preview at every N steps of each scale"
     add("--save-every", type=positive, metavar="N", help=every)
-    kept = "save the state to this file every 30 s, until the picture is done"
+    kept = "where a long run keeps its state until it is done (default: beside OUT)"
     add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
     bits = "bits per channel of a PNG or TIFF"
     add("--bits", type=int, choices=(8, 16), default=8, help=bits)
+    add("--trace", type=Path, metavar="FILE.jsonl", help="a line for each few steps")
+    terms = "plot the terms of the loss (needs jaxnst[plot])"
+    add("--plot", type=Path, metavar="FILE.png|svg", help=terms)
+    film = "an animated picture of how it was painted"
+    add("--timelapse", type=Path, metavar="FILE.gif|webp", help=film)
     memory = "memory to use; tiles make larger pictures fit (default: what is free)"
     add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
@@ -111,7 +120,8 @@ def check_request(request: StylizeRequest) -> None:
         image_shape(request.init_path)
     if request.weights != "auto":
         inputs.append(registry.locate(request.weights))
-    for target in filter(None, (request.out, request.checkpoint)):
+    records = request.trace, request.plot, request.timelapse
+    for target in filter(None, (request.out, request.checkpoint, *records)):
         check_target(target)
         if target.resolve() in {path.resolve() for path in inputs}:
             raise ValueError(
@@ -121,6 +131,7 @@ def check_request(request: StylizeRequest) -> None:
         raise ValueError(f"expected --checkpoint FILE.npz, got {request.checkpoint}")
     if request.blend is not None:
         check_blend(request.blend, len(request.styles))
+    check_records(request)
     output_format(request.out, request.shape, bits=request.bits)
     for path in request.styles:
         style_shape(image_shape(path), request.shape, request.recipe)
@@ -163,16 +174,29 @@ def paint(request: StylizeRequest) -> int:
         needs = request.shape, request.recipe, request.memory
         stages = plan_run(*needs, tiles=resume.tiles)
         request = dataclasses.replace(request, stages=stages)
+    about = description(manifest | {"tiles": [x.tile for x in request.stages]})
     say(f"device {manifest['device']}; weights {name} ({reason})", quiet=request.quiet)
     started = time.perf_counter()
-    reporter = PictureReporter(request, inputs, resume)
+    reporter, records = PictureReporter(request, inputs, resume), Records(request)
+
+    def on_chunk(progress: Progress) -> None:
+        with reporter.forgiven("record"):
+            records(progress)
+        reporter(progress)
+
     with compile_timer() as compiling, reporter:
-        result = run_request(request, backbone, reporter, resume)
+        result = run_request(request, backbone, on_chunk, resume)
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(compiling))
-    save_image(request.out, result.image, bits=request.bits)
-    write_manifest(manifest_path(request.out), manifest)
+    try:
+        bits = request.bits
+        save_image(request.out, result.image, bits=bits, description=about)
+        write_manifest(manifest_path(request.out), manifest)
+    except (OSError, ValueError) as error:
+        raise OSError(f"{error}; {rescue(request, result)}") from error
     request.checkpoint_path.unlink(missing_ok=True)
+    with reporter.forgiven("record"):
+        records.finish(result.image, result.infos)
     key = step_key(describe_device(), request.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]
@@ -188,10 +212,20 @@ def paint(request: StylizeRequest) -> int:
     return 0
 
 
+def rescue(request: StylizeRequest, result: Result) -> str:
+    """Save a result where there is room, and say where."""
+    folder = Path(tempfile.mkdtemp(prefix="jaxnst-"))
+    try:
+        save_image(folder / request.out.name, result.image, bits=request.bits)
+    except OSError as error:
+        return f"the picture is lost: {error}"
+    return f"the picture is in {folder / request.out.name}"
+
+
 def run_request(
     request: StylizeRequest,
     backbone: Backbone,
-    reporter: PictureReporter,
+    on_chunk: Callable[[Progress], None],
     resume: Checkpoint | None,
 ) -> Result:
     """Read the pictures of a request and paint it."""
@@ -204,8 +238,8 @@ def run_request(
         resume=resume,
         stages=request.stages,
         mesh=tile_mesh(),
-        on_chunk=reporter,
-        chunk=request.save_every or 50,
+        on_chunk=on_chunk,
+        chunk=request.save_every or (4 if request.timelapse else 50),
         throw=False,
     )
     key = jax.random.key(request.seed)

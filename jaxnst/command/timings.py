@@ -29,6 +29,7 @@ from jaxnst.painting.loop import Launches, run
 from jaxnst.painting.multiscale import Options, prepare_backbone, stylize
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
+from jaxnst.process import keep_programs
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.transfer import current_image, make_transfer
 from jaxnst.types import Image
@@ -299,7 +300,7 @@ def measure_memory(inputs: BenchInputs) -> dict[str, Any]:
 
 
 def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, float]:
-    registry.keep_programs(folder)
+    keep_programs(Path(folder))
     recipe = default_recipe("painterly").replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
     backbone, key, times = load_backbone(inputs.weights), jax.random.key(0), []

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import png
 import tifffile
-from PIL import ExifTags, ImageCms, ImageOps, TiffImagePlugin
+from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
@@ -298,6 +298,7 @@ def save_image(
     *,
     quality: int = 95,
     bits: Literal[8, 16] = 8,
+    description: str = "",
 ) -> None:
     """Write a picture as sRGB, whole or not at all, the same bytes each time.
 
@@ -308,6 +309,7 @@ def save_image(
         quality: Quality of a JPEG or WebP, 1 to 100. A JPEG keeps the resolution of its
             colours (4:4:4).
         bits: Bits of each number; only PNG and TIFF have 16.
+        description: ASCII text that the file carries, see `read_description`.
 
     Raises:
         ValueError: If `output_format` refuses the path, or the folder cannot be written
@@ -335,6 +337,7 @@ def save_image(
                 predictor=True,
                 tile=(256, 256),
                 iccprofile=_srgb_profile(),
+                description=description or None,
                 metadata=None,
                 software=False,
             )
@@ -343,9 +346,17 @@ def save_image(
             height, width = pixels.shape[:2]
             rgb: dict = {"greyscale": False, "bitdepth": 16}
             writer = _TaggedWriter(width, height, **rgb)
+            writer.description = description
             writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))
         else:
-            options: dict = {} if kind == "PNG" else {"quality": quality}
+            options: dict = {"quality": quality}
+            if kind == "PNG":
+                options = {"pnginfo": PngImagePlugin.PngInfo()}
+                if description:
+                    options["pnginfo"].add_text(KEYWORD, description)
+            elif description:
+                options["exif"] = pil.Exif()
+                options["exif"][ExifTags.Base.ImageDescription] = description
             if kind == "JPEG":
                 options["subsampling"] = 0
             pil.fromarray(pixels).save(
@@ -353,14 +364,38 @@ def save_image(
             )
 
 
+KEYWORD = "Description"
+"""Keyword of the description in a PNG."""
+
+
+def read_description(path: str | Path) -> str:
+    """The text that `save_image` put into a picture; empty if there is none.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "grey.jpg"
+        >>> save_image(path, np.full((4, 6, 3), 0.5), description="all grey")
+        >>> read_description(path)
+        'all grey'
+    """
+    with _open(Path(path)) as file:
+        tag = ExifTags.Base.ImageDescription
+        return str(file.info.get(KEYWORD) or _exif(file).get(tag) or "")
+
+
 class _TaggedWriter(png.Writer):
-    """Writes a PNG with the sRGB profile."""
+    """Writes a PNG with the sRGB profile and a description."""
+
+    description = ""
 
     def write_preamble(self, outfile: IO[bytes]) -> None:
         """Write what comes before the pixels."""
         super().write_preamble(outfile)
         profile = zlib.compress(_srgb_profile())
         png.write_chunk(outfile, b"iCCP", b"sRGB\0\0" + profile)
+        if self.description:
+            text = f"{KEYWORD}\0{self.description}".encode("latin-1")
+            png.write_chunk(outfile, b"tEXt", text)
 
 
 def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:

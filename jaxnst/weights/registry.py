@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import platformdirs
 from filelock import FileLock
 
@@ -74,13 +73,6 @@ def cache_folder() -> Path:
     """
     home = os.environ.get("JAXNST_HOME")
     return Path(home) if home else Path(platformdirs.user_cache_dir("jaxnst"))
-
-
-def keep_programs(folder: str | Path) -> None:
-    """Let JAX save compiled programs in a folder, and load them from there."""
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    # Also programs that compile fast: there are a hundred, which together take seconds.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def embedded_path() -> Path:

@@ -1,0 +1,138 @@
+"""`jaxnst again` paints a picture once more, as its manifest says."""
+
+import argparse
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxnst.command.flags import byte_count
+from jaxnst.command.manifest import (
+    SAME,
+    describe_device,
+    manifest_path,
+    package_versions,
+)
+from jaxnst.command.reporter import say
+from jaxnst.command.request import STARTS, StylizeRequest
+from jaxnst.command.stylize import check_request, free_path, paint
+from jaxnst.messages import found_at
+from jaxnst.painting.memory import usable_memory
+from jaxnst.painting.plan import plan_run
+from jaxnst.pictures.files import read_description
+from jaxnst.recipes import Recipe
+from jaxnst.weights import registry
+from jaxnst.weights.format import sha256
+
+
+def add_again_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `again`."""
+    add = p.add_argument
+    add("picture", type=Path, help="a picture that jaxnst painted, or its .json")
+    add("-o", "--out", type=Path, help="default: PICTURE-again.png here")
+    moved = "where the picture is now, if not where it was"
+    add("--content", type=Path, help=moved)
+    add("--style", type=Path, nargs="+", help=f"{moved}: all styles, in order")
+    add("--init", type=Path, help=moved)
+    add("--weights", help="the same network, if it is elsewhere now")
+    add("--bits", type=int, choices=(8, 16), default=8, help="bits per channel")
+    add("--memory", type=byte_count, metavar="8GB", help="memory to use")
+    add("--resume", action="store_true", help="continue from the checkpoint")
+    add("--quiet", action="store_true", help="print errors only")
+
+
+def again_command(args: argparse.Namespace) -> int:
+    """Paint the picture of a manifest; return the exit code."""
+    manifest = read_manifest(args.picture)
+    request = again_request(args, manifest)
+    here = {"device": describe_device(), "versions": package_versions()}
+    if any(manifest.get(key) != now for key, now in here.items()):
+        text = "painted on another device or with other packages; rounding may differ"
+        say(text, quiet=args.quiet)
+    return paint(request)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest at a path, beside the picture there, or in it."""
+    if not path.is_file():
+        raise ValueError(
+            f"expected a picture or manifest, got {found_at(path)}: {path}"
+        )
+    beside = path if path.suffix == ".json" else manifest_path(path)
+    text = beside.read_text() if beside.is_file() else read_description(path)
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict) and found.keys() >= {*SAME, "content", "styles"}:
+            return found
+    raise ValueError(
+        f"expected a manifest of jaxnst in {beside} or {path}, got none; paint the "
+        "picture with jaxnst stylize"
+    )
+
+
+def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> StylizeRequest:
+    """What a manifest asks for, with its pictures found and checked."""
+    folder, recipe = args.picture.parent, recipe_of(manifest["recipe"])
+    init = manifest["init"]
+    names = [manifest["content"], *manifest["styles"]]
+    moved = [args.content, *(args.style or [None] * len(manifest["styles"]))]
+    if init not in STARTS:
+        names, moved = [*names, init], [*moved, args.init]
+    if len(moved) != len(names):
+        raise ValueError(f"expected {len(manifest['styles'])} styles, got {args.style}")
+    places = [now or folder / name for now, name in zip(moved, names, strict=True)]
+    check_pictures(places, manifest["pictures_sha256"])
+    weights = args.weights or manifest["weights"]
+    if weights not in registry.ASSETS and args.weights is None:
+        weights = str(folder / weights)
+    if sha256(registry.locate(weights)) != manifest["weights_sha256"]:
+        raise ValueError(
+            f"expected the network that painted {args.picture}, got another at "
+            f"{weights}; say where it is by --weights"
+        )
+    width, height = manifest["size"]
+    memory = usable_memory() if args.memory is None else args.memory
+    blend = manifest["blend"]
+    request = StylizeRequest(
+        content=places[0],
+        styles=tuple(places[1 : 1 + len(manifest["styles"])]),
+        out=args.out or free_path(Path(f"{args.picture.name.split('.')[0]}-again"), []),
+        recipe=recipe,
+        shape=(height, width),
+        stages=plan_run((height, width), recipe, memory, tiles=manifest.get("tiles")),
+        size=max(width, height),
+        weights=weights,
+        seed=manifest["seed"],
+        blend=None if blend is None else tuple(blend),
+        init=init if init in STARTS else str(places[-1]),
+        memory=memory,
+        bits=args.bits,
+        resume=args.resume,
+        quiet=args.quiet,
+    )
+    check_request(request)
+    return request
+
+
+def recipe_of(values: dict[str, Any]) -> Recipe:
+    """A recipe from the JSON of its values."""
+    changed: Any = dict(values) | {"units": tuple(values["units"])}
+    for key in ("content_layers", "style_layers"):
+        changed[key] = tuple((layer, weight) for layer, weight in values[key])
+    return Recipe(**changed)
+
+
+def check_pictures(places: Sequence[Path], hashes: Sequence[str]) -> None:
+    """Raise a ValueError unless the pictures are there, and are the same."""
+    for path, wanted in zip(places, hashes, strict=True):
+        if not path.is_file():
+            raise ValueError(
+                f"expected a picture at {path}, got {found_at(path)}; say where it is "
+                "by --content, --style or --init"
+            )
+        if sha256(path) != wanted:
+            raise ValueError(
+                f"expected the picture that was painted from at {path}, got another; "
+                "say where it is by --content, --style or --init"
+            )

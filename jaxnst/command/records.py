@@ -1,0 +1,121 @@
+"""Records of a run that people look at: a trace, a plot, a timelapse."""
+
+import json
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image as pil
+
+from jaxnst.command.request import StylizeRequest
+from jaxnst.disk import check_target, write_whole
+from jaxnst.painting.stages import Progress
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.transfer import Info, current_image
+from jaxnst.types import Image
+
+TIMELAPSES = {".gif": "GIF", ".webp": "WEBP"}
+"""Formats of a timelapse, by suffix."""
+
+PLOTS = (".png", ".svg", ".pdf")
+"""Suffixes of a plot."""
+
+LARGEST = 512
+"""Long edge of a timelapse, at most, in pixels."""
+
+FRAME = 120
+"""Milliseconds that a picture of a timelapse is shown; the last one, twenty times."""
+
+
+def check_records(request: StylizeRequest) -> None:
+    """Raise a ValueError if a record cannot be kept."""
+    for path, suffixes in ((request.timelapse, TIMELAPSES), (request.plot, PLOTS)):
+        if path is not None and path.suffix.lower() not in suffixes:
+            wanted = ", ".join(suffixes)
+            raise ValueError(f"expected a file ending in {wanted}, got {str(path)!r}")
+    for path in filter(None, (request.trace, request.plot, request.timelapse)):
+        check_target(path)
+    if request.plot is not None and find_spec("matplotlib") is None:
+        raise ValueError(
+            "expected matplotlib for --plot, got none; pip install 'jaxnst[plot]'"
+        )
+
+
+class Records:
+    """What is kept of a run, chunk by chunk."""
+
+    def __init__(self, request: StylizeRequest):
+        self.request, self.began = request, time.monotonic()
+        self.frames: list[pil.Image] = []
+        height, width = request.shape
+        self.shape = fit_shape(request.shape, min(LARGEST, max(width, height)))
+        if request.trace is not None and not request.resume:
+            with write_whole(request.trace):
+                pass
+
+    def __call__(self, progress: Progress) -> None:
+        """Keep what a chunk of steps did."""
+        if self.request.trace is not None:
+            with self.request.trace.open("a") as file:
+                file.write(json.dumps(self.line(progress)) + "\n")
+        if self.request.timelapse is not None:
+            self.add_frame(current_image(progress.state, self.request.recipe))
+
+    def line(self, progress: Progress) -> dict[str, Any]:
+        """A line of the trace; terms are unweighted."""
+        terms = progress.info.terms._asdict()
+        return {
+            "scale": progress.scale,
+            "size": progress.stage.shape[::-1],
+            "step": progress.taken,
+            "loss": float(progress.info.loss[-1]),
+            **{name: float(term[-1]) for name, term in terms.items()},
+            "seconds": round(time.monotonic() - self.began, 2),
+            "memory": psutil.Process().memory_info().rss,
+        }
+
+    def add_frame(self, image: Image | np.ndarray) -> None:
+        """Keep a picture for the timelapse."""
+        pixels = (np.clip(np.asarray(image), 0, 1) * 255 + 0.5).astype(np.uint8)
+        size = self.shape[1], self.shape[0]
+        self.frames.append(pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC))
+
+    def finish(self, image: Image | np.ndarray, infos: list[Info]) -> None:
+        """Write the plot and the timelapse of a run."""
+        if self.request.plot is not None and infos:
+            save_plot(self.request.plot, infos, self.request)
+        if self.request.timelapse is not None:
+            self.add_frame(image)
+            first, *rest = self.frames
+            shown = [FRAME] * len(rest) + [20 * FRAME]
+            kind = TIMELAPSES[self.request.timelapse.suffix.lower()]
+            with write_whole(self.request.timelapse) as file:
+                first.save(
+                    file,
+                    kind,
+                    save_all=True,
+                    append_images=rest,
+                    duration=shown,
+                    loop=0,
+                )
+
+
+def save_plot(path: Path, infos: list[Info], request: StylizeRequest) -> None:
+    """Plot the weighted terms over the steps; dotted lines divide the scales."""
+    from matplotlib.figure import Figure
+
+    axes = (figure := Figure(figsize=(8, 4.5), layout="constrained")).subplots()
+    ends = np.cumsum([len(info.loss) for info in infos])
+    for name in infos[0].terms._fields:
+        weight = getattr(request.recipe, f"{name}_weight")
+        values = np.concatenate([np.asarray(getattr(x.terms, name)) for x in infos])
+        axes.semilogy(np.arange(1, ends[-1] + 1), weight * values, label=name)
+    for end in ends[:-1]:
+        axes.axvline(end + 0.5, color="grey", linestyle=":")
+    axes.set(xlabel="step", ylabel="weighted term of the loss")
+    axes.legend()
+    with write_whole(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower())

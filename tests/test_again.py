@@ -1,0 +1,92 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image as pil
+
+from jaxnst.command.cli import main
+from jaxnst.pictures.files import read_description
+from jaxnst.pictures.samples import sample_path
+
+QUICK = ["--size", "48", "--weights", "embedded", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def pictures(tmp_path, monkeypatch):
+    """A folder with a content and a style."""
+    monkeypatch.chdir(tmp_path)
+    for name, file in (("harbour", "a.jpg"), ("swirls", "b.jpg")):
+        shutil.copy(sample_path(name), file)
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp"])
+def test_a_picture_is_painted_again_from_its_manifest(suffix, pictures):
+    """From the file beside it, and from what travels in the picture itself."""
+    Path("out").mkdir()
+    first, second = f"out/x.{suffix}", f"y.{suffix}"
+    flags = [*QUICK, "--steps", "3", "--recipe", "gatys2016", "--seed", "5"]
+    assert main(["stylize", "a.jpg", "b.jpg", *flags, "-o", first]) == 0
+    manifest = Path(f"{first}.json")
+    assert str(pictures) not in manifest.read_text() + read_description(first)
+    assert main(["again", str(manifest), "-o", second, "--quiet"]) == 0
+    assert Path(second).read_bytes() == Path(first).read_bytes()
+    manifest.unlink()
+    shutil.move(first, f"moved.{suffix}")
+    assert main(["again", f"moved.{suffix}", "-o", second, "--quiet"]) == 0
+    assert json.loads(Path(f"{second}.json").read_text())["seed"] == 5
+
+
+def test_blends_start_images_and_repainted_runs_come_back(pictures):
+    flags = [*QUICK, "--set", "first_steps=2", "--blend", "1,2", "--init", "b.jpg"]
+    styles = ["b.jpg", "a.jpg"]
+    assert main(["stylize", "a.jpg", *styles, *flags, "-o", "x.png"]) == 0
+    assert main(["again", "x.png", "--quiet"]) == 0
+    assert Path("x-again.png").read_bytes() == Path("x.png").read_bytes()
+
+
+def test_pictures_that_moved_are_named_anew_and_others_refused(pictures, capsys):
+    flags = [*QUICK, "--steps", "1", "--recipe", "udacity", "--size", "32"]
+    assert main(["stylize", "a.jpg", "b.jpg", *flags, "-o", "x.png"]) == 0
+    shutil.move("a.jpg", "elsewhere.jpg")
+    assert main(["again", "x.png", "--quiet"]) == 2
+    assert "say where it is by --content" in capsys.readouterr().err
+    assert main(["again", "x.png", "--content", "b.jpg", "--quiet"]) == 2
+    assert "got another" in capsys.readouterr().err
+    moved = ["--content", "elsewhere.jpg", "--quiet"]
+    assert main(["again", "x.png", *moved, "-o", "y.png"]) == 0
+    assert Path("x.png").read_bytes()[-99:] == Path("y.png").read_bytes()[-99:]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "none.png", "text.json", "list.json"])
+def test_what_holds_no_manifest_is_refused_in_one_line(name, pictures, capsys):
+    (pictures / "text.json").write_text("no JSON")
+    (pictures / "list.json").write_text("[1]")
+    assert main(["again", name]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_records_of_a_run(pictures):
+    flags = [*QUICK, "--set", "first_steps=8", "--set", "min_size=34"]
+    records = ["--trace", "t.jsonl", "--plot", "p.svg", "--timelapse", "l.webp"]
+    flags += ["--recipe", "delicate", "-o", "x.png", *records, "--set", "steps=4"]
+    assert main(["stylize", "a.jpg", "b.jpg", *flags]) == 0
+    lines = [json.loads(line) for line in Path("t.jsonl").read_text().splitlines()]
+    assert [(x["scale"], x["step"]) for x in lines] == [
+        *((0, 1), (0, 4), (0, 8)),
+        *((1, 1), (1, 4)),
+    ]
+    for line in lines:
+        assert line["loss"] > 0
+        assert line["memory"] > 1e8
+        assert {"content", "style", "tv", "seconds", "size"} < line.keys()
+    assert "<svg" in Path("p.svg").read_text()
+    with pil.open("l.webp") as film:
+        assert (film.n_frames, film.size) == (6, (48, 36))
+
+
+def test_records_that_cannot_be_kept_are_refused_before(pictures, capsys):
+    for flag, name in (("--timelapse", "a.avi"), ("--plot", "a.txt")):
+        assert main(["stylize", "a.jpg", "b.jpg", *QUICK, flag, name]) == 2
+        assert "expected a file ending in" in capsys.readouterr().err
