@@ -92,7 +92,8 @@ def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     `½ (S + floor² S³)`. S comes from Newton-Schulz rounds whose factors are the best
     for the interval that is left; since the floor bounds the eigenvalues of A from
     below, `ROUNDS` of them, three products each, reach a few parts in 10⁵ in float32.
-    The floor is raised to where float32 can tell K from its rounding.
+    The floor is raised to where float32 can tell K from its rounding, and on until the
+    rounds converge.
 
     Args:
         k: Symmetric matrix without negative eigenvalues.
@@ -132,20 +133,35 @@ def _root_trace_and_slope(
 ) -> tuple[Scalar, Float[Array, "_c _c"]]:
     matmul = partial(jnp.matmul, precision=HIGHEST)
     eye = jnp.eye(len(k))
-    # Rounding of K is about 1e-7 of it, and may make small eigenvalues negative.
-    floor = jnp.sqrt(jnp.maximum(floor**2, 1e-7 * jnp.linalg.norm(k)))
-    a = k + floor**2 * eye
-    norm = jnp.linalg.norm(a)
 
     def body(carry: tuple[Array, Array], scale: Scalar) -> tuple[Any, None]:
         y, z = carry
         factor = scale * (3 * eye - scale**2 * matmul(z, y)) / 2
         return (matmul(y, factor), matmul(factor, z)), None
 
-    # Not unrolled: XLA would tune the products of every round anew, for minutes.
-    (_, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales()))
-    s = (z + z.T) / (2 * jnp.sqrt(norm))
-    scaled = floor * s
+    def invert(squared: Scalar) -> tuple[Array, Array]:
+        """S, and how far S A S is from 1."""
+        a = k + squared * eye
+        norm = jnp.linalg.norm(a)
+        # Not unrolled: XLA would tune the products of every round anew, for minutes.
+        (y, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales()))
+        error = jnp.linalg.norm(matmul(z, y) - eye)
+        return (z + z.T) / (2 * jnp.sqrt(norm)), error
+
+    def failed(state: tuple[Scalar, Array, Array]) -> Array:
+        squared, _, error = state
+        return ~(error < 0.1) & (squared <= 2 * size)  # also where it is not a number
+
+    def again(state: tuple[Scalar, Array, Array]) -> tuple[Scalar, Array, Array]:
+        squared = 16 * state[0]
+        return squared, *invert(squared)
+
+    # Rounding of K makes small eigenvalues negative: by 1e-7 of it, or by more where K
+    # is the small difference of large moments, as that of a flat picture.
+    size = jnp.linalg.norm(k)
+    start = jnp.maximum(floor**2, 1e-7 * size) + 1e-18
+    squared, s, _ = jax.lax.while_loop(failed, again, (start, *invert(start)))
+    scaled = jnp.sqrt(squared) * s
     return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2
 
 

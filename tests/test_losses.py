@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 
 import jax
@@ -237,6 +238,40 @@ def test_wasserstein2_gradient_matches_float64(h, w, c, style, way, monkeypatch)
         np.float64(f), np.float64(g), float(target.floor)
     )
     assert np.linalg.norm(gradient - exact) / np.linalg.norm(exact) < 0.02
+
+
+def degenerate_features(c=64):
+    """What networks see in pictures that are flat, of two colours, and lively."""
+    colours = jax.random.uniform(jax.random.key(0), (4, c), minval=0.1, maxval=3)
+    flat = [jnp.broadcast_to(colour, (48, 64, c)) for colour in colours]
+    left = (jnp.arange(64) < 32)[None, :, None]
+    halves = jnp.where(left, flat[0], flat[1])
+    lively = feature(16, 48, 64, c)
+    return {
+        "zero": 0 * lively,
+        "flat": flat[2],
+        "other": flat[3],
+        "halves": halves,
+        "nearly flat": flat[2] + 1e-3 * lively,
+        "lively": lively,
+    }
+
+
+@pytest.mark.parametrize("way", ["cpu", "default"])
+def test_wasserstein2_of_degenerate_features_is_exact_and_has_a_gradient(
+    way, monkeypatch
+):
+    """The rounding of raw moments is larger than what flat features vary."""
+    choose = lambda *args, **ways: ways[way](*args)
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    both = jax.jit(jax.value_and_grad(wasserstein2_between))
+    found = degenerate_features()
+    for f, g in itertools.product(found.values(), found.values()):
+        value, gradient = both(f, g)
+        exact = oracle.wasserstein2(np.float64(f), np.float64(g))
+        scale = np.float64(jnp.mean(f**2) + jnp.mean(g**2))
+        np.testing.assert_allclose(value, exact, rtol=1e-3, atol=1e-3 * scale)
+        assert jnp.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("size", [6, 64])
