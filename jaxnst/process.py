@@ -19,6 +19,16 @@ of its own; threads of LAPACK's on top make a step many times slower, and its re
 depend on their number."""
 
 
+@contextlib.contextmanager
+def usual_numbers() -> Iterator[None]:
+    """Compute in float32 with JAX's usual promotion, whatever is set outside.
+
+    It decorates functions too. Arrays of float64 that come in are still float64.
+    """
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def return_freed_memory() -> None:
     """Give the system back what compiling took; glibc would keep most of it."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # there is no glibc

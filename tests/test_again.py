@@ -83,7 +83,7 @@ def test_records_of_a_run(pictures):
         assert {"content", "style", "tv", "seconds", "size"} < line.keys()
     assert "<svg" in Path("p.svg").read_text()
     with pil.open("l.webp") as film:
-        assert (film.n_frames, film.size) == (6, (48, 36))
+        assert (film.n_frames, film.size) == (5, (48, 36))
 
 
 def test_records_that_cannot_be_kept_are_refused_before(pictures, capsys):

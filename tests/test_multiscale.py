@@ -151,6 +151,14 @@ def test_a_checkpoint_of_another_run_is_refused(backbone, tmp_path):
         load_checkpoint(path, kernel, {})
 
 
+def test_numbers_outside_may_be_of_another_kind(backbone):
+    expected = paint(backbone, RECIPE.replace(scales=1))
+    with jax.enable_x64(True):
+        found = paint(backbone, RECIPE.replace(scales=1))
+    assert found.image.dtype == np.float32
+    assert expected.image.dtype == np.float32
+
+
 def test_blends_average_the_styles(backbone):
     content = random_image(0, 24, 32)
     a, b = random_image(1, 24, 32), random_image(2, 24, 32)

@@ -23,7 +23,7 @@ from jaxnst.command.reporter import complain, ignore_output
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.pictures.files import any_number_of_pixels
-from jaxnst.process import keep_programs, one_warning
+from jaxnst.process import keep_programs, one_warning, usual_numbers
 from jaxnst.recipes import RECIPES, get_recipe
 from jaxnst.weights.registry import cache_folder
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
-        with lifted, one_warning(folder, complain):
+        with lifted, usual_numbers(), one_warning(folder, complain):
             return args.call(args)
     except jax.errors.JaxRuntimeError as error:
         hint = ""

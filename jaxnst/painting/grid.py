@@ -28,7 +28,7 @@ from jaxnst.painting.measurer import Measurer, pad_zeros
 from jaxnst.painting.multiscale import prepare_backbone
 from jaxnst.painting.plan import Stage
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
-from jaxnst.process import single_threaded_lapack
+from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Program, Recipe
 from jaxnst.transfer import State, Transfer, current_image, make_transfer
 from jaxnst.types import Image
@@ -118,6 +118,7 @@ def paint_lanes(
             yield from painted
 
 
+@usual_numbers()
 @single_threaded_lapack
 def _paint_batch(
     painter: "BatchPainter", on_chunk: BatchCallback | None
@@ -211,6 +212,7 @@ class GridOptions:
     batch: int | None = None
 
 
+@usual_numbers()
 def stylize_grid(
     backbone: Backbone,
     contents: Sequence[Image],

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 from jaxtyping import Array, Float
 
 from jaxnst import tiles
+from jaxnst.linalg import float32
 from jaxnst.network.calibrate import accelerate, calibrate
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import (
@@ -33,7 +34,7 @@ from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.geometry import crop_middle
-from jaxnst.process import forget_programs, single_threaded_lapack
+from jaxnst.process import forget_programs, single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import repaint
 from jaxnst.tiles import Tiled, smallest_tile
@@ -74,6 +75,7 @@ class Options:
     throw: bool = True
 
 
+@usual_numbers()
 @single_threaded_lapack
 def stylize(
     backbone: Backbone,
@@ -161,7 +163,7 @@ class PicturePainter:
         if recipe.state_memory == "host":
             self.host = SingleDeviceSharding(jax.devices("cpu")[0])
             self.device = jax.tree.leaves(backbone)[0].sharding
-        pictures = content, list(styles), options.init
+        pictures = jax.tree.map(float32, (content, list(styles), options.init))
         self.content, self.styles, self.init = jax.device_put(pictures, self.host)
         self.measuring, self.stepping = prepare_backbone(backbone, recipe)
 
