@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -170,11 +171,12 @@ def paint(request: StylizeRequest) -> int:
     if request.resume:
         transfer = make_transfer(request.recipe)
         resume = load_checkpoint(request.checkpoint_path, transfer, inputs)
-        manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
         needs = request.shape, request.recipe, request.memory
         stages = plan_run(*needs, tiles=resume.tiles)
         request = dataclasses.replace(request, stages=stages)
     about = description(manifest | {"tiles": [x.tile for x in request.stages]})
+    if resume is not None:
+        manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
     say(f"device {manifest['device']}; weights {name} ({reason})", quiet=request.quiet)
     started = time.perf_counter()
     reporter, records = PictureReporter(request, inputs, resume), Records(request)
@@ -188,13 +190,7 @@ def paint(request: StylizeRequest) -> int:
         result = run_request(request, backbone, on_chunk, resume)
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(compiling))
-    try:
-        bits = request.bits
-        save_image(request.out, result.image, bits=bits, description=about)
-        write_manifest(manifest_path(request.out), manifest)
-    except (OSError, ValueError) as error:
-        raise OSError(f"{error}; {rescue(request, result)}") from error
-    request.checkpoint_path.unlink(missing_ok=True)
+    save_result(request, result, manifest, about)
     with reporter.forgiven("record"):
         records.finish(result.image, result.infos)
     key = step_key(describe_device(), request.recipe.program)
@@ -210,6 +206,19 @@ def paint(request: StylizeRequest) -> int:
         )
         return 3
     return 0
+
+
+def save_result(
+    request: StylizeRequest, result: Result, manifest: dict[str, Any], about: str
+) -> None:
+    """Write a picture, what it carries and its manifest; forget the checkpoint."""
+    try:
+        bits = request.bits
+        save_image(request.out, result.image, bits=bits, description=about)
+        write_manifest(manifest_path(request.out), manifest)
+    except (OSError, ValueError) as error:
+        raise OSError(f"{error}; {rescue(request, result)}") from error
+    request.checkpoint_path.unlink(missing_ok=True)
 
 
 def rescue(request: StylizeRequest, result: Result) -> str:
