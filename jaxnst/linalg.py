@@ -139,7 +139,7 @@ def _root_trace_and_slope(
         factor = scale * (3 * eye - scale**2 * matmul(z, y)) / 2
         return (matmul(y, factor), matmul(factor, z)), None
 
-    def invert(squared: Scalar) -> tuple[Array, Array]:
+    def invert(k: Array, squared: Scalar) -> tuple[Array, Array]:
         """S, and how far S A S is from 1."""
         a = k + squared * eye
         norm = jnp.linalg.norm(a)
@@ -154,13 +154,16 @@ def _root_trace_and_slope(
 
     def again(state: tuple[Scalar, Array, Array]) -> tuple[Scalar, Array, Array]:
         squared = 16 * state[0]
-        return squared, *invert(squared)
+        return squared, *invert(jax.lax.stop_gradient(k), squared)
 
     # Rounding of K makes small eigenvalues negative: by 1e-7 of it, or by more where K
     # is the small difference of large moments, as that of a flat picture.
     size = jnp.linalg.norm(k)
     start = jnp.maximum(floor**2, 1e-7 * size) + 1e-18
-    squared, s, _ = jax.lax.while_loop(failed, again, (start, *invert(start)))
+    first = (start, *invert(k, start))
+    squared, last, _ = jax.lax.while_loop(failed, again, jax.lax.stop_gradient(first))
+    # Such a loop cannot be differentiated; where it ran, second derivatives are zero.
+    s = jnp.where(squared == start, first[1], last)
     scaled = jnp.sqrt(squared) * s
     return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2
 
