@@ -206,6 +206,15 @@ def test_every_start_image_works(backbone, init):
     assert paint(backbone, RECIPE.replace(init=init, scales=1)).status == "done"
 
 
+def test_the_middle_of_a_start_image_is_used_and_not_stretched(backbone):
+    recipe = RECIPE.replace(scales=1, first_steps=1, learning_rate=1e-6, ema_decay=0.0)
+    start = random_image(4, 36, 48)
+    wider = jnp.pad(start, [(0, 0), (20, 20), (0, 0)])
+    for init in (start, wider):
+        image = paint(backbone, recipe, init=init).image
+        np.testing.assert_allclose(image, start, atol=1e-4)
+
+
 def test_too_small_pictures_are_refused(backbone):
     large, small = random_image(0, 32, 32), random_image(1, 3, 32)
     with pytest.raises(ValueError, match="content of at least 4 px"):

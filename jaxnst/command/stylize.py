@@ -72,7 +72,8 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     add("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
     add_run_flags(p, size=None, quality="normal")
     add("--blend", type=numbers, help="a weight for each style: W,W,…")
-    add("--init", help="start image: content, noise, style or a file")
+    start = "start image: content, noise, style or a file, whose middle is used"
+    add("--init", help=start)
     every = "keep a preview at every N steps of each scale"
     add("--save-every", type=positive, metavar="N", help=every)
     kept = "where a long run keeps its state until it is done (default: beside OUT)"

@@ -33,7 +33,7 @@ from jaxnst.painting.memory import usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.color import match_palette
-from jaxnst.pictures.geometry import crop_middle
+from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import forget_programs, single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import repaint
@@ -48,7 +48,8 @@ class Options:
 
     Attributes:
         blend: Weight of each style. Default: equal weights.
-        init: Start image of any size, RGB in [0, 1]. Default: as the recipe says.
+        init: Start image of any size, RGB in [0, 1]; of one of another shape the middle
+            is taken. Default: as the recipe says.
         objective: What to minimise instead of the recipe's loss, see
             `objective.Objective`. The picture is then never painted in tiles.
         optimizer: An optax transformation instead of the recipe's optimiser, see
@@ -215,7 +216,8 @@ class PicturePainter:
     def start(self, content: Image, styles: list[Image]) -> Image:
         """The start image, of the content's shape."""
         if self.init is not None:
-            return inputs.scale_content(self.init, (content.shape[0], content.shape[1]))
+            shape = content.shape[0], content.shape[1]
+            return inputs.scale_content(crop_like(self.init, shape), shape)
         return inputs.initial_image(self.key, content, styles, self.recipe)
 
     def spread(self, setup: Setup) -> Setup:

@@ -21,6 +21,21 @@ def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
     return height, width
 
 
+def crop_like(image: Image, shape: tuple[int, ...]) -> Image:
+    """The largest middle part of an image with the aspect ratio of a shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> crop_like(jnp.zeros((60, 80, 3)), (30, 30)).shape
+        (60, 60, 3)
+    """
+    (h, w, _), (high, wide) = image.shape, shape[:2]
+    height, width = min(h, round(w * high / wide)), min(w, round(h * wide / high))
+    height, width = max(1, height), max(1, width)
+    y, x = (h - height) // 2, (w - width) // 2
+    return image[y : y + height, x : x + width]
+
+
 def crop_middle(image: Image, pixels: int) -> Image:
     """The middle of an image, of the same aspect ratio and at most that many pixels.
 

@@ -1,5 +1,6 @@
 """TIFF files that Pillow reads wrongly, or not at all: planes, deep colours, pages."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import tifffile
 from jaxtyping import Float, Shaped
 from PIL import ExifTags
 from PIL import Image as pil
+
+# What tifffile logs of damaged files would be printed, a line for each fault.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 RAW = 32803, 34892
 """Photometric interpretations of a sensor's values: colour filter array, linear raw."""
