@@ -95,6 +95,13 @@ def test_a_long_run_keeps_its_state_until_it_is_done(elsewhere, monkeypatch):
     assert not list(elsewhere.glob("out/*checkpoint*"))
 
 
+def test_a_picture_that_gets_no_better_is_said_to(capsys):
+    assert main([*RUN, "--learning-rate", "0.01"]) == 0
+    still = [*RUN[:-2], "-o", "out/b.png", "--learning-rate", "3"]
+    assert main(still) == 0
+    assert capsys.readouterr().err.count("did not fall at the last scale") == 1
+
+
 @pytest.mark.parametrize("number", reporter.SIGNALS, ids=lambda x: x.name)
 def test_every_signal_that_ends_a_process_interrupts_a_run(number, capsys):
     before = signal.getsignal(number)

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import math
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +34,7 @@ from jaxnst.command.manifest import (
     write_manifest,
 )
 from jaxnst.command.records import Records, check_records
-from jaxnst.command.reporter import PictureReporter, say
+from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.request import STARTS, StylizeRequest
 from jaxnst.disk import check_target
 from jaxnst.messages import gigabytes
@@ -200,13 +199,20 @@ def paint(request: StylizeRequest) -> int:
     place = f"{request.out} ({width} x {height} px)"
     say(f"wrote {place} in {seconds:.0f} s", quiet=request.quiet)
     if result.status == "diverged":
-        print(
-            f"jaxnst: error: a step was not finite; {request.out} is the last finite "
-            "picture; lower --learning-rate or the loss weights",
-            file=sys.stderr,
+        complain(
+            f"error: a step was not finite; {request.out} is the last finite picture; "
+            "lower --learning-rate or the loss weights"
         )
         return 3
+    if stood_still(result):
+        complain("the loss did not fall at the last scale; lower --learning-rate")
     return 0
+
+
+def stood_still(result: Result) -> bool:
+    """Whether no step of the last scale lowered the loss."""
+    losses = result.infos[-1].loss if result.infos else []
+    return len(losses) > 1 and bool(min(losses[1:]) >= losses[0])
 
 
 def save_result(

@@ -41,12 +41,13 @@ def whole_pictures() -> Iterator[tuple[str, bytes]]:
             (image.convert("RGB") if plain else image).save(file, kind)
             yield f".{kind}", file.getvalue()
     ways: list[dict] = [{}, {"planarconfig": "separate"}, {"compression": "zlib"}]
+    write: Any = tifffile.imwrite
     for options in ways:
         deep = np.uint16(pixels[..., :3]) * 257
         if "planarconfig" in options:
             deep = deep.transpose(2, 0, 1)
         with io.BytesIO() as file:
-            tifffile.imwrite(file, deep, photometric="rgb", **options)
+            write(file, deep, photometric="rgb", **options)
             yield ".tif", file.getvalue()
 
 
