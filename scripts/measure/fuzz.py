@@ -43,7 +43,7 @@ def whole_pictures() -> Iterator[tuple[str, bytes]]:
     ways: list[dict] = [{}, {"planarconfig": "separate"}, {"compression": "zlib"}]
     write: Any = tifffile.imwrite
     for options in ways:
-        deep = np.uint16(pixels[..., :3]) * 257
+        deep = pixels[..., :3].astype(np.uint16) * 257
         if "planarconfig" in options:
             deep = deep.transpose(2, 0, 1)
         with io.BytesIO() as file:
