@@ -99,7 +99,8 @@ def test_a_plan_tells_the_time_once_steps_were_timed(elsewhere, capsys):
 def test_what_is_set_is_final(elsewhere):
     flags = ["--quality", "best", "--set", "steps=3", "--set", "first_steps=2"]
     flags += ["--size", "96", "--set", "min_size=48", "--weights", "embedded"]
-    assert main(["stylize", CONTENT, STYLE, "-o", "a.png", *flags, "--quiet"]) == 0
+    flags += ["--recipe", "delicate", "--quiet"]
+    assert main(["stylize", CONTENT, STYLE, "-o", "a.png", *flags]) == 0
     manifest = json.loads(Path("a.png.json").read_text())
     assert manifest["steps"] == [2, 3, 3]
 

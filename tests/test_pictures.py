@@ -58,6 +58,18 @@ def test_sixteen_bits_keep_what_eight_would_round_away(tmp_path, suffix):
     np.testing.assert_allclose(load_image(path), levels, atol=1.01 / 255)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "bits"),
+    [(".png", 8), (".tif", 8), (".jpg", 8), (".webp", 8), (".png", 16), (".tif", 16)],
+)
+def test_a_picture_carries_a_description(tmp_path, suffix, bits):
+    path, text = tmp_path / f"a{suffix}", '{"seed": 3, "name": "\\u00e9"}'
+    save_image(path, np.zeros((4, 6, 3)), bits=bits, description=text)
+    assert files.read_description(path) == text
+    save_image(path, np.zeros((4, 6, 3)), bits=bits)
+    assert files.read_description(path) == ""
+
+
 def test_a_tiff_has_tiles_and_a_profile_and_is_the_same_file_each_time(tmp_path):
     pixels = np.float32(picture(300, 500)) / 255
     for name in "ab":

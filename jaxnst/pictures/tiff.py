@@ -84,7 +84,9 @@ def _to_image(page: tifffile.TiffPage) -> pil.Image:
     profile = _tag(page, "InterColorProfile")
     if profile is not None:
         image.info["icc_profile"] = bytes(profile)
-    image.getexif()[ExifTags.Base.Orientation] = _tag(page, "Orientation", 1)
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = _tag(page, "Orientation", 1)
+    exif[ExifTags.Base.ImageDescription] = _tag(page, "ImageDescription", "")
     return image
 
 

@@ -19,7 +19,7 @@ def huber_sum(feature, target, weights):  # grows slowly where the picture is fa
 
 
 means = StyleLoss("means", mean_sum, lambda own, aim: jnp.mean((own.mean - aim) ** 2))
-recipe = jaxnst.get_recipe("painterly").replace(
+recipe = jaxnst.get_recipe("delicate").replace(
     style_loss=means, content_loss=ContentLoss("huber", huber_sum), first_steps=20
 )
 content, style = jaxnst.sample("harbour", size=96), jaxnst.sample("mosaic", size=96)
