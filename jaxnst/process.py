@@ -62,10 +62,13 @@ def keep_programs(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def one_warning(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def one_warning(
+    folder: Path, tell: Callable[[str], None], *, ours: bool = True
+) -> Iterator[None]:
     """Tell once that kept programs cannot be read or written; JAX would each time.
 
-    All of them are then deleted, since JAX never replaces a damaged one.
+    Where one in a folder of ours cannot be read, all in it are deleted, since JAX never
+    replaces a damaged one.
     """
     told = []
 
@@ -73,7 +76,8 @@ def one_warning(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
         if "persistent compilation cache" not in str(message):
             return usual(message, *where, **more)
         if not told:
-            for program in folder.glob("jit*-cache"):
+            damaged = ours and "Error reading" in str(message)
+            for program in folder.glob("jit*-cache") if damaged else ():
                 program.unlink(missing_ok=True)
             what = f"kept programs in {folder}"
             tell(f"{what} are damaged or cannot be written; compiling anew")

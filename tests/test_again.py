@@ -6,6 +6,7 @@ import pytest
 from PIL import Image as pil
 
 from jaxnst.command.cli import main
+from jaxnst.command.manifest import SAME
 from jaxnst.pictures.files import read_description
 from jaxnst.pictures.samples import sample_path
 
@@ -59,10 +60,14 @@ def test_pictures_that_moved_are_named_anew_and_others_refused(pictures, capsys)
     assert Path("x.png").read_bytes()[-99:] == Path("y.png").read_bytes()[-99:]
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "none.png", "text.json", "list.json"])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "none.png", "text.json", "list.json", "other.json"]
+)
 def test_what_holds_no_manifest_is_refused_in_one_line(name, pictures, capsys):
     (pictures / "text.json").write_text("no JSON")
     (pictures / "list.json").write_text("[1]")
+    other = dict.fromkeys([*SAME, "content", "styles"], []) | {"recipe": {"units": [1]}}
+    (pictures / "other.json").write_text(json.dumps(other))
     assert main(["again", name]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

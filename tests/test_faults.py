@@ -155,6 +155,20 @@ def test_damaged_programs_are_said_once_and_replaced(elsewhere, programs_in, dam
     assert len(told) == 1
 
 
+def test_programs_of_others_are_not_deleted(elsewhere):
+    (elsewhere / "jit-other-cache").touch()
+    text, told = "Error {} persistent compilation cache entry", []
+    for ours, word in ((False, "reading"), (True, "writing")):
+        with (
+            warnings.catch_warnings(),
+            process.one_warning(elsewhere, told.append, ours=ours),
+        ):
+            warnings.simplefilter("always")
+            warnings.warn(text.format(word), stacklevel=1)
+    assert len(told) == 2
+    assert (elsewhere / "jit-other-cache").exists()
+
+
 def test_a_folder_where_no_programs_can_be_kept_is_done_without(elsewhere, programs_in):
     (elsewhere / "file").touch()
     assert "cannot be kept in" in programs_in(elsewhere / "file" / "xla")

@@ -117,10 +117,16 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
 
 def recipe_of(values: dict[str, Any]) -> Recipe:
     """A recipe from the JSON of its values."""
-    changed: Any = dict(values) | {"units": tuple(values["units"])}
-    for key in ("content_layers", "style_layers"):
-        changed[key] = tuple((layer, weight) for layer, weight in values[key])
-    return Recipe(**changed)
+    try:
+        changed: Any = dict(values) | {"units": tuple(values["units"])}
+        for key in ("content_layers", "style_layers"):
+            changed[key] = tuple((layer, weight) for layer, weight in values[key])
+        return Recipe(**changed)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"expected the fields of a recipe in the manifest, got others ({error}); "
+            "paint it with the version of jaxnst that wrote it"
+        ) from error
 
 
 def check_pictures(places: Sequence[Path], hashes: Sequence[str]) -> None:

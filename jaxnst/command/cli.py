@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
-        with lifted, usual_numbers(), one_warning(folder, complain):
+        with lifted, usual_numbers(), one_warning(folder, complain, ours=not asked):
             return args.call(args)
     except jax.errors.JaxRuntimeError as error:
         hint = ""

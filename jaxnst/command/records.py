@@ -11,7 +11,7 @@ import psutil
 from PIL import Image as pil
 
 from jaxnst.command.request import StylizeRequest
-from jaxnst.disk import check_target, write_whole
+from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.transfer import Info, current_image
@@ -36,8 +36,6 @@ def check_records(request: StylizeRequest) -> None:
         if path is not None and path.suffix.lower() not in suffixes:
             wanted = ", ".join(suffixes)
             raise ValueError(f"expected a file ending in {wanted}, got {str(path)!r}")
-    for path in filter(None, (request.trace, request.plot, request.timelapse)):
-        check_target(path)
     if request.plot is not None and find_spec("matplotlib") is None:
         raise ValueError(
             "expected matplotlib for --plot, got none; pip install 'jaxnst[plot]'"
