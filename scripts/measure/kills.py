@@ -4,7 +4,8 @@
 
 Each run is painted once undisturbed. Then it is killed with SIGKILL at random moments,
 also while its state is written, and resumed until it is done. States are kept as often
-as possible. Prints a table: runs, kills, pictures that differ, files left behind.
+as possible. A grid is killed and started again. Prints a table: runs, kills, pictures
+that differ, files left behind.
 """
 
 import argparse
@@ -18,31 +19,48 @@ from pathlib import Path
 
 from jaxnst.pictures.samples import sample_path
 
-SHORT = ["--size", "64", "--weights", "embedded", "--quiet", "--seed", "3"]
+HARBOUR, SWIRLS, MOSAIC = map(str, map(sample_path, ("harbour", "swirls", "mosaic")))
+SHORT = ["--weights", "embedded", "--quiet", "--seed", "3"]
+ONE = ["stylize", HARBOUR, SWIRLS, "-o", "a.png", "--save-every", "2", *SHORT]
+SMALL = [*ONE, "--size", "64"]
+SHALLOW = ["--set", "style_layers=relu1_1,relu2_1", "--set", "content_layers=relu2_1"]
 CASES = {
-    "painterly": ["--set", "min_size=40", "--set", "first_steps=30"],
-    "delicate": ["--recipe", "delicate", "--set", "min_size=40", "--steps", "40"],
-    "crowson": ["--recipe", "crowson", "--set", "min_size=40", "--steps", "40"],
-    "tf-blog": ["--recipe", "tf-blog", "--steps", "40"],
-    "gatys2016": ["--recipe", "gatys2016", "--set", "history=9", "--steps", "60"],
-    "nnst": ["--recipe", "nnst", "--set", "min_size=40", "--steps", "20"],
+    "painterly": [*SMALL, "--set", "min_size=40", "--set", "first_steps=30"],
+    "delicate": [*SMALL, *"--recipe delicate --set min_size=40 --steps 40".split()],
+    "crowson": [*SMALL, *"--recipe crowson --set min_size=40 --steps 40".split()],
+    "johnson": [*SMALL, *"--recipe johnson --steps 40".split()],
+    "gatys2016": [*SMALL, *"--recipe gatys2016 --set history=9 --steps 60".split()],
+    "gatys2016-code": [*SMALL, *"--recipe gatys2016-code --steps 60".split()],
+    "tf-blog": [*SMALL, *"--recipe tf-blog --steps 40".split()],
+    "kaggle": [*SMALL, *"--recipe kaggle --steps 40".split()],
+    "udacity": [*SMALL, *"--recipe udacity --steps 40".split()],
+    "nnst": [*SMALL, *"--recipe nnst --set min_size=40 --steps 20".split()],
+    "heitz2021": [*SMALL, *"--recipe heitz2021 --set min_size=40 --steps 20".split()],
+    "tiles": [*ONE, *"--recipe tf-blog --size 320 --steps 8".split(), *SHALLOW],
+    "grid": [
+        *("grid", "--content", HARBOUR, MOSAIC, "--style", SWIRLS, "-o", "."),
+        *(*SHORT, "--recipe", "kaggle", "--size", "64", "--steps", "40"),
+        *("--batch", "1", "--vary", "style_weight=1e6,1e7"),
+    ],
 }
-"""Flags by the name of a case: both kinds of optimiser, starts from noise, averages."""
+"""Arguments by the name of a case: all recipes, so both kinds of optimiser, starts from
+noise, averages; tiles, for which the memory is kept small; a grid."""
 
 OFTEN = """
 import sys
 from jaxnst.command import reporter
 from jaxnst.command.cli import main
+from jaxnst.painting import memory
 reporter.OFTEN = 0
+if sys.argv.pop(1) == "tiles":
+    memory._choices = lambda recipe: [memory.smallest_tile(recipe.layers) + 40]
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def paint(folder: Path, flags: list[str], wait: float | None = None) -> int | None:
+def paint(folder: Path, case: str, wait: float | None = None) -> int | None:
     """Paint in a folder; the exit code, or None if killed after so many seconds."""
-    pictures = [str(sample_path(name)) for name in ("harbour", "swirls")]
-    command = [sys.executable, "-c", OFTEN, "stylize", *pictures, *SHORT, *flags]
-    command += ["-o", "a.png", "--save-every", "2"]
+    command = [sys.executable, "-c", OFTEN, case, *CASES[case]]
     if (folder / "a.png.checkpoint.npz").exists():
         command.append("--resume")
     process = subprocess.Popen(command, cwd=folder)
@@ -54,26 +72,32 @@ def paint(folder: Path, flags: list[str], wait: float | None = None) -> int | No
         return None
 
 
-def try_case(flags: list[str], runs: int, rng: random.Random) -> tuple[int, int, int]:
-    """Kills, pictures that differ, and files left behind, of some runs."""
+def pictures(folder: Path) -> dict[str, bytes]:
+    """The pictures in a folder by name, without previews."""
+    found = (path for path in folder.glob("*.png") if "px-" not in path.name)
+    return {path.name: path.read_bytes() for path in found}
+
+
+def try_case(case: str, runs: int, rng: random.Random) -> tuple[int, int, int]:
+    """Kills, runs that differ, and files left behind, of some runs."""
     kills = differ = left = 0
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name) / "whole"
-        whole.mkdir()
         for _ in range(2):  # the first one compiles
+            shutil.rmtree(whole, ignore_errors=True)
+            whole.mkdir()
             began = time.monotonic()
-            assert paint(whole, flags) == 0
+            assert paint(whole, case) == 0
             usual = time.monotonic() - began
         for run in range(runs):
             folder = Path(name) / str(run)
             folder.mkdir()
-            while (code := paint(folder, flags, rng.uniform(0.3, 1) * usual)) is None:
+            while (code := paint(folder, case, rng.uniform(0.3, 1) * usual)) is None:
                 kills += 1
             assert code == 0
             names = {path.name for path in whole.iterdir()}
             left += len({path.name for path in folder.iterdir()} - names)
-            same = (folder / "a.png").read_bytes() == (whole / "a.png").read_bytes()
-            differ += not same
+            differ += pictures(folder) != pictures(whole)
             shutil.rmtree(folder)
     return kills, differ, left
 
@@ -88,10 +112,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng, each = random.Random(args.seed), -(-args.runs // len(args.case))
-    print(f"{'case':<12} runs kills differ left")
+    print(f"{'case':<14} runs kills differ left")
     for name in args.case:
-        kills, differ, left = try_case(CASES[name], each, rng)
-        print(f"{name:<12} {each:4} {kills:5} {differ:6} {left:4}", flush=True)
+        kills, differ, left = try_case(name, each, rng)
+        print(f"{name:<14} {each:4} {kills:5} {differ:6} {left:4}", flush=True)
 
 
 if __name__ == "__main__":
