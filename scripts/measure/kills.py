@@ -23,20 +23,24 @@ HARBOUR, SWIRLS, MOSAIC = map(str, map(sample_path, ("harbour", "swirls", "mosai
 SHORT = ["--weights", "embedded", "--quiet", "--seed", "3"]
 ONE = ["stylize", HARBOUR, SWIRLS, "-o", "a.png", "--save-every", "2", *SHORT]
 SMALL = [*ONE, "--size", "64"]
-SHALLOW = ["--set", "style_layers=relu1_1,relu2_1", "--set", "content_layers=relu2_1"]
-CASES = {
-    "painterly": [*SMALL, "--set", "min_size=40", "--set", "first_steps=30"],
-    "delicate": [*SMALL, *"--recipe delicate --set min_size=40 --steps 40".split()],
-    "crowson": [*SMALL, *"--recipe crowson --set min_size=40 --steps 40".split()],
-    "johnson": [*SMALL, *"--recipe johnson --steps 40".split()],
-    "gatys2016": [*SMALL, *"--recipe gatys2016 --set history=9 --steps 60".split()],
-    "gatys2016-code": [*SMALL, *"--recipe gatys2016-code --steps 60".split()],
-    "tf-blog": [*SMALL, *"--recipe tf-blog --steps 40".split()],
-    "kaggle": [*SMALL, *"--recipe kaggle --steps 40".split()],
-    "udacity": [*SMALL, *"--recipe udacity --steps 40".split()],
-    "nnst": [*SMALL, *"--recipe nnst --set min_size=40 --steps 20".split()],
-    "heitz2021": [*SMALL, *"--recipe heitz2021 --set min_size=40 --steps 20".split()],
-    "tiles": [*ONE, *"--recipe tf-blog --size 320 --steps 8".split(), *SHALLOW],
+FLAGS = {
+    "painterly": "--set min_size=40 --set first_steps=30",
+    "delicate": "--recipe delicate --set min_size=40 --steps 40",
+    "crowson": "--recipe crowson --set min_size=40 --steps 40",
+    "johnson": "--recipe johnson --steps 40",
+    "gatys2016": "--recipe gatys2016 --set history=9 --steps 60",
+    "gatys2016-code": "--recipe gatys2016-code --steps 60",
+    "tf-blog": "--recipe tf-blog --steps 40",
+    "kaggle": "--recipe kaggle --steps 40",
+    "udacity": "--recipe udacity --steps 40",
+    "nnst": "--recipe nnst --set min_size=40 --steps 20",
+    "heitz2021": "--recipe heitz2021 --set min_size=40 --steps 20",
+}
+CASES = {case: [*SMALL, *flags.split()] for case, flags in FLAGS.items()} | {
+    "tiles": [
+        *(*ONE, "--recipe", "tf-blog", "--size", "320", "--steps", "8"),
+        *("--set", "style_layers=relu1_1,relu2_1", "--set", "content_layers=relu2_1"),
+    ],
     "grid": [
         *("grid", "--content", HARBOUR, MOSAIC, "--style", SWIRLS, "-o", "."),
         *(*SHORT, "--recipe", "kaggle", "--size", "64", "--steps", "40"),
