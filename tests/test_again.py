@@ -2,11 +2,13 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import pytest
 from PIL import Image as pil
 
 from jaxnst.command.cli import main
 from jaxnst.command.manifest import SAME
+from jaxnst.command.records import FRAME, LAST, save_timelapse
 from jaxnst.pictures.files import read_description
 from jaxnst.pictures.samples import sample_path
 
@@ -89,6 +91,18 @@ def test_records_of_a_run(pictures):
     assert "<svg" in Path("p.svg").read_text()
     with pil.open("l.webp") as film:
         assert (film.n_frames, film.size) == (5, (48, 36))
+
+
+@pytest.mark.parametrize("size", [(48, 36), (47, 35)])
+def test_a_film_has_all_pictures_and_lingers_at_the_last(size, tmp_path):
+    levels = [0, 60, 120]
+    frames = [pil.new("RGB", size, (x, x, x)) for x in levels]
+    save_timelapse(tmp_path / "a.mp4", frames)
+    with av.open(tmp_path / "a.mp4") as film:
+        shown = [x.to_ndarray(format="rgb24") for x in film.decode(video=0)]
+        assert film.duration == pytest.approx(1e6 * (3 * FRAME + LAST) / 1000, rel=0.01)
+    assert shown[0].shape == (size[1] // 2 * 2, size[0] // 2 * 2, 3)
+    assert [x.mean() for x in shown[:3]] == pytest.approx(levels, abs=3)
 
 
 def test_records_that_cannot_be_kept_are_refused_before(pictures, capsys):

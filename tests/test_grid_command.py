@@ -105,6 +105,14 @@ def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
     assert "8 are there already" in capsys.readouterr().out
 
 
+def test_pictures_of_one_name_keep_their_suffix(elsewhere):
+    swirls = (elsewhere / "paintings/swirls.jpg").read_bytes()
+    (elsewhere / "paintings/mosaic.png").write_bytes(swirls)
+    assert main([*GRID, *QUICK, "--quiet"]) == 0
+    styles = {name.split("__")[1] for name in pictures(elsewhere / "out")}
+    assert styles == {"mosaic-jpg.png", "mosaic-png.png", "swirls.png"}
+
+
 def test_a_cell_is_what_stylize_paints(elsewhere):
     flags = ["--recipe", "gatys2016", "--set", "history=2", "--quiet"]
     assert main([*GRID, *QUICK, *flags, "--seed", "3", "--seeds", "2"]) == 0

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import shlex
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -97,8 +98,9 @@ def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
         vary=request.vary,
     )
     jobs: dict[str, Job] = {}
+    names = picture_names(contents) | picture_names(styles)
     for lane in lanes:
-        asked = lane_request(request, lane)
+        asked = lane_request(request, lane, names)
         for style in asked.styles:
             style_shape(native[style], lane.shape, lane.recipe)
         name = asked.out.stem
@@ -111,11 +113,25 @@ def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
     return list(jobs.values())
 
 
-def lane_request(request: GridRequest, lane: Lane) -> StylizeRequest:
+def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Names without suffix, but with it where two pictures have the same name.
+
+    Example:
+        >>> list(picture_names([Path("a.jpg"), Path("A.png"), Path("b.png")]).values())
+        ['a-jpg', 'A-png', 'b']
+    """
+    count = Counter(path.stem.casefold() for path in paths)
+    twice = lambda path: count[path.stem.casefold()] > 1
+    return {x: x.name.replace(".", "-") if twice(x) else x.stem for x in paths}
+
+
+def lane_request(
+    request: GridRequest, lane: Lane, names: dict[Path, str]
+) -> StylizeRequest:
     """One picture of a grid, as `jaxnst stylize` would be asked for it."""
     content = request.contents[lane.content]
     styles = tuple(request.styles[j] for j in lane.styles)
-    parts = [content.stem, *(path.stem for path in styles), as_setting(lane.setting)]
+    parts = [*(names[path] for path in (content, *styles)), as_setting(lane.setting)]
     name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
     if len(name.encode()) + 4 > LONGEST_NAME:
         raise ValueError(f"expected shorter picture names, got {name} as the result")

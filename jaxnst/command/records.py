@@ -2,9 +2,10 @@
 
 import json
 import time
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -17,8 +18,8 @@ from jaxnst.pictures.geometry import fit_shape
 from jaxnst.transfer import Info, current_image
 from jaxnst.types import Image
 
-TIMELAPSES = {".gif": "GIF", ".webp": "WEBP"}
-"""Formats of a timelapse, by suffix."""
+TIMELAPSES = (".gif", ".webp", ".mp4")
+"""Suffixes of a timelapse."""
 
 PLOTS = (".png", ".svg", ".pdf")
 """Suffixes of a plot."""
@@ -26,8 +27,8 @@ PLOTS = (".png", ".svg", ".pdf")
 LARGEST = 512
 """Long edge of a timelapse, at most, in pixels."""
 
-FRAME = 120
-"""Milliseconds that a picture of a timelapse is shown; the last one, twenty times."""
+FRAME, LAST = 120, 2400
+"""Milliseconds that a picture of a timelapse is shown, and the last one."""
 
 
 def check_records(request: StylizeRequest) -> None:
@@ -36,9 +37,17 @@ def check_records(request: StylizeRequest) -> None:
         if path is not None and path.suffix.lower() not in suffixes:
             wanted = ", ".join(suffixes)
             raise ValueError(f"expected a file ending in {wanted}, got {str(path)!r}")
-    if request.plot is not None and find_spec("matplotlib") is None:
+    film = request.timelapse is not None and request.timelapse.suffix.lower() == ".mp4"
+    if request.plot is not None:
+        _check_installed("matplotlib", "--plot", "plot")
+    if film:
+        _check_installed("av", "--timelapse FILE.mp4", "video")
+
+
+def _check_installed(module: str, flag: str, extra: str) -> None:
+    if find_spec(module) is None:
         raise ValueError(
-            "expected matplotlib for --plot, got none; pip install 'jaxnst[plot]'"
+            f"expected {module} for {flag}, got none; pip install 'jaxnst[{extra}]'"
         )
 
 
@@ -87,18 +96,33 @@ class Records:
             save_plot(self.request.plot, infos, self.request)
         if self.request.timelapse is not None:
             self.add_frame(image)
-            first, *rest = self.frames
-            shown = [FRAME] * len(rest) + [20 * FRAME]
-            kind = TIMELAPSES[self.request.timelapse.suffix.lower()]
-            with write_whole(self.request.timelapse) as file:
-                first.save(
-                    file,
-                    kind,
-                    save_all=True,
-                    append_images=rest,
-                    duration=shown,
-                    loop=0,
-                )
+            save_timelapse(self.request.timelapse, self.frames)
+
+
+def save_timelapse(path: Path, frames: list[pil.Image]) -> None:
+    """Write an animated picture or a film; its last frame is shown for longer."""
+    suffix, (first, *rest) = path.suffix.lower(), frames
+    with write_whole(path) as file:
+        if suffix == ".mp4":
+            _write_film(file, frames + frames[-1:] * (LAST // FRAME))
+            return
+        shown = [FRAME] * len(rest) + [LAST]
+        about: dict[str, Any] = {"append_images": rest, "duration": shown, "loop": 0}
+        first.save(file, suffix[1:].upper(), save_all=True, **about)
+
+
+def _write_film(file: IO[bytes], frames: list[pil.Image]) -> None:
+    """Write an MP4 of H.264, which needs even sides: an odd last row is left out."""
+    import av
+
+    width, height = (side // 2 * 2 for side in frames[0].size)
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(1000, FRAME))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            pixels = frame.crop((0, 0, width, height))
+            container.mux(stream.encode(av.VideoFrame.from_image(pixels)))
+        container.mux(stream.encode())
 
 
 def save_plot(path: Path, infos: list[Info], request: StylizeRequest) -> None:

@@ -83,7 +83,7 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     terms = "plot the terms of the loss (needs jaxnst[plot])"
     add("--plot", type=Path, metavar="FILE.png|svg", help=terms)
     film = "an animated picture of how it was painted"
-    add("--timelapse", type=Path, metavar="FILE.gif|webp", help=film)
+    add("--timelapse", type=Path, metavar="FILE.gif|webp|mp4", help=film)
     memory = "memory to use; tiles make larger pictures fit (default: what is free)"
     add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
