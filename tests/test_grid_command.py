@@ -179,7 +179,7 @@ BAD = {
     "empty": (["--style", "empty"], "expected pictures in empty, got none"),
     "nothing": (["--content", "none.jpg"], "got nothing there"),
     "pattern": (["--content", "*.gif"], "expected pictures like *.gif, got none"),
-    "stems": (["--content", "photos", "wide.jpg"], "contents of different names"),
+    "same": (["--content", "photos", "wide.png"], "contents of different names"),
     "small": (["--style", "tiny.png", "--set", "style_layers=relu2_1"], "at least 2"),
     "out": (["-o", "wide.jpg"], "expected a folder at wide.jpg, got a file"),
     "page": (["-o", "site"], "got another file; choose another output folder"),
@@ -204,6 +204,7 @@ def test_bad_input_is_answered_before_any_work(name, elsewhere, capsys):
     (elsewhere / "empty" / "x.txt").write_text("no picture")
     (elsewhere / "wide.jpg").write_bytes(sample_path("harbour").read_bytes())
     pil.new("RGB", (1, 1)).save(elsewhere / "tiny.png")
+    pil.new("RGB", (32, 32)).save(elsewhere / "wide.png")
     (elsewhere / "site").mkdir()
     (elsewhere / "site" / "index.html").write_text("my own page")
     flags, message = BAD[name]

@@ -32,9 +32,9 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
         elif not path.exists():
             raise ValueError(f"expected a picture at {path}, got nothing there")
         found |= {x.resolve(): x for x in paths if x.resolve() not in found}
-    stems: dict[str, Path] = {}
+    names: dict[str, Path] = {}
     for path in found.values():
-        other = stems.setdefault(path.stem.casefold(), path)
+        other = names.setdefault(path.name.casefold(), path)
         if other is not path:
             raise ValueError(
                 f"expected {kind}s of different names, got {other} and {path}; "
