@@ -1,12 +1,17 @@
 """Files written whole or not at all, and checks made before work begins."""
 
 import contextlib
+import glob
 import os
+import platform
 import tempfile
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 
 def check_folder(folder: Path) -> None:
@@ -45,7 +50,8 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` once all is written.
 
     It is in the same folder, which is made if only it is missing. If the block raises,
-    it is deleted and `path` stays as it was. Of a link, the target is replaced.
+    it is deleted and `path` stays as it was; if the process is killed, whoever writes
+    `path` next deletes it. Of a link, the target is replaced.
 
     Raises:
         ValueError: If the folder cannot be written to.
@@ -61,9 +67,11 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     asked, path = path, Path(path).resolve()
     check_folder(path.parent)
     path.parent.mkdir(exist_ok=True)
+    remove_abandoned(path)
     name = ""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        prefix = f"{_prefix(path)}{os.getpid():x}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
         os.close(handle)
         with open(name, "wb") as file:  # opened by name: some writers ask for `.name`
             yield file
@@ -77,6 +85,21 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Delete what processes that were killed had written of a file."""
+    prefix = _prefix(path)
+    for other in path.parent.glob(glob.escape(prefix) + "*"):
+        owner = other.name.removeprefix(prefix).partition("-")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if not psutil.pid_exists(int(owner, 16)):
+                other.unlink()
+
+
+def _prefix(path: Path) -> str:
+    """What the names of a file's temporary files begin with, on this machine."""
+    return f".{path.name}.{zlib.crc32(platform.node().encode()) % 2**16:04x}-"
 
 
 @cache

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -47,6 +49,16 @@ def test_a_picture_that_cannot_be_written_is_saved_where_there_is_room(
     assert said.count("\n") == 1
     assert f"the picture is in {tried[1]}" in said
     assert load_image(tried[1]).shape == (36, 48, 3)
+
+
+def test_the_next_writer_deletes_what_a_killed_one_had_written(elsewhere):
+    code = "from jaxnst.disk import write_whole as w; import os\n"
+    code += "with w('a[1].png') as file: os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert len(list(elsewhere.iterdir())) == 1
+    with disk.write_whole("a[1].png"), disk.write_whole("a[1].png"):
+        pass  # a file that is being written stays
+    assert [path.name for path in elsewhere.iterdir()] == ["a[1].png"]
 
 
 def test_a_write_that_fails_says_where_and_leaves_nothing(elsewhere):
