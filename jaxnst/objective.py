@@ -16,11 +16,12 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxnst.losses import normalize_gradient
+from jaxnst.masks import layer_weights
 from jaxnst.network.vgg import Backbone, channels, features, stride
 from jaxnst.recipes import LayerWeights, Program, Recipe
 from jaxnst.recipes.recipe import ARRAYS
-from jaxnst.storage import StoredFeatures, restore, store
-from jaxnst.types import Features, Image, Scalar, Weights
+from jaxnst.storage import Stored, StoredFeatures, restore, store
+from jaxnst.types import Feature, Features, Image, Mask, Scalar, Weights
 
 Styles = dict[str, Any]
 """What `StyleLoss.prepare` makes of a style, by layer."""
@@ -29,17 +30,38 @@ StyleSummary = dict[str, Any]
 """What `StyleLoss.summarize` makes of an image, by layer."""
 
 
+class RegionTargets(NamedTuple):
+    """What a region of the image is compared with.
+
+    Attributes:
+        style: From `StyleLoss.prepare`, by layer.
+        weights: How much each position counts, by layer, of mean 1, see
+            `masks.layer_weights`; empty where the region is the whole image.
+        share: Of the region in the image. The region's term counts as much, so that
+            each of its pixels feels the style as one of a whole image does.
+    """
+
+    style: Styles
+    weights: dict[str, Mask]
+    share: Scalar
+
+
 class Targets(NamedTuple):
     """What an image is compared with: a pytree of arrays, so no new value recompiles.
 
     Attributes:
         content: From `ContentLoss.prepare`, by layer, as `storage.store` puts it away.
-        style: From `StyleLoss.prepare`, by layer.
+        regions: Parts of the image and their styles.
+        held: How strongly the content holds at each position, by layer, of mean 1;
+            empty where it holds evenly.
+        paint: Where the image may change; None: everywhere.
         learning_rate: Factor on the optimiser's step; the loss does not depend on it.
     """
 
     content: StoredFeatures
-    style: Styles
+    regions: tuple[RegionTargets, ...]
+    held: dict[str, Mask]
+    paint: Weights
     content_weight: Scalar
     style_weight: Scalar
     tv_weight: Scalar
@@ -68,11 +90,11 @@ class Objective(Protocol):
 class Summary(NamedTuple):
     """All that the loss needs to know of an image: what `summarize` of each loss gives.
 
-    Content and style are by layer.
+    Content and the style of each region are by layer.
     """
 
     content: dict[str, Any]
-    style: StyleSummary
+    regions: tuple[StyleSummary, ...]
     tv: Any
 
 
@@ -113,34 +135,63 @@ def make_targets(
     feats = measure_content(backbone, content, program)
     summaries = [measure_style(backbone, style, program) for style in styles]
     measured = blend_styles(summaries, shapes, program, blend=blend)
-    return with_weights(feats, measured, recipe)
+    return with_weights(feats, [region_targets(measured, None, program)], recipe)
 
 
-def with_weights(content: StoredFeatures, style: Styles, recipe: Recipe) -> Targets:
-    """Join measured content and style with a recipe's weights and learning rate."""
+def region_targets(style: Styles, mask: Mask | None, program: Program) -> RegionTargets:
+    """A style's targets for the region of a mask, or for the whole image."""
+    share = jnp.float32(1) if mask is None else jnp.mean(mask)
+    layers = layer_names(program.style_layers)
+    return RegionTargets(style, layer_weights(mask, layers), share)
+
+
+def with_weights(
+    content: StoredFeatures,
+    regions: Sequence[RegionTargets],
+    recipe: Recipe,
+    *,
+    hold: Mask | None = None,
+    paint: Mask | None = None,
+) -> Targets:
+    """Join what was measured with a recipe's weights and learning rate.
+
+    `hold` says how strongly the content holds at each pixel, `paint` which change.
+    """
     numbers = {name: jnp.float32(getattr(recipe, name)) for name in ARRAYS}
-    return Targets(content, style, **numbers)
+    if hold is not None:
+        numbers["content_weight"] *= jnp.mean(hold)
+    held = layer_weights(hold, layer_names(recipe.content_layers))
+    return Targets(content, tuple(regions), held, paint, **numbers)
 
 
 @partial(jax.jit, static_argnames="program")
 def measure_content(
-    backbone: Backbone, content: Image, program: Program
+    backbone: Backbone, content: Image, program: Program, hold: Mask | None = None
 ) -> StoredFeatures:
     """Measure the features of a content that an image is compared with."""
-    feats = measure(backbone, content, program, layer_names(program.content_layers))
-    loss = program.losses.content
-    return {
-        layer: store(loss.prepare(feat, loss.measure(feat, None)), program.state_dtype)
-        for layer, feat in feats.items()
-    }
+    layers, loss = layer_names(program.content_layers), program.losses.content
+    weights = layer_weights(hold, layers)
+
+    def prepare(layer: str, feat: Feature) -> Stored:
+        statistics = loss.measure(feat, weights.get(layer))
+        return store(loss.prepare(feat, statistics), program.state_dtype)
+
+    feats = measure(backbone, content, program, layers)
+    return {layer: prepare(layer, feat) for layer, feat in feats.items()}
 
 
 @partial(jax.jit, static_argnames="program")
-def measure_style(backbone: Backbone, style: Image, program: Program) -> StyleSummary:
-    """Summarise one style."""
-    feats = measure(backbone, style, program, layer_names(program.style_layers))
-    summarize = program.losses.style.summarize
-    found = {layer: summarize(feat, None) for layer, feat in feats.items()}
+def measure_style(
+    backbone: Backbone, style: Image, program: Program, mask: Mask | None = None
+) -> StyleSummary:
+    """Summarise one style, or the part of it that a mask shows."""
+    layers, summarize = (
+        layer_names(program.style_layers),
+        program.losses.style.summarize,
+    )
+    weights = layer_weights(mask, layers)
+    feats = measure(backbone, style, program, layers)
+    found = {layer: summarize(x, weights.get(layer)) for layer, x in feats.items()}
     return own_means(found, program)
 
 
@@ -226,7 +277,8 @@ def objective(
 ) -> tuple[Scalar, Terms]:
     """The loss of an image, and its parts.
 
-    `content_weight · Σ_l w_l C_l + style_weight · Σ_l w_l S_l + tv_weight · TV`.
+    `content_weight · Σ_l w_l C_l + style_weight · Σ_r a_r Σ_l w_l S_rl + tv_weight ·
+    TV` with the regions r, whose shares in the image are a_r.
 
     Args:
         image: RGB in [0, 1].
@@ -272,8 +324,8 @@ def summarize(
     styles = seen(program.style_layers, targets.style_weight)
     content = {layer: restore(feat) for layer, feat in targets.content.items()}
     return Summary(
-        summarize_content(contents, content, program, {}),
-        summarize_style(styles, targets.style, program, {}),
+        summarize_content(contents, content, program, targets.held),
+        summarize_regions(styles, targets.regions, program),
         program.losses.variation.summarize(image, None),
     )
 
@@ -295,15 +347,15 @@ def summarize_content(
     }
 
 
-def summarize_style(
-    feats: Features, style: Styles, program: Program, weights: Mapping[str, Weights]
-) -> StyleSummary:
-    """Reduce features to what the style term depends on, see `summarize_content`."""
-    loss = program.losses.style
-    return {
-        layer: loss.observe(feats[layer], style[layer], weights.get(layer))
-        for layer in layer_names(program.style_layers)
-    }
+def summarize_regions(
+    feats: Features, regions: Sequence[RegionTargets], program: Program
+) -> tuple[StyleSummary, ...]:
+    """Reduce features to what the style term of each region depends on."""
+    observe, layers = program.losses.style.observe, layer_names(program.style_layers)
+    return tuple(
+        {x: observe(feats[x], style[x], weights.get(x)) for x in layers}
+        for style, weights, _ in regions
+    )
 
 
 def compare(
@@ -316,7 +368,8 @@ def compare(
         for layer, weight in program.content_layers
     )
     styles = (
-        weight * style.distance(summary.style[layer], targets.style[layer])
+        region.share * weight * style.distance(seen[layer], region.style[layer])
+        for seen, region in zip(summary.regions, targets.regions, strict=True)
         for layer, weight in program.style_layers
     )
     zero = jnp.float32(0)

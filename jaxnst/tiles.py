@@ -10,7 +10,7 @@ picture, up to rounding.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
+from jaxnst.masks import layer_weights
 from jaxnst.network.vgg import Backbone, channels, deepest, receptive_field, stride
 from jaxnst.objective import (
     StyleSummary,
@@ -33,11 +34,11 @@ from jaxnst.objective import (
     own_means,
     summarize,
     summarize_content,
-    summarize_style,
+    summarize_regions,
 )
 from jaxnst.recipes import Program
 from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
-from jaxnst.types import Features, Image, Scalar, Weights
+from jaxnst.types import Features, Image, Mask, Scalar, Weights
 
 
 class Tile(NamedTuple):
@@ -245,20 +246,34 @@ def _summarize(
         layer: take(target, _place(tile, layer), feats[layer].shape)
         for layer, target in targets.content.items()
     }
-    weights, own = _weights(feats, tile), _owned(tile, pixels.shape, 1)
+    own = _owned(tile, pixels.shape, 1)
+    regions = [
+        region._replace(weights=_weights(feats, tile, region.weights))
+        for region in targets.regions
+    ]
+    held = _weights(feats, tile, targets.held)
     return Summary(
-        summarize_content(feats, content, program, weights),
-        summarize_style(feats, targets.style, program, weights),
+        summarize_content(feats, content, program, held),
+        summarize_regions(feats, regions, program),
         program.losses.variation.summarize(pixels, own.astype(jnp.float32)),
     )
 
 
-def _weights(feats: Features, tile: Tile) -> dict[str, Weights]:
-    """Weights of a tile's positions, by layer: 1 where it owns them, else 0."""
-    return {
-        layer: _owned(tile, feat.shape, stride(layer)).astype(jnp.float32)
-        for layer, feat in feats.items()
-    }
+def _weights(
+    feats: Features, tile: Tile, whole: Mapping[str, Mask]
+) -> dict[str, Weights]:
+    """Weights of a tile's positions, by layer: 0 where another tile owns them.
+
+    Elsewhere they are those of the whole picture, or 1 where there are none.
+    """
+
+    def cut(layer: str, shape: tuple[int, ...]) -> Mask:
+        owned = _owned(tile, shape, stride(layer)).astype(jnp.float32)
+        if layer not in whole:
+            return owned
+        return owned * take(whole[layer], _place(tile, layer), owned.shape)
+
+    return {layer: cut(layer, feat.shape) for layer, feat in feats.items()}
 
 
 def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 1"]:
@@ -311,10 +326,15 @@ def _fold(
 
 @partial(jax.jit, static_argnames=("program", "size"))
 def measure_content(
-    backbone: Backbone, content: Image, program: Program, size: int
+    backbone: Backbone,
+    content: Image,
+    program: Program,
+    size: int,
+    hold: Mask | None = None,
 ) -> StoredFeatures:
     """`objective.measure_content` of a large content, by tiles of that size."""
     layers, loss = layer_names(program.content_layers), program.losses.content
+    held = layer_weights(hold, layers)
     tiles = plan_tiles(content.shape, layers, size)
 
     def see(tile: Tile) -> Features:
@@ -322,7 +342,7 @@ def measure_content(
 
     def statistics_of(tile: Tile) -> dict[str, Any]:
         feats = see(tile)
-        weights = _weights(feats, tile)
+        weights = _weights(feats, tile, held)
         return {layer: loss.measure(x, weights[layer]) for layer, x in feats.items()}
 
     def write(whole: StoredFeatures, tile: Tile) -> StoredFeatures:
@@ -346,15 +366,20 @@ def measure_content(
 
 @partial(jax.jit, static_argnames=("program", "size"))
 def measure_style(
-    backbone: Backbone, style: Image, program: Program, size: int
+    backbone: Backbone,
+    style: Image,
+    program: Program,
+    size: int,
+    mask: Mask | None = None,
 ) -> StyleSummary:
     """`objective.measure_style` of a large picture, by tiles of that size."""
     layers, loss = layer_names(program.style_layers), program.losses.style
+    shown = layer_weights(mask, layers)
     tiles = plan_tiles(style.shape, layers, size)
 
     def part(tile: Tile) -> StyleSummary:
         feats = measure(backbone, tiles.cut(style, tile), program, layers)
-        weights = _weights(feats, tile)
+        weights = _weights(feats, tile, shown)
         return {layer: loss.summarize(x, weights[layer]) for layer, x in feats.items()}
 
     return own_means(_total(part, tiles), program)

@@ -221,6 +221,8 @@ class _Kernel(NamedTuple):
             return self.objective(image, backbone, targets, self.program)
 
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
+        if targets.paint is not None:
+            grad = targets.paint * grad
         # The barrier keeps XLA from computing the gradient again for its norm.
         grad = jax.lax.optimization_barrier(grad)
         return Evaluation(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))

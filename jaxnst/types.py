@@ -25,5 +25,8 @@ Params = dict[str, dict[str, Any]]
 Scalar = Float[Array, ""]
 """A float of rank 0."""
 
+Mask = Float[Array, "_h _w 1"]
+"""How much each pixel, or each position of a layer, counts, in [0, 1] or of mean 1."""
+
 Weights = Float[Array, "_h _w 1"] | None
 """How much each position of a feature, or each pixel, counts; None: once."""

@@ -162,8 +162,8 @@ def test_a_row_of_your_own_is_that_of_the_whole(backbone):
     plan = plan_tiles(image.shape, recipe.layers, 52)
     whole = summarize(image, backbone, targets, recipe.program)
     parts = tiles._summary(image, backbone, targets, recipe.program, plan, None)
-    for layer, summary in whole.style.items():
-        error = jnp.linalg.norm(parts.style[layer].mean - summary.mean)
+    for layer, summary in whole.regions[0].items():
+        error = jnp.linalg.norm(parts.regions[0][layer].mean - summary.mean)
         assert error < 1e-6 * jnp.linalg.norm(summary.mean)
 
 
@@ -274,8 +274,8 @@ def squared(styles):
 @each_recipe
 def test_a_style_much_larger_than_the_content_is_measured_by_tiles(backbone, recipe):
     content, style = random_image(0, 50, 60), random_image(1, 120, 140)
-    found = squared(measure_targets(backbone, content, [style], recipe).style)
-    whole = squared(make_targets(backbone, content, [style], recipe).style)
+    found = squared(measure_targets(backbone, content, [style], recipe).regions[0].style)
+    whole = squared(make_targets(backbone, content, [style], recipe).regions[0].style)
     # Roots, see above.
     allowed = 2e-3 if recipe.style_loss == "wasserstein2" else 1e-5
     close = partial(np.testing.assert_allclose, rtol=1e-3, atol=allowed)

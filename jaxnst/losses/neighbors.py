@@ -14,6 +14,9 @@ PATCHES = 4096
 """Features of a style that are kept at each layer. Of more, it is a random choice; of
 fewer, each is kept more than once, so that pictures of all sizes share programs."""
 
+LEAST = 1e-3
+"""Weight, relative to the largest, of a feature that is kept."""
+
 BLOCK = 1024
 """Features that are looked up at once, which bounds the memory."""
 
@@ -48,12 +51,16 @@ class Bank(NamedTuple):
 
 
 def patches(feature: Feature, weights: Weights = None) -> Patches:
-    """Choose `PATCHES` features of a style, those with the weight 0 never."""
+    """Choose `PATCHES` features of a style, of those that count."""
     rows = float32(feature).reshape(-1, feature.shape[-1])
     order = jax.random.permutation(jax.random.key(0), len(rows))
-    chosen = order[jnp.arange(PATCHES) % len(rows)]
+    each, count = jnp.ones(len(rows)), jnp.int32(len(rows))
+    if weights is not None:
+        each = weights.reshape(-1)
+        counts = each > LEAST * jnp.max(each)
+        order, count = order[jnp.argsort(~counts[order])], jnp.sum(counts)
+    chosen = order[jnp.arange(PATCHES) % count]
     mean = sum_positions(float32(feature), weights) / total_weight(feature, weights)
-    each = jnp.ones(len(rows)) if weights is None else weights.reshape(-1)
     return Patches(rows[chosen], mean, each[chosen])
 
 

@@ -18,6 +18,7 @@ from jaxnst.objective import (
     measure_content,
     measure_style,
     prepare_styles,
+    region_targets,
     style_ranks,
     with_weights,
 )
@@ -68,7 +69,8 @@ class Measurer:
             ("statistics", shape, *self._style_key(lane)),
             lambda: self._measure_styles(lane, shape),
         )
-        return with_weights(features, statistics, lane.recipe)
+        region = region_targets(statistics, None, lane.recipe.program)
+        return with_weights(features, [region], lane.recipe)
 
     def _measure_styles(self, lane: Lane, shape: tuple[int, int]) -> Styles:
         """The style's targets, padded with zeros to the shapes of a square style's.

@@ -25,6 +25,7 @@ from jaxnst.objective import (
     measure_content,
     measure_style,
     objective,
+    region_targets,
     with_weights,
 )
 from jaxnst.painting import inputs
@@ -282,4 +283,4 @@ def measure_targets(
     found = [summarize(style) for style in styles]
     shapes = [style.shape for style in styles]
     measured = blend_styles(found, shapes, program, blend=blend)
-    return with_weights(feats, measured, recipe)
+    return with_weights(feats, [region_targets(measured, None, program)], recipe)

@@ -1,0 +1,73 @@
+"""Masks: how much each pixel of a picture counts, and each position of a layer.
+
+A mask is h w 1 with values in [0, 1]. A feature counts as much as the pixels of its own
+cell, a square of the layer's stride: the cells of a layer cover the picture once, so
+regions that share out the pixels share out the features, too, without gaps.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnst.network.vgg import stride
+from jaxnst.pictures.geometry import resize
+from jaxnst.types import Mask, Weights
+
+NOTHING = 1e-8
+"""Added to the weights of a layer, so that a region too small for it is the whole."""
+
+
+def layer_weights(mask: Mask | None, layers: Sequence[str]) -> dict[str, Mask]:
+    """Weights of the positions of each layer, of mean 1; none without a mask.
+
+    Example:
+        >>> mask = jnp.zeros((4, 6, 1)).at[:, 3:].set(1.0)
+        >>> layer_weights(mask, ["relu2_1"])["relu2_1"][0, :, 0].tolist()
+        [0.0, 1.0, 2.0]
+    """
+    if mask is None:
+        return {}
+    cells = {layer: cell_means(mask, stride(layer)) + NOTHING for layer in layers}
+    return {layer: cell / jnp.mean(cell) for layer, cell in cells.items()}
+
+
+def cell_means(mask: Mask, step: int) -> Mask:
+    """Means of squares of that side; an incomplete last row or column is dropped."""
+    h, w = mask.shape[0] // step, mask.shape[1] // step
+    cells = mask[: h * step, : w * step].reshape(h, step, w, step, 1)
+    return jnp.mean(cells, axis=(1, 3))
+
+
+def both(first: Weights, second: Weights) -> Weights:
+    """The product of weights, of which each may be None."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first * second
+
+
+def fit_mask(mask: Mask, shape: tuple[int, int]) -> Mask:
+    """A mask of any size at that of a picture.
+
+    Example:
+        >>> fit_mask(jnp.ones((2, 2, 1)), (4, 6)).shape
+        (4, 6, 1)
+    """
+    if mask.shape[:2] == shape:
+        return jnp.clip(mask, 0, 1)
+    return jnp.clip(resize(mask, shape, method="linear"), 0, 1)
+
+
+def share_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
+    """Masks that add up to at most 1, and what they leave.
+
+    Where they add up to more, each keeps its part of the sum.
+
+    Example:
+        >>> halves, rest = share_out([jnp.ones((1, 1, 1))] * 2)
+        >>> [float(mask[0, 0, 0]) for mask in (*halves, rest)]
+        [0.5, 0.5, 0.0]
+    """
+    total: Float[Array, "_h _w 1"] = sum(masks, start=jnp.zeros(()))
+    most = jnp.maximum(total, 1)
+    return [mask / most for mask in masks], 1 - jnp.minimum(total, 1)
