@@ -23,7 +23,7 @@ def layer_weights(mask: Mask | None, layers: Sequence[str]) -> dict[str, Mask]:
 
     Example:
         >>> mask = jnp.zeros((4, 6, 1)).at[:, 3:].set(1.0)
-        >>> layer_weights(mask, ["relu2_1"])["relu2_1"][0, :, 0].tolist()
+        >>> layer_weights(mask, ["relu2_1"])["relu2_1"][0, :, 0].round(3).tolist()
         [0.0, 1.0, 2.0]
     """
     if mask is None:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxnst.masks import fit_mask
 from jaxnst.pictures.geometry import crop_middle
 from jaxnst.recipes import Recipe
-from jaxnst.types import Image
+from jaxnst.types import Image, Mask
 
 RADIUS = 3
 """Pixels from the centre of a patch to its edge: patches are 7 x 7 px at each level."""
@@ -131,6 +132,9 @@ def repaint(
     styles: Sequence[Image],
     recipe: Recipe,
     blend: Float[Array, "_n"] | None = None,
+    *,
+    mask: Mask | None = None,
+    style_masks: Sequence[Mask | None] = (),
 ) -> Image:
     """Lay out a picture of patches of its styles.
 
@@ -159,6 +163,9 @@ def repaint(
         recipe: The weights of content and style.
         blend: Weight of each style: distances to its patches are divided by it.
             Default: equal weights.
+        mask: The part of the picture whose patches are counted and made as lively as
+            those of the styles. Default: all of it.
+        style_masks: The part of each style that is used. Default: all of it.
 
     Returns:
         RGB in [0, 1], of the picture's shape.
@@ -176,7 +183,12 @@ def repaint(
     """
     if blend is None:
         blend = jnp.ones(len(styles))
-    styles = [crop_middle(style, LARGEST // len(styles)) for style in styles]
+    parts = style_masks or [None] * len(styles)
+    ones = lambda x: jnp.ones((*x.shape[:2], 1))
+    where = ones(image) if mask is None else mask
+    parts = [ones(x) if m is None else m for x, m in zip(styles, parts, strict=True)]
+    most = LARGEST // len(styles)
+    styles, parts = ([crop_middle(x, most) for x in xs] for xs in (styles, parts))
     shortest = min(min(x.shape[:2]) for x in (image, *styles))
     levels = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
     content = clarify(content)
@@ -186,7 +198,13 @@ def repaint(
         height, width, _ = shown.shape
         rows = math.ceil(height / math.ceil(height * width / BAND))
         strength = (1 + level) * recipe.content_ratio
-        matches, laid = _lay_level(shown, drawn, small, blend, strength, matches, rows)
+        pairs = zip(parts, small, strict=True)
+        masks = (
+            fit_mask(where, (height, width)),
+            [fit_mask(m, x.shape[:2]) for m, x in pairs],
+        )
+        given = shown, drawn, small, blend, masks, strength, matches
+        matches, laid = _lay_level(*given, rows)
     return laid
 
 
@@ -269,16 +287,22 @@ def clarify(image: Image) -> Image:
     return jnp.clip(mean + (image - mean) * gain[..., None], 0, 1)
 
 
-def make_bank(styles: Sequence[Image], blend: Float[Array, "_n"]) -> Bank:
-    """The patches of styles; those that cross a border are filled with `NOWHERE`."""
+def make_bank(
+    styles: Sequence[Image], blend: Float[Array, "_n"], masks: Sequence[Mask]
+) -> Bank:
+    """The patches of styles where their masks are above a half.
+
+    Those that cross a border are filled with `NOWHERE`.
+    """
     width = max(style.shape[1] for style in styles)
     blend = jnp.abs(blend) / jnp.mean(jnp.abs(blend))
     parts = []
-    for style, weight in zip(styles, blend, strict=True):
+    for style, weight, mask in zip(styles, blend, masks, strict=True):
         h, w, _ = style.shape
         found = jnp.concatenate([describe(style), find_heights(h, w)], axis=-1)
         inner = found[RADIUS : h - RADIUS, RADIUS : w - RADIUS]
-        weights = jnp.full(inner.shape[:2], weight)
+        shown = mask[RADIUS : h - RADIUS, RADIUS : w - RADIUS, 0] > 0.5
+        weights = jnp.where(shown, weight, 0)
         right = [(0, 0), (0, width - w)]
         around = [(RADIUS, RADIUS), (RADIUS, RADIUS + width - w)]
         pads = ([*right, (0, 0)], [*around, (0, 0)], around)
@@ -329,12 +353,18 @@ def _lay_level(
     drawn: Image,
     styles: Sequence[Image],
     blend: Float[Array, "_n"],
+    masks: tuple[Mask, Sequence[Mask]],
     strength: float | Float[Array, ""],
     coarser: Matches | None,
     rows: int,
 ) -> tuple[Matches, Image]:
-    """Look up and lay the patches of a level, in bands of that many rows."""
-    bank = make_bank(styles, blend)
+    """Look up and lay the patches of a level, in bands of that many rows.
+
+    The masks are those of the picture and of the styles.
+    """
+    mask, parts = masks
+    where = mask / (jnp.mean(mask) + 1e-9)
+    bank = make_bank(styles, blend, parts)
     edge = find_edges(drawn)[..., None]
     shown = shown + edge * (drawn - shown)
     hold = strength * (HOLD + DRAWN * edge)
@@ -344,8 +374,8 @@ def _lay_level(
         found = (describe(laid) + hold * describe(shown)) / (1 + hold)
         return jnp.concatenate([found, heights], axis=-1)
 
-    def count(_: Array, *band: Array) -> Moments:
-        return count_rows(look(*band))
+    def count(_: Array, where: Array, *band: Array) -> Moments:
+        return count_rows(look(*band), where)
 
     def lay_first(_: Array, matches: Matches) -> Image:
         return lay(matches, jnp.zeros(matches.shape[:2]), bank)
@@ -353,8 +383,9 @@ def _lay_level(
     def again(i: Array, state: tuple[Matches, Image]) -> tuple[Matches, Image]:
         matches, laid = state
         key = jax.random.fold_in(jax.random.key(0), i)
-        counted = _in_bands(count, rows, shown, hold, heights, laid)
-        priced = bank._replace(factors=bank.factors * find_prices(matches, bank))
+        counted = _in_bands(count, rows, where, shown, hold, heights, laid)
+        prices = find_prices(matches, where, bank)
+        priced = bank._replace(factors=bank.factors * prices)
 
         def lay_again(first: Array, matches: Matches, *band: Array) -> tuple:
             queries = enliven(look(*band), counted, bank)
@@ -365,7 +396,7 @@ def _lay_level(
 
     if coarser is None:
         queries = look(shown, hold, heights, shown)
-        matches = search(enliven(queries, count_rows(queries), bank), bank)
+        matches = search(enliven(queries, count_rows(queries, where), bank), bank)
     else:
         matches = refine(coarser, shown.shape, bank)
     laid = _in_bands(lay_first, rows, matches)
@@ -398,9 +429,10 @@ def _in_bands(function: Callable, rows: int, *arrays: Array) -> PyTree:
     return jax.lax.fori_loop(0, math.ceil(height / rows), add, empty)
 
 
-def count_rows(descriptors: Descriptors) -> Moments:
-    """Means of each row of descriptors and of their squares."""
-    return Moments(jnp.mean(descriptors, axis=1), jnp.mean(descriptors**2, axis=1))
+def count_rows(descriptors: Descriptors, weights: Mask) -> Moments:
+    """Means of each row of descriptors and of their squares; the weights' mean is 1."""
+    mean = lambda x: jnp.mean(weights * x, axis=1)
+    return Moments(mean(descriptors), mean(descriptors**2))
 
 
 def enliven(queries: Descriptors, counted: Moments, bank: Bank) -> Descriptors:
@@ -411,9 +443,10 @@ def enliven(queries: Descriptors, counted: Moments, bank: Bank) -> Descriptors:
     return queries * gain[None, None] + (bank.mean - gain * mean)[None, None]
 
 
-def find_prices(matches: Matches, bank: Bank) -> Float[Array, "_h _w"]:
+def find_prices(matches: Matches, mask: Mask, bank: Bank) -> Float[Array, "_h _w"]:
     """What distances to a patch are multiplied by that is used more than its share."""
-    used = jnp.zeros(bank.factors.shape).at[matches[..., 0], matches[..., 1]].add(1)
+    place = matches[..., 0], matches[..., 1]
+    used = jnp.zeros(bank.factors.shape).at[place].add(mask[..., 0])
     weights = jnp.where(bank.descriptors[..., 0] < NOWHERE, 1 / bank.factors, 0)
     due = weights * used.sum() / weights.sum()
     return jnp.sqrt(jnp.clip(_local_mean(used, 9) / (due + 1e-6), 1, OVERUSE))

@@ -50,6 +50,14 @@ def bank_of(descriptors, factors=None):
     )
 
 
+def ones(h, w):
+    return jnp.ones((h, w, 1))
+
+
+def style_bank(styles, blend):
+    return make_bank(styles, jnp.array(blend), [ones(*x.shape[:2]) for x in styles])
+
+
 def places(h, w, down=0, right=0):
     found = np.moveaxis(np.indices((h, w)), 0, -1)
     return jnp.asarray(found + np.array([down, right]))
@@ -136,9 +144,9 @@ def test_matches_become_no_worse_but_to_continue_their_neighbours(monkeypatch):
 
 def test_patches_used_more_often_than_others_cost_more():
     bank = bank_of(jnp.zeros((30, 40, 1)))
-    once = find_prices(places(30, 40), bank)
+    once = find_prices(places(30, 40), ones(30, 40), bank)
     np.testing.assert_allclose(once, 1, atol=1e-5)
-    one_place = find_prices(jnp.full((30, 40, 2), 15), bank)
+    one_place = find_prices(jnp.full((30, 40, 2), 15), ones(30, 40), bank)
     np.testing.assert_allclose(one_place[15, 15], np.sqrt(room.OVERUSE), atol=1e-5)
     assert one_place[25, 30] == 1
 
@@ -173,18 +181,18 @@ def test_a_style_is_laid_out_of_itself():
 def test_descriptors_are_given_the_moments_of_the_bank():
     bank = bank_of(3 + 2 * random_descriptors(5, 30, 30))
     dull = random_descriptors(6, 20, 24) * 1.5 - 1
-    lively = enliven(dull, count_rows(dull), bank)
+    lively = enliven(dull, count_rows(dull, ones(*dull.shape[:2])), bank)
     np.testing.assert_allclose(jnp.mean(lively, (0, 1)), bank.mean, atol=1e-4)
     np.testing.assert_allclose(jnp.std(lively, (0, 1)), bank.deviation, rtol=1e-3)
     flat = jnp.ones((20, 24, 16))
-    found = enliven(flat, count_rows(flat), bank)
+    found = enliven(flat, count_rows(flat, ones(*flat.shape[:2])), bank)
     expected = jnp.broadcast_to(bank.mean[None, None], flat.shape)
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_moments_of_a_bank_are_those_of_whole_patches_after_the_weights():
     styles, blend = [random_image(8, 20, 30), random_image(9, 24, 16)], [3.0, -1.0]
-    bank = make_bank(styles, jnp.array(blend))
+    bank = style_bank(styles, blend)
     whole = [
         np.append(describe(x), find_heights(*x.shape[:2]), -1)[
             RADIUS:-RADIUS, RADIUS:-RADIUS
@@ -203,7 +211,7 @@ def test_moments_of_a_bank_are_those_of_whole_patches_after_the_weights():
 
 def test_borders_and_styles_without_weight_are_not_used():
     styles = [random_image(8, 48, 64), random_image(9, 40, 40)]
-    bank = make_bank(styles, jnp.array([2.0, 0.0]))
+    bank = style_bank(styles, [2.0, 0.0])
     assert bank.pixels.shape == (48 + 40, 64, 3)
     used = bank.descriptors[..., 0] < room.NOWHERE
     assert used[RADIUS : 48 - RADIUS, RADIUS : 64 - RADIUS].all()
@@ -219,19 +227,22 @@ def test_a_blend_weighs_distances():
     grey = jnp.pad(describe(jnp.full((8, 8, 3), 0.5)), [(0, 0), (0, 0), (0, 1)])
     styles = [jnp.full((40, 40, 3), x) for x in (0.3, 0.8)]
     for blend, wanted in [((1.0, 1.0), 0), ((0.2, 0.8), 1), ((-0.2, 0.8), 1)]:
-        bank = make_bank(styles, jnp.array(blend))
+        bank = style_bank(styles, blend)
         rows = search(grey, bank)[..., 0]
         np.testing.assert_array_equal(rows >= 40, wanted)
-    equal, most = (make_bank(styles, jnp.array(x)) for x in ((1.0, 1.0), (0.2, 0.8)))
-    prices = [find_prices(places(80, 40), bank)[20, 20] for bank in (equal, most)]
+    equal, most = (style_bank(styles, x) for x in ((1.0, 1.0), (0.2, 0.8)))
+    prices = [
+        find_prices(places(80, 40), ones(80, 40), bank)[20, 20]
+        for bank in (equal, most)
+    ]
     assert 1 == prices[0] < prices[1]
 
 
 def test_places_of_the_same_height_are_preferred():
     style = jnp.tile(random_image(3, 64, 8), (1, 8, 1))  # all columns look alike
     rows = jnp.concatenate([style, style])
-    queries = make_bank([rows], jnp.ones(1)).descriptors[10:118, 10:54]
-    found = search(queries, make_bank([rows], jnp.ones(1)))
+    queries = style_bank([rows], [1.0]).descriptors[10:118, 10:54]
+    found = search(queries, style_bank([rows], [1.0]))
     np.testing.assert_array_equal(found[..., 0], places(108, 44, 10)[..., 0])
 
 

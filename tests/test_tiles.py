@@ -274,7 +274,9 @@ def squared(styles):
 @each_recipe
 def test_a_style_much_larger_than_the_content_is_measured_by_tiles(backbone, recipe):
     content, style = random_image(0, 50, 60), random_image(1, 120, 140)
-    found = squared(measure_targets(backbone, content, [style], recipe).regions[0].style)
+    found = squared(
+        measure_targets(backbone, content, [style], recipe).regions[0].style
+    )
     whole = squared(make_targets(backbone, content, [style], recipe).regions[0].style)
     # Roots, see above.
     allowed = 2e-3 if recipe.style_loss == "wasserstein2" else 1e-5

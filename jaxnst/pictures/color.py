@@ -1,11 +1,19 @@
-"""Colour transfer between images."""
+"""Colour transfer between images.
+
+Colours that people see, such as the lightness and the chroma of a photograph, are those
+of OKLab: three numbers L, a, b for each pixel, of which L is the lightness.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxnst.linalg import eigh
-from jaxnst.types import Image
+from jaxnst.types import Image, Mask
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -16,6 +24,8 @@ def match_palette(
     *,
     blend: Float[Array, "_n"] | None = None,
     epsilon: float = 1e-3,
+    mask: Mask | None = None,
+    reference_masks: Sequence[Mask | None] = (),
 ) -> Image:
     """Give an image the mean and covariance of the colours of other images.
 
@@ -32,6 +42,8 @@ def match_palette(
         epsilon: Added to the variances of image and references, so that faint colours
             of the image, above all noise, are not amplified to the strength of the
             references'.
+        mask: Pixels of the image whose colours are measured. Default: all.
+        reference_masks: Likewise, of each reference.
 
     Returns:
         The image in its new colours, h w 3, clipped to [0, 1].
@@ -46,30 +58,171 @@ def match_palette(
     """
     weights = jnp.ones(len(references)) if blend is None else jnp.abs(blend)
     weights = weights / jnp.sum(weights)
-    mean, a = _moments(image, epsilon)
-    means, covariances = zip(*(_moments(x, epsilon) for x in references), strict=True)
+    masks = reference_masks or [None] * len(references)
+    mean, a = _moments(image, mask, epsilon)
+    found = [_moments(x, m, epsilon) for x, m in zip(references, masks, strict=True)]
+    means, covariances = zip(*found, strict=True)
     target = jnp.tensordot(weights, jnp.stack(means), 1, precision=HIGHEST)
     b = jnp.tensordot(weights, jnp.stack(covariances), 1, precision=HIGHEST)
-    root, inverse = _power(a, 0.5), _power(a, -0.5)
-    product = lambda *matrices: jnp.linalg.multi_dot(matrices, precision=HIGHEST)
-    transport = product(inverse, _power(product(root, b, root), 0.5), inverse)
-    moved = jnp.matmul(image - mean[None, None], transport, precision=HIGHEST)
+    moved = jnp.matmul(image - mean[None, None], _transport(a, b), precision=HIGHEST)
     return jnp.clip(moved + target[None, None], 0, 1)
 
 
+def _transport(
+    a: Float[Array, "_n _n"], b: Float[Array, "_n _n"]
+) -> Float[Array, "_n _n"]:
+    """The symmetric T with `T A T = B`: `A^-½ (A^½ B A^½)^½ A^-½`."""
+    root, inverse = _map_values(a, jnp.sqrt), _map_values(a, jax.lax.rsqrt)
+    product = lambda *matrices: jnp.linalg.multi_dot(matrices, precision=HIGHEST)
+    return product(inverse, _map_values(product(root, b, root), jnp.sqrt), inverse)
+
+
 def _moments(
-    image: Image, epsilon: float
-) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
+    image: Float[Array, "_h _w _n"], mask: Mask | None, epsilon: float
+) -> tuple[Float[Array, "_n"], Float[Array, "_n _n"]]:
     """Mean and covariance of the colours."""
-    pixels = image.reshape(-1, 3)
-    mean = pixels.mean(0)
+    pixels = image.reshape(-1, image.shape[-1])
+    weights = jnp.ones((len(pixels), 1)) if mask is None else mask.reshape(-1, 1)
+    weights = weights / jnp.sum(weights)
+    mean = jnp.sum(weights * pixels, axis=0)
     centred = pixels - mean[None]
-    covariance = jnp.matmul(centred.T, centred, precision=HIGHEST) / len(pixels)
-    return mean, covariance + epsilon * jnp.eye(3)
+    covariance = jnp.matmul((weights * centred).T, centred, precision=HIGHEST)
+    return mean, covariance + epsilon * jnp.eye(len(mean))
 
 
-def _power(matrix: Float[Array, "3 3"], exponent: float) -> Float[Array, "3 3"]:
-    """Power of a positive definite matrix."""
+def _map_values(
+    matrix: Float[Array, "_n _n"], function: Callable
+) -> Float[Array, "_n _n"]:
+    """A function of a symmetric matrix, by its eigenvalues, which are made > 0."""
     values, vectors = eigh(matrix)
-    powers = jnp.maximum(values, 1e-12) ** exponent
-    return jnp.matmul(vectors * powers[None], vectors.T, precision=HIGHEST)
+    mapped = function(jnp.maximum(values, 1e-12))
+    return jnp.matmul(vectors * mapped[None], vectors.T, precision=HIGHEST)
+
+
+_LMS = (
+    (0.4122214708, 0.5363325363, 0.0514459929),
+    (0.2119034982, 0.6806995451, 0.1073969566),
+    (0.0883024619, 0.2817188376, 0.6299787005),
+)
+"""Responses of the eye's cones to linear red, green and blue."""
+
+_LAB = (
+    (0.2104542553, 0.7936177850, -0.0040720468),
+    (1.9779984951, -2.4285922050, 0.4505937099),
+    (0.0259040371, 0.7827717662, -0.8086757660),
+)
+"""L, a and b of the cube roots of the responses."""
+
+
+def to_oklab(image: Image) -> Float[Array, "_h _w 3"]:
+    """L in [0, 1], a and b around 0, of RGB in [0, 1].
+
+    Example:
+        >>> to_oklab(jnp.ones((1, 1, 3))).round(3).tolist()
+        [[[1.0, 0.0, 0.0]]]
+
+    Reference:
+        Ottosson (2020), "A perceptual color space for image processing".
+    """
+    linear = jnp.where(
+        image > 0.04045, ((jnp.maximum(image, 0) + 0.055) / 1.055) ** 2.4, image / 12.92
+    )
+    return _colors(jnp.cbrt(_colors(linear, _LMS)), _LAB)
+
+
+def from_oklab(lab: Float[Array, "_h _w 3"]) -> Image:
+    """The inverse of `to_oklab`; outside of [0, 1] where no RGB has the colour."""
+    cones = _colors(lab, np.linalg.inv(_LAB)) ** 3
+    linear = _colors(cones, np.linalg.inv(_LMS))
+    curve = 1.055 * jnp.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+    return jnp.where(linear > 0.0031308, curve, 12.92 * linear)
+
+
+def _colors(image: Float[Array, "_h _w 3"], matrix: Any) -> Float[Array, "_h _w 3"]:
+    """Multiply every colour by a matrix."""
+    rows = jnp.asarray(np.asarray(matrix, np.float32))
+    return jnp.einsum("hwc,dc->hwd", image, rows, precision=HIGHEST)
+
+
+def to_grey(image: Image) -> Image:
+    """Greys of the same lightness, clipped to [0, 1]."""
+    lightness = to_oklab(image)[..., :1]
+    none = jnp.zeros((*image.shape[:2], 2))
+    return jnp.clip(from_oklab(jnp.concatenate([lightness, none], axis=-1)), 0, 1)
+
+
+ROUNDS = 12
+"""Halvings that find the lightness, to a few thousandths of its way."""
+
+
+def with_lightness(image: Image, other: Image) -> Image:
+    """The chroma of an image, exactly, with the lightness of another.
+
+    Where no RGB has both, the lightness is the nearest one that RGB has.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+        other: Of the same shape.
+
+    Returns:
+        RGB in [0, 1].
+
+    Example:
+        >>> color = jnp.array([[[0.5, 0.4, 0.3]]])
+        >>> moved = with_lightness(color, jnp.full((1, 1, 3), 0.7))
+        >>> bool(jnp.allclose(to_oklab(moved)[..., 1:], to_oklab(color)[..., 1:], 1e-3))
+        True
+    """
+    lab = to_oklab(image)
+    way = (to_oklab(other) - lab) * jnp.array([1.0, 0.0, 0.0])[None, None]
+
+    def halve(i: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        rgb = from_oklab(lab + middle * way)
+        shown = jnp.all((rgb >= 0) & (rgb <= 1), axis=-1, keepdims=True)
+        return jnp.where(shown, middle, low), jnp.where(shown, high, middle)
+
+    none = jnp.zeros((*image.shape[:2], 1))
+    whole = from_oklab(lab + way)
+    found, _ = jax.lax.fori_loop(0, ROUNDS, halve, (none, none + 1))
+    shown = jnp.all((whole >= 0) & (whole <= 1), axis=-1, keepdims=True)
+    return jnp.clip(from_oklab(lab + jnp.where(shown, 1, found) * way), 0, 1)
+
+
+GAIN = 3
+"""How many times at most `match_chroma` makes colours stronger: noise of a monochrome
+picture stays noise."""
+
+
+def match_chroma(
+    image: Image,
+    reference: Image,
+    *,
+    mask: Mask | None = None,
+    reference_mask: Mask | None = None,
+) -> Image:
+    """Give the chroma of an image the mean and covariance of that of another.
+
+    The lightness stays. It is repeated, since colours that RGB lacks are clipped.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+        reference: RGB in [0, 1], of any size.
+        mask: Pixels of the image that are measured. Default: all.
+        reference_mask: Likewise.
+
+    Returns:
+        RGB in [0, 1], h w 3.
+    """
+    target, b = _moments(to_oklab(reference)[..., 1:], reference_mask, 1e-7)
+
+    def move(_: Array, image: Image) -> Image:
+        lightness, chroma = jnp.split(to_oklab(image), [1], axis=-1)
+        mean, a = _moments(chroma, mask, 1e-7)
+        transport = _map_values(_transport(a, b), lambda x: jnp.minimum(x, GAIN))
+        moved = jnp.matmul(chroma - mean[None, None], transport, precision=HIGHEST)
+        lab = jnp.concatenate([lightness, moved + target[None, None]], axis=-1)
+        return jnp.clip(from_oklab(lab), 0, 1)
+
+    return jax.lax.fori_loop(0, 4, move, image)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 import jax
+from jaxtyping import Array, Float
 
 from jaxnst.types import Image
 
@@ -36,7 +37,9 @@ def crop_like(image: Image, shape: tuple[int, ...]) -> Image:
     return image[y : y + height, x : x + width]
 
 
-def crop_middle(image: Image, pixels: int) -> Image:
+def crop_middle(
+    image: Float[Array, "_h _w _c"], pixels: int
+) -> Float[Array, "_new_h _new_w _c"]:
     """The middle of an image, of the same aspect ratio and at most that many pixels.
 
     Example:
@@ -53,11 +56,11 @@ def crop_middle(image: Image, pixels: int) -> Image:
 
 @partial(jax.jit, static_argnames=("shape", "method"))
 def resize(
-    image: Image,
+    image: Float[Array, "_h _w _c"],
     shape: tuple[int, int],
     *,
     method: Literal["cubic", "linear"] = "cubic",
-) -> Image:
+) -> Float[Array, "_new_h _new_w _c"]:
     """Resample an image, with antialiasing when it shrinks; not clipped.
 
     `cubic` may overshoot the range of the image, `linear` does not.
