@@ -290,7 +290,7 @@ def clarify(image: Image) -> Image:
 def make_bank(
     styles: Sequence[Image], blend: Float[Array, "_n"], masks: Sequence[Mask]
 ) -> Bank:
-    """The patches of styles where their masks are above a half.
+    """The patches of styles where their masks are at least half as high as anywhere.
 
     Those that cross a border are filled with `NOWHERE`.
     """
@@ -301,8 +301,8 @@ def make_bank(
         h, w, _ = style.shape
         found = jnp.concatenate([describe(style), find_heights(h, w)], axis=-1)
         inner = found[RADIUS : h - RADIUS, RADIUS : w - RADIUS]
-        shown = mask[RADIUS : h - RADIUS, RADIUS : w - RADIUS, 0] > 0.5
-        weights = jnp.where(shown, weight, 0)
+        part = mask[RADIUS : h - RADIUS, RADIUS : w - RADIUS, 0]
+        weights = jnp.where(part >= jnp.max(part) / 2, weight, 0)
         right = [(0, 0), (0, width - w)]
         around = [(RADIUS, RADIUS), (RADIUS, RADIUS + width - w)]
         pads = ([*right, (0, 0)], [*around, (0, 0)], around)

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float
@@ -18,10 +19,10 @@ from jaxnst.network.calibrate import accelerate, calibrate
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import (
     Objective,
+    RegionTargets,
     StyleSummary,
     Targets,
     blend_styles,
-    check_blend,
     measure_content,
     measure_style,
     objective,
@@ -32,12 +33,23 @@ from jaxnst.painting import inputs
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.memory import usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
+from jaxnst.painting.scene import (
+    Masks,
+    Region,
+    Scene,
+    Style,
+    finish,
+    first_image,
+    fit_masks,
+    make_scene,
+    painted_content,
+    repaint_scene,
+    scale_scene,
+)
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
-from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import forget_programs, single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
-from jaxnst.repaint import repaint
 from jaxnst.tiles import Tiled, smallest_tile
 from jaxnst.transfer import State, Transfer, current_image, make_transfer
 from jaxnst.types import Image
@@ -49,6 +61,7 @@ class Options:
 
     Attributes:
         blend: Weight of each style. Default: equal weights.
+        masks: Regions with styles of their own, and where and how the rest is painted.
         init: Start image of any size, RGB in [0, 1]; of one of another shape the middle
             is taken. Default: as the recipe says.
         objective: What to minimise instead of the recipe's loss, see
@@ -66,6 +79,7 @@ class Options:
     """
 
     blend: Float[Array, "_n"] | None = None
+    masks: Masks = Masks()
     init: Image | None = None
     objective: Objective = objective
     optimizer: optax.GradientTransformation | None = None
@@ -82,7 +96,7 @@ class Options:
 def stylize(
     backbone: Backbone,
     content: Image,
-    styles: Sequence[Image],
+    styles: Sequence[Style | Image],
     recipe: Recipe,
     *,
     key: Array,
@@ -93,7 +107,7 @@ def stylize(
     Args:
         backbone: From `load_backbone`.
         content: RGB in [0, 1], h w 3; the result has its size.
-        styles: One or more RGB images of any size.
+        styles: RGB images of any size, at least one unless regions cover the content.
         recipe: What to minimise and how.
         key: Random key of the start image; unused by recipes that start from the
             content.
@@ -103,8 +117,8 @@ def stylize(
         The picture, and what the steps measured.
 
     Raises:
-        ValueError: If an image is too small, the blend does not match the styles, or
-            the memory is not enough even in tiles.
+        ValueError: If an image is too small, the blend does not match the styles, a
+            region is empty, or the memory is not enough even in tiles.
         FloatingPointError: If a step was not finite and `options.throw` is set.
 
     Example:
@@ -117,11 +131,16 @@ def stylize(
         ... )
         >>> result.image.shape
         (36, 48, 3)
+
+        With another style for the sky, the upper half:
+
+        >>> upper = jnp.zeros((36, 48, 1)).at[:18].set(1.0)
+        >>> sky = Region([jaxnst.sample("mosaic", 48)], upper)
+        >>> result = stylize(
+        ...     backbone, content, [style], recipe, key=jax.random.key(0),
+        ...     options=Options(masks=Masks(regions=[sky])),
+        ... )
     """
-    if not styles:
-        raise ValueError("expected at least one style, got none")
-    if options.blend is not None:
-        check_blend(options.blend, len(styles))
     stages = options.stages
     if not stages:
         before = None if options.resume is None else options.resume.tiles
@@ -145,7 +164,8 @@ def stylize(
             "throw=False to keep the last finite image"
         )
     status = "diverged" if diverged else "done"
-    return Result(current_image(state, recipe), stages, infos, status, seconds)
+    image = painter.finish(current_image(state, recipe))
+    return Result(image, stages, infos, status, seconds)
 
 
 class PicturePainter:
@@ -155,7 +175,7 @@ class PicturePainter:
         self,
         backbone: Backbone,
         content: Image,
-        styles: Sequence[Image],
+        styles: Sequence[Style | Image],
         recipe: Recipe,
         key: Array,
         options: Options,
@@ -165,8 +185,17 @@ class PicturePainter:
         if recipe.state_memory == "host":
             self.host = SingleDeviceSharding(jax.devices("cpu")[0])
             self.device = jax.tree.leaves(backbone)[0].sharding
-        pictures = jax.tree.map(float32, (content, list(styles), options.init))
-        self.content, self.styles, self.init = jax.device_put(pictures, self.host)
+
+        def place(x: Any) -> Any:
+            if not hasattr(x, "shape"):
+                return x
+            return jax.device_put(float32(jnp.asarray(x)), self.host)
+
+        pictures = content, list(styles), options.init, options.masks
+        self.content, styles, self.init, self.masks = jax.tree.map(place, pictures)
+        self.scene = make_scene(
+            self.content, styles, recipe, blend=options.blend, masks=self.masks
+        )
         self.measuring, self.stepping = prepare_backbone(backbone, recipe)
 
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
@@ -181,45 +210,51 @@ class PicturePainter:
             objective=options.objective if tile is None else Tiled(tile, options.mesh),
             optimizer=options.optimizer,
         )
-        content = self.content
-        if recipe.palette == "style":
-            # Recomputed at each stage: it is fast, and keeping it would take memory.
-            content = match_palette(content, self.styles, blend=options.blend)
-        scaled = inputs.scale_content(content, stage.shape)
-        styles = inputs.scale_styles(self.styles, stage.shape, recipe)
+        # Recoloured at each stage: it is fast, and keeping it would take memory.
+        content = painted_content(self.scene, recipe)
+        scene = scale_scene(self.scene, content, stage.shape, recipe)
         if state is None:
             # Compiled, so that the whole state is on the image's device.
-            state = jax.jit(transfer.init)(self.start(scaled, styles))
+            state = jax.jit(transfer.init)(self.keep(scene, self.start(scene)))
         elif before is not None:
             detail = inputs.scale_detail(content, before.shape, stage.shape, recipe)
             state = jax.jit(transfer.enlarge)(state, detail)
         del content
-        scaled, styles = jax.device_put((scaled, styles), self.device)
-        targets = measure_targets(
-            self.measuring, scaled, styles, recipe, blend=options.blend, tile=tile
-        )
+        scene = jax.device_put(scene, self.device)
+        targets = measure_targets(self.measuring, scene, recipe, tile=tile)
         state = cast(State, jax.device_put(state, self.host))
-        finish = None
-        if recipe.repaint:
-            finish = partial(self.repaint, transfer, scaled, styles)
+        finish = partial(self.repaint, transfer, scene) if recipe.repaint else None
         setup = Setup(transfer, state, self.stepping, targets, self.host, finish)
         return setup if tile is None else self.spread(setup)
 
-    def repaint(
-        self, transfer: Transfer, content: Image, styles: list[Image], state: State
-    ) -> State:
+    def repaint(self, transfer: Transfer, scene: Scene, state: State) -> State:
         """Lay the image of a state out of its styles, and begin anew with it."""
         image = jax.device_put(current_image(state, self.recipe), self.device)
         del state
-        image = repaint(image, content, styles, self.recipe, self.options.blend)
+        image = self.keep(scene, repaint_scene(scene, image, self.recipe))
         return jax.jit(transfer.init)(jax.device_put(image, self.host))
 
-    def start(self, content: Image, styles: list[Image]) -> Image:
+    def start(self, scene: Scene) -> Image:
         """The start image, of the content's shape."""
         if self.init is not None:
-            shape = content.shape[0], content.shape[1]
+            shape = scene.content.shape[0], scene.content.shape[1]
             return inputs.scale_content(crop_like(self.init, shape), shape)
-        return inputs.initial_image(self.key, content, styles, self.recipe)
+        return first_image(self.key, scene, self.recipe)
+
+    def keep(self, scene: Scene, image: Image) -> Image:
+        """The image of a scale with the photograph where nothing is painted."""
+        if scene.paint is None:
+            return image
+        shape = image.shape[0], image.shape[1]
+        photograph = inputs.scale_content(self.scene.content, shape)
+        return jnp.where(scene.paint > 0, image, photograph)
+
+    def finish(self, image: Image) -> Image:
+        """What was painted, in the colours that the recipe asks for."""
+        shape = image.shape[0], image.shape[1]
+        original = inputs.scale_content(self.content, shape)
+        scene = fit_masks(self.scene, shape)
+        return finish(scene, image, original, self.recipe, self.masks.palette)
 
     def spread(self, setup: Setup) -> Setup:
         """Place arrays as a step in tiles returns them, so that it compiles once."""
@@ -248,39 +283,39 @@ def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Back
 
 
 def measure_targets(
-    backbone: Backbone,
-    content: Image,
-    styles: Sequence[Image],
-    recipe: Recipe,
-    *,
-    blend: Float[Array, "_n"] | None = None,
-    tile: int | None = None,
+    backbone: Backbone, scene: Scene, recipe: Recipe, *, tile: int | None = None
 ) -> Targets:
     """`objective.make_targets`, measured in tiles of size `tile` if it is given.
 
     A style that would take more memory than a step is measured in tiles, too.
     """
-    program = recipe.program
+    program, content, hold = recipe.program, scene.content, scene.hold
     if tile is None:
-        feats = measure_content(backbone, content, program)
+        feats = measure_content(backbone, content, program, hold)
     else:
-        feats = tiles.measure_content(backbone, content, program, tile)
+        feats = tiles.measure_content(backbone, content, program, tile, hold)
         # Wait, or it would run and hold memory while the styles are measured.
         jax.block_until_ready(feats)
     # Measuring takes half as much memory per pixel as a step.
     enough, loss = 2 * math.prod(content.shape[:2]), program.losses.style
     parts = tile or max(math.isqrt(enough), smallest_tile(recipe.layers))
 
-    def summarize(style: Image) -> StyleSummary:
-        small = tile is None and math.prod(style.shape[:2]) <= enough
+    def summarize(style: Style) -> StyleSummary:
+        image, mask, _ = style
+        small = tile is None and math.prod(image.shape[:2]) <= enough
         if loss.match is not None:
-            style = crop_middle(style, parts**2)
+            crop = lambda x: None if x is None else crop_middle(x, parts**2)
+            image, mask = crop_middle(image, parts**2), crop(mask)
         if small or not loss.additive or loss.match is not None:
-            return measure_style(backbone, style, program)
-        found = tiles.measure_style(backbone, style, program, parts)
+            return measure_style(backbone, image, program, mask)
+        found = tiles.measure_style(backbone, image, program, parts, mask)
         return jax.block_until_ready(found)
 
-    found = [summarize(style) for style in styles]
-    shapes = [style.shape for style in styles]
-    measured = blend_styles(found, shapes, program, blend=blend)
-    return with_weights(feats, [region_targets(measured, None, program)], recipe)
+    def measure(region: Region) -> RegionTargets:
+        found = [summarize(style) for style in region.styles]
+        shapes = [style.image.shape for style in region.styles]
+        measured = blend_styles(found, shapes, program, blend=region.blend)
+        return region_targets(measured, region.mask, program)
+
+    regions = [measure(region) for region in scene.regions]
+    return with_weights(feats, regions, recipe, hold=hold, paint=scene.paint)

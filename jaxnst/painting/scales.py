@@ -60,13 +60,16 @@ def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
 
 
 def style_shape(
-    style: tuple[int, ...], content: tuple[int, int], recipe: Recipe
+    style: tuple[int, ...],
+    content: tuple[int, int],
+    recipe: Recipe,
+    scale: float = 1.0,
 ) -> tuple[int, int]:
     """Height and width a style is measured at, beside a content of that size.
 
     The edge that the recipe sizes pictures by is `style_scale` times the content's, and
-    enough for the network, but larger than the picture only if the recipe enlarges
-    styles.
+    times the style's own scale, and enough for the network, but larger than the picture
+    only if the recipe enlarges styles.
     """
     if recipe.squash_style:
         return content
@@ -77,7 +80,7 @@ def style_shape(
             f"{style[1]} x {style[0]} px; use a larger picture"
         )
     enough = math.ceil(smallest * max(style) / min(style))
-    size = round(EDGES[recipe.size_edge](content) * recipe.style_scale)
+    size = round(EDGES[recipe.size_edge](content) * recipe.style_scale * scale)
     if recipe.size_edge == "short":
         size = round(size * max(style) / min(style))
     size = max(size, enough)

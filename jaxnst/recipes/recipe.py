@@ -168,6 +168,11 @@ class Recipe(Program):
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the
             image is enlarged to the next scale.
+        colors: Colours of the result: `style`; `content`, those of the photograph,
+            which the styles are given before they are measured; `luminance`: only
+            lightness is painted, the photograph keeps its chroma.
+        rotate_styles: Whether styles are measured in all four directions, so that
+            strokes may turn.
         repaint: At the end of each scale, lay the image out of patches of the styles,
             see `repaint.repaint`.
         first_steps: Steps at the coarsest scale.
@@ -195,6 +200,8 @@ class Recipe(Program):
     init: Literal["content", "noise", "style"] = "content"
     noise: float = 0.1
     detail: float = 0.0
+    colors: Literal["style", "content", "luminance"] = "style"
+    rotate_styles: bool = False
     repaint: bool = False
     first_steps: int
     steps: int

@@ -1,0 +1,318 @@
+"""The pictures of a run: what is painted, in which styles, and where.
+
+A `Scene` is made once of what the user gives, and brought to the size of every scale.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnst.masks import both, fit_mask, share_out
+from jaxnst.objective import check_blend
+from jaxnst.painting import inputs
+from jaxnst.painting.scales import style_shape
+from jaxnst.pictures.color import match_chroma, match_palette, to_grey, with_lightness
+from jaxnst.pictures.geometry import resize
+from jaxnst.recipes import Recipe
+from jaxnst.repaint import repaint
+from jaxnst.types import Image, Mask
+
+
+class Style(NamedTuple):
+    """A picture that gives a style.
+
+    Attributes:
+        image: RGB in [0, 1], h w 3, of any size.
+        mask: Which part of it is the style, h w 1 in [0, 1], of any size. Default: all.
+        scale: Size of its strokes, times the recipe's `style_scale`.
+    """
+
+    image: Image
+    mask: Mask | None = None
+    scale: float = 1.0
+
+
+class Region(NamedTuple):
+    """A part of the content, and the styles it is painted in.
+
+    Attributes:
+        styles: At least one; images alone will do.
+        mask: Where, h w 1 in [0, 1], of any size; edges may be soft. Default:
+            everywhere.
+        blend: Weight of each style. Default: equal weights.
+    """
+
+    styles: Sequence["Style | Any"]
+    mask: Mask | None = None
+    blend: Float[Array, "_n"] | None = None
+
+
+class Masks(NamedTuple):
+    """Where and how a content is painted.
+
+    Masks are h w 1 in [0, 1], of any size.
+
+    Attributes:
+        regions: Parts with styles of their own. What they leave has the other styles.
+            Where they overlap, each has its part.
+        keep_rest: Whether what the regions leave stays as it is, in place of styles.
+        hold: How strongly the content holds at each pixel. Default: evenly.
+        alpha: What of the content is seen. The rest is neither measured nor painted.
+        palette: A picture that gives the colours, in place of the content, where the
+            recipe's `colors` are `content`.
+    """
+
+    regions: Sequence[Region] = ()
+    keep_rest: bool = False
+    hold: Mask | None = None
+    alpha: Mask | None = None
+    palette: Image | None = None
+
+
+class Scene(NamedTuple):
+    """The pictures of a run, or of a scale of it; masks have the content's shape.
+
+    Attributes:
+        content: In the colours that it is painted in.
+        regions: Their masks add up to at most 1.
+        hold: As in `Masks`.
+        paint: Where the image changes. Default: everywhere.
+    """
+
+    content: Image
+    regions: tuple[Region, ...]
+    hold: Mask | None = None
+    paint: Mask | None = None
+
+
+LEAST = 1e-4
+"""Share of a picture below which there is no region, but the rounding of its edges."""
+
+
+def make_scene(
+    content: Image,
+    styles: Sequence[Style | Image],
+    recipe: Recipe,
+    *,
+    blend: Float[Array, "_n"] | None = None,
+    masks: Masks = Masks(),
+) -> Scene:
+    """Join the pictures of a run.
+
+    Args:
+        content: RGB in [0, 1], h w 3.
+        styles: Of all that no region covers.
+        recipe: For its `colors`, `palette` and `rotate_styles`.
+        blend: Weight of each of the styles.
+        masks: Where and how the content is painted.
+
+    Returns:
+        The scene, in the content's size.
+
+    Raises:
+        ValueError: If a region is empty, a style is missing, or one is left over.
+    """
+    parts, paint = _divide(content, styles, blend, masks)
+    hold = None if masks.hold is None else _fit(masks.hold, content)
+    if masks.alpha is not None:
+        alpha = _fit(masks.alpha, content)
+        hold = both(hold, alpha)
+        paint = both(paint, (alpha > 0).astype(jnp.float32))
+        parts = [x._replace(mask=both(x.mask, alpha)) for x in parts]
+    if recipe.colors == "luminance":
+        content = to_grey(content)
+    recolored = partial(_recolor, content=content, recipe=recipe, palette=masks.palette)
+    parts = map(recolored, parts)
+    if recipe.rotate_styles:
+        parts = map(_rotate, parts)
+    return Scene(content, tuple(parts), hold, paint)
+
+
+def _divide(
+    content: Image,
+    styles: Sequence[Style | Image],
+    blend: Float[Array, "_n"] | None,
+    masks: Masks,
+) -> tuple[list[Region], Mask | None]:
+    """The regions, with that of the rest, and where the image changes."""
+    whole = Region(styles, None, blend)
+    if not masks.regions:
+        return [_complete(whole)], None
+    everywhere = jnp.ones((1, 1, 1))
+    given = [everywhere if x.mask is None else x.mask for x in masks.regions]
+    found = [_fit(mask, content) for mask in given]
+    found, rest = share_out(found)
+    parts = [
+        _complete(region._replace(mask=mask))
+        for region, mask in zip(masks.regions, found, strict=True)
+    ]
+    for number, mask in enumerate(found, start=1):
+        if not jnp.mean(mask) > LEAST:
+            raise ValueError(
+                f"expected a region that covers something, got region {number} all "
+                "black; white is where its style is painted"
+            )
+    left = float(jnp.mean(rest))
+    if styles and masks.keep_rest:
+        raise ValueError("expected styles for the rest, or keep_rest, got both")
+    if masks.keep_rest:
+        return parts, 1 - rest
+    if left <= LEAST:
+        return parts, None
+    if not styles:
+        raise ValueError(
+            f"expected a style for the {left:.1%} of the picture that no region "
+            "covers, got none; give one, or keep it as it is"
+        )
+    return [*parts, _complete(whole._replace(mask=rest))], None
+
+
+def _complete(region: Region) -> Region:
+    """A region with whole `Style`s, checked."""
+    if not len(region.styles):
+        raise ValueError("expected at least one style, got none")
+    if region.blend is not None:
+        check_blend(region.blend, len(region.styles))
+    styles = [x if isinstance(x, Style) else Style(x) for x in region.styles]
+    return region._replace(styles=[_fit_style(x, x.image) for x in styles])
+
+
+def _fit_style(style: Style, image: Image) -> Style:
+    """A style with another image of it, and its mask in that size."""
+    mask = None if style.mask is None else _fit(style.mask, image)
+    return style._replace(image=image, mask=mask)
+
+
+def _fit(mask: Mask, image: Image) -> Mask:
+    return fit_mask(jnp.asarray(mask), (image.shape[0], image.shape[1]))
+
+
+def _recolor(
+    region: Region, content: Image, recipe: Recipe, palette: Image | None
+) -> Region:
+    """Give the styles of a region the colours of the photograph there."""
+    if recipe.colors == "style":
+        return region
+
+    def recolor(style: Style) -> Style:
+        own = to_grey(style.image) if recipe.colors == "luminance" else style.image
+        wanted, mask = (content, region.mask) if palette is None else (palette, None)
+        moved = match_palette(own, [wanted], mask=style.mask, reference_masks=[mask])
+        return style._replace(image=moved)
+
+    return region._replace(styles=[recolor(x) for x in region.styles])
+
+
+def _rotate(region: Region) -> Region:
+    """Each style in its four directions."""
+
+    def turn(style: Style, times: int) -> Style:
+        turned = lambda x: None if x is None else jnp.rot90(x, times)
+        return style._replace(image=turned(style.image), mask=turned(style.mask))
+
+    styles = [turn(style, times) for times in range(4) for style in region.styles]
+    blend = None if region.blend is None else jnp.tile(jnp.asarray(region.blend), 4)
+    return region._replace(styles=styles, blend=blend)
+
+
+def scale_scene(
+    scene: Scene, content: Image, shape: tuple[int, int], recipe: Recipe
+) -> Scene:
+    """A scene at the size of a scale, with a content in other colours."""
+
+    def small(style: Style) -> Style:
+        native, scale = style.image.shape[:2], style.scale
+        image = resize(style.image, style_shape(native, shape, recipe, scale))
+        return _fit_style(style, image)
+
+    scene = fit_masks(scene, shape)
+    regions = (x._replace(styles=[*map(small, x.styles)]) for x in scene.regions)
+    scaled = inputs.scale_content(content, shape)
+    return scene._replace(content=scaled, regions=tuple(regions))
+
+
+def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
+    """A scene whose masks have the shape of a scale."""
+    fit = lambda mask: None if mask is None else fit_mask(mask, shape)
+    regions = tuple(x._replace(mask=fit(x.mask)) for x in scene.regions)
+    return scene._replace(regions=regions, hold=fit(scene.hold), paint=fit(scene.paint))
+
+
+def painted_content(scene: Scene, recipe: Recipe) -> Image:
+    """The content in the colours of the styles, if the recipe says so."""
+    if recipe.palette == "content":
+        return scene.content
+
+    def match(region: Region) -> Image:
+        images, masks = _images(region)
+        options: dict = {"mask": region.mask, "reference_masks": masks}
+        return match_palette(scene.content, images, blend=region.blend, **options)
+
+    return compose(scene, scene.content, [match(x) for x in scene.regions])
+
+
+def _images(region: Region) -> tuple[list[Image], list[Mask | None]]:
+    """The images of a region's styles, and their masks."""
+    return [x.image for x in region.styles], [x.mask for x in region.styles]
+
+
+def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
+    """An image with another one, of the same shape, in each region."""
+    found = image
+    for region, part in zip(scene.regions, parts, strict=True):
+        if region.mask is None:
+            return part
+        found = found + region.mask * (part - image)
+    return found
+
+
+def first_image(key: Array, scene: Scene, recipe: Recipe) -> Image:
+    """The image that a run starts from, see `inputs.initial_image`."""
+    start = lambda x: inputs.initial_image(key, scene.content, _images(x)[0], recipe)
+    return compose(scene, scene.content, [start(x) for x in scene.regions])
+
+
+def repaint_scene(scene: Scene, image: Image, recipe: Recipe) -> Image:
+    """Lay an image out of the styles of its regions, see `repaint.repaint`."""
+
+    def lay(region: Region) -> Image:
+        images, masks = _images(region)
+        options: dict = {"mask": region.mask, "style_masks": masks}
+        given = image, scene.content, images, recipe, region.blend
+        return repaint(*given, **options)
+
+    return compose(scene, image, [lay(region) for region in scene.regions])
+
+
+def finish(
+    scene: Scene,
+    image: Image,
+    original: Image,
+    recipe: Recipe,
+    palette: Image | None = None,
+) -> Image:
+    """A painted image in the colours that the recipe asks for.
+
+    Where nothing is painted it is the original.
+
+    Args:
+        scene: With masks of the image's shape.
+        image: What was painted.
+        original: The photograph as it was read.
+        recipe: For its `colors`.
+        palette: Whose chroma is wanted. Default: the photograph's.
+
+    Returns:
+        RGB in [0, 1].
+    """
+    if recipe.colors == "luminance":
+        image = with_lightness(original, image)
+    elif recipe.colors == "content":
+        wanted, shown = (original, scene.paint) if palette is None else (palette, None)
+        image = match_chroma(image, wanted, mask=scene.paint, reference_mask=shown)
+    if scene.paint is None:
+        return image
+    return original + scene.paint * (image - original)
