@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
         "types", "storage", "messages", "disk", "process", "linalg", "pictures",
-        "network", "losses", "weights", "recipes", "objective", "repaint", "lbfgs",
-        "optimizers", "tiles", "transfer", "painting", "command",
+        "network", "losses", "masks", "weights", "recipes", "objective", "repaint",
+        "lbfgs", "optimizers", "tiles", "transfer", "painting", "command",
     ],
     "jaxnst/pictures": ["geometry", "tiff", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
@@ -24,13 +24,12 @@ FLOORS = {
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named"],
     "jaxnst/painting": [
-        "scales", "memory", "plan", "timing", "inputs", "checkpoint", "loop",
+        "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
         "stages", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/command": [
-        "defaults", "flags", "request", "manifest", "records", "reporter", "sheet",
-        "find",
-        "machines", "stylize", "again", "demo", "jobs", "grid", "weights", "torch_loop",
+        "defaults", "flags", "request", "masks", "manifest", "records", "reporter",
+        "sheet", "find", "machines", "stylize", "again", "demo", "jobs", "grid", "weights", "torch_loop",
         "timings", "bench", "cli",
     ],
 }  # fmt: skip

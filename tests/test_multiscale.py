@@ -197,7 +197,7 @@ def test_blends_that_mean_nothing_are_refused(backbone, blend):
 def test_a_squashed_style_is_not_enlarged_where_it_has_the_pixels(tmp_path):
     save_image(tmp_path / "wide.png", random_image(0, 40, 160))
     recipe = get_recipe("kaggle")
-    style = load_style(tmp_path / "wide.png", (32, 32), recipe)
+    style, _ = load_style(tmp_path / "wide.png", (32, 32), recipe)
     assert style.shape == (32, 128, 3)
 
 

@@ -26,6 +26,7 @@ from jaxnst.objective import (
 )
 from jaxnst.painting.multiscale import Options, measure_targets, stylize
 from jaxnst.painting.plan import plan_run
+from jaxnst.painting.scene import make_scene
 from jaxnst.recipes import get_recipe
 from jaxnst.recipes.recipe import LOSS_TABLES
 from jaxnst.tiles import Tiled, halo, plan_tiles, smallest_tile, tile_mesh
@@ -229,8 +230,8 @@ def test_the_deepest_layers_and_prepared_kernels_too(backbone):
 @each_recipe
 def test_targets_are_those_of_the_whole(backbone, recipe):
     content, styles = random_image(3, 90, 123), [random_image(4, 71, 100)]
-    whole = measure_targets(backbone, content, styles, recipe)
-    tiled = measure_targets(backbone, content, styles, recipe, tile=48)
+    whole = measured(backbone, content, styles, recipe)
+    tiled = measured(backbone, content, styles, recipe, tile=48)
     for layer, feature in whole.content.items():
         assert tiled.content[layer].dtype == feature.dtype
         a, b = (jnp.float32(restore(x)) for x in (tiled.content[layer], feature))
@@ -263,6 +264,12 @@ def test_devices_share_the_tiles_and_add_up_once(backbone, devices):
     assert 2 <= sums <= len(jax.tree.leaves(summary)) + 1  # and one of the gradient
 
 
+def measured(backbone, content, styles, recipe, **options):
+    return measure_targets(
+        backbone, make_scene(content, styles, recipe), recipe, **options
+    )
+
+
 def squared(styles):
     """Covariances in the place of their roots, whose columns may change their sign."""
     return {
@@ -274,9 +281,7 @@ def squared(styles):
 @each_recipe
 def test_a_style_much_larger_than_the_content_is_measured_by_tiles(backbone, recipe):
     content, style = random_image(0, 50, 60), random_image(1, 120, 140)
-    found = squared(
-        measure_targets(backbone, content, [style], recipe).regions[0].style
-    )
+    found = squared(measured(backbone, content, [style], recipe).regions[0].style)
     whole = squared(make_targets(backbone, content, [style], recipe).regions[0].style)
     # Roots, see above.
     allowed = 2e-3 if recipe.style_loss == "wasserstein2" else 1e-5

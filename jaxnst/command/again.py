@@ -15,11 +15,10 @@ from jaxnst.command.manifest import (
     package_versions,
 )
 from jaxnst.command.reporter import say
-from jaxnst.command.request import STARTS, StylizeRequest
-from jaxnst.command.stylize import check_request, free_path, paint
+from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
+from jaxnst.command.stylize import check_request, free_path, paint, planned
 from jaxnst.messages import found_at
 from jaxnst.painting.memory import usable_memory
-from jaxnst.painting.plan import plan_run
 from jaxnst.pictures.files import read_description
 from jaxnst.recipes import Recipe
 from jaxnst.weights import registry
@@ -35,6 +34,8 @@ def add_again_flags(p: argparse.ArgumentParser) -> None:
     add("--content", type=Path, help=moved)
     add("--style", type=Path, nargs="+", help=f"{moved}: all styles, in order")
     add("--init", type=Path, help=moved)
+    where = "folder of masks and the pictures of regions, if not where they were"
+    add("--masks", type=Path, metavar="FOLDER", help=where)
     add("--weights", help="the same network, if it is elsewhere now")
     add("--bits", type=int, choices=(8, 16), default=8, help="bits per channel")
     add("--memory", type=byte_count, metavar="8GB", help="memory to use")
@@ -74,7 +75,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> StylizeRequest:
     """What a manifest asks for, with its pictures found and checked."""
     folder, recipe = args.picture.parent, recipe_of(manifest["recipe"])
-    init = manifest["init"]
+    init, masks = manifest["init"], masks_of(manifest["masks"])
     names = [manifest["content"], *manifest["styles"]]
     moved = [args.content, *(args.style or [None] * len(manifest["styles"]))]
     if init not in STARTS:
@@ -82,7 +83,8 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
     if len(moved) != len(names):
         raise ValueError(f"expected {len(manifest['styles'])} styles, got {args.style}")
     places = [now or folder / name for now, name in zip(moved, names, strict=True)]
-    check_pictures(places, manifest["pictures_sha256"])
+    masks = masks.map(lambda path: (args.masks or folder) / path)
+    check_pictures([*places, *masks.paths], manifest["pictures_sha256"])
     weights = args.weights or manifest["weights"]
     if weights not in registry.ASSETS and args.weights is None:
         weights = str(folder / weights)
@@ -94,25 +96,26 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
     width, height = manifest["size"]
     memory = usable_memory() if args.memory is None else args.memory
     blend = manifest["blend"]
+    start = None if init in STARTS else places[-1]
     request = StylizeRequest(
         content=places[0],
         styles=tuple(places[1 : 1 + len(manifest["styles"])]),
         out=args.out or free_path(Path(f"{args.picture.name.split('.')[0]}-again"), []),
         recipe=recipe,
         shape=(height, width),
-        stages=plan_run((height, width), recipe, memory, tiles=manifest.get("tiles")),
         size=max(width, height),
         weights=weights,
         seed=manifest["seed"],
         blend=None if blend is None else tuple(blend),
-        init=init if init in STARTS else str(places[-1]),
+        init=init if start is None else str(start),
+        masks=masks,
         memory=memory,
         bits=args.bits,
         resume=args.resume,
         quiet=args.quiet,
     )
     check_request(request)
-    return request
+    return planned(request, manifest.get("tiles"))
 
 
 def recipe_of(values: dict[str, Any]) -> Recipe:
@@ -127,6 +130,20 @@ def recipe_of(values: dict[str, Any]) -> Recipe:
             f"expected the fields of a recipe in the manifest, got others ({error}); "
             "paint it with the version of jaxnst that wrote it"
         ) from error
+
+
+def masks_of(values: dict[str, Any]) -> MaskFiles:
+    """Masks from their JSON."""
+    pairs = lambda found, second: tuple((Path(a), second(b)) for a, b in found)
+    single = {key: values[key] for key in ("hold", "palette")}
+    return MaskFiles(
+        regions=pairs(values["regions"], lambda own: tuple(map(Path, own))),
+        keep_rest=values["keep_rest"],
+        style_masks=pairs(values["style_masks"], Path),
+        style_scales=pairs(values["style_scales"], float),
+        labels=tuple(map(Path, values["labels"])),
+        **{key: None if path is None else Path(path) for key, path in single.items()},
+    )
 
 
 def check_pictures(places: Sequence[Path], hashes: Sequence[str]) -> None:

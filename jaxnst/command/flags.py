@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import math
 import re
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
@@ -12,7 +14,6 @@ from jaxnst.messages import nearest
 from jaxnst.recipes import LayerWeights, Recipe, get_recipe
 
 OVERRIDES = {
-    "style_scale": "ratio of the style's long edge to the content's",
     "content_weight": (
         "weight of the content term: with painterly, 0.05 gives the painting with "
         "a hint of the photograph, 5 the photograph in paint"
@@ -25,6 +26,9 @@ OVERRIDES = {
     "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
 }
 """Fields of the recipe that have a flag, with its help."""
+
+COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
+"""Whose colours a result may have, beside those of a picture."""
 
 FIELDS = [x.name for x in fields(Recipe) if x.name not in ("name", "summary")]
 """Fields of the recipe that can be set."""
@@ -73,6 +77,79 @@ def add_recipe_flags(p: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         help="change any field of the recipe; layers: style_layers=relu1_1:1,relu2_1:2",
+    )
+
+
+def add_mask_flags(p: argparse.ArgumentParser) -> None:
+    """Add what says where, in which colours and how strongly is painted."""
+    add = p.add_argument_group(
+        "where and how", "masks are pictures of any size: white, or opaque, is where"
+    ).add_argument
+    add(
+        "--region",
+        type=region,
+        action="append",
+        default=[],
+        metavar="MASK=STYLE[,STYLE…]",
+        help="paint a part in styles of its own; the other styles paint what is left",
+    )
+    add("--keep-rest", action="store_true", help="leave what is left as it is")
+    add(
+        "--style-mask",
+        type=pair,
+        action="append",
+        default=[],
+        metavar="STYLE=MASK",
+        help="which part of a painting is the style",
+    )
+    labels = (
+        "in place of regions: the content's parts by colour, and those of each style"
+    )
+    add("--labels", type=Path, nargs="+", metavar="PICTURE", help=labels)
+    held = "how strongly the photograph holds, place by place"
+    add("--content-mask", type=Path, metavar="MASK", help=held)
+    strong = "from the photograph, 0, to the painting, 1; 0.5 is the recipe's own"
+    add("--style-strength", type=float, metavar="0…1", help=strong)
+    colors = "style, content, luminance (paint lightness only) or a picture's"
+    add("--colors", metavar="WHOSE", help=colors)
+    add(
+        "--style-scale",
+        type=scale,
+        action="append",
+        default=[],
+        metavar="X|STYLE=X",
+        help="ratio of the style's long edge to the content's; repeat it by style",
+    )
+    turn = "measure the styles in four directions, so that strokes may turn"
+    add("--rotate-styles", action="store_true", default=None, help=turn)
+
+
+def region(text: str) -> tuple[Path, tuple[Path, ...]]:
+    """`MASK=STYLE,STYLE…`, whose names may hold = or a comma where there is a file."""
+    mask, styles = pair(text)
+    whole = styles.is_file() or "," not in str(styles)
+    return mask, (styles,) if whole else tuple(map(Path, str(styles).split(",")))
+
+
+def pair(text: str) -> tuple[Path, Path]:
+    """`PATH=PATH`, divided where the first is a file."""
+    parts = text.split("=")
+    ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
+    ways = [way for way in ways if all(way)]
+    if not ways:
+        raise argparse.ArgumentTypeError(f"expected PATH=PATH, got {text!r}")
+    first, second = next((way for way in ways if Path(way[0]).is_file()), ways[0])
+    return Path(first), Path(second)
+
+
+def scale(text: str) -> tuple[Path | None, float]:
+    """A number > 0, for all styles or for one."""
+    name, _, number = text.rpartition("=")
+    with contextlib.suppress(ValueError):
+        if 0 < float(number) < math.inf:
+            return Path(name) if name else None, float(number)
+    raise argparse.ArgumentTypeError(
+        f"expected a number > 0, or STYLE=NUMBER, got {text!r}"
     )
 
 
@@ -142,14 +219,14 @@ def field_value(name: str, text: str) -> Any:
 def sweep(text: str) -> tuple[str, list[Any]]:
     """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas."""
     name, equals, values = text.partition("=")
-    known = [*FIELDS, "recipe", "seed", "blend"]
+    known = [*FIELDS, "recipe", "seed", "blend", "region"]
     if not equals or name not in known:
         raise argparse.ArgumentTypeError(
             f"expected NAME=VALUE,VALUE,… such as {nearest(name, known)}=…, "
             f"got {text!r}"
         )
     usual = () if name == "blend" else getattr(get_recipe("painterly"), name, None)
-    own = {"recipe": str, "seed": seed, "blend": numbers}
+    own = {"recipe": str, "seed": seed, "blend": numbers, "region": Path}
     convert = own.get(name, partial(field_value, name))
     separator = ";" if isinstance(usual, tuple) else ","
     return name, [convert(x) for x in values.split(separator)]
@@ -179,11 +256,24 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     recipe = default_recipe(name or args.recipe)
     factor = args.steps / recipe.steps if args.steps else QUALITY[args.quality]
     recipe = with_steps(recipe, factor)
-    flags = ((name, getattr(args, name, None)) for name in OVERRIDES)
+    flags = (
+        (name, getattr(args, name, None)) for name in (*OVERRIDES, "rotate_styles")
+    )
     asked = {name: value for name, value in flags if value is not None}
+    scales = [x for path, x in getattr(args, "style_scale", None) or () if path is None]
+    if scales:
+        asked["style_scale"] = scales[-1]
+    if (whose := getattr(args, "colors", None)) is not None:
+        asked["colors"] = whose if whose in COLORS else "content"
     final = dict(getattr(args, "set", []))
     if args.steps is not None:
         asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}
     if twice := asked.keys() & final:
         raise ValueError(f"expected {min(twice)} once, got a flag and --set")
-    return recipe.replace(**asked | final)
+    recipe = recipe.replace(**asked | final)
+    strength = getattr(args, "style_strength", None)
+    if strength is None:
+        return recipe
+    if "content_weight" in asked | final:
+        raise ValueError("expected --style-strength or a content weight, got both")
+    return recipe.with_strength(strength)

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from cachetools import LRUCache, cached
 
 from jaxnst.command.defaults import PREVIEW, QUALITY, default_recipe, with_steps
 from jaxnst.command.find import find_pictures
 from jaxnst.command.flags import (
+    add_mask_flags,
     add_recipe_flags,
     add_run_flags,
     positive,
@@ -41,16 +43,25 @@ from jaxnst.command.manifest import (
     manifest_path,
     write_manifest,
 )
+from jaxnst.command.masks import (
+    check_masks,
+    mask_files,
+    read_masks,
+    read_style,
+    with_region_style,
+)
 from jaxnst.command.reporter import GridReporter, say
+from jaxnst.command.request import MaskFiles
 from jaxnst.command.sheet import PAGE_MARK, save_page, save_sheet
 from jaxnst.disk import check_folder
 from jaxnst.painting.grid import paint_lanes
-from jaxnst.painting.inputs import load_content, load_style
+from jaxnst.painting.inputs import load_content
 from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
 from jaxnst.painting.measurer import Measurer
+from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
-from jaxnst.pictures.files import save_image
-from jaxnst.types import Image
+from jaxnst.pictures.files import Cutout, save_image
+from jaxnst.types import Mask
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
@@ -59,8 +70,8 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `jaxnst grid`."""
     add = p.add_argument
     where = "pictures: files, folders or patterns such as 'photos/*.jpg'"
-    for flag in ("--content", "--style"):
-        add(flag, nargs="+", required=True, metavar="PATH", help=where)
+    add("--content", nargs="+", required=True, metavar="PATH", help=where)
+    add("--style", nargs="+", default=[], metavar="PATH", help=where)
     out = "folder (default: grid)"
     add("-o", "--out", type=Path, default=Path("grid"), help=out)
     add(
@@ -69,7 +80,8 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE,VALUE,…",
-        help="values to try for a field of the recipe, or for recipe, seed or blend; "
+        help="values to try for a field of the recipe, or for recipe, seed, blend or "
+        "the style of a region; "
         "repeat it for all combinations; separate values that contain commas by ;, as "
         "in blend='1,0;0.5,0.5'",
     )
@@ -80,6 +92,7 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
     add("--batch", type=positive, metavar="N", help=batch)
     add_run_flags(p, size=None, quality=None)
     add_recipe_flags(p)
+    add_mask_flags(p)
     add = p.add_argument_group(
         "several machines", "the same command on each, with a folder that all can see"
     ).add_argument
@@ -99,7 +112,14 @@ def grid_request(args: argparse.Namespace) -> GridRequest:
     quality = args.quality or ("draft" if args.preview else "normal")
     flags = argparse.Namespace(**vars(args) | {"quality": quality})
     contents, unreadable = find_pictures(args.content, "content")
-    styles, more = find_pictures(args.style, "style")
+    styles, more = find_pictures(args.style, "style") if args.style else ([], [])
+    vary, masks = _vary(flags), (mask_files(args),)
+    if "region" in vary:
+        masks = tuple(with_region_style(masks[0], x) for x in vary.pop("region"))
+    for each in masks:
+        check_masks(each, styles)
+    if masks[0].labels:
+        raise ValueError("expected --labels for one picture; use jaxnst stylize")
     changes = {
         "contents": tuple(contents),
         "styles": tuple(styles),
@@ -107,7 +127,8 @@ def grid_request(args: argparse.Namespace) -> GridRequest:
         "out": args.out / "preview" if args.preview else args.out,
         "recipe": recipe_from(flags),
         "usual": lambda name: with_steps(default_recipe(name), QUALITY[quality]),
-        "vary": _vary(flags),
+        "vary": vary,
+        "masks": masks,
         "size": args.size or (PREVIEW if args.preview else None),
     }
     request = GridRequest(**same_names(GridRequest, args) | changes)
@@ -199,25 +220,40 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
     of_lane = {id(job.lane): job for job in jobs}
     key_of = lambda j, lane: (j, lane.shape, lane.recipe.measured_by)
 
-    @cached(LRUCache(maxsize=16), key=key_of)
-    def load(j: int, lane: Lane) -> Image:
-        return load_style(request.styles[j], lane.shape, lane.recipe)
+    def files_of(lane: Lane) -> MaskFiles:
+        return of_lane[id(lane)].asked.masks
 
-    def save(lane: Lane, result: Result) -> None:
+    @cached(LRUCache(maxsize=16), key=key_of)
+    def load(j: int, lane: Lane) -> Style:
+        return read_style(request.styles[j], files_of(lane), lane.shape, lane.recipe)
+
+    @cached(LRUCache(maxsize=4), key=lambda lane: (lane.content, lane.shape))
+    def load_photograph(lane: Lane) -> Cutout:
+        return load_content(
+            request.contents[lane.content], max(lane.shape), lane.recipe
+        )
+
+    def load_masks(lane: Lane) -> Masks:
+        alpha = load_photograph(lane).alpha
+        return read_masks(files_of(lane), [], alpha, lane.shape, lane.recipe)
+
+    def save(lane: Lane, result: Result, alpha: Mask | None) -> None:
         job = of_lane[id(lane)]
         found = describe_result(result, sum(result.seconds))
         # The manifest comes first, so that every picture on disk has one.
         manifest = job.manifest()
         about = description(manifest | {"tiles": found["tiles"]})
         write_manifest(manifest_path(job.asked.out), manifest | found)
-        save_image(job.asked.out, result.image, description=about)
+        image = result.image
+        if alpha is not None:
+            image = np.concatenate([image, alpha], axis=-1)
+        save_image(job.asked.out, image, description=about)
 
     measurer_of = partial(
         Measurer,
-        load_content=lambda lane: load_content(
-            request.contents[lane.content], request.size, lane.recipe
-        ),
+        load_content=lambda lane: load_photograph(lane).image,
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
+        load_masks=load_masks,
     )
     backbone = registry.load_backbone(request.weights)
     # Pictures are encoded while the next batch is painted; up to 256 may wait.
@@ -229,7 +265,8 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         for lane, result in paint_lanes(
             measurer_of, backbone, mine, batch=request.batch, on_chunk=reporter
         ):
-            saving.append(saver.submit(save, lane, result))
+            alpha = load_photograph(lane).alpha
+            saving.append(saver.submit(save, lane, result, alpha))
             while saving and (saving[0].done() or len(saving) > 256):
                 saving.popleft().result()
         for future in saving:

@@ -15,13 +15,14 @@ import jax
 from jaxnst.command.defaults import default_recipe
 from jaxnst.command.flags import as_text
 from jaxnst.command.manifest import SAME, make_manifest, manifest_path
-from jaxnst.command.request import StylizeRequest
+from jaxnst.command.masks import as_flags
+from jaxnst.command.request import MaskFiles, StylizeRequest
 from jaxnst.command.sheet import Cell
 from jaxnst.disk import LONGEST_NAME
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.lanes import Lane, make_lanes
 from jaxnst.painting.scales import content_size, style_shape
-from jaxnst.pictures.files import image_shape
+from jaxnst.pictures.files import has_alpha, image_shape
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.weights.format import sha256
@@ -39,6 +40,7 @@ class GridRequest:
         unreadable: Why other pictures are skipped, a line each.
         recipe: The recipe, with every change.
         usual: Gives a named recipe with the steps of the quality that was asked for.
+        masks: Where and how contents are painted; a picture for each.
         size: Long edge of the results, if one was asked for.
         weights: Name or path of the network's weights.
         batch: Pictures on a device at a time.
@@ -52,6 +54,7 @@ class GridRequest:
     recipe: Recipe
     usual: Callable[[str], Recipe]
     vary: dict[str, list[Any]]
+    masks: tuple[MaskFiles, ...] = (MaskFiles(),)
     size: int | None
     seed: int
     weights: str
@@ -83,8 +86,17 @@ class Job(NamedTuple):
 def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
     """All pictures of a grid, checked; their styles are large enough."""
     contents, styles = request.contents, request.styles
-    hashes = {path: sha256(path) for path in contents + styles}
-    native = {path: image_shape(path) for path in contents + styles}
+    pictures = {
+        *contents,
+        *styles,
+        *(x for masks in request.masks for x in masks.paths),
+    }
+    hashes = {path: sha256(path) for path in pictures}
+    native = {path: image_shape(path) for path in pictures}
+
+    vary = dict(request.vary)
+    if len(request.masks) > 1:
+        vary["masks"] = list(range(len(request.masks)))
 
     def shape(content: Path, recipe: Recipe) -> tuple[int, int]:
         size = request.size or content_size(native[content], recipe)
@@ -95,13 +107,14 @@ def make_jobs(request: GridRequest, weights_sha256: str) -> list[Job]:
         len(styles),
         request.recipe,
         key=jax.random.key(request.seed),
-        vary=request.vary,
+        vary=vary,
+        masked=[any(map(has_masks, request.masks)) or has_alpha(x) for x in contents],
     )
     jobs: dict[str, Job] = {}
     names = picture_names(contents) | picture_names(styles)
     for lane in lanes:
         asked = lane_request(request, lane, names)
-        for style in asked.styles:
+        for style in asked.all_styles:
             style_shape(native[style], lane.shape, lane.recipe)
         name = asked.out.stem
         manifest = partial(make_manifest, asked, weights_sha256, hashes)
@@ -131,13 +144,16 @@ def lane_request(
     """One picture of a grid, as `jaxnst stylize` would be asked for it."""
     content = request.contents[lane.content]
     styles = tuple(request.styles[j] for j in lane.styles)
-    parts = [*(names[path] for path in (content, *styles)), as_setting(lane.setting)]
+    masks = request.masks[lane.setting.get("masks", 0)]
+    own = shown_setting(request, lane)
+    parts = [*(names[path] for path in (content, *styles)), as_setting(own)]
     name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
     if len(name.encode()) + 4 > LONGEST_NAME:
         raise ValueError(f"expected shorter picture names, got {name} as the result")
     return StylizeRequest(
         content=content,
         styles=styles,
+        masks=masks,
         out=request.out / f"{name}.png",
         recipe=lane.recipe,
         shape=lane.shape,
@@ -145,6 +161,20 @@ def lane_request(
         seed=lane.setting.get("seed", request.seed),
         blend=lane.blend,
     )
+
+
+def shown_setting(request: GridRequest, lane: Lane) -> dict[str, Any]:
+    """The setting of a lane, with the style of its region in the place of a number."""
+    if "masks" not in lane.setting:
+        return lane.setting
+    ((_, (style,)),) = request.masks[lane.setting["masks"]].regions
+    rest = {name: x for name, x in lane.setting.items() if name != "masks"}
+    return rest | {"region": style.stem}
+
+
+def has_masks(masks: MaskFiles) -> bool:
+    """Whether anything but the size of strokes depends on the place."""
+    return masks._replace(style_scales=()) != MaskFiles()
 
 
 def as_setting(setting: dict[str, Any]) -> str:
@@ -188,9 +218,14 @@ def make_cell(request: GridRequest, job: Job) -> Cell:
         command += [f"--blend={as_text(asked.blend)}"]
     if request.allow_huge:
         command += ["--allow-huge"]
-    command += recipe_flags(request, asked.recipe)
+    command += as_flags(asked.masks)
+    recipe = asked.recipe
+    if asked.masks.palette is not None:  # which says whose colours, too
+        recipe = recipe.replace(colors="style")
+    command += recipe_flags(request, recipe)
     text = shlex.join(map(str, command))
-    return Cell(asked.content, asked.styles, as_setting(lane.setting), asked.out, text)
+    setting = as_setting(shown_setting(request, lane))
+    return Cell(asked.content, asked.styles, setting, asked.out, text)
 
 
 def recipe_flags(request: GridRequest, recipe: Recipe) -> list[str]:

@@ -19,7 +19,7 @@ from jaxnst.painting.stages import Result
 from jaxnst.weights.registry import ASSETS
 
 SAME = (
-    *("pictures_sha256", "blend", "init", "recipe", "size", "seed"),
+    *("pictures_sha256", "blend", "init", "masks", "recipe", "size", "seed"),
     *("weights", "weights_sha256"),
 )
 """What two manifests of the same picture have in common, see `difference`."""
@@ -39,6 +39,7 @@ def make_manifest(
         "styles": list(map(near, request.styles)),
         "pictures_sha256": [hashes[path] for path in request.pictures],
         "blend": request.blend,
+        "masks": request.masks.map(near)._asdict(),
         "init": near(start) if start else request.init or request.recipe.init,
         "size": request.shape[::-1],
         "seed": request.seed,
@@ -64,7 +65,11 @@ def description(manifest: Mapping[str, Any]) -> str:
     name = lambda path: path.rpartition("/")[2]
     names = {key: name(manifest[key]) for key in ("content", "init", "weights")}
     styles = list(map(name, manifest["styles"]))
-    return json.dumps({**manifest, **names, "styles": styles}, allow_nan=False)
+    masks = jax.tree.map(
+        lambda x: name(x) if isinstance(x, str) else x, manifest["masks"]
+    )
+    found = {**manifest, **names, "styles": styles, "masks": masks}
+    return json.dumps(found, allow_nan=False)
 
 
 @cache

@@ -95,7 +95,7 @@ class Records:
         if self.request.plot is not None and infos:
             save_plot(self.request.plot, infos, self.request)
         if self.request.timelapse is not None:
-            self.add_frame(image)
+            self.add_frame(image[..., :3])
             save_timelapse(self.request.timelapse, self.frames)
 
 

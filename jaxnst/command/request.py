@@ -1,14 +1,49 @@
 """One picture that is asked for, as everything below the flags sees it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
 
 from jaxnst.painting.plan import Stages
 from jaxnst.recipes import Recipe
 
 STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
 """What a run may start from, beside a file."""
+
+
+class MaskFiles(NamedTuple):
+    """Where and how a picture is painted, in files.
+
+    Attributes:
+        regions: Masks, and the styles of each.
+        keep_rest: Whether what the regions leave stays as it is.
+        style_masks: Styles, and which part of them is the style.
+        style_scales: Styles, and the size of their strokes.
+        labels: The parts of the content by colour, and those of each style.
+        hold: How strongly the content holds.
+        palette: A picture whose colours are wanted.
+    """
+
+    regions: tuple[tuple[Path, tuple[Path, ...]], ...] = ()
+    keep_rest: bool = False
+    style_masks: tuple[tuple[Path, Path], ...] = ()
+    style_scales: tuple[tuple[Path, float], ...] = ()
+    labels: tuple[Path, ...] = ()
+    hold: Path | None = None
+    palette: Path | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files, in order."""
+        return [x for x in jax.tree.leaves(self) if isinstance(x, Path)]
+
+    def map(self, function: Callable[[Path], Any]) -> "MaskFiles":
+        """The same, with a function of every path."""
+        of_paths = lambda x: function(x) if isinstance(x, Path) else x
+        return jax.tree.map(of_paths, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +53,7 @@ class StylizeRequest:
     Attributes:
         recipe: The recipe, with every change.
         shape: Height and width of the result.
+        masks: Where and how it is painted.
         stages: The stages of the run, once they are planned.
         size: Long edge of the result, if one was asked for.
         weights: Name or path of the network's weights.
@@ -35,6 +71,7 @@ class StylizeRequest:
     out: Path
     recipe: Recipe
     shape: tuple[int, int]
+    masks: MaskFiles = MaskFiles()
     stages: Stages = ()
     size: int | None = None
     weights: str
@@ -54,8 +91,13 @@ class StylizeRequest:
     @property
     def pictures(self) -> list[Path]:
         """Paths of all pictures that are read."""
-        pictures = [self.content, *self.styles, self.init_path]
+        pictures = [self.content, *self.styles, self.init_path, *self.masks.paths]
         return [path for path in pictures if path is not None]
+
+    @property
+    def all_styles(self) -> list[Path]:
+        """Paths of the styles, those of regions too."""
+        return [*self.styles, *(x for _, own in self.masks.regions for x in own)]
 
     @property
     def init_path(self) -> Path | None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxnst.command.defaults import times_path
 from jaxnst.command.flags import (
+    add_mask_flags,
     add_recipe_flags,
     add_run_flags,
     byte_count,
@@ -33,6 +34,7 @@ from jaxnst.command.manifest import (
     manifest_path,
     write_manifest,
 )
+from jaxnst.command.masks import check_masks, mask_files, read_masks, read_style
 from jaxnst.command.records import Records, check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.request import STARTS, StylizeRequest
@@ -41,10 +43,11 @@ from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import check_blend
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
-from jaxnst.painting.inputs import load_content, load_style
+from jaxnst.painting.inputs import load_content
 from jaxnst.painting.memory import (
     host_bytes,
     largest_size,
+    mask_bytes,
     process_bytes,
     usable_memory,
 )
@@ -53,7 +56,13 @@ from jaxnst.painting.plan import Stage, plan_run
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.painting.stages import Progress, Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
-from jaxnst.pictures.files import image_shape, load_image, output_format, save_image
+from jaxnst.pictures.files import (
+    has_alpha,
+    image_shape,
+    load_image,
+    output_format,
+    save_image,
+)
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.tiles import plan_tiles, tile_mesh
@@ -66,8 +75,8 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
     add = p.add_argument
     add("content", type=Path, help="the photograph")
-    styles = "one or more pictures that give the style"
-    add("style", type=Path, nargs="+", help=styles)
+    styles = "one or more pictures that give the style; none if regions have them all"
+    add("style", type=Path, nargs="*", help=styles)
     add("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
     add_run_flags(p, size=None, quality="normal")
     add("--blend", type=numbers, help="a weight for each style: W,W,…")
@@ -87,18 +96,20 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     memory = "memory to use; tiles make larger pictures fit (default: what is free)"
     add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
+    add_mask_flags(p)
     add("--resume", action="store_true", help="continue from the checkpoint")
 
 
 def stylize_request(args: argparse.Namespace) -> StylizeRequest:
     """What the flags ask for, checked."""
-    recipe = recipe_from(args)
+    recipe, masks = recipe_from(args), mask_files(args)
     if args.init in STARTS:
         recipe = recipe.replace(init=args.init)
     native = image_shape(args.content)
     changes = {
         "styles": tuple(args.style),
-        "out": args.out or free_path(args.content, args.style),
+        "masks": masks,
+        "out": args.out or free_path(args.content, args.style or masks.paths[1:2]),
         "recipe": recipe,
         "shape": fit_shape(native, args.size or content_size(native, recipe)),
         "blend": None if args.blend is None else tuple(args.blend),
@@ -106,8 +117,24 @@ def stylize_request(args: argparse.Namespace) -> StylizeRequest:
     }
     request = StylizeRequest(**same_names(StylizeRequest, args) | changes)
     check_request(request)
-    stages = plan_run(request.shape, request.recipe, request.memory)
+    return planned(request)
+
+
+def planned(
+    request: StylizeRequest, tiles: list[int | None] | None = None
+) -> StylizeRequest:
+    """A request with the stages of its run, of tiles that were used before."""
+    count = mask_count(request)
+    memory = request.memory - mask_bytes(request.shape, request.recipe, count)
+    stages = plan_run(request.shape, request.recipe, memory, tiles=tiles)
     return dataclasses.replace(request, stages=stages)
+
+
+def mask_count(request: StylizeRequest) -> int:
+    """How many masks a run keeps: of regions, the rest, the content, and alpha."""
+    masks = request.masks
+    regions = len(masks.regions) + bool(masks.regions) + 4 * bool(masks.labels)
+    return regions + (masks.hold is not None) + has_alpha(request.content)
 
 
 def check_request(request: StylizeRequest) -> None:
@@ -133,8 +160,9 @@ def check_request(request: StylizeRequest) -> None:
     if request.blend is not None:
         check_blend(request.blend, len(request.styles))
     check_records(request)
+    check_masks(request.masks, request.styles)
     output_format(request.out, request.shape, bits=request.bits)
-    for path in request.styles:
+    for path in request.all_styles:
         style_shape(image_shape(path), request.shape, request.recipe)
 
 
@@ -171,9 +199,7 @@ def paint(request: StylizeRequest) -> int:
     if request.resume:
         transfer = make_transfer(request.recipe)
         resume = load_checkpoint(request.checkpoint_path, transfer, inputs)
-        needs = request.shape, request.recipe, request.memory
-        stages = plan_run(*needs, tiles=resume.tiles)
-        request = dataclasses.replace(request, stages=stages)
+        request = planned(request, resume.tiles)
     about = description(manifest | {"tiles": [x.tile for x in request.stages]})
     if resume is not None:
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
@@ -246,10 +272,13 @@ def run_request(
 ) -> Result:
     """Read the pictures of a request and paint it."""
     recipe, start = request.recipe, request.init_path
-    content = load_content(request.content, request.size, recipe)
-    styles = [load_style(path, content.shape, recipe) for path in request.styles]
+    content, alpha = load_content(request.content, request.size, recipe)
+    shape, files = content.shape, request.masks
+    styles = [read_style(path, files, shape, recipe) for path in request.styles]
+    masks = read_masks(files, styles, alpha, shape, recipe)
     options = Options(
         blend=None if request.blend is None else jnp.array(request.blend),
+        masks=masks,
         init=None if start is None else load_image(start, size=max(content.shape)),
         resume=resume,
         stages=request.stages,
@@ -258,8 +287,11 @@ def run_request(
         chunk=request.save_every or (4 if request.timelapse else 50),
         throw=False,
     )
-    key = jax.random.key(request.seed)
-    return stylize(backbone, content, styles, recipe, key=key, options=options)
+    key, styles = jax.random.key(request.seed), [] if files.labels else styles
+    result = stylize(backbone, content, styles, recipe, key=key, options=options)
+    if alpha is None:
+        return result
+    return result._replace(image=jnp.concatenate([result.image, alpha], axis=-1))
 
 
 def plan_command(args: argparse.Namespace) -> int:
@@ -269,6 +301,7 @@ def plan_command(args: argparse.Namespace) -> int:
     for stage in request.stages:
         print(describe_stage(stage, recipe))
     peak = max(process_bytes(s.shape, recipe, s.tile) for s in request.stages)
+    peak += mask_bytes(shape, recipe, mask_count(request))
     kept = host_bytes(shape, recipe)
     on_host = f"{gigabytes(kept)} on the host; " if kept else ""
     print(

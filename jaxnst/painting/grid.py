@@ -27,6 +27,7 @@ from jaxnst.painting.lanes import (
 from jaxnst.painting.measurer import Measurer, pad_zeros
 from jaxnst.painting.multiscale import prepare_backbone
 from jaxnst.painting.plan import Stage
+from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Program, Recipe
@@ -134,7 +135,8 @@ def _paint_batch(
     for i, lane in enumerate(lanes):
         own = [jax.tree.map(lambda x, i=i: x[:, i], info) for info in infos]
         status = "done" if all(info.finite.all() for info in own) else "diverged"
-        painted.append(PaintedLane(lane, Result(images[i], stages, own, status, share)))
+        image = np.asarray(painter.measurer.finish(lane, jnp.asarray(images[i])))
+        painted.append(PaintedLane(lane, Result(image, stages, own, status, share)))
     return painted
 
 
@@ -201,6 +203,9 @@ class GridOptions:
             recipes; of `seed`, for the start image of `jax.random.key(seed)`; of
             `blend`, weights that mix all styles into one. The settings are all
             combinations. Default: the recipe alone.
+        masks: Where and how contents are painted, of every content; a picture is
+            painted for each of them, and its setting tells which, as `masks`. Default:
+            everywhere.
         mesh: Devices with one axis, `lane`. Default: all of this process.
         batch: Pictures on a device at a time. Default: as many as keep it busy and fit
             into its memory. Rounding depends on it; if it is given, results are the
@@ -208,6 +213,7 @@ class GridOptions:
     """
 
     vary: Mapping[str, Values] | None = None
+    masks: Sequence[Masks] = ()
     mesh: Mesh | None = None
     batch: int | None = None
 
@@ -216,7 +222,7 @@ class GridOptions:
 def stylize_grid(
     backbone: Backbone,
     contents: Sequence[Image],
-    styles: Sequence[Image],
+    styles: Sequence[Style | Image],
     recipe: Recipe,
     *,
     key: Array,
@@ -258,15 +264,22 @@ def stylize_grid(
     """
     if options.vary and "size" in options.vary:
         raise ValueError("size changes nothing here; resize the contents instead")
-    for name, pictures in (("content", contents), ("style", styles)):
-        if not len(pictures):
-            raise ValueError(f"expected at least one {name}, got none")
+    if not len(contents):
+        raise ValueError("expected at least one content, got none")
     shapes = [(content.shape[0], content.shape[1]) for content in contents]
-    lanes = make_lanes(shapes, len(styles), recipe, key=key, vary=options.vary)
+    vary, masks = dict(options.vary or {}), options.masks
+    if len(masks) > 1:
+        vary["masks"] = range(len(masks))
+    masked = [bool(masks)] * len(contents)
+    given = shapes, len(styles), recipe
+    lanes = make_lanes(*given, key=key, vary=vary, masked=masked)
     measurer_of = partial(
         Measurer,
         load_content=lambda lane: contents[lane.content],
         load_styles=lambda lane: [styles[j] for j in lane.styles],
+        load_masks=lambda lane: (
+            masks[lane.setting.get("masks", 0)] if masks else Masks()
+        ),
     )
     painted = paint_lanes(
         measurer_of, backbone, lanes, mesh=options.mesh, batch=options.batch

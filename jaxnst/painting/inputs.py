@@ -9,25 +9,27 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxnst.painting.scales import content_size, style_shape
-from jaxnst.pictures.files import image_shape, load_image
+from jaxnst.pictures.files import Cutout, image_shape, load_cutout
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
 
 
-def load_content(path: Path, size: int | None, recipe: Recipe) -> Image:
+def load_content(path: Path, size: int | None, recipe: Recipe) -> Cutout:
     """Read a content with that long edge, or the one of the recipe's rule."""
     size = size or content_size(image_shape(path), recipe)
-    return load_image(path, size=size, enlarge=True)
+    return load_cutout(path, size=size, enlarge=True)
 
 
-def load_style(path: Path, content: tuple[int, ...], recipe: Recipe) -> Image:
+def load_style(
+    path: Path, content: tuple[int, ...], recipe: Recipe, scale: float = 1.0
+) -> Cutout:
     """Read a style as large as it is measured beside a content of that shape."""
     native = image_shape(path)
-    measured = style_shape(native, (content[0], content[1]), recipe)
+    measured = style_shape(native, (content[0], content[1]), recipe, scale)
     # Squashed to the content's shape, neither edge is to be enlarged without need.
     ratio = max(x / y for x, y in zip(measured, native, strict=True))
-    return load_image(path, size=math.ceil(ratio * max(native)))
+    return load_cutout(path, size=math.ceil(ratio * max(native)))
 
 
 def initial_image(

@@ -27,6 +27,7 @@ class Lane(NamedTuple):
         setting: What was varied, by name.
         recipe: The recipe with its setting.
         stages: From `plan_run`, without tiles.
+        parts: Content and masks, if it has any: only lanes of the same share batches.
     """
 
     content: int
@@ -37,12 +38,13 @@ class Lane(NamedTuple):
     key: Array
     blend: tuple[float, ...] | None
     stages: Stages
+    parts: tuple | None = None
 
 
 Values = Sequence[Any] | Array | np.ndarray
 """Values to try."""
 
-EXTRA = ("recipe", "seed", "blend")
+EXTRA = ("recipe", "seed", "blend", "masks")
 """What can vary in addition to the fields of the recipe."""
 
 
@@ -53,11 +55,13 @@ def make_lanes(
     *,
     key: Array,
     vary: Mapping[str, Values] | None = None,
+    masked: Sequence[bool] = (),
 ) -> list[Lane]:
     """All pictures of a grid: contents outermost, then styles, then settings.
 
     A content has a height and width, or a function that computes them from a lane's
-    recipe. For `vary` see `grid.GridOptions`.
+    recipe. For `vary` see `grid.GridOptions`. Contents that are `masked`, where any
+    is, are in batches of their own.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -89,7 +93,7 @@ def make_lanes(
         changed = _apply(recipe, setting, styles)
         own = jax.random.key(setting["seed"]) if "seed" in setting else key
         settings.append((setting, changed, own))
-    columns = [(j,) for j in range(styles)]
+    columns = [(j,) for j in range(styles)] or [()]
     if "blend" in vary:
         columns = [tuple(range(styles))]
     lanes = []
@@ -98,7 +102,9 @@ def make_lanes(
             size = shape(changed) if callable(shape) else shape
             blend = setting.get("blend")
             stages = plan_run(size, changed)
-            lanes.append(Lane(i, column, setting, size, changed, own, blend, stages))
+            parts = (i, setting.get("masks")) if masked and masked[i] else None
+            given = i, column, setting, size, changed, own, blend, stages, parts
+            lanes.append(Lane(*given))
     return lanes
 
 
@@ -146,10 +152,11 @@ BATCH_PIXELS = {"cpu": 2**16}
 `2**22`, which was not measured."""
 
 
-def group_of(lane: Lane) -> tuple[Program, Activations, bool, Stages]:
+def group_of(lane: Lane) -> tuple[Program, Activations, bool, Stages, tuple | None]:
     """What a lane has in common with the others of a batch."""
     recipe = lane.recipe
-    return recipe.program, recipe.activations, recipe.repaint, lane.stages
+    kind = recipe.program, recipe.activations, recipe.repaint
+    return *kind, lane.stages, lane.parts
 
 
 def group_lanes(lanes: Sequence[Lane]) -> list[list[Lane]]:

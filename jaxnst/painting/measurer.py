@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import (
-    Styles,
+    RegionTargets,
     Targets,
     blend_styles,
     measure_content,
@@ -25,8 +25,19 @@ from jaxnst.objective import (
 from jaxnst.painting import inputs
 from jaxnst.painting.lanes import Lane
 from jaxnst.painting.scales import style_shape
-from jaxnst.pictures.color import match_palette
-from jaxnst.repaint import repaint
+from jaxnst.painting.scene import (
+    Masks,
+    Region,
+    Scene,
+    Style,
+    finish,
+    first_image,
+    keep,
+    make_scene,
+    painted_content,
+    repaint_scene,
+    scale_scene,
+)
 from jaxnst.types import Features, Image
 
 
@@ -44,58 +55,66 @@ KEPT_BYTES = 2**30
 class Measurer:
     """Loads and measures each picture once, however many lanes share it.
 
-    Contents are loaded in the shape of their lane, styles in any.
+    Contents are loaded in the shape of their lane, styles in any; `load_masks` gives
+    where and how a lane is painted.
     """
 
     def __init__(
         self,
         backbone: Backbone,
         load_content: Callable[[Lane], Image],
-        load_styles: Callable[[Lane], list[Image]],
+        load_styles: Callable[[Lane], list[Style | Image]],
+        load_masks: Callable[[Lane], Masks] = lambda lane: Masks(),
     ):
-        self.backbone = backbone
+        self.backbone, self.load_masks = backbone, load_masks
         self.load_content, self.load_styles = load_content, load_styles
         self.kept: LRUCache = LRUCache(KEPT_BYTES, getsizeof=_bytes)
 
     def targets(self, lane: Lane, shape: tuple[int, int]) -> Targets:
         """What a lane is compared with at a scale."""
+        scene = self._scaled(lane, shape)
 
         def measure() -> Features:
-            content = inputs.scale_content(self._content(lane), shape)
-            return measure_content(self.backbone, content, lane.recipe.program)
+            given = self.backbone, scene.content, lane.recipe.program, scene.hold
+            return measure_content(*given)
 
-        features = self._once(("features", shape, *self._content_key(lane)), measure)
-        statistics = self._once(
-            ("statistics", shape, *self._style_key(lane)),
-            lambda: self._measure_styles(lane, shape),
-        )
-        region = region_targets(statistics, None, lane.recipe.program)
-        return with_weights(features, [region], lane.recipe)
+        def measure_styles() -> list[RegionTargets]:
+            return [self._measure(x, lane, shape) for x in scene.regions]
 
-    def _measure_styles(self, lane: Lane, shape: tuple[int, int]) -> Styles:
-        """The style's targets, padded with zeros to the shapes of a square style's.
+        content, style = self._content_key(lane), self._style_key(lane)
+        features = self._once(("features", shape, *content), measure)
+        regions = self._once(("statistics", shape, *style), measure_styles)
+        options = {"hold": scene.hold, "paint": scene.paint}
+        return with_weights(features, regions, lane.recipe, **options)
+
+    def _measure(
+        self, region: Region, lane: Lane, shape: tuple[int, int]
+    ) -> RegionTargets:
+        """A region's targets, padded with zeros to the shapes of a square style's.
 
         A style with few positions has a covariance of lower rank; padded, all batches
         share one program.
         """
-        program, blend = lane.recipe.program, _array(lane.blend)
-        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
-        summaries = [measure_style(self.backbone, style, program) for style in styles]
-        shapes = [style.shape for style in styles]
-        found = blend_styles(summaries, shapes, program, blend=blend)
+        program, styles = lane.recipe.program, region.styles
+        summaries = [
+            measure_style(self.backbone, style.image, program, style.mask)
+            for style in styles
+        ]
+        shapes = [style.image.shape for style in styles]
+        found = blend_styles(summaries, shapes, program, blend=region.blend)
         square = style_shape((2**16, 2**16), shape, lane.recipe)
         own, full = (style_ranks(x, program) for x in (shapes, [square] * len(styles)))
         ranks = tuple(map(max, own, full))
         prepare = partial(prepare_styles, program=program, ranks=ranks)
         shares = jax.ShapeDtypeStruct((len(styles),), np.float32)
         wanted = jax.eval_shape(prepare, summaries, shares)
-        return jax.tree.map(lambda x, like: pad_zeros(x, like.shape), found, wanted)
+        padded = jax.tree.map(lambda x, like: pad_zeros(x, like.shape), found, wanted)
+        return region_targets(padded, region.mask, program)
 
     def start(self, lane: Lane, shape: tuple[int, int]) -> Image:
         """The start image of a lane at its coarsest scale."""
-        content = inputs.scale_content(self._content(lane), shape)
-        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
-        return inputs.initial_image(lane.key, content, styles, lane.recipe)
+        scene = self._scaled(lane, shape)
+        return self._keep(lane, scene, first_image(lane.key, scene, lane.recipe))
 
     def detail(
         self, lane: Lane, before: tuple[int, int], shape: tuple[int, int]
@@ -105,31 +124,51 @@ class Measurer:
 
     def repaint(self, lane: Lane, image: Image) -> Image:
         """The image of a lane, laid out of the paint of its styles."""
-        shape, blend = (image.shape[0], image.shape[1]), _array(lane.blend)
-        content = inputs.scale_content(self._content(lane), shape)
-        styles = inputs.scale_styles(self._styles(lane), shape, lane.recipe)
-        return repaint(image, content, styles, lane.recipe, blend)
+        scene = self._scaled(lane, (image.shape[0], image.shape[1]))
+        return self._keep(lane, scene, repaint_scene(scene, image, lane.recipe))
+
+    def finish(self, lane: Lane, image: Image) -> Image:
+        """The image of a lane in the colours that its recipe asks for."""
+        original, palette = self._photograph(lane), self._masks(lane).palette
+        return finish(self._scene(lane), image, original, lane.recipe, palette)
+
+    def _keep(self, lane: Lane, scene: Scene, image: Image) -> Image:
+        return keep(scene, image, self._scene(lane).content)
+
+    def _scaled(self, lane: Lane, shape: tuple[int, int]) -> Scene:
+        scene = self._scene(lane)
+        return scale_scene(scene, self._content(lane), shape, lane.recipe)
+
+    def _scene(self, lane: Lane) -> Scene:
+        photograph, blend = self._photograph(lane), _array(lane.blend)
+        styles = self._once(
+            ("styles", *self._style_key(lane)), lambda: self.load_styles(lane)
+        )
+        options = {"blend": blend, "masks": self._masks(lane)}
+        return make_scene(photograph, styles, lane.recipe, **options)
+
+    def _masks(self, lane: Lane) -> Masks:
+        key = "masks", lane.parts, lane.recipe.measured_by, lane.shape
+        return self._once(key, lambda: self.load_masks(lane))
+
+    def _photograph(self, lane: Lane) -> Image:
+        key = ("photograph", *self._content_key(lane))
+        return self._once(key, lambda: self.load_content(lane))
 
     def _content(self, lane: Lane) -> Image:
-        def load() -> Image:
-            content = self.load_content(lane)
-            if lane.recipe.palette == "content":
-                return content
-            return match_palette(content, self._styles(lane), blend=_array(lane.blend))
-
-        return self._once(("content", *self._content_key(lane)), load)
-
-    def _styles(self, lane: Lane) -> list[Image]:
-        key = ("styles", *self._style_key(lane))
-        return self._once(key, lambda: self.load_styles(lane))
+        """The content in the colours that it is painted in."""
+        key = ("content", *self._content_key(lane))
+        return self._once(key, lambda: painted_content(self._scene(lane), lane.recipe))
 
     def _content_key(self, lane: Lane) -> tuple:
         recoloured = lane.recipe.palette == "style"
         palette = (lane.styles, lane.blend) if recoloured else ()
-        return lane.content, lane.shape, lane.recipe.measured_by, palette
+        return lane.content, lane.shape, lane.recipe.measured_by, palette, lane.parts
 
     def _style_key(self, lane: Lane) -> tuple:
-        return lane.styles, lane.blend, lane.shape, lane.recipe.measured_by
+        alike = lane.parts is None and lane.recipe.colors == "style"
+        place = (lane.shape,) if alike else self._content_key(lane)
+        return lane.styles, lane.blend, lane.recipe.measured_by, place
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         if key in self.kept:
@@ -141,7 +180,7 @@ class Measurer:
 
 
 def _bytes(tree: PyTree) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(tree))
 
 
 def _array(blend: tuple[float, ...] | None) -> Float[Array, "_n"] | None:

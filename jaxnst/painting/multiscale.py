@@ -41,6 +41,7 @@ from jaxnst.painting.scene import (
     finish,
     first_image,
     fit_masks,
+    keep,
     make_scene,
     painted_content,
     repaint_scene,
@@ -215,7 +216,7 @@ class PicturePainter:
         scene = scale_scene(self.scene, content, stage.shape, recipe)
         if state is None:
             # Compiled, so that the whole state is on the image's device.
-            state = jax.jit(transfer.init)(self.keep(scene, self.start(scene)))
+            state = jax.jit(transfer.init)(self.start(scene))
         elif before is not None:
             detail = inputs.scale_detail(content, before.shape, stage.shape, recipe)
             state = jax.jit(transfer.enlarge)(state, detail)
@@ -231,23 +232,18 @@ class PicturePainter:
         """Lay the image of a state out of its styles, and begin anew with it."""
         image = jax.device_put(current_image(state, self.recipe), self.device)
         del state
-        image = self.keep(scene, repaint_scene(scene, image, self.recipe))
+        image = repaint_scene(scene, image, self.recipe)
+        image = keep(scene, image, self.scene.content)
         return jax.jit(transfer.init)(jax.device_put(image, self.host))
 
     def start(self, scene: Scene) -> Image:
         """The start image, of the content's shape."""
         if self.init is not None:
             shape = scene.content.shape[0], scene.content.shape[1]
-            return inputs.scale_content(crop_like(self.init, shape), shape)
-        return first_image(self.key, scene, self.recipe)
-
-    def keep(self, scene: Scene, image: Image) -> Image:
-        """The image of a scale with the photograph where nothing is painted."""
-        if scene.paint is None:
-            return image
-        shape = image.shape[0], image.shape[1]
-        photograph = inputs.scale_content(self.scene.content, shape)
-        return jnp.where(scene.paint > 0, image, photograph)
+            image = inputs.scale_content(crop_like(self.init, shape), shape)
+        else:
+            image = first_image(self.key, scene, self.recipe)
+        return keep(scene, image, self.scene.content)
 
     def finish(self, image: Image) -> Image:
         """What was painted, in the colours that the recipe asks for."""

@@ -269,6 +269,14 @@ def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
     return found
 
 
+def keep(scene: Scene, image: Image, photograph: Image) -> Image:
+    """An image of a scale, with the photograph where nothing is painted."""
+    if scene.paint is None:
+        return image
+    small = inputs.scale_content(photograph, (image.shape[0], image.shape[1]))
+    return jnp.where(scene.paint > 0, image, small)
+
+
 def first_image(key: Array, scene: Scene, recipe: Recipe) -> Image:
     """The image that a run starts from, see `inputs.initial_image`."""
     start = lambda x: inputs.initial_image(key, scene.content, _images(x)[0], recipe)

@@ -8,12 +8,13 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import png
 import tifffile
+from jaxtyping import Array, Float
 from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL import Image as pil
 
@@ -21,7 +22,7 @@ from jaxnst.disk import write_whole
 from jaxnst.messages import found_at
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.tiff import read_tiff
-from jaxnst.types import Image
+from jaxnst.types import Image, Mask
 
 with contextlib.suppress(ImportError):  # an extra
     from pillow_heif import register_heif_opener
@@ -66,18 +67,97 @@ def load_image(
         >>> load_image(sample_path("harbour"), size=64).shape
         (48, 64, 3)
     """
+    image = _read(Path(path), size, enlarge)
+    if image.mode == "RGBA":
+        white = pil.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        image = white
+    return jnp.asarray(np.asarray(image, np.float32) / 255)
+
+
+class Cutout(NamedTuple):
+    """A picture, and what of it is seen: h w 1 in [0, 1], or None if all of it is."""
+
+    image: Image
+    alpha: Mask | None
+
+
+def load_cutout(
+    path: str | Path, *, size: int | None = None, enlarge: bool = False
+) -> Cutout:
+    """Read a picture as `load_image` does, but with its transparency.
+
+    What is wholly transparent gets the colours around it, so that it adds no edges. A
+    ValueError says if nothing is seen.
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> load_cutout(sample_path("harbour"), size=64).alpha is None
+        True
+    """
+    image = _read(Path(path), size, enlarge)
+    if _is_opaque(image):
+        rgb = np.asarray(image.convert("RGB"), np.float32)
+        return Cutout(jnp.asarray(rgb / 255), None)
+    rgb, alpha = np.split(np.asarray(image, np.float32) / 255, [3], axis=-1)
+    if not alpha.any():
+        raise ValueError(f"expected something to see in {path}, got a clear picture")
+    return Cutout(jnp.asarray(_fill(rgb, alpha > 0)), jnp.asarray(alpha))
+
+
+def _fill(rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Colours of what is not seen, from the smallest square around it that is."""
+    h, w, _ = rgb.shape
+    if seen.all():
+        return rgb
+    pads = ((0, h % 2), (0, w % 2), (0, 0))
+    squares = lambda x: np.pad(x, pads).reshape(-(-h // 2), 2, -(-w // 2), 2, -1)
+    count = squares(seen).sum((1, 3))
+    mean = squares(np.where(seen, rgb, 0)).sum((1, 3)) / np.maximum(count, 1)
+    coarse = _fill(mean.astype(rgb.dtype), count > 0)
+    return np.where(seen, rgb, coarse.repeat(2, 0).repeat(2, 1)[:h, :w])
+
+
+def load_mask(path: str | Path) -> Mask:
+    """Read a mask: white counts and black does not, or what is opaque, if it has alpha.
+
+    Returns:
+        h w 1 in [0, 1].
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> load_mask(sample_path("harbour")).shape
+        (480, 640, 1)
+    """
+    image = _read(Path(path), None, False)
+    grey = image.convert("L") if _is_opaque(image) else image.getchannel("A")
+    return jnp.asarray(np.asarray(grey, np.float32)[..., None] / 255)
+
+
+def _is_opaque(image: pil.Image) -> bool:
+    return image.mode != "RGBA" or image.getchannel("A").getextrema()[0] == 255
+
+
+def has_alpha(path: str | Path) -> bool:
+    """Whether a picture may be transparent somewhere, from its header."""
+    with _open(Path(path)) as file:
+        return file.has_transparency_data
+
+
+def _read(path: Path, size: int | None, enlarge: bool) -> pil.Image:
+    """A picture in sRGB, upright and in its size, of mode RGB or RGBA."""
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 px, got {size}")
-    with _open(Path(path)) as file:
+    with _open(path) as file:
         shape = _upright_shape(file)
         if size is not None:
             # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
             file.draft("RGB", fit_shape(file.size, size))
         file.load()
-        rgb = _to_srgb(ImageOps.exif_transpose(file) if _exif(file) else file)
+        image = _to_srgb(ImageOps.exif_transpose(file) if _exif(file) else file)
     if size is not None and (enlarge or max(shape) > size):
-        rgb = rgb.resize(fit_shape(shape[::-1], size), pil.Resampling.LANCZOS)
-    return jnp.asarray(np.asarray(rgb, np.float32) / 255)
+        image = image.resize(fit_shape(shape[::-1], size), pil.Resampling.LANCZOS)
+    return image
 
 
 def image_shape(path: str | Path) -> tuple[int, int]:
@@ -207,18 +287,16 @@ def _first_line(error: Exception) -> str:
 
 
 def _to_srgb(image: pil.Image) -> pil.Image:
-    """Convert any Pillow image to 8-bit sRGB over white."""
+    """Convert any Pillow image to 8-bit sRGB, with alpha if it has any."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
     alpha = None
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
     image = _from_profile(image).convert("RGB")
-    if alpha is None:
-        return image
-    white = pil.new("RGB", image.size, "white")
-    white.paste(image, mask=alpha)
-    return white
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
 
 
 def _from_profile(image: pil.Image) -> pil.Image:
@@ -294,7 +372,7 @@ def is_picture(path: Path) -> bool:
 
 def save_image(
     path: str | Path,
-    image: Image | np.ndarray,
+    image: Float[Array, "_h _w _c"] | np.ndarray,
     *,
     quality: int = 95,
     bits: Literal[8, 16] = 8,
@@ -305,7 +383,8 @@ def save_image(
     Args:
         path: File that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff. A TIFF is
             tiled, and a BigTIFF if it is too large for a TIFF.
-        image: RGB, h w 3; clipped to [0, 1].
+        image: RGB, h w 3, or with alpha, h w 4; clipped to [0, 1]. A JPEG, which has no
+            alpha, gets white below it.
         quality: Quality of a JPEG or WebP, 1 to 100. A JPEG keeps the resolution of its
             colours (4:4:4).
         bits: Bits of each number; only PNG and TIFF have 16.
@@ -322,10 +401,13 @@ def save_image(
         >>> image_shape(path)
         (4, 6)
     """
-    path = Path(path)
-    kind = output_format(path, np.shape(image), bits=bits)
+    path, image = Path(path), np.clip(np.asarray(image, np.float32), 0, 1)
+    kind = output_format(path, image.shape, bits=bits)
+    clear = image.shape[2] == 4
+    if clear and kind == "JPEG":
+        clear, image = False, 1 - image[..., 3:] * (1 - image[..., :3])
     top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
-    pixels = (np.clip(np.asarray(image, np.float32), 0, 1) * top + 0.5).astype(dtype)
+    pixels = (image * top + 0.5).astype(dtype)
     with write_whole(path) as file:
         if kind == "TIFF":
             tifffile.imwrite(
@@ -338,13 +420,14 @@ def save_image(
                 tile=(256, 256),
                 iccprofile=_srgb_profile(),
                 description=description or None,
+                extrasamples=["unassalpha"] if clear else None,
                 metadata=None,
                 software=False,
             )
         elif bits == 16:
             # Pillow cannot write RGB of 16 bits.
             height, width = pixels.shape[:2]
-            rgb: dict = {"greyscale": False, "bitdepth": 16}
+            rgb: dict = {"greyscale": False, "bitdepth": 16, "alpha": clear}
             writer = _TaggedWriter(width, height, **rgb)
             writer.description = description
             writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))

@@ -276,6 +276,25 @@ class Recipe(Program):
                 _check_used(changed, name)
         return changed
 
+    def with_strength(self, strength: float) -> "Recipe":
+        """A copy between the photograph, 0, and the painting, 1; at ½ it is the same.
+
+        The content's weight is multiplied by `((1 - strength) / strength)²`; at 0, only
+        the content counts.
+
+        Example:
+            >>> from jaxnst import get_recipe
+            >>> get_recipe("painterly").with_strength(0.25).content_weight
+            2.7
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"expected a style strength in [0, 1], got {strength}")
+        if strength == 0:
+            plain: dict[str, Any] = {"palette": "content", "repaint": False}
+            return dataclasses.replace(self, style_weight=0.0, **plain)
+        weight = self.content_weight * ((1 - strength) / strength) ** 2
+        return dataclasses.replace(self, content_weight=weight)
+
     def values(self) -> dict[str, Any]:
         """All fields by name, a loss of your own by its name, as JSON can hold them."""
         held = {field.name: getattr(self, field.name) for field in fields(self)}

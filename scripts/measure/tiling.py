@@ -18,6 +18,7 @@ from shared import alternate, describe, machine
 import jaxnst
 from jaxnst.objective import objective
 from jaxnst.painting.multiscale import measure_targets, prepare_backbone
+from jaxnst.painting.scene import make_scene
 from jaxnst.pictures.geometry import resize
 from jaxnst.process import single_threaded_lapack
 from jaxnst.tiles import Tiled, Tiles, plan_tiles
@@ -39,7 +40,8 @@ def main() -> None:
     shape = (3 * args.size // 4, args.size)
     content = resize(jaxnst.sample("harbour"), shape)
     plain, backbone = prepare_backbone(jaxnst.load_backbone("embedded"), recipe)
-    targets = measure_targets(plain, content, [jaxnst.sample("swirls")], recipe)
+    scene = make_scene(content, [jaxnst.sample("swirls")], recipe)
+    targets = measure_targets(plain, scene, recipe)
     noise = jax.random.normal(jax.random.key(0), content.shape)
     image = jnp.clip(content + 0.1 * noise, 0, 1)
 

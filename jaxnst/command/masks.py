@@ -1,0 +1,215 @@
+"""Masks on the command line: checked, read, and joined to what is painted."""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnst.command.flags import COLORS
+from jaxnst.command.request import MaskFiles
+from jaxnst.masks import fit_mask
+from jaxnst.painting.inputs import load_style
+from jaxnst.painting.scene import Masks, Region, Style
+from jaxnst.pictures.files import image_shape, load_image, load_mask
+from jaxnst.recipes import Recipe
+from jaxnst.types import Image, Mask
+
+
+def mask_files(args: argparse.Namespace) -> MaskFiles:
+    """What the flags of `flags.add_mask_flags` ask for, checked."""
+    whose: str | None = args.colors
+    palette = None if whose is None or whose in COLORS else Path(whose)
+    files = MaskFiles(
+        regions=tuple(args.region),
+        keep_rest=args.keep_rest,
+        style_masks=tuple(args.style_mask),
+        style_scales=tuple((path, x) for path, x in args.style_scale if path),
+        labels=tuple(args.labels or ()),
+        hold=args.content_mask,
+        palette=palette,
+    )
+    if palette is not None and not palette.is_file():
+        names = ", ".join(COLORS)
+        raise ValueError(f"expected --colors {names} or a file, got {whose!r}")
+    return files
+
+
+def as_flags(files: MaskFiles) -> list[str]:
+    """The flags that ask for them."""
+    flags = []
+    for mask, styles in files.regions:
+        flags += ["--region", f"{mask}={','.join(map(str, styles))}"]
+    for path, mask in files.style_masks:
+        flags += ["--style-mask", f"{path}={mask}"]
+    for path, scale in files.style_scales:
+        flags += ["--style-scale", f"{path}={scale:g}"]
+    if files.labels:
+        flags += ["--labels", *map(str, files.labels)]
+    if files.hold is not None:
+        flags += ["--content-mask", str(files.hold)]
+    if files.palette is not None:
+        flags += ["--colors", str(files.palette)]
+    return flags + ["--keep-rest"] * files.keep_rest
+
+
+def with_region_style(files: MaskFiles, style: Path) -> MaskFiles:
+    """The same with another style in its one region."""
+    if len(files.regions) != 1:
+        raise ValueError(
+            f"expected one --region to vary its style, got {len(files.regions)}"
+        )
+    return files._replace(regions=((files.regions[0][0], (style,)),))
+
+
+def check_masks(files: MaskFiles, styles: Sequence[Path]) -> None:
+    """Raise a ValueError if masks and styles do not go together."""
+    of_regions = [path for _, own in files.regions for path in own]
+    for path in files.paths:
+        image_shape(path)
+    for name, _ in (*files.style_masks, *files.style_scales):
+        if name not in (*styles, *of_regions):
+            raise ValueError(
+                f"expected one of the styles before =, got {name}; the styles are "
+                f"{', '.join(map(str, (*styles, *of_regions)))}"
+            )
+    if files.labels and (files.regions or files.keep_rest):
+        raise ValueError("expected --labels or --region, got both")
+    if files.labels and len(files.labels) != 1 + len(styles):
+        raise ValueError(
+            f"expected --labels with a picture for the content and one for each of "
+            f"the {len(styles)} styles, got {len(files.labels)}"
+        )
+    if files.keep_rest and not files.regions:
+        raise ValueError("expected a --region for --keep-rest, got none")
+    if files.keep_rest and styles:
+        raise ValueError(
+            f"expected styles for the rest or --keep-rest, got both; leave out "
+            f"{styles[0]} or --keep-rest"
+        )
+    if not styles and not files.regions:
+        raise ValueError("expected at least one style, got none")
+
+
+def read_style(
+    path: Path, files: MaskFiles, shape: tuple[int, ...], recipe: Recipe
+) -> Style:
+    """A style with its part and scale, as large as it is measured."""
+    scale = dict(files.style_scales).get(path, 1.0)
+    image, mask = load_style(path, shape, recipe, scale)
+    if path in dict(files.style_masks):
+        shown = fit_mask(load_mask(dict(files.style_masks)[path]), _shape(image))
+        if not shown.any():
+            raise ValueError(f"expected a part of {path} by its mask, got it all black")
+        mask = shown if mask is None else shown * mask
+    return Style(image, mask, scale)
+
+
+def read_masks(
+    files: MaskFiles,
+    styles: Sequence[Style],
+    alpha: Mask | None,
+    shape: tuple[int, ...],
+    recipe: Recipe,
+) -> Masks:
+    """The masks of a content of that shape, whose part `alpha` is seen."""
+    read = partial(read_style, files=files, shape=shape, recipe=recipe)
+    regions = [
+        Region([read(path) for path in own], read_region(mask))
+        for mask, own in files.regions
+    ]
+    if files.labels:
+        regions = label_regions(files.labels, styles, shape)
+    return Masks(
+        regions=regions,
+        keep_rest=files.keep_rest,
+        hold=None if files.hold is None else load_mask(files.hold),
+        alpha=alpha,
+        palette=None if files.palette is None else load_image(files.palette, size=512),
+    )
+
+
+def read_region(path: Path) -> Mask:
+    """A mask that is white somewhere."""
+    mask = load_mask(path)
+    if not mask.any():
+        raise ValueError(
+            f"expected a mask that is white where its style is painted, got {path}, "
+            "which is all black"
+        )
+    return mask
+
+
+COMMON = 0.002
+"""Share of a picture from which on a colour is a label; the rest is a soft edge."""
+
+ALIKE = 48
+"""Levels by which the same label may differ in two pictures, after compression."""
+
+
+def label_regions(
+    labels: Sequence[Path], styles: Sequence[Style], shape: tuple[int, ...]
+) -> list[Region]:
+    """Regions of the same colour in the labels of a content and of its styles."""
+    first, *others = [np.rint(np.asarray(load_image(x)) * 255) for x in labels]
+    colors = find_labels(first)
+    of_content, _ = nearest_label(first, colors)
+    of_styles = [nearest_label(x, colors) for x in others]
+    for path, (_, far) in zip(labels[1:], of_styles, strict=True):
+        if (far > 2 * ALIKE).mean() > COMMON:
+            raise ValueError(
+                f"expected only labels of {labels[0]} in {path}, got a colour on one "
+                "side only; paint it there too, or use another colour"
+            )
+    regions = []
+    for i, color in enumerate(colors):
+        name = "#" + "".join(f"{int(x):02x}" for x in color)
+        parts = [
+            style._replace(mask=as_mask(found == i, style.image.shape))
+            for style, (found, _) in zip(styles, of_styles, strict=True)
+            if (found == i).mean() > COMMON
+        ]
+        if not parts:
+            raise ValueError(
+                f"expected the label {name} of {labels[0]} in the labels of a style "
+                "too, got it on one side only; paint it there, or use another colour"
+            )
+        regions.append(Region(parts, as_mask(of_content == i, shape)))
+    return regions
+
+
+def find_labels(pixels: np.ndarray) -> np.ndarray:
+    """The colours of a label picture, the most frequent first."""
+    colors, count = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    order = np.argsort(-count)
+    found: list[np.ndarray] = []
+    for i in order:
+        if count[i] < COMMON * count.sum():
+            break
+        if all(np.abs(colors[i] - x).max() > ALIKE for x in found):
+            found.append(colors[i])
+    if not 1 <= len(found) <= 64:
+        raise ValueError(
+            f"expected a label picture of 1 to 64 plain colours, got {len(found)}"
+        )
+    return np.array(found)
+
+
+def nearest_label(
+    pixels: np.ndarray, colors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the nearest label of each pixel, and its distance in levels."""
+    far = np.stack([np.abs(pixels - color).max(-1) for color in colors])
+    return far.argmin(0), far.min(0)
+
+
+def as_mask(found: np.ndarray, shape: tuple[int, ...]) -> Mask:
+    """A mask of a part of a label picture, in the size of what it labels."""
+    mask = jnp.asarray(found[..., None], jnp.float32)
+    return fit_mask(mask, (shape[0], shape[1]))
+
+
+def _shape(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
