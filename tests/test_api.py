@@ -29,7 +29,8 @@ FLOORS = {
     ],
     "jaxnst/command": [
         "defaults", "flags", "request", "masks", "manifest", "records", "reporter",
-        "sheet", "find", "machines", "stylize", "again", "demo", "jobs", "grid", "weights", "torch_loop",
+        "sheet", "find", "machines", "stylize", "again", "demo", "jobs", "grid",
+        "weights", "torch_loop",
         "timings", "bench", "cli",
     ],
 }  # fmt: skip

@@ -5,6 +5,7 @@ of OKLab: three numbers L, a, b for each pixel, of which L is the lightness.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -216,12 +217,15 @@ def match_chroma(
         RGB in [0, 1], h w 3.
     """
     target, b = _moments(to_oklab(reference)[..., 1:], reference_mask, 1e-7)
+    matmul = partial(jnp.matmul, precision=HIGHEST)
+    _, a = _moments(to_oklab(image)[..., 1:], mask, 1e-7)
+    most = _map_values(_transport(a, b), lambda x: jnp.minimum(x, GAIN))
+    b = matmul(matmul(most, a), most)
 
     def move(_: Array, image: Image) -> Image:
         lightness, chroma = jnp.split(to_oklab(image), [1], axis=-1)
         mean, a = _moments(chroma, mask, 1e-7)
-        transport = _map_values(_transport(a, b), lambda x: jnp.minimum(x, GAIN))
-        moved = jnp.matmul(chroma - mean[None, None], transport, precision=HIGHEST)
+        moved = matmul(chroma - mean[None, None], _transport(a, b))
         lab = jnp.concatenate([lightness, moved + target[None, None]], axis=-1)
         return jnp.clip(from_oklab(lab), 0, 1)
 
