@@ -132,3 +132,26 @@ def nearest_neighbors(f, g):
         for a in rows - style.mean(0)
     ]
     return 1 - np.mean(cosines)
+
+
+def oklab(image):
+    """OKLab of sRGB, from Ottosson's definition by XYZ."""
+    linear = np.where(image > 0.04045, ((image + 0.055) / 1.055) ** 2.4, image / 12.92)
+    to_xyz = [
+        [0.4123908, 0.3575843, 0.1804808],
+        [0.2126390, 0.7151687, 0.0721923],
+        [0.0193308, 0.1191948, 0.9505322],
+    ]
+    first = [
+        [0.8189330101, 0.3618667424, -0.1288597137],
+        [0.0329845436, 0.9293118715, 0.0361456387],
+        [0.0482003018, 0.2643662691, 0.6338517070],
+    ]
+    second = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.cbrt(linear @ np.transpose(to_xyz) @ np.transpose(first)) @ np.transpose(
+        second
+    )

@@ -79,9 +79,21 @@ def make_parser() -> Parser:
     return parser
 
 
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse arguments; styles may stand after flags, too."""
+    parser = make_parser()
+    args, more = parser.parse_known_args(argv)
+    named = all(not text.startswith("-") for text in more)
+    if more and not (named and args.call in (stylize_command, plan_command)):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:
+        args.style += map(Path, more)
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    args = make_parser().parse_args(argv)
+    args = parse(argv)
     asked = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     folder = Path(asked or cache_folder() / "xla")
     if why := keep_programs(folder):

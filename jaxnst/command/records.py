@@ -95,7 +95,7 @@ class Records:
         if self.request.plot is not None and infos:
             save_plot(self.request.plot, infos, self.request)
         if self.request.timelapse is not None:
-            self.add_frame(image[..., :3])
+            self.add_frame(image)
             save_timelapse(self.request.timelapse, self.frames)
 
 

@@ -218,7 +218,7 @@ def paint(request: StylizeRequest) -> int:
     manifest |= describe_result(result, seconds, math.fsum(compiling))
     save_result(request, result, manifest, about)
     with reporter.forgiven("record"):
-        records.finish(result.image, result.infos)
+        records.finish(result.image[..., :3], result.infos)
     key = step_key(describe_device(), request.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]

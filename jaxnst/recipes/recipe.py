@@ -279,8 +279,8 @@ class Recipe(Program):
     def with_strength(self, strength: float) -> "Recipe":
         """A copy between the photograph, 0, and the painting, 1; at ½ it is the same.
 
-        The content's weight is multiplied by `((1 - strength) / strength)²`; at 0, only
-        the content counts.
+        The content's weight is multiplied by `((1 - strength) / strength)²`; at 0 the
+        image stays the content.
 
         Example:
             >>> from jaxnst import get_recipe
@@ -291,7 +291,8 @@ class Recipe(Program):
             raise ValueError(f"expected a style strength in [0, 1], got {strength}")
         if strength == 0:
             plain: dict[str, Any] = {"palette": "content", "repaint": False}
-            return dataclasses.replace(self, style_weight=0.0, **plain)
+            plain |= {"init": "content", "detail": 1.0, "learning_rate": 1e-12}
+            return dataclasses.replace(self, **plain)
         weight = self.content_weight * ((1 - strength) / strength) ** 2
         return dataclasses.replace(self, content_weight=weight)
 

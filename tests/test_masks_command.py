@@ -1,0 +1,225 @@
+"""Regions, masks, alpha and colours, from the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracle import oklab
+from PIL import Image as pil
+
+from jaxnst.command.cli import main
+from jaxnst.pictures.files import load_cutout, load_image, load_mask, save_image
+from jaxnst.pictures.samples import sample_path
+
+LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
+QUICK = ["--size", "48", "--steps", "2", "--weights", "embedded", "--quiet", *LIGHT]
+QUICK += ["--recipe", "crowson", "--set", "scales=1"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("harbour", "swirls", "mosaic"):
+        Path(f"{name}.jpg").write_bytes(sample_path(name).read_bytes())
+    left = np.zeros((30, 40), np.uint8)
+    left[:, :20] = 255
+    pil.fromarray(left).save("left.png")
+    pil.fromarray(np.zeros((9, 9), np.uint8)).save("black.png")
+    blue, red = (0, 0, 255), (255, 0, 0)
+    for name, colors in (("a", (blue, red)), ("b", (red, blue)), ("c", (blue, blue))):
+        image = pil.new("RGB", (40, 30), colors[0])
+        image.paste(colors[1], (16, 0, 40, 30))
+        image.save(f"labels-{name}.png")
+    pixels = np.uint8(np.random.default_rng(0).integers(0, 256, (36, 48, 4)))
+    pixels[..., 3] = 0
+    pixels[8:28, 8:40, 3] = 255
+    pil.fromarray(pixels).save("logo.png")
+    return tmp_path
+
+
+def paint(*flags, out="out.png"):
+    assert main(["stylize", "harbour.jpg", *flags, *QUICK, "-o", out]) == 0
+    return np.asarray(load_image(out))
+
+
+def test_regions_and_the_rest_have_their_styles():
+    masked = paint("mosaic.jpg", "--region", "left.png=swirls.jpg")
+    kept = paint("--region", "left.png=swirls.jpg", "--keep-rest", out="kept.png")
+    plain = np.asarray(load_image("harbour.jpg", size=48))
+    assert np.abs(kept - plain)[:, 26:].max() < 1 / 255
+    assert np.abs(masked - plain)[:, 26:].max() > 5 / 255
+    assert np.abs(kept - plain)[:, :20].max() > 5 / 255
+
+
+def test_a_picture_with_masks_is_painted_again():
+    flags = ["mosaic.jpg", "--region", "left.png=swirls.jpg,mosaic.jpg"]
+    flags += ["--content-mask", "left.png", "--style-mask", "mosaic.jpg=left.png"]
+    paint(*flags, "--style-scale", "swirls.jpg=0.5", "--style-scale", "0.8")
+    manifest = json.loads(Path("out.png.json").read_text())
+    assert manifest["recipe"]["style_scale"] == 0.8
+    assert manifest["masks"]["regions"] == [["left.png", ["swirls.jpg", "mosaic.jpg"]]]
+    assert main(["again", "out.png", "-o", "again.png", "--quiet"]) == 0
+    assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
+    Path("elsewhere").mkdir()
+    for name in ("left.png", "swirls.jpg", "mosaic.jpg"):
+        Path(name).rename(Path("elsewhere") / name)
+    moved = ["--style", "elsewhere/mosaic.jpg", "--masks", "elsewhere"]
+    assert main(["again", "out.png", "-o", "b.png", "--quiet", *moved]) == 0
+    assert Path("b.png").read_bytes() == Path("out.png").read_bytes()
+
+
+def test_labels_join_parts_of_the_same_colour():
+    images = [
+        paint("mosaic.jpg", "--labels", "labels-a.png", f"labels-{name}.png")
+        for name in "ab"
+    ]
+    assert np.abs(images[0] - images[1]).max() > 2 / 255
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_a_cutout_stays_one(suffix):
+    flags = ["logo.png", "swirls.jpg", *QUICK, "--bits", "8", "-o", f"a{suffix}"]
+    assert main(["stylize", *flags]) == 0
+    found, wanted = load_cutout(f"a{suffix}"), load_cutout("logo.png")
+    np.testing.assert_array_equal(found.alpha, wanted.alpha)
+    assert np.abs(found.image - wanted.image)[8:28, 8:40].max() > 5 / 255
+
+
+@pytest.mark.parametrize(("suffix", "bits"), [(".png", 8), (".png", 16), (".tif", 16)])
+def test_a_cutout_is_written_as_it_was_read(suffix, bits):
+    image, alpha = load_cutout("logo.png")
+    both = np.concatenate([image, alpha], axis=-1)
+    save_image(f"a{suffix}", both, bits=bits, description="a logo")
+    found = load_cutout(f"a{suffix}")
+    np.testing.assert_allclose(found.alpha, alpha, atol=1e-6)
+    np.testing.assert_allclose(found.image * alpha, image * alpha, atol=1 / 255)
+
+
+def test_a_clear_pixel_has_a_colour_from_around_it():
+    pixels = np.zeros((5, 7, 4), np.uint8)
+    pixels[1, 2] = (200, 100, 50, 255)
+    pil.fromarray(pixels).save("dot.png")
+    image, alpha = load_cutout("dot.png")
+    np.testing.assert_allclose(image * 255, np.broadcast_to([200, 100, 50], (5, 7, 3)))
+    assert float(alpha.sum()) == 1
+
+
+def test_the_seen_part_of_a_style_is_the_style():
+    """What its clear part holds does not matter."""
+    other = np.array(pil.open("logo.png"))
+    other[other[..., 3] == 0, :3] = 77
+    pil.fromarray(other).save("other.png")
+    first, second = (paint(name) for name in ("logo.png", "other.png"))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_masks_of_any_mode_are_read():
+    grey = np.uint8(np.arange(30 * 40).reshape(30, 40) % 256)
+    pil.fromarray(grey).save("l.png")
+    pil.fromarray(grey).convert("RGB").save("rgb.png")
+    pil.fromarray(np.uint16(grey) * 257).save("deep.png")
+    clear = pil.new("RGBA", (40, 30), (9, 9, 9, 0))
+    clear.putalpha(pil.fromarray(grey))
+    clear.save("alpha.png")
+    for name in ("l.png", "rgb.png", "deep.png", "alpha.png"):
+        found = load_mask(name)[..., 0] * 255
+        np.testing.assert_allclose(found, grey, atol=0.51, err_msg=name)
+
+
+def test_colours_of_the_photograph_or_of_a_file():
+    plain = oklab(load_image("harbour.jpg", size=48))
+    light = oklab(paint("swirls.jpg", "--colors", "luminance"))
+    assert np.abs(light - plain)[..., 1:].max() < 4 / 255  # of 8 bits
+    moved = oklab(paint("swirls.jpg", "--colors", "mosaic.jpg"))
+    wanted = oklab(load_image("mosaic.jpg", size=512))
+    chroma = lambda x: x[..., 1:].reshape(-1, 2)
+    np.testing.assert_allclose(chroma(moved).mean(0), chroma(wanted).mean(0), atol=3e-3)
+    assert json.loads(Path("out.png.json").read_text())["masks"]["palette"]
+
+
+def test_strength_zero_is_the_photograph():
+    image = paint("swirls.jpg", "--style-strength", "0")
+    np.testing.assert_allclose(image, load_image("harbour.jpg", size=48), atol=1 / 255)
+
+
+def test_a_grid_varies_the_style_of_a_region(elsewhere):
+    Path("photos").mkdir()
+    for name in ("logo.png", "harbour.jpg"):
+        Path(name).rename(Path("photos") / name)
+    command = ["grid", "--content", "photos", "--style", "mosaic.jpg", *QUICK]
+    command += ["--region", "left.png=swirls.jpg", "-o", "grid"]
+    assert main([*command, "--vary", "region=swirls.jpg,mosaic.jpg"]) == 0
+    names = sorted(path.stem for path in Path("grid").glob("*__*.png"))
+    assert names == [
+        f"{content}__mosaic__region={style}"
+        for content in ("harbour", "logo")
+        for style in ("mosaic", "swirls")
+    ]
+    assert load_cutout("grid/logo__mosaic__region=swirls.png").alpha is not None
+    alone = ["photos/harbour.jpg", "mosaic.jpg", "--region", "left.png=swirls.jpg"]
+    assert main(["stylize", *alone, *QUICK, "-o", "alone.png"]) == 0
+    found = load_image("grid/harbour__mosaic__region=swirls.png")
+    assert np.abs(found - load_image("alone.png")).mean() < 2 / 255
+    assert "--region left.png=swirls.jpg" in Path("grid/index.html").read_text()
+
+
+def test_masks_are_in_the_plan(capsys):
+    plan = ["plan", "harbour.jpg", "mosaic.jpg", *QUICK, "--size", "4000"]
+    peaks = []
+    for flags in ([], ["--region", "left.png=swirls.jpg"]):
+        assert main([*plan, *flags]) == 0
+        said = capsys.readouterr().out
+        peaks.append(float(said.split(" GB at its peak")[0].split()[-1]))
+    assert peaks[1] > peaks[0]
+
+
+BAD = {
+    "all black": (["--region", "black.png=swirls.jpg", "mosaic.jpg"], "all black"),
+    "black part": (["mosaic.jpg", "--style-mask", "mosaic.jpg=black.png"], "all black"),
+    "no style": (
+        ["mosaic.jpg", "--style-mask", "harbour.jpg=left.png"],
+        "one of the styles",
+    ),
+    "scale": (["mosaic.jpg", "--style-scale", "harbour.jpg=2"], "one of the styles"),
+    "zero": (["mosaic.jpg", "--style-scale", "0"], "expected a number > 0"),
+    "no mask": (["mosaic.jpg", "--region", "none.png=swirls.jpg"], "got nothing there"),
+    "no pair": (["mosaic.jpg", "--region", "left.png"], "expected PATH=PATH"),
+    "no rest": (["--region", "left.png=swirls.jpg"], "that no region covers"),
+    "keep": (["mosaic.jpg", "--keep-rest"], "expected a --region for --keep-rest"),
+    "both": (
+        ["mosaic.jpg", "--keep-rest", "--region", "left.png=swirls.jpg"],
+        "styles for the rest or --keep-rest",
+    ),
+    "nothing": ([], "expected at least one style"),
+    "labels": (
+        ["mosaic.jpg", "--labels", "labels-a.png", "labels-c.png"],
+        "#ff0000 of labels-a.png",
+    ),
+    "labels of a style": (
+        ["mosaic.jpg", "--labels", "labels-c.png", "labels-a.png"],
+        "only labels of labels-c.png in labels-a.png",
+    ),
+    "number of labels": (["mosaic.jpg", "--labels", "labels-a.png"], "got 1"),
+    "colors": (["mosaic.jpg", "--colors", "blue"], "expected --colors style"),
+    "strength": (["mosaic.jpg", "--style-strength", "2"], "in [0, 1]"),
+    "weight": (
+        ["mosaic.jpg", "--style-strength", "1", "--content-weight", "1"],
+        "got both",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
+    flags, message = BAD[name]
+    before = sorted(elsewhere.rglob("*"))
+    try:
+        code = main(["stylize", "harbour.jpg", *flags, *QUICK, "-o", "out.png"])
+    except SystemExit as error:
+        code = error.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert message in said
+    assert said.count("\n") == 1
+    assert sorted(elsewhere.rglob("*")) == before
