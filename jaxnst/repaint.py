@@ -108,6 +108,14 @@ class Moments(NamedTuple):
     square: Float[Array, "_h _c"]
 
 
+class LevelMasks(NamedTuple):
+    """Masks of a level, see `repaint`; None where there is none."""
+
+    mask: Mask | None
+    held: Mask | None
+    styles: Sequence[Mask | None]
+
+
 class Bank(NamedTuple):
     """The patches of all styles at a level, one style below the other.
 
@@ -134,6 +142,7 @@ def repaint(
     blend: Float[Array, "_n"] | None = None,
     *,
     mask: Mask | None = None,
+    held: Mask | None = None,
     style_masks: Sequence[Mask | None] = (),
 ) -> Image:
     """Lay out a picture of patches of its styles.
@@ -165,6 +174,7 @@ def repaint(
             Default: equal weights.
         mask: The part of the picture whose patches are counted and made as lively as
             those of the styles. Default: all of it.
+        held: How strongly the content holds, place by place: a factor on h. Default: 1.
         style_masks: The part of each style that is used. Default: all of it.
 
     Returns:
@@ -184,11 +194,9 @@ def repaint(
     if blend is None:
         blend = jnp.ones(len(styles))
     parts = style_masks or [None] * len(styles)
-    ones = lambda x: jnp.ones((*x.shape[:2], 1))
-    where = ones(image) if mask is None else mask
-    parts = [ones(x) if m is None else m for x, m in zip(styles, parts, strict=True)]
     most = LARGEST // len(styles)
-    styles, parts = ([crop_middle(x, most) for x in xs] for xs in (styles, parts))
+    crop = lambda x: None if x is None else crop_middle(x, most)
+    styles, parts = [crop_middle(x, most) for x in styles], [crop(x) for x in parts]
     shortest = min(min(x.shape[:2]) for x in (image, *styles))
     levels = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
     content = clarify(content)
@@ -198,10 +206,11 @@ def repaint(
         height, width, _ = shown.shape
         rows = math.ceil(height / math.ceil(height * width / BAND))
         strength = (1 + level) * recipe.content_ratio
-        pairs = zip(parts, small, strict=True)
-        masks = (
-            fit_mask(where, (height, width)),
-            [fit_mask(m, x.shape[:2]) for m, x in pairs],
+        fit = lambda x, like: None if x is None else fit_mask(x, like.shape[:2])
+        masks = LevelMasks(
+            fit(mask, shown),
+            fit(held, shown),
+            [fit(x, like) for x, like in zip(parts, small, strict=True)],
         )
         given = shown, drawn, small, blend, masks, strength, matches
         matches, laid = _lay_level(*given, rows)
@@ -353,21 +362,20 @@ def _lay_level(
     drawn: Image,
     styles: Sequence[Image],
     blend: Float[Array, "_n"],
-    masks: tuple[Mask, Sequence[Mask]],
+    masks: LevelMasks,
     strength: float | Float[Array, ""],
     coarser: Matches | None,
     rows: int,
 ) -> tuple[Matches, Image]:
-    """Look up and lay the patches of a level, in bands of that many rows.
-
-    The masks are those of the picture and of the styles.
-    """
-    mask, parts = masks
+    """Look up and lay the patches of a level, in bands of that many rows."""
+    every = lambda x, like: jnp.ones((*like.shape[:2], 1)) if x is None else x
+    mask, held = every(masks.mask, shown), every(masks.held, shown)
     where = mask / (jnp.mean(mask) + 1e-9)
-    bank = make_bank(styles, blend, parts)
+    pairs = zip(masks.styles, styles, strict=True)
+    bank = make_bank(styles, blend, [every(x, style) for x, style in pairs])
     edge = find_edges(drawn)[..., None]
     shown = shown + edge * (drawn - shown)
-    hold = strength * (HOLD + DRAWN * edge)
+    hold = strength * held * (HOLD + DRAWN * edge)
     heights = find_heights(*shown.shape[:2])
 
     def look(shown: Image, hold: Array, heights: Array, laid: Image) -> Descriptors:

@@ -313,13 +313,13 @@ def paint(backbone, **options):
 
 
 def test_every_stage_ends_by_repainting(backbone, monkeypatch):
-    shapes, multiscale = [], importlib.import_module("jaxnst.painting.multiscale")
+    shapes, scene = [], importlib.import_module("jaxnst.painting.scene")
 
-    def spied(image, *args):
+    def spied(image, *args, **options):
         shapes.append(image.shape[:2])
-        return repaint(image, *args)
+        return repaint(image, *args, **options)
 
-    monkeypatch.setattr(multiscale, "repaint", spied)
+    monkeypatch.setattr(scene, "repaint", spied)
     result = paint(backbone)
     assert shapes == [stage.shape for stage in result.stages]
     assert [len(info.loss) for info in result.infos] == [2, 6]
@@ -355,3 +355,22 @@ def test_a_repainted_run_in_tiles_paints_the_same_picture(backbone):
     np.testing.assert_allclose(
         paint(backbone, stages=tiled).image, whole.image, atol=1e-3
     )
+
+
+def test_the_content_holds_where_the_mask_says():
+    image, style = random_image(1, 48, 64), random_image(2, 48, 64)
+    held = jnp.zeros((48, 64, 1)).at[:, :32].set(30.0)
+    loose, tight = (
+        repaint(image, image, [style], RECIPE, held=x) for x in (None, held)
+    )
+    far = lambda laid, part: float(jnp.abs(laid - image)[:, part].mean())
+    assert far(tight, slice(20)) < far(loose, slice(20))
+    assert far(tight, slice(44, 64)) >= far(loose, slice(44, 64))
+
+
+def test_only_the_masked_part_of_a_style_is_laid():
+    image, style = random_image(1, 48, 64), random_image(2, 48, 64) / 4
+    bright = style.at[:, 32:].add(0.7)
+    part = jnp.zeros((48, 64, 1)).at[:, :32].set(1.0)
+    laid = repaint(image, image, [bright], RECIPE, style_masks=[part])
+    assert float(jnp.quantile(laid, 0.99)) < 0.35

@@ -288,7 +288,7 @@ def repaint_scene(scene: Scene, image: Image, recipe: Recipe) -> Image:
 
     def lay(region: Region) -> Image:
         images, masks = _images(region)
-        options: dict = {"mask": region.mask, "style_masks": masks}
+        options: dict = {"mask": region.mask, "held": scene.hold, "style_masks": masks}
         given = image, scene.content, images, recipe, region.blend
         return repaint(*given, **options)
 
