@@ -22,8 +22,9 @@ from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.loop import run
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import plan_run
+from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.painting.stages import Result
-from jaxnst.pictures.files import load_image, save_image
+from jaxnst.pictures.files import load_image, load_mask, save_image
 from jaxnst.pictures.samples import sample
 from jaxnst.recipes import Program, Recipe, get_recipe
 from jaxnst.tiles import Tiled
@@ -33,9 +34,9 @@ from jaxnst.weights.registry import load_backbone
 
 __version__ = version("jaxnst")
 __all__ = [
-    "Backbone", "GridOptions", "Info", "Objective", "Options", "Program", "Recipe",
-    "Result", "State", "Targets", "Tiled", "Transfer", "features", "get_recipe",
-    "load_backbone", "load_image", "losses", "make_targets", "make_transfer",
-    "objective", "plan_run", "run", "sample", "save_backbone", "save_image", "stylize",
-    "stylize_grid",
+    "Backbone", "GridOptions", "Info", "Masks", "Objective", "Options", "Program",
+    "Recipe", "Region", "Result", "State", "Style", "Targets", "Tiled", "Transfer",
+    "features", "get_recipe", "load_backbone", "load_image", "load_mask", "losses",
+    "make_targets", "make_transfer", "objective", "plan_run", "run", "sample",
+    "save_backbone", "save_image", "stylize", "stylize_grid",
 ]  # fmt: skip

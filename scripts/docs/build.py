@@ -21,14 +21,15 @@ ROOT = DOCS.parents[1]
 PACKAGE = ROOT / "jaxnst"
 BUILD = DOCS / "build"
 ROOMS = [
-    *("types", "storage", "linalg", "pictures", "network", "losses", "weights"),
-    "recipes",
+    *("types", "storage", "linalg", "pictures", "network", "losses", "masks"),
+    *("weights", "recipes"),
     *("objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
 ]
 """Folders and files of the package that have a page, in the order of its floors."""
 
 LINKS = {
     "#recipes": "recipes.md",
+    "#regions-and-colours": "regions.md",
     "#large-pictures": "large-pictures.md",
     "#speed": "speed.md",
     "weights/README.md": "embedded.md",
