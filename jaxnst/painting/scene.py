@@ -88,6 +88,10 @@ class Scene(NamedTuple):
     paint: Mask | None = None
 
 
+NOISE = 1e-2
+"""Added to the variances of colours where styles get those of a photograph, so that the
+colour noise of a drawing stays noise."""
+
 LEAST = 1e-4
 """Share of a picture below which there is no region, but the rounding of its edges."""
 
@@ -200,7 +204,8 @@ def _recolor(
     def recolor(style: Style) -> Style:
         own = to_grey(style.image) if recipe.colors == "luminance" else style.image
         wanted, mask = (content, region.mask) if palette is None else (palette, None)
-        moved = match_palette(own, [wanted], mask=style.mask, reference_masks=[mask])
+        options: dict = {"mask": style.mask, "reference_masks": [mask]}
+        moved = match_palette(own, [wanted], epsilon=NOISE, **options)
         return style._replace(image=moved)
 
     return region._replace(styles=[recolor(x) for x in region.styles])

@@ -191,7 +191,7 @@ def with_lightness(image: Image, other: Image) -> Image:
     return jnp.clip(from_oklab(lab + jnp.where(shown, 1, found) * way), 0, 1)
 
 
-GAIN = 3
+GAIN = 2
 """How many times at most `match_chroma` makes colours stronger: noise of a monochrome
 picture stays noise."""
 
