@@ -230,7 +230,7 @@ BAD = {
         ["stylize", CONTENT, STYLE, "--recipe", "johnson", "--set", "beta1=0.5"],
         "beta1 changes nothing where optimizer is lbfgs",
     ),
-    "no style": (["stylize", CONTENT], "required: style"),
+    "no style": (["stylize", CONTENT], "at least one style"),
     "nothing": ([], "required: COMMAND"),
     "command": (["stilize"], "invalid choice"),
 }

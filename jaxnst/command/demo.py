@@ -7,7 +7,7 @@ from jaxnst.command.flags import add_run_flags
 from jaxnst.command.manifest import manifest_path
 from jaxnst.command.reporter import say
 from jaxnst.command.request import StylizeRequest, checkpoint_beside
-from jaxnst.command.stylize import paint, stylize_request
+from jaxnst.command.stylize import add_stylize_flags, paint, stylize_request
 from jaxnst.pictures.samples import SAMPLES, sample_path
 
 
@@ -44,5 +44,6 @@ def demo_request(args: argparse.Namespace, style: str) -> StylizeRequest:
         "out": out,
         "resume": args.resume and checkpoint_beside(out).exists(),
     }
-    unset = dict.fromkeys(("blend", "init", "memory"))
-    return stylize_request(argparse.Namespace(**flags, **unset))
+    add_stylize_flags(usual := argparse.ArgumentParser())
+    unset = vars(usual.parse_args([str(flags["content"])]))
+    return stylize_request(argparse.Namespace(**unset | flags))
