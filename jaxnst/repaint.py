@@ -373,21 +373,25 @@ def _lay_level(
 ) -> tuple[Matches, Image]:
     """Look up and lay the patches of a level, in bands of that many rows."""
     every = lambda x, like: jnp.ones((*like.shape[:2], 1)) if x is None else x
-    mask, held = every(masks.mask, shown), every(masks.held, shown)
-    where = mask / (jnp.mean(mask) + 1e-9)
+    where = every(masks.mask, shown)
+    where = where / (jnp.mean(where) + 1e-9)
+    weights = () if masks.mask is None else (where,)
     pairs = zip(masks.styles, styles, strict=True)
     bank = make_bank(styles, blend, [every(x, style) for x, style in pairs])
     edge = find_edges(drawn)[..., None]
     shown = shown + edge * (drawn - shown)
-    hold = strength * held * (HOLD + DRAWN * edge)
+    hold = strength * (HOLD + DRAWN * edge)
+    if masks.held is not None:
+        hold = hold * masks.held
     heights = find_heights(*shown.shape[:2])
 
     def look(shown: Image, hold: Array, heights: Array, laid: Image) -> Descriptors:
         found = (describe(laid) + hold * describe(shown)) / (1 + hold)
         return jnp.concatenate([found, heights], axis=-1)
 
-    def count(_: Array, where: Array, *band: Array) -> Moments:
-        return count_rows(look(*band), where)
+    def count(_: Array, *band: Array) -> Moments:
+        shown, hold, heights, laid, *weights = band
+        return count_rows(look(shown, hold, heights, laid), *weights)
 
     def lay_first(_: Array, matches: Matches) -> Image:
         return lay(matches, jnp.zeros(matches.shape[:2]), bank)
@@ -395,7 +399,7 @@ def _lay_level(
     def again(i: Array, state: tuple[Matches, Image]) -> tuple[Matches, Image]:
         matches, laid = state
         key = jax.random.fold_in(jax.random.key(0), i)
-        counted = _in_bands(count, rows, where, shown, hold, heights, laid)
+        counted = _in_bands(count, rows, shown, hold, heights, laid, *weights)
         prices = find_prices(matches, where, bank)
         priced = bank._replace(factors=bank.factors * prices)
 
@@ -408,7 +412,7 @@ def _lay_level(
 
     if coarser is None:
         queries = look(shown, hold, heights, shown)
-        matches = search(enliven(queries, count_rows(queries, where), bank), bank)
+        matches = search(enliven(queries, count_rows(queries, *weights), bank), bank)
     else:
         matches = refine(coarser, shown.shape, bank)
     laid = _in_bands(lay_first, rows, matches)
@@ -441,9 +445,11 @@ def _in_bands(function: Callable, rows: int, *arrays: Array) -> PyTree:
     return jax.lax.fori_loop(0, math.ceil(height / rows), add, empty)
 
 
-def count_rows(descriptors: Descriptors, weights: Mask) -> Moments:
+def count_rows(descriptors: Descriptors, weights: Mask | None = None) -> Moments:
     """Means of each row of descriptors and of their squares; the weights' mean is 1."""
-    mean = lambda x: jnp.mean(weights * x, axis=1)
+    # Without weights there is no product that would take the memory of descriptors.
+    weighted = lambda x: x if weights is None else weights * x
+    mean = lambda x: jnp.mean(weighted(x), axis=1)
     return Moments(mean(descriptors), mean(descriptors**2))
 
 
