@@ -364,8 +364,8 @@ def test_the_content_holds_where_the_mask_says():
         repaint(image, image, [style], RECIPE, held=x) for x in (None, right)
     )
     far = lambda laid, part: float(jnp.abs(laid - image)[:, part].mean())
-    assert far(masked, slice(20)) > 1.05 * far(evenly, slice(20))
-    assert far(masked, slice(44, 64)) < 1.05 * far(evenly, slice(44, 64))
+    assert far(masked, slice(20)) > 1.4 * far(evenly, slice(20))
+    assert far(masked, slice(44, 64)) < 1.15 * far(evenly, slice(44, 64))
 
 
 def test_only_the_masked_part_of_a_style_is_laid():
