@@ -28,7 +28,7 @@ FLOORS = {
         "stages", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/command": [
-        "defaults", "flags", "request", "masks", "manifest", "records", "reporter",
+        "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
         "sheet", "find", "machines", "stylize", "again", "demo", "jobs", "grid",
         "weights", "torch_loop",
         "timings", "bench", "cli",

@@ -25,7 +25,7 @@ def elsewhere(tmp_path, monkeypatch):
     left = np.zeros((30, 40), np.uint8)
     left[:, :20] = 255
     pil.fromarray(left).save("left.png")
-    pil.fromarray(np.zeros((9, 9), np.uint8)).save("black.png")
+    pil.fromarray(np.zeros((30, 40), np.uint8)).save("black.png")
     blue, red = (0, 0, 255), (255, 0, 0)
     for name, colors in (("a", (blue, red)), ("b", (red, blue)), ("c", (blue, blue))):
         image = pil.new("RGB", (40, 30), colors[0])
@@ -162,6 +162,14 @@ def test_a_grid_varies_the_style_of_a_region(elsewhere):
     found = load_image("grid/harbour__mosaic__region=swirls.png")
     assert np.abs(found - load_image("alone.png")).mean() < 2 / 255
     assert "--region left.png=swirls.jpg" in Path("grid/index.html").read_text()
+
+
+def test_a_mask_of_another_shape_is_stretched_and_said(capsys):
+    pil.new("L", (10, 30), 255).save("tall.png")
+    paint("mosaic.jpg", "--content-mask", "tall.png")
+    said = capsys.readouterr().err
+    assert "tall.png is stretched from 10 x 30 px" in said
+    assert said.count("\n") == 1
 
 
 def test_masks_are_in_the_plan(capsys):

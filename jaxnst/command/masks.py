@@ -1,6 +1,7 @@
 """Masks on the command line: checked, read, and joined to what is painted."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnst.command.flags import COLORS
+from jaxnst.command.reporter import complain
 from jaxnst.command.request import MaskFiles
 from jaxnst.masks import fit_mask
 from jaxnst.painting.inputs import load_style
@@ -100,7 +102,9 @@ def read_style(
     scale = dict(files.style_scales).get(path, 1.0)
     image, mask = load_style(path, shape, recipe, scale)
     if path in dict(files.style_masks):
-        shown = fit_mask(load_mask(dict(files.style_masks)[path]), _shape(image))
+        part = dict(files.style_masks)[path]
+        tell_stretched(part, image.shape)
+        shown = fit_mask(load_mask(part), _shape(image))
         if not shown.any():
             raise ValueError(f"expected a part of {path} by its mask, got it all black")
         mask = shown if mask is None else shown * mask
@@ -116,6 +120,9 @@ def read_masks(
 ) -> Masks:
     """The masks of a content of that shape, whose part `alpha` is seen."""
     read = partial(read_style, files=files, shape=shape, recipe=recipe)
+    for path in (*(mask for mask, _ in files.regions), files.hold):
+        if path is not None:
+            tell_stretched(path, shape)
     regions = [
         Region([read(path) for path in own], read_region(mask))
         for mask, own in files.regions
@@ -129,6 +136,17 @@ def read_masks(
         alpha=alpha,
         palette=None if files.palette is None else load_image(files.palette, size=512),
     )
+
+
+def tell_stretched(path: Path, shape: tuple[int, ...]) -> None:
+    """Say if a mask has another aspect ratio than what it masks."""
+    high, wide = image_shape(path)
+    height, width = shape[:2]
+    if abs(math.log(wide * height / (high * width))) > 0.03:
+        complain(
+            f"{path} is stretched from {wide} x {high} px to the shape of its picture, "
+            f"{width} x {height} px"
+        )
 
 
 def read_region(path: Path) -> Mask:

@@ -132,10 +132,10 @@ def host_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
     return math.prod(shape) * cost(recipe).host
 
 
-def mask_bytes(shape: tuple[int, int], recipe: Recipe, count: int) -> int:
+def mask_bytes(shape: tuple[int, ...], recipe: Recipe, count: int) -> int:
     """Bytes that masks take: of the picture twice, and of each layer."""
     cells = sum(stride(layer) ** -2 for layer in recipe.layers)
-    return round(4 * math.prod(shape) * count * (2 + cells))
+    return round(4 * math.prod(shape[:2]) * count * (2 + cells))
 
 
 def free_memory(device: Any) -> int:

@@ -31,7 +31,7 @@ from jaxnst.objective import (
 )
 from jaxnst.painting import inputs
 from jaxnst.painting.checkpoint import Checkpoint
-from jaxnst.painting.memory import usable_memory
+from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import (
     Masks,
@@ -145,7 +145,8 @@ def stylize(
     stages = options.stages
     if not stages:
         before = None if options.resume is None else options.resume.tiles
-        memory = usable_memory() if options.objective is objective else None
+        kept = mask_bytes(content.shape, recipe, options.masks.count)
+        memory = usable_memory() - kept if options.objective is objective else None
         stages = plan_run(content.shape, recipe, memory, tiles=before)
     painter = PicturePainter(backbone, content, styles, recipe, key, options)
     state, infos, seconds = paint_stages(

@@ -71,6 +71,12 @@ class Masks(NamedTuple):
     alpha: Mask | None = None
     palette: Image | None = None
 
+    @property
+    def count(self) -> int:
+        """How many masks a run keeps."""
+        regions = len(self.regions) + bool(self.regions)
+        return regions + sum(x is not None for x in (self.hold, self.alpha))
+
 
 class Scene(NamedTuple):
     """The pictures of a run, or of a scale of it; masks have the content's shape.

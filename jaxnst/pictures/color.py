@@ -19,12 +19,13 @@ from jaxnst.types import Image, Mask
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
+@jax.jit
 def match_palette(
     image: Image,
     references: list[Image],
     *,
     blend: Float[Array, "_n"] | None = None,
-    epsilon: float = 1e-3,
+    epsilon: float | Float[Array, ""] = 1e-3,
     mask: Mask | None = None,
     reference_masks: Sequence[Mask | None] = (),
 ) -> Image:
@@ -79,7 +80,9 @@ def _transport(
 
 
 def _moments(
-    image: Float[Array, "_h _w _n"], mask: Mask | None, epsilon: float
+    image: Float[Array, "_h _w _n"],
+    mask: Mask | None,
+    epsilon: float | Float[Array, ""],
 ) -> tuple[Float[Array, "_n"], Float[Array, "_n _n"]]:
     """Mean and covariance of the colours."""
     pixels = image.reshape(-1, image.shape[-1])
@@ -145,6 +148,7 @@ def _colors(image: Float[Array, "_h _w 3"], matrix: Any) -> Float[Array, "_h _w 
     return jnp.einsum("hwc,dc->hwd", image, rows, precision=HIGHEST)
 
 
+@jax.jit
 def to_grey(image: Image) -> Image:
     """Greys of the same lightness, clipped to [0, 1]."""
     lightness = to_oklab(image)[..., :1]
@@ -156,6 +160,7 @@ ROUNDS = 12
 """Halvings that find the lightness, to a few thousandths of its way."""
 
 
+@jax.jit
 def with_lightness(image: Image, other: Image) -> Image:
     """The chroma of an image, exactly, with the lightness of another.
 
@@ -196,6 +201,7 @@ GAIN = 2
 picture stays noise."""
 
 
+@jax.jit
 def match_chroma(
     image: Image,
     reference: Image,

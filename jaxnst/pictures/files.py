@@ -121,8 +121,14 @@ def _fill(rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def load_mask(path: str | Path) -> Mask:
     """Read a mask: white counts and black does not, or what is opaque, if it has alpha.
 
+    Args:
+        path: A picture of any mode.
+
     Returns:
         h w 1 in [0, 1].
+
+    Raises:
+        ValueError: If it cannot be read, as in `load_image`.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
