@@ -185,10 +185,8 @@ def measure_style(
     backbone: Backbone, style: Image, program: Program, mask: Mask | None = None
 ) -> StyleSummary:
     """Summarise one style, or the part of it that a mask shows."""
-    layers, summarize = (
-        layer_names(program.style_layers),
-        program.losses.style.summarize,
-    )
+    summarize = program.losses.style.summarize
+    layers = layer_names(program.style_layers)
     weights = layer_weights(mask, layers)
     feats = measure(backbone, style, program, layers)
     found = {layer: summarize(x, weights.get(layer)) for layer, x in feats.items()}

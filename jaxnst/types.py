@@ -28,5 +28,5 @@ Scalar = Float[Array, ""]
 Mask = Float[Array, "_h _w 1"]
 """How much each pixel, or each position of a layer, counts, in [0, 1] or of mean 1."""
 
-Weights = Float[Array, "_h _w 1"] | None
+Weights = Mask | None
 """How much each position of a feature, or each pixel, counts; None: once."""

@@ -129,8 +129,8 @@ class Measurer:
 
     def finish(self, lane: Lane, image: Image) -> Image:
         """The image of a lane in the colours that its recipe asks for."""
-        original, palette = self._photograph(lane), self._masks(lane).palette
-        return finish(self._scene(lane), image, original, lane.recipe, palette)
+        given = self._scene(lane), image, self._photograph(lane), lane.recipe
+        return finish(*given, self._masks(lane).palette)
 
     def _keep(self, lane: Lane, scene: Scene, image: Image) -> Image:
         return keep(scene, image, self._scene(lane).content)
@@ -140,19 +140,20 @@ class Measurer:
         return scale_scene(scene, self._content(lane), shape, lane.recipe)
 
     def _scene(self, lane: Lane) -> Scene:
-        photograph, blend = self._photograph(lane), _array(lane.blend)
         styles = self._once(
             ("styles", *self._style_key(lane)), lambda: self.load_styles(lane)
         )
-        options = {"blend": blend, "masks": self._masks(lane)}
-        return make_scene(photograph, styles, lane.recipe, **options)
+        options = {"blend": _array(lane.blend), "masks": self._masks(lane)}
+        given = self._photograph(lane), styles, lane.recipe
+        key = "scene", *self._content_key(lane), *self._style_key(lane)
+        return self._once(key, lambda: make_scene(*given, **options))
 
     def _masks(self, lane: Lane) -> Masks:
         key = "masks", lane.parts, lane.recipe.measured_by, lane.shape
         return self._once(key, lambda: self.load_masks(lane))
 
     def _photograph(self, lane: Lane) -> Image:
-        key = ("photograph", *self._content_key(lane))
+        key = "photograph", lane.content, lane.shape
         return self._once(key, lambda: self.load_content(lane))
 
     def _content(self, lane: Lane) -> Image:

@@ -40,7 +40,6 @@ from jaxnst.painting.scene import (
     Style,
     finish,
     first_image,
-    fit_masks,
     keep,
     make_scene,
     painted_content,
@@ -248,10 +247,8 @@ class PicturePainter:
 
     def finish(self, image: Image) -> Image:
         """What was painted, in the colours that the recipe asks for."""
-        shape = image.shape[0], image.shape[1]
-        original = inputs.scale_content(self.content, shape)
-        scene = fit_masks(self.scene, shape)
-        return finish(scene, image, original, self.recipe, self.masks.palette)
+        given = self.scene, image, self.content, self.recipe
+        return finish(*given, self.masks.palette)
 
     def spread(self, setup: Setup) -> Setup:
         """Place arrays as a step in tiles returns them, so that it compiles once."""

@@ -309,7 +309,7 @@ def repaint_scene(scene: Scene, image: Image, recipe: Recipe) -> Image:
 def finish(
     scene: Scene,
     image: Image,
-    original: Image,
+    photograph: Image,
     recipe: Recipe,
     palette: Image | None = None,
 ) -> Image:
@@ -318,15 +318,19 @@ def finish(
     Where nothing is painted it is the original.
 
     Args:
-        scene: With masks of the image's shape.
+        scene: Of any scale.
         image: What was painted.
-        original: The photograph as it was read.
+        photograph: As it was read, of any scale.
         recipe: For its `colors`.
         palette: Whose chroma is wanted. Default: the photograph's.
 
     Returns:
         RGB in [0, 1].
     """
+    if recipe.colors == "style" and scene.paint is None:
+        return image
+    shape = image.shape[0], image.shape[1]
+    scene, original = fit_masks(scene, shape), inputs.scale_content(photograph, shape)
     if recipe.colors == "luminance":
         image = with_lightness(original, image)
     elif recipe.colors == "content":

@@ -22,7 +22,7 @@ import numpy as np
 import tifffile
 from PIL import Image as pil
 
-from jaxnst.command.cli import COMMANDS, make_parser
+from jaxnst.command import cli
 from jaxnst.pictures.files import image_shape, load_image
 from jaxnst.weights.readers import read
 
@@ -77,7 +77,7 @@ def arguments(rng: random.Random) -> list[str]:
     values += ["\0", "é", "9" * 40]
     flags = ["--size", "--steps", "--set", "--blend", "--recipe", "--memory", "-o"]
     flags += ["--seed", "--quality", "--vary", "--content", "--style", "--resume"]
-    command = rng.choice([name for name, *_ in COMMANDS] + values)
+    command = rng.choice([name for name, *_ in cli.COMMANDS] + values)
     return [command] + rng.choices(values + flags, k=rng.randint(0, 7))
 
 
@@ -107,7 +107,7 @@ def parse(argv: list[str]) -> None:
     """Parse a command, and say nothing."""
     silent = io.StringIO()
     with contextlib.redirect_stderr(silent), contextlib.redirect_stdout(silent):
-        make_parser().parse_args(argv)
+        cli.parse(argv)
 
 
 def try_all(kind: str, count: int, seed: int = 0) -> Counter:
