@@ -19,7 +19,6 @@ from jaxnst.losses import normalize_gradient
 from jaxnst.masks import layer_weights
 from jaxnst.network.vgg import Backbone, channels, features, stride
 from jaxnst.recipes import LayerWeights, Program, Recipe
-from jaxnst.recipes.recipe import ARRAYS
 from jaxnst.storage import Stored, StoredFeatures, restore, store
 from jaxnst.types import Feature, Features, Image, Mask, Scalar, Weights
 
@@ -135,7 +134,8 @@ def make_targets(
     feats = measure_content(backbone, content, program)
     summaries = [measure_style(backbone, style, program) for style in styles]
     measured = blend_styles(summaries, shapes, program, blend=blend)
-    return with_weights(feats, [region_targets(measured, None, program)], recipe)
+    regions = [region_targets(measured, None, program)]
+    return with_weights(feats, regions, recipe.arrays)
 
 
 def region_targets(style: Styles, mask: Mask | None, program: Program) -> RegionTargets:
@@ -148,20 +148,28 @@ def region_targets(style: Styles, mask: Mask | None, program: Program) -> Region
 def with_weights(
     content: StoredFeatures,
     regions: Sequence[RegionTargets],
-    recipe: Recipe,
+    arrays: Mapping[str, Scalar],
     *,
     hold: Mask | None = None,
     paint: Mask | None = None,
 ) -> Targets:
     """Join what was measured with a recipe's weights and learning rate.
 
-    `hold` says how strongly the content holds at each pixel, `paint` which change.
+    Args:
+        content: From `measure_content`.
+        regions: From `region_targets`.
+        arrays: Of the recipe.
+        hold: How strongly the content holds at each pixel. Default: evenly.
+        paint: Which pixels change. Default: all.
+
+    Returns:
+        The targets.
     """
-    numbers = {name: jnp.float32(getattr(recipe, name)) for name in ARRAYS}
     if hold is not None:
-        numbers["content_weight"] *= jnp.mean(hold)
-    held = layer_weights(hold, layer_names(recipe.content_layers))
-    return Targets(content, tuple(regions), held, paint, **numbers)
+        weight = arrays["content_weight"] * jnp.mean(hold)
+        arrays = {**arrays, "content_weight": weight}
+    held = layer_weights(hold, tuple(content))
+    return Targets(content, tuple(regions), held, paint, **arrays)
 
 
 @partial(jax.jit, static_argnames="program")

@@ -13,6 +13,23 @@ import jax
 import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
 from threadpoolctl import threadpool_limits
 
+CompilerOptions = dict[str, bool | str]
+
+# XLA's newer code for fusions on a CPU takes twice as long to compile, and runs no
+# faster. A later XLA may not know the option.
+OLDER_FUSIONS: CompilerOptions = {"xla_cpu_use_fusion_emitters": False}
+OLDER_FUSIONS = OLDER_FUSIONS if jax.__version_info__ < (0, 12) else {}
+
+COMPILE_FAST: CompilerOptions = OLDER_FUSIONS | {
+    "xla_backend_optimization_level": "1",
+    "xla_gpu_autotune_level": "0",
+}
+"""Compiler options of what runs once a scale: tuning it takes longer than it saves."""
+
+STEP_OPTIONS: CompilerOptions = OLDER_FUSIONS | {"xla_gpu_enable_triton_gemm": False}
+"""Compiler options of steps. On a GPU their products are as fast without Triton's, for
+which XLA would try hundreds of programs."""
+
 single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
 """Decorator. XLA on a CPU calls LAPACK for eigenvalues, several at a time, from threads
 of its own; threads of LAPACK's on top make a step many times slower, and its results

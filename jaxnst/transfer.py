@@ -83,13 +83,19 @@ class Evaluation(NamedTuple):
 
 def current_image(state: State, program: Program) -> Image:
     """The picture so far, clipped to [0, 1]."""
-    match state.output:
-        case Best(image, _):
-            found = image
+    return _shown(state.image, state.output, state.step, program.ema_decay)
+
+
+@jax.jit
+def _shown(
+    image: Image, output: Average | Best, step: Int[Array, ""], decay: Scalar | float
+) -> Image:
+    match output:
+        case Best(best, _):
+            found = best
         case Average(total):
-            weight = 1 - jnp.float32(program.ema_decay) ** state.step
-            found = total / jnp.maximum(weight, 1e-6)
-    return jnp.clip(jnp.where(state.step > 0, found, state.image), 0, 1)
+            found = total / jnp.maximum(1 - decay**step, 1e-6)
+    return jnp.clip(jnp.where(step > 0, found, image), 0, 1)
 
 
 def _update_output(

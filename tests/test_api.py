@@ -24,8 +24,8 @@ FLOORS = {
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named"],
     "jaxnst/painting": [
-        "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
-        "stages", "multiscale", "lanes", "measurer", "grid",
+        "ahead", "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint",
+        "loop", "stages", "programs", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/command": [
         "defaults", "flags", "request", "manifest", "records", "reporter", "masks",

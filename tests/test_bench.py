@@ -7,7 +7,7 @@ from helpers import random_image
 from jaxnst.command import timings
 from jaxnst.command.cli import main
 from jaxnst.objective import make_targets, objective
-from jaxnst.painting.multiscale import prepare_backbone
+from jaxnst.painting.programs import prepare_backbone
 from jaxnst.recipes import get_recipe
 
 

@@ -24,8 +24,9 @@ from jaxnst.objective import (
 )
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.grid import GridOptions, stylize_grid
-from jaxnst.painting.multiscale import Options, measure_targets, stylize
+from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage
+from jaxnst.painting.programs import measure_targets
 from jaxnst.painting.scene import Masks, Region, Style, make_scene
 from jaxnst.recipes import get_recipe
 from jaxnst.tiles import Tiled
@@ -58,7 +59,7 @@ def targets(backbone, regions, recipe=RECIPE, **options):
         for x, mask in regions
     ]
     feats = measure_content(backbone, CONTENT, program, options.get("hold"))
-    return with_weights(feats, parts, recipe, **options)
+    return with_weights(feats, parts, recipe.arrays, **options)
 
 
 def loss_of(backbone, aims, recipe=RECIPE):
@@ -169,7 +170,7 @@ def test_each_pixel_of_a_small_region_feels_as_much_style_as_of_a_large_one(
         style = blend_styles([measured], [STYLE.shape], program)
         content = measure_content(backbone, image, program)
         parts = [region_targets(style, mask, program)]
-        aims = with_weights(content, parts, recipe.replace(content_weight=0.0))
+        aims = with_weights(content, parts, recipe.replace(content_weight=0.0).arrays)
         loss = lambda x: objective(x, backbone, aims, program)[0]
         return jax.grad(loss)(image)[20:28, 20:28]
 

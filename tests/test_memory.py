@@ -75,7 +75,7 @@ def test_repainting_takes_what_was_planned(shape):
     h, w = shape
 
     def laid(image, content, style):
-        return repaint(image, content, [style], PAINTERLY)
+        return repaint(image, content, [style], PAINTERLY.content_ratio)
 
     image = jax.ShapeDtypeStruct((h, w, 3), "float32")
     program = jax.jit(laid).lower(image, image, image).compile()

@@ -24,8 +24,9 @@ from jaxnst.objective import (
     restore,
     summarize,
 )
-from jaxnst.painting.multiscale import Options, measure_targets, stylize
+from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import plan_run
+from jaxnst.painting.programs import measure_targets
 from jaxnst.painting.scene import make_scene
 from jaxnst.recipes import get_recipe
 from jaxnst.recipes.recipe import LOSS_TABLES

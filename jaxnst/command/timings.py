@@ -26,7 +26,8 @@ from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, strid
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.inputs import scale_styles
 from jaxnst.painting.loop import Launches, run
-from jaxnst.painting.multiscale import Options, prepare_backbone, stylize
+from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.programs import prepare_backbone
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
 from jaxnst.process import keep_programs

@@ -175,6 +175,7 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
     return Gaussian(m.mean, root, jnp.sum(values), 3e-4 * values[-1] + 1e-12)
 
 
+@jax.jit  # traced once for all layers of one shape
 def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     """Squared Wasserstein-2 distance between two Gaussians, per channel.
 

@@ -25,8 +25,8 @@ from jaxnst.painting.lanes import (
     plan_batches,
 )
 from jaxnst.painting.measurer import Measurer, pad_zeros
-from jaxnst.painting.multiscale import prepare_backbone
 from jaxnst.painting.plan import Stage
+from jaxnst.painting.programs import prepare_backbone
 from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.process import single_threaded_lapack, usual_numbers

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Sharding
 from jaxtyping import Array, Int
 
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
-from jaxnst.process import return_freed_memory, single_threaded_lapack
+from jaxnst.process import STEP_OPTIONS, return_freed_memory, single_threaded_lapack
 from jaxnst.transfer import Info, State, Transfer
 
 
@@ -76,7 +77,7 @@ def run(
     """
     start, chunk, interval, host, on_chunk = launches
     if host is None:
-        launch = partial(_run_chunk, transfer=transfer, chunk=chunk)
+        launch = partial(run_chunk, transfer=transfer, chunk=chunk)
     else:
         launch = partial(_run_on_host, transfer=transfer, host=host)
     # Compile with no steps, and free the compiler's memory before the first one.
@@ -95,11 +96,16 @@ def run(
             on_chunk(state, infos[-1])
         if not infos[-1].finite.all(axis=0).any():
             break
-    return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *infos)
+    return state, jax.tree.map(lambda *xs: np.concatenate(xs), *infos)
 
 
-@partial(jax.jit, static_argnames=("transfer", "chunk"), donate_argnames="state")
-def _run_chunk(
+@partial(
+    jax.jit,
+    static_argnames=("transfer", "chunk"),
+    donate_argnames="state",
+    compiler_options=STEP_OPTIONS,
+)
+def run_chunk(
     state: State,
     backbone: Backbone,
     targets: Targets,

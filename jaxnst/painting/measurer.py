@@ -85,7 +85,7 @@ class Measurer:
         features = self._once(("features", shape, *content), measure)
         regions = self._once(("statistics", shape, *style), measure_styles)
         options = {"hold": scene.hold, "paint": scene.paint}
-        return with_weights(features, regions, lane.recipe, **options)
+        return with_weights(features, regions, lane.recipe.arrays, **options)
 
     def _measure(
         self, region: Region, lane: Lane, shape: tuple[int, int]
@@ -125,7 +125,8 @@ class Measurer:
     def repaint(self, lane: Lane, image: Image) -> Image:
         """The image of a lane, laid out of the paint of its styles."""
         scene = self._scaled(lane, (image.shape[0], image.shape[1]))
-        return self._keep(lane, scene, repaint_scene(scene, image, lane.recipe))
+        laid = repaint_scene(scene, image, lane.recipe.content_ratio)
+        return self._keep(lane, scene, laid)
 
     def finish(self, lane: Lane, image: Image) -> Image:
         """The image of a lane in the colours that its recipe asks for."""
@@ -149,7 +150,7 @@ class Measurer:
         return self._once(key, lambda: make_scene(*given, **options))
 
     def _masks(self, lane: Lane) -> Masks:
-        key = "masks", lane.parts, lane.recipe.measured_by, lane.shape
+        key = "masks", lane.parts, lane.recipe.structure, lane.shape
         return self._once(key, lambda: self.load_masks(lane))
 
     def _photograph(self, lane: Lane) -> Image:
@@ -164,12 +165,12 @@ class Measurer:
     def _content_key(self, lane: Lane) -> tuple:
         recoloured = lane.recipe.palette == "style"
         palette = (lane.styles, lane.blend) if recoloured else ()
-        return lane.content, lane.shape, lane.recipe.measured_by, palette, lane.parts
+        return lane.content, lane.shape, lane.recipe.structure, palette, lane.parts
 
     def _style_key(self, lane: Lane) -> tuple:
         alike = lane.parts is None and lane.recipe.colors == "style"
         place = (lane.shape,) if alike else self._content_key(lane)
-        return lane.styles, lane.blend, lane.recipe.measured_by, place
+        return lane.styles, lane.blend, lane.recipe.structure, place
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         if key in self.kept:

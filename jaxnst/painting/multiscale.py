@@ -1,7 +1,5 @@
 """Coarse to fine: the driver that paints one picture."""
 
-import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,44 +11,35 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float
 
-from jaxnst import tiles
 from jaxnst.linalg import float32
-from jaxnst.network.calibrate import accelerate, calibrate
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import (
-    Objective,
-    RegionTargets,
-    StyleSummary,
-    Targets,
-    blend_styles,
-    measure_content,
-    measure_style,
-    objective,
-    region_targets,
-    with_weights,
-)
-from jaxnst.painting import inputs
+from jaxnst.objective import Objective, Targets, objective
+from jaxnst.painting.ahead import Ahead, Call, OnWait
 from jaxnst.painting.checkpoint import Checkpoint
+from jaxnst.painting.loop import run_chunk
 from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
+from jaxnst.painting.programs import (
+    Sizes,
+    begin_scale,
+    is_small,
+    measure_scene,
+    measure_targets,
+    prepare_backbone,
+    repaint_scale,
+)
 from jaxnst.painting.scene import (
     Masks,
-    Region,
     Scene,
     Style,
     finish,
-    first_image,
-    keep,
     make_scene,
     painted_content,
-    repaint_scene,
-    scale_scene,
 )
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
-from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import forget_programs, single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
-from jaxnst.tiles import Tiled, smallest_tile
+from jaxnst.tiles import Tiled
 from jaxnst.transfer import State, Transfer, current_image, make_transfer
 from jaxnst.types import Image
 
@@ -74,7 +63,10 @@ class Options:
         mesh: Devices with one axis, `tile`, to spread tiles over.
         on_chunk: Called between launches of steps, for progress, previews, checkpoints.
             An exception it raises, such as KeyboardInterrupt, ends the run.
-        chunk: Steps between two calls, at most; each multiple of it has a call.
+        on_wait: Called while a program is being compiled that is needed, with its name
+            and the seconds waited.
+        chunk: Steps between two calls of `on_chunk`, at most; each multiple of it has a
+            call.
         throw: Raise if a step was not finite. Otherwise the result's status says so.
     """
 
@@ -87,6 +79,7 @@ class Options:
     stages: Stages | None = None
     mesh: Mesh | None = None
     on_chunk: Callable[[Progress], None] | None = None
+    on_wait: OnWait = lambda program, seconds: None
     chunk: int = 50
     throw: bool = True
 
@@ -147,15 +140,19 @@ def stylize(
         kept = mask_bytes(content.shape, recipe, options.masks.count)
         memory = usable_memory() - kept if options.objective is objective else None
         stages = plan_run(content.shape, recipe, memory, tiles=before)
-    painter = PicturePainter(backbone, content, styles, recipe, key, options)
-    state, infos, seconds = paint_stages(
-        painter.set_up,
-        stages,
-        resume=options.resume,
-        chunk=options.chunk,
-        on_chunk=options.on_chunk,
-        stop=lambda info: not info.finite.all(),
-    )
+    pictures = content, styles
+    painter = PicturePainter(backbone, pictures, recipe, key, stages, options)
+    try:
+        state, infos, seconds = paint_stages(
+            painter.set_up,
+            stages,
+            resume=options.resume,
+            chunk=options.chunk,
+            on_chunk=options.on_chunk,
+            stop=lambda info: not info.finite.all(),
+        )
+    finally:
+        painter.ahead.close()
     diverged = bool(infos) and not infos[-1].finite.all()
     if diverged and options.throw:
         height, width, _ = state.image.shape
@@ -170,18 +167,18 @@ def stylize(
 
 
 class PicturePainter:
-    """Sets up the stages of one picture; the arguments are those of `stylize`."""
+    """Sets up the stages of one picture; the other arguments are those of `stylize`."""
 
     def __init__(
         self,
         backbone: Backbone,
-        content: Image,
-        styles: Sequence[Style | Image],
+        pictures: tuple[Image, Sequence[Style | Image]],
         recipe: Recipe,
         key: Array,
+        stages: Stages,
         options: Options,
     ):
-        self.recipe, self.key, self.options = recipe, key, options
+        self.recipe, self.stages, self.options = recipe, stages, options
         self.host = self.device = None
         if recipe.state_memory == "host":
             self.host = SingleDeviceSharding(jax.devices("cpu")[0])
@@ -192,58 +189,105 @@ class PicturePainter:
                 return x
             return jax.device_put(float32(jnp.asarray(x)), self.host)
 
-        pictures = content, list(styles), options.init, options.masks
-        self.content, styles, self.init, self.masks = jax.tree.map(place, pictures)
+        content, styles = pictures
+        given = content, list(styles), options.init, options.masks
+        self.content, styles, init, self.masks = jax.tree.map(place, given)
+        self.start = key if init is None else init
         self.scene = make_scene(
             self.content, styles, recipe, blend=options.blend, masks=self.masks
         )
         self.measuring, self.stepping = prepare_backbone(backbone, recipe)
+        self.ahead = Ahead(options.on_wait)
 
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
         """Begin a stage, see `stages.SetUp`."""
-        recipe, options, tile = self.recipe, self.options, stage.tile
+        recipe, tile = self.recipe, stage.tile
         if tile is not None:
             # Programs of earlier stages are no longer needed, and together take as much
             # memory as a tile.
             forget_programs()
-        transfer = make_transfer(
-            recipe,
+        # Recoloured at each stage: it is fast, and keeping it would take memory.
+        content = painted_content(self.scene, recipe)
+        if before is None:
+            self.compile_ahead(content, state, self.stages.index(stage))
+        scene, state = self.ahead.run(self.begin(content, state, before, stage))
+        del content
+        scene = jax.device_put(scene, self.device)
+        if tile is None and is_small(scene):
+            targets = self.ahead.run(self.measure(scene, stage))
+        else:
+            targets = measure_targets(self.measuring, scene, recipe, tile=tile)
+        state = cast(State, jax.device_put(state, self.host))
+        finish = partial(self.repaint, scene, stage) if recipe.repaint else None
+        transfer = self.transfer(stage)
+        setup = Setup(transfer, state, self.stepping, targets, self.host, finish)
+        self.ahead.wait(self.steps(state, targets, stage).name)
+        return setup if tile is None else self.spread(setup)
+
+    def compile_ahead(self, content: Image, state: State | None, first: int) -> None:
+        """Compile the stages from `first` on, up to one that is painted in tiles."""
+        if self.host is not None or self.options.mesh is not None:
+            return  # where arguments are is known only when they are there
+        compiled, before = self.ahead.compile, None
+        for stage in self.stages[first:]:
+            if stage.tile is not None:
+                return
+            scene, state = compiled(self.begin(content, state, before, stage))
+            if not is_small(scene):
+                return
+            targets = compiled(self.measure(scene, stage))
+            state, _ = compiled(self.steps(cast(State, state), targets, stage))
+            if self.recipe.repaint:
+                state = compiled(self.lay(scene, cast(State, state), stage))
+            state = self.transfer(stage).shed(cast(State, state))
+            before = stage
+
+    def transfer(self, stage: Stage) -> Transfer:
+        """The kernel that paints a stage."""
+        options, tile = self.options, stage.tile
+        return make_transfer(
+            self.recipe,
             objective=options.objective if tile is None else Tiled(tile, options.mesh),
             optimizer=options.optimizer,
         )
-        # Recoloured at each stage: it is fast, and keeping it would take memory.
-        content = painted_content(self.scene, recipe)
-        scene = scale_scene(self.scene, content, stage.shape, recipe)
-        if state is None:
-            # Compiled, so that the whole state is on the image's device.
-            state = jax.jit(transfer.init)(self.start(scene))
-        elif before is not None:
-            detail = inputs.scale_detail(content, before.shape, stage.shape, recipe)
-            state = jax.jit(transfer.enlarge)(state, detail)
-        del content
-        scene = jax.device_put(scene, self.device)
-        targets = measure_targets(self.measuring, scene, recipe, tile=tile)
-        state = cast(State, jax.device_put(state, self.host))
-        finish = partial(self.repaint, transfer, scene) if recipe.repaint else None
-        setup = Setup(transfer, state, self.stepping, targets, self.host, finish)
-        return setup if tile is None else self.spread(setup)
 
-    def repaint(self, transfer: Transfer, scene: Scene, state: State) -> State:
+    def begin(
+        self, content: Image, state: State | None, before: Stage | None, stage: Stage
+    ) -> Call:
+        """What makes the pictures of a stage and its first state."""
+        sizes = Sizes(None if before is None else before.shape, stage.shape)
+        static = {"transfer": self.transfer(stage), "recipe": self.recipe.structure}
+        given = self.scene, content, self.start, state
+        name = f"the pictures at {max(stage.shape)} px"
+        return Call(name, begin_scale, given, {**static, "sizes": sizes})
+
+    def measure(self, scene: Scene, stage: Stage) -> Call:
+        """What measures the targets of a stage."""
+        given = self.measuring, scene, self.recipe.arrays
+        static = {"program": self.recipe.program, "tile": None}
+        name = f"the targets at {max(stage.shape)} px"
+        return Call(name, measure_scene, given, static)
+
+    def steps(self, state: State, targets: Targets, stage: Stage) -> Call:
+        """What `run` takes the steps of a stage with."""
+        static = {"transfer": self.transfer(stage), "chunk": self.options.chunk}
+        given = state, self.stepping, targets, 0
+        return Call(f"the steps at {max(stage.shape)} px", run_chunk, given, static)
+
+    def lay(self, scene: Scene, state: State, stage: Stage) -> Call:
+        """What lays the image of a state out of the styles."""
+        static = {"transfer": self.transfer(stage), "recipe": self.recipe.structure}
+        given = scene, self.scene.content, state._replace(opt_state=())
+        ratio = jnp.float32(self.recipe.content_ratio)
+        name = f"the patches at {max(stage.shape)} px"
+        return Call(name, repaint_scale, (*given, ratio), static)
+
+    def repaint(self, scene: Scene, stage: Stage, state: State) -> State:
         """Lay the image of a state out of its styles, and begin anew with it."""
-        image = jax.device_put(current_image(state, self.recipe), self.device)
+        state = cast(State, jax.device_put(state._replace(opt_state=()), self.device))
+        call = self.lay(scene, state, stage)
         del state
-        image = repaint_scene(scene, image, self.recipe)
-        image = keep(scene, image, self.scene.content)
-        return jax.jit(transfer.init)(jax.device_put(image, self.host))
-
-    def start(self, scene: Scene) -> Image:
-        """The start image, of the content's shape."""
-        if self.init is not None:
-            shape = scene.content.shape[0], scene.content.shape[1]
-            image = inputs.scale_content(crop_like(self.init, shape), shape)
-        else:
-            image = first_image(self.key, scene, self.recipe)
-        return keep(scene, image, self.scene.content)
+        return jax.device_put(self.ahead.run(call), self.host)
 
     def finish(self, image: Image) -> Image:
         """What was painted, in the colours that the recipe asks for."""
@@ -260,56 +304,3 @@ class PicturePainter:
         if host is None:
             state = cast(State, jax.device_put(state, everywhere))
         return setup._replace(state=state, backbone=backbone, targets=targets)
-
-
-def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Backbone]:
-    """The network with a recipe's activations: to measure with, and to step with.
-
-    The second has the recipe's dtype. In float32 on a CPU, it holds prepared kernels as
-    well, and shares the plain ones with the first.
-    """
-    backbone = calibrate(backbone, recipe.activations)
-    if jax.default_backend() == "cpu" and recipe.dtype == "float32":
-        return backbone, accelerate(backbone, recipe.layers)
-    cast = lambda x: x.astype(recipe.dtype)
-    params = jax.tree.map(cast, backbone.params)
-    return backbone, dataclasses.replace(backbone, params=params)
-
-
-def measure_targets(
-    backbone: Backbone, scene: Scene, recipe: Recipe, *, tile: int | None = None
-) -> Targets:
-    """`objective.make_targets`, measured in tiles of size `tile` if it is given.
-
-    A style that would take more memory than a step is measured in tiles, too.
-    """
-    program, content, hold = recipe.program, scene.content, scene.hold
-    if tile is None:
-        feats = measure_content(backbone, content, program, hold)
-    else:
-        feats = tiles.measure_content(backbone, content, program, tile, hold)
-        # Wait, or it would run and hold memory while the styles are measured.
-        jax.block_until_ready(feats)
-    # Measuring takes half as much memory per pixel as a step.
-    enough, loss = 2 * math.prod(content.shape[:2]), program.losses.style
-    parts = tile or max(math.isqrt(enough), smallest_tile(recipe.layers))
-
-    def summarize(style: Style) -> StyleSummary:
-        image, mask, _ = style
-        small = tile is None and math.prod(image.shape[:2]) <= enough
-        if loss.match is not None:
-            crop = lambda x: None if x is None else crop_middle(x, parts**2)
-            image, mask = crop_middle(image, parts**2), crop(mask)
-        if small or not loss.additive or loss.match is not None:
-            return measure_style(backbone, image, program, mask)
-        found = tiles.measure_style(backbone, image, program, parts, mask)
-        return jax.block_until_ready(found)
-
-    def measure(region: Region) -> RegionTargets:
-        found = [summarize(style) for style in region.styles]
-        shapes = [style.image.shape for style in region.styles]
-        measured = blend_styles(found, shapes, program, blend=region.blend)
-        return region_targets(measured, region.mask, program)
-
-    regions = [measure(region) for region in scene.regions]
-    return with_weights(feats, regions, recipe, hold=hold, paint=scene.paint)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -16,9 +17,15 @@ from jaxnst.painting import inputs
 from jaxnst.painting.scales import style_shape
 from jaxnst.pictures.color import match_chroma, match_palette, to_grey, with_lightness
 from jaxnst.pictures.geometry import resize
+from jaxnst.process import COMPILE_FAST
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import repaint
-from jaxnst.types import Image, Mask
+from jaxnst.types import Image, Mask, Scalar
+
+
+@jax.tree_util.register_static
+class Scale(float):
+    """A scale that sizes are made of, so that compiled code depends on it."""
 
 
 class Style(NamedTuple):
@@ -184,10 +191,12 @@ def _complete(region: Region) -> Region:
     """A region with whole `Style`s, checked."""
     if not len(region.styles):
         raise ValueError("expected at least one style, got none")
-    if region.blend is not None:
-        check_blend(region.blend, len(region.styles))
+    blend = None if region.blend is None else jnp.asarray(region.blend, jnp.float32)
+    if blend is not None:
+        check_blend(blend, len(region.styles))
     styles = [x if isinstance(x, Style) else Style(x) for x in region.styles]
-    return region._replace(styles=[_fit_style(x, x.image) for x in styles])
+    styles = [_fit_style(x, x.image)._replace(scale=Scale(x.scale)) for x in styles]
+    return region._replace(styles=styles, blend=blend)
 
 
 def _fit_style(style: Style, image: Image) -> Style:
@@ -225,7 +234,7 @@ def _rotate(region: Region) -> Region:
         return style._replace(image=turned(style.image), mask=turned(style.mask))
 
     styles = [turn(style, times) for times in range(4) for style in region.styles]
-    blend = None if region.blend is None else jnp.tile(jnp.asarray(region.blend), 4)
+    blend = None if region.blend is None else jnp.tile(region.blend, 4)
     return region._replace(styles=styles, blend=blend)
 
 
@@ -254,9 +263,11 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
     """The content in the colours of the styles, if the recipe says so."""
-    if recipe.palette == "content":
-        return scene.content
+    return scene.content if recipe.palette == "content" else _in_palette(scene)
 
+
+@partial(jax.jit, compiler_options=COMPILE_FAST)
+def _in_palette(scene: Scene) -> Image:
     def match(region: Region) -> Image:
         images, masks = _images(region)
         options: dict = {"mask": region.mask, "reference_masks": masks}
@@ -294,13 +305,13 @@ def first_image(key: Array, scene: Scene, recipe: Recipe) -> Image:
     return compose(scene, scene.content, [start(x) for x in scene.regions])
 
 
-def repaint_scene(scene: Scene, image: Image, recipe: Recipe) -> Image:
+def repaint_scene(scene: Scene, image: Image, content_ratio: float | Scalar) -> Image:
     """Lay an image out of the styles of its regions, see `repaint.repaint`."""
 
     def lay(region: Region) -> Image:
         images, masks = _images(region)
         options: dict = {"mask": region.mask, "held": scene.hold, "style_masks": masks}
-        given = image, scene.content, images, recipe, region.blend
+        given = image, scene.content, images, content_ratio, region.blend
         return repaint(*given, **options)
 
     return compose(scene, image, [lay(region) for region in scene.regions])

@@ -12,6 +12,9 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+import jax.numpy as jnp
+from jaxtyping import Array
+
 from jaxnst.losses import (
     CONTENT_LOSSES,
     STYLE_LOSSES,
@@ -225,19 +228,30 @@ class Recipe(Program):
             raise ValueError(f"expected scale_factor > 1, got {self.scale_factor}")
 
     @cached_property
-    def measured_by(self) -> tuple:
-        """A cache key: recipes with the same one measure pictures alike.
+    def structure(self) -> "Recipe":
+        """The recipe without its name, and with 1 for all that steps get as arrays.
+
+        Recipes of the same structure share all compiled code.
 
         Example:
             >>> from jaxnst import get_recipe
             >>> recipe = get_recipe("painterly")
-            >>> recipe.replace(style_weight=2.0).measured_by == recipe.measured_by
+            >>> recipe.replace(style_weight=2.0).structure == recipe.structure
             True
         """
-        left_out = (*ARRAYS, "name", "summary")
-        return tuple(
-            getattr(self, x.name) for x in fields(self) if x.name not in left_out
-        )
+        ones = dict.fromkeys(ARRAYS, 1.0)
+        return dataclasses.replace(self, name="", summary="", **ones)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The loss weights and the learning rate, as arrays that steps get.
+
+        Example:
+            >>> from jaxnst import get_recipe
+            >>> float(get_recipe("painterly").arrays["style_weight"])
+            1.0
+        """
+        return {name: jnp.float32(getattr(self, name)) for name in ARRAYS}
 
     @property
     def content_ratio(self) -> float:

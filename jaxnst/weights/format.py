@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 import h5py
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxnst.disk import write_whole
@@ -65,19 +65,12 @@ def read_backbone(path: Path) -> Backbone:
         raise ValueError(
             f"expected family {' or '.join(get_args(Family))} in {path}, got {family!r}"
         )
-    backbone = Backbone(
-        params={
-            name: {key: jnp.asarray(conv[key]) for key in ("kernel", "bias")}
-            for name, conv in tree.items()
-        },
-        scale=jnp.asarray(scale),
-        offset=jnp.asarray(offset),
-        mean_activation={
-            layer_name(name): jnp.asarray(conv["mean_activation"])
-            for name, conv in tree.items()
-        },
-        family=cast(Family, family),
-    )
+    kernels = {
+        name: {x: conv[x] for x in ("kernel", "bias")} for name, conv in tree.items()
+    }
+    means = {layer_name(name): conv["mean_activation"] for name, conv in tree.items()}
+    arrays = jax.device_put((kernels, scale, offset, means))
+    backbone = Backbone(*arrays, family=cast(Family, family))
     if checksum is not None and content_sha256(backbone) != checksum:
         raise ValueError(
             f"expected contents with the sha256 {checksum} in {path}, got others; the "

@@ -17,7 +17,7 @@ from shared import alternate, describe, machine
 
 import jaxnst
 from jaxnst.objective import objective
-from jaxnst.painting.multiscale import measure_targets, prepare_backbone
+from jaxnst.painting.programs import measure_targets, prepare_backbone
 from jaxnst.painting.scene import make_scene
 from jaxnst.pictures.geometry import resize
 from jaxnst.process import single_threaded_lapack
