@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxnst.storage import StateDtype, Stored, put, stored_zeros, take
+from jaxnst.linalg import HIGHEST
+from jaxnst.storage import StateDtype, Stored, put, restore, stored_zeros, take
 from jaxnst.types import Image, Scalar
 
 Shapes = tuple[tuple[int, int], tuple[int, int]]
@@ -40,7 +41,8 @@ class LbfgsState(NamedTuple):
         radius: Longest step that is trusted, RMS over the pixels.
         steps: Differences of positions, history h w 3.
         changes: Differences of gradients, likewise.
-        curvatures: Their products, `sᵀy`.
+        mixed: Products of the steps with the changes, `s_iᵀ y_j`, where i is not newer.
+        changed: Products of the changes with each other, `y_iᵀ y_j`.
         scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
             there is one.
     """
@@ -53,7 +55,8 @@ class LbfgsState(NamedTuple):
     radius: Scalar
     steps: Stored
     changes: Stored
-    curvatures: Float[Array, "_history"]
+    mixed: Float[Array, "_history _history"]
+    changed: Float[Array, "_history _history"]
     scale: Scalar
 
 
@@ -106,8 +109,10 @@ def lbfgs(
     RMS, those of the quasi-Newton step, before the learning rate.
 
     Reference:
-        Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two
-        loops), 4.1 (the radius) and section 3.5 (the parabola).
+        Byrd, Nocedal, Schnabel (1994), "Representations of Quasi-Newton Matrices and
+        Their Use in Limited Memory Methods", eq. 3.1. Nocedal, Wright (2006),
+        "Numerical Optimization", algorithm 4.1 (the radius) and section 3.5 (the
+        parabola).
     """
     return optax.GradientTransformationExtraArgs(
         partial(_init, history, dtype, reach), partial(_update, reach)
@@ -128,7 +133,8 @@ def _init(
         radius=jnp.float32(reach),
         steps=pairs,
         changes=pairs,
-        curvatures=jnp.zeros(history, params.dtype),
+        mixed=jnp.zeros((history, history), params.dtype),
+        changed=jnp.zeros((history, history), params.dtype),
         scale=jnp.float32(0),
     )
 
@@ -156,7 +162,8 @@ def _update(
     scale = jnp.where(accepted, curvature / bend, old.scale)
     radius = _next_radius(old, _rms(step) / learning_rate, slope, value)
     stay = lambda before, now: jnp.where(astray, before, now)
-    take_up = partial(_take_up, old.count % len(old.steps), accepted)
+    place = old.count % len(old.steps)
+    take_up = partial(_take_up, place, accepted)
     new = LbfgsState(
         count=jnp.where(lost, 0, old.count + accepted),
         params=stay(old.params, params),
@@ -166,8 +173,18 @@ def _update(
         radius=jnp.maximum(radius, shortest),
         steps=take_up(old.steps, step),
         changes=take_up(old.changes, change),
-        curvatures=take_up(old.curvatures, curvature),
+        mixed=old.mixed,
+        changed=old.changed,
         scale=jnp.where(lost, 0, scale),
+    )
+    here = jnp.arange(len(old.steps)) == place
+    mixed = jnp.where(here, curvature, _products(new.steps, change))[:, None]
+    changed = jnp.where(here, bend, _products(new.changes, change))
+    column, row = accepted & here[None], accepted & here[:, None]
+    changed = jnp.where(row, changed[None], jnp.where(column, changed[:, None], 0))
+    new = new._replace(
+        mixed=jnp.where(column, mixed, old.mixed),
+        changed=jnp.where(row | column, changed, old.changed),
     )
     onward = _within(-_inverse_hessian_times(new.grad, new), new.radius)
     # The first part is zero unless a step is taken back.
@@ -207,32 +224,43 @@ def _within(step: Image, radius: Scalar) -> Image:
 
 
 def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
-    """The two loops over the pairs: newest first, then oldest first."""
+    """The product in compact form: the pairs are read twice, by a few large kernels.
+
+    With the pairs as columns of S and Y, the oldest first, R the upper triangle of SᵀY,
+    D its diagonal, γ the scale and p = R⁻¹ Sᵀg, it is
+    `γ g + S R⁻ᵀ (D p + γ YᵀY p - γ Yᵀg) - γ Y p`.
+    """
     history = len(state.steps)
-    known = jnp.minimum(state.count, history)
-
-    def pair(place: Array) -> list[Image]:
-        start, shape = (place, *(0,) * vector.ndim), (1, *vector.shape)
-        return [take(past, start, shape)[0] for past in (state.steps, state.changes)]
-
-    def forward(i: Array, carry: tuple[Image, Array]) -> tuple[Image, Array]:
-        vector, factors = carry
-        place = (state.count - 1 - i) % history
-        step, change = pair(place)
-        factor = jnp.vdot(step, vector) / state.curvatures[place]
-        return vector - factor * change, factors.at[place].set(factor)
+    place = jnp.arange(history)
+    known = place < jnp.minimum(state.count, history)
+    # Where the i-th oldest pair is; what is not a pair yet comes last.
+    order = (place + jnp.where(state.count > history, state.count, 0)) % history
+    ordered = lambda matrix: matrix[order][:, order]
+    both = known[:, None] & known[None]
+    ones = jnp.diag(jnp.where(known, 0.0, 1.0))
+    mixed = jnp.where(both, jnp.triu(ordered(state.mixed)), 0) + ones
+    changes = jnp.where(both, ordered(state.changed), 0)
+    along = lambda pairs: jnp.where(known, _products(pairs, vector)[order], 0)
+    steps_vector, changes_vector = along(state.steps), along(state.changes)
 
     # Without a scale, a vector as long as the radius.
     downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
     scale = jnp.where(state.scale > 0, state.scale, downhill)
-    vector, factors = jax.lax.fori_loop(
-        0, known, forward, (vector, jnp.zeros(history, vector.dtype))
+    solve = partial(jax.scipy.linalg.solve_triangular, mixed)
+    p = solve(steps_vector)
+    matmul = partial(jnp.matmul, precision=HIGHEST)
+    inner = jnp.diagonal(mixed) * p + scale * (matmul(changes, p) - changes_vector)
+    # Pairs back to where they are kept; those that are not known count nothing.
+    put_back = lambda x: jnp.zeros(history).at[order].set(jnp.where(known, x, 0))
+    by_steps, by_changes = put_back(solve(inner, trans="T")), put_back(-scale * p)
+    weigh = lambda x: x[:, None, None, None]
+    return scale * vector + jnp.sum(
+        weigh(by_steps) * restore(state.steps)
+        + weigh(by_changes) * restore(state.changes),
+        axis=0,
     )
 
-    def backward(i: Array, vector: Image) -> Image:
-        place = (state.count - known + i) % history
-        step, change = pair(place)
-        factor = jnp.vdot(change, vector) / state.curvatures[place]
-        return vector + (factors[place] - factor) * step
 
-    return jax.lax.fori_loop(0, known, backward, scale * vector)
+def _products(pairs: Stored, vector: Image) -> Float[Array, "_history"]:
+    """The product of a vector with each of the steps, or changes."""
+    return jnp.sum(jnp.sum(restore(pairs) * vector[None], axis=(2, 3)), axis=1)

@@ -1,8 +1,8 @@
 """Products, eigenvalues and roots of matrices, with derivatives that behave."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,52 @@ def _eigh_jvp(primals, tangents):
     return (values, vectors), (jnp.diagonal(change), matmul(vectors, rotation))
 
 
+SMALL = 256
+"""Matrices of up to this size are padded to one size, and multiplied side by side."""
+
+
+def root_traces(
+    ks: Sequence[Float[Array, "_c _c"]], floors: Sequence[Scalar]
+) -> list[Scalar]:
+    """`Σ λ / √(λ + floor²)` over the eigenvalues λ of each of several matrices.
+
+    On a CPU from LAPACK's eigenvalues, elsewhere by products: small matrices are padded
+    with zeros, which add nothing, so that a few large kernels do the work of many.
+
+    Args:
+        ks: Symmetric matrices without negative eigenvalues, of any sizes.
+        floors: One for each; derivatives with respect to them are left out.
+
+    Returns:
+        The sums.
+
+    Example:
+        >>> root_traces([jnp.diag(jnp.array([4.0, 9.0]))], [jnp.float32(0)])[0].round(3)
+        Array(5., dtype=float32)
+    """
+    return jax.lax.platform_dependent(
+        list(ks), list(floors), cpu=_by_eigenvalues, default=_side_by_side
+    )
+
+
+def _by_eigenvalues(ks: list[Array], floors: list[Scalar]) -> list[Scalar]:
+    return [root_trace_by_eigenvalues(*x) for x in zip(ks, floors, strict=True)]
+
+
+def _side_by_side(ks: list[Array], floors: list[Scalar]) -> list[Scalar]:
+    small = [i for i, k in enumerate(ks) if len(k) <= SMALL]
+    large = [i for i, k in enumerate(ks) if len(k) > SMALL]
+    found = {}
+    for group in filter(None, (small, large)):
+        size = max(len(ks[i]) for i in group)
+        padded = jnp.stack([jnp.pad(ks[i], (0, size - len(ks[i]))) for i in group])
+        sums = jax.vmap(root_trace_by_products)(
+            padded, jnp.stack([floors[i] for i in group])
+        )
+        found |= dict(zip(group, sums, strict=True))
+    return [found[i] for i in range(len(ks))]
+
+
 @jax.custom_jvp
 def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     """`Σ λ / √(λ + floor²)` over the eigenvalues λ of K, by products of matrices only.
@@ -134,18 +180,21 @@ def _root_trace_and_slope(
     matmul = partial(jnp.matmul, precision=HIGHEST)
     eye = jnp.eye(len(k))
 
-    def body(carry: tuple[Array, Array], scale: Scalar) -> tuple[Any, None]:
-        y, z = carry
-        factor = scale * (3 * eye - scale**2 * matmul(z, y)) / 2
-        return (matmul(y, factor), matmul(factor, z)), None
-
-    def invert(k: Array, squared: Scalar) -> tuple[Array, Array]:
-        """S, and how far S A S is from 1."""
-        a = k + squared * eye
-        norm = jnp.linalg.norm(a)
-        # Not unrolled: XLA would tune the products of every round anew, for minutes.
-        (y, z), _ = jax.lax.scan(body, (a / norm, eye), jnp.array(_scales()))
-        error = jnp.linalg.norm(matmul(z, y) - eye)
+    def invert(k: Array, size: Scalar, squared: Scalar) -> tuple[Array, Array]:
+        """S, and how far S A S is from 1; the size is the norm of K."""
+        norm = size + squared  # at least the largest eigenvalue of A
+        step = lambda scale, zy: 1.5 * scale * eye - 0.5 * scale**3 * zy
+        y = (k + squared * eye) / norm
+        # In the first round Z is 1. Unrolled, rounds need no copies, and few kernels.
+        first, *rest = _scales()
+        z = step(first, y)
+        y = matmul(y, z)
+        zy = matmul(z, y)
+        for scale in rest:
+            factor = step(scale, zy)
+            y, z = matmul(y, factor), matmul(factor, z)
+            zy = matmul(z, y)
+        error = jnp.linalg.norm(zy - eye)
         return (z + z.T) / (2 * jnp.sqrt(norm)), error
 
     def failed(state: tuple[Scalar, Array, Array]) -> Array:
@@ -154,13 +203,13 @@ def _root_trace_and_slope(
 
     def again(state: tuple[Scalar, Array, Array]) -> tuple[Scalar, Array, Array]:
         squared = 16 * state[0]
-        return squared, *invert(jax.lax.stop_gradient(k), squared)
+        return squared, *invert(*jax.lax.stop_gradient((k, size)), squared)
 
     # Rounding of K makes small eigenvalues negative: by 1e-7 of it, or by more where K
     # is the small difference of large moments, as that of a flat picture.
     size = jnp.linalg.norm(k)
     start = jnp.maximum(floor**2, 1e-7 * size) + 1e-18
-    first = (start, *invert(k, start))
+    first = (start, *invert(k, size, start))
     squared, last, _ = jax.lax.while_loop(failed, again, jax.lax.stop_gradient(first))
     # Such a loop cannot be differentiated; where it ran, second derivatives are zero.
     s = jnp.where(squared == start, first[1], last)
@@ -168,6 +217,7 @@ def _root_trace_and_slope(
     return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2
 
 
+@jax.jit  # traced once for all layers of one shape
 def root_trace_by_eigenvalues(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     """`root_trace_by_products` by LAPACK's eigenvalues, which are faster on a CPU."""
     values = jnp.maximum(eigh(k)[0], 0)

@@ -5,6 +5,7 @@
 summary.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -373,11 +374,13 @@ def compare(
         weight * content.distance(summary.content[layer])
         for layer, weight in program.content_layers
     )
-    styles = (
-        region.share * weight * style.distance(seen[layer], region.style[layer])
+    parts = [
+        (region.share * weight, seen[layer], region.style[layer])
         for seen, region in zip(summary.regions, targets.regions, strict=True)
         for layer, weight in program.style_layers
-    )
+    ]
+    factors, found, aims = (list(part) for part in zip(*parts, strict=True))
+    styles: list[Scalar] = list(map(operator.mul, factors, style.compare(found, aims)))
     zero = jnp.float32(0)
     tv = variation.distance(summary.tv, shape)
     terms = Terms(sum(contents, start=zero), sum(styles, start=zero), tv)

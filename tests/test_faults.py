@@ -126,6 +126,16 @@ def test_every_signal_that_ends_a_process_interrupts_a_run(number, capsys):
     assert "stopping" in capsys.readouterr().err
 
 
+def test_a_program_that_takes_long_to_compile_is_named(capsys):
+    with reporter.Reporter(1, 0, quiet=False) as found:
+        found.wait("the steps at 256 px", 3.0)
+        assert not capsys.readouterr().out
+        found.said -= 11
+        found.wait("the steps at 256 px", 14.0)
+        found.wait("the patches at 256 px", 1.0)
+    assert capsys.readouterr().out == "compiling the steps at 256 px, 14 s so far\n"
+
+
 @pytest.fixture
 def programs_in():
     """Keep compiled programs in a folder of the test."""

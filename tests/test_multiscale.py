@@ -88,12 +88,12 @@ def test_a_host_that_keeps_the_state_paints_the_same_picture(backbone, recipe, d
 
 def test_there_is_one_trace_for_each_scale_and_none_for_the_next_style(backbone):
     recipe = RECIPE.replace(beta2=0.985)  # traced by no other test
-    before = loop._run_chunk._cache_size()
+    before = loop.run_chunk._cache_size()
     content = random_image(0, 36, 48)
     for seed in (1, 2):
         recipe = recipe.replace(style_weight=float(seed))
         stylize(backbone, content, [random_image(seed, 40, 30)], recipe, key=KEY)
-    assert loop._run_chunk._cache_size() == before + 3
+    assert loop.run_chunk._cache_size() == before + 3
 
 
 @both

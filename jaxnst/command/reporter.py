@@ -69,6 +69,7 @@ class Reporter:
         self.bar_shown = not quiet and sys.stderr.isatty()
         self.lines_shown = not quiet and not self.bar_shown
         self.started, self.printed = time.monotonic(), -math.inf
+        self.said = self.started
 
     def __enter__(self):
         """Show the bar and listen for interruption."""
@@ -107,6 +108,14 @@ class Reporter:
         self.bar.set_description_str(place, refresh=False)
         self.bar.set_postfix_str(losses, refresh=False)
         self.bar.update(work - self.bar.n)
+
+    def wait(self, program: str, seconds: float) -> None:
+        """Show, or say every 10 s, that a program is being compiled."""
+        self.bar.set_description_str(f"compiling {program}, {seconds:.0f} s")
+        now = time.monotonic()
+        if self.lines_shown and now - self.said > 10:
+            self.said = now
+            say(f"compiling {program}, {seconds:.0f} s so far")
 
     def line_is_due(self, *, at_end: bool) -> bool:
         """Whether to print a line: first, every 10 s, and at an end."""

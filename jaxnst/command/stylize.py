@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,8 @@ def paint(request: StylizeRequest) -> int:
         reporter(progress)
 
     with compile_timer() as compiling, reporter:
-        result = run_request(request, backbone, on_chunk, resume)
+        hooks = {"on_chunk": on_chunk, "on_wait": reporter.wait}
+        result = run_request(request, backbone, hooks, resume)
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(compiling))
     save_result(request, result, manifest, about)
@@ -267,10 +268,10 @@ def rescue(request: StylizeRequest, result: Result) -> str:
 def run_request(
     request: StylizeRequest,
     backbone: Backbone,
-    on_chunk: Callable[[Progress], None],
+    hooks: Mapping[str, Any],
     resume: Checkpoint | None,
 ) -> Result:
-    """Read the pictures of a request and paint it."""
+    """Read the pictures of a request and paint it; hooks are of `Options`."""
     recipe, start = request.recipe, request.init_path
     content, alpha = load_content(request.content, request.size, recipe)
     shape, files = content.shape, request.masks
@@ -283,7 +284,7 @@ def run_request(
         resume=resume,
         stages=request.stages,
         mesh=tile_mesh(),
-        on_chunk=on_chunk,
+        **hooks,
         chunk=request.save_every or (4 if request.timelapse else 50),
         throw=False,
     )

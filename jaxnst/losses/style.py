@@ -9,7 +9,7 @@ Sums over positions accumulate in float32 at the highest matmul precision, becau
 and bfloat16 are too inaccurate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,8 +23,7 @@ from jaxnst.linalg import (
     eigh,
     float32,
     products,
-    root_trace_by_eigenvalues,
-    root_trace_by_products,
+    root_traces,
 )
 from jaxnst.losses.neighbors import bank, blend_patches, neighbor_sum, patches
 from jaxnst.losses.sliced import (
@@ -55,6 +54,8 @@ class StyleLoss:
             values of the shares sum to 1. Default: the average of the means.
         additive: Whether the summaries of the tiles of a picture add up to that of the
             picture. If not, the loss cannot be used in tiles.
+        distances: `distances(summaries, targets) -> losses` of several layers, where
+            that is faster than one `distance` after another.
         match: `match(feature, target, weights) -> summary` of the image, where that
             depends on the target. `summarize` is then for styles alone, which are
             measured whole. Default: `summarize`, without the target.
@@ -66,6 +67,7 @@ class StyleLoss:
     prepare: Callable[[Any, int], Any] = lambda summary, rank: summary.mean
     blend: Callable[[list[Any], Float[Array, "_n"]], Any] = blend_means
     additive: bool = True
+    distances: Callable[[list[Any], list[Any]], list[Scalar]] | None = None
     match: Callable[[Feature, Any, Weights], Any] | None = None
 
     def __str__(self) -> str:
@@ -77,6 +79,12 @@ class StyleLoss:
         if self.match is None:
             return self.summarize(feature, weights)
         return self.match(feature, target, weights)
+
+    def compare(self, summaries: list[Any], targets: list[Any]) -> list[Scalar]:
+        """The distances of the summaries of several layers."""
+        if self.distances is not None:
+            return self.distances(summaries, targets)
+        return [self.distance(*pair) for pair in zip(summaries, targets, strict=True)]
 
 
 def gram_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
@@ -175,7 +183,6 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
     return Gaussian(m.mean, root, jnp.sum(values), 3e-4 * values[-1] + 1e-12)
 
 
-@jax.jit  # traced once for all layers of one shape
 def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     """Squared Wasserstein-2 distance between two Gaussians, per channel.
 
@@ -198,17 +205,38 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
         implementation adds 1e-4 to the diagonal of both covariances instead and
         approximates the square root by 12 Newton-Schulz rounds.
     """
+    return wasserstein2_losses([m], [target])[0]
+
+
+def wasserstein2_losses(
+    moments: Sequence[Moments], targets: Sequence[Gaussian]
+) -> list[Scalar]:
+    """`wasserstein2_loss` of several layers, whose roots are found side by side."""
     matmul = partial(jnp.matmul, precision=HIGHEST)
-    sigma, root = covariance(m), target.root
-    k = matmul(matmul(root.T, sigma), root)
-    cross = jax.lax.platform_dependent(
-        k,
-        target.floor,
-        cpu=root_trace_by_eigenvalues,
-        default=root_trace_by_products,
-    )
-    transport = jnp.trace(sigma) + target.trace - 2 * cross
-    return (jnp.sum((m.mean - target.mean) ** 2) + transport) / len(m.mean)
+    sigmas = [_symmetric_covariance(*m) for m in moments]
+    pairs = zip(sigmas, targets, strict=True)
+    ks = [matmul(matmul(x.root.T, sigma), x.root) for sigma, x in pairs]
+    crosses = root_traces(ks, [target.floor for target in targets])
+
+    def loss(m: Moments, sigma: Array, target: Gaussian, cross: Scalar) -> Scalar:
+        apart = jnp.sum((m.mean - target.mean) ** 2 + jnp.diagonal(sigma))
+        return (apart + target.trace - 2 * cross) / len(m.mean)
+
+    return list(map(loss, moments, sigmas, targets, crosses))
+
+
+@jax.custom_vjp
+def _symmetric_covariance(
+    mean: Float[Array, "_c"], second: Float[Array, "_c _c"]
+) -> Float[Array, "_c _c"]:
+    """`covariance`, with a derivative for what treats rows and columns alike."""
+    return covariance(Moments(mean, second))
+
+
+_symmetric_covariance.defvjp(
+    lambda mean, second: (_symmetric_covariance(mean, second), mean),
+    lambda mean, slope: (-2 * jnp.matmul(slope, mean, precision=HIGHEST), slope),
+)
 
 
 def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
@@ -253,6 +281,9 @@ STYLE_LOSSES = {
             moment_sum,
             lambda summary, target: wasserstein2_loss(summary.mean, target),
             lambda summary, rank: gaussian(summary.mean, rank=rank),
+            distances=lambda summaries, targets: wasserstein2_losses(
+                [summary.mean for summary in summaries], targets
+            ),
         ),
         StyleLoss(
             "sliced_wasserstein",

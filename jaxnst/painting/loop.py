@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Sharding
 from jaxtyping import Array, Int
 
@@ -120,14 +121,18 @@ def run_chunk(
     """
     step = jax.jit(transfer.step)  # traced once for both uses
 
-    def body(i: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
-        state, infos = carry
+    def body(i: Int[Array, ""], carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, rows = carry
         state, info = step(state, backbone, targets)
-        return state, jax.tree.map(lambda xs, x: xs.at[i].set(x), infos, info)
+        # One row for all parts of an info: on a GPU, one kernel instead of six.
+        return state, rows.at[i].set(ravel_pytree(info)[0])
 
     _, info = jax.eval_shape(step, state, backbone, targets)
-    infos = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), info)
-    return jax.lax.fori_loop(0, count, body, (state, infos))
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
+    row, unravel = ravel_pytree(empty)
+    rows = jnp.zeros((chunk, *row.shape), row.dtype)
+    state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
+    return state, jax.vmap(unravel)(rows)
 
 
 def _run_on_host(
