@@ -31,7 +31,7 @@ FLOORS = {
         "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
         "sheet", "find", "machines", "stylize", "again", "demo", "jobs", "grid",
         "weights", "torch_loop",
-        "timings", "bench", "cli",
+        "kernels", "timings", "bench", "cli",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -6,6 +6,7 @@ from helpers import random_image
 
 from jaxnst.command import timings
 from jaxnst.command.cli import main
+from jaxnst.command.kernels import count_kernels, step_body, step_kernels
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.programs import prepare_backbone
 from jaxnst.recipes import get_recipe
@@ -18,16 +19,60 @@ def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     short = get_recipe("painterly").replace(first_steps=2, steps=2)
     monkeypatch.setattr(timings, "default_recipe", lambda name: short)
     flags = ["--sizes", "48", "--size", "64", "--repeats", "1", "--trace", str(trace)]
-    parts = ["--parts", "steps", "picture"]
+    monkeypatch.setattr(timings, "GRID_SIZE", 48)
+    parts = ["--parts", "steps", "picture", "grid", "--lanes", "2"]
     assert main(["bench", *flags, *parts, "-o", str(out)]) == 0
     found = json.loads(out.read_text())
     assert {x["recipe"] for x in found["steps"]} == {"gram", "wasserstein2"}
+    assert all(x["kernels"] > 50 for x in found["steps"])
+    ((lanes, rates),) = ((x["lanes"], x["rates"]) for x in found["grid"])
+    assert lanes == 2
+    assert min(rates.values()) > 0
     assert found["machine"]["matmul GFLOP/s"] > 0
     assert found["picture"]["seconds"] > found["picture"]["compiling"] > 0
     assert found["picture"]["curve"][-1][1] < found["picture"]["curve"][0][1]
     assert list(trace.rglob("*.xplane.pb"))
     assert "jaxnst[bench]" in capsys.readouterr().out
     timings.torch_loop.cache_clear()
+
+
+HLO = """
+%body (p: f32[3]) -> f32[3] {
+  %a.1 = (f32[3]{0}, /*index=1*/f32[3]{0}) fusion(%p), kind=kLoop, calls=%inner
+  %b = f32[3]{0} custom-call(%a.1), custom_call_target="gemm"
+  ROOT %c = f32[3]{0} add(%b, %b)
+}
+
+%rare (p: f32[3]) -> f32[3] {
+  ROOT %r = f32[3]{0} fusion(%p), kind=kLoop, calls=%inner
+}
+
+%choice (p: f32[3]) -> f32[3] {
+  ROOT %r.2 = f32[3]{0} fusion(%p), kind=kLoop, calls=%inner
+}
+
+ENTRY %main (p: f32[3]) -> f32[3] {
+  %w = f32[3]{0} while(%p), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"12"}}
+  %u = f32[3]{0} while(%w), condition=%cond, body=%rare
+  %k = f32[3]{0} conditional(%i, %u, %u), branch_computations={%choice, %choice}
+  ROOT %f = f32[3]{0} fusion(%k), kind=kInput, calls=%inner
+}
+"""  # noqa: E501
+
+
+def test_kernels_are_counted_with_their_loops():
+    assert count_kernels(HLO, "body") == 2
+    assert count_kernels(HLO, "main") == 12 * 2 + 0 + 2 + 1
+    assert step_body(HLO) == "body"
+
+
+@pytest.mark.parametrize(("name", "most"), [("gram", 160), ("crowson", 480)])
+def test_the_kernels_of_a_step_do_not_grow(backbone, name, most):
+    # Those of a CPU, which has more; scripts/measure/kernels.py counts a GPU's.
+    recipe = timings.GRAM if name == "gram" else get_recipe(name)
+    _, stepping = prepare_backbone(backbone, recipe)
+    found = step_kernels(stepping, (48, 64), recipe)
+    assert 0.7 * most < found <= most
 
 
 def test_the_work_of_a_step_is_that_of_its_convolutions_and_statistics():

@@ -29,6 +29,10 @@ PARTS = {
         "from a new process to its first step, and to two at every scale",
         timings.time_start,
     ),
+    "grid": (
+        f"grids of {timings.GRID_SIZE} px, four steps at every scale",
+        timings.time_grid,
+    ),
     "memory": ("peak memory", timings.measure_memory),
 }
 
@@ -40,6 +44,8 @@ def add_bench_flags(p: argparse.ArgumentParser) -> None:
     add("--sizes", type=positive, nargs="+", default=sizes, help="of a step")
     add("--size", type=positive, default=512, help="of the picture")
     add("--repeats", type=positive, default=5, help="turns of each side")
+    lanes = "pictures of a grid (default: 1 4, on an accelerator 1 4 16 64)"
+    add("--lanes", type=positive, nargs="+", help=lanes)
     add("--content", type=Path, help="default: a sample picture")
     add("--style", type=Path, help="default: a sample picture")
     add("--weights", default="embedded", help="as in jaxnst stylize")
@@ -59,6 +65,7 @@ def bench_command(args: argparse.Namespace) -> int:
         args.size,
         args.sizes,
         args.repeats,
+        args.lanes or ([1, 4] if jax.default_backend() == "cpu" else [1, 4, 16, 64]),
     )
     pictures = {inputs.content.resolve(), inputs.style.resolve()}
     if args.out is not None:

@@ -99,13 +99,13 @@ def manifest_path(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def compile_timer() -> Iterator[list[float]]:
-    """Collect the durations of what XLA compiles."""
-    durations: list[float] = []
+def compile_timer() -> Iterator[list[tuple[str, float]]]:
+    """Collect the name of each program that XLA compiles, and its seconds."""
+    durations: list[tuple[str, float]] = []
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            durations.append(duration_secs)
+            durations.append((str(kwargs.get("fun_name", "")), duration_secs))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

@@ -216,7 +216,7 @@ def paint(request: StylizeRequest) -> int:
         hooks = {"on_chunk": on_chunk, "on_wait": reporter.wait}
         result = run_request(request, backbone, hooks, resume)
     seconds = time.perf_counter() - started
-    manifest |= describe_result(result, seconds, math.fsum(compiling))
+    manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
     save_result(request, result, manifest, about)
     with reporter.forgiven("record"):
         records.finish(result.image[..., :3], result.infos)

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import cache, partial
@@ -20,10 +21,12 @@ import jax.numpy as jnp
 import psutil
 
 from jaxnst.command.defaults import default_recipe, fastest_dtype
+from jaxnst.command.kernels import step_kernels
 from jaxnst.command.manifest import compile_timer
 from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, stride
 from jaxnst.objective import make_targets, objective
+from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.inputs import scale_styles
 from jaxnst.painting.loop import Launches, run
 from jaxnst.painting.multiscale import Options, stylize
@@ -62,6 +65,9 @@ ADAM = by_adam(get_recipe("delicate")).replace(name="wasserstein2")
 """Wasserstein-2 at the layers of Gatys et al., by Adam."""
 
 
+GRID_SIZE = 256
+"""Long edge of the pictures of a grid that is measured."""
+
 load_backbone = cache(registry.load_backbone)
 
 
@@ -74,6 +80,7 @@ class BenchInputs(NamedTuple):
     size: int
     sizes: list[int]
     repeats: int
+    lanes: list[int] = [1, 4]
 
     def pictures(self, size: int, recipe: Recipe) -> tuple[Image, Image]:
         """Content, in the palette that the recipe asks for, and style."""
@@ -194,11 +201,49 @@ def _time(inputs: BenchInputs, size: int, recipe: Recipe) -> dict[str, Any]:
     shape = inputs.pictures(size, recipe)[0].shape
     work = step_work(shape, recipe)
     title = f"{recipe.name}, {shape[1]} x {shape[0]} px"
-    print(f"{title:<40} a step       by our count   faster")
+    print(f"{title:<40} a step       by our count  of products  faster")
     for name, x in seconds.items():
-        ratio = seconds["jaxnst float32"] / x
-        print(f"  {name:<36} {x:8.3f} s {work / x / 1e9:8.0f} GFLOP/s {ratio:8.2f}")
-    return {"recipe": recipe.name, "size": shape[1::-1], "seconds": seconds}
+        rate = work / x
+        part = rate / rate_of("bfloat16" if "bfloat16" in name else "float32")
+        print(f"  {name:<36} {x:8.4f} s {rate / 1e9:8.0f} GFLOP/s {part:8.0%}", end="")
+        print(f" {seconds['jaxnst float32'] / x:10.2f}")
+    _, stepping = prepare_backbone(
+        load_backbone(inputs.weights), recipe.replace(dtype=fastest_dtype())
+    )
+    kernels = step_kernels(stepping, (shape[0], shape[1]), recipe)
+    print(f"  {kernels} kernels a step")
+    found = {"recipe": recipe.name, "size": shape[1::-1], "seconds": seconds}
+    return found | {"kernels": kernels}
+
+
+rate_of = cache(matmul_rate)
+
+
+def time_grid(inputs: BenchInputs) -> list[dict[str, Any]]:
+    """Pictures each second of a grid of several loss weights, beside single runs."""
+    few = default_recipe("painterly").replace(first_steps=4, steps=4)
+    content, style = inputs.pictures(GRID_SIZE, few)
+    backbone, key, found = load_backbone(inputs.weights), jax.random.key(0), []
+    given: dict = {"key": key}
+
+    def alone(weights: list[float]) -> None:
+        for weight in weights:
+            recipe = few.replace(style_weight=weight)
+            stylize(backbone, content, [style], recipe, **given)
+
+    def together(weights: list[float]) -> None:
+        options = GridOptions(vary={"style_weight": weights})
+        stylize_grid(backbone, [content], [style], few, options=options, **given)
+
+    for lanes in inputs.lanes:
+        weights = [1 + i / lanes for i in range(lanes)]
+        sides = {"grid": partial(together, weights), "alone": partial(alone, weights)}
+        seconds = alternate(sides, 1 if lanes > 4 else inputs.repeats)
+        rates = {name: lanes / x for name, x in seconds.items()}
+        print(f"  {lanes:>3} lanes {rates['grid']:8.3f} pictures a second, ", end="")
+        print(f"alone {rates['alone']:8.3f}", flush=True)
+        found.append({"lanes": lanes, "rates": rates})
+    return found
 
 
 def trace_steps(inputs: BenchInputs, folder: Path) -> None:
@@ -244,7 +289,7 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
         "size": content.shape[1::-1],
         "seconds": time.perf_counter() - began - spent,
         "loss": curve[-1][1],
-        "compiling": math.fsum(compiling),
+        "compiling": math.fsum(x for _, x in compiling),
         "curve": curve,
     }
     print(f"  jaxnst {found['seconds']:8.1f} s, loss {found['loss']:.4f}", end="")
@@ -264,7 +309,7 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
     return found
 
 
-def in_new_process(function: Callable, *args: Any) -> dict[str, float]:
+def in_new_process(function: Callable, *args: Any) -> dict[str, Any]:
     """Call a function in a process of its own, with the time at which that began."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -282,10 +327,13 @@ def time_start(inputs: BenchInputs) -> dict[str, Any]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("cold", "warm"):
-            found[name] = in_new_process(_short_run, inputs, folder)
-            first, done = found[name]["first step"], found[name]["all scales"]
-            print(f"  {name}: first step after {first:.1f} s, ", end="")
-            print(f"two steps at every scale after {done:.1f} s", flush=True)
+            own = found[name] = in_new_process(_short_run, inputs, folder)
+            print(f"  {name}: first step after {own['first step']:.1f} s, ", end="")
+            print(f"two steps at every scale after {own['all scales']:.1f} s, ", end="")
+            print(f"a second time in {own['again']:.1f} s", flush=True)
+            programs = sorted(own["compiling"].items(), key=lambda x: -x[1])
+            for program, seconds in programs[:8]:
+                print(f"    {program:<24} {seconds:6.2f} s of compiling or loading")
     return found
 
 
@@ -300,14 +348,27 @@ def measure_memory(inputs: BenchInputs) -> dict[str, Any]:
     return found
 
 
-def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, float]:
+def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, Any]:
     keep_programs(Path(folder))
     recipe = default_recipe("painterly").replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
     backbone, key, times = load_backbone(inputs.weights), jax.random.key(0), []
     options = Options(on_chunk=lambda _: times.append(time.time() - began))
-    stylize(backbone, content, [style], recipe, key=key, options=options)
-    return {"first step": times[0], "all scales": times[-1], "peak": peak_memory()}
+    paint = partial(stylize, backbone, content, [style], recipe, key=key)
+    with compile_timer() as compiling:
+        paint(options=options)
+    programs: dict[str, float] = defaultdict(float)
+    for name, seconds in compiling:
+        programs[name] += seconds
+    again = time.perf_counter()
+    jax.block_until_ready(paint().image)
+    return {
+        "first step": times[0],
+        "all scales": times[-1],
+        "again": time.perf_counter() - again,
+        "compiling": dict(programs),
+        "peak": peak_memory(),
+    }
 
 
 def _short_torch_run(inputs: BenchInputs, began: float) -> dict[str, float]:
