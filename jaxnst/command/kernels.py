@@ -1,7 +1,7 @@
 """How many kernels a step launches on an accelerator: it grows unseen otherwise."""
 
 import re
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax.sharding import Sharding
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import make_targets
 from jaxnst.painting.loop import run_chunk
+from jaxnst.process import STEP_OPTIONS
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import make_transfer
 
@@ -47,9 +48,8 @@ def count_kernels(hlo: str, computation: str) -> int:
         if name == "while":
             trips = TRIPS.search(line)
             times = int(trips[1]) if trips else 0
-        called = (
-            CALLED.findall(line) if name in ("while", "call", "conditional") else []
-        )
+        holds_others = name in ("while", "call", "conditional")
+        called = CALLED.findall(line) if holds_others else []
         if branches := BRANCHES.search(line):
             called += re.findall(r"[\w.-]+", branches[1])
         if times:
@@ -101,12 +101,9 @@ def step_kernels(
     measured = lambda x: make_targets(backbone, x, [x], recipe)
     targets = jax.eval_shape(measured, image)
 
-    def there(x: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-
-    given: tuple = state, backbone, targets, jnp.int32(0)
-    if sharding is not None:
-        given = jax.tree.map(there, given)
-    program = run_chunk.lower(*given, transfer=transfer, chunk=50).compile()
-    hlo = program.as_text() or ""
+    leaves, tree = jax.tree.flatten((state, backbone, targets, jnp.int32(0)))
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x in leaves]
+    launch = partial(run_chunk.__wrapped__, transfer=transfer, chunk=50)
+    program = jax.jit(lambda *leaves: launch(*tree.unflatten(leaves))).lower(*shapes)
+    hlo = program.compile(STEP_OPTIONS).as_text() or ""
     return count_kernels(hlo, step_body(hlo))
