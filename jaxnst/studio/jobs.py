@@ -231,6 +231,7 @@ class Queue:
         complaints = []
 
         def tell(line: str) -> None:
+            line = line.replace(str(job.folder), job.name)  # which is private
             job.message = line.removeprefix("jaxnst: ")
             if line.startswith("jaxnst: error: "):
                 complaints.append(line.removeprefix("jaxnst: error: "))
@@ -251,6 +252,7 @@ class Queue:
             code, complaints = 2, [f"the process that paints did not start: {error}"]
         job.look()
         if code == 0:
+            job.message = ""
             self.finish(job, "done")
         elif code == 130 or job.state == "stopping":
             self.finish(job, "stopped")

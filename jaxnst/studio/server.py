@@ -225,12 +225,11 @@ class Studio:
 
     def picture_job(self, settings: Settings) -> Job:
         """A job that paints a picture, whose record is in the history from now on."""
-        settings, paths = self.kept(settings)
         waiting = [job.name for job in self.queue.jobs if not job.over]
-        parts = [
-            self.pictures.find(x).name for x in (settings.content, *settings.styles)
-        ]
-        name = self.history.free_name(parts, waiting)
+        parts = settings.content, *settings.styles
+        names = [self.pictures.find(x).name for x in parts]
+        name = self.history.free_name(names, waiting)
+        settings, paths = self.kept(settings)
         out, weights = self.place.folder / name, self.place.weights
         arguments = stylize_arguments(settings, paths, out, weights)
         self.history.record(name, arguments, settings.as_json())
@@ -238,8 +237,8 @@ class Studio:
 
     def preview_job(self, settings: Settings) -> Job:
         """A job that paints variations to choose from."""
-        settings, paths = self.kept(settings)
         name = self.pictures.find(settings.content).name
+        settings, paths = self.kept(settings)
         folder = self.scratch("preview")
         arguments = grid_arguments(settings, paths, folder, self.place.weights)
         contents, strokes = variations(settings)

@@ -107,9 +107,9 @@ def read_settings(data: Any) -> Settings:
             close = nearest(str(name), known)
             raise ValueError(f"expected a setting such as {close}, got {_shown(name)}")
     given = {name: value for name, value in data.items() if value is not None}
-    found = Settings(**{name: READERS[name](name, x) for name, x in given.items()})
-    if not found.content:
+    if "content" not in given:
         raise ValueError("expected a photograph, got none; choose one")
+    found = Settings(**{name: READERS[name](name, x) for name, x in given.items()})
     if not found.styles and not found.regions:
         raise ValueError("expected a painting, got none; choose at least one")
     if found.blend is not None:
@@ -281,12 +281,12 @@ def _region(name: str, value: Any) -> Region:
 READERS = {
     "content": _picture,
     "styles": _many(_picture, MOST_STYLES),
-    "blend": _many(_number(0, 1e6), MOST_STYLES),
+    "blend": _many(_number(0.0, 1e6), MOST_STYLES),
     "size": _whole(16, LONGEST),
     "quality": _one_of(QUALITIES),
     "recipe": _one_of(tuple(RECIPES)),
-    "content_weight": _number(0, 1e6),
-    "style_scale": _number(0.05, 20),
+    "content_weight": _number(0.0, 1e6),
+    "style_scale": _number(0.05, 20.0),
     "colors": _picture,
     "rotate_styles": _flag,
     "regions": _many(_region, MOST_REGIONS),

@@ -24,6 +24,7 @@ ROOMS = [
     *("types", "storage", "linalg", "pictures", "network", "losses", "masks"),
     *("weights", "recipes"),
     *("objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
+    "studio",
 ]
 """Folders and files of the package that have a page, in the order of its floors."""
 

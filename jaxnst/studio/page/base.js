@@ -49,12 +49,16 @@ export const part = text => encodeURIComponent(text)
 export const thumb = id => `pictures/${part(id)}/thumb`
 export const view = id => `pictures/${part(id)}/view`
 
+/** Whether the page is one column, where pictures may be as high as they are. */
+export const narrow = () => matchMedia("(max-width: 820px)").matches
+
 /** Keep a box as large as its parent allows at that ratio of width to height. */
 export function fit(box, ratio) {
   const place = () => {
     const parent = box.parentElement
     if (!parent) return
-    const width = Math.min(parent.clientWidth, parent.clientHeight * ratio)
+    const height = narrow() ? innerHeight * 0.7 : parent.clientHeight
+    const width = Math.min(parent.clientWidth, height * ratio)
     box.style.setProperty("width", `${Math.floor(width)}px`)
     box.style.setProperty("height", `${Math.floor(width / ratio)}px`)
   }

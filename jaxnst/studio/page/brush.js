@@ -41,7 +41,7 @@ export class Brush {
       button("Undo", () => this.undo()),
       button("All", () => this.fill(true)), button("Nothing", () => this.fill(false)),
       button("Cancel", () => onDone(null)),
-      button("Use it", () => this.mask.toBlob(onDone, "image/png"), "main"),
+      button("Use it", () => this.whiteOnBlack().toBlob(onDone, "image/png"), "main"),
       make("p", { class: "about", id: "brush-help" }, "Keys: arrows move, space dabs, + and − change the size, E erases, Z takes back"))
   }
 
@@ -112,6 +112,14 @@ export class Brush {
     this.show()
   }
 
+  whiteOnBlack() {
+    const found = make("canvas", { width: this.mask.width, height: this.mask.height })
+    const ink = found.getContext("2d")
+    ink.fillRect(0, 0, found.width, found.height)
+    ink.drawImage(this.mask, 0, 0)
+    return found
+  }
+
   remember() {
     this.before = [...this.before.slice(-11), this.ink.getImageData(0, 0, this.mask.width, this.mask.height)]
   }
@@ -126,10 +134,10 @@ export class Brush {
   show() {
     const { width, height } = this.mask, screen = this.screen
     screen.clearRect(0, 0, width, height)
-    screen.globalAlpha = 0.55
+    screen.globalAlpha = 0.6
     screen.drawImage(this.mask, 0, 0)
     screen.globalCompositeOperation = "source-in"
-    screen.fillStyle = "#f26b21"
+    screen.fillStyle = "#ff2d87"
     screen.fillRect(0, 0, width, height)
     screen.globalCompositeOperation = "source-over"
     screen.globalAlpha = 1

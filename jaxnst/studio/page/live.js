@@ -52,7 +52,7 @@ export class LiveView {
     this.box.hidden = !this.wait.hidden
     this.wait.textContent = job.state === "waiting"
       ? "The picture appears here when its turn comes"
-      : "The picture appears here after the first steps"
+      : "The picture appears here after the first steps. The first one of a size has to be compiled, which may take a minute."
     this.showFrame(job)
     if (job.terms.length !== this.points) {
       this.points = job.terms.length

@@ -1,6 +1,6 @@
 // The page: what the easel shows, the queue, and the history.
 
-import { ask, complain, duration, framed, get, make, part, redraw, send, view } from "./base.js"
+import { ask, complain, duration, framed, get, make, narrow, part, redraw, send, view } from "./base.js"
 import { Brush } from "./brush.js"
 import { compare } from "./compare.js"
 import { Form } from "./form.js"
@@ -54,6 +54,7 @@ function show(name) {
   if (brush && name !== "photograph") brush = null
   shown.view = name
   draw()
+  if (narrow() && get("#stage").getBoundingClientRect().top < 0) scrollTo({ top: 0 })
 }
 
 /** Show everything that may have changed. */
@@ -200,7 +201,14 @@ async function copy(target, text) {
 
 async function resume(result) {
   const job = await send(`history/${part(result.name)}/resume`, {})
-  Object.assign(shown, { job: job.id, view: "painting" })
+  await refreshed(job.id)
+  shown.job = job.id
+  show("painting")
+}
+
+/** Wait until the server has told of a job. */
+async function refreshed(id) {
+  for (let i = 0; i < 40 && !findJob(id); i++) await new Promise(later => setTimeout(later, 50))
 }
 
 async function remove(result) {
@@ -249,7 +257,7 @@ function resultCard(result) {
     Object.assign(shown, { result: result.name })
     show("result")
   }, { class: "card", "aria-current": current ? "true" : null })
-  const when = new Date(result.time * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })
+  const when = new Date(result.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
   open.append(image, make("span", { class: "name" }, result.name), make("small", {}, result.state === "done" ? when : result.state === "stopped" ? "stopped" : "not painted"))
   return make("li", {}, open)
 }
@@ -260,9 +268,10 @@ async function start(kind) {
   const why = form.missing()
   if (why) throw new Error(why)
   const job = await send("jobs", { kind, settings: form.settings() })
-  if (kind === "preview") Object.assign(shown, { preview: job.id, cell: null, view: "variations" })
-  else Object.assign(shown, { job: job.id, view: "painting" })
-  draw()
+  await refreshed(job.id)
+  if (kind === "preview") Object.assign(shown, { preview: job.id, cell: null })
+  else shown.job = job.id
+  show(kind === "preview" ? "variations" : "painting")
 }
 
 function drawMask(picture, about, use) {
