@@ -24,7 +24,7 @@ async def send_asset(request: Request) -> Response:
 def refused(request: Request, error: Exception) -> Response:
     """One line that says what was expected, and no path of this machine."""
     if isinstance(error, HTTPException):
-        return PlainTextResponse(f"{error.detail}", error.status_code)
+        return PlainTextResponse(error.detail, error.status_code, error.headers)
     if isinstance(error, OSError):
         why = error.strerror or "a file could not be read or written"
         return PlainTextResponse(f"the disk says: {why}", 507)

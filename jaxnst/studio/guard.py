@@ -142,4 +142,6 @@ class Guard:
 
 
 def _refuse(code: int, why: str) -> Response:
-    return PlainTextResponse(f"jaxnst: {why}\n", status_code=code)
+    # Closed, since otherwise what is left of a body, however long, would be read.
+    headers = {"connection": "close"}
+    return PlainTextResponse(f"jaxnst: {why}\n", status_code=code, headers=headers)

@@ -62,7 +62,8 @@ class History:
         """All results, the latest first."""
         if not self.folder.is_dir():
             return []
-        files = {x.name for x in self.folder.iterdir() if x.is_file()}
+        own = (x for x in self.folder.iterdir() if not x.is_symlink())
+        files = {x.name for x in own if x.is_file()}
         of_records = {x.removesuffix(RECORD) for x in files if x.endswith(RECORD)}
         painted = {x for x in files if f"{x}.json" in files}
         names = (x for x in of_records | painted if Path(x).suffix in SUFFIXES)

@@ -83,7 +83,7 @@ class LiveWriter:
             size = fit_shape(frame.size, LONGEST)
             frame = frame.resize(size, pil.Resampling.BILINEAR, reducing_gap=2.0)
         with write_whole(self.folder / FRAME) as file:
-            frame.save(file, "JPEG", quality=88)
+            frame.save(file, "JPEG", quality=88, subsampling=0)
         self.frames += 1
 
     def write(self, line: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Pictures that are chosen on the page: samples, uploads, and sources of results."""
 
 import contextlib
-import hashlib
 import io
 import re
 import secrets
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from jaxnst.disk import write_whole
 from jaxnst.pictures.files import UNREAD, image_shape, readable_suffixes, thumbnail
 from jaxnst.pictures.samples import SAMPLES, sample_path
+from jaxnst.weights.format import sha256
 
 MOST_BYTES, MOST_PIXELS, MOST_OF_ALL = 200 * 10**6, 120 * 10**6, 4 * 10**9
 """Limits of one upload, and of the bytes of all."""
@@ -140,7 +140,7 @@ class Pictures:
         """Copy what is painted from to the sources, once; give its path there."""
         if picture.path.parent == self.sources:
             return picture.path
-        digest = hashlib.file_digest(picture.path.open("rb"), "sha256").hexdigest()
+        digest = sha256(picture.path)
         stem, suffix = plain(Path(picture.name).stem), picture.path.suffix
         path = self.sources / f"{stem}-{digest[:8]}{suffix}"
         if not path.exists():
@@ -153,7 +153,7 @@ class Pictures:
 def as_jpeg(path: Path, edge: int) -> bytes:
     """A picture as a JPEG with at most that long an edge."""
     memory = io.BytesIO()
-    thumbnail(path, edge).save(memory, "JPEG", quality=90)
+    thumbnail(path, edge).save(memory, "JPEG", quality=90, subsampling=0)
     return memory.getvalue()
 
 

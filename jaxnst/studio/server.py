@@ -185,7 +185,8 @@ class Studio:
         try:
             path = await self.pictures.add(request.stream(), name)
         except OverflowError as error:
-            raise HTTPException(413, str(error)) from error
+            closed = {"connection": "close"}  # the rest of it is not read
+            raise HTTPException(413, str(error), closed) from error
         except ClientDisconnect:
             return Response(status_code=400)
         async with self.decoding:
