@@ -32,6 +32,7 @@ LINKS = {
     "#recipes": "recipes.md",
     "#regions-and-colours": "regions.md",
     "#large-pictures": "large-pictures.md",
+    "#studio": "studio.md",
     "#speed": "speed.md",
     "weights/README.md": "embedded.md",
     "scripts/gallery.jpg": "gallery.jpg",
