@@ -25,7 +25,7 @@ def paint(arguments):
         os.kill(os.getpid(), signal.SIGSEGV)
     live = Path(value("--live-folder"))
     shutil.copy(arguments[1], live / "frame.jpg")
-    line = {"scale": 0, "step": 1, "terms": {"style": 1.0}, "frame": 1, "done": 0.5}
+    line = {"scale": 0, "step": 1, "terms": {"style": [1.0]}, "frame": 1, "done": 0.5}
     (live / "lines.jsonl").write_text(json.dumps(line) + "\n")
     if seed == SLOW:
         try:

@@ -85,7 +85,7 @@ class Job:
             "place": place,
             "frame": lines[-1]["frame"] if lines else 0,
             "now": lines[-1] if lines else None,
-            "terms": [[x["scale"], x["step"], x["terms"]] for x in lines],
+            "terms": self.live.terms(),
             "cells": [
                 {**cell, "there": number in self.found}
                 for number, cell in enumerate(self.cells)

@@ -14,7 +14,7 @@ from jaxnst.painting.plan import total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
-from jaxnst.transfer import current_image
+from jaxnst.transfer import Info, current_image
 from jaxnst.types import Image
 
 FRAME, LINES, SO_FAR = "frame.jpg", "lines.jsonl", "so-far.png"
@@ -25,6 +25,10 @@ LONGEST = 768
 
 SELDOM, SHARE = 1.0, 0.01
 """Seconds between two frames, at least, and the share of the time they may take."""
+
+
+MOST = 8
+"""Most steps of a launch whose terms are shown."""
 
 
 class LiveWriter:
@@ -45,19 +49,16 @@ class LiveWriter:
         done = work_done(progress.stages, progress.scale, progress.taken)
         share = done / total_work(progress.stages)
         self.first = self.first or (now, share)
-        if now < self.due and progress.taken < progress.stage.steps:
-            return
-        self.show(current_image(progress.state, self.recipe))
+        if now >= self.due or progress.taken == progress.stage.steps:
+            self.show(current_image(progress.state, self.recipe))
+            spent = time.monotonic() - now
+            self.due = now + max(SELDOM, spent / SHARE)
         self.write(self.line(progress, share))
-        spent = time.monotonic() - now
-        self.due = now + max(SELDOM, spent / SHARE)
 
     def line(self, progress: Progress, share: float) -> dict[str, Any]:
-        """What is known of a run: where it is, the weighted terms, the time left."""
+        """What is known of a run: where it is, and the time left."""
         assert self.first is not None
-        stage, terms = progress.stage, progress.info.terms._asdict()
-        weight = lambda name: getattr(self.recipe, f"{name}_weight")
-        finite = lambda x: float(f"{x:.5g}") if math.isfinite(x) else None
+        stage = progress.stage
         before, now = self.first, time.monotonic()
         rate = (share - before[1]) / (now - before[0]) if now > before[0] else 0
         return {
@@ -69,11 +70,19 @@ class LiveWriter:
             "done": round(share, 4),
             "left": round((1 - share) / rate, 1) if rate > 0 else None,
             "seconds": round(now - self.began, 2),
-            "terms": {
-                name: finite(weight(name) * float(term[-1]))
-                for name, term in terms.items()
-            },
+            "terms": self.terms(progress.info),
         }
+
+    def terms(self, info: Info) -> dict[str, list[float | None]]:
+        """The weighted terms of some steps of a launch, the last one among them."""
+        count = len(info.loss)
+        places = sorted({count - 1 - round(i * count / MOST) for i in range(MOST)})
+        finite = lambda x: float(f"{x:.5g}") if math.isfinite(x) else None
+        found = {}
+        for name, term in info.terms._asdict().items():
+            weighted = getattr(self.recipe, f"{name}_weight") * np.asarray(term)
+            found[name] = [finite(weighted[i]) for i in places if i >= 0]
+        return found
 
     def show(self, image: Image | np.ndarray) -> None:
         """Write the latest frame, whole or not at all."""
@@ -99,7 +108,7 @@ class LiveReader:
         lines: All lines so far; of long runs, every second one again and again.
     """
 
-    MOST = 400
+    KEPT, POINTS = 400, 320
 
     def __init__(self, folder: Path):
         self.folder, self.offset = folder, 0
@@ -117,9 +126,19 @@ class LiveReader:
             return False
         self.offset += len(whole) + 1
         self.lines += [json.loads(line) for line in whole.splitlines()]
-        if len(self.lines) > self.MOST:
+        if len(self.lines) > self.KEPT:
             self.lines = [*self.lines[:-1:2], self.lines[-1]]
         return True
+
+    def terms(self) -> list[dict[str, Any]]:
+        """The terms of the steps so far, each with its scale, at most `POINTS`."""
+        points = [
+            {"scale": line["scale"]} | dict(zip(line["terms"], values, strict=True))
+            for line in self.lines
+            for values in zip(*line["terms"].values(), strict=True)
+        ]
+        every = -(-len(points) // self.POINTS) or 1
+        return points[::-every][::-1]
 
     def frame(self) -> bytes | None:
         """The latest frame, a JPEG; None before the first one."""

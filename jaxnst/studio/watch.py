@@ -85,7 +85,7 @@ class Watch:
             "message": "" if lines else "Compiling",
             "frame": lines[-1]["frame"] + over if lines else 0,
             "now": lines[-1] if lines else None,
-            "terms": [[x["scale"], x["step"], x["terms"]] for x in lines],
+            "terms": self.reader.terms(),
         }
 
 

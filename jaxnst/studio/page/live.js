@@ -54,8 +54,9 @@ export class LiveView {
       ? "The picture appears here when its turn comes"
       : "The picture appears here after the first steps. The first one of a size has to be compiled, which may take a minute."
     this.showFrame(job)
-    if (job.terms.length !== this.points) {
-      this.points = job.terms.length
+    const points = JSON.stringify(job.terms)
+    if (points !== this.points) {
+      this.points = points
       this.plot.replaceChildren(...plotOf(job.terms))
     }
   }
@@ -80,22 +81,22 @@ export class LiveView {
 
 /** The weighted terms on a logarithmic scale; lines divide the scales. */
 function plotOf(terms) {
-  const names = Object.keys(terms[0]?.[2] ?? {})
-  const seen = terms.flatMap(([, , values]) => names.map(name => values[name])).filter(x => x > 0)
+  const names = Object.keys(terms[0] ?? {}).filter(name => name !== "scale")
+  const seen = terms.flatMap(point => names.map(name => point[name])).filter(x => x > 0)
   if (terms.length < 2 || !seen.length) return []
   const logs = seen.map(Math.log10)
   const low = Math.max(Math.min(...logs), Math.max(...logs) - 4), high = Math.max(...logs)
   const x = i => (100 * i) / (terms.length - 1)
   const y = value => 38 - 36 * ((Math.max(Math.log10(value), low) - low) / (high - low || 1))
   const picture = drawn("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": "Weighted terms of the loss over the steps" })
-  terms.forEach(([scale], i) => {
-    if (i && scale !== terms[i - 1][0]) picture.append(drawn("line", { x1: x(i), x2: x(i), y1: 0, y2: 40, class: "divide" }))
+  terms.forEach((point, i) => {
+    if (i && point.scale !== terms[i - 1].scale) picture.append(drawn("line", { x1: x(i), x2: x(i), y1: 0, y2: 40, class: "divide" }))
   })
   names.forEach((name, index) => {
-    const points = terms.flatMap(([, , values], i) => values[name] > 0 ? [`${x(i).toFixed(2)},${y(values[name]).toFixed(2)}`] : [])
+    const points = terms.flatMap((point, i) => point[name] > 0 ? [`${x(i).toFixed(2)},${y(point[name]).toFixed(2)}`] : [])
     picture.append(drawn("polyline", { points: points.join(" "), class: `term term-${index}` }))
   })
-  const last = terms.at(-1)[2]
+  const last = terms.at(-1)
   const legend = make("figcaption", {}, ...names.map((name, index) =>
     make("span", { class: `term-${index}` }, make("i", { "aria-hidden": "true" }), `${name} ${last[name]?.toPrecision(3) ?? "–"}`)))
   return [picture, legend]
