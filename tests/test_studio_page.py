@@ -270,7 +270,7 @@ def test_what_is_wrong_is_said(visit, tmp_path):
     choose(page)
     page.get_by_label("Fields of the recipe").fill("steps=-3")
     page.get_by_role("button", name="Paint", exact=True).click()
-    expect(page.locator(".failed")).to_contain_text("Not painted: expected")
+    expect(page.locator(".wait.failed")).to_contain_text("Not painted: expected")
     page.context.set_offline(True)
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("does not answer")

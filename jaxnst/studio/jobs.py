@@ -39,6 +39,7 @@ class Job:
         name: Name of the result; of a preview, of what it is for.
         arguments: Of the `jaxnst` command.
         folder: Private; frames and lines of a picture, or the pictures of a preview.
+        content: The photograph, by its name on the page.
         cells: Settings of each picture of a preview, in the order of reading.
         message: The last line that the command printed.
     """
@@ -47,6 +48,7 @@ class Job:
     name: str
     arguments: list[str]
     folder: Path
+    content: str = ""
     cells: list[dict[str, float]] = field(default_factory=list)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     state: State = "waiting"
@@ -80,6 +82,7 @@ class Job:
             "id": self.id,
             "kind": self.kind,
             "name": self.name,
+            "content": self.content,
             "state": self.state,
             "message": self.message,
             "place": place,

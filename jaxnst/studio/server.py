@@ -234,7 +234,7 @@ class Studio:
         out, weights = self.place.folder / name, self.place.weights
         arguments = stylize_arguments(settings, paths, out, weights)
         self.history.record(name, arguments, settings.as_json())
-        return Job("picture", name, arguments, self.scratch(name))
+        return Job("picture", name, arguments, self.scratch(name), settings.content)
 
     def preview_job(self, settings: Settings) -> Job:
         """A job that paints variations to choose from."""
@@ -248,7 +248,7 @@ class Studio:
             for weight in contents
             for scale in strokes
         ]
-        return Job("preview", name, arguments, folder, cells)
+        return Job("preview", name, arguments, folder, settings.content, cells)
 
     def scratch(self, name: str) -> Path:
         """A new private folder."""
@@ -361,7 +361,8 @@ class Studio:
         out, weights = self.place.folder / entry.name, self.place.weights
         # Made anew: a record is a file that anybody could have changed.
         arguments = [*stylize_arguments(settings, paths, out, weights), "--resume"]
-        job = Job("picture", entry.name, arguments, self.scratch(entry.name))
+        folder = self.scratch(entry.name)
+        job = Job("picture", entry.name, arguments, folder, settings.content)
         await self.queue.add(job)
         return JSONResponse({"id": job.id, "name": job.name}, 201)
 

@@ -1,6 +1,6 @@
 // A run while it is painted: the latest picture, where it is, and its losses.
 
-import { duration, fit, make } from "./base.js"
+import { duration, fit, make, view } from "./base.js"
 
 const SVG = "http://www.w3.org/2000/svg"
 const drawn = (tag, attributes, ...children) => {
@@ -28,8 +28,8 @@ export class LiveView {
   constructor(frameOf) {
     this.frameOf = frameOf
     this.shown = 0
-    this.image = make("img", { alt: "The picture so far" })
-    this.box = make("div", { class: "frame" }, this.image)
+    this.image = make("img", { alt: "" })
+    this.box = make("div", { class: "frame", hidden: true }, this.image)
     this.image.addEventListener("load", () => {
       if (this.ratio !== this.image.naturalWidth / this.image.naturalHeight) {
         this.ratio = this.image.naturalWidth / this.image.naturalHeight
@@ -40,25 +40,38 @@ export class LiveView {
     this.bar = make("progress", { max: 1, "aria-label": "Progress of the picture" })
     this.text = make("p", { class: "where" })
     this.plot = make("figure", { class: "plot" })
-    this.easel = [this.wait, this.box]
-    this.caption = make("div", { class: "progress" }, this.bar, this.text, this.plot)
+    this.controls = make("div", { class: "row" })
+    this.easel = [this.box, this.wait]
+    this.caption = make("div", { class: "progress" }, this.bar, make("div", { class: "between" }, this.text, this.controls), this.plot)
   }
 
   update(job) {
-    this.text.textContent = progressText(job)
+    const going = ["waiting", "painting", "stopping"].includes(job.state)
     if (job.now) this.bar.value = job.now.done
     else this.bar.removeAttribute("value")
-    this.wait.hidden = this.box.dataset.frames > 0
-    this.box.hidden = !this.wait.hidden
-    this.wait.textContent = job.state === "waiting"
-      ? "The picture appears here when its turn comes"
-      : "The picture appears here after the first steps. The first one of a size has to be compiled, which may take a minute."
+    this.bar.hidden = !going && !job.now
+    this.text.textContent = progressText(job)
+    this.text.hidden = job.state === "failed"
+    this.showPhotograph(job)
+    this.wait.hidden = this.shown > 0
+    this.wait.classList.toggle("failed", job.state === "failed")
+    this.wait.textContent = job.state === "waiting" ? "The picture appears here when its turn comes"
+      : going ? "The picture appears here after the first steps. The first one of a size has to be compiled, which may take a minute."
+        : job.state === "failed" ? `Not painted: ${job.message}` : "Stopped before the first steps"
     this.showFrame(job)
     const points = JSON.stringify(job.terms)
     if (points !== this.points) {
       this.points = points
       this.plot.replaceChildren(...plotOf(job.terms))
     }
+  }
+
+  /** Until there is a frame, the photograph shows faintly what is painted. */
+  showPhotograph(job) {
+    if (this.shown || !job.content || this.image.src) return
+    this.image.src = view(job.content)
+    this.box.classList.add("faint")
+    this.box.hidden = false
   }
 
   /** Load the latest frame before it takes the place of the one that is seen. */
@@ -75,6 +88,8 @@ export class LiveView {
     this.box.dataset.frames = Number(this.box.dataset.frames ?? 0) + 1
     this.wait.hidden = true
     this.box.hidden = false
+    this.box.classList.remove("faint")
+    this.image.alt = "The picture so far"
     this.image.src = next.src
   }
 }

@@ -104,7 +104,7 @@ function drawVariations() {
     const index = job.cells.findIndex(other => other.content_weight === weight && other.style_scale === scale)
     const label = `content weight ${weight}, stroke size ${scale}`
     if (!job.cells[index].there) return make("td", {}, make("span", { class: "blank", role: "img", "aria-label": `${label}: not painted yet` }))
-    return make("td", {}, button(make("img", { alt: label, src: `jobs/${job.id}/cells/${index}` }), () => {
+    return make("td", {}, button(variation(label, `jobs/${job.id}/cells/${index}`), () => {
       shown.cell = index
       form.choose(job.cells[index])
       draw()
@@ -117,6 +117,15 @@ function drawVariations() {
       make("thead", {}, make("tr", {}, make("td"), ...columns.map(scale => make("th", { scope: "col" }, `strokes ${scale}`)))),
       make("tbody", {}, ...rows.map(weight => make("tr", {}, make("th", { scope: "row" }, `content ${weight}`), ...columns.map(scale => cell(weight, scale)))))),
   ], [make("div", { class: "row" }, make("p", { class: "where" }, text), over(job) ? null : stopButton(job))]])
+}
+
+/** A picture of the table, whose shape decides how large all of them can be. */
+function variation(alt, src) {
+  const image = make("img", { alt, src })
+  image.addEventListener("load", () => {
+    easel.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight)
+  }, { once: true })
+  return image
 }
 
 /** What went wrong with a job; null if nothing did. */
@@ -137,13 +146,10 @@ function drawPainting() {
   if (live?.id !== job.id) {
     live = new LiveView(one => `jobs/${one.id}/frame?n=${one.frame}`)
     live.id = job.id
-    live.controls = make("div", { class: "row" })
   }
-  paintEasel(["painting", job.id], () => [live.easel, [live.caption, live.controls]])
+  paintEasel(["painting", job.id], () => [live.easel, [live.caption]])
   live.update(job)
-  redraw(live.controls, [job.state], () => over(job)
-    ? [make("p", { class: job.state === "failed" ? "where failed" : "where" }, outcome(job) ?? "Finished")]
-    : [stopButton(job)])
+  redraw(live.controls, [job.state], () => over(job) ? [] : [stopButton(job)])
 }
 
 function drawResult() {
@@ -291,6 +297,8 @@ function take(next) {
   Object.assign(state, next)
   for (const job of state.jobs) {
     const ended = over(job) && before.has(job.id) && before.get(job.id) !== job.state
+    const seen = shown.view === "painting" && shown.job === job.id || shown.view === "variations" && shown.preview === job.id
+    if (ended && job.state === "failed" && !seen) complain(`${job.name} was not painted: ${job.message}`)
     if (ended && job.kind === "picture" && job.id === shown.job && shown.view === "painting" && findResult(job.name) && job.state !== "failed") {
       Object.assign(shown, { result: job.name, view: "result", against: "" })
     }
