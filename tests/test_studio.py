@@ -26,6 +26,7 @@ from jaxnst.pictures.files import load_image, read_description, save_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.studio import pictures as uploads
 from jaxnst.studio.assets import PAGE
+from jaxnst.studio.guard import Guard
 from jaxnst.studio.history import History, read_levels
 from jaxnst.studio.jobs import Worker
 from jaxnst.studio.live import LiveReader
@@ -243,6 +244,24 @@ def test_another_host_is_refused_whatever_the_token(client, studio, host):
     headers = {"host": host.format(studio.place.port)}
     del client.headers["origin"]
     assert client.get("/options", headers=headers).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "ours"),
+    [
+        ("127.0.0.1", "localhost:80", True),
+        ("127.0.0.1", "10.0.0.7:80", False),
+        ("0.0.0.0", "10.0.0.7:80", True),
+        ("0.0.0.0", "[fe80::1]:80", True),
+        ("0.0.0.0", f"{socket.gethostname()}:80", True),
+        ("0.0.0.0", "evil.example:80", False),
+        ("10.0.0.7", "10.0.0.7:80", True),
+        ("10.0.0.7", "10.0.0.8:80", False),
+        ("10.0.0.7", "10.0.0.7:81", False),
+    ],
+)
+def test_a_name_that_anybody_can_point_here_is_never_ours(host, name, ours):
+    assert Guard(lambda *x: None, host, 80, TOKEN).is_ours(name) == ours
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from jaxnst.command.flags import positive
 from jaxnst.command.live import check_studio
 from jaxnst.command.reporter import say
 from jaxnst.disk import check_folder
+from jaxnst.weights import registry
 
 LOOPBACK = "127.0.0.1"
 """Where only this machine can reach the studio."""
@@ -37,6 +38,8 @@ def studio_command(args: argparse.Namespace) -> int:
     if not 0 <= args.port < 65536:
         raise ValueError(f"expected a --port of at most 65535, got {args.port}")
     check_folder(args.folder)
+    if args.weights != "auto":
+        registry.locate(args.weights)
     from jaxnst.studio.serve import closing, listen, make_server, new_token
     from jaxnst.studio.server import Place, Studio
 
