@@ -432,6 +432,20 @@ def test_a_painting_that_fails_or_crashes_leaves_the_studio_running(client, stud
     assert [entry.state for entry in studio.history.entries()] == ["done"]
 
 
+def test_a_full_disk_fails_one_job_and_not_the_next(client, studio, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(studio.queue, "on_end", full_disk)
+        paint(client)
+        wait_for(lambda: states(studio) == ["failed"])
+    assert "No space left" in studio.queue.jobs[0].message
+    paint(client)
+    wait_for(lambda: states(studio) == ["failed", "done"])
+
+
+def full_disk(job):
+    raise OSError("No space left on device")
+
+
 def test_a_job_that_hangs_is_ended_when_it_is_stopped_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hanging = (sys.executable, "-c", HANGS)

@@ -224,7 +224,17 @@ class Queue:
                     await self.worker.end()
                     await self.wake.wait()
                 continue
-            await self.paint(self.waiting[0])
+            job = self.waiting[0]
+            try:
+                await self.paint(job)
+            except (OSError, ValueError, KeyError) as error:
+                # Such as a full disk; the next job must be painted all the same.
+                job.state, job.message = (
+                    "failed",
+                    f"the studio could not go on: {error}",
+                )
+                self.worker.interrupt(now=True)
+                await self.touch()
 
     async def paint(self, job: Job) -> None:
         """Paint a job, and follow what it shows."""
