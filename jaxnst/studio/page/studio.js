@@ -277,7 +277,10 @@ async function start(kind) {
   await refreshed(job.id)
   if (kind === "preview") Object.assign(shown, { preview: job.id, cell: null })
   else shown.job = job.id
-  show(kind === "preview" ? "variations" : "painting")
+  shown.view = kind === "preview" ? "variations" : "painting"
+  const now = findJob(job.id)
+  if (now && over(now)) goToResult(now) // it was quick
+  show(shown.view)
 }
 
 function drawMask(picture, about, use) {
@@ -291,6 +294,14 @@ function drawMask(picture, about, use) {
   brush.canvas.focus()
 }
 
+/** From a picture that is finished, where it was watched, to its result. */
+function goToResult(job) {
+  const watched = job.kind === "picture" && job.id === shown.job && shown.view === "painting"
+  if (watched && job.state !== "failed" && findResult(job.name)) {
+    Object.assign(shown, { result: job.name, view: "result", against: "" })
+  }
+}
+
 /** Take the server's state; follow a picture that is finished to its result. */
 function take(next) {
   const before = new Map(state.jobs.map(job => [job.id, job.state]))
@@ -299,9 +310,7 @@ function take(next) {
     const ended = over(job) && before.has(job.id) && before.get(job.id) !== job.state
     const seen = shown.view === "painting" && shown.job === job.id || shown.view === "variations" && shown.preview === job.id
     if (ended && job.state === "failed" && !seen) complain(`${job.name} was not painted: ${job.message}`)
-    if (ended && job.kind === "picture" && job.id === shown.job && shown.view === "painting" && findResult(job.name) && job.state !== "failed") {
-      Object.assign(shown, { result: job.name, view: "result", against: "" })
-    }
+    if (ended) goToResult(job)
   }
   draw()
 }
