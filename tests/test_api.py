@@ -16,7 +16,7 @@ FLOORS = {
     "jaxnst": [
         "types", "storage", "messages", "disk", "process", "linalg", "pictures",
         "network", "losses", "masks", "weights", "recipes", "objective", "repaint",
-        "lbfgs", "optimizers", "tiles", "transfer", "painting", "command",
+        "lbfgs", "optimizers", "tiles", "transfer", "painting", "studio", "command",
     ],
     "jaxnst/pictures": ["geometry", "tiff", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
@@ -27,11 +27,15 @@ FLOORS = {
         "ahead", "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint",
         "loop", "stages", "programs", "multiscale", "lanes", "measurer", "grid",
     ],
+    "jaxnst/studio": [
+        "live", "settings", "pictures", "history", "guard", "assets", "jobs", "serve",
+        "watch", "server",
+    ],
     "jaxnst/command": [
         "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
-        "sheet", "find", "machines", "stylize", "again", "demo", "jobs", "grid",
-        "weights", "torch_loop",
-        "kernels", "timings", "bench", "cli",
+        "sheet", "find", "machines", "live", "stylize", "again", "demo", "jobs", "grid",
+        "studio", "weights", "torch_loop", "kernels", "timings", "bench", "cli",
+        "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -20,6 +20,7 @@ from jaxnst.command.bench import add_bench_flags, bench_command
 from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.grid import add_grid_flags, grid_command
 from jaxnst.command.reporter import complain, ignore_output
+from jaxnst.command.studio import add_studio_flags, studio_command
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.pictures.files import any_number_of_pixels
@@ -48,6 +49,12 @@ COMMANDS = (
     ("plan", "tell how, in what memory and time", add_stylize_flags, plan_command),
     ("again", "paint a picture anew", add_again_flags, again_command),
     ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
+    (
+        "studio",
+        "choose, watch and compare in the browser",
+        add_studio_flags,
+        studio_command,
+    ),
     ("demo", "paint the sample pictures", add_demo_flags, demo_command),
     ("bench", "time this machine", add_bench_flags, bench_command),
     ("recipes", "list the recipes, or show some", add_recipes_flags, recipes_command),

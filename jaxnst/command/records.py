@@ -15,6 +15,7 @@ from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
+from jaxnst.studio.live import LiveWriter
 from jaxnst.transfer import Info, current_image
 from jaxnst.types import Image
 
@@ -54,8 +55,9 @@ def _check_installed(module: str, flag: str, extra: str) -> None:
 class Records:
     """What is kept of a run, chunk by chunk."""
 
-    def __init__(self, request: StylizeRequest):
+    def __init__(self, request: StylizeRequest, live: LiveWriter | None = None):
         self.request, self.began = request, time.monotonic()
+        self.live = live
         self.frames: list[pil.Image] = []
         height, width = request.shape
         self.shape = fit_shape(request.shape, min(LARGEST, max(width, height)))
@@ -65,6 +67,8 @@ class Records:
 
     def __call__(self, progress: Progress) -> None:
         """Keep what a chunk of steps did."""
+        if self.live is not None:
+            self.live(progress)
         if self.request.trace is not None:
             with self.request.trace.open("a") as file:
                 file.write(json.dumps(self.line(progress)) + "\n")
@@ -91,7 +95,9 @@ class Records:
         self.frames.append(pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC))
 
     def finish(self, image: Image | np.ndarray, infos: list[Info]) -> None:
-        """Write the plot and the timelapse of a run."""
+        """Show the picture, and write the plot and the timelapse of a run."""
+        if self.live is not None:
+            self.live.show(image)
         if self.request.plot is not None and infos:
             save_plot(self.request.plot, infos, self.request)
         if self.request.timelapse is not None:

@@ -18,6 +18,7 @@ from jaxnst.painting.lanes import Lane, lane_work
 from jaxnst.painting.plan import total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import save_image
+from jaxnst.studio.live import SO_FAR
 from jaxnst.transfer import current_image
 
 
@@ -161,6 +162,8 @@ class PictureReporter(Reporter):
             return  # the scale is finished; an interruption waits for the next one
         path = self.request.checkpoint_path
         if self.interrupted:
+            with self.forgiven("picture"):
+                self.save_so_far(progress)
             try:
                 self.save_state(progress)
             except (OSError, ValueError) as error:
@@ -216,6 +219,12 @@ class PictureReporter(Reporter):
             name = f"{out.stem}-{side:05d}px-{progress.taken:04d}{out.suffix}"
             image = current_image(progress.state, self.request.recipe)
             save_image(out.with_name(name), image)
+
+    def save_so_far(self, progress: Progress) -> None:
+        """Write the picture of a stopped run, for who watches it."""
+        if (folder := self.request.live_folder) is not None:
+            image = current_image(progress.state, self.request.recipe)
+            save_image(folder / SO_FAR, image)
 
     def save_state(self, progress: Progress) -> None:
         """Write the checkpoint."""

@@ -64,6 +64,8 @@ class StylizeRequest:
         trace: Where a line about each chunk of steps is kept.
         plot: Where the terms of the loss are plotted.
         timelapse: Where the pictures on the way are kept.
+        live: Whether a page shows the run.
+        live_folder: Where what the page shows is written, if not in one of its own.
     """
 
     content: Path
@@ -85,6 +87,8 @@ class StylizeRequest:
     trace: Path | None = None
     plot: Path | None = None
     timelapse: Path | None = None
+    live: bool = False
+    live_folder: Path | None = None
     resume: bool = False
     quiet: bool = False
 

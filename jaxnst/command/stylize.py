@@ -24,6 +24,7 @@ from jaxnst.command.flags import (
     recipe_from,
     same_names,
 )
+from jaxnst.command.live import watched
 from jaxnst.command.manifest import (
     SAME,
     compile_timer,
@@ -65,6 +66,7 @@ from jaxnst.pictures.files import (
 )
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
+from jaxnst.studio.live import LiveWriter
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
 from jaxnst.weights import registry
@@ -93,6 +95,9 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     add("--plot", type=Path, metavar="FILE.png|svg", help=terms)
     film = "an animated picture of how it was painted"
     add("--timelapse", type=Path, metavar="FILE.gif|webp|mp4", help=film)
+    watch = "show the run on a page of this machine (needs jaxnst[studio])"
+    add("--live", action="store_true", help=watch)
+    add("--live-folder", type=Path, help=argparse.SUPPRESS)  # the studio reads it
     memory = "memory to use; tiles make larger pictures fit (default: what is free)"
     add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
@@ -183,6 +188,12 @@ def stylize_command(args: argparse.Namespace) -> int:
 
 def paint(request: StylizeRequest) -> int:
     """Paint a picture and write it with its manifest; return the exit code."""
+    with watched(request) as live:
+        return paint_shown(request, live)
+
+
+def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
+    """Paint as `paint` does, and show the picture on the way."""
     if request.checkpoint_path.exists() and not request.resume:
         raise ValueError(
             f"expected --resume, since {request.checkpoint_path} holds an unfinished "
@@ -205,7 +216,7 @@ def paint(request: StylizeRequest) -> int:
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
     say(f"device {manifest['device']}; weights {name} ({reason})", quiet=request.quiet)
     started = time.perf_counter()
-    reporter, records = PictureReporter(request, inputs, resume), Records(request)
+    reporter, records = PictureReporter(request, inputs, resume), Records(request, live)
 
     def on_chunk(progress: Progress) -> None:
         with reporter.forgiven("record"):

@@ -67,12 +67,27 @@ def load_image(
         >>> load_image(sample_path("harbour"), size=64).shape
         (48, 64, 3)
     """
-    image = _read(Path(path), size, enlarge)
+    image = _over_white(_read(Path(path), size, enlarge))
+    return jnp.asarray(np.asarray(image, np.float32) / 255)
+
+
+def thumbnail(path: str | Path, size: int) -> pil.Image:
+    """A picture as `load_image` shows it, at most that large, to look at.
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> thumbnail(sample_path("harbour"), 64).size
+        (64, 48)
+    """
+    return _over_white(_read(Path(path), size, False))
+
+
+def _over_white(image: pil.Image) -> pil.Image:
     if image.mode == "RGBA":
         white = pil.new("RGB", image.size, "white")
         white.paste(image, mask=image.getchannel("A"))
-        image = white
-    return jnp.asarray(np.asarray(image, np.float32) / 255)
+        return white
+    return image
 
 
 class Cutout(NamedTuple):

@@ -1,0 +1,39 @@
+"""`jaxnst stylize --live`: a page that shows a run, and nothing else."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from jaxnst.command.reporter import say
+from jaxnst.command.request import StylizeRequest
+from jaxnst.studio.live import LiveWriter
+
+
+def check_studio(flag: str) -> None:
+    """Raise a ValueError unless the extra `studio` is installed."""
+    for module in ("starlette", "uvicorn"):
+        if find_spec(module) is None:
+            raise ValueError(
+                f"expected {module} for {flag}, got none; pip install 'jaxnst[studio]'"
+            )
+
+
+@contextlib.contextmanager
+def watched(request: StylizeRequest) -> Iterator[LiveWriter | None]:
+    """What shows a run, if that was asked for; the page is served until the end."""
+    if request.live_folder is not None:
+        yield LiveWriter(request.live_folder, request.recipe)
+        return
+    if not request.live:
+        yield None
+        return
+    check_studio("--live")
+    from jaxnst.studio.watch import served
+
+    with tempfile.TemporaryDirectory(prefix="jaxnst-live-") as name:
+        writer = LiveWriter(Path(name), request.recipe)
+        with served(writer.folder, title=request.out.name) as address:
+            say(f"live view at {address}")
+            yield writer

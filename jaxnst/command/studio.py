@@ -1,0 +1,63 @@
+"""`jaxnst studio`: choose, watch and compare in the browser."""
+
+import argparse
+import contextlib
+import webbrowser
+from pathlib import Path
+
+from jaxnst.command.flags import positive
+from jaxnst.command.live import check_studio
+from jaxnst.command.reporter import say
+from jaxnst.disk import check_folder
+from jaxnst.weights import registry
+
+LOOPBACK = "127.0.0.1"
+"""Where only this machine can reach the studio."""
+
+
+def add_studio_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `studio`."""
+    add = p.add_argument
+    where = "folder of results, and of the pictures that they were painted from"
+    add(
+        "--folder", type=Path, default=Path("studio"), help=f"{where} (default: studio)"
+    )
+    host = "address to listen on; 0.0.0.0 lets other machines in that have the token"
+    add("--host", default=LOOPBACK, help=f"{host} (default: {LOOPBACK})")
+    add("--port", type=positive, default=0, help="default: one that is free")
+    weights = "auto, embedded, imagenet, torchvision or a file (default: auto)"
+    add("--weights", default="auto", help=weights)
+    add("--open", action="store_true", help="open the page in the browser")
+
+
+def studio_command(args: argparse.Namespace) -> int:
+    """Serve the studio until it is interrupted; return the exit code."""
+    check_studio("jaxnst studio")
+    if args.folder.exists() and not args.folder.is_dir():
+        raise ValueError(f"expected a folder at {args.folder}, got a file")
+    if not 0 <= args.port < 65536:
+        raise ValueError(f"expected a --port of at most 65535, got {args.port}")
+    check_folder(args.folder)
+    if args.weights != "auto":
+        registry.locate(args.weights)
+    from jaxnst.studio.serve import closing, listen, make_server, new_token
+    from jaxnst.studio.server import Place, Studio
+
+    listener = listen(args.host, args.port)
+    with closing(listener) as port:
+        place = Place(
+            host=args.host,
+            port=port,
+            token=new_token(),
+            folder=args.folder,
+            weights=args.weights,
+        )
+        if args.host not in (LOOPBACK, "localhost", "::1"):
+            say("other machines can reach this page; who has its address can paint")
+        say(f"open {place.address}\nresults go to {args.folder}; Ctrl-C ends it")
+        if args.open:
+            webbrowser.open(place.address)
+        with contextlib.suppress(KeyboardInterrupt):
+            make_server(Studio(place).app()).run(sockets=[listener])
+    say(f"ended; the results are in {args.folder}")
+    return 0

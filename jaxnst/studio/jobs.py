@@ -1,0 +1,300 @@
+"""Jobs: one is painted at a time, in a process that keeps its compiled programs."""
+
+import asyncio
+import contextlib
+import json
+import math
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxnst.studio.live import LiveReader
+
+END = "\x1e"
+"""Begins the line by which the process tells the exit code of a command."""
+
+WORKER = (sys.executable, "-m", "jaxnst.command.worker")
+"""The process that paints."""
+
+LOOK, IDLE = 0.4, 600.0
+"""Seconds between two looks at what a run shows, and until an idle process ends, which
+gives the memory of the device back."""
+
+MOST_WAITING = 50
+"""Most jobs that wait."""
+
+State = Literal["waiting", "painting", "stopping", "done", "stopped", "failed"]
+
+
+@dataclass
+class Job:
+    """Something to paint: a picture, or the variations of a preview.
+
+    Attributes:
+        name: Name of the result; of a preview, of what it is for.
+        arguments: Of the `jaxnst` command.
+        folder: Private; frames and lines of a picture, or the pictures of a preview.
+        content: The photograph, by its name on the page.
+        cells: Settings of each picture of a preview, in the order of reading.
+        message: The last line that the command printed.
+    """
+
+    kind: Literal["picture", "preview"]
+    name: str
+    arguments: list[str]
+    folder: Path
+    content: str = ""
+    cells: list[dict[str, float]] = field(default_factory=list)
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    state: State = "waiting"
+    message: str = ""
+
+    def __post_init__(self):
+        self.live = LiveReader(self.folder)
+        self.found: dict[int, Path] = {}  # pictures of the cells that are there
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens."""
+        return self.state in ("done", "stopped", "failed")
+
+    def look(self) -> None:
+        """Take up what was painted since the last look."""
+        self.live.read()
+        for manifest in self.folder.glob("*.png.json"):
+            path = manifest.with_suffix("")
+            if path in self.found.values() or not path.exists():
+                continue  # a manifest comes before its picture
+            recipe = json.loads(manifest.read_bytes())["recipe"]
+            for number, cell in enumerate(self.cells):
+                if all(math.isclose(recipe[name], x) for name, x in cell.items()):
+                    self.found[number] = path
+
+    def as_json(self, place: int) -> dict[str, Any]:
+        """What the page shows; `place` counts those before it in the queue."""
+        lines = self.live.lines
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "name": self.name,
+            "content": self.content,
+            "state": self.state,
+            "message": self.message,
+            "place": place,
+            "frame": lines[-1]["frame"] if lines else 0,
+            "now": lines[-1] if lines else None,
+            "terms": self.live.terms(),
+            "cells": [
+                {**cell, "there": number in self.found}
+                for number, cell in enumerate(self.cells)
+            ],
+        }
+
+
+class Worker:
+    """The process that paints, started when it is needed.
+
+    It is in a session of its own, so that Ctrl-C in the terminal reaches only the
+    server, which then stops it in order.
+    """
+
+    def __init__(self, command: Sequence[str] = WORKER):
+        self.command = command
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> asyncio.subprocess.Process:
+        """The process, started if it is not there."""
+        if self.process is None or self.process.returncode is not None:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                limit=2**20,
+            )
+        return self.process
+
+    async def run(self, arguments: list[str], tell: Callable[[str], None]) -> int:
+        """Run a command; `tell` gets its lines. Return its exit code, or a signal's."""
+        process = await self.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(json.dumps(arguments).encode() + b"\n")
+            await process.stdin.drain()
+        async for line in process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            if text.startswith(END):
+                return int(text.removeprefix(END))
+            if text:
+                tell(text)
+        return await process.wait()
+
+    def interrupt(self, *, now: bool = False) -> None:
+        """Stop the command after its step, or the whole process at once."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL if now else signal.SIGINT)
+
+    async def end(self, patience: float = 0.0) -> None:
+        """End the process once it is idle, or after that many seconds."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            await asyncio.wait_for(self.process.wait(), patience or 1.0)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+class Queue:
+    """The jobs, in the order in which they are painted.
+
+    Attributes:
+        changed: Counts changes, for those who wait for one.
+        on_end: Called with each job that is over.
+    """
+
+    def __init__(self, worker: Worker, on_end: Callable[[Job], None]):
+        self.worker, self.on_end = worker, on_end
+        self.jobs: list[Job] = []
+        self.changed = 0
+        self.change = asyncio.Condition()
+        self.wake = asyncio.Event()
+
+    async def touch(self) -> None:
+        """Tell those who wait that something has changed."""
+        async with self.change:
+            self.changed += 1
+            self.change.notify_all()
+
+    async def wait(self, seen: int, patience: float) -> int:
+        """Wait for a change after `seen`, for a while; return the count of changes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience), self.change:
+                await self.change.wait_for(lambda: self.changed != seen)
+        return self.changed
+
+    def find(self, name: str) -> Job:
+        """The job of that id; a KeyError if there is none."""
+        return {job.id: job for job in self.jobs}[name]
+
+    @property
+    def waiting(self) -> list[Job]:
+        """Jobs that have not begun."""
+        return [job for job in self.jobs if job.state == "waiting"]
+
+    async def add(self, job: Job) -> None:
+        """Put a job at the end."""
+        if len(self.waiting) >= MOST_WAITING:
+            raise ValueError(
+                f"expected at most {MOST_WAITING} pictures that wait, got one more; "
+                "wait, or remove one"
+            )
+        self.jobs.append(job)
+        self.wake.set()
+        await self.touch()
+
+    async def cancel(self, job: Job) -> None:
+        """Remove a job that waits; stop one that is painted, at once if asked twice."""
+        if job.state == "waiting":
+            self.finish(job, "stopped")
+        elif job.state in ("painting", "stopping"):
+            self.worker.interrupt(now=job.state == "stopping")
+            job.state = "stopping"
+        await self.touch()
+
+    async def work(self) -> None:
+        """Paint one job after the other, for ever."""
+        with contextlib.suppress(OSError):
+            await self.worker.start()  # JAX is loaded before anybody asks
+        while True:
+            if not self.waiting:
+                self.wake.clear()
+                try:
+                    await asyncio.wait_for(self.wake.wait(), IDLE)
+                except TimeoutError:
+                    await self.worker.end()
+                    await self.wake.wait()
+                continue
+            job = self.waiting[0]
+            try:
+                await self.paint(job)
+            except (OSError, ValueError, KeyError) as error:
+                # Such as a full disk; the next job must be painted all the same.
+                job.state, job.message = (
+                    "failed",
+                    f"the studio could not go on: {error}",
+                )
+                self.worker.interrupt(now=True)
+                await self.touch()
+
+    async def paint(self, job: Job) -> None:
+        """Paint a job, and follow what it shows."""
+        job.state, job.message = "painting", "Starting"
+        job.folder.mkdir(parents=True, exist_ok=True)
+        await self.touch()
+        complaints = []
+
+        def tell(line: str) -> None:
+            line = line.replace(str(job.folder), job.name)  # which is private
+            job.message = line.removeprefix("jaxnst: ")
+            if line.startswith("jaxnst: error: "):
+                complaints.append(line.removeprefix("jaxnst: error: "))
+
+        shown = ["--live-folder", str(job.folder)] if job.kind == "picture" else []
+        running = asyncio.create_task(self.worker.run([*job.arguments, *shown], tell))
+        seen: Any = None
+        while not running.done():
+            await asyncio.wait([running], timeout=LOOK)
+            job.look()
+            now = len(job.live.lines), job.message, len(job.found), job.state
+            if now != seen:
+                seen = now
+                await self.touch()
+        try:
+            code = running.result()
+        except OSError as error:
+            code, complaints = 2, [f"the process that paints did not start: {error}"]
+        job.look()
+        if code == 0:
+            job.message = ""
+            self.finish(job, "done")
+        elif code == 130 or job.state == "stopping":
+            self.finish(job, "stopped")
+        else:
+            died = f"the process that paints ended ({_exit_words(code)}); try again"
+            job.message = complaints[-1] if complaints else died
+            self.finish(job, "failed")
+        await self.touch()
+
+    def finish(self, job: Job, state: State) -> None:
+        """End a job; forget old ones with what they showed."""
+        job.state = state
+        self.on_end(job)
+        over = [x for x in self.jobs if x.over]
+        for old in over[:-20]:
+            self.jobs.remove(old)
+            shutil.rmtree(old.folder, ignore_errors=True)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """All jobs, with their places in the queue."""
+        waiting = self.waiting
+        busy = sum(job.state in ("painting", "stopping") for job in self.jobs)
+        place = lambda job: busy + waiting.index(job) if job in waiting else 0
+        return [job.as_json(place(job)) for job in self.jobs]
+
+
+def _exit_words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"

@@ -1,0 +1,92 @@
+// What every part of the page uses: elements, requests, sizes.
+
+/** Make an element: properties, attributes (with - or aria), and children. */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag)
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue
+    if (name === "class") element.className = value
+    else if (name.includes("-") || name === "role") element.setAttribute(name, value)
+    else element[name] = value
+  }
+  element.append(...children.filter(child => child !== null && child !== undefined))
+  return element
+}
+
+export const get = selector => document.querySelector(selector)
+
+/** Show what went wrong until it is dismissed, or until something else works. */
+export function complain(text) {
+  const box = get("#problem")
+  box.querySelector("span").textContent = text
+  box.hidden = !text
+}
+
+/** Ask the server; a refusal becomes an Error with its one line. */
+export async function ask(path, options = {}) {
+  let answer
+  try {
+    answer = await fetch(path, options)
+  } catch {
+    throw new Error("The studio does not answer. Is it still running in the terminal?")
+  }
+  if (!answer.ok) throw new Error((await answer.text()).trim() || `refused (${answer.status})`)
+  const kind = answer.headers.get("content-type") ?? ""
+  return kind.startsWith("application/json") ? answer.json() : null
+}
+
+export const send = (path, data) => ask(path, {
+  method: "POST",
+  body: JSON.stringify(data),
+  headers: { "content-type": "application/json" },
+})
+
+/** Upload a file or a blob; the answer is the picture that the server knows. */
+export const upload = (blob, name) =>
+  ask(`pictures?name=${encodeURIComponent(name)}`, { method: "POST", body: blob })
+
+export const part = text => encodeURIComponent(text)
+export const thumb = id => `pictures/${part(id)}/thumb`
+export const view = id => `pictures/${part(id)}/view`
+
+/** Whether the page is one column, where pictures may be as high as they are. */
+export const narrow = () => matchMedia("(max-width: 820px)").matches
+
+/** Keep a box as large as its parent allows at that ratio of width to height. */
+export function fit(box, ratio) {
+  const place = () => {
+    const parent = box.parentElement
+    if (!parent) return
+    const height = narrow() ? innerHeight * 0.7 : parent.clientHeight
+    const width = Math.min(parent.clientWidth, height * ratio)
+    box.style.setProperty("width", `${Math.floor(width)}px`)
+    box.style.setProperty("height", `${Math.floor(width / ratio)}px`)
+  }
+  const observer = new ResizeObserver(place)
+  requestAnimationFrame(() => box.parentElement && observer.observe(box.parentElement))
+  return box
+}
+
+/** A picture in a box that has its shape, known once it is loaded. */
+export function framed(source, alt) {
+  const image = make("img", { alt, src: source })
+  const box = make("div", { class: "frame" }, image)
+  image.addEventListener("load", () => fit(box, image.naturalWidth / image.naturalHeight), { once: true })
+  return box
+}
+
+export function duration(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`
+  return `${(seconds / 3600).toFixed(1)} h`
+}
+
+export const number = value => String(Number(value.toPrecision(2)))
+
+/** Replace the children only if what they show has changed, so that focus stays. */
+export function redraw(element, state, children) {
+  const key = JSON.stringify(state)
+  if (element.dataset.state === key) return
+  element.dataset.state = key
+  element.replaceChildren(...children())
+}

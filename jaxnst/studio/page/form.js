@@ -1,0 +1,283 @@
+// What is chosen: the panel, and the settings that the server understands.
+
+import { ask, complain, get, make, number, part, redraw, thumb, upload } from "./base.js"
+
+const KEPT = "jaxnst-settings"
+const OWN_COLORS = ["style", "content", "luminance"]
+
+export class Form {
+  /** `options` are the server's; `changed` is called after every change. */
+  constructor(options, changed, draw) {
+    this.options = options
+    this.changed = changed
+    this.drawMask = draw
+    this.samples = new Map(options.samples.map(picture => [picture.id, picture]))
+    this.content = null
+    this.styles = [] // { picture, weight }
+    this.regions = [] // { mask, style }
+    this.hold = null
+    this.palette = null
+    this.contentWeight = this.styleScale = null
+    this.fillChoices()
+    this.listen()
+  }
+
+  get recipe() {
+    return this.options.recipes.find(recipe => recipe.name === get("#recipe").value)
+  }
+
+  /** The settings as the server reads them; those that are unset are left out. */
+  settings() {
+    const whole = selector => get(selector).value === "" ? null : get(selector).valueAsNumber
+    const even = this.styles.every(style => style.weight === this.styles[0].weight)
+    const keep = get("#keep-rest").checked && this.regions.length > 0
+    const styles = keep ? [] : this.styles
+    const found = {
+      content: this.content?.id,
+      styles: styles.map(style => style.picture.id),
+      blend: even || keep ? null : styles.map(style => style.weight),
+      size: whole("#size"),
+      quality: get("#quality input:checked").value,
+      recipe: this.recipe.name,
+      content_weight: this.contentWeight,
+      style_scale: this.styleScale,
+      colors: this.palette?.id ?? get("#colors").value,
+      rotate_styles: get("#rotate-styles").checked,
+      regions: this.regions.map(({ mask, style }) => ({ mask: mask.id, styles: [style.id] })),
+      keep_rest: keep,
+      hold: this.hold?.id ?? null,
+      seed: whole("#seed"),
+      bits: get("#bits").checked ? 16 : 8,
+      set: get("#set").value.split(/\s+/).filter(Boolean),
+      preview_size: whole("#preview-size"),
+    }
+    return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== null && value !== undefined))
+  }
+
+  /** What keeps the settings from being painted, in a line; empty if nothing does. */
+  missing() {
+    if (!this.content) return "Choose a photograph first"
+    const { styles, regions } = this.settings()
+    return styles.length || regions.length ? "" : "Choose a painting first"
+  }
+
+  /** Take settings over, such as those of a result. */
+  async load(settings) {
+    const find = async id => this.samples.get(id) ?? ask(`pictures/${part(id)}`)
+    const set = (selector, value) => { get(selector).value = value ?? "" }
+    const content = await find(settings.content)
+    const pictures = await Promise.all((settings.styles ?? []).map(find))
+    const regions = await Promise.all((settings.regions ?? []).map(async region =>
+      ({ mask: await find(region.mask), style: await find(region.styles[0]) })))
+    this.hold = settings.hold ? await find(settings.hold) : null
+    const colors = settings.colors ?? "style"
+    this.palette = OWN_COLORS.includes(colors) ? null : await find(colors)
+    this.content = content
+    this.styles = pictures.map((picture, i) => ({ picture, weight: settings.blend?.[i] ?? 1 }))
+    this.regions = regions
+    this.contentWeight = settings.content_weight ?? null
+    this.styleScale = settings.style_scale ?? null
+    set("#size", settings.size)
+    set("#seed", settings.seed || "")
+    set("#preview-size", settings.preview_size === 128 ? "" : settings.preview_size)
+    set("#set", (settings.set ?? []).join(" "))
+    set("#recipe", settings.recipe ?? "painterly")
+    set("#colors", this.palette ? "file" : colors)
+    get("#keep-rest").checked = settings.keep_rest ?? false
+    get("#rotate-styles").checked = settings.rotate_styles ?? false
+    get("#bits").checked = settings.bits === 16
+    get(`#quality input[value="${settings.quality ?? "normal"}"]`).checked = true
+    if (this.regions.length || this.hold) get("#regions-box").open = true
+    this.update()
+  }
+
+  /** Take up what was chosen before the page was loaded anew. */
+  async restore() {
+    const kept = sessionStorage.getItem(KEPT)
+    if (!kept) return
+    try {
+      await this.load(JSON.parse(kept))
+    } catch {
+      sessionStorage.removeItem(KEPT) // a picture of a studio that has ended
+    }
+  }
+
+  choose({ content_weight, style_scale }) {
+    this.contentWeight = content_weight
+    this.styleScale = style_scale
+    this.update()
+  }
+
+  setContent(picture) {
+    const before = this.content
+    this.content = picture
+    // Masks were drawn on another photograph.
+    if (before && before.id !== picture.id) {
+      this.regions = []
+      this.hold = null
+    }
+    this.update()
+  }
+
+  addStyle(picture) {
+    const most = 8
+    if (this.styles.some(style => style.picture.id === picture.id)) return
+    if (this.styles.length >= most) return complain(`At most ${most} paintings`)
+    this.styles.push({ picture, weight: 1 })
+    this.update()
+  }
+
+  /** Upload files, one after the other; `use` gets each picture. */
+  async take(files, use) {
+    complain("")
+    for (const file of files) {
+      if (file.size > this.options.most.bytes) {
+        complain(`${file.name} has ${Math.round(file.size / 1e6)} MB; at most ${this.options.most.bytes / 1e6} MB can be sent`)
+        continue
+      }
+      document.body.classList.add("busy")
+      try {
+        use(await upload(file, file.name))
+      } catch (error) {
+        complain(error.message)
+      } finally {
+        document.body.classList.remove("busy")
+      }
+    }
+  }
+
+  fillChoices() {
+    get("#recipe").append(...this.options.recipes.map(recipe => make("option", { value: recipe.name }, recipe.name)))
+    get("#recipe").value = "painterly"
+    get("#quality").append(...this.options.qualities.map(name =>
+      make("label", {}, make("input", { type: "radio", name: "quality", value: name, checked: name === "normal" }), make("span", {}, name))))
+    get("#samples").append(...[...this.samples.values()].slice(1).map(picture => {
+      const button = make("button", { type: "button", class: "pick", "aria-label": `Add ${picture.id}`, title: picture.id }, make("img", { alt: "", src: thumb(picture.id) }))
+      button.addEventListener("click", () => this.addStyle(picture))
+      return button
+    }))
+  }
+
+  listen() {
+    const files = (selector, use) => get(selector).addEventListener("change", event => {
+      this.take([...event.target.files], use)
+      event.target.value = ""
+    })
+    files("#content-file", picture => this.setContent(picture))
+    files("#style-file", picture => this.addStyle(picture))
+    get("#content-sample").addEventListener("click", () => this.setContent(this.options.samples[0]))
+    const slide = (selector, name, usual) => get(selector).addEventListener("input", event => {
+      const power = event.target.valueAsNumber
+      this[name] = Math.abs(power) < 0.03 ? null : Number((this.recipe[usual] * 2 ** power).toPrecision(3))
+      this.update()
+    })
+    slide("#content-weight", "contentWeight", "content_weight")
+    slide("#style-scale", "styleScale", "style_scale")
+    get("#recipe").addEventListener("change", () => {
+      this.contentWeight = this.styleScale = null // of another scale
+      this.update()
+    })
+    get("#colors").addEventListener("change", async event => {
+      this.palette = null
+      if (event.target.value === "file") {
+        const file = await pickFile()
+        if (file) await this.take([file], picture => { this.palette = picture })
+        if (!this.palette) event.target.value = "style"
+      }
+      this.update()
+    })
+    get("#add-region").addEventListener("click", () => this.addRegion())
+    get("#add-hold").addEventListener("click", () => this.draw("Draw where the photograph holds", mask => { this.hold = mask }))
+    get("#panel").addEventListener("change", () => this.update())
+  }
+
+  draw(about, use) {
+    if (!this.content) return complain("Choose a photograph first")
+    this.drawMask(this.content, about, async blob => {
+      await this.take([new File([blob], "mask.png", { type: "image/png" })], use)
+      this.update()
+    })
+  }
+
+  addRegion() {
+    const first = this.styles.at(-1)?.picture ?? this.options.samples[1]
+    this.draw("Draw where another painting gives the style", mask => this.regions.push({ mask, style: first }))
+  }
+
+  update() {
+    const { contentWeight, styleScale, recipe } = this
+    const slider = (selector, value, usual) => {
+      get(selector).value = Math.log2((value || usual) / usual)
+      const shown = `${number(value ?? usual)}${value === null ? " (usual)" : ""}`
+      get(`${selector}-shown`).value = shown
+      get(selector).setAttribute("aria-valuetext", shown)
+    }
+    slider("#content-weight", contentWeight, recipe.content_weight)
+    slider("#style-scale", styleScale, recipe.style_scale)
+    get("#recipe-about").textContent = recipe.summary
+    const { content } = this
+    redraw(get("#photograph"), content, () => content
+      ? [make("img", { class: "chosen", alt: "", src: thumb(content.id) }), make("span", {}, content.name, make("small", {}, `${content.width} × ${content.height} px`))]
+      : [make("small", {}, "None yet: choose one, or drop it on the page")])
+    redraw(get("#paintings"), this.styles.map(style => style.picture.id), () => this.styles.map(style => this.paintingRow(style)))
+    redraw(get("#regions"), [this.regions, this.hold, this.styles.map(style => style.picture.id)], () => this.regionRows())
+    const settings = this.settings()
+    if (settings.content) sessionStorage.setItem(KEPT, JSON.stringify(settings))
+    this.changed()
+  }
+
+  paintingRow(style) {
+    const { picture } = style
+    const remove = make("button", { type: "button", class: "quiet", "aria-label": `Remove ${picture.name}` }, "✕")
+    remove.addEventListener("click", () => {
+      this.styles = this.styles.filter(other => other !== style)
+      this.update()
+      get("#style-file").focus()
+    })
+    const blend = make("input", { type: "range", min: 0, max: 2, step: 0.05, value: style.weight, "aria-label": `Weight of ${picture.name}` })
+    blend.addEventListener("input", () => { style.weight = blend.valueAsNumber })
+    return make("li", {}, make("img", { class: "chosen", alt: "", src: thumb(picture.id) }),
+      make("span", {}, picture.name, this.styles.length > 1 ? blend : null), remove)
+  }
+
+  regionRows() {
+    const choices = new Map([...this.styles.map(style => style.picture), ...this.regions.map(region => region.style), ...this.options.samples.slice(1)].map(picture => [picture.id, picture]))
+    const row = (mask, label, control, forget) => {
+      const remove = make("button", { type: "button", class: "quiet", "aria-label": `Remove: ${label}` }, "✕")
+      remove.addEventListener("click", () => {
+        forget()
+        this.update()
+        get("#add-region").focus()
+      })
+      return make("li", {}, make("img", { class: "chosen", alt: "", src: thumb(mask.id) }), make("span", {}, label, control), remove)
+    }
+    const rows = this.regions.map((region, i) => {
+      const select = make("select", { "aria-label": `Painting of region ${i + 1}` },
+        ...[...choices.values()].map(picture => make("option", { value: picture.id }, picture.name)),
+        make("option", { value: "" }, "another picture…"))
+      select.value = region.style.id
+      select.addEventListener("change", async () => {
+        if (select.value) region.style = choices.get(select.value)
+        else {
+          const file = await pickFile()
+          if (file) await this.take([file], picture => { region.style = picture })
+          select.value = region.style.id
+        }
+        this.update()
+      })
+      return row(region.mask, `Region ${i + 1}`, select, () => { this.regions.splice(i, 1) })
+    })
+    if (this.hold) rows.push(row(this.hold, "The photograph holds", null, () => { this.hold = null }))
+    return rows
+  }
+}
+
+/** Ask for a file; null if none is chosen. */
+function pickFile() {
+  const input = make("input", { type: "file", accept: "image/*,.heic,.heif,.tif,.tiff" })
+  return new Promise(resolve => {
+    input.addEventListener("change", () => resolve(input.files[0] ?? null))
+    input.addEventListener("cancel", () => resolve(null))
+    input.click()
+  })
+}

@@ -1,0 +1,365 @@
+// The page: what the easel shows, the queue, and the history.
+
+import { ask, complain, duration, framed, get, make, narrow, part, redraw, send, view } from "./base.js"
+import { Brush } from "./brush.js"
+import { compare } from "./compare.js"
+import { Form } from "./form.js"
+import { LiveView, progressText } from "./live.js"
+
+const state = { jobs: [], history: [] }
+const shown = { view: "photograph", job: null, preview: null, result: null, against: "", cell: null }
+let form, live = null, brush = null
+
+const easel = get("#easel"), caption = get("#caption")
+const button = (text, call, properties = {}) => {
+  const found = make("button", { type: "button", ...properties }, text)
+  found.addEventListener("click", event => run(() => call(event)))
+  return found
+}
+
+/** Do something that may be refused, and show why it was. */
+async function run(call) {
+  try {
+    complain("")
+    await call()
+  } catch (error) {
+    complain(error.message)
+  }
+}
+
+const findJob = id => state.jobs.find(job => job.id === id)
+const findResult = name => state.history.find(result => result.name === name)
+const busy = job => job.state === "painting" || job.state === "stopping"
+const over = job => !busy(job) && job.state !== "waiting"
+const address = (result, kind) => `history/${part(result.name)}/${kind}?at=${result.time}${result.state}`
+
+// ---- the views
+
+const VIEWS = [["photograph", "Photograph"], ["variations", "Variations"], ["painting", "Painting"], ["result", "Result"]]
+
+function available(name) {
+  if (name === "variations") return Boolean(findJob(shown.preview))
+  if (name === "painting") return Boolean(findJob(shown.job))
+  if (name === "result") return Boolean(findResult(shown.result))
+  return true
+}
+
+function drawViews() {
+  const names = VIEWS.filter(([name]) => available(name))
+  redraw(get("#views"), [names, shown.view], () => names.map(([name, text]) =>
+    button(text, () => show(name), { "aria-pressed": String(name === shown.view) })))
+}
+
+function show(name) {
+  if (brush && name !== "photograph") brush = null
+  shown.view = name
+  draw()
+  if (narrow() && get("#stage").getBoundingClientRect().top < 0) scrollTo({ top: 0 })
+}
+
+/** Show everything that may have changed. */
+function draw() {
+  if (!available(shown.view)) shown.view = "photograph"
+  drawViews()
+  if (brush) {
+    paintEasel(["brush"], () => [[brush.box], [brush.tools]])
+  } else {
+    ({ photograph: drawPhotograph, variations: drawVariations, painting: drawPainting, result: drawResult })[shown.view]()
+  }
+  drawStatus()
+  drawStrip()
+}
+
+function paintEasel(key, parts) {
+  const text = JSON.stringify(key)
+  if (easel.dataset.state === text) return
+  easel.dataset.state = text
+  const [above, below] = parts()
+  easel.replaceChildren(...above)
+  caption.replaceChildren(...below)
+}
+
+function drawPhotograph() {
+  const { content } = form
+  paintEasel(["photograph", content?.id], () => content
+    ? [[framed(view(content.id), `The photograph ${content.name}`)], []]
+    : [[make("div", { class: "empty" },
+        make("h2", {}, "Drop a photograph here"),
+        make("p", {}, "Then choose a painting that it is painted after."),
+        make("div", { class: "row" },
+          button("Choose a photograph…", () => get("#content-file").click(), { class: "main" }),
+          button("Try the samples", trySamples)))], []])
+}
+
+function trySamples() {
+  form.setContent(form.options.samples[0])
+  if (!form.styles.length) form.addStyle(form.options.samples[1])
+}
+
+function drawVariations() {
+  const job = findJob(shown.preview)
+  const rows = [...new Set(job.cells.map(cell => cell.content_weight))]
+  const columns = [...new Set(job.cells.map(cell => cell.style_scale))]
+  const cell = (weight, scale) => {
+    const index = job.cells.findIndex(other => other.content_weight === weight && other.style_scale === scale)
+    const label = `content weight ${weight}, stroke size ${scale}`
+    if (!job.cells[index].there) return make("td", {}, make("span", { class: "blank", role: "img", "aria-label": `${label}: not painted yet` }))
+    return make("td", {}, button(variation(label, `jobs/${job.id}/cells/${index}`), () => {
+      shown.cell = index
+      form.choose(job.cells[index])
+      draw()
+    }, { "aria-pressed": String(shown.cell === index), class: "cell" }))
+  }
+  const text = over(job) ? outcome(job) ?? "Choose the one that you like, then Paint" : `${progressText(job)} · ${job.cells.filter(one => one.there).length} of ${job.cells.length}`
+  paintEasel(["variations", job.id, job.cells, shown.cell, job.state, text], () => [[
+    make("table", { class: "variations" },
+      make("caption", {}, "Rows follow the photograph more and more; columns have larger and larger strokes"),
+      make("thead", {}, make("tr", {}, make("td"), ...columns.map(scale => make("th", { scope: "col" }, `strokes ${scale}`)))),
+      make("tbody", {}, ...rows.map(weight => make("tr", {}, make("th", { scope: "row" }, `content ${weight}`), ...columns.map(scale => cell(weight, scale)))))),
+  ], [make("div", { class: "row" }, make("p", { class: "where" }, text), over(job) ? null : stopButton(job))]])
+}
+
+/** A picture of the table, whose shape decides how large all of them can be. */
+function variation(alt, src) {
+  const image = make("img", { alt, src })
+  image.addEventListener("load", () => {
+    easel.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight)
+  }, { once: true })
+  return image
+}
+
+/** What went wrong with a job; null if nothing did. */
+function outcome(job) {
+  if (job.state === "failed") return `Not painted: ${job.message}`
+  if (job.state === "stopped") return "Stopped"
+  return null
+}
+
+function stopButton(job) {
+  const text = job.state === "waiting" ? "Remove" : job.state === "stopping" ? "Stop at once" : "Stop"
+  const help = job.state === "painting" && job.kind === "picture" ? "Stops after this step; what is painted is kept" : null
+  return button(text, () => ask(`jobs/${job.id}`, { method: "DELETE" }), { title: help })
+}
+
+function drawPainting() {
+  const job = findJob(shown.job)
+  if (live?.id !== job.id) {
+    live = new LiveView(one => `jobs/${one.id}/frame?n=${one.frame}`)
+    live.id = job.id
+  }
+  paintEasel(["painting", job.id], () => [live.easel, [live.caption]])
+  live.update(job)
+  redraw(live.controls, [job.state], () => over(job) ? [] : [stopButton(job)])
+}
+
+function drawResult() {
+  const result = findResult(shown.result)
+  const others = state.history.filter(other => other.seen && other.name !== result.name)
+  if (shown.against && shown.against !== "before" && !others.some(other => other.name === shown.against)) shown.against = ""
+  paintEasel(["result", result, shown.against, others.map(other => other.name)], () => [[resultPicture(result)], [resultTools(result, others)]])
+}
+
+function resultPicture(result) {
+  if (!result.seen) return make("p", { class: "wait" }, result.state === "stopped" ? "Stopped before there was anything to see" : "Not painted yet")
+  const after = { source: address(result, "view"), alt: `The painting ${result.name}`, label: result.name }
+  if (shown.against === "before") {
+    return compare({ source: address(result, "before"), alt: "The photograph", label: "before" }, { ...after, label: "after" })
+  }
+  const other = findResult(shown.against)
+  if (other) return compare({ source: address(other, "view"), alt: `The painting ${other.name}`, label: other.name }, after)
+  return framed(after.source, after.alt)
+}
+
+function resultTools(result, others) {
+  const select = make("select", { id: "against" },
+    make("option", { value: "" }, "nothing"),
+    result.before ? make("option", { value: "before" }, "the photograph") : null,
+    ...others.map(other => make("option", { value: other.name }, other.name)))
+  select.value = shown.against
+  select.addEventListener("change", () => {
+    shown.against = select.value
+    draw()
+    get("#against").focus()
+  })
+  const link = (text, kind) => make("a", { class: "button", href: address(result, kind), download: "" }, text)
+  const about = [result.state === "stopped" ? "Stopped on the way" : result.recipe, result.size?.join(" × "), result.seconds && duration(result.seconds)]
+  const done = result.state === "done"
+  const command = make("code", {}, result.command)
+  return make("div", { class: "result" },
+    make("p", { class: "where" }, make("b", {}, result.name), ` ${about.filter(Boolean).join(" · ")}`),
+    result.diverged ? make("p", { class: "where failed" }, "A step was not finite; this is the last finite picture") : null,
+    make("div", { class: "row" },
+      result.seen ? make("label", { class: "field" }, "Compare with ", select) : null,
+      result.seen ? link(done ? result.name.split(".").pop().toUpperCase() : "PNG", "file") : null,
+      done && !result.name.match(/\.tiff?$/) ? link("TIFF", "tiff") : null,
+      done ? link("Manifest", "manifest") : null,
+      result.resumable ? button("Resume", () => resume(result), { class: "main" }) : null,
+      result.settings ? button("Use its settings", () => form.load(result.settings)) : null,
+      button("Delete…", () => remove(result))),
+    make("details", {}, make("summary", {}, "The command that paints the same"),
+      make("div", { class: "row command" }, command, button("Copy", event => copy(event.currentTarget, result.command)))))
+}
+
+async function copy(target, text) {
+  await navigator.clipboard.writeText(text)
+  target.textContent = "Copied"
+}
+
+async function resume(result) {
+  const job = await send(`history/${part(result.name)}/resume`, {})
+  await refreshed(job.id)
+  shown.job = job.id
+  show("painting")
+}
+
+/** Wait until the server has told of a job. */
+async function refreshed(id) {
+  for (let i = 0; i < 40 && !findJob(id); i++) await new Promise(later => setTimeout(later, 50))
+}
+
+async function remove(result) {
+  if (!confirm(`Delete ${result.name} for good?`)) return
+  await ask(`history/${part(result.name)}`, { method: "DELETE" })
+}
+
+// ---- queue and history
+
+function drawStatus() {
+  const now = state.jobs.find(busy), waiting = state.jobs.filter(job => job.state === "waiting").length
+  const percent = now?.now ? ` ${Math.round(now.now.done * 100)} %` : ""
+  const rest = waiting ? `; ${waiting} more wait${waiting === 1 ? "s" : ""}` : ""
+  const text = now ? `Painting ${now.kind === "preview" ? "variations of " : ""}${now.name}${rest}` : ""
+  if (get("#status").textContent !== text) get("#status").textContent = text
+  document.title = now ? `${percent || "…"} jaxnst studio`.trim() : "jaxnst studio"
+}
+
+function drawStrip() {
+  const jobs = state.jobs.filter(job => !over(job))
+  const names = new Set(jobs.map(job => job.name))
+  const results = state.history.filter(result => !names.has(result.name))
+  const key = [jobs.map(job => [job.id, job.state, job.place, Math.round((job.now?.done ?? 0) * 100), job.kind === "picture" && job.frame]), results.map(result => [result.name, result.state, result.time]), shown.result, shown.job, shown.preview, shown.view]
+  redraw(get("#strip"), key, () => jobs.length + results.length
+    ? [...jobs.map(jobCard), ...results.map(resultCard)]
+    : [make("li", { class: "none" }, "Results appear here. They are kept in a folder, and found again when the studio starts.")])
+}
+
+function jobCard(job) {
+  const text = job.state === "waiting" ? `waits, number ${job.place}` : job.now ? `${Math.round(job.now.done * 100)} %` : "starts"
+  const current = shown.view === (job.kind === "preview" ? "variations" : "painting") && [shown.job, shown.preview].includes(job.id)
+  const image = job.kind === "picture" && job.frame ? make("img", { alt: "", src: `jobs/${job.id}/frame?n=${job.frame}` }) : make("span", { class: "blank" })
+  const open = button("", () => {
+    if (job.kind === "preview") shown.preview = job.id
+    else shown.job = job.id
+    show(job.kind === "preview" ? "variations" : "painting")
+  }, { class: "card", "aria-current": current ? "true" : null })
+  open.append(image, make("span", { class: "name" }, job.kind === "preview" ? "Variations" : job.name), make("small", {}, text))
+  return make("li", { class: "job" }, open, job.state === "waiting" ? stopButton(job) : null)
+}
+
+function resultCard(result) {
+  const image = result.seen ? make("img", { alt: "", loading: "lazy", src: address(result, "thumb") }) : make("span", { class: "blank" })
+  const current = shown.view === "result" && shown.result === result.name
+  const open = button("", () => {
+    Object.assign(shown, { result: result.name })
+    show("result")
+  }, { class: "card", "aria-current": current ? "true" : null })
+  const when = new Date(result.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
+  open.append(image, make("span", { class: "name" }, result.name), make("small", {}, result.state === "done" ? when : result.state === "stopped" ? "stopped" : "not painted"))
+  return make("li", {}, open)
+}
+
+// ---- actions
+
+async function start(kind) {
+  const why = form.missing()
+  if (why) throw new Error(why)
+  const job = await send("jobs", { kind, settings: form.settings() })
+  await refreshed(job.id)
+  if (kind === "preview") Object.assign(shown, { preview: job.id, cell: null })
+  else shown.job = job.id
+  shown.view = kind === "preview" ? "variations" : "painting"
+  const now = findJob(job.id)
+  if (now && over(now)) goToResult(now) // it was quick
+  show(shown.view)
+}
+
+function drawMask(picture, about, use) {
+  brush = new Brush(picture, view(picture.id), about, async blob => {
+    brush = null
+    if (blob) await run(() => use(blob))
+    draw()
+    get("#add-region").focus()
+  })
+  show("photograph")
+  brush.canvas.focus()
+}
+
+/** From a picture that is finished, where it was watched, to its result. */
+function goToResult(job) {
+  const watched = job.kind === "picture" && job.id === shown.job && shown.view === "painting"
+  if (watched && job.state !== "failed" && findResult(job.name)) {
+    Object.assign(shown, { result: job.name, view: "result", against: "" })
+  }
+}
+
+/** Take the server's state; follow a picture that is finished to its result. */
+function take(next) {
+  const before = new Map(state.jobs.map(job => [job.id, job.state]))
+  Object.assign(state, next)
+  for (const job of state.jobs) {
+    const ended = over(job) && before.has(job.id) && before.get(job.id) !== job.state
+    const seen = shown.view === "painting" && shown.job === job.id || shown.view === "variations" && shown.preview === job.id
+    if (ended && job.state === "failed" && !seen) complain(`${job.name} was not painted: ${job.message}`)
+    if (ended) goToResult(job)
+  }
+  draw()
+}
+
+/** Follow the server while the page is seen: browsers allow few connections. */
+function follow() {
+  let events = null
+  const turn = () => {
+    events?.close()
+    events = null
+    if (document.hidden) return
+    events = new EventSource("events")
+    events.onmessage = event => {
+      document.body.classList.remove("lost")
+      take(JSON.parse(event.data))
+    }
+    events.onerror = () => {
+      document.body.classList.add("lost")
+      get("#status").textContent = "The studio does not answer; trying again"
+    }
+  }
+  document.addEventListener("visibilitychange", turn)
+  turn()
+}
+
+function listen() {
+  get("#panel").addEventListener("submit", event => {
+    event.preventDefault()
+    run(() => start("picture"))
+  })
+  get("#preview").addEventListener("click", () => run(() => start("preview")))
+  get("#problem button").addEventListener("click", () => complain(""))
+  const drop = event => {
+    if (![...event.dataTransfer.types].includes("Files")) return
+    event.preventDefault()
+    document.body.classList.toggle("dropping", event.type === "dragover")
+    if (event.type !== "drop") return
+    const style = event.target.closest?.("#panel") && form.content
+    form.take([...event.dataTransfer.files], picture => style || form.content && !event.target.closest?.("#stage") ? form.addStyle(picture) : form.setContent(picture))
+  }
+  for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(kind, drop)
+}
+
+const options = await ask("options")
+form = new Form(options, () => {
+  if (shown.view === "photograph") draw()
+}, drawMask)
+listen()
+form.update()
+await form.restore()
+follow()
+document.documentElement.dataset.ready = "true"

@@ -1,0 +1,18 @@
+// The page of `jaxnst stylize --live`: it only looks.
+
+import { get } from "./base.js"
+import { LiveView, progressText } from "./live.js"
+
+const live = new LiveView(job => `frame?n=${job.frame}`)
+get("#easel").append(...live.easel)
+get("#caption").append(live.caption)
+
+const events = new EventSource("events")
+events.onmessage = event => {
+  const job = JSON.parse(event.data)
+  document.title = `${job.name} – jaxnst live`
+  const over = job.state === "done"
+  get("#status").textContent = over ? `${job.name} is finished` : `${job.name}: ${progressText(job)}`
+  live.update(job)
+  if (over) events.close()
+}

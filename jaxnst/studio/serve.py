@@ -1,0 +1,63 @@
+"""A socket to listen on, and the server that answers there."""
+
+import contextlib
+import secrets
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is one that is free.
+
+    Raises:
+        ValueError: If the address cannot be had, in one line.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(128)
+    except OSError as error:
+        found.close()
+        raise ValueError(
+            f"expected a free address, got {host} port {port} ({error.strerror}); "
+            "choose another --port or --host"
+        ) from error
+    return found
+
+
+def new_token() -> str:
+    """What a visitor must know: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """A server that logs only its own mistakes, and ends though tabs are open."""
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=200,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=32_768,
+        http="h11",
+        ws="none",
+        lifespan="on",
+    )
+    return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def closing(listener: socket.socket) -> Iterator[int]:
+    """The port of a socket, which is closed at the end."""
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()

@@ -1,0 +1,400 @@
+"""The server of the studio: what the page asks for, and what it is told."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+
+from jaxnst.pictures.samples import SAMPLES
+from jaxnst.recipes import RECIPES
+from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
+from jaxnst.studio.guard import Guard
+from jaxnst.studio.history import Entry, History, as_tiff
+from jaxnst.studio.jobs import Job, Queue, Worker
+from jaxnst.studio.live import SO_FAR
+from jaxnst.studio.pictures import EDGES, MOST_BYTES, MOST_PIXELS, Pictures, as_jpeg
+from jaxnst.studio.settings import (
+    QUALITIES,
+    Settings,
+    grid_arguments,
+    read_settings,
+    stylize_arguments,
+    variations,
+)
+
+HEARTBEAT = 15.0
+"""Seconds after which the page is told that nothing has changed."""
+
+LASTING = {"cache-control": "private, max-age=86400"}
+"""Of pictures whose address holds their time or their name for good."""
+
+MOST_STREAMS = 32
+"""Most tabs that are told of changes at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a studio is: its address, its folder, and the weights it paints with."""
+
+    host: str
+    port: int
+    token: str
+    folder: Path
+    weights: str = "auto"
+
+    @property
+    def address(self) -> str:
+        """What to open in a browser on this machine."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{self.port}/?token={self.token}"
+
+
+class Studio:
+    """The routes, and what they share."""
+
+    def __init__(self, place: Place, worker: Worker | None = None):
+        self.place = place
+        self.pictures = Pictures(place.folder / "sources")
+        self.history = History(place.folder)
+        self.queue = Queue(worker or Worker(), self.on_end)
+        self.streams = 0
+        self.naming = asyncio.Lock()  # two pictures never get the same name
+        self.decoding = asyncio.Lock()  # one large picture in memory at a time
+
+    def app(self) -> Starlette:
+        """The application."""
+        get = lambda path, call: Route(path, call, methods=["GET"])
+        post = lambda path, call: Route(path, call, methods=["POST"])
+        delete = lambda path, call: Route(path, call, methods=["DELETE"])
+        guard = asdict(self.place)
+        del guard["folder"], guard["weights"]
+        return Starlette(
+            routes=[
+                get("/", self.page),
+                get("/page/{name}", send_asset),
+                get("/options", self.options),
+                get("/events", self.events),
+                post("/pictures", self.add_picture),
+                get("/pictures/{id}", self.about_picture),
+                get("/pictures/{id}/{kind}", self.show_picture),
+                post("/jobs", self.add_job),
+                delete("/jobs/{id}", self.cancel_job),
+                get("/jobs/{id}/frame", self.show_frame),
+                get("/jobs/{id}/cells/{cell:int}", self.show_cell),
+                get("/history/{name}/{kind}", self.show_result),
+                post("/history/{name}/resume", self.resume),
+                delete("/history/{name}", self.remove),
+            ],
+            middleware=[Middleware(Guard, **guard)],
+            exception_handlers=REFUSALS,
+            lifespan=self.live,
+        )
+
+    @contextlib.asynccontextmanager
+    async def live(self, app: Starlette) -> AsyncIterator[None]:
+        """Paint while the server runs; stop what is painted in order at its end."""
+        painting = asyncio.create_task(self.queue.work())
+        try:
+            yield
+        finally:
+            await self.stop()
+            painting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await painting
+            self.pictures.close()
+
+    async def stop(self) -> None:
+        """Keep the state of what is painted, and end the process that paints it."""
+        for job in self.queue.waiting:
+            await self.queue.cancel(job)
+        busy = [job for job in self.queue.jobs if not job.over]
+        for job in busy:
+            if job.state == "painting":
+                await self.queue.cancel(job)
+        for _ in range(100):
+            if all(job.over for job in busy):
+                break
+            await asyncio.sleep(0.1)
+        await self.queue.worker.end()
+
+    async def page(self, request: Request) -> Response:
+        """The page itself."""
+        return FileResponse(PAGE / "index.html", media_type="text/html")
+
+    async def options(self, request: Request) -> Response:
+        """What can be chosen."""
+        recipes = [
+            {
+                "name": recipe.name,
+                "summary": recipe.summary,
+                "content_weight": recipe.content_weight,
+                "style_scale": recipe.style_scale,
+            }
+            for recipe in RECIPES.values()
+        ]
+        samples = [self.pictures.find(name).as_json() for name in SAMPLES]
+        most = {"bytes": MOST_BYTES, "pixels": MOST_PIXELS}
+        found = {"recipes": recipes, "samples": samples, "qualities": QUALITIES}
+        return JSONResponse(found | {"most": most})
+
+    async def events(self, request: Request) -> Response:
+        """Tell a tab of every change, as server-sent events of the whole state."""
+        if self.streams >= MOST_STREAMS:
+            raise HTTPException(503, f"expected at most {MOST_STREAMS} open tabs")
+        return StreamingResponse(self.changes(), media_type="text/event-stream")
+
+    async def changes(self) -> AsyncIterator[str]:
+        """The state, each time that it has changed."""
+        self.streams += 1
+        try:
+            yield "retry: 1000\n\n"
+            while True:
+                seen = self.queue.changed
+                history = await asyncio.to_thread(self.history.all_as_json)
+                state = {"jobs": self.queue.as_json(), "history": history}
+                yield f"data: {json.dumps(state)}\n\n"
+                while await self.queue.wait(seen, HEARTBEAT) == seen:
+                    yield ": nothing new\n\n"
+        finally:
+            self.streams -= 1
+
+    async def add_picture(self, request: Request) -> Response:
+        """Take an upload up; its bytes are the body, and its name is in the address.
+
+        A body needs no parser, and goes to the disk as it comes.
+        """
+        name = request.query_params.get("name", "")[:200] or "picture"
+        try:
+            path = await self.pictures.add(request.stream(), name)
+        except OverflowError as error:
+            closed = {"connection": "close"}  # the rest of it is not read
+            raise HTTPException(413, str(error), closed) from error
+        except ClientDisconnect:
+            return Response(status_code=400)
+        async with self.decoding:
+            found = await asyncio.to_thread(self.pictures.accept, path, name)
+        return JSONResponse(found.as_json(), 201)
+
+    async def about_picture(self, request: Request) -> Response:
+        """Name and size of a picture."""
+        picture = self.pictures.find(request.path_params["id"])
+        return JSONResponse(picture.as_json())
+
+    async def show_picture(self, request: Request) -> Response:
+        """A small copy of a picture, for the eye."""
+        kind = request.path_params["kind"]
+        if kind not in EDGES:
+            raise HTTPException(404, "expected thumb or view")
+        picture = self.pictures.find(request.path_params["id"])
+        async with self.decoding:
+            path = await asyncio.to_thread(self.pictures.view, picture, kind)
+        return FileResponse(path, media_type="image/jpeg", headers=LASTING)
+
+    async def add_job(self, request: Request) -> Response:
+        """Put a picture, or a preview, into the queue."""
+        data = await read_json(request)
+        if not isinstance(data, dict) or data.keys() != {"kind", "settings"}:
+            raise ValueError("expected kind and settings")
+        settings = read_settings(data["settings"])
+        make = {"picture": self.picture_job, "preview": self.preview_job}.get(
+            str(data["kind"])
+        )
+        if make is None:
+            raise ValueError("expected the kind picture or preview")
+        async with self.naming:
+            job = await asyncio.to_thread(make, settings)
+        await self.queue.add(job)
+        return JSONResponse({"id": job.id, "name": job.name}, 201)
+
+    def picture_job(self, settings: Settings) -> Job:
+        """A job that paints a picture, whose record is in the history from now on."""
+        waiting = [job.name for job in self.queue.jobs if not job.over]
+        parts = settings.content, *settings.styles
+        names = [self.pictures.find(x).name for x in parts]
+        name = self.history.free_name(names, waiting)
+        settings, paths = self.kept(settings)
+        out, weights = self.place.folder / name, self.place.weights
+        arguments = stylize_arguments(settings, paths, out, weights)
+        self.history.record(name, arguments, settings.as_json())
+        return Job("picture", name, arguments, self.scratch(name), settings.content)
+
+    def preview_job(self, settings: Settings) -> Job:
+        """A job that paints variations to choose from."""
+        name = self.pictures.find(settings.content).name
+        settings, paths = self.kept(settings)
+        folder = self.scratch("preview")
+        arguments = grid_arguments(settings, paths, folder, self.place.weights)
+        contents, strokes = variations(settings)
+        cells = [
+            {"content_weight": weight, "style_scale": scale}
+            for weight in contents
+            for scale in strokes
+        ]
+        return Job("preview", name, arguments, folder, settings.content, cells)
+
+    def scratch(self, name: str) -> Path:
+        """A new private folder."""
+        folder = self.pictures.private / "jobs"
+        folder.mkdir(exist_ok=True)
+        number = len(list(folder.iterdir()))
+        return folder / f"{number}-{name}"
+
+    def kept(self, settings: Settings) -> tuple[Settings, dict[str, Path]]:
+        """The settings with the names of pictures in the sources, and their paths."""
+        kept = {x: self.pictures.keep(self.pictures.find(x)) for x in settings.pictures}
+        renamed = rename(
+            settings, lambda name: kept[name].name if name in kept else name
+        )
+        return renamed, {path.name: path for path in kept.values()}
+
+    async def cancel_job(self, request: Request) -> Response:
+        """Stop a job, or remove it from the queue."""
+        await self.queue.cancel(self.job(request))
+        return Response(status_code=204)
+
+    def job(self, request: Request) -> Job:
+        """The job that a request names."""
+        try:
+            return self.queue.find(request.path_params["id"])
+        except KeyError:
+            raise HTTPException(404, "expected a job that is known") from None
+
+    async def show_frame(self, request: Request) -> Response:
+        """The picture so far."""
+        frame = self.job(request).live.frame()
+        if frame is None:
+            raise HTTPException(404, "expected a frame, got none yet")
+        return Response(frame, media_type="image/jpeg")
+
+    async def show_cell(self, request: Request) -> Response:
+        """A variation of a preview."""
+        path = self.job(request).found.get(request.path_params["cell"])
+        if path is None:
+            raise HTTPException(404, "expected a variation, got none yet")
+        return FileResponse(path, media_type="image/png")
+
+    def on_end(self, job: Job) -> None:
+        """Keep what a stopped run had, and drop the record of one that had nothing."""
+        if job.kind == "preview":
+            return
+        so_far = job.folder / SO_FAR
+        if so_far.exists():
+            shutil.move(so_far, self.history.so_far(job.name))
+        with contextlib.suppress(KeyError):
+            entry = self.history.find(job.name)
+            if entry.state == "unpainted":
+                self.history.remove(entry)
+            elif entry.state == "done":
+                self.history.so_far(job.name).unlink(missing_ok=True)
+
+    def entry(self, request: Request) -> Entry:
+        """The result that a request names."""
+        try:
+            return self.history.find(request.path_params["name"])
+        except KeyError:
+            raise HTTPException(404, "expected a result that is there") from None
+
+    async def show_result(self, request: Request) -> Response:
+        """A result, its photograph or its manifest, to look at or to download."""
+        entry, kind = self.entry(request), request.path_params["kind"]
+        before = self.history.content(entry)
+        path = before if kind == "before" else entry.picture
+        shows: dict[str, Callable[[Path], Response]] = {
+            "thumb": partial(self.show, kind="thumb"),
+            "view": partial(self.show, kind="view"),
+            "before": partial(self.show, kind="view"),
+            "file": partial(FileResponse, filename=entry.name),
+            "tiff": partial(self.send_tiff, name=Path(entry.name).stem),
+            "manifest": partial(self.send_manifest, entry=entry),
+        }
+        if path is None or kind not in shows:
+            raise HTTPException(404, "expected something to see, got none")
+        async with self.decoding:
+            return await asyncio.to_thread(shows[kind], path)
+
+    def show(self, path: Path, kind: str) -> Response:
+        """A copy of a picture for the eye."""
+        data = as_jpeg(path, EDGES[kind])
+        return Response(data, media_type="image/jpeg", headers=LASTING)
+
+    def send_tiff(self, path: Path, name: str) -> Response:
+        """A picture as a TIFF, to download."""
+        data = as_tiff(path, self.pictures.private)
+        headers = {"content-disposition": f'attachment; filename="{name}.tif"'}
+        return Response(data, media_type="image/tiff", headers=headers)
+
+    def send_manifest(self, path: Path, entry: Entry) -> Response:
+        """A manifest, to download."""
+        if not entry.manifest:
+            raise HTTPException(404, "expected a manifest, got none")
+        name = f"{entry.name}.json"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return JSONResponse(entry.manifest, headers=headers)
+
+    async def resume(self, request: Request) -> Response:
+        """Go on with a stopped run."""
+        entry = self.entry(request)
+        arguments = entry.record.get("arguments")
+        busy = any(job.name == entry.name and not job.over for job in self.queue.jobs)
+        settings = entry.record.get("settings")
+        if busy or not arguments or not self.history.checkpoint(entry.name).exists():
+            raise ValueError("expected a stopped run with its state, got none")
+        settings, paths = self.kept(read_settings(settings))
+        out, weights = self.place.folder / entry.name, self.place.weights
+        # Made anew: a record is a file that anybody could have changed.
+        arguments = [*stylize_arguments(settings, paths, out, weights), "--resume"]
+        folder = self.scratch(entry.name)
+        job = Job("picture", entry.name, arguments, folder, settings.content)
+        await self.queue.add(job)
+        return JSONResponse({"id": job.id, "name": job.name}, 201)
+
+    async def remove(self, request: Request) -> Response:
+        """Delete a result."""
+        entry = self.entry(request)
+        if any(job.name == entry.name and not job.over for job in self.queue.jobs):
+            raise HTTPException(409, "expected a result that is finished")
+        self.history.remove(entry)
+        await self.queue.touch()
+        return Response(status_code=204)
+
+
+async def read_json(request: Request) -> Any:
+    """The body of a request."""
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise ValueError("expected JSON, got something else") from error
+
+
+def rename(settings: Settings, new: Callable[[str], str]) -> Settings:
+    """Settings with other names of the pictures."""
+    regions = tuple(
+        x._replace(mask=new(x.mask), styles=tuple(map(new, x.styles)))
+        for x in settings.regions
+    )
+    return replace(
+        settings,
+        content=new(settings.content),
+        styles=tuple(map(new, settings.styles)),
+        regions=regions,
+        hold=None if settings.hold is None else new(settings.hold),
+        colors=new(settings.colors),
+    )

@@ -1,0 +1,300 @@
+"""What is chosen on the page, checked, and the arguments that paint it."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from jaxnst.messages import nearest
+from jaxnst.recipes import RECIPES, Recipe
+
+QUALITIES = ("draft", "normal", "best")
+"""Names of `--quality`."""
+
+COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
+"""Whose colours a result may have, in addition to those of a picture."""
+
+MOST_STYLES, MOST_REGIONS, MOST_SET = 8, 8, 16
+"""Most paintings, regions and further settings of a picture."""
+
+LONGEST = 20_000
+"""Largest `size`, in pixels; what fits into memory is checked by the command."""
+
+ID = re.compile(r"[\w.-]{1,120}")
+"""What the names of pictures look like; only pictures that are known have one."""
+
+ASSIGNMENT = re.compile(r"[a-z0-9_]{1,40}=[\w.,:@+-]{1,200}")
+"""A further setting, FIELD=VALUE."""
+
+CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1, 3), (0.6, 1, 1.5)
+"""Factors on the content weight and on the size of strokes that a preview shows."""
+
+
+class Region(NamedTuple):
+    """A part of the photograph with styles of its own; pictures by their names."""
+
+    mask: str
+    styles: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is chosen on the page; pictures by their names.
+
+    Attributes:
+        content: The photograph.
+        styles: Paintings; at least one, unless a region has some.
+        blend: A weight for each painting. Default: equal weights.
+        size: Long edge of the result, in pixels. Default: by the rule of the recipe.
+        content_weight: How much the photograph holds. Default: the recipe's.
+        style_scale: Size of the strokes. Default: the recipe's.
+        colors: One of `COLORS`, or a picture whose colours are wanted.
+        hold: Where the photograph holds; white fully, black not at all.
+        set: Further fields of the recipe, FIELD=VALUE.
+        preview_size: Long edge of the variations to choose from, in pixels.
+    """
+
+    content: str
+    styles: tuple[str, ...] = ()
+    blend: tuple[float, ...] | None = None
+    size: int | None = None
+    quality: str = "normal"
+    recipe: str = "painterly"
+    content_weight: float | None = None
+    style_scale: float | None = None
+    colors: str = "style"
+    rotate_styles: bool = False
+    regions: tuple[Region, ...] = ()
+    keep_rest: bool = False
+    hold: str | None = None
+    seed: int = 0
+    bits: Literal[8, 16] = 8
+    set: tuple[str, ...] = ()
+    preview_size: int = 128
+
+    @property
+    def pictures(self) -> list[str]:
+        """Names of all pictures, each once."""
+        own = [
+            name for region in self.regions for name in (region.mask, *region.styles)
+        ]
+        palette = () if self.colors in COLORS else (self.colors,)
+        held = () if self.hold is None else (self.hold,)
+        return list(dict.fromkeys([self.content, *self.styles, *own, *held, *palette]))
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON that `read_settings` reads."""
+        return asdict(self) | {"regions": [x._asdict() for x in self.regions]}
+
+
+def read_settings(data: Any) -> Settings:
+    """Settings from JSON that anybody may have sent.
+
+    Raises:
+        ValueError: In one line, if anything is not as it should be.
+
+    Example:
+        >>> read_settings({"content": "a.jpg", "styles": ["b.jpg"], "size": 256}).size
+        256
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"expected settings as an object, got {_shown(data)}")
+    known = [field.name for field in fields(Settings)]
+    for name in data:
+        if name not in known:
+            close = nearest(str(name), known)
+            raise ValueError(f"expected a setting such as {close}, got {_shown(name)}")
+    given = {name: value for name, value in data.items() if value is not None}
+    if "content" not in given:
+        raise ValueError("expected a photograph, got none; choose one")
+    found = Settings(**{name: READERS[name](name, x) for name, x in given.items()})
+    if not found.styles and not found.regions:
+        raise ValueError("expected a painting, got none; choose at least one")
+    if found.blend is not None:
+        if len(found.blend) != len(found.styles):
+            raise ValueError(
+                f"expected a weight for each of {len(found.styles)} paintings, got "
+                f"{len(found.blend)}"
+            )
+        if not any(found.blend):
+            raise ValueError("expected a painting with some weight, got all at 0")
+    if found.keep_rest and (found.styles or not found.regions):
+        raise ValueError("expected to keep what regions leave, or paintings for it")
+    return found
+
+
+def stylize_arguments(
+    settings: Settings, paths: Mapping[str, Path], out: Path, weights: str
+) -> list[str]:
+    """Arguments of the `jaxnst` command that paint it; `paths` has every picture.
+
+    Example:
+        >>> paths = {"a": Path("a.jpg"), "b": Path("b.jpg")}
+        >>> settings = Settings(content="a", styles=("b",), size=256)
+        >>> stylize_arguments(settings, paths, Path("out.png"), "auto")
+        ['stylize', 'a.jpg', 'b.jpg', '-o', 'out.png', '--size', '256']
+    """
+    found = ["stylize", str(paths[settings.content])]
+    found += [str(paths[name]) for name in settings.styles]
+    found += ["-o", str(out)]
+    if settings.size is not None:
+        found += ["--size", str(settings.size)]
+    found += [] if settings.quality == "normal" else ["--quality", settings.quality]
+    if settings.blend is not None and len(settings.styles) > 1:
+        found += [f"--blend={','.join(f'{x:g}' for x in settings.blend)}"]
+    if settings.content_weight is not None:
+        found += ["--content-weight", f"{settings.content_weight:g}"]
+    if settings.style_scale is not None:
+        found += ["--style-scale", f"{settings.style_scale:g}"]
+    found += [] if settings.bits == 8 else ["--bits", str(settings.bits)]
+    return found + _shared_arguments(settings, paths, weights)
+
+
+def grid_arguments(
+    settings: Settings, paths: Mapping[str, Path], folder: Path, weights: str
+) -> list[str]:
+    """Arguments of the `jaxnst` command that paint variations to choose from.
+
+    Rows are content weights and columns sizes of strokes, see `variations`.
+    """
+    found = ["grid", "--content", str(paths[settings.content])]
+    if settings.styles:
+        found += ["--style", *(str(paths[name]) for name in settings.styles)]
+    found += ["-o", str(folder), "--size", str(settings.preview_size)]
+    found += ["--quality", "draft"]
+    contents, strokes = variations(settings)
+    for name, values in (("content_weight", contents), ("style_scale", strokes)):
+        found += ["--vary", f"{name}={','.join(f'{x:g}' for x in values)}"]
+    if len(settings.styles) > 1:
+        blend = settings.blend or (1.0,) * len(settings.styles)
+        found += ["--vary", f"blend={','.join(f'{x:g}' for x in blend)}"]
+    return found + _shared_arguments(settings, paths, weights)
+
+
+def variations(settings: Settings) -> tuple[list[float], list[float]]:
+    """Content weights and sizes of strokes of a preview, around what is chosen."""
+    recipe = RECIPES[settings.recipe]
+    weight = settings.content_weight or recipe.content_weight
+    stroke = settings.style_scale or recipe.style_scale
+    rounded = lambda x: float(f"{x:.2g}")
+    contents = [rounded(weight * factor) for factor in CONTENT_STEPS]
+    return contents, [rounded(stroke * factor) for factor in STROKE_STEPS]
+
+
+def _shared_arguments(
+    settings: Settings, paths: Mapping[str, Path], weights: str
+) -> list[str]:
+    found = []
+    if settings.recipe != "painterly":
+        found += ["--recipe", settings.recipe]
+    if settings.colors != "style":
+        palette = settings.colors not in COLORS
+        whose = str(paths[settings.colors]) if palette else settings.colors
+        found += ["--colors", whose]
+    for region in settings.regions:
+        styles = ",".join(str(paths[name]) for name in region.styles)
+        found += ["--region", f"{paths[region.mask]}={styles}"]
+    if settings.hold is not None:
+        found += ["--content-mask", str(paths[settings.hold])]
+    found += ["--keep-rest"] * settings.keep_rest
+    found += ["--rotate-styles"] * settings.rotate_styles
+    found += [] if settings.seed == 0 else ["--seed", str(settings.seed)]
+    for assignment in settings.set:
+        found += ["--set", assignment]
+    return found + ([] if weights == "auto" else ["--weights", weights])
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _wrong(name: str, wanted: str, value: Any) -> ValueError:
+    return ValueError(f"expected {wanted} for {name}, got {_shown(value)}")
+
+
+def _whole(low: int, high: int):
+    def read(name: str, value: Any) -> int:
+        if type(value) is int and low <= value <= high:
+            return value
+        raise _wrong(name, f"a whole number from {low} to {high}", value)
+
+    return read
+
+
+def _number(low: float, high: float):
+    def read(name: str, value: Any) -> float:
+        numeric = type(value) in (int, float) and math.isfinite(value)
+        if numeric and low <= value <= high:
+            return float(value)
+        raise _wrong(name, f"a number from {low:g} to {high:g}", value)
+
+    return read
+
+
+def _one_of(choices: Sequence[Any]):
+    def read(name: str, value: Any) -> Any:
+        if type(value) in (str, int) and value in choices:
+            return value
+        raise _wrong(name, f"one of {', '.join(map(str, choices))}", value)
+
+    return read
+
+
+def _text(pattern: re.Pattern[str], wanted: str):
+    def read(name: str, value: Any) -> str:
+        if isinstance(value, str) and pattern.fullmatch(value):
+            return value
+        raise _wrong(name, wanted, value)
+
+    return read
+
+
+def _many(each, most: int):
+    def read(name: str, value: Any) -> tuple:
+        if isinstance(value, list) and len(value) <= most:
+            return tuple(each(name, x) for x in value)
+        raise _wrong(name, f"at most {most} values", value)
+
+    return read
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _wrong(name, "true or false", value)
+
+
+_picture = _text(ID, "a picture")
+
+
+def _region(name: str, value: Any) -> Region:
+    if isinstance(value, dict) and value.keys() == {"mask", "styles"}:
+        styles = _many(_picture, MOST_STYLES)(name, value["styles"])
+        if styles:
+            return Region(_picture(name, value["mask"]), styles)
+    raise _wrong(name, "a mask and its paintings", value)
+
+
+READERS = {
+    "content": _picture,
+    "styles": _many(_picture, MOST_STYLES),
+    "blend": _many(_number(0.0, 1e6), MOST_STYLES),
+    "size": _whole(16, LONGEST),
+    "quality": _one_of(QUALITIES),
+    "recipe": _one_of(tuple(RECIPES)),
+    "content_weight": _number(0.0, 1e6),
+    "style_scale": _number(0.05, 20.0),
+    "colors": _picture,
+    "rotate_styles": _flag,
+    "regions": _many(_region, MOST_REGIONS),
+    "keep_rest": _flag,
+    "hold": _picture,
+    "seed": _whole(0, 2**32 - 1),
+    "bits": _one_of((8, 16)),
+    "set": _many(_text(ASSIGNMENT, "FIELD=VALUE"), MOST_SET),
+    "preview_size": _whole(32, 512),
+}
+"""What reads each setting: a function of its name and of what was sent."""

@@ -1,0 +1,115 @@
+"""A page that shows one run of the terminal, and can change nothing."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
+from jaxnst.studio.guard import Guard
+from jaxnst.studio.live import LiveReader
+from jaxnst.studio.serve import closing, listen, make_server, new_token
+
+LOOK, GOODBYE = 0.4, 2.0
+"""Seconds between two looks, and for tabs to fetch the last picture at the end."""
+
+
+class Watch:
+    """The routes of the page, all of which only read."""
+
+    def __init__(self, folder: Path, title: str):
+        self.reader, self.title = LiveReader(folder), title
+        self.over, self.tabs = False, 0
+
+    def app(self, host: str, port: int, token: str) -> Starlette:
+        """The application."""
+        routes = [
+            Route("/", self.page, methods=["GET"]),
+            Route("/page/{name}", send_asset, methods=["GET"]),
+            Route("/events", self.events, methods=["GET"]),
+            Route("/frame", self.frame, methods=["GET"]),
+        ]
+        guard = Middleware(Guard, host=host, port=port, token=token)
+        return Starlette(routes=routes, middleware=[guard], exception_handlers=REFUSALS)
+
+    async def page(self, request: Request) -> Response:
+        """The page."""
+        return FileResponse(PAGE / "live.html", media_type="text/html")
+
+    async def frame(self, request: Request) -> Response:
+        """The picture so far."""
+        data = self.reader.frame()
+        if data is None:
+            raise HTTPException(404, "expected a frame, got none yet")
+        return Response(data, media_type="image/jpeg")
+
+    async def events(self, request: Request) -> Response:
+        """Tell a tab of every change."""
+        return StreamingResponse(self.changes(), media_type="text/event-stream")
+
+    async def changes(self) -> AsyncIterator[str]:
+        """The state, each time that it has changed, until the run is over."""
+        self.tabs += 1
+        seen: Any = None
+        try:
+            while True:
+                over = self.over
+                self.reader.read()
+                now = over, len(self.reader.lines)
+                if now != seen:
+                    seen = now
+                    yield f"data: {json.dumps(self.state(over))}\n\n"
+                if over:
+                    break
+                await asyncio.sleep(LOOK)
+        finally:
+            self.tabs -= 1
+
+    def state(self, over: bool) -> dict[str, Any]:
+        """What the page shows, as `jobs.Job.as_json` gives it."""
+        lines = self.reader.lines
+        return {
+            "name": self.title,
+            "state": "done" if over else "painting",
+            "message": "" if lines else "Compiling",
+            "frame": lines[-1]["frame"] + over if lines else 0,
+            "now": lines[-1] if lines else None,
+            "terms": self.reader.terms(),
+        }
+
+
+@contextlib.contextmanager
+def served(folder: Path, *, title: str, host: str = "127.0.0.1") -> Iterator[str]:
+    """Serve the page of a run from a thread; gives the address with its token.
+
+    At the end, tabs that are open get the last picture.
+    """
+    watch, token = Watch(folder, title), new_token()
+    listener = listen(host, 0)
+    with closing(listener) as port:
+        server = make_server(watch.app(host, port, token))
+        run = lambda: server.run(sockets=[listener])
+        thread = threading.Thread(target=run, name="live view", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{host}:{port}/?token={token}"
+        finally:
+            watch.over = True
+            ended = time.monotonic() + GOODBYE
+            while watch.tabs and time.monotonic() < ended:
+                time.sleep(0.05)
+            if watch.reader.lines:
+                time.sleep(0.3)  # for the requests of the last frame
+            server.should_exit = True
+            thread.join(timeout=5)

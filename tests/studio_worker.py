@@ -1,0 +1,59 @@
+"""Stands in for the process that paints: obeys the words of a picture's seed.
+
+It speaks as `jaxnst.command.worker` does, but needs no JAX and takes no time.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+SLOW, FAILS, DIES = "1", "2", "3"
+"""Seeds: paint until stopped, refuse, and crash."""
+
+
+def paint(arguments):
+    value = lambda flag: arguments[arguments.index(flag) + 1]
+    out, seed = Path(value("-o")), value("--seed") if "--seed" in arguments else "0"
+    if seed == FAILS:
+        say("jaxnst: error: expected more, got less")
+        return 2
+    if seed == DIES:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    live = Path(value("--live-folder"))
+    shutil.copy(arguments[1], live / "frame.jpg")
+    line = {"scale": 0, "step": 1, "terms": {"style": [1.0]}, "frame": 1, "done": 0.5}
+    (live / "lines.jsonl").write_text(json.dumps(line) + "\n")
+    if seed == SLOW:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            shutil.copy(arguments[1], live / "so-far.png")
+            Path(f"{out}.checkpoint.npz").write_bytes(b"state")
+            return 130
+    from PIL import Image
+
+    Image.open(arguments[1]).resize((8, 6)).save(out)
+    Path(f"{out}.json").write_text(json.dumps({"status": "done", "size": [8, 6]}))
+    return 0
+
+
+def say(text):
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def work():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for text in sys.stdin:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = paint(json.loads(text))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        say(f"\x1e{code}")
+
+
+if __name__ == "__main__":
+    work()

@@ -1,0 +1,311 @@
+"""The page of the studio in a real browser, from an upload to a download."""
+
+import io
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image as pil
+from playwright.sync_api import expect, sync_playwright
+
+from jaxnst.pictures.files import read_description
+from jaxnst.pictures.samples import sample_path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium: apt-get install chromium"
+)
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+]
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 375, "height": 720}
+PATIENCE = 180_000
+expect.set_options(timeout=PATIENCE)
+
+
+class Studio:
+    """`jaxnst studio` in a process of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.log = (folder / "log").open("w")
+        command = [sys.executable, "-m", "jaxnst", "studio", "--weights", "embedded"]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, text=True, stderr=self.log
+        )
+        self.address = re.search(r"http\S+", self.process.stdout.readline())[0]
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.stdout.read()
+        self.process.stdout.close()
+        self.log.close()
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    studio = Studio(tmp_path_factory.mktemp("studio"))
+    yield studio
+    assert studio.end() == 0
+    assert (studio.folder / "log").read_text() == ""
+
+
+@pytest.fixture
+def elsewhere():
+    """What the page asked others for."""
+    return []
+
+
+@pytest.fixture
+def visit(chromium, studio, elsewhere):
+    """Open a tab, whose mistakes fail the test."""
+    contexts, mistakes = [], []
+    own = studio.address.partition("?")[0]
+
+    def look(request):
+        if not request.url.startswith((own, "blob:")):
+            elsewhere.append(request.url)
+
+    def open_page(viewport=WIDE, **options):
+        context = chromium.new_context(
+            viewport=viewport, reduced_motion="reduce", **options
+        )
+        context.on("request", look)
+        page = context.new_page()
+        page.on("pageerror", lambda error: mistakes.append(str(error)))
+        page.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        enter(page, studio)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not mistakes
+    assert not elsewhere
+
+
+def enter(page, studio):
+    page.goto(studio.address)
+    page.locator("html[data-ready]").wait_for()
+    assert "token" not in page.url
+
+
+def choose(page):
+    """A quick picture of 48 px."""
+    page.get_by_role("button", name="Try the samples").click()
+    page.locator("#recipe").select_option("tf-blog")
+    page.get_by_label("Long edge").fill("48")
+    page.locator("#more-box summary").click()
+    page.get_by_label("Variations (px)").fill("48")
+    set_steps(page, 3)
+
+
+def set_steps(page, count):
+    page.get_by_label("Fields of the recipe").fill(f"first_steps={count}")
+
+
+def check_accessible(page):
+    found = Axe().run(page).response["violations"]
+    assert not [(x["id"], [node["html"] for node in x["nodes"]]) for x in found]
+
+
+def seen(page, selector):
+    """Whether an image has arrived."""
+    image = page.locator(selector)
+    expect(image).to_be_visible()
+    return image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+def test_choose_preview_paint_compare_download(visit, studio, tmp_path):
+    page = visit()
+    check_accessible(page)
+    choose(page)
+    page.locator("#content-file").set_input_files(sample_path("harbour"))
+    expect(page.locator("#photograph")).to_contain_text("harbour.jpg")
+    page.get_by_label("Add woodcut").click()
+    page.get_by_label("Weight of swirls.jpg").fill("0.5")
+    check_accessible(page)
+
+    page.get_by_role("button", name="Preview").click()
+    cells = page.locator("button.cell")
+    cells.nth(8).wait_for()
+    cells.nth(5).click()
+    expect(cells.nth(5)).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#style-scale-shown")).to_have_text("1.5")
+    check_accessible(page)
+
+    page.get_by_role("button", name="Paint", exact=True).click()
+    page.locator(".result").wait_for()
+    assert seen(page, "#easel img")
+    check_accessible(page)
+    command = page.locator(".command code").text_content()
+    assert "--style-scale 1.5" in command
+    assert "--blend=0.5,1" in command
+    name = "harbour-swirls-woodcut.png"
+    assert (studio.folder / "studio" / name).is_file()
+
+    for kind, suffix in (("PNG", "png"), ("TIFF", "tif"), ("Manifest", "png.json")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=kind, exact=True).click()
+        assert download.value.suggested_filename == f"harbour-swirls-woodcut.{suffix}"
+        download.value.save_as(tmp_path / f"a.{suffix}")
+    pixels = np.asarray(pil.open(tmp_path / "a.png"))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), pixels)
+    assert '"tf-blog"' in read_description(tmp_path / "a.tif")
+
+    page.get_by_label("Compare with").select_option("before")
+    divider = page.get_by_label("Divider between before and after")
+    divider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    expect(divider).to_have_attribute("aria-valuetext", "40 % before")
+    assert seen(page, ".compare .over")
+    check_accessible(page)
+
+    page.reload()  # settings and results are there again
+    page.locator("html[data-ready]").wait_for()
+    expect(page.locator("#recipe")).to_have_value("tf-blog")
+    page.locator(".card", has_text=name).click()
+    assert seen(page, "#easel img")
+
+
+def test_frames_arrive_and_stop_keeps_what_is_there(visit):
+    page = visit()
+    choose(page)
+    set_steps(page, 10**6)
+    page.get_by_role("button", name="Paint", exact=True).click()
+    shown = page.locator("#easel .frame")
+    expect(shown).to_have_attribute("data-frames", re.compile(r"[3-9]|\d\d"))
+    expect(page.locator(".where")).to_contain_text("of 1000000")
+    expect(page.locator(".plot polyline")).not_to_have_count(0)
+    check_accessible(page)
+
+    other = page.context.new_page()  # another tab sees the same, and may queue
+    enter(other, Place(page.url))
+    expect(other.locator("#status")).to_contain_text("Painting harbour-swirls")
+    choose(other)
+    other.get_by_role("button", name="Paint", exact=True).click()
+    expect(other.locator(".where")).to_contain_text("Waits for the picture")
+    other.close()
+
+    page.bring_to_front()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".result")).to_contain_text("Stopped on the way")
+    assert seen(page, "#easel img")
+    # The tab that is closed has lost nothing.
+    finished = page.locator("li:not(.job) .card small:not(:text('stopped'))")
+    expect(finished).not_to_have_count(1)
+
+
+class Place:
+    """The address of a page that has its cookie."""
+
+    def __init__(self, address):
+        self.address = address
+
+
+def test_a_region_is_drawn_with_keys_or_with_a_pointer(visit):
+    page = visit()
+    choose(page)
+    page.locator("#regions-box summary").click()
+    page.get_by_role("button", name="Add a region").click()
+    canvas = page.get_by_label("Mask on the photograph")
+    expect(canvas).to_be_focused()
+    check_accessible(page)
+    page.keyboard.press("+")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Use it").click()
+    mask = page.locator("#regions img").first
+    mask.wait_for()
+    address = page.url + mask.get_attribute("src")
+    drawn = pil.open(io.BytesIO(page.request.get(address).body())).convert("L")
+    width, height = drawn.size
+    assert drawn.getpixel((width // 2, height // 2)) > 250
+    assert drawn.getpixel((2, 2)) < 5
+
+    page.get_by_role("button", name="Hold the photograph").click()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 5, steps=3)
+    page.mouse.up()
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator("#regions li")).to_have_count(2)
+    page.get_by_label("Painting of region 1").select_option("mosaic")
+    page.get_by_role("button", name="Paint", exact=True).click()
+    page.locator(".result").wait_for()
+    command = page.locator(".command code").text_content()
+    assert re.search(r"--region \S+mask-\w+\.png=\S+mosaic-\w+\.jpg", command)
+    assert "--content-mask" in command
+
+
+def test_what_is_wrong_is_said(visit, tmp_path):
+    page = visit()
+    page.get_by_role("button", name="Paint", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("Choose a photograph first")
+    text = tmp_path / "notes.txt"
+    text.write_text("no picture")
+    page.locator("#content-file").set_input_files(text)
+    expect(page.get_by_role("alert")).to_contain_text("notes.txt")
+    check_accessible(page)
+    choose(page)
+    page.get_by_label("Fields of the recipe").fill("steps=-3")
+    page.get_by_role("button", name="Paint", exact=True).click()
+    expect(page.locator(".wait.failed")).to_contain_text("Not painted: expected")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Paint", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    page.context.set_offline(False)
+
+
+def test_forty_megapixels_are_chosen(visit, tmp_path):
+    large = tmp_path / "large.jpg"
+    pil.linear_gradient("L").resize((7328, 5496)).save(large)
+    page = visit()
+    page.locator("#content-file").set_input_files(large)
+    expect(page.locator("#photograph")).to_contain_text("7328 × 5496 px")
+    assert seen(page, "#easel img")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_telephone_shows_all_of_it(visit, scheme):
+    page = visit(NARROW, color_scheme=scheme)
+    check_accessible(page)
+    choose(page)
+    check_accessible(page)
+    page.locator(".card").first.click()
+    assert seen(page, "#easel img")
+    check_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+
+
+def test_everything_is_reached_with_the_keyboard(visit):
+    page = visit()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the settings")).to_be_focused()
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    wanted = {"content-file", "content-sample", "style-file", "content-weight"}
+    wanted |= {"style-scale", "colors", "size", "recipe", "preview", "paint"}
+    assert wanted <= reached
