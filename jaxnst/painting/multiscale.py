@@ -141,12 +141,7 @@ def stylize(
         ...     options=Options(masks=Masks(regions=[sky])),
         ... )
     """
-    stages = options.stages
-    if not stages:
-        before = None if options.resume is None else options.resume.tiles
-        kept = mask_bytes(content.shape, recipe, options.masks.count)
-        memory = usable_memory() - kept if options.objective is objective else None
-        stages = plan_run(content.shape, recipe, memory, tiles=before)
+    stages = options.stages or plan_stages(content.shape, recipe, options)
     painter = PicturePainter(backbone, content, styles, recipe, key, options)
     state, infos, seconds = paint_stages(
         painter.set_up,
@@ -167,6 +162,14 @@ def stylize(
     status = "diverged" if diverged else "done"
     image = painter.finish(current_image(state, recipe))
     return Result(image, stages, infos, status, seconds)
+
+
+def plan_stages(shape: tuple[int, ...], recipe: Recipe, options: Options) -> Stages:
+    """The stages of a picture of that shape, for the memory that is free."""
+    before = None if options.resume is None else options.resume.tiles
+    kept = mask_bytes(shape, recipe, options.masks.count)
+    memory = usable_memory() - kept if options.objective is objective else None
+    return plan_run(shape, recipe, memory, tiles=before)
 
 
 class PicturePainter:

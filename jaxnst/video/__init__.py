@@ -1,0 +1,1 @@
+"""Painting moving pictures, so that strokes move with what they paint."""
