@@ -16,7 +16,7 @@ FLOORS = {
     "jaxnst": [
         "types", "storage", "messages", "disk", "process", "linalg", "pictures",
         "network", "losses", "masks", "weights", "recipes", "objective", "repaint",
-        "lbfgs", "optimizers", "tiles", "transfer", "painting", "command",
+        "lbfgs", "optimizers", "tiles", "transfer", "painting", "video", "command",
     ],
     "jaxnst/pictures": ["geometry", "tiff", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
@@ -27,9 +27,12 @@ FLOORS = {
         "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
         "stages", "multiscale", "lanes", "measurer", "grid",
     ],
+    "jaxnst/video": [
+        "temporal", "flow", "store", "ahead", "clip", "sound", "write", "shot", "paint",
+    ],
     "jaxnst/command": [
         "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
-        "sheet", "find", "machines", "stylize", "again", "demo", "jobs", "grid",
+        "sheet", "find", "machines", "stylize", "video", "again", "demo", "jobs", "grid",
         "weights", "torch_loop",
         "timings", "bench", "cli",
     ],

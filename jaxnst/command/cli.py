@@ -21,6 +21,7 @@ from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.grid import add_grid_flags, grid_command
 from jaxnst.command.reporter import complain, ignore_output
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
+from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.pictures.files import any_number_of_pixels
 from jaxnst.process import keep_programs, one_warning, usual_numbers
@@ -48,11 +49,16 @@ COMMANDS = (
     ("plan", "tell how, in what memory and time", add_stylize_flags, plan_command),
     ("again", "paint a picture anew", add_again_flags, again_command),
     ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
+    ("video", "paint a video", add_video_flags, video_command),
     ("demo", "paint the sample pictures", add_demo_flags, demo_command),
     ("bench", "time this machine", add_bench_flags, bench_command),
     ("recipes", "list the recipes, or show some", add_recipes_flags, recipes_command),
 )
 """Name, help, flags and function of each command but `weights`, which has several."""
+
+
+WITH_STYLES = (stylize_command, plan_command, video_command)
+"""Commands whose styles may stand after flags."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,7 +90,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser()
     args, more = parser.parse_known_args(argv)
     named = all(not text.startswith("-") for text in more)
-    if more and not (named and args.call in (stylize_command, plan_command)):
+    if more and not (named and args.call in WITH_STYLES):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     if more:
         args.style += map(Path, more)
