@@ -32,8 +32,8 @@ FLOORS = {
     ],
     "jaxnst/command": [
         "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
-        "sheet", "find", "machines", "stylize", "video", "again", "demo", "jobs", "grid",
-        "weights", "torch_loop",
+        "sheet", "find", "machines", "stylize", "video", "again", "demo", "jobs",
+        "grid", "weights", "torch_loop",
         "timings", "bench", "cli",
     ],
 }  # fmt: skip

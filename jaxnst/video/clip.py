@@ -340,14 +340,19 @@ def _decoded(path: Path) -> Iterator[Any]:
         videos = [x for x in streams if not x.disposition & cover]
         if not videos:
             raise ValueError(f"expected a video in {path}, got a file without one")
-        stream, packets = videos[0], 0
+        stream, packets, corrupt = videos[0], 0, False
         stream.thread_type = "AUTO"
         for packet in container.demux(stream):
-            packets += packet.size > 0
-            if packet.is_corrupt:
-                _truncated(path, stream.frames, packets)
-            yield from packet.decode()
-        if packets < stream.frames:
+            corrupt = corrupt or packet.is_corrupt
+            # The frames before the damage are still in the decoder.
+            last = corrupt or packet.size == 0
+            packets += not last
+            for frame in stream.decode(None) if last else packet.decode():
+                frame.time_base = stream.time_base  # the last ones lack it
+                yield frame
+            if last:
+                break
+        if corrupt or packets < stream.frames:
             _truncated(path, stream.frames, packets)
 
 

@@ -29,6 +29,9 @@ class Sound:
     def __init__(self, clip: Clip, source: Any, out: Any):
         streams = list(source.streams.audio) if source else []
         self.clip, self.held = clip, None
+        # Of what is before the first frame, a decoder wants a packet. Containers
+        # without edit lists would show the first frame later instead.
+        self.lead = 2 if out.format.name in ("mp4", "mov") else 0
         self.tracks = {x.index: _track(clip, x, out) for x in streams}
         self.packets = iter(source.demux(streams) if streams else ())
 
@@ -42,7 +45,8 @@ class Sound:
             if when >= time:
                 self.held = packet
                 return
-            if when + (packet.duration or 0) * Fraction(packet.time_base) > 0:
+            ahead = self.lead * (packet.duration or 0) * Fraction(packet.time_base)
+            if when >= 0 or when + ahead > 0:
                 self.tracks[packet.stream.index].write(packet)
 
     def finish(self) -> None:

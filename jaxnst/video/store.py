@@ -98,7 +98,7 @@ class FolderStore:
         """Return a frame; a ValueError if its file is damaged."""
         path = self.path(number, index)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 content = file.get("content")
                 first, weight = int(file["first"]), float(file["weight"])
                 return Frame(file["image"], first, weight, content)
