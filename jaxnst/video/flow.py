@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,7 @@ TAG = 202021.25
 """What a .flo file begins with, as a float32."""
 
 
+@runtime_checkable
 class Flows(Protocol):
     """Gives the flow from frame i to frame j, or None where it is not known."""
 

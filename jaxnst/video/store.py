@@ -1,7 +1,7 @@
 """Painted frames: kept in memory, or in a folder that survives the process."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +28,7 @@ class Frame(NamedTuple):
     content: ImageArray | None = None
 
 
+@runtime_checkable
 class Store(Protocol):
     """Keeps the painted frames of each pass, from 1, by their index, from 0."""
 
