@@ -327,16 +327,25 @@ class VideoPainter:
         return join_past(images, [pair.reliability for pair in pairs.values()])
 
     def mend(self, index: int, before: Frame, after: Frame) -> Frame:
-        """Paint a frame of the second pass."""
-        shot, content = self.shot_from(before.first, None), self.content_of(index)
+        """Join a frame of the first pass with the next one of the second.
+
+        `x + c (1 - b / 2) (y - x)` with the next one y, warped, its reliability c, and
+        that of the frame before, b: what is new in a frame is painted as it looks in
+        the next one; what is not, half so. No steps follow, since both are painted.
+        """
+        content = self.content_of(index)
         pair = self.flow_pair(index, index + 1, content, self.content_of(index + 1))
         if pair is None:
-            return before
-        past = Past(pair.bring(after.image), pair.reliability)
-        given = content, before.image, past, before.weight, self.masks(index)
-        with _named(index):
-            image, _ = shot.mend(*given)
-        return Frame(np.asarray(image), before.first, before.weight)
+            return before._replace(content=None)
+        share = pair.reliability
+        if index > before.first:
+            other = self.content_of(index - 1)
+            behind = self.flow_pair(index, index - 1, content, other)
+            if behind is not None:
+                share = share * (1 - behind.reliability / 2)
+        image = before.image + share * (pair.bring(after.image) - before.image)
+        image = np.asarray(jnp.clip(image, 0, 1))
+        return before._replace(image=image, content=None)
 
     def report(
         self, number: int, index: int, frame: Frame, content: ImageArray

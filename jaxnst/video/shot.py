@@ -145,38 +145,6 @@ class Shot:
 
     @usual_numbers()
     @single_threaded_lapack
-    def mend(
-        self,
-        content: ImageArray,
-        image: ImageArray,
-        past: Past,
-        weight: float,
-        masks: Masks | None = None,
-    ) -> Painted:
-        """Bring a painted frame nearer to another one.
-
-        It starts as `(x + c y) / (1 + c)` with the frame x, and the other one y and its
-        reliability c, and holds to that everywhere.
-
-        Args:
-            content: The frame of the source, h w 3.
-            image: The frame as it was painted.
-            past: What the other frame says of it, warped to it.
-            weight: Factor on the disagreement.
-            masks: Its own masks. Default: those of the first frame.
-
-        Returns:
-            The frame.
-        """
-        scene = self._scale(self._scene_of(content, masks))
-        reliable = past.reliability
-        mean = (jnp.asarray(image) + reliable * past.image) / (1 + reliable)
-        start = keep(scene, jnp.clip(mean, 0, 1), jnp.asarray(content))
-        held = Past(start, jnp.ones_like(reliable))
-        return self._paint(scene, start, held, weight, None)
-
-    @usual_numbers()
-    @single_threaded_lapack
     def finish(
         self, content: ImageArray, image: ImageArray, masks: Masks | None = None
     ) -> Image:
