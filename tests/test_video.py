@@ -206,7 +206,7 @@ def video(*arguments):
     return main(["video", *map(str, arguments), *SETTINGS])
 
 
-def test_the_command_writes_a_video_like_its_source(here):
+def test_the_command_writes_a_video_like_its_source(here, capfd):
     make_video(here / "a.mp4", sound="aac")
     assert video("a.mp4", SWIRLS, "-o", "b.mp4") == 0
     before, after = probe("a.mp4"), probe("b.mp4")
@@ -216,6 +216,8 @@ def test_the_command_writes_a_video_like_its_source(here):
     assert manifest["video"]["frames"] == 6
     assert manifest["video"]["shots"][0] == 1
     assert sorted(x.name for x in here.iterdir()) == ["a.mp4", "b.mp4", "b.mp4.json"]
+    assert main(["again", "b.mp4"]) == 2
+    assert "got that of a video" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["b.webp", "b.gif", "b"])
@@ -266,6 +268,7 @@ def states(folder):
 def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
     make_video(here / "a.mp4")
     jaxnst.save_image("still.png", np.zeros((32, 32, 3)))
+    jaxnst.save_image("black.png", np.zeros((32, 32, 3)))
     Path("text.mp4").write_text("no video")
     Path("flows").mkdir()
     Path("few").mkdir()
@@ -282,6 +285,7 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--temporal-weight", "nan"): "at least 0",
         ("a.mp4", "-o", "b.mp4", "--region", f"few={SWIRLS}"): "a mask for each frame",
         ("a.mp4", "no.jpg", "-o", "b.mp4"): "no.jpg",
+        ("a.mp4", "-o", "b.mp4", "--region", f"black.png={SWIRLS}"): "all black",
     }.items():
         assert video(*flags) == 2
         error = capfd.readouterr().err
@@ -291,5 +295,5 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
         with pytest.raises(SystemExit) as caught:
             video("a.mp4", SWIRLS, "-o", "b.mp4", f"--start={time_}")
         assert caught.value.code == 2
-    names = {"a.mp4", "still.png", "text.mp4", "flows", "few"}
+    names = {"a.mp4", "black.png", "still.png", "text.mp4", "flows", "few"}
     assert {x.name for x in here.iterdir()} == names

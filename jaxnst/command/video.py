@@ -260,7 +260,7 @@ def video_command(args: argparse.Namespace) -> int:
             with compile_timer() as compiling:
                 firsts = paint_request(request, backbone, found)
         except FloatingPointError as error:
-            complain(f"error: {error}; frames before it are kept in {request.state}")
+            complain(f"error: {error}; the frames before it are painted")
             return 3
         except OSError as error:
             kept = f"painted frames are kept in {request.state}; rerun the command"
@@ -317,8 +317,9 @@ RECORD, PREVIEW, LOCK = "run.json", "newest.png", "lock"
 def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]:
     """Make the folder of the painted frames, or go on with the one that is there.
 
-    Yields how many frames are painted. A ValueError says if it is that of another run,
-    or if another process is at work on it.
+    Yields how many frames are painted; if none is at the end, the folder is deleted. A
+    ValueError says if it is that of another run, or if another process is at work on
+    it.
     """
     folder = request.state
     record = {key: manifest[key] for key in (*SAME, "video")}
@@ -346,7 +347,10 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
                 file.write(json.dumps(record).encode())
         yield len(list(folder.glob("pass*.npz")))
     finally:
+        kept = any(folder.glob("pass*.npz"))
         lock.release()
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list[int]:
@@ -412,6 +416,10 @@ class VideoReporter(Reporter):
         self.steps_taken = True
         size, stage = max(progress.stage.shape), progress.stage
         self.show(f"{size} px {progress.taken}/{stage.steps}")
+        self.check()
+
+    def check(self) -> None:
+        """Stop if the run was interrupted."""
         if self.interrupted:
             self.stop(
                 f"{self.done} of {self.total} frames are painted; rerun the command to "
@@ -425,6 +433,7 @@ class VideoReporter(Reporter):
             progress.index + 1 if progress.number == 1 else self.count - progress.index
         )
         self.show("")
+        self.check()
         if not self.steps_taken:
             return
         self.steps_taken = False

@@ -24,6 +24,7 @@ ROOMS = [
     *("types", "storage", "linalg", "pictures", "network", "losses", "masks"),
     *("weights", "recipes"),
     *("objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
+    "video",
 ]
 """Folders and files of the package that have a page, in the order of its floors."""
 
@@ -31,6 +32,7 @@ LINKS = {
     "#recipes": "recipes.md",
     "#regions-and-colours": "regions.md",
     "#large-pictures": "large-pictures.md",
+    "#videos": "videos.md",
     "#speed": "speed.md",
     "weights/README.md": "embedded.md",
     "scripts/gallery.jpg": "gallery.jpg",
