@@ -194,10 +194,11 @@ def join_past(images: Sequence[Image], masks: Sequence[Mask]) -> Past:
         One image, and its reliability.
 
     Example:
-        >>> ones = jnp.ones((1, 1, 1))
-        >>> past = join_past([0.2 * ones, 0.8 * ones], [0.5 * ones, ones])
-        >>> past.image.item(), past.reliability.item()
-        (0.5, 1.0)
+        >>> dark, light = jnp.full((1, 1, 3), 0.2), jnp.full((1, 1, 3), 0.8)
+        >>> half, whole = jnp.full((1, 1, 1), 0.5), jnp.ones((1, 1, 1))
+        >>> past = join_past([dark, light], [half, whole])
+        >>> past.image.tolist(), past.reliability.item()
+        ([[[0.5, 0.5, 0.5]]], 1.0)
 
     Reference:
         Ruder, Dosovitskiy, Brox (2016), section 5.1.
