@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -361,6 +361,7 @@ def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list
     seen = (*shape, 3)
     styles = [read_style(path, first, seen, recipe) for path in picture.styles]
 
+    @lru_cache(maxsize=2)  # each frame asks more than once
     def masks(index: int) -> Masks:
         return read_masks(request.masks_of(index), styles, None, seen, recipe)
 

@@ -67,7 +67,7 @@ class VideoOptions:
     weight: float = 30.0
     back: tuple[int, ...] = (1, 2, 4)
     flows: Flows = measured_flow
-    cut: float = 0.6
+    cut: float = 0.75
     passes: int = 1
     store: Store | None = None
     on_frame: Callable[["FrameProgress"], None] | None = None

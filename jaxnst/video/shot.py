@@ -70,12 +70,8 @@ class Shot:
         styles: Sequence[Style | Image],
         steps: int | None = None,
     ):
-        self.first, self.painter, self.styles, self.steps = (
-            first,
-            painter,
-            styles,
-            steps,
-        )
+        self.first, self.painter = first, painter
+        self.styles, self.steps = styles, steps
         self.recipe, self.options = painter.recipe, painter.options
 
     @cached_property
