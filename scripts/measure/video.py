@@ -8,7 +8,7 @@ changing exposure and a cut in the middle; its flow is measured. For each way of
 painting, prints the warping error in levels of 255, by the true flow where it is
 reliable, not across the cut; the style term of the recipe; and that of `delicate`,
 which sees every pixel, as an independent measure. `--sheets` writes every tenth frame,
-and the differences of neighbours, four times as strong.
+and below it four times the difference of the next frame, warped back to it.
 """
 
 import argparse
@@ -27,7 +27,13 @@ from jaxnst.command.defaults import QUALITY, with_steps
 from jaxnst.objective import make_targets
 from jaxnst.painting.multiscale import prepare_backbone
 from jaxnst.pictures.samples import sample_path
-from jaxnst.video import VideoOptions, reliability, stylize_video, warping_error
+from jaxnst.video import (
+    VideoOptions,
+    reliability,
+    stylize_video,
+    warp,
+    warping_error,
+)
 
 KEY = jax.random.key(0)
 
@@ -149,12 +155,18 @@ def style_term(backbone, frames: list, style, name: str) -> float:
     return float(np.mean(found))
 
 
-def save_sheet(path: Path, frames: list) -> None:
-    """Every tenth frame, and four times its difference from the next one below it."""
+def save_sheet(path: Path, frames: list, video: Video) -> None:
+    """Every tenth frame; below, four times the difference of the next one, warped."""
     chosen = [min(t, len(frames) - 2) for t in range(0, len(frames), 10)]
+
+    def gap(t: int) -> np.ndarray:
+        away, back = (jnp.asarray(video.flow(*x)) for x in ((t, t + 1), (t + 1, t)))
+        seen = warp(jnp.asarray(frames[t + 1]), away) - frames[t]
+        return np.asarray(0.5 + 4 * reliability(away, back) * seen)
+
     upper = np.concatenate([frames[t] for t in chosen], axis=1)
-    gaps = [0.5 + 4 * (np.asarray(frames[t + 1]) - frames[t]) for t in chosen]
-    jaxnst.save_image(path, np.concatenate([upper, np.concatenate(gaps, axis=1)]))
+    lower = np.concatenate([gap(t) for t in chosen], axis=1)
+    jaxnst.save_image(path, np.concatenate([upper, lower]))
 
 
 def main() -> None:
@@ -212,8 +224,8 @@ def main() -> None:
             )
             if args.sheets is not None:
                 args.sheets.mkdir(exist_ok=True, parents=True)
-                np.save(args.sheets / f"{name}-{how}.npy".replace(" ", "-"), painted)
-                save_sheet(args.sheets / f"{name}-{how}.png".replace(" ", "-"), painted)
+                sheet = args.sheets / f"{name}-{how}.png".replace(" ", "-")
+                save_sheet(sheet, painted, video)
 
 
 if __name__ == "__main__":
