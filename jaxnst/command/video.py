@@ -323,7 +323,7 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
     """
     folder = request.state
     record = {key: manifest[key] for key in (*SAME, "video")}
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -174,11 +174,12 @@ def _cut(clip: Clip, cut: Cut) -> Clip:
     wanted = [i for i, time in enumerate(clip.times) if cut.start <= time < ends]
     wanted = wanted[:: cut.every]
     if len(wanted) < 2:
-        whole = cut == WHOLE
-        advice = "paint it with jaxnst stylize" if whole else "change what is cut"
+        what = "; paint it with jaxnst stylize"
+        if cut != WHOLE:
+            until = float(clip.end if cut.end is None else cut.end)
+            what = f" from {float(cut.start):g} s to {until:g} s; paint a longer part"
         raise ValueError(
-            f"expected at least two frames in {clip.path}, got {len(wanted)} of "
-            f"{len(clip)} frames in {float(clip.end):.2f} s; {advice}"
+            f"expected at least two frames in {clip.path}, got {len(wanted)}{what}"
         )
     first = clip.times[wanted[0]]
     return dataclasses.replace(
@@ -322,7 +323,7 @@ def open_video(path: Path) -> Iterator[Any]:
         with av.open(str(path)) as container:
             yield container
     except (av.error.FFmpegError, EOFError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
+        why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
             f"expected a video at {path}, got a file that is damaged, truncated or "
             f"none ({why}); copy it again, or cut the damage off with --end"

@@ -115,7 +115,7 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
     """Write into a folder beside it, which takes its place when all are written."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
+    part.mkdir(parents=True)
     try:
         digits = max(6, len(str(len(clip))))
         numbers = (f"{number + 1:0{digits}d}" for number in range(len(clip)))
