@@ -9,7 +9,7 @@ import pytest
 
 import jaxnst
 from jaxnst.video.ahead import ahead, beside
-from jaxnst.video.clip import ColorTags, Cut, open_clip
+from jaxnst.video.clip import ColorTags, Selection, open_clip
 from jaxnst.video.store import FolderStore, Frame
 from jaxnst.video.write import output_kind, write_clip
 
@@ -137,13 +137,13 @@ def test_a_turned_video_is_painted_upright(tmp_path, turn, side):
 
 def test_a_cut_keeps_times_and_sound_in_step(tmp_path):
     make_video(tmp_path / "a.mp4", sound="aac")
-    clip = open_clip(tmp_path / "a.mp4", Cut(Fraction("0.1"), Fraction("0.32")))
+    clip = open_clip(tmp_path / "a.mp4", Selection(Fraction("0.1"), Fraction("0.32")))
     assert clip.numbers == (2, 3, 4)
     write_clip(tmp_path / "b.mp4", clip, list(clip.frames((32, 32))))
     found, (wave,) = probe(tmp_path / "b.mp4")
     assert (found["times"], found["last"]) == ([0, 40, 180], 20)
     assert abs(len(wave) / 48000 - 0.2) < 0.05
-    every = open_clip(tmp_path / "a.mp4", Cut(every=4))
+    every = open_clip(tmp_path / "a.mp4", Selection(every=4))
     assert every.numbers == (0, 4)
     assert [float(x) for x in every.durations] == [0.3, 0.08]
 
@@ -232,7 +232,7 @@ def test_a_truncated_video_is_refused_unless_the_end_is_before(tmp_path):
     (tmp_path / "short.mp4").write_bytes(data[: len(data) * 6 // 10])
     with pytest.raises(ValueError, match="truncated"):
         open_clip(tmp_path / "short.mp4")
-    clip = open_clip(tmp_path / "short.mp4", Cut(end=Fraction("0.4")))
+    clip = open_clip(tmp_path / "short.mp4", Selection(end=Fraction("0.4")))
     assert (len(clip), len(list(clip.frames((24, 32))))) == (4, 4)
 
 

@@ -268,7 +268,7 @@ def states(folder):
 def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
     make_video(here / "a.mp4")
     jaxnst.save_image("still.png", np.zeros((32, 32, 3)))
-    jaxnst.save_image("black.png", np.zeros((32, 32, 3)))
+    jaxnst.save_image("black.png", np.zeros((48, 64, 3)))
     Path("text.mp4").write_text("no video")
     Path("flows").mkdir()
     Path("few").mkdir()

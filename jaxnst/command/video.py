@@ -56,7 +56,7 @@ from jaxnst.pictures.files import image_shape, load_image, save_image
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.tiles import tile_mesh
 from jaxnst.video.ahead import beside
-from jaxnst.video.clip import RATE, Clip, Cut, frame_files, open_clip
+from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow, measured_flow
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
 from jaxnst.video.store import FolderStore
@@ -126,7 +126,7 @@ class VideoRequest:
     Attributes:
         picture: How its first frame is painted.
         clip: Its frames.
-        cut: Which of the source they are.
+        selection: Which of the source they are.
         passes: Through all frames.
         frame_steps: Of a frame that follows another, if a number was asked for.
         temporal_weight: See `VideoOptions.weight`.
@@ -136,7 +136,7 @@ class VideoRequest:
 
     picture: StylizeRequest
     clip: Clip
-    cut: Cut
+    selection: Selection
     passes: int
     frame_steps: int | None
     temporal_weight: float
@@ -173,10 +173,10 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
         raise ValueError(
             f"expected --temporal-weight of at least 0, got {args.temporal_weight}"
         )
-    kind, cut = output_kind(args.out), Cut(args.start, args.end, args.every)
+    kind, selection = output_kind(args.out), Selection(args.start, args.end, args.every)
     if args.flow is None:
         check_flow()
-    clip = open_clip(args.content, cut, rate=args.rate)
+    clip = open_clip(args.content, selection, rate=args.rate)
     shape = fit_shape(clip.shape, args.size or content_size(clip.shape, recipe))
     if kind == "video":  # the codecs need even sides
         shape = max(2, shape[0] // 2 * 2), max(2, shape[1] // 2 * 2)
@@ -193,7 +193,7 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
     request = VideoRequest(
         picture=picture,
         clip=clip,
-        cut=cut,
+        selection=selection,
         **same_names(VideoRequest, args),
     )
     check_video(request)
@@ -286,9 +286,9 @@ def video_manifest(request: VideoRequest, weights_sha256: str) -> dict[str, Any]
         with contextlib.suppress(PackageNotFoundError):
             found["versions"][package] = version(package)
     found["video"] = {
-        "start": text(request.cut.start),
-        "end": text(request.cut.end),
-        "every": request.cut.every,
+        "start": text(request.selection.start),
+        "end": text(request.selection.end),
+        "every": request.selection.every,
         "frames": len(clip),
         "rate": text(clip.rate),
         "passes": request.passes,

@@ -109,7 +109,7 @@ class Clip:
         return read(self, shape)
 
 
-class Cut(NamedTuple):
+class Selection(NamedTuple):
     """Which frames of a source are wanted.
 
     Attributes:
@@ -123,17 +123,19 @@ class Cut(NamedTuple):
     every: int = 1
 
 
-WHOLE = Cut()
+WHOLE = Selection()
 """All frames of a source."""
 
 
-def open_clip(path: str | Path, cut: Cut = WHOLE, *, rate: Fraction = RATE) -> Clip:
+def open_clip(
+    path: str | Path, selection: Selection = WHOLE, *, rate: Fraction = RATE
+) -> Clip:
     """Read the times of all frames of a source, and check that they can be painted.
 
     Args:
         path: A video file, an animated picture, or a folder of pictures, which are
             sorted by the numbers in their names.
-        cut: Which of its frames are wanted.
+        selection: Which of its frames are wanted.
         rate: Frames per second of a folder.
 
     Returns:
@@ -164,20 +166,21 @@ def open_clip(path: str | Path, cut: Cut = WHOLE, *, rate: Fraction = RATE) -> C
     elif is_picture(path) or _looks_like_picture(path):
         found = _scan_animation(path)
     else:
-        found = _scan_video(path, cut.end)
-    return _cut(found, cut)
+        found = _scan_video(path, selection.end)
+    return _select(found, selection)
 
 
-def _cut(clip: Clip, cut: Cut) -> Clip:
+def _select(clip: Clip, selection: Selection) -> Clip:
     """The frames of a whole clip that are wanted."""
-    ends = clip.end if cut.end is None else min(cut.end, clip.end)
-    wanted = [i for i, time in enumerate(clip.times) if cut.start <= time < ends]
-    wanted = wanted[:: cut.every]
+    ends = clip.end if selection.end is None else min(selection.end, clip.end)
+    wanted = [i for i, time in enumerate(clip.times) if selection.start <= time < ends]
+    wanted = wanted[:: selection.every]
     if len(wanted) < 2:
         what = "; paint it with jaxnst stylize"
-        if cut != WHOLE:
-            until = float(clip.end if cut.end is None else cut.end)
-            what = f" from {float(cut.start):g} s to {until:g} s; paint a longer part"
+        if selection != WHOLE:
+            until = clip.end if selection.end is None else selection.end
+            times = f"{float(selection.start):g} s to {float(until):g} s"
+            what = f" from {times}; take a longer part"
         raise ValueError(
             f"expected at least two frames in {clip.path}, got {len(wanted)}{what}"
         )

@@ -173,6 +173,17 @@ def paint_frames(
 
     The next frame is read, and its flow measured, while a frame is painted. With two
     passes, the first frame comes when all are painted once.
+
+    Args:
+        backbone: As for `stylize_video`, likewise the other arguments.
+        frames: They are read one by one, in a thread.
+        styles: At least one, unless regions cover the frames.
+        recipe: What to minimise and how.
+        key: Random key of the start image of every shot.
+        options: Further options of the run.
+
+    Returns:
+        The painted frames, in order.
     """
     painter = VideoPainter(backbone, styles, recipe, key, options)
     first = painter.paint_forward(frames)

@@ -92,7 +92,20 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
             video file.
 
     Raises:
+        ValueError: As `output_kind`.
         OSError: If writing fails, as on a full disk.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxnst.video.clip import open_clip
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("1.png", "2.png"):
+        ...     save_image(folder / name, np.zeros((20, 30, 3)))
+        >>> clip = open_clip(folder)
+        >>> painted = [np.full((20, 30, 3), x, np.float32) for x in (0.2, 0.8)]
+        >>> write_clip(folder / "grey.webp", clip, painted)
+        >>> len(open_clip(folder / "grey.webp"))
+        2
     """
     kind = output_kind(path)
     if kind == "folder":
@@ -131,7 +144,10 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
 def _write_animation(
     file: Any, kind: str, clip: Clip, images: Iterable[ImageArray]
 ) -> None:
-    """Write an animated picture that repeats without end."""
+    """Write an animated picture that repeats without end.
+
+    Frames that are equal become one that is shown for longer.
+    """
     frames = (pil.fromarray(_levels(image, 255)) for image in images)
     # Rounded at the ends, so that the sum does not drift.
     ends = [round(1000 * time) for time in (*clip.times, clip.end)]
