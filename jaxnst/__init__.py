@@ -15,7 +15,7 @@ Example:
 
 from importlib.metadata import version
 
-from jaxnst import losses
+from jaxnst import losses, video
 from jaxnst.network.vgg import Backbone, features
 from jaxnst.objective import Objective, Targets, make_targets, objective
 from jaxnst.painting.grid import GridOptions, stylize_grid
@@ -38,5 +38,5 @@ __all__ = [
     "Recipe", "Region", "Result", "State", "Style", "Targets", "Tiled", "Transfer",
     "features", "get_recipe", "load_backbone", "load_image", "load_mask", "losses",
     "make_targets", "make_transfer", "objective", "plan_run", "run", "sample",
-    "save_backbone", "save_image", "stylize", "stylize_grid",
+    "save_backbone", "save_image", "stylize", "stylize_grid", "video",
 ]  # fmt: skip

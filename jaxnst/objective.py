@@ -46,6 +46,20 @@ class RegionTargets(NamedTuple):
     share: Scalar
 
 
+class Agreement(NamedTuple):
+    """An image that another one should agree with, such as the frame before, warped.
+
+    Attributes:
+        image: RGB in [0, 1], h w 3.
+        reliability: How much each pixel counts, h w 1 in [0, 1].
+        weight: Factor on the term.
+    """
+
+    image: Image
+    reliability: Mask
+    weight: Scalar
+
+
 class Targets(NamedTuple):
     """What an image is compared with: a pytree of arrays, so no new value recompiles.
 
@@ -56,6 +70,7 @@ class Targets(NamedTuple):
             empty where it holds evenly.
         paint: Where the image may change; None: everywhere.
         learning_rate: Factor on the optimiser's step; the loss does not depend on it.
+        agreement: What the image should agree with. Default: nothing.
     """
 
     content: StoredFeatures
@@ -66,6 +81,7 @@ class Targets(NamedTuple):
     style_weight: Scalar
     tv_weight: Scalar
     learning_rate: Scalar
+    agreement: Agreement | None = None
 
 
 class Terms(NamedTuple):
@@ -166,11 +182,11 @@ def with_weights(
     Returns:
         The targets.
     """
+    numbers: dict[str, Any] = dict(arrays)
     if hold is not None:
-        weight = arrays["content_weight"] * jnp.mean(hold)
-        arrays = {**arrays, "content_weight": weight}
+        numbers["content_weight"] *= jnp.mean(hold)
     held = layer_weights(hold, tuple(content))
-    return Targets(content, tuple(regions), held, paint, **arrays)
+    return Targets(content, tuple(regions), held, paint, **numbers)
 
 
 @partial(jax.jit, static_argnames="program")
@@ -285,7 +301,7 @@ def objective(
     """The loss of an image, and its parts.
 
     `content_weight · Σ_l w_l C_l + style_weight · Σ_r a_r Σ_l w_l S_rl + tv_weight ·
-    TV` with the regions r, whose shares in the image are a_r.
+    TV` with the regions r, whose shares in the image are a_r; plus `disagreement`.
 
     Args:
         image: RGB in [0, 1].
@@ -310,7 +326,37 @@ def objective(
         Gatys, Ecker, Bethge (2016), eq. 7.
     """
     summary = summarize(image, backbone, targets, program)
-    return compare(summary, image.shape, targets, program)
+    loss, terms = compare(summary, image.shape, targets, program)
+    return with_agreement(loss, image, targets.agreement), terms
+
+
+def with_agreement(loss: Scalar, image: Image, agreement: Agreement | None) -> Scalar:
+    """A loss, plus the `disagreement` of an image where there is something to agree."""
+    return loss if agreement is None else loss + disagreement(image, agreement)
+
+
+def disagreement(image: Image, agreement: Agreement) -> Scalar:
+    """How far an image is from one that it should agree with.
+
+    `weight · mean_p (c_p |x_p - y_p|² / 3)` with the reliability c of each pixel p.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+        agreement: The other image y, of the same shape.
+
+    Returns:
+        The term, its weight included.
+
+    Example:
+        >>> other = Agreement(jnp.ones((2, 2, 3)), jnp.ones((2, 2, 1)), jnp.float32(8))
+        >>> float(disagreement(jnp.full((2, 2, 3), 0.5), other))
+        2.0
+
+    Reference:
+        Ruder, Dosovitskiy, Brox (2016), "Artistic style transfer for videos", eq. 7.
+    """
+    squares = (image - agreement.image) ** 2
+    return agreement.weight * jnp.mean(agreement.reliability * squares)
 
 
 def summarize(

@@ -35,6 +35,7 @@ from jaxnst.objective import (
     summarize,
     summarize_content,
     summarize_regions,
+    with_agreement,
 )
 from jaxnst.recipes import Program
 from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
@@ -180,8 +181,11 @@ class Tiled:
         """The loss of an image, and its parts; a ValueError unless `additive`."""
         check_additive(program)
         tiles = plan_tiles(image.shape, program.layers, self.size)
+        # Pixels agree or not one by one, so that term needs no tiles.
+        agreement, targets = targets.agreement, targets._replace(agreement=None)
         summary = _summary(image, backbone, targets, program, tiles, self.mesh)
-        return compare(summary, image.shape, targets, program)
+        loss, terms = compare(summary, image.shape, targets, program)
+        return with_agreement(loss, image, agreement), terms
 
 
 def check_additive(program: Program) -> None:

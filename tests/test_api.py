@@ -16,7 +16,8 @@ FLOORS = {
     "jaxnst": [
         "types", "storage", "messages", "disk", "process", "linalg", "pictures",
         "network", "losses", "masks", "weights", "recipes", "objective", "repaint",
-        "lbfgs", "optimizers", "tiles", "transfer", "painting", "studio", "command",
+        "lbfgs", "optimizers", "tiles", "transfer", "painting", "video", "studio",
+        "command",
     ],
     "jaxnst/pictures": ["geometry", "tiff", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
@@ -31,11 +32,14 @@ FLOORS = {
         "live", "settings", "pictures", "history", "guard", "assets", "jobs", "serve",
         "watch", "server",
     ],
+    "jaxnst/video": [
+        "temporal", "flow", "store", "ahead", "clip", "sound", "write", "shot", "paint",
+    ],
     "jaxnst/command": [
         "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
-        "sheet", "find", "machines", "live", "stylize", "again", "demo", "jobs", "grid",
-        "studio", "weights", "torch_loop", "kernels", "timings", "bench", "cli",
-        "worker",
+        "sheet", "find", "machines", "live", "stylize", "video", "again", "demo",
+        "jobs", "grid", "studio", "weights", "torch_loop", "kernels", "timings",
+        "bench", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -62,10 +62,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     beside = path if path.suffix == ".json" else manifest_path(path)
     text = beside.read_text() if beside.is_file() else read_description(path)
+    found = None
     with contextlib.suppress(ValueError):
         found = json.loads(text)
-        if isinstance(found, dict) and found.keys() >= {*SAME, "content", "styles"}:
-            return found
+    if isinstance(found, dict) and "video" in found:
+        raise ValueError(
+            f"expected the manifest of a picture in {beside}, got that of a video; "
+            "rerun jaxnst video with the settings that it holds"
+        )
+    if isinstance(found, dict) and found.keys() >= {*SAME, "content", "styles"}:
+        return found
     raise ValueError(
         f"expected a manifest of jaxnst in {beside} or {path}, got none; paint the "
         "picture with jaxnst stylize"

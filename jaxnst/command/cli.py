@@ -22,6 +22,7 @@ from jaxnst.command.grid import add_grid_flags, grid_command
 from jaxnst.command.reporter import complain, ignore_output
 from jaxnst.command.studio import add_studio_flags, studio_command
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
+from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.pictures.files import any_number_of_pixels
 from jaxnst.process import keep_programs, one_warning, usual_numbers
@@ -49,6 +50,7 @@ COMMANDS = (
     ("plan", "tell how, in what memory and time", add_stylize_flags, plan_command),
     ("again", "paint a picture anew", add_again_flags, again_command),
     ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
+    ("video", "paint a video", add_video_flags, video_command),
     (
         "studio",
         "choose, watch and compare in the browser",
@@ -60,6 +62,10 @@ COMMANDS = (
     ("recipes", "list the recipes, or show some", add_recipes_flags, recipes_command),
 )
 """Name, help, flags and function of each command but `weights`, which has several."""
+
+
+WITH_STYLES = (stylize_command, plan_command, video_command)
+"""Commands whose styles may stand after flags."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,7 +97,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser()
     args, more = parser.parse_known_args(argv)
     named = all(not text.startswith("-") for text in more)
-    if more and not (named and args.call in (stylize_command, plan_command)):
+    if more and not (named and args.call in WITH_STYLES):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     if more:
         args.style += map(Path, more)

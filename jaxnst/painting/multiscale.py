@@ -134,18 +134,11 @@ def stylize(
         ...     options=Options(masks=Masks(regions=[sky])),
         ... )
     """
-    stages = options.stages
-    if not stages:
-        before = None if options.resume is None else options.resume.tiles
-        kept = mask_bytes(content.shape, recipe, options.masks.count)
-        memory = usable_memory() - kept if options.objective is objective else None
-        stages = plan_run(content.shape, recipe, memory, tiles=before)
-    pictures = content, styles
-    painter = PicturePainter(backbone, pictures, recipe, key, stages, options)
+    painter = PicturePainter(backbone, content, styles, recipe, key, options)
     try:
         state, infos, seconds = paint_stages(
             painter.set_up,
-            stages,
+            painter.stages,
             resume=options.resume,
             chunk=options.chunk,
             on_chunk=options.on_chunk,
@@ -163,22 +156,31 @@ def stylize(
         )
     status = "diverged" if diverged else "done"
     image = painter.finish(current_image(state, recipe))
-    return Result(image, stages, infos, status, seconds)
+    return Result(image, painter.stages, infos, status, seconds)
+
+
+def plan_stages(shape: tuple[int, ...], recipe: Recipe, options: Options) -> Stages:
+    """The stages of a picture of that shape, for the memory that is free."""
+    before = None if options.resume is None else options.resume.tiles
+    kept = mask_bytes(shape, recipe, options.masks.count)
+    memory = usable_memory() - kept if options.objective is objective else None
+    return plan_run(shape, recipe, memory, tiles=before)
 
 
 class PicturePainter:
-    """Sets up the stages of one picture; the other arguments are those of `stylize`."""
+    """Sets up the stages of one picture; the arguments are those of `stylize`."""
 
     def __init__(
         self,
         backbone: Backbone,
-        pictures: tuple[Image, Sequence[Style | Image]],
+        content: Image,
+        styles: Sequence[Style | Image],
         recipe: Recipe,
         key: Array,
-        stages: Stages,
         options: Options,
     ):
-        self.recipe, self.stages, self.options = recipe, stages, options
+        self.recipe, self.options = recipe, options
+        self.stages = options.stages or plan_stages(content.shape, recipe, options)
         self.host = self.device = None
         if recipe.state_memory == "host":
             self.host = SingleDeviceSharding(jax.devices("cpu")[0])
@@ -189,7 +191,6 @@ class PicturePainter:
                 return x
             return jax.device_put(float32(jnp.asarray(x)), self.host)
 
-        content, styles = pictures
         given = content, list(styles), options.init, options.masks
         self.content, styles, init, self.masks = jax.tree.map(place, given)
         self.start = key if init is None else init

@@ -24,6 +24,7 @@ ROOMS = [
     *("types", "storage", "linalg", "pictures", "network", "losses", "masks"),
     *("weights", "recipes"),
     *("objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
+    "video",
     "studio",
 ]
 """Folders and files of the package that have a page, in the order of its floors."""
@@ -32,6 +33,7 @@ LINKS = {
     "#recipes": "recipes.md",
     "#regions-and-colours": "regions.md",
     "#large-pictures": "large-pictures.md",
+    "#videos": "videos.md",
     "#studio": "studio.md",
     "#speed": "speed.md",
     "weights/README.md": "embedded.md",

@@ -1,0 +1,204 @@
+"""Optical flow: measured between two frames, or read from files."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxnst.disk import write_whole
+from jaxnst.messages import found_at
+from jaxnst.pictures.geometry import resize
+
+FlowArray = Float[np.ndarray, "_h _w 2"]
+"""As `temporal.Flow`, in NumPy."""
+
+TAG = 202021.25
+"""What a .flo file begins with, as a float32."""
+
+
+@runtime_checkable
+class Flows(Protocol):
+    """Gives the flow from frame i to frame j, or None where it is not known."""
+
+    def __call__(
+        self, i: int, j: int, image: np.ndarray, other: np.ndarray, /
+    ) -> FlowArray | None:
+        """Return the flow from frame i, `image`, to frame j, `other`, of its shape."""
+        ...
+
+
+def check_flow() -> None:
+    """Raise a ValueError unless flow can be measured here."""
+    if find_spec("cv2") is None:
+        raise ValueError(
+            "expected OpenCV to measure the flow between frames, got none; "
+            "pip install 'jaxnst[video]', or give flow files"
+        )
+
+
+def measure_flow(
+    image: Float[np.ndarray, "_h _w 3"], other: Float[np.ndarray, "_h _w 3"]
+) -> FlowArray:
+    """Measure where the pixels of a frame are in another one.
+
+    Dense inverse search at the full size of the frames; the result does not depend on
+    the number of threads.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+        other: Of the same shape.
+
+    Returns:
+        The flow from `image` to `other`, h w 2 in pixels, see `temporal`.
+
+    Raises:
+        ValueError: If OpenCV is not installed.
+
+    Example:
+        >>> import jaxnst
+        >>> frame = np.asarray(jaxnst.sample("harbour", 96))
+        >>> flow = measure_flow(frame, np.roll(frame, 2, axis=1))
+        >>> np.median(flow, axis=(0, 1)).round().tolist()
+        [2.0, 0.0]
+
+    Reference:
+        Kroeger et al. (2016), "Fast Optical Flow using Dense Inverse Search".
+    """
+    check_flow()
+    import cv2
+
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    return search.calc(_grey(image), _grey(other), None)  # pyright: ignore
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """Luma of RGB in [0, 1], in levels of 0 to 255."""
+    luma = np.clip(image, 0, 1) @ np.array([0.299, 0.587, 0.114], image.dtype)
+    return (luma * 255 + 0.5).astype(np.uint8)
+
+
+def measured_flow(
+    i: int, j: int, image: np.ndarray, other: np.ndarray
+) -> FlowArray | None:
+    """`measure_flow` as `Flows`."""
+    return measure_flow(image, other)
+
+
+SUFFIXES = (".flo", ".npz")
+"""Files that hold a flow."""
+
+
+def load_flow(path: Path) -> FlowArray:
+    """Read a flow from a Middlebury .flo file, or from an .npz file.
+
+    Args:
+        path: An .npz holds one array, h w 2, or one of the name `flow`.
+
+    Returns:
+        The flow, h w 2 in pixels, x first.
+
+    Raises:
+        ValueError: If there is no such file, or no flow in it.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "2-1.flo"
+        >>> save_flow(path, np.full((4, 6, 2), 0.5, np.float32))
+        >>> load_flow(path).shape
+        (4, 6, 2)
+
+    Reference:
+        Baker et al. (2011), "A Database and Evaluation Methodology for Optical Flow".
+    """
+    if not path.is_file():
+        raise ValueError(f"expected a flow at {path}, got {found_at(path)}")
+    try:
+        flow = _read_npz(path) if path.suffix.lower() == ".npz" else _read_flo(path)
+        if flow.ndim != 3 or flow.shape[2] != 2 or not np.isfinite(flow).all():
+            raise ValueError(f"numbers of shape {flow.shape}, or not all finite")
+    except Exception as error:  # zipfile and NumPy each raise their own
+        raise ValueError(
+            f"expected a flow of h x w x 2 finite numbers at {path}, got another file "
+            f"({error})"
+        ) from error
+    return flow
+
+
+def _read_npz(path: Path) -> FlowArray:
+    with np.load(path, allow_pickle=False) as file:
+        name = "flow" if "flow" in file.files else file.files[0]
+        return np.asarray(file[name], np.float32)
+
+
+def _read_flo(path: Path) -> FlowArray:
+    data = path.read_bytes()
+    width, height = np.frombuffer(data, "<i4", 2, offset=4)
+    if np.frombuffer(data, "<f4", 1)[0] != np.float32(TAG):
+        raise ValueError("its first number is not that of a .flo file")
+    if len(data) != 12 + 8 * int(width) * int(height):
+        raise ValueError(f"{len(data)} bytes for {width} x {height} px")
+    numbers = np.frombuffer(data, "<f4", offset=12)
+    return numbers.reshape(height, width, 2).astype(np.float32)
+
+
+def save_flow(path: Path, flow: FlowArray) -> None:
+    """Write a flow, h w 2, as a Middlebury .flo file."""
+    height, width, _ = flow.shape
+    with write_whole(path) as file:
+        file.write(np.array([TAG], "<f4").tobytes())
+        file.write(np.array([width, height], "<i4").tobytes())
+        file.write(np.asarray(flow, "<f4").tobytes())
+
+
+class FlowFiles:
+    """Reads flows from a folder: `2-1.flo` leads from the second frame to the first.
+
+    Frames have the numbers that they have in the source, from 1; names may have zeros
+    in front of them. `2-1` must be there for each frame; `1-2` is needed to see what
+    is hidden; `3-1` and `5-1`, and those back, serve what comes into sight again.
+
+    Args:
+        folder: Of .flo or .npz files, of any size.
+        numbers: Of the frames in the source, from 0, in the order that they are painted
+            in.
+
+    Raises:
+        ValueError: If the folder has no flow, or none between two neighbours.
+    """
+
+    def __init__(self, folder: Path, numbers: Sequence[int]):
+        if not folder.is_dir():
+            raise ValueError(f"expected a folder of flows, got {folder}")
+        files = (x for x in folder.iterdir() if x.suffix.lower() in SUFFIXES)
+        named = ((re.fullmatch(r"0*(\d+)-0*(\d+)", x.stem), x) for x in files)
+        self.paths = {(int(m[1]), int(m[2])): x for m, x in named if m}
+        self.numbers = numbers
+        for before, after in itertools.pairwise(numbers):
+            if (after + 1, before + 1) not in self.paths:
+                raise ValueError(
+                    f"expected a flow from each frame to the one before in {folder}, "
+                    f"such as 2-1.flo, got none from {after + 1} to {before + 1}"
+                )
+
+    def __call__(
+        self, i: int, j: int, image: np.ndarray, other: np.ndarray
+    ) -> FlowArray | None:
+        """Return the flow from frame i to j at the size of `image`, if it is there."""
+        path = self.paths.get((self.numbers[i] + 1, self.numbers[j] + 1))
+        if path is None:
+            return None
+        flow, (height, width) = load_flow(path), image.shape[:2]
+        if flow.shape[:2] == (height, width):
+            return flow
+        scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+        return (
+            np.asarray(resize(jnp.asarray(flow), (height, width), method="linear"))
+            * scale
+        )

@@ -1,0 +1,378 @@
+"""Painting a video: the first frame as a picture, later ones from those before.
+
+A frame that follows another starts as that one, warped to it, and pays for leaving it
+where the flow is reliable. What is new in it starts as its own content. A cut, where
+nothing can be followed, begins a new shot.
+"""
+
+import contextlib
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxnst.network.vgg import Backbone
+from jaxnst.painting.multiscale import Options, PicturePainter
+from jaxnst.painting.scene import Masks, Style
+from jaxnst.process import single_threaded_lapack, usual_numbers
+from jaxnst.recipes import Recipe
+from jaxnst.types import Image, Mask
+from jaxnst.video.ahead import ahead
+from jaxnst.video.flow import FlowArray, Flows, measured_flow
+from jaxnst.video.shot import Shot
+from jaxnst.video.store import Frame, ImageArray, MemoryStore, Store
+from jaxnst.video.temporal import Past, join_past, reliability, warp
+
+DEGREE = 7
+"""Of the splines that frames are warped by: a frame is warped once for each later one,
+and lower degrees would blur its strokes, see `temporal.warp`."""
+
+NEAR = 0.1
+"""Difference from the frame before, in all pixels, that costs `VideoOptions.weight`
+times the loss of the shot's first frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """Options of a video, in addition to its frames, styles and recipe.
+
+    Attributes:
+        picture: Options of every frame; its start image and its checkpoint are those of
+            the first one. Its masks are ignored if there are masks by frame.
+        masks: Masks of each frame, by its index, if they are not the same for all.
+        steps: Steps of a frame that follows another. Default: half of those of the last
+            scale, but at least three.
+        weight: How strongly a frame holds to those before it: what it costs to differ
+            by `NEAR` everywhere, in units of the loss of the shot's first frame.
+        back: How many frames back the images are that a frame should agree with,
+            nearest first; a farther one counts where the nearer ones are unreliable.
+        flows: Where the flow between frames comes from.
+        cut: Share of a frame and the one before that must be unreliable, on average,
+            for a new shot to begin.
+        passes: 2: go through the frames once more, backward, so that what comes into
+            sight is painted as it looks later on.
+        store: Where painted frames are kept. What is in it is not painted again.
+            Default: in memory, as long as they are needed.
+        on_frame: Called after each frame of each pass, for progress.
+    """
+
+    picture: Options = Options()
+    masks: Callable[[int], Masks] | None = None
+    steps: int | None = None
+    weight: float = 30.0
+    back: tuple[int, ...] = (1, 2, 4)
+    flows: Flows = measured_flow
+    cut: float = 0.75
+    passes: int = 1
+    store: Store | None = None
+    on_frame: Callable[["FrameProgress"], None] | None = None
+
+
+class FrameProgress(NamedTuple):
+    """A frame that was just painted, or was found in the store.
+
+    Attributes:
+        number: Of the pass, from 1.
+        index: Of the frame, from 0.
+        frame: The frame, see `store.Frame`.
+        image: It in the colours of the result, RGB in [0, 1], h w 3.
+    """
+
+    number: int
+    index: int
+    frame: Frame
+    image: Image
+
+
+class Pair(NamedTuple):
+    """The flow from a frame to another one, and back, if that is known."""
+
+    away: FlowArray
+    back: FlowArray | None
+
+    @property
+    def reliability(self) -> Mask:
+        """See `temporal.reliability`."""
+        back = None if self.back is None else jnp.asarray(self.back)
+        return reliability(jnp.asarray(self.away), back)
+
+    def bring(self, image: ImageArray) -> Image:
+        """The other frame's image, as seen from the frame."""
+        return warp(jnp.asarray(image), jnp.asarray(self.away), degree=DEGREE)
+
+
+class Seen(NamedTuple):
+    """A frame of the source, and its flows, by how many frames they lead back."""
+
+    index: int
+    content: ImageArray
+    flows: dict[int, Pair]
+
+
+def stylize_video(
+    backbone: Backbone,
+    frames: Iterable[Image | np.ndarray],
+    styles: Sequence[Style | Image],
+    recipe: Recipe,
+    *,
+    key: Array,
+    options: VideoOptions = VideoOptions(),
+) -> list[np.ndarray]:
+    """Paint the frames of a video in the style of one or more pictures.
+
+    Args:
+        backbone: From `load_backbone`.
+        frames: RGB in [0, 1], each h w 3, all of one shape.
+        styles: As for `stylize`.
+        recipe: What to minimise and how.
+        key: Random key of the start image of every shot.
+        options: Further options of the run.
+
+    Returns:
+        The painted frames, float32.
+
+    Raises:
+        ValueError: As `stylize`, or if the frames are not all of one shape.
+        FloatingPointError: If a step was not finite.
+
+    Example:
+        >>> import jax, jaxnst
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> wide = np.asarray(jaxnst.sample("harbour", 64))
+        >>> frames = [wide[:, x : x + 48] for x in (0, 2, 4)]
+        >>> recipe = jaxnst.get_recipe("painterly").replace(first_steps=2)
+        >>> painted = stylize_video(
+        ...     backbone, frames, [jaxnst.sample("swirls", 48)], recipe,
+        ...     key=jax.random.key(0),
+        ... )
+        >>> len(painted), painted[0].shape
+        (3, (48, 48, 3))
+
+    Reference:
+        Ruder, Dosovitskiy, Brox (2016), "Artistic style transfer for videos".
+    """
+    painted = paint_frames(backbone, frames, styles, recipe, key=key, options=options)
+    return [np.asarray(image) for image in painted]
+
+
+def paint_frames(
+    backbone: Backbone,
+    frames: Iterable[Image | np.ndarray],
+    styles: Sequence[Style | Image],
+    recipe: Recipe,
+    *,
+    key: Array,
+    options: VideoOptions = VideoOptions(),
+) -> Iterator[Image]:
+    """`stylize_video`, frame by frame: for videos that do not fit into memory.
+
+    The next frame is read, and its flow measured, while a frame is painted. With two
+    passes, the first frame comes when all are painted once.
+
+    Args:
+        backbone: As for `stylize_video`, likewise the other arguments.
+        frames: They are read one by one, in a thread.
+        styles: At least one, unless regions cover the frames.
+        recipe: What to minimise and how.
+        key: Random key of the start image of every shot.
+        options: Further options of the run.
+
+    Returns:
+        The painted frames, in order.
+    """
+    painter = VideoPainter(backbone, styles, recipe, key, options)
+    first = painter.paint_forward(frames)
+    if options.passes == 1:
+        yield from first
+        return
+    for _ in first:
+        pass
+    yield from painter.paint_backward()
+
+
+class VideoPainter:
+    """Paints the frames of a video; the arguments are those of `stylize_video`."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        styles: Sequence[Style | Image],
+        recipe: Recipe,
+        key: Array,
+        options: VideoOptions,
+    ):
+        self.backbone, self.styles, self.recipe = backbone, list(styles), recipe
+        self.key, self.options, self.count = key, options, 0
+        newest = None if options.passes > 1 else max(options.back)
+        self.store = options.store or MemoryStore(newest)
+        self.shot: Shot | None = None
+
+    def paint_forward(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Image]:
+        """The first pass, in the order of the frames."""
+        for seen in ahead(self.look(frames)):
+            index, content, self.count = seen.index, seen.content, seen.index + 1
+            if self.store.has(1, index):
+                frame = self.store.load(1, index)
+                shot = self.shot_from(frame.first, content)
+            else:
+                shot = self.shot
+                if shot is None or self.is_cut(seen):
+                    shot = self.shot_from(index, content)
+                frame = self.paint(shot, seen)
+                self.store.save(1, index, frame)
+            yield self.report(1, index, frame, content)
+
+    def paint_backward(self) -> Iterator[Image]:
+        """The second pass, from the last frame to the first; yields them in order."""
+        after: Frame | None = None
+        for index in reversed(range(self.count)):
+            before = self.store.load(1, index)
+            self.shot_from(before.first, None)
+            if after is not None and after.first != before.first:
+                after = None  # the last frame of a shot stays
+            if not self.store.has(2, index):
+                frame = before if after is None else self.mend(index, before, after)
+                self.store.save(2, index, frame)
+            after = self.store.load(2, index)
+            self.report(2, index, after, self.content_of(index))
+        for index in range(self.count):
+            frame = self.store.load(2, index)
+            shot = self.shot_from(frame.first, None)
+            yield shot.finish(self.content_of(index), frame.image, self.masks(index))
+
+    def look(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Seen]:
+        """The frames of the source, with the flows that painting needs."""
+        before: deque[ImageArray] = deque(maxlen=max(self.options.back))
+        for index, frame in enumerate(frames):
+            content = np.asarray(frame, np.float32)
+            if before and content.shape != before[-1].shape:
+                (h, w, _), (high, wide, _) = before[-1].shape, content.shape
+                raise ValueError(
+                    f"expected frames of one size, {w} x {h} px, got {wide} x {high} "
+                    f"px in frame {index + 1}"
+                )
+            flows: dict[int, Pair] = {}
+            if not self.store.has(1, index):
+                near = [j for j in self.options.back if j <= len(before)]
+                for j in near:
+                    pair = self.flow_pair(index, index - j, content, before[-j])
+                    flows |= {} if pair is None else {j: pair}
+            yield Seen(index, content, flows)
+            before.append(content)
+
+    def flow_pair(
+        self, i: int, j: int, image: ImageArray, other: ImageArray
+    ) -> Pair | None:
+        """The flow from frame i to frame j, and back, if it is known."""
+        away = self.options.flows(i, j, image, other)
+        if away is None:
+            return None
+        return Pair(away, self.options.flows(j, i, other, image))
+
+    def is_cut(self, seen: Seen) -> bool:
+        """Whether too little of the frame before is in a frame."""
+        pair = seen.flows.get(1)
+        if pair is None:
+            return True
+        found = [pair.reliability]
+        if pair.back is not None:
+            found.append(Pair(pair.back, pair.away).reliability)
+        return 1 - float(jnp.mean(jnp.stack(found))) > self.options.cut
+
+    @usual_numbers()
+    @single_threaded_lapack
+    def shot_from(self, first: int, content: ImageArray | None) -> Shot:
+        """The shot that begins at a frame; its content is looked up if not given."""
+        if self.shot is None or self.shot.first != first:
+            options = self.options
+            picture = options.picture
+            if options.masks is not None:
+                picture = dataclasses.replace(picture, masks=options.masks(first))
+            if first > 0:
+                picture = dataclasses.replace(picture, resume=None, init=None)
+            shown = jnp.asarray(self.content_of(first) if content is None else content)
+            given = self.backbone, shown, self.styles, self.recipe, self.key, picture
+            painter = PicturePainter(*given)
+            self.shot = Shot(first, painter, self.styles, options.steps)
+        return self.shot
+
+    def content_of(self, index: int) -> ImageArray:
+        """A frame of the source that the first pass kept for the second."""
+        content = self.store.load(1, index).content
+        if content is None:
+            raise ValueError(
+                "expected the frames of a run of two passes in the store, got those of "
+                "a run of one; begin anew, in an empty one"
+            )
+        return content
+
+    def masks(self, index: int) -> Masks | None:
+        """The masks of a frame, where each has its own."""
+        return None if self.options.masks is None else self.options.masks(index)
+
+    def paint(self, shot: Shot, seen: Seen) -> Frame:
+        """Paint a frame of the first pass."""
+        index, content = seen.index, seen.content
+        with _named(index):
+            if index == shot.first:
+                image, loss = shot.paint_first()
+                weight = self.options.weight * loss / NEAR**2
+            else:
+                weight = self.store.load(1, index - 1).weight
+                past, masks = self.past(shot, seen), self.masks(index)
+                image, _ = shot.follow(content, past, weight, masks)
+        kept = content if self.options.passes > 1 else None
+        return Frame(np.asarray(image), shot.first, weight, kept)
+
+    def past(self, shot: Shot, seen: Seen) -> Past:
+        """What the earlier frames of a shot say of a frame."""
+        pairs = {j: x for j, x in seen.flows.items() if seen.index - j >= shot.first}
+        frames = [self.store.load(1, seen.index - j).image for j in pairs]
+        found = zip(frames, pairs.values(), strict=True)
+        images = [pair.bring(image) for image, pair in found]
+        return join_past(images, [pair.reliability for pair in pairs.values()])
+
+    def mend(self, index: int, before: Frame, after: Frame) -> Frame:
+        """Join a frame of the first pass with the next one of the second.
+
+        `x + c (1 - b / 2) (y - x)` with the next one y, warped, its reliability c, and
+        that of the frame before, b: what is new in a frame is painted as it looks in
+        the next one; what is not, half so. No steps follow, since both are painted.
+        """
+        content = self.content_of(index)
+        pair = self.flow_pair(index, index + 1, content, self.content_of(index + 1))
+        if pair is None:
+            return before._replace(content=None)
+        share = pair.reliability
+        if index > before.first:
+            other = self.content_of(index - 1)
+            behind = self.flow_pair(index, index - 1, content, other)
+            if behind is not None:
+                share = share * (1 - behind.reliability / 2)
+        image = before.image + share * (pair.bring(after.image) - before.image)
+        image = np.asarray(jnp.clip(image, 0, 1))
+        return before._replace(image=image, content=None)
+
+    def report(
+        self, number: int, index: int, frame: Frame, content: ImageArray
+    ) -> Image:
+        """Tell about a frame, and return it in the colours of the result."""
+        shot = self.shot_from(frame.first, None)
+        image = shot.finish(content, frame.image, self.masks(index))
+        if self.options.on_frame is not None:
+            self.options.on_frame(FrameProgress(number, index, frame, image))
+        return image
+
+
+@contextlib.contextmanager
+def _named(index: int) -> Iterator[None]:
+    """Say in which frame a step was not finite."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"frame {index + 1}: {error}") from error

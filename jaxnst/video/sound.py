@@ -1,0 +1,105 @@
+"""The sound of a video: copied as it is, or encoded anew for another container."""
+
+import contextlib
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from jaxnst.video.clip import Clip, open_video
+
+RATE = 48000
+"""Samples per second of sound that is encoded anew; Opus knows few others."""
+
+
+@contextlib.contextmanager
+def carry_sound(clip: Clip, out: Any) -> Iterator["Sound"]:
+    """Bring the sound of a source into PyAV's container `out`, from frame to frame."""
+    if clip.kind != "video":
+        yield Sound(clip, None, out)
+        return
+    with open_video(clip.path) as source:
+        sound = Sound(clip, source, out)
+        yield sound
+        sound.finish()
+
+
+class Sound:
+    """All tracks of sound of a clip; its streams are made at once, packets later."""
+
+    def __init__(self, clip: Clip, source: Any, out: Any):
+        streams = list(source.streams.audio) if source else []
+        self.clip, self.held = clip, None
+        # Of what is before the first frame, a decoder wants a packet. Containers
+        # without edit lists would show the first frame later instead.
+        self.lead = 2 if out.format.name in ("mp4", "mov") else 0
+        self.tracks = {x.index: _track(clip, x, out) for x in streams}
+        self.packets = iter(source.demux(streams) if streams else ())
+
+    def until(self, time: Fraction) -> None:
+        """Write the sound up to a time, in seconds from the first frame."""
+        while (packet := self.held or next(self.packets, None)) is not None:
+            self.held = None
+            if packet.pts is None:  # the end of a track
+                continue
+            when = packet.pts * Fraction(packet.time_base) - self.clip.begin
+            if when >= time:
+                self.held = packet
+                return
+            ahead = self.lead * (packet.duration or 0) * Fraction(packet.time_base)
+            if when >= 0 or when + ahead > 0:
+                self.tracks[packet.stream.index].write(packet)
+
+    def finish(self) -> None:
+        """Write the sound up to the end of the clip."""
+        self.until(self.clip.end)
+        for track in self.tracks.values():
+            track.finish()
+
+
+def _track(clip: Clip, stream: Any, out: Any) -> "_Copy | _Encode":
+    known = stream.codec_context.name in out.supported_codecs
+    return (_Copy if known else _Encode)(clip, stream, out)
+
+
+class _Copy:
+    """Copies the packets of a track."""
+
+    def __init__(self, clip: Clip, stream: Any, out: Any):
+        self.stream, self.out = out.add_stream_from_template(stream), out
+        self.begin = round(clip.begin / stream.time_base)
+
+    def write(self, packet: Any) -> None:
+        packet.pts -= self.begin
+        if packet.dts is not None:
+            packet.dts -= self.begin
+        packet.stream = self.stream
+        self.out.mux(packet)
+
+    def finish(self) -> None:
+        """Nothing is held back."""
+
+
+class _Encode:
+    """Encodes a track anew, in the usual codec of a container."""
+
+    def __init__(self, clip: Clip, stream: Any, out: Any):
+        import av
+
+        layout, self.begin = stream.codec_context.layout, clip.begin
+        self.out = out
+        self.stream = out.add_stream(out.default_audio_codec, rate=RATE)
+        self.stream.codec_context.layout = layout
+        kind = self.stream.codec_context.format
+        self.resampler = av.AudioResampler(format=kind, layout=layout, rate=RATE)
+
+    def write(self, packet: Any) -> None:
+        for frame in packet.decode():
+            frame.pts -= round(self.begin / frame.time_base)
+            self._encode(self.resampler.resample(frame))
+
+    def finish(self) -> None:
+        self._encode([*self.resampler.resample(None), None])
+
+    def _encode(self, frames: list) -> None:
+        for frame in frames:
+            self.out.mux(self.stream.encode(frame))

@@ -1,0 +1,116 @@
+"""Painted frames: kept in memory, or in a folder that survives the process."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxnst.disk import write_whole
+
+ImageArray = Float[np.ndarray, "_h _w 3"]
+"""As `types.Image`, in NumPy."""
+
+
+class Frame(NamedTuple):
+    """A painted frame.
+
+    Attributes:
+        image: As it was painted, float32, before the colours of the result are made.
+        first: Index of the first frame of its shot.
+        weight: Factor on the disagreement with other frames, of the whole shot.
+        content: The frame of the source, where a second pass needs it.
+    """
+
+    image: ImageArray
+    first: int
+    weight: float
+    content: ImageArray | None = None
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Keeps the painted frames of each pass, from 1, by their index, from 0."""
+
+    def has(self, number: int, index: int) -> bool:
+        """Whether a frame of a pass is there."""
+        ...
+
+    def load(self, number: int, index: int) -> Frame:
+        """Return a frame of a pass that is there."""
+        ...
+
+    def save(self, number: int, index: int, frame: Frame) -> None:
+        """Keep a frame of a pass."""
+        ...
+
+
+class MemoryStore:
+    """Keeps frames in memory: the newest ones of a pass, or all.
+
+    Args:
+        newest: How many. Default: all.
+    """
+
+    def __init__(self, newest: int | None = None):
+        self.newest, self.frames = newest, {}
+
+    def has(self, number: int, index: int) -> bool:
+        """Whether a frame is there."""
+        return (number, index) in self.frames
+
+    def load(self, number: int, index: int) -> Frame:
+        """Return a frame."""
+        return self.frames[number, index]
+
+    def save(self, number: int, index: int, frame: Frame) -> None:
+        """Keep a frame."""
+        self.frames[number, index] = frame
+        if self.newest is not None:
+            self.frames.pop((number, index - self.newest), None)
+
+
+class FolderStore:
+    """Keeps frames in a folder, each written whole or not at all.
+
+    Args:
+        folder: It must exist.
+
+    Example:
+        >>> import tempfile
+        >>> store = FolderStore(Path(tempfile.mkdtemp()))
+        >>> store.save(1, 7, Frame(np.full((2, 2, 3), 0.1, np.float32), 0, 2.5))
+        >>> store.has(1, 7), store.has(1, 8), store.load(1, 7).weight
+        (True, False, 2.5)
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, number: int, index: int) -> Path:
+        """Where a frame lies."""
+        return self.folder / f"pass{number}-{index + 1:06d}.npz"
+
+    def has(self, number: int, index: int) -> bool:
+        """Whether a frame is there."""
+        return self.path(number, index).is_file()
+
+    def load(self, number: int, index: int) -> Frame:
+        """Return a frame; a ValueError if its file is damaged."""
+        path = self.path(number, index)
+        try:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                content = file.get("content")
+                first, weight = int(file["first"]), float(file["weight"])
+                return Frame(file["image"], first, weight, content)
+        except Exception as error:  # zipfile, NumPy and the system each raise their own
+            raise ValueError(
+                f"expected a painted frame at {path}, got a damaged file; delete it to "
+                "paint from there on"
+            ) from error
+
+    def save(self, number: int, index: int, frame: Frame) -> None:
+        """Keep a frame."""
+        arrays = {k: x for k, x in frame._asdict().items() if x is not None}
+        with write_whole(self.path(number, index)) as file:
+            np.savez(file, **arrays)

@@ -1,0 +1,235 @@
+"""What joins the frames of a video: warping, what of it is reliable, its error.
+
+A flow from frame i to frame j is h w 2: `i(p)` shows what `j(p + flow(p))` shows, with
+x to the right first, then y down, in pixels.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxnst.types import Image, Mask, Scalar
+
+Flow = Float[Array, "_h _w 2"]
+"""Where each pixel of a frame is in another frame, minus where it is here."""
+
+TOLERANCE, LEAST = 0.01, 0.5
+"""Of the check forward and backward: the part of the squared flows by which they may
+differ, and the squared pixels by which they may differ in any case."""
+
+GRADIENT, STILL = 0.01, 0.002
+"""Of motion borders, likewise for the squared gradient of the flow."""
+
+SMOOTH = 0.8
+"""Standard deviation of the blur of the reliability, in pixels."""
+
+
+@partial(jax.jit, static_argnames="degree")
+def warp(
+    image: Float[Array, "_h _w _c"], flow: Flow, *, degree: int = 1
+) -> Float[Array, "_h _w _c"]:
+    """Bring an image to where a flow says that its pixels are seen.
+
+    `y(p) = x(p + flow(p))` with x between pixels by B-splines; beyond the border, the
+    nearest pixel of the border.
+
+    Args:
+        image: The frame that the flow leads to, h w c.
+        flow: h w 2, in pixels.
+        degree: Of the splines, odd. 1 is linear. Of an image that is warped again and
+            again, 7 keeps fine strokes, which 1 and 3 blur; it may overshoot.
+
+    Returns:
+        The image as seen from the frame that the flow starts at, h w c.
+
+    Example:
+        >>> ramp = jnp.arange(4.0)[None, :, None] * jnp.ones((3, 1, 1))
+        >>> half = jnp.full((3, 4, 2), jnp.array([0.5, 0]))
+        >>> warp(ramp, half)[0, :, 0].tolist()
+        [0.5, 1.5, 2.5, 3.0]
+
+    Reference:
+        Unser, Aldroubi, Eden (1993), "B-spline signal processing".
+    """
+    h, w, _ = image.shape
+    x = jnp.clip(jnp.arange(w)[None] + flow[..., 0], 0, w - 1)
+    y = jnp.clip(jnp.arange(h)[:, None] + flow[..., 1], 0, h - 1)
+    left, top = jnp.floor(x), jnp.floor(y)
+    across, down = _splines(x - left, degree), _splines(y - top, degree)
+    before, taps = degree // 2, degree + 1
+    pads = [(before, before + 1), (before, before + 1), (0, 0)]
+    source = jnp.pad(_coefficients(image, degree), pads, mode="reflect")
+    column, row = left.astype(int), top.astype(int)
+
+    def add(k: Array, total: Array) -> Array:
+        i, j = jnp.divmod(k, taps)
+        return total + (down[i] * across[j])[..., None] * source[row + i, column + j]
+
+    return jax.lax.fori_loop(0, taps**2, add, jnp.zeros_like(image))
+
+
+def _splines(t: Array | np.ndarray, degree: int) -> Any:
+    """The B-splines that are not 0 at a place t in [0, 1] between two pixels.
+
+    By the recursion of Cox and de Boor; k ..., from left to right.
+    """
+    found = [1 + 0 * t]
+    for n in range(1, degree + 1):
+        left, right = [*found, 0 * t], [0 * t, *found]
+        found = [
+            ((i + 1 - t) * x + (t + n - i) * y) / n
+            for i, (x, y) in enumerate(zip(left, right, strict=True))
+        ]
+    return jnp.stack(found) if isinstance(t, Array) else np.stack(found)
+
+
+def _coefficients(
+    image: Float[Array, "_h _w _c"], degree: int
+) -> Float[Array, "_h _w _c"]:
+    """Coefficients of the B-splines that pass through the pixels."""
+    if degree == 1:
+        return image
+    weights = jnp.asarray(_inverse(degree))
+    reach = len(weights) // 2
+
+    def along(x: Array, axis: int) -> Array:
+        pads = [(reach, reach) if i == axis else (0, 0) for i in range(3)]
+        padded, length = jnp.pad(x, pads, mode="reflect"), x.shape[axis]
+        cut = partial(jax.lax.dynamic_slice_in_dim, padded, axis=axis)
+        add = lambda i, total: total + weights[i] * cut(i, length)
+        return jax.lax.fori_loop(0, len(weights), add, jnp.zeros_like(x))
+
+    return along(along(image, 0), 1)
+
+
+def _inverse(degree: int) -> Float[np.ndarray, "_n"]:
+    """The filter that turns pixels into coefficients, up to where it is 1e-6."""
+    spline = np.zeros(128)
+    spline[: degree + 1] = _splines(np.zeros(()), degree)
+    filter_ = np.fft.ifft(1 / np.fft.fft(np.roll(spline, -(degree // 2)))).real
+    reach = int(np.flatnonzero(np.abs(filter_[:64]) > 1e-6)[-1])
+    return np.roll(filter_, reach)[: 2 * reach + 1].astype(np.float32)
+
+
+@jax.jit
+def reliability(away: Flow, back: Flow | None = None) -> Mask:
+    """How reliably a flow says where the pixels of a frame are in another one.
+
+    A pixel is not, where it leaves the picture; where the flow back, seen from here,
+    does not lead back: `|w + v|² ≥ 0.01 (|w|² + |v|²) + 0.5`, as it is hidden in the
+    other frame; and at the border of a motion: `|∇w|² > 0.01 |w|² + 0.002`. The
+    result is blurred a little, and what is near hidden pixels is not reliable either.
+
+    Args:
+        away: The flow w from this frame to the other.
+        back: The flow from the other frame to this one; v is that, warped by w.
+            Default: no check.
+
+    Returns:
+        h w 1, from 0, not at all, to 1.
+
+    Example:
+        >>> still = jnp.zeros((4, 6, 2))
+        >>> float(reliability(still, still).min())
+        1.0
+
+    Reference:
+        Sundaram, Brox, Keutzer (2010), "Dense point trajectories by GPU-accelerated
+        large displacement optical flow"; Ruder et al. (2016), section 4.
+    """
+    h, w, _ = away.shape
+    square = lambda x: jnp.sum(x**2, axis=-1)
+    x, y = jnp.arange(w)[None] + away[..., 0], jnp.arange(h)[:, None] + away[..., 1]
+    inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
+    # Of one-sided and central differences, as NumPy's.
+    slopes = [jnp.gradient(away, axis=axis) for axis in (0, 1)]
+    border = sum(map(square, slopes)) > GRADIENT * square(away) + STILL
+    found = jnp.where(inside & ~border, 1.0, 0.0)
+    if back is not None:
+        seen = warp(back, away)
+        most = TOLERANCE * (square(away) + square(seen)) + LEAST
+        found = jnp.where(inside & (square(away + seen) >= most), -1.0, found)
+    return jnp.clip(_blur(found), 0, 1)[..., None]
+
+
+def _blur(x: Float[Array, "_h _w"]) -> Float[Array, "_h _w"]:
+    """Convolve with a Gaussian of the deviation `SMOOTH`; the border goes on."""
+    window = np.exp(-0.5 * (np.arange(-3, 4) / SMOOTH) ** 2)
+    window = jnp.asarray(window / window.sum(), jnp.float32)
+    along = jax.vmap(partial(jnp.convolve, v=window, mode="valid"))
+    padded = jnp.pad(x, 3, mode="edge")
+    return along(along(padded).T).T
+
+
+class Past(NamedTuple):
+    """What earlier frames say of a frame.
+
+    Attributes:
+        image: h w 3.
+        reliability: How reliable that is, h w 1 in [0, 1].
+    """
+
+    image: Image
+    reliability: Mask
+
+
+@jax.jit
+def join_past(images: Sequence[Image], masks: Sequence[Mask]) -> Past:
+    """Join warped earlier frames, the nearest first, each where those before it fail.
+
+    `c_j' = max(c_j - Σ_{i<j} c_i', 0)`, and the image is `Σ c_j' y_j / Σ c_j'`. Of the
+    term of Ruder et al., `Σ_j c_j' |x - y_j|² = c |x - y|² + constant` with that image
+    y and `c = Σ c_j'`, so one image and one mask have the same gradient.
+
+    Args:
+        images: At least one, h w 3.
+        masks: Their reliability, h w 1.
+
+    Returns:
+        One image, and its reliability.
+
+    Example:
+        >>> dark, light = jnp.full((1, 1, 3), 0.2), jnp.full((1, 1, 3), 0.8)
+        >>> half, whole = jnp.full((1, 1, 1), 0.5), jnp.ones((1, 1, 1))
+        >>> past = join_past([dark, light], [half, whole])
+        >>> past.image.tolist(), past.reliability.item()
+        ([[[0.5, 0.5, 0.5]]], 1.0)
+
+    Reference:
+        Ruder, Dosovitskiy, Brox (2016), section 5.1.
+    """
+    total, weight = jnp.zeros_like(images[0]), jnp.zeros_like(masks[0])
+    for image, mask in zip(images, masks, strict=True):
+        own = jnp.maximum(mask - weight, 0)
+        total, weight = total + own * image, weight + own
+    return Past(total / jnp.maximum(weight, 1e-6), weight)
+
+
+@jax.jit
+def warping_error(image: Image, before: Image, flow: Flow, mask: Mask) -> Scalar:
+    """How much a frame differs from the one before: what is seen as flicker.
+
+    `Σ_p c_p |x_p - y_p| / (3 Σ_p c_p)` with the frame before warped, y.
+
+    Args:
+        image: The frame, h w 3.
+        before: The one before.
+        flow: From the frame to the one before.
+        mask: Which pixels count, h w 1, such as `reliability`.
+
+    Returns:
+        Mean difference of a colour, in the units of the images.
+
+    Example:
+        >>> still, all_of_it = jnp.zeros((4, 6, 2)), jnp.ones((4, 6, 1))
+        >>> frame = jnp.full((4, 6, 3), 0.5)
+        >>> float(warping_error(frame, frame + 0.25, still, all_of_it))
+        0.25
+    """
+    differences = mask * jnp.abs(image - warp(before, flow))
+    return jnp.sum(differences) / jnp.maximum(3 * jnp.sum(mask), 1e-6)

@@ -1,0 +1,203 @@
+"""Frames to a video file, an animated picture or a folder, whole or not at all."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image as pil
+
+from jaxnst.disk import check_folder, check_target, write_whole
+from jaxnst.pictures.files import save_image
+from jaxnst.video.clip import Clip, check_codecs
+from jaxnst.video.sound import carry_sound
+from jaxnst.video.store import ImageArray
+
+CODECS = {
+    ".mp4": "libx264",
+    ".m4v": "libx264",
+    ".mov": "libx264",
+    ".mkv": "libx264",
+    ".webm": "libvpx-vp9",
+}
+"""Codec of the video files that are written, by suffix."""
+
+QUALITY = {
+    "libx264": {"crf": "16", "preset": "medium"},
+    "libvpx-vp9": {"crf": "24", "b:v": "0", "row-mt": "1", "cpu-used": "3"},
+}
+"""Options of the codecs: strokes are finer than what the usual ones keep."""
+
+FORMATS = {".m4v": "mp4", ".mkv": "matroska"}
+"""Names of the containers that are not those of the suffix."""
+
+ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}
+"""Formats of the animated pictures that are written, by suffix."""
+
+Kind = Literal["video", "animation", "folder"]
+
+
+def output_kind(path: Path) -> Kind:
+    """What a path asks for, checked before anything is painted.
+
+    Args:
+        path: A name that ends in one of `CODECS` or `ANIMATIONS`, or has no suffix,
+            which is a folder.
+
+    Returns:
+        What is written there.
+
+    Raises:
+        ValueError: If it has another suffix, cannot be written, is a folder that is
+            not empty, or PyAV is missing for it.
+
+    Example:
+        >>> output_kind(Path("painted.webp"))
+        'animation'
+    """
+    suffix = path.suffix.lower()
+    if path.is_dir() or not suffix:
+        check_folder(path.parent)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(
+                f"expected a new or empty folder for the frames at {path}, got "
+                f"{'one with files in it' if path.is_dir() else 'a file'}; choose "
+                "another output"
+            )
+        return "folder"
+    check_target(path)
+    if suffix in ANIMATIONS:
+        return "animation"
+    if suffix not in CODECS:
+        wanted = ", ".join((*CODECS, *ANIMATIONS))
+        raise ValueError(
+            f"expected an output ending in {wanted}, or a folder without a suffix, "
+            f"got {str(path)!r}"
+        )
+    check_codecs()
+    return "video"
+
+
+def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
+    """Write painted frames with the times, sound and colour tags of their source.
+
+    Args:
+        path: See `output_kind`. Frames of a folder are PNGs, named as those of the
+            source, or numbered from 1.
+        clip: Where they come from.
+        images: RGB in [0, 1], h w 3, as many as the clip has. Sides are even for a
+            video file.
+
+    Raises:
+        ValueError: As `output_kind`.
+        OSError: If writing fails, as on a full disk.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxnst.video.clip import open_clip
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("1.png", "2.png"):
+        ...     save_image(folder / name, np.zeros((20, 30, 3)))
+        >>> clip = open_clip(folder)
+        >>> painted = [np.full((20, 30, 3), x, np.float32) for x in (0.2, 0.8)]
+        >>> write_clip(folder / "grey.webp", clip, painted)
+        >>> len(open_clip(folder / "grey.webp"))
+        2
+    """
+    kind = output_kind(path)
+    if kind == "folder":
+        _write_folder(path, clip, images)
+        return
+    with write_whole(path) as file:
+        if kind == "animation":
+            _write_animation(file, ANIMATIONS[path.suffix.lower()], clip, images)
+        else:
+            _write_video(file, path.suffix.lower(), clip, images)
+
+
+def _levels(image: ImageArray, top: int) -> np.ndarray:
+    """Whole numbers from 0 to `top`."""
+    kind = np.uint8 if top == 255 else np.uint16
+    return (np.clip(np.asarray(image), 0, 1) * top + 0.5).astype(kind)
+
+
+def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
+    """Write into a folder beside it, which takes its place when all are written."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        digits = max(6, len(str(len(clip))))
+        numbers = (f"{number + 1:0{digits}d}" for number in range(len(clip)))
+        for name, image in zip(clip.names or numbers, images, strict=True):
+            save_image(part / f"{name}.png", image)
+        if path.is_dir():
+            path.rmdir()
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_animation(
+    file: Any, kind: str, clip: Clip, images: Iterable[ImageArray]
+) -> None:
+    """Write an animated picture that repeats without end.
+
+    Frames that are equal become one that is shown for longer.
+    """
+    frames = (pil.fromarray(_levels(image, 255)) for image in images)
+    # Rounded at the ends, so that the sum does not drift.
+    ends = [round(1000 * time) for time in (*clip.times, clip.end)]
+    shown = [max(1, b - a) for a, b in itertools.pairwise(ends)]
+    options: dict[str, Any] = {"duration": shown, "loop": 0}
+    if kind == "WEBP":
+        options |= {"quality": 90, "method": 4}
+    next(frames).save(file, kind, save_all=True, append_images=frames, **options)
+
+
+def _write_video(
+    file: Any, suffix: str, clip: Clip, images: Iterable[ImageArray]
+) -> None:
+    """Write a video file: frames at their times, and the sound of the source."""
+    import av
+
+    codec, tags = CODECS[suffix], clip.color
+    first, images = _peek(images)
+    with av.open(file, "w", format=FORMATS.get(suffix, suffix[1:])) as out:
+        stream: Any = out.add_stream(codec, rate=clip.rate, options=QUALITY[codec])
+        height, width = first.shape[:2]
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuv420p10le" if clip.deep else "yuv420p"
+        context = stream.codec_context
+        context.time_base = stream.time_base = clip.time_base
+        context.colorspace, context.color_range = tags.matrix, tags.range
+        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+        pts = [round(time / clip.time_base) for time in (*clip.times, clip.end)]
+        durations = {a: b - a for a, b in itertools.pairwise(pts)}
+
+        def mux(frame: Any) -> None:
+            for packet in stream.encode(frame):
+                packet.duration = durations.get(packet.pts, packet.duration)
+                out.mux(packet)
+
+        with carry_sound(clip, out) as sound:
+            for time, when, image in zip(clip.times, pts[:-1], images, strict=True):
+                rgb = av.VideoFrame.from_ndarray(_levels(image, 65535), "rgb48le")
+                frame = rgb.reformat(
+                    format=stream.pix_fmt,
+                    dst_colorspace=tags.matrix_name,
+                    dst_color_range=tags.range,
+                )
+                frame.pts, frame.time_base = when, clip.time_base
+                mux(frame)
+                sound.until(time)
+            mux(None)
+
+
+def _peek(images: Iterable[ImageArray]) -> tuple[ImageArray, Iterator[ImageArray]]:
+    rest = iter(images)
+    first = next(rest)
+    return first, itertools.chain([first], rest)

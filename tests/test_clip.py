@@ -1,0 +1,335 @@
+"""Videos, animated pictures and folders: frames in and out, with all they carry."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import jaxnst
+from jaxnst.video.ahead import ahead, beside
+from jaxnst.video.clip import ColorTags, Selection, open_clip
+from jaxnst.video.store import FolderStore, Frame
+from jaxnst.video.write import output_kind, write_clip
+
+TIMES = (0, 40, 120, 160, 300, 340)
+"""Milliseconds of the frames that the tests write: a variable rate."""
+
+
+def picture(i, width=64, height=48):
+    """A frame whose upper half is purple and whose lower half is red; green counts."""
+    image = np.zeros((height, width, 3), np.float32)
+    image[..., 0], image[..., 1] = 0.8, 0.1 + 0.1 * i
+    image[: height // 2, :, 2] = 0.6
+    return image
+
+
+def make_video(path, *, sound=None, turn=0, tags=(1, 1, 1, 1), kind="yuv420p"):
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"crf": "5"})
+        video.width, video.height, video.pix_fmt = 64, 48, kind
+        context = video.codec_context
+        context.time_base = Fraction(1, 1000)
+        context.colorspace, context.color_range = tags[:2]
+        context.color_primaries, context.color_trc = tags[2:]
+        if turn:
+            video.set_display_rotation(turn)
+        audio = out.add_stream(sound, rate=48000) if sound else None
+        if audio is not None:
+            audio.codec_context.layout = "mono"
+        for i, time in enumerate(TIMES):
+            pixels = np.uint16(picture(i) * 65535)
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb48le").reformat(
+                format=kind,
+                dst_colorspace=ColorTags(*tags).matrix_name,
+                dst_color_range=tags[1],
+            )
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        if audio is not None:
+            wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(19200) / 48000)
+            frame = av.AudioFrame.from_ndarray(np.float32(wave)[None], "fltp", "mono")
+            frame.sample_rate, frame.pts = 48000, 0
+            same = audio.codec_context.format, "mono", 48000
+            for part in av.AudioResampler(*same).resample(frame):
+                out.mux(audio.encode(part))
+            out.mux(audio.encode(None))
+    return path
+
+
+def probe(path):
+    """What another player sees: times, last duration, size and tags; and the sound."""
+    with av.open(str(path)) as file:
+        frames = list(file.decode(video=0))
+    first, last = frames[0], frames[-1]
+    seen = {
+        "times": [round(1000 * frame.time) for frame in frames],
+        "last": round(1000 * last.duration * last.time_base),
+        "size": (first.width, first.height),
+        "turn": first.rotation,
+        "tags": (first.colorspace, first.color_range)
+        + (first.color_primaries, first.color_trc),
+        "format": first.format.name,
+    }
+    with av.open(str(path)) as file:
+        sounds = [list(file.decode(x)) for x in file.streams.audio[:1]]
+    return seen, [np.concatenate([x.to_ndarray()[0] for x in own]) for own in sounds]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_a_video_keeps_its_frames_times_colours_and_sound(tmp_path, suffix):
+    clip = open_clip(make_video(tmp_path / "a.mp4", sound="aac"))
+    assert (len(clip), clip.shape) == (6, (48, 64))
+    frames = list(clip.frames(clip.shape))
+    write_clip(tmp_path / f"b{suffix}", clip, frames)
+    before, after = probe(tmp_path / "a.mp4"), probe(tmp_path / f"b{suffix}")
+    assert before[0] == after[0] | {"format": "yuv420p"}
+    assert before[0]["times"] == list(TIMES)
+    for found in open_clip(tmp_path / f"b{suffix}").frames(clip.shape):
+        assert np.abs(found[6] - found[6, :1]).max() < 0.02
+    for number, frame in enumerate(open_clip(tmp_path / f"b{suffix}").frames((48, 64))):
+        assert np.abs(frame[40] - picture(number)[40]).max() < 0.03
+        assert np.abs(frame[6] - picture(number)[6]).max() < 0.03
+    (wave,) = after[1]
+    assert abs(len(wave) / 48000 - 0.38) < 0.05
+    spectrum = np.abs(np.fft.rfft(wave[4800:14400] / np.abs(wave).max()))
+    assert abs(spectrum.argmax() * 5 - 440) <= 5
+    if suffix in (".mp4", ".mov"):  # copied bit for bit, from the first packet on
+        np.testing.assert_array_equal(wave, before[1][0][: len(wave)])
+
+
+@pytest.mark.parametrize(
+    ("tags", "kind"),
+    [
+        ((5, 2, 5, 6), "yuvj420p"),
+        ((9, 1, 9, 16), "yuv420p10le"),
+        ((6, 1, 6, 6), "yuv420p"),
+    ],
+)
+def test_colour_tags_are_used_and_carried_over(tmp_path, tags, kind):
+    clip = open_clip(make_video(tmp_path / "a.mp4", tags=tags, kind=kind))
+    frames = list(clip.frames(clip.shape))
+    assert np.abs(frames[3][40] - picture(3)[40]).max() < 0.03
+    write_clip(tmp_path / "b.mp4", clip, frames)
+    assert probe(tmp_path / "b.mp4")[0] == probe(tmp_path / "a.mp4")[0]
+
+
+def test_colours_without_tags_are_those_of_their_size(tmp_path):
+    clip = open_clip(make_video(tmp_path / "a.mp4", tags=(2, 0, 2, 2)))
+    assert clip.color.matrix == 6  # standard definition
+
+
+@pytest.mark.parametrize(("turn", "side"), [(90, 0), (180, 0), (270, -1)])
+def test_a_turned_video_is_painted_upright(tmp_path, turn, side):
+    clip = open_clip(make_video(tmp_path / "a.mp4", turn=turn))
+    assert clip.shape == ((48, 64) if turn == 180 else (64, 48))
+    frame = next(clip.frames(clip.shape))
+    # The purple upper half is now at the left, below, or at the right.
+    purple = {90: frame[32, 4], 180: frame[44, 32], 270: frame[32, -4]}[turn]
+    red = {90: frame[32, -4], 180: frame[4, 32], 270: frame[32, 4]}[turn]
+    assert purple[2] > 0.5 > 0.1 > red[2]
+    write_clip(tmp_path / "b.mp4", clip, list(clip.frames(clip.shape)))
+    found = probe(tmp_path / "b.mp4")[0]
+    assert (found["turn"], found["size"]) == (0, clip.shape[::-1])
+
+
+def test_a_cut_keeps_times_and_sound_in_step(tmp_path):
+    make_video(tmp_path / "a.mp4", sound="aac")
+    clip = open_clip(tmp_path / "a.mp4", Selection(Fraction("0.1"), Fraction("0.32")))
+    assert clip.numbers == (2, 3, 4)
+    write_clip(tmp_path / "b.mp4", clip, list(clip.frames((32, 32))))
+    found, (wave,) = probe(tmp_path / "b.mp4")
+    assert (found["times"], found["last"]) == ([0, 40, 180], 20)
+    assert abs(len(wave) / 48000 - 0.2) < 0.05
+    every = open_clip(tmp_path / "a.mp4", Selection(every=4))
+    assert every.numbers == (0, 4)
+    assert [float(x) for x in every.durations] == [0.3, 0.08]
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_an_animated_picture_keeps_its_times(tmp_path, suffix):
+    clip = open_clip(make_video(tmp_path / "a.mp4"))
+    write_clip(tmp_path / f"b{suffix}", clip, list(clip.frames(clip.shape)))
+    again = open_clip(tmp_path / f"b{suffix}")
+    assert (again.times, again.end) == (clip.times, clip.end)
+    for number, frame in enumerate(again.frames((48, 64))):
+        assert np.abs(frame[40] - picture(number)[40]).max() < 0.03
+
+
+def test_a_folder_is_read_by_the_numbers_of_its_names(tmp_path):
+    (source := tmp_path / "in").mkdir()
+    for i in (1, 2, 10):
+        jaxnst.save_image(source / f"frame{i}.png", picture(i % 9))
+    (source / "notes.txt").write_text("no picture")
+    clip = open_clip(source, rate=Fraction(10))
+    assert clip.names == ("frame1", "frame2", "frame10")
+    write_clip(tmp_path / "out", clip, list(clip.frames((24, 32))))
+    assert sorted(x.name for x in (tmp_path / "out").iterdir()) == [
+        "frame1.png", "frame10.png", "frame2.png",
+    ]  # fmt: skip
+    assert jaxnst.load_image(tmp_path / "out/frame10.png").shape == (24, 32, 3)
+    write_clip(tmp_path / "out.mp4", clip, list(clip.frames((24, 32))))
+    assert probe(tmp_path / "out.mp4")[0]["times"] == [0, 100, 200]
+
+
+def bad_sources(folder: Path) -> dict[str, Path]:
+    """Sources that cannot be painted, by what is said about them."""
+    (empty := folder / "empty").mkdir()
+    (mixed := folder / "mixed").mkdir()
+    jaxnst.save_image(mixed / "1.png", picture(0))
+    jaxnst.save_image(mixed / "2.png", picture(0, 32))
+    (broken := folder / "broken").mkdir()
+    jaxnst.save_image(broken / "1.png", picture(0))
+    (broken / "2.png").write_bytes((broken / "1.png").read_bytes()[:60])
+    still = folder / "still.png"
+    jaxnst.save_image(still, picture(0))
+    text = folder / "a.mp4"
+    text.write_text("no video")
+    whole = make_video(folder / "whole.mkv", sound="aac").read_bytes()
+    short = folder / "short.mkv"
+    short.write_bytes(whole[:100])
+    with av.open(str(folder / "sound.m4a"), "w", format="mp4") as out:
+        audio = out.add_stream("aac", rate=48000)
+        audio.codec_context.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), "fltp", "mono"
+        )
+        frame.sample_rate = 48000
+        out.mux(audio.encode(frame))
+        out.mux(audio.encode(None))
+    return {
+        "got nothing there": folder / "nowhere.mp4",
+        "expected pictures in": empty,
+        "expected frames of one size": mixed,
+        "expected a readable picture": broken,
+        "expected at least two frames.*jaxnst stylize": still,
+        "damaged, truncated or none": text,
+        "damaged|truncated|cannot be decoded": short,
+        "a file without one": folder / "sound.m4a",
+    }
+
+
+def test_what_cannot_be_painted_is_said_in_one_line(tmp_path):
+    for why, path in bad_sources(tmp_path).items():
+        with pytest.raises(ValueError, match=why) as caught:
+            open_clip(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_video_is_refused_unless_the_end_is_before(tmp_path):
+    # A header in front, as files for the web have it, so that it still opens.
+    fast = {"movflags": "faststart"}
+    with av.open(str(tmp_path / "whole.mp4"), "w", options=fast) as out:
+        video = out.add_stream("libx264", rate=10, options={"g": "1"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        noise = np.random.default_rng(0).integers(0, 255, (10, 48, 64, 3), np.uint8)
+        for pixels in noise:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        out.mux(video.encode(None))
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "short.mp4").write_bytes(data[: len(data) * 6 // 10])
+    with pytest.raises(ValueError, match="truncated"):
+        open_clip(tmp_path / "short.mp4")
+    clip = open_clip(tmp_path / "short.mp4", Selection(end=Fraction("0.4")))
+    assert (len(clip), len(list(clip.frames((24, 32))))) == (4, 4)
+
+
+@pytest.mark.parametrize("module", ["av", "cv2"])
+def test_a_missing_package_names_its_extra(tmp_path, monkeypatch, module):
+    from importlib import util
+
+    from jaxnst.video import clip, flow
+
+    real = util.find_spec
+    hidden = lambda name: None if name == module else real(name)
+    for file in (clip, flow):
+        monkeypatch.setattr(file, "find_spec", hidden)
+    image = np.zeros((32, 32, 3), np.float32)
+    (tmp_path / "a.mp4").write_text("")
+    calls = {
+        "av": [
+            lambda: open_clip(tmp_path / "a.mp4"),
+            lambda: output_kind(tmp_path / "b.mp4"),
+        ],
+        "cv2": [lambda: flow.measure_flow(image, image)],
+    }
+    for call in calls[module]:
+        with pytest.raises(ValueError, match=r"pip install 'jaxnst\[video\]'"):
+            call()
+
+
+def test_outputs_of_unknown_kinds_and_full_folders_are_refused(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/a.png").write_text("earlier work")
+    for name, why in (
+        ("a.avi", "ending in .mp4"),
+        ("full", "new or empty folder"),
+        ("nowhere/deeper/a.mp4", "no such folder"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            output_kind(tmp_path / name)
+    assert (tmp_path / "full/a.png").read_text() == "earlier work"
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.webp", "b"])
+def test_nothing_is_left_of_a_file_whose_frames_stop(tmp_path, name):
+    clip = open_clip(make_video(tmp_path / "a.mp4"))
+
+    def stop():
+        yield picture(0)
+        yield picture(1)
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_clip(tmp_path / name, clip, stop())
+    assert [x.name for x in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_work_ahead_and_beside_raises_where_it_is_awaited():
+    def items():
+        yield 1
+        raise KeyError("made")
+
+    found = ahead(items())
+    assert next(found) == 1
+    with pytest.raises(KeyError, match="made"):
+        next(found)
+
+    def consume(items):
+        assert next(items) == 1
+        raise OSError("full")
+
+    def hand_over(count, consume, error=None):
+        with beside(consume) as put:
+            for _ in range(count):
+                put(1)
+            if error:
+                raise error
+
+    with pytest.raises(OSError, match="full"):
+        hand_over(99, consume)
+    seen = []
+
+    def take(items):
+        try:
+            seen.extend(items)
+        except KeyError as error:
+            seen.append(error)
+            raise
+
+    with pytest.raises(KeyError, match="block"):
+        hand_over(1, take, KeyError("block"))
+    assert str(seen[-1]) == "'block'"
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    store = FolderStore(tmp_path)
+    image = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
+    store.save(1, 0, Frame(image, 0, 2.0, image))
+    np.testing.assert_array_equal(store.load(1, 0).image, image)
+    data = store.path(1, 0).read_bytes()
+    store.path(1, 0).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"pass1-000001\.npz, got a damaged file"):
+        store.load(1, 0)

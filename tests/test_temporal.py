@@ -1,0 +1,208 @@
+"""Warping, reliability and the temporal term, against SciPy and float64 NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import jaxnst
+from jaxnst.objective import Agreement, disagreement, objective, with_agreement
+from jaxnst.tiles import Tiled, smallest_tile
+from jaxnst.video.flow import FlowFiles, load_flow, measure_flow, save_flow
+from jaxnst.video.temporal import join_past, reliability, warp, warping_error
+
+RNG = np.random.default_rng(0)
+
+
+def grid(h, w):
+    return np.mgrid[:h, :w].astype(np.float64)
+
+
+def sample(image, flow, degree):
+    """`warp` by SciPy, in float64."""
+    h, w, _ = image.shape
+    y, x = grid(h, w)
+    at = np.clip(y + flow[..., 1], 0, h - 1), np.clip(x + flow[..., 0], 0, w - 1)
+    options = {"order": degree, "mode": "mirror"}
+    one = lambda c: ndimage.map_coordinates(image[..., c].astype(float), at, **options)
+    return np.stack([one(c) for c in range(image.shape[2])], axis=-1)
+
+
+@pytest.mark.parametrize("degree", [1, 3, 5])
+def test_warping_is_that_of_scipy(mode, degree):
+    image = RNG.random((24, 31, 3)).astype(np.float32)
+    flow = RNG.normal(size=(24, 31, 2)).astype(np.float32) * 4
+    found = mode(lambda x, f: warp(x, f, degree=degree))(
+        *map(jnp.asarray, (image, flow))
+    )
+    np.testing.assert_allclose(found, sample(image, flow, degree), atol=2e-5)
+
+
+def test_splines_of_degree_7_reproduce_a_polynomial_of_degree_7():
+    x = np.linspace(-1, 1, 80)
+    curve = lambda x: np.polynomial.chebyshev.chebval(
+        x, [0.3, 0.2, 0, -0.3, 0, 0, 0, 0.2]
+    )
+    image = np.broadcast_to(curve(x)[None, :, None], (60, 80, 1)).astype(np.float32)
+    shift = RNG.uniform(-1, 1, (60, 80, 2)).astype(np.float32)
+    found = np.asarray(warp(jnp.asarray(image), jnp.asarray(shift), degree=7))
+    wanted = curve(x[None] + shift[..., 0] * (x[1] - x[0]))
+    inner = slice(26, -26), slice(26, -26)
+    np.testing.assert_allclose(found[..., 0][inner], wanted[inner], atol=1e-5)
+
+
+def test_warping_by_whole_pixels_moves_them():
+    image = jnp.asarray(RNG.random((40, 50, 3)), jnp.float32)
+    flow = jnp.full((40, 50, 2), jnp.array([3.0, -2.0]))
+    for degree in (1, 7):
+        found = warp(image, flow, degree=degree)
+        np.testing.assert_allclose(found[2:, :-3], image[:-2, 3:], atol=2e-5)
+
+
+def slow_reliability(away, back):
+    """`reliability` pixel by pixel, in float64."""
+    h, w, _ = away.shape
+    seen = sample(back, away, 1)
+    dy, dx = np.gradient(away, axis=(0, 1))
+    found = np.empty((h, w))
+    for y in range(h):
+        for x in range(w):
+            u, v = away[y, x]
+            length, other = u**2 + v**2, (seen[y, x] ** 2).sum()
+            slope = (dy[y, x] ** 2).sum() + (dx[y, x] ** 2).sum()
+            if not (0 <= x + u <= w - 1 and 0 <= y + v <= h - 1):
+                found[y, x] = 0
+            elif ((away[y, x] + seen[y, x]) ** 2).sum() >= 0.01 * (
+                length + other
+            ) + 0.5:
+                found[y, x] = -1
+            else:
+                found[y, x] = slope <= 0.01 * length + 0.002
+    blurred = ndimage.gaussian_filter(found, 0.8, mode="nearest", truncate=3.75)
+    return np.clip(blurred, 0, 1)[..., None]
+
+
+def test_reliability_is_that_of_a_loop_over_pixels(mode):
+    noise = lambda: RNG.normal(size=(30, 40, 2))
+    smooth = lambda: 10 * ndimage.gaussian_filter(noise(), (5, 5, 0))
+    away = smooth() + (3, -2)
+    back = -away + smooth()
+    found = mode(reliability)(*(jnp.asarray(x, jnp.float32) for x in (away, back)))
+    wanted = slow_reliability(away, back)
+    assert 0.1 < wanted.mean() < 0.9
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_what_a_square_uncovers_is_not_reliable():
+    # A square of 12 px moves 6 px to the right over a still ground.
+    now, before = np.zeros((32, 48, 2)), np.zeros((32, 48, 2))
+    now[10:22, 20:32, 0], before[10:22, 14:26, 0] = -6, 6
+    found = np.asarray(reliability(jnp.asarray(now), jnp.asarray(before)))[..., 0]
+    assert (found[11:21, 15:19] == 0).all()  # uncovered
+    assert (found[13:19, 23:29] > 0.99).all()  # inside of the square
+    assert (found[:6] == 1).all()  # far from it
+    unchecked = np.asarray(reliability(jnp.asarray(now)))[..., 0]
+    assert (unchecked[13:19, 16:18] > 0.9).all()
+
+
+def test_joined_past_has_the_gradient_of_the_sum_over_frames():
+    x, *images = (jnp.asarray(RNG.random((5, 6, 3)), jnp.float32) for _ in range(4))
+    masks = [jnp.asarray(RNG.random((5, 6, 1)), jnp.float32) for _ in range(3)]
+    shares = []
+    for mask in masks:  # closest first, as in the paper
+        shares.append(np.maximum(np.asarray(mask, np.float64) - sum(shares), 0))
+    y = [np.asarray(image, np.float64) for image in images]
+    terms = [
+        2 * c * (np.asarray(x, np.float64) - z) for c, z in zip(shares, y, strict=True)
+    ]
+    past = join_past(images, masks)
+    agreement = Agreement(past.image, past.reliability, jnp.float32(7))
+    found = jax.grad(disagreement)(x, agreement)
+    np.testing.assert_allclose(found, 7 * sum(terms) / x.size, rtol=1e-4, atol=1e-7)
+
+
+def test_warping_error_is_a_weighted_mean():
+    image, before = (RNG.random((20, 30, 3)).astype(np.float32) for _ in range(2))
+    flow = RNG.normal(size=(20, 30, 2)).astype(np.float32)
+    mask = RNG.random((20, 30, 1)).astype(np.float32)
+    given = map(jnp.asarray, (image, before, flow, mask))
+    gaps = np.abs(image - sample(before, flow, 1))
+    wanted = np.average(gaps.mean(-1), weights=mask[..., 0])
+    np.testing.assert_allclose(warping_error(*given), wanted, rtol=1e-5)
+
+
+def test_agreement_adds_to_the_loss_whole_and_in_tiles(backbone):
+    recipe = jaxnst.get_recipe("tf-blog").replace(
+        style_layers=(("relu1_1", 1.0),), content_layers=(("relu2_1", 1.0),)
+    )
+    size = smallest_tile(recipe.layers)
+    shape = (size // 2, 2 * size, 3)
+    image, content, style, other = (
+        jnp.asarray(RNG.random(shape), jnp.float32) for _ in range(4)
+    )
+    mask = jnp.asarray(RNG.random((*shape[:2], 1)), jnp.float32)
+    plain = jaxnst.make_targets(backbone, content, [style], recipe)
+    agreement = Agreement(other, mask, jnp.float32(1e4))
+    targets = plain._replace(agreement=agreement)
+    loss = lambda f, t: jax.value_and_grad(
+        lambda x: f(x, backbone, t, recipe.program)[0]
+    )
+    tiled, whole = Tiled(size), objective
+    base, slope = loss(whole, plain)(image)
+    squares = np.asarray(mask) * (np.asarray(image, np.float64) - other) ** 2
+    gap = 2e4 * np.asarray(mask) * (np.asarray(image, np.float64) - other) / image.size
+    for f in (whole, tiled):
+        value, grad = loss(f, targets)(image)
+        np.testing.assert_allclose(value - base, 1e4 * squares.mean(), rtol=1e-3)
+        scale = np.abs(gap).max()
+        np.testing.assert_allclose((grad - slope) / scale, gap / scale, atol=1e-3)
+    assert with_agreement(base, image, None) is base
+
+
+def test_measured_flow_finds_a_move_and_its_way_back():
+    wide = np.asarray(jaxnst.sample("harbour", 160))
+    a, b = wide[:96, 10:130], wide[4:100, 13:133]
+    there, back = measure_flow(a, b), measure_flow(b, a)
+    inner = slice(12, -12), slice(12, -12)
+    assert np.abs(there[inner] - (-3, -4)).mean() < 0.15
+    assert np.abs(back[inner] - (3, 4)).mean() < 0.15
+    found = reliability(jnp.asarray(there), jnp.asarray(back))
+    assert float(found[inner].mean()) > 0.9
+
+
+def test_flow_files_are_read_and_scaled(tmp_path):
+    flow = RNG.normal(size=(6, 8, 2)).astype(np.float32)
+    for name in ("2-1", "1-2", "0004-0002"):
+        save_flow(tmp_path / f"{name}.flo", flow)
+    np.savez(tmp_path / "4-1.npz", flow=flow)
+    np.testing.assert_array_equal(load_flow(tmp_path / "2-1.flo"), flow)
+    np.testing.assert_array_equal(load_flow(tmp_path / "4-1.npz"), flow)
+    # Byte for byte as the format says.
+    wanted = b"PIEH" + np.array([8, 6], "<i4").tobytes() + flow.astype("<f4").tobytes()
+    assert (tmp_path / "2-1.flo").read_bytes() == wanted
+    files = FlowFiles(tmp_path, (0, 1, 3))
+    small, large = np.zeros((6, 8, 3)), np.zeros((12, 24, 3))
+    np.testing.assert_array_equal(files(1, 0, small, small), flow)
+    np.testing.assert_array_equal(files(2, 1, small, small), flow)
+    assert files(1, 2, small, small) is None
+    still = np.broadcast_to(np.float32([2, -3]), (6, 8, 2))
+    save_flow(tmp_path / "1-2.flo", still)
+    found = files(0, 1, large, large)
+    np.testing.assert_allclose(found, np.broadcast_to([6, -6], (12, 24, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("2-1.flo", b"PIEH", "expected a flow of h x w x 2"),
+        ("2-1.flo", b"PIEH" + bytes(20), "expected a flow of h x w x 2"),
+        ("2-1.npz", b"no zip", "expected a flow of h x w x 2"),
+        ("3-2.flo", b"", "none from 2 to 1"),
+    ],
+)
+def test_damaged_and_missing_flows_are_named(tmp_path, name, data, why):
+    (tmp_path / name).write_bytes(data)
+    image = np.zeros((4, 6, 3))
+    with pytest.raises(ValueError, match=why):
+        FlowFiles(tmp_path, (0, 1))(1, 0, image, image)

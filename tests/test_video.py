@@ -1,0 +1,299 @@
+"""Painting videos: frames that agree, cuts, resuming; in Python and by the command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_clip import make_video, probe
+
+import jaxnst
+from jaxnst.command.cli import main
+from jaxnst.command.manifest import compile_timer
+from jaxnst.painting.multiscale import Options
+from jaxnst.painting.scene import Masks, Region
+from jaxnst.pictures.samples import sample_path
+from jaxnst.video import VideoOptions, stylize_video
+from jaxnst.video.store import MemoryStore
+from jaxnst.video.temporal import reliability, warping_error
+
+KEY = jax.random.key(0)
+WIDE = np.asarray(jaxnst.sample("harbour", 96))
+STYLE = jaxnst.sample("swirls", 40)
+LAYERS = {
+    "content_layers": (("relu2_1", 1.0),),
+    "style_layers": (("relu1_1", 0.5), ("relu2_1", 0.5)),
+}
+FAST = jaxnst.get_recipe("delicate").replace(first_steps=6, steps=6, scales=1, **LAYERS)
+LAID = FAST.replace(repaint=True)
+
+
+def pan(count, step=2):
+    """Frames of 40 x 32 px that move over a picture."""
+    return [WIDE[16:48, 8 + step * t : 48 + step * t] for t in range(count)]
+
+
+def moved(i, j, image, other):
+    """The flow of `pan` by 2 px."""
+    return np.full((*image.shape[:2], 2), (2.0 * (i - j), 0), np.float32)
+
+
+def paint(backbone, frames, recipe=FAST, styles=(STYLE,), **options):
+    return stylize_video(
+        backbone, frames, styles, recipe, key=KEY, options=VideoOptions(**options)
+    )
+
+
+def flicker(frames):
+    """Mean warping error over a pan by 2 px."""
+    first = frames[0]
+    away, back = (jnp.asarray(moved(*x, first, first)) for x in ((1, 0), (0, 1)))
+    mask = reliability(away, back)
+    pairs = zip(map(jnp.asarray, frames[1:]), map(jnp.asarray, frames), strict=False)
+    return np.mean([warping_error(b, a, away, mask) for b, a in pairs])
+
+
+def test_frames_flicker_a_third_as_much_as_those_painted_one_by_one(backbone):
+    recipe = LAID.replace(content_weight=0.05)
+    frames = pan(4)
+    alone = [
+        np.asarray(
+            jaxnst.stylize(backbone, jnp.asarray(x), [STYLE], recipe, key=KEY).image
+        )
+        for x in frames
+    ]
+    found = paint(backbone, frames, recipe)
+    np.testing.assert_array_equal(found[0], alone[0])
+    assert flicker(found) <= flicker(alone) / 3
+
+
+@pytest.mark.parametrize("recipe", [FAST, LAID])
+def test_a_translation_gives_translations(backbone, recipe):
+    found = paint(backbone, pan(4), recipe, flows=moved, weight=300.0)
+    for before, after in zip(found, found[1:], strict=False):
+        # Without the blur of the reliability beside what comes into sight.
+        gaps = np.abs(after[:, :-6] - before[:, 2:-4])
+        assert gaps.max() <= 1.5 / 255
+    # What comes into sight is painted, too, and differs from its content.
+    assert np.abs(found[3][:, -4:] - pan(4)[3][:, -4:]).mean() > 0.01
+
+
+def test_later_frames_compile_nothing(backbone):
+    counts = []
+    jax.clear_caches()
+    with compile_timer() as compiled:
+        paint(backbone, pan(6), LAID, on_frame=lambda _: counts.append(len(compiled)))
+    assert counts[0] > 0
+    # The third frame is the first that looks two frames back, the fifth four.
+    assert counts[5] == counts[4]
+    with compile_timer() as again:
+        paint(backbone, pan(6, step=1), LAID)
+    assert not again
+
+
+def test_a_cut_begins_anew(backbone):
+    frames = [*pan(3), *(1 - x[::-1, ::-1] for x in pan(3))]
+    firsts = []
+    found = paint(backbone, frames, on_frame=lambda x: firsts.append(x.frame.first))
+    assert firsts == [0, 0, 0, 3, 3, 3]
+    alone = jaxnst.stylize(backbone, jnp.asarray(frames[3]), [STYLE], FAST, key=KEY)
+    np.testing.assert_array_equal(found[3], alone.image)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_run_goes_on_from_any_frame(backbone, passes):
+    class Dying(MemoryStore):
+        left = 99
+
+        def save(self, number, index, frame):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            super().save(number, index, frame)
+
+    frames = [*pan(3), *(1 - x[::-1] for x in pan(2))]
+    whole = paint(backbone, frames, passes=passes)
+    store = Dying()
+    for left in (1, 1, 2, 99):
+        store.left = left
+        try:
+            found = paint(backbone, frames, passes=passes, store=store)
+        except KeyboardInterrupt:
+            continue
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_the_second_pass_paints_what_is_new_as_it_looks_later(backbone):
+    one, two = (paint(backbone, pan(5), flows=moved, passes=x) for x in (1, 2))
+
+    def gap(found):
+        """What comes into sight, compared with the next frame."""
+        pairs = zip(found[1:], found[2:], strict=False)
+        return np.mean([np.abs(a[:, -3:] - b[:, -5:-2]).mean() for a, b in pairs])
+
+    assert gap(two) < 0.8 * gap(one)
+    np.testing.assert_array_equal(two[-1], one[-1])  # nothing comes after it
+
+
+def test_masks_may_move_with_the_frames(backbone):
+    def masks(index):
+        left = jnp.zeros((32, 40, 1)).at[:, : 20 - 2 * index].set(1.0)
+        return Masks(regions=[Region([STYLE], left)], keep_rest=True)
+
+    frames = pan(3)
+    found = paint(backbone, frames, masks=masks, styles=[])
+    for index, (image, frame) in enumerate(zip(found, frames, strict=True)):
+        kept = slice(20 - 2 * index, None)
+        np.testing.assert_array_equal(image[:, kept], frame[:, kept])
+        assert (
+            np.abs(image[:, : 20 - 2 * index] - frame[:, : 20 - 2 * index]).max() > 0.05
+        )
+
+
+def test_the_chroma_of_every_frame_is_kept(backbone):
+    from jaxnst.pictures.color import to_oklab
+
+    frames = pan(3)
+    found = paint(backbone, frames, FAST.replace(colors="luminance"))
+    for image, frame in zip(found, frames, strict=True):
+        lab, wanted = to_oklab(jnp.asarray(image)), to_oklab(jnp.asarray(frame))
+        inside = np.asarray((image > 0.02) & (image < 0.98)).all(-1)
+        assert inside.mean() > 0.3
+        np.testing.assert_allclose(lab[inside][:, 1:], wanted[inside][:, 1:], atol=2e-3)
+
+
+def test_a_step_that_is_not_finite_names_its_frame(backbone):
+    recipe = FAST.replace(optimizer="adam", learning_rate=0.02)
+    calls = []
+
+    def breaks(image, backbone, targets, program):
+        loss, terms = jaxnst.objective(image, backbone, targets, program)
+        calls.append(targets.agreement is None)
+        return (loss if targets.agreement is None else loss * jnp.nan), terms
+
+    with pytest.raises(FloatingPointError, match="frame 2: a step was not finite"):
+        paint(backbone, pan(3), recipe, picture=Options(objective=breaks))
+    assert set(calls) == {True, False}
+
+
+def test_frames_of_two_sizes_are_refused(backbone):
+    with pytest.raises(ValueError, match="40 x 32 px, got 38 x 32 px in frame 2"):
+        paint(backbone, [pan(1)[0], pan(1)[0][:, 2:]])
+
+
+SETTINGS = (
+    *("--weights", "embedded", "--size", "48", "--steps", "2", "--quiet"),
+    *("--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"),
+    *("--set", "min_size=256", "--set", "repaint=false"),
+)
+SWIRLS = str(sample_path("swirls"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def video(*arguments):
+    return main(["video", *map(str, arguments), *SETTINGS])
+
+
+def test_the_command_writes_a_video_like_its_source(here, capfd):
+    make_video(here / "a.mp4", sound="aac")
+    assert video("a.mp4", SWIRLS, "-o", "b.mp4") == 0
+    before, after = probe("a.mp4"), probe("b.mp4")
+    assert after[0] == before[0] | {"size": (48, 36)}
+    assert abs(len(after[1][0]) - 0.38 * 48000) < 2400
+    manifest = json.loads(Path("b.mp4.json").read_text())
+    assert manifest["video"]["frames"] == 6
+    assert manifest["video"]["shots"][0] == 1
+    assert sorted(x.name for x in here.iterdir()) == ["a.mp4", "b.mp4", "b.mp4.json"]
+    assert main(["again", "b.mp4"]) == 2
+    assert "got that of a video" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["b.webp", "b.gif", "b"])
+def test_the_command_writes_pictures_and_folders(here, out):
+    make_video(here / "a.mp4")
+    cut = ("--start", "0.03", "--end", "0:00:0.32", "--every", "2")
+    assert video("a.mp4", SWIRLS, "-o", out, *cut, "--keep-state") == 0
+    found = jaxnst.video.open_clip(here / out)
+    assert (len(found), found.shape) == (2, (36, 48))
+    state = {x.name for x in (here / f"{out}.state").iterdir()}
+    assert {"pass1-000001.npz", "pass1-000002.npz", "run.json"} <= state
+
+
+def test_a_killed_run_goes_on_to_the_same_video(here):
+    make_video(here / "a.mp4", sound="aac")
+    assert video("a.mp4", SWIRLS, "-o", "whole.mp4", "--passes", "2") == 0
+    flags = ["video", "a.mp4", SWIRLS, "-o", "b.mp4", "--passes", "2", *SETTINGS]
+    same = {"XLA_FLAGS": os.environ["XLA_FLAGS"]}
+    code = (
+        "import jax, sys; jax.config.update('jax_disable_most_optimizations', True);"
+        "from jaxnst.command.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *flags]
+    kills = 0
+    for wanted in (2, 5, 8):
+        process = subprocess.Popen(command, env=os.environ | same)
+        while process.poll() is None and len(states(here)) < wanted:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 3
+    assert len(states(here)) < 12
+    with pytest.raises(SystemExit):
+        main([*flags, "--no-such-flag"])
+    # Another run does not touch it.
+    other = [*flags[:-2], "--seed", "5"]
+    assert main(other) == 2
+    assert len(states(here)) >= 8
+    assert subprocess.run(command, env=os.environ | same).returncode == 0
+    assert Path("b.mp4").read_bytes() == Path("whole.mp4").read_bytes()
+    assert not Path("b.mp4.state").exists()
+
+
+def states(folder):
+    return list(folder.glob("b.mp4.state/pass*.npz"))
+
+
+def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
+    make_video(here / "a.mp4")
+    jaxnst.save_image("still.png", np.zeros((32, 32, 3)))
+    jaxnst.save_image("black.png", np.zeros((48, 64, 3)))
+    Path("text.mp4").write_text("no video")
+    Path("flows").mkdir()
+    Path("few").mkdir()
+    jaxnst.save_image("few/1.png", np.ones((32, 32, 3)))
+    for flags, why in {
+        ("still.png", SWIRLS, "-o", "b.mp4"): "jaxnst stylize",
+        ("text.mp4", SWIRLS, "-o", "b.mp4"): "damaged, truncated or none",
+        ("nowhere.mp4", SWIRLS, "-o", "b.mp4"): "nothing there",
+        ("a.mp4", SWIRLS, "-o", "b.avi"): "ending in .mp4",
+        ("a.mp4", SWIRLS, "-o", "a.mp4"): "none of the inputs",
+        ("a.mp4", "-o", "b.mp4"): "at least one style",
+        ("a.mp4", SWIRLS, "-o", "b.mp4", "--start", "7"): "at least two frames",
+        ("a.mp4", SWIRLS, "-o", "b.mp4", "--flow", "flows"): "none from 2 to 1",
+        ("a.mp4", SWIRLS, "-o", "b.mp4", "--temporal-weight", "nan"): "at least 0",
+        ("a.mp4", "-o", "b.mp4", "--region", f"few={SWIRLS}"): "a mask for each frame",
+        ("a.mp4", "no.jpg", "-o", "b.mp4"): "no.jpg",
+        ("a.mp4", "-o", "b.mp4", "--region", f"black.png={SWIRLS}"): "all black",
+    }.items():
+        assert video(*flags) == 2
+        error = capfd.readouterr().err
+        assert why in error
+        assert error.count("\n") == 1
+    for time_ in ("-1", "1:2:3:4", "x"):
+        with pytest.raises(SystemExit) as caught:
+            video("a.mp4", SWIRLS, "-o", "b.mp4", f"--start={time_}")
+        assert caught.value.code == 2
+    names = {"a.mp4", "black.png", "still.png", "text.mp4", "flows", "few"}
+    assert {x.name for x in here.iterdir()} == names
