@@ -266,7 +266,8 @@ def video_command(args: argparse.Namespace) -> int:
             kept = f"painted frames are kept in {request.state}; rerun the command"
             raise OSError(f"{error}; {kept}") from error
         seconds = time.perf_counter() - began
-        spent = {"all": round(seconds, 2), "compile": round(sum(compiling), 2)}
+        spent = {"all": round(seconds, 2)}
+        spent["compile"] = round(sum(x for _, x in compiling), 2)
         manifest["video"]["shots"] = [clip.numbers[i] + 1 for i in firsts]
         manifest |= {"status": "done", "resumed": found, "seconds": spent}
         write_manifest(manifest_path(picture.out), manifest)
