@@ -9,7 +9,15 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxnst.linalg import HIGHEST
-from jaxnst.storage import StateDtype, Stored, put, restore, stored_zeros, take
+from jaxnst.storage import (
+    StateDtype,
+    Stored,
+    put,
+    restore,
+    stored_zeros,
+    take,
+    unpack,
+)
 from jaxnst.types import Image, Scalar
 
 Shapes = tuple[tuple[int, int], tuple[int, int]]
@@ -41,8 +49,7 @@ class LbfgsState(NamedTuple):
         radius: Longest step that is trusted, RMS over the pixels.
         steps: Differences of positions, history h w 3.
         changes: Differences of gradients, likewise.
-        mixed: Products of the steps with the changes, `s_iᵀ y_j`, where i is not newer.
-        changed: Products of the changes with each other, `y_iᵀ y_j`.
+        curvatures: Their products, `sᵀy`.
         scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
             there is one.
     """
@@ -55,8 +62,7 @@ class LbfgsState(NamedTuple):
     radius: Scalar
     steps: Stored
     changes: Stored
-    mixed: Float[Array, "_history _history"]
-    changed: Float[Array, "_history _history"]
+    curvatures: Float[Array, "_history"]
     scale: Scalar
 
 
@@ -109,10 +115,10 @@ def lbfgs(
     RMS, those of the quasi-Newton step, before the learning rate.
 
     Reference:
-        Byrd, Nocedal, Schnabel (1994), "Representations of Quasi-Newton Matrices and
-        Their Use in Limited Memory Methods", eq. 3.1. Nocedal, Wright (2006),
-        "Numerical Optimization", algorithm 4.1 (the radius) and section 3.5 (the
-        parabola).
+        Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two
+        loops), 4.1 (the radius) and section 3.5 (the parabola). Byrd, Nocedal, Schnabel
+        (1994), "Representations of Quasi-Newton Matrices and Their Use in Limited
+        Memory Methods", eq. 3.1 (the compact form).
     """
     return optax.GradientTransformationExtraArgs(
         partial(_init, history, dtype, reach), partial(_update, reach)
@@ -133,8 +139,7 @@ def _init(
         radius=jnp.float32(reach),
         steps=pairs,
         changes=pairs,
-        mixed=jnp.zeros((history, history), params.dtype),
-        changed=jnp.zeros((history, history), params.dtype),
+        curvatures=jnp.zeros(history, params.dtype),
         scale=jnp.float32(0),
     )
 
@@ -162,8 +167,7 @@ def _update(
     scale = jnp.where(accepted, curvature / bend, old.scale)
     radius = _next_radius(old, _rms(step) / learning_rate, slope, value)
     stay = lambda before, now: jnp.where(astray, before, now)
-    place = old.count % len(old.steps)
-    take_up = partial(_take_up, place, accepted)
+    take_up = partial(_take_up, old.count % len(old.steps), accepted)
     new = LbfgsState(
         count=jnp.where(lost, 0, old.count + accepted),
         params=stay(old.params, params),
@@ -173,18 +177,8 @@ def _update(
         radius=jnp.maximum(radius, shortest),
         steps=take_up(old.steps, step),
         changes=take_up(old.changes, change),
-        mixed=old.mixed,
-        changed=old.changed,
+        curvatures=take_up(old.curvatures, curvature),
         scale=jnp.where(lost, 0, scale),
-    )
-    here = jnp.arange(len(old.steps)) == place
-    mixed = jnp.where(here, curvature, _products(new.steps, change))[:, None]
-    changed = jnp.where(here, bend, _products(new.changes, change))
-    column, row = accepted & here[None], accepted & here[:, None]
-    changed = jnp.where(row, changed[None], jnp.where(column, changed[:, None], 0))
-    new = new._replace(
-        mixed=jnp.where(column, mixed, old.mixed),
-        changed=jnp.where(row | column, changed, old.changed),
     )
     onward = _within(-_inverse_hessian_times(new.grad, new), new.radius)
     # The first part is zero unless a step is taken back.
@@ -224,43 +218,86 @@ def _within(step: Image, radius: Scalar) -> Image:
 
 
 def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
-    """The product in compact form: the pairs are read twice, by a few large kernels.
+    """The product with the inverse Hessian that the pairs tell of.
+
+    On a CPU by two loops, which touch one pair at a time; elsewhere in compact form, by
+    a few large kernels.
+    """
+    # Without a scale, a vector as long as the radius.
+    downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
+    state = state._replace(scale=jnp.where(state.scale > 0, state.scale, downhill))
+    return jax.lax.platform_dependent(vector, state, cpu=two_loops, default=compact)
+
+
+def compact(vector: Image, state: LbfgsState) -> Image:
+    """The product in compact form.
 
     With the pairs as columns of S and Y, the oldest first, R the upper triangle of SᵀY,
     D its diagonal, γ the scale and p = R⁻¹ Sᵀg, it is
     `γ g + S R⁻ᵀ (D p + γ YᵀY p - γ Yᵀg) - γ Y p`.
     """
-    history = len(state.steps)
+    history, scale = len(state.steps), state.scale
     place = jnp.arange(history)
     known = place < jnp.minimum(state.count, history)
     # Where the i-th oldest pair is; what is not a pair yet comes last.
     order = (place + jnp.where(state.count > history, state.count, 0)) % history
-    ordered = lambda matrix: matrix[order][:, order]
     both = known[:, None] & known[None]
-    ones = jnp.diag(jnp.where(known, 0.0, 1.0))
-    mixed = jnp.where(both, jnp.triu(ordered(state.mixed)), 0) + ones
-    changes = jnp.where(both, ordered(state.changed), 0)
+    ordered = lambda matrix: jnp.where(both, matrix[order][:, order], 0)
+    curvatures = jnp.where(known, state.curvatures[order], 1)
+    mixed = jnp.triu(ordered(_cross_products(state.steps, state.changes)), 1)
+    mixed = mixed + jnp.diag(curvatures)
+    changed = ordered(_cross_products(state.changes, state.changes))
     along = lambda pairs: jnp.where(known, _products(pairs, vector)[order], 0)
-    steps_vector, changes_vector = along(state.steps), along(state.changes)
-
-    # Without a scale, a vector as long as the radius.
-    downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
-    scale = jnp.where(state.scale > 0, state.scale, downhill)
     solve = partial(jax.scipy.linalg.solve_triangular, mixed)
-    p = solve(steps_vector)
-    matmul = partial(jnp.matmul, precision=HIGHEST)
-    inner = jnp.diagonal(mixed) * p + scale * (matmul(changes, p) - changes_vector)
-    # Pairs back to where they are kept; those that are not known count nothing.
+    p = solve(along(state.steps))
+    inner = jnp.matmul(changed, p, precision=HIGHEST) - along(state.changes)
+    # Factors back to where their pairs are kept; those not known count nothing.
     put_back = lambda x: jnp.zeros(history).at[order].set(jnp.where(known, x, 0))
-    by_steps, by_changes = put_back(solve(inner, trans="T")), put_back(-scale * p)
-    weigh = lambda x: x[:, None, None, None]
+    by_steps = put_back(solve(curvatures * p + scale * inner, trans="T"))
+    by_changes = put_back(-scale * p)
+    each = lambda x: x[:, None, None, None]
     return scale * vector + jnp.sum(
-        weigh(by_steps) * restore(state.steps)
-        + weigh(by_changes) * restore(state.changes),
+        each(by_steps) * restore(state.steps)
+        + each(by_changes) * restore(state.changes),
         axis=0,
     )
 
 
+def _cross_products(a: Stored, b: Stored) -> Float[Array, "_history _history"]:
+    """The products of each of some arrays with each of others."""
+    a, b = (unpack(x).reshape(len(x), -1) for x in (a, b))
+    return jnp.matmul(a, b.T, precision=HIGHEST, preferred_element_type=jnp.float32)
+
+
 def _products(pairs: Stored, vector: Image) -> Float[Array, "_history"]:
-    """The product of a vector with each of the steps, or changes."""
+    """The product of a vector with each of some arrays."""
     return jnp.sum(jnp.sum(restore(pairs) * vector[None], axis=(2, 3)), axis=1)
+
+
+def two_loops(vector: Image, state: LbfgsState) -> Image:
+    """The product by two loops over the pairs: newest first, then oldest first."""
+    history = len(state.steps)
+    known = jnp.minimum(state.count, history)
+
+    def pair(place: Array) -> list[Image]:
+        start, shape = (place, *(0,) * vector.ndim), (1, *vector.shape)
+        return [take(past, start, shape)[0] for past in (state.steps, state.changes)]
+
+    def forward(i: Array, carry: tuple[Image, Array]) -> tuple[Image, Array]:
+        vector, factors = carry
+        place = (state.count - 1 - i) % history
+        step, change = pair(place)
+        factor = jnp.vdot(step, vector) / state.curvatures[place]
+        return vector - factor * change, factors.at[place].set(factor)
+
+    vector, factors = jax.lax.fori_loop(
+        0, known, forward, (vector, jnp.zeros(history, vector.dtype))
+    )
+
+    def backward(i: Array, vector: Image) -> Image:
+        place = (state.count - known + i) % history
+        step, change = pair(place)
+        factor = jnp.vdot(change, vector) / state.curvatures[place]
+        return vector + (factors[place] - factor) * step
+
+    return jax.lax.fori_loop(0, known, backward, state.scale * vector)

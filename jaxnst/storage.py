@@ -37,11 +37,16 @@ def stored_zeros(shape: tuple[int, ...], dtype: StateDtype) -> Stored:
     return jnp.zeros(shape, jnp.float32 if dtype == "float32" else jnp.uint16)
 
 
-def restore(stored: Stored) -> Float[Array, "*_shape"]:
-    """Get an array back in float32."""
+def unpack(stored: Stored) -> Float[Array, "*_shape"]:
+    """Get an array back in the type that it was put away in."""
     if dtype_of(stored) == "float32":
         return stored
-    return jax.lax.bitcast_convert_type(stored, jnp.bfloat16).astype(jnp.float32)
+    return jax.lax.bitcast_convert_type(stored, jnp.bfloat16)
+
+
+def restore(stored: Stored) -> Float[Array, "*_shape"]:
+    """Get an array back in float32."""
+    return unpack(stored).astype(jnp.float32)
 
 
 def dtype_of(stored: Stored) -> StateDtype:

@@ -4,9 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnst.lbfgs import lbfgs
+from jaxnst.lbfgs import compact, lbfgs, two_loops
 from jaxnst.optimizers import make_optimizer, tf1_adam
 from jaxnst.recipes import get_recipe
+from jaxnst.storage import store
 
 SHAPE = (4, 5, 3)
 RNG = np.random.default_rng(0)
@@ -61,6 +62,31 @@ def test_lbfgs_is_the_textbook_matrix(history):
     ours, textbook = path(lbfgs(history, reach=reach), 8), bfgs_path(8, history, reach)
     for a, b in zip(ours, textbook, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 8])
+def test_both_forms_of_lbfgs_are_the_same(count, dtype):
+    keys = jax.random.split(jax.random.key(count), 3)
+    steps = jax.random.normal(keys[0], (5, 4, 6, 3))
+    # Of a function that curves upward everywhere.
+    changes = steps * jax.random.uniform(keys[1], (1, 4, 6, 3), minval=0.5, maxval=2)
+    state = (
+        lbfgs(5, dtype)
+        .init(jnp.zeros((4, 6, 3)))
+        ._replace(
+            count=jnp.int32(count),
+            steps=store(steps, dtype),
+            changes=store(changes, dtype),
+            curvatures=jnp.sum(steps * changes, (1, 2, 3)),
+            scale=jnp.float32(0.7),
+        )
+    )
+    vector = jax.random.normal(keys[2], (4, 6, 3))
+    found, expected = compact(vector, state), two_loops(vector, state)
+    np.testing.assert_allclose(found, expected, atol=2e-5 * jnp.abs(expected).max())
+    lanes = jax.tree.map(lambda x: jnp.stack([x, x]), (vector, state))
+    np.testing.assert_allclose(jax.vmap(compact)(*lanes)[1], found, atol=1e-5)
 
 
 def test_lbfgs_finds_the_minimum():

@@ -11,7 +11,7 @@ from jaxnst.disk import write_whole
 from jaxnst.messages import found_at
 from jaxnst.transfer import State, Transfer
 
-FORMAT = "jaxnst-checkpoint-3"
+FORMAT = "jaxnst-checkpoint-2"
 
 
 class Checkpoint(NamedTuple):
