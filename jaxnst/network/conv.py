@@ -58,22 +58,31 @@ class WinogradKernel(NamedTuple):
     backward: Float[Array, "36 _out _in"]
 
 
+Transforms = tuple[Float[Array, "36 _in _out"], Float[Array, "36 _out _in"]]
+"""Of a kernel, and of the flipped one."""
+
 Kernel = Float[Array, "3 3 _in _out"] | WinogradKernel
 
 
 def winograd_kernels(
     kernels: dict[str, Float[Array, "3 3 _in _out"]],
+    transforms: dict[str, Transforms] | None = None,
 ) -> dict[str, WinogradKernel]:
     """Transform kernels for Winograd's convolution, all by one compiled program.
 
-    The kernels themselves are not copied.
+    The kernels themselves are not copied. Transforms that are there already, from
+    `transform_kernels`, are used.
     """
-    found = _transform(kernels)
+    found = transform_kernels(kernels) if transforms is None else transforms
     return {name: WinogradKernel(k, *found[name]) for name, k in kernels.items()}
 
 
 @jax.jit
-def _transform(kernels: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
+def transform_kernels(
+    kernels: dict[str, Float[Array, "3 3 _in _out"]],
+) -> dict[str, Transforms]:
+    """The transforms of kernels, and of the flipped ones."""
+
     def transform(k: Float[Array, "3 3 _in _out"]) -> Float[Array, "36 _in _out"]:
         both = jnp.asarray(np.kron(G, G), k.dtype)
         flat = jnp.matmul(both, k.reshape(9, -1), precision="highest")

@@ -12,7 +12,7 @@ import jax
 from jaxtyping import Array
 
 from jaxnst import tiles
-from jaxnst.network.calibrate import accelerate, calibrate
+from jaxnst.network.calibrate import accelerate, calibrate, transform
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import (
     RegionTargets,
@@ -48,9 +48,11 @@ def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Back
     The second has the recipe's dtype. In float32 on a CPU, it holds prepared kernels as
     well, and shares the plain ones with the first.
     """
-    backbone = calibrate(backbone, recipe.activations)
+    layers = recipe.layers
     if jax.default_backend() == "cpu" and recipe.dtype == "float32":
-        return backbone, accelerate(backbone, recipe.layers)
+        backbone, transforms = transform(backbone, recipe.activations, layers)
+        return backbone, accelerate(backbone, layers, transforms)
+    backbone = calibrate(backbone, recipe.activations)
     cast = lambda x: x.astype(recipe.dtype)
     params = jax.tree.map(cast, backbone.params)
     return backbone, dataclasses.replace(backbone, params=params)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import png
@@ -113,7 +114,7 @@ def load_cutout(
     image = _read(Path(path), size, enlarge)
     if _is_opaque(image):
         rgb = np.asarray(image.convert("RGB"), np.float32)
-        return Cutout(jnp.asarray(rgb / 255), None)
+        return Cutout(jax.device_put(rgb / 255), None)
     rgb, alpha = np.split(np.asarray(image, np.float32) / 255, [3], axis=-1)
     if not alpha.any():
         raise ValueError(f"expected something to see in {path}, got a clear picture")

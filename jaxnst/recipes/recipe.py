@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-import jax.numpy as jnp
+import jax
+import numpy as np
 from jaxtyping import Array
 
 from jaxnst.losses import (
@@ -251,7 +252,7 @@ class Recipe(Program):
             >>> float(get_recipe("painterly").arrays["style_weight"])
             1.0
         """
-        return {name: jnp.float32(getattr(self, name)) for name in ARRAYS}
+        return jax.device_put({x: np.float32(getattr(self, x)) for x in ARRAYS})
 
     @property
     def content_ratio(self) -> float:
