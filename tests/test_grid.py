@@ -140,8 +140,8 @@ def test_devices_have_nothing_to_tell_each_other(backbone, monkeypatch):
         programs.append(program.as_text())
         return program(*jax.tree.leaves(args))
 
-    chunk = loop._run_chunk
-    monkeypatch.setattr(loop, "_run_chunk", spy)
+    chunk = loop.run_chunk
+    monkeypatch.setattr(loop, "run_chunk", spy)
     vary = {"style_weight": [float(x) for x in range(1, 17)]}
     for recipe in (RECIPE.replace(scales=1), LBFGS):
         stylize_grid(
@@ -170,7 +170,7 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
         ("style", measurer.measure_style),
     ):
         monkeypatch.setattr(measurer, function.__name__, count(name, function))
-    before = loop._run_chunk._cache_size()
+    before = loop.run_chunk._cache_size()
     stylize_grid(
         backbone,
         [CONTENTS[0], CONTENTS[2]],
@@ -182,7 +182,7 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
         ),
     )
     scales = 2
-    assert loop._run_chunk._cache_size() == before + scales
+    assert loop.run_chunk._cache_size() == before + scales
     assert measured == {"content": 2 * scales, "style": 3 * scales}
 
 

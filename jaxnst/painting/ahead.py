@@ -41,7 +41,7 @@ class Ahead:
         on_wait: See `OnWait`.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> double, shape = jax.jit(lambda x: 2 * x), jax.ShapeDtypeStruct((3,), "f4")
         >>> ahead = Ahead(lambda program, seconds: None)
         >>> ahead.compile(Call("doubling", double, (shape,), {}))

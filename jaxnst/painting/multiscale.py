@@ -27,6 +27,7 @@ from jaxnst.painting.programs import (
     measure_targets,
     prepare_backbone,
     repaint_scale,
+    scale_pictures,
 )
 from jaxnst.painting.scene import (
     Masks,
@@ -211,7 +212,9 @@ class PicturePainter:
         content = painted_content(self.scene, recipe)
         if before is None:
             self.compile_ahead(content, state, self.stages.index(stage))
-        scene, state = self.ahead.run(self.begin(content, state, before, stage))
+        scene = self.ahead.run(self.scale(content, stage))
+        if state is None or before is not None:
+            state = self.ahead.run(self.begin(scene, content, state, before, stage))
         del content
         scene = jax.device_put(scene, self.device)
         if tile is None and is_small(scene):
@@ -233,7 +236,9 @@ class PicturePainter:
         for stage in self.stages[first:]:
             if stage.tile is not None:
                 return
-            scene, state = compiled(self.begin(content, state, before, stage))
+            scene = compiled(self.scale(content, stage))
+            if state is None or before is not None:
+                state = compiled(self.begin(scene, content, state, before, stage))
             if not is_small(scene):
                 return
             targets = compiled(self.measure(scene, stage))
@@ -252,14 +257,25 @@ class PicturePainter:
             optimizer=options.optimizer,
         )
 
+    def scale(self, content: Image, stage: Stage) -> Call:
+        """What makes the pictures of a stage."""
+        static = {"shape": stage.shape, "recipe": self.recipe.structure}
+        name = f"the pictures at {max(stage.shape)} px"
+        return Call(name, scale_pictures, (self.scene, content), static)
+
     def begin(
-        self, content: Image, state: State | None, before: Stage | None, stage: Stage
+        self,
+        scene: Scene,
+        content: Image,
+        state: State | None,
+        before: Stage | None,
+        stage: Stage,
     ) -> Call:
-        """What makes the pictures of a stage and its first state."""
+        """What makes the first state of a stage."""
         sizes = Sizes(None if before is None else before.shape, stage.shape)
         static = {"transfer": self.transfer(stage), "recipe": self.recipe.structure}
-        given = self.scene, content, self.start, state
-        name = f"the pictures at {max(stage.shape)} px"
+        given = self.scene, scene, content, self.start, state
+        name = f"the start at {max(stage.shape)} px"
         return Call(name, begin_scale, given, {**static, "sizes": sizes})
 
     def measure(self, scene: Scene, stage: Stage) -> Call:

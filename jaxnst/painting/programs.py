@@ -62,11 +62,18 @@ class Sizes(NamedTuple):
     """Height and width of a scale, and of the one before.
 
     Attributes:
-        before: None where the state is the scale's own, or the run begins.
+        before: None where the run begins.
     """
 
     before: tuple[int, int] | None
     scale: tuple[int, int]
+
+
+scale_pictures = jax.jit(
+    scale_scene, static_argnames=("shape", "recipe"), compiler_options=COMPILE_FAST
+)
+"""`scene.scale_scene` as one program. It is apart from that of the state, so that a run
+that is resumed has the same pictures bit for bit."""
 
 
 @partial(
@@ -76,6 +83,7 @@ class Sizes(NamedTuple):
 )
 def begin_scale(
     scene: Scene,
+    scaled: Scene,
     content: Image,
     start: Image | Array,
     state: State | None,
@@ -83,34 +91,31 @@ def begin_scale(
     transfer: Transfer,
     recipe: Recipe,
     sizes: Sizes,
-) -> tuple[Scene, State]:
-    """The scene at the size of a scale, and the state that the scale begins with.
+) -> State:
+    """The state that a scale begins with.
 
     Args:
         scene: Of the run.
+        scaled: That of the scale.
         content: Of the run, in the colours that it is painted in.
         start: The start image, of any size, or the random key of one.
-        state: That the scale before ended with, or the scale's own. None where the run
-            begins.
+        state: That the scale before ended with. None where the run begins.
         transfer: Of the scale.
         recipe: The structure of the recipe.
         sizes: Of the scale before, and of the scale.
 
     Returns:
-        The scaled scene and the state.
+        The state.
     """
     before, shape = sizes
-    scaled = scale_scene(scene, content, shape, recipe)
-    if state is None:
+    if state is None or before is None:
         if start.ndim == 3:
             image = inputs.scale_content(crop_like(start, shape), shape)
         else:
             image = first_image(start, scaled, recipe)
-        return scaled, transfer.init(keep(scaled, image, scene.content))
-    if before is not None:
-        detail = inputs.scale_detail(content, before, shape, recipe)
-        state = transfer.enlarge(state, detail)
-    return scaled, state
+        return transfer.init(keep(scaled, image, scene.content))
+    detail = inputs.scale_detail(content, before, shape, recipe)
+    return transfer.enlarge(state, detail)
 
 
 @partial(
