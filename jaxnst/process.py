@@ -26,7 +26,7 @@ COMPILE_FAST: CompilerOptions = OLDER_FUSIONS | {
 }
 """Compiler options of what runs once a scale: tuning it takes longer than it saves."""
 
-STEP_OPTIONS: CompilerOptions = OLDER_FUSIONS | {"xla_gpu_enable_triton_gemm": False}
+STEP_OPTIONS: CompilerOptions = {"xla_gpu_enable_triton_gemm": False}
 """Compiler options of steps. On a GPU their products are as fast without Triton's, for
 which XLA would try hundreds of programs."""
 

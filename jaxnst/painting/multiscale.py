@@ -116,7 +116,7 @@ def stylize(
         FloatingPointError: If a step was not finite and `options.throw` is set.
 
     Example:
-        >>> import jax, jaxnst
+        >>> import jax, jax.numpy as jnp, jaxnst
         >>> backbone = jaxnst.load_backbone("embedded")
         >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> recipe = jaxnst.get_recipe("painterly").replace(first_steps=2)
