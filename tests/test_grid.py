@@ -1,3 +1,4 @@
+import inspect
 import math
 from functools import partial
 
@@ -140,7 +141,7 @@ def test_devices_have_nothing_to_tell_each_other(backbone, monkeypatch):
         programs.append(program.as_text())
         return program(*jax.tree.leaves(args))
 
-    chunk = loop.run_chunk
+    chunk = inspect.unwrap(loop.run_chunk)
     monkeypatch.setattr(loop, "run_chunk", spy)
     vary = {"style_weight": [float(x) for x in range(1, 17)]}
     for recipe in (RECIPE.replace(scales=1), LBFGS):
