@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Sharding
 from jaxtyping import Array, Int
 
@@ -125,14 +124,15 @@ def run_chunk(
         state, rows = carry
         state, info = step(state, backbone, targets)
         # One row for all parts of an info: on a GPU, one kernel instead of six.
-        return state, rows.at[i].set(ravel_pytree(info)[0])
+        parts = [x.astype(jnp.float32) for x in jax.tree.leaves(info)]
+        return state, rows.at[i].set(jnp.stack(parts, axis=-1))
 
     _, info = jax.eval_shape(step, state, backbone, targets)
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
-    row, unravel = ravel_pytree(empty)
-    rows = jnp.zeros((chunk, *row.shape), row.dtype)
+    parts, tree = jax.tree.flatten(info)
+    rows = jnp.zeros((chunk, *parts[0].shape, len(parts)))
     state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
-    return state, jax.vmap(unravel)(rows)
+    found = [rows[..., k].astype(x.dtype) for k, x in enumerate(parts)]
+    return state, tree.unflatten(found)
 
 
 def _run_on_host(
