@@ -5,7 +5,6 @@
 summary.
 """
 
-import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -420,13 +419,16 @@ def compare(
         weight * content.distance(summary.content[layer])
         for layer, weight in program.content_layers
     )
-    parts = [
-        (region.share * weight, seen[layer], region.style[layer])
-        for seen, region in zip(summary.regions, targets.regions, strict=True)
-        for layer, weight in program.style_layers
-    ]
-    factors, found, aims = (list(part) for part in zip(*parts, strict=True))
-    styles: list[Scalar] = list(map(operator.mul, factors, style.compare(found, aims)))
+    pairs = zip(summary.regions, targets.regions, strict=True)
+    places = [(*pair, *layer) for pair in pairs for layer in program.style_layers]
+    distances = style.compare(
+        [seen[layer] for seen, _, layer, _ in places],
+        [region.style[layer] for _, region, layer, _ in places],
+    )
+    styles = (
+        region.share * weight * distance
+        for (_, region, _, weight), distance in zip(places, distances, strict=True)
+    )
     zero = jnp.float32(0)
     tv = variation.distance(summary.tv, shape)
     terms = Terms(sum(contents, start=zero), sum(styles, start=zero), tv)

@@ -1,5 +1,7 @@
 """Programs that are compiled in threads, before they are needed."""
 
+import subprocess
+import sys
 import threading
 
 import jax
@@ -105,3 +107,32 @@ def test_programs_of_all_scales_are_compiled_and_none_twice(backbone, monkeypatc
     with compile_timer() as second:
         paint()
     assert not second
+
+
+COUNT = """
+import jax, jaxnst
+from jaxnst.command.manifest import compile_timer
+
+content, style = jaxnst.sample("harbour", 64), jaxnst.sample("swirls", 64)
+recipe = jaxnst.get_recipe("painterly").replace(first_steps=1)
+backbone, key = jaxnst.load_backbone("embedded"), jax.random.key(0)
+with compile_timer() as compiled:
+    jaxnst.stylize(backbone, content, [style], recipe, key=key)
+print(*(name for name, _ in compiled))
+"""
+
+
+def test_a_first_picture_compiles_few_programs_each_once():
+    # In a process without the checks of types, which do not know shapes for arrays.
+    run = [sys.executable, "-c", COUNT]
+    found = subprocess.run(run, check=True, capture_output=True, text=True)
+    names = found.stdout.split()
+    for name in (
+        "scale_scene",
+        "begin_scale",
+        "_measure",
+        "run_chunk",
+        "repaint_scale",
+    ):
+        assert names.count(f"jit({name})") == 1, names
+    assert len(names) <= 10, names

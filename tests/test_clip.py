@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jaxnst
-from jaxnst.video.ahead import ahead, beside
 from jaxnst.video.clip import ColorTags, Selection, open_clip
 from jaxnst.video.store import FolderStore, Frame
+from jaxnst.video.threads import ahead, beside
 from jaxnst.video.write import output_kind, write_clip
 
 TIMES = (0, 40, 120, 160, 300, 340)

@@ -55,11 +55,11 @@ from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import image_shape, load_image, save_image
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.tiles import tile_mesh
-from jaxnst.video.ahead import beside
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow, measured_flow
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
 from jaxnst.video.store import FolderStore
+from jaxnst.video.threads import beside
 from jaxnst.video.write import output_kind, write_clip
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256

@@ -20,7 +20,6 @@ from jaxnst.painting.loop import run_chunk
 from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.programs import (
-    Sizes,
     begin_scale,
     is_small,
     measure_scene,
@@ -214,7 +213,7 @@ class PicturePainter:
             self.compile_ahead(content, state, self.stages.index(stage))
         scene = self.ahead.run(self.scale(content, stage))
         if state is None or before is not None:
-            state = self.ahead.run(self.begin(scene, content, state, before, stage))
+            state = self.ahead.run(self.begin(scene, content, state, stage))
         del content
         scene = jax.device_put(scene, self.device)
         if tile is None and is_small(scene):
@@ -238,7 +237,7 @@ class PicturePainter:
                 return
             scene = compiled(self.scale(content, stage))
             if state is None or before is not None:
-                state = compiled(self.begin(scene, content, state, before, stage))
+                state = compiled(self.begin(scene, content, state, stage))
             if not is_small(scene):
                 return
             targets = compiled(self.measure(scene, stage))
@@ -264,19 +263,13 @@ class PicturePainter:
         return Call(name, scale_pictures, (self.scene, content), static)
 
     def begin(
-        self,
-        scene: Scene,
-        content: Image,
-        state: State | None,
-        before: Stage | None,
-        stage: Stage,
+        self, scene: Scene, content: Image, state: State | None, stage: Stage
     ) -> Call:
         """What makes the first state of a stage."""
-        sizes = Sizes(None if before is None else before.shape, stage.shape)
         static = {"transfer": self.transfer(stage), "recipe": self.recipe.structure}
         given = self.scene, scene, content, self.start, state
         name = f"the start at {max(stage.shape)} px"
-        return Call(name, begin_scale, given, {**static, "sizes": sizes})
+        return Call(name, begin_scale, given, static)
 
     def measure(self, scene: Scene, stage: Stage) -> Call:
         """What measures the targets of a stage."""

@@ -6,7 +6,6 @@ Their settings come as a `Recipe.structure`, so that no loss weight recompiles t
 import dataclasses
 import math
 from functools import partial
-from typing import NamedTuple
 
 import jax
 from jaxtyping import Array
@@ -58,17 +57,6 @@ def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Back
     return backbone, dataclasses.replace(backbone, params=params)
 
 
-class Sizes(NamedTuple):
-    """Height and width of a scale, and of the one before.
-
-    Attributes:
-        before: None where the run begins.
-    """
-
-    before: tuple[int, int] | None
-    scale: tuple[int, int]
-
-
 scale_pictures = jax.jit(
     scale_scene, static_argnames=("shape", "recipe"), compiler_options=COMPILE_FAST
 )
@@ -78,7 +66,7 @@ that is resumed has the same pictures bit for bit."""
 
 @partial(
     jax.jit,
-    static_argnames=("transfer", "recipe", "sizes"),
+    static_argnames=("transfer", "recipe"),
     compiler_options=COMPILE_FAST,
 )
 def begin_scale(
@@ -90,7 +78,6 @@ def begin_scale(
     *,
     transfer: Transfer,
     recipe: Recipe,
-    sizes: Sizes,
 ) -> State:
     """The state that a scale begins with.
 
@@ -102,18 +89,18 @@ def begin_scale(
         state: That the scale before ended with. None where the run begins.
         transfer: Of the scale.
         recipe: The structure of the recipe.
-        sizes: Of the scale before, and of the scale.
 
     Returns:
         The state.
     """
-    before, shape = sizes
-    if state is None or before is None:
+    shape = scaled.content.shape[0], scaled.content.shape[1]
+    if state is None:
         if start.ndim == 3:
             image = inputs.scale_content(crop_like(start, shape), shape)
         else:
             image = first_image(start, scaled, recipe)
         return transfer.init(keep(scaled, image, scene.content))
+    before = state.image.shape[0], state.image.shape[1]
     detail = inputs.scale_detail(content, before, shape, recipe)
     return transfer.enlarge(state, detail)
 

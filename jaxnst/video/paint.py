@@ -22,11 +22,11 @@ from jaxnst.painting.scene import Masks, Style
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
-from jaxnst.video.ahead import ahead
 from jaxnst.video.flow import FlowArray, Flows, measured_flow
 from jaxnst.video.shot import Shot
 from jaxnst.video.store import Frame, ImageArray, MemoryStore, Store
 from jaxnst.video.temporal import Past, join_past, reliability, warp
+from jaxnst.video.threads import ahead
 
 DEGREE = 7
 """Of the splines that frames are warped by: a frame is warped once for each later one,
