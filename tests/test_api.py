@@ -40,7 +40,7 @@ FLOORS = {
         "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
         "sheet", "find", "machines", "live", "stylize", "video", "again", "demo",
         "jobs", "grid", "studio", "weights", "torch_loop", "kernels", "timings",
-        "bench", "cli", "worker",
+        "startup", "bench", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from jaxnst.command import timings
+from jaxnst.command import startup, timings
 from jaxnst.command.flags import positive
 from jaxnst.command.manifest import describe_device
 from jaxnst.disk import check_folder, check_target, write_whole
@@ -27,13 +27,13 @@ PARTS = {
     ),
     "start": (
         "from a new process to its first step, and to two at every scale",
-        timings.time_start,
+        startup.time_start,
     ),
     "grid": (
         f"grids of {timings.GRID_SIZE} px, four steps at every scale",
         timings.time_grid,
     ),
-    "memory": ("peak memory", timings.measure_memory),
+    "memory": ("peak memory", startup.measure_memory),
 }
 
 

@@ -1,15 +1,8 @@
-"""What `jaxnst bench` measures, and how: both sides alternate in one process.
-
-Start-up and memory need a fresh process each.
-"""
+"""What `jaxnst bench` measures in one process, where both sides alternate."""
 
 import math
-import multiprocessing
-import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import psutil
 
 from jaxnst.command.defaults import default_recipe, fastest_dtype
 from jaxnst.command.kernels import step_kernels
@@ -33,7 +25,6 @@ from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.programs import prepare_backbone
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
-from jaxnst.process import keep_programs
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.transfer import current_image, make_transfer
 from jaxnst.types import Image
@@ -307,88 +298,3 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
     print(f"  PyTorch {seconds:7.1f} s, loss {loss:.4f}", end="")
     print(f"; we reach that after {reached:.1f} s" if reached else "; not reached")
     return found
-
-
-def in_new_process(function: Callable, *args: Any) -> dict[str, Any]:
-    """Call a function in a process of its own, with the time at which that began."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(function, *args, time.time()).result()
-        except BrokenExecutor:
-            raise ValueError(
-                "a process that was measured was killed, most likely because memory "
-                "ran out; use a smaller --size"
-            ) from None
-
-
-def time_start(inputs: BenchInputs) -> dict[str, Any]:
-    """Seconds of a new process, with nothing compiled before, and once more."""
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("cold", "warm"):
-            own = found[name] = in_new_process(_short_run, inputs, folder)
-            print(f"  {name}: first step after {own['first step']:.1f} s, ", end="")
-            print(f"two steps at every scale after {own['all scales']:.1f} s, ", end="")
-            print(f"a second time in {own['again']:.1f} s", flush=True)
-            programs = sorted(own["compiling"].items(), key=lambda x: -x[1])
-            for program, seconds in programs[:8]:
-                print(f"    {program:<24} {seconds:6.2f} s of compiling or loading")
-    return found
-
-
-def measure_memory(inputs: BenchInputs) -> dict[str, Any]:
-    """Peak memory of processes that take two steps at every scale."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = {"jaxnst": in_new_process(_short_run, inputs, folder)["peak"]}
-    if torch_settings():
-        found["PyTorch"] = in_new_process(_short_torch_run, inputs)["peak"]
-    for name, peak in found.items():
-        print(f"  {name:<8} {peak / 1e9:.2f} GB")
-    return found
-
-
-def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, Any]:
-    keep_programs(Path(folder))
-    recipe = default_recipe("painterly").replace(first_steps=2, steps=2)
-    content, style = inputs.pictures(inputs.size, recipe)
-    backbone, key, times = load_backbone(inputs.weights), jax.random.key(0), []
-    options = Options(on_chunk=lambda _: times.append(time.time() - began))
-    paint = partial(stylize, backbone, content, [style], recipe, key=key)
-    with compile_timer() as compiling:
-        paint(options=options)
-    programs: dict[str, float] = defaultdict(float)
-    for name, seconds in compiling:
-        programs[name] += seconds
-    again = time.perf_counter()
-    jax.block_until_ready(paint().image)
-    return {
-        "first step": times[0],
-        "all scales": times[-1],
-        "again": time.perf_counter() - again,
-        "compiling": dict(programs),
-        "peak": peak_memory(),
-    }
-
-
-def _short_torch_run(inputs: BenchInputs, began: float) -> dict[str, float]:
-    recipe = by_adam(get_recipe("painterly")).replace(first_steps=2, steps=2)
-    content, style = inputs.pictures(inputs.size, recipe)
-    backbone = calibrate(load_backbone(inputs.weights), recipe.activations)
-    loops, settings = torch_loop(), torch_settings()[0]
-    loops.paint(backbone, content, style, recipe, settings)
-    return {"peak": loops.peak_memory() or peak_memory()}
-
-
-def peak_memory() -> float:
-    """Most bytes that the device held; of a CPU, that this process did.
-
-    Where Linux does not tell, those that it holds.
-    """
-    stats = jax.devices()[0].memory_stats() or {}  # none of a CPU
-    if "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"]
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peaks = [float(line.split()[1]) * 1024 for line in lines if "VmHWM" in line]
-    return peaks[0] if peaks else psutil.Process().memory_info().rss

@@ -16,7 +16,7 @@ from shared import describe, machine
 
 import jaxnst
 from jaxnst.command.flags import assignment, byte_count
-from jaxnst.command.timings import in_new_process, peak_memory
+from jaxnst.command.startup import in_new_process, peak_memory
 from jaxnst.painting.memory import choose_tile, process_bytes, usable_memory
 from jaxnst.pictures.geometry import resize
 from jaxnst.tiles import plan_tiles
