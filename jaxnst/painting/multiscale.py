@@ -128,7 +128,7 @@ def stylize(
         With another style for the sky, the upper half:
 
         >>> upper = jnp.zeros((36, 48, 1)).at[:18].set(1.0)
-        >>> sky = Region([jaxnst.sample("mosaic", 48)], upper)
+        >>> sky = jaxnst.Region([jaxnst.sample("mosaic", 48)], upper)
         >>> result = stylize(
         ...     backbone, content, [style], recipe, key=jax.random.key(0),
         ...     options=Options(masks=Masks(regions=[sky])),
