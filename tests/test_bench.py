@@ -67,7 +67,7 @@ def test_kernels_are_counted_with_their_loops():
     assert step_body(HLO) == "body"
 
 
-@pytest.mark.parametrize(("name", "most"), [("gram", 180), ("crowson", 1250)])
+@pytest.mark.parametrize(("name", "most"), [("gram", 180), ("crowson", 310)])
 def test_the_kernels_of_a_step_do_not_grow(backbone, name, most):
     # Those of a CPU, which has more; scripts/measure/kernels.py counts a GPU's.
     recipe = timings.GRAM if name == "gram" else get_recipe(name)
