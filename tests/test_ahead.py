@@ -101,9 +101,9 @@ def test_programs_of_all_scales_are_compiled_and_none_twice(backbone, monkeypatc
     jax.clear_caches()
     with compile_timer() as first:
         paint()
-    kinds = ("pictures", "start", "targets", "steps", "patches")
+    kinds = ("targets", "start", "steps", "patches")
     assert compiled == [f"the {x} at {size} px" for size in (45, 64) for x in kinds]
-    assert len(first) <= 10 + 8  # these, and small ones of what is done once
+    assert len(first) <= 8 + 8  # these, and small ones of what is done once
     with compile_timer() as second:
         paint()
     assert not second
@@ -128,11 +128,10 @@ def test_a_first_picture_compiles_few_programs_each_once():
     found = subprocess.run(run, check=True, capture_output=True, text=True)
     names = found.stdout.split()
     for name in (
-        "scale_scene",
+        "measure_scale",
         "begin_scale",
-        "_measure",
         "run_chunk",
         "repaint_scale",
     ):
         assert names.count(f"jit({name})") == 1, names
-    assert len(names) <= 10, names
+    assert len(names) <= 8, names

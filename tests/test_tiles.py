@@ -255,8 +255,10 @@ def test_devices_share_the_tiles_and_add_up_once(backbone, devices):
     mesh = Mesh(np.array(jax.devices()[:devices]), ("tile",))
     one = value_and_grad(Tiled(48), image, backbone, targets, recipe)
     many = value_and_grad(Tiled(48, mesh), image, backbone, targets, recipe)
+    # Matrix roots turn the rounding of another order into 2e-3, by the machine; a tile
+    # that is added twice, or not at all, is far more.
     for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
-        assert jnp.linalg.norm(a - b) <= 2e-3 * jnp.linalg.norm(b)
+        assert jnp.linalg.norm(a - b) <= 1e-2 * jnp.linalg.norm(b)
     arrays, structure = jax.tree.flatten((image, backbone, targets))
     loss = lambda arrays: Tiled(48, mesh)(*structure.unflatten(arrays), recipe)[0]
     text = jax.jit(jax.grad(loss)).lower(arrays).compile().as_text()

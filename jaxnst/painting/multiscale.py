@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float
@@ -22,7 +23,7 @@ from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.programs import (
     begin_scale,
     is_small,
-    measure_scene,
+    measure_scale,
     measure_targets,
     prepare_backbone,
     repaint_scale,
@@ -211,14 +212,16 @@ class PicturePainter:
         content = painted_content(self.scene, recipe)
         if before is None:
             self.compile_ahead(content, state, self.stages.index(stage))
-        scene = self.ahead.run(self.scale(content, stage))
+        targets = None
+        if self.is_measured_at_once(content, stage):
+            scene, targets = self.ahead.run(self.measure(content, stage))
+        else:
+            scene = scale_pictures(self.scene, content, **self.sizes(stage))
         if state is None or before is not None:
             state = self.ahead.run(self.begin(scene, content, state, stage))
         del content
         scene = jax.device_put(scene, self.device)
-        if tile is None and is_small(scene):
-            targets = self.ahead.run(self.measure(scene, stage))
-        else:
+        if targets is None:
             targets = measure_targets(self.measuring, scene, recipe, tile=tile)
         state = cast(State, jax.device_put(state, self.host))
         finish = partial(self.repaint, scene, stage) if recipe.repaint else None
@@ -233,14 +236,11 @@ class PicturePainter:
             return  # where arguments are is known only when they are there
         compiled, before = self.ahead.compile, None
         for stage in self.stages[first:]:
-            if stage.tile is not None:
+            if not self.is_measured_at_once(content, stage):
                 return
-            scene = compiled(self.scale(content, stage))
+            scene, targets = compiled(self.measure(content, stage))
             if state is None or before is not None:
                 state = compiled(self.begin(scene, content, state, stage))
-            if not is_small(scene):
-                return
-            targets = compiled(self.measure(scene, stage))
             state, _ = compiled(self.steps(cast(State, state), targets, stage))
             if self.recipe.repaint:
                 state = compiled(self.lay(scene, cast(State, state), stage))
@@ -256,11 +256,16 @@ class PicturePainter:
             optimizer=options.optimizer,
         )
 
-    def scale(self, content: Image, stage: Stage) -> Call:
-        """What makes the pictures of a stage."""
-        static = {"shape": stage.shape, "recipe": self.recipe.structure}
-        name = f"the pictures at {max(stage.shape)} px"
-        return Call(name, scale_pictures, (self.scene, content), static)
+    def is_measured_at_once(self, content: Image, stage: Stage) -> bool:
+        """Whether one program scales and measures the pictures of a stage."""
+        if stage.tile is not None or self.host is not None:
+            return False
+        sizes = self.sizes(stage)
+        return is_small(scale_pictures.eval_shape(self.scene, content, **sizes))
+
+    def sizes(self, stage: Stage) -> dict[str, Any]:
+        """What the pictures of a stage are scaled by."""
+        return {"shape": stage.shape, "recipe": self.recipe.structure}
 
     def begin(
         self, scene: Scene, content: Image, state: State | None, stage: Stage
@@ -271,12 +276,11 @@ class PicturePainter:
         name = f"the start at {max(stage.shape)} px"
         return Call(name, begin_scale, given, static)
 
-    def measure(self, scene: Scene, stage: Stage) -> Call:
-        """What measures the targets of a stage."""
-        given = self.measuring, scene, self.recipe.arrays
-        static = {"program": self.recipe.program, "tile": None}
+    def measure(self, content: Image, stage: Stage) -> Call:
+        """What scales and measures the pictures of a stage."""
+        given = self.measuring, self.scene, content, self.recipe.arrays
         name = f"the targets at {max(stage.shape)} px"
-        return Call(name, measure_scene, given, static)
+        return Call(name, measure_scale, given, self.sizes(stage))
 
     def steps(self, state: State, targets: Targets, stage: Stage) -> Call:
         """What `run` takes the steps of a stage with."""
@@ -288,7 +292,7 @@ class PicturePainter:
         """What lays the image of a state out of the styles."""
         static = {"transfer": self.transfer(stage), "recipe": self.recipe.structure}
         given = scene, self.scene.content, state._replace(opt_state=())
-        ratio = jnp.float32(self.recipe.content_ratio)
+        ratio = np.float32(self.recipe.content_ratio)
         name = f"the patches at {max(stage.shape)} px"
         return Call(name, repaint_scale, (*given, ratio), static)
 

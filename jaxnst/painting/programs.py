@@ -1,4 +1,4 @@
-"""The compiled programs of a scale: its pictures, its targets, its last image.
+"""The compiled programs of a scale: its pictures and targets, its last image.
 
 Their settings come as a `Recipe.structure`, so that no loss weight recompiles them.
 """
@@ -55,13 +55,6 @@ def prepare_backbone(backbone: Backbone, recipe: Recipe) -> tuple[Backbone, Back
     cast = lambda x: x.astype(recipe.dtype)
     params = jax.tree.map(cast, backbone.params)
     return backbone, dataclasses.replace(backbone, params=params)
-
-
-scale_pictures = jax.jit(
-    scale_scene, static_argnames=("shape", "recipe"), compiler_options=COMPILE_FAST
-)
-"""`scene.scale_scene` as one program. It is apart from that of the state, so that a run
-that is resumed has the same pictures bit for bit."""
 
 
 @partial(
@@ -204,3 +197,39 @@ measure_scene = jax.jit(
     _measure, static_argnames=("program", "tile"), compiler_options=COMPILE_FAST
 )
 """`_measure` as one program, where nothing is measured in tiles."""
+
+
+scale_pictures = jax.jit(
+    scale_scene, static_argnames=("shape", "recipe"), compiler_options=COMPILE_FAST
+)
+"""`scene.scale_scene` as one program."""
+
+
+@partial(jax.jit, static_argnames=("shape", "recipe"), compiler_options=COMPILE_FAST)
+def measure_scale(
+    backbone: Backbone,
+    scene: Scene,
+    content: Image,
+    arrays: dict[str, Scalar],
+    *,
+    shape: tuple[int, int],
+    recipe: Recipe,
+) -> tuple[Scene, Targets]:
+    """Scale pictures and measure them: `scale_pictures` and `measure_scene` as one.
+
+    It is apart from what makes the state, so that a run that is resumed has the same
+    pictures bit for bit.
+
+    Args:
+        backbone: To measure with.
+        scene: Of the run, its styles small enough at the scale, see `is_small`.
+        content: Of the run, in the colours that it is painted in.
+        arrays: Of the recipe.
+        shape: Height and width of the scale.
+        recipe: The structure of the recipe.
+
+    Returns:
+        The scene of the scale, and its targets.
+    """
+    scaled = scale_scene(scene, content, shape, recipe)
+    return scaled, _measure(backbone, scaled, arrays, program=recipe.program)
