@@ -446,21 +446,32 @@ def full_disk(job):
     raise OSError("No space left on device")
 
 
-def test_a_job_that_hangs_is_ended_when_it_is_stopped_twice(tmp_path, monkeypatch):
+@pytest.mark.parametrize("lines", [[], [{"scale": 0, "terms": {}, "frame": 1}]])
+def test_a_job_that_hangs_is_ended_at_once_or_when_it_is_stopped_twice(
+    tmp_path, monkeypatch, lines
+):
     monkeypatch.chdir(tmp_path)
-    hanging = (sys.executable, "-c", HANGS)
+    hanging = (sys.executable, "-c", HANGS, *map(json.dumps, lines))
     with running(hanging) as studio, insider(studio) as client:
         job = paint(client)
-        wait_for(lambda: studio.queue.jobs[0].message == "deaf")
+        first = studio.queue.jobs[0]
+        wait_for(
+            lambda: first.message == "deaf" and len(first.live.lines) == len(lines)
+        )
         client.delete(f"/jobs/{job['id']}")
-        client.delete(f"/jobs/{job['id']}")
+        if lines:  # there is something to keep
+            assert states(studio) == ["stopping"]
+            client.delete(f"/jobs/{job['id']}")
         wait_for(lambda: states(studio) == ["stopped"])
 
 
 HANGS = """
-import signal, sys, time
+import json, pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.stdin.readline()
+arguments = json.loads(sys.stdin.readline())
+folder = pathlib.Path(arguments[arguments.index("--live-folder") + 1])
+for line in sys.argv[1:]:
+    (folder / "lines.jsonl").write_text(line + "\\n")
 print("deaf", flush=True)
 time.sleep(60)
 """

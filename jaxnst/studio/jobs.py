@@ -203,11 +203,16 @@ class Queue:
         await self.touch()
 
     async def cancel(self, job: Job) -> None:
-        """Remove a job that waits; stop one that is painted, at once if asked twice."""
+        """Remove a job that waits; stop one that is painted.
+
+        That happens at once if there is nothing to keep, such as while it is compiled,
+        or if it is asked twice; otherwise after the step.
+        """
         if job.state == "waiting":
             self.finish(job, "stopped")
         elif job.state in ("painting", "stopping"):
-            self.worker.interrupt(now=job.state == "stopping")
+            shown = job.live.lines or job.found
+            self.worker.interrupt(now=job.state == "stopping" or not shown)
             job.state = "stopping"
         await self.touch()
 
