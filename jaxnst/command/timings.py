@@ -220,7 +220,8 @@ def time_grid(inputs: BenchInputs) -> list[dict[str, Any]]:
     def alone(weights: list[float]) -> None:
         for weight in weights:
             recipe = few.replace(style_weight=weight)
-            stylize(backbone, content, [style], recipe, **given)
+            painted = stylize(backbone, content, [style], recipe, **given)
+            jax.block_until_ready(painted.image)
 
     def together(weights: list[float]) -> None:
         options = GridOptions(vary={"style_weight": weights})

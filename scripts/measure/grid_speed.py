@@ -43,7 +43,8 @@ def main() -> None:
             for style in styles:
                 for weight in vary["style_weight"]:
                     changed = recipe.replace(style_weight=weight)
-                    jaxnst.stylize(backbone, content, [style], changed, key=key)
+                    given = backbone, content, [style], changed
+                    jax.block_until_ready(jaxnst.stylize(*given, key=key).image)
 
         def grid(content=content, styles=styles) -> None:
             options = jaxnst.GridOptions(vary=vary)
