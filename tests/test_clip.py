@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnst
+from jaxnst.video import sound
 from jaxnst.video.clip import ColorTags, Selection, open_clip
 from jaxnst.video.store import FolderStore, Frame
 from jaxnst.video.threads import ahead, beside
@@ -25,8 +26,19 @@ def picture(i, width=64, height=48):
     return image
 
 
-def make_video(path, *, sound=None, turn=0, tags=(1, 1, 1, 1), kind="yuv420p"):
-    with av.open(str(path), "w") as out:
+def make_video(
+    path,
+    *,
+    sound=None,
+    layout="mono",
+    turn=0,
+    tags=(1, 1, 1, 1),
+    kind="yuv420p",
+    title=None,
+):
+    with av.open(str(path.absolute()), "w") as out:
+        if title is not None:
+            out.metadata["title"] = title
         video = out.add_stream("libx264", rate=25, options={"crf": "5"})
         video.width, video.height, video.pix_fmt = 64, 48, kind
         context = video.codec_context
@@ -37,7 +49,7 @@ def make_video(path, *, sound=None, turn=0, tags=(1, 1, 1, 1), kind="yuv420p"):
             video.set_display_rotation(turn)
         audio = out.add_stream(sound, rate=48000) if sound else None
         if audio is not None:
-            audio.codec_context.layout = "mono"
+            audio.codec_context.layout = layout
         for i, time in enumerate(TIMES):
             pixels = np.uint16(picture(i) * 65535)
             frame = av.VideoFrame.from_ndarray(pixels, "rgb48le").reformat(
@@ -52,8 +64,9 @@ def make_video(path, *, sound=None, turn=0, tags=(1, 1, 1, 1), kind="yuv420p"):
             wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(19200) / 48000)
             frame = av.AudioFrame.from_ndarray(np.float32(wave)[None], "fltp", "mono")
             frame.sample_rate, frame.pts = 48000, 0
-            same = audio.codec_context.format, "mono", 48000
-            for part in av.AudioResampler(*same).resample(frame):
+            own = audio.codec_context.format
+            resampler = av.AudioResampler(own, layout, 48000)
+            for part in resampler.resample(frame):
                 out.mux(audio.encode(part))
             out.mux(audio.encode(None))
     return path
@@ -234,6 +247,65 @@ def test_a_truncated_video_is_refused_unless_the_end_is_before(tmp_path):
         open_clip(tmp_path / "short.mp4")
     clip = open_clip(tmp_path / "short.mp4", Selection(end=Fraction("0.4")))
     assert (len(clip), len(list(clip.frames((24, 32))))) == (4, 4)
+
+
+def test_a_gif_takes_as_long_as_its_source(tmp_path):
+    for i in range(24):
+        jaxnst.save_image(tmp_path / f"frames/{i}.png", picture(0) + i / 100)
+    for rate, seconds in ((24, 1), (30, 0.8), (60, 0.48)):  # at most 50 a second
+        clip = open_clip(tmp_path / "frames", rate=Fraction(rate))
+        write_clip(tmp_path / "b.gif", clip, list(clip.frames(clip.shape)))
+        again = open_clip(tmp_path / "b.gif")
+        assert float(again.end) == pytest.approx(seconds, abs=0.01)
+        assert min(again.durations) >= Fraction(2, 100)
+
+
+def test_frames_of_one_name_are_numbered(tmp_path):
+    for name in ("a.png", "A.jpg", "b.png"):
+        jaxnst.save_image(tmp_path / "frames" / name, picture(0))
+    clip = open_clip(tmp_path / "frames")
+    write_clip(tmp_path / "painted", clip, list(clip.frames(clip.shape)))
+    assert {x.stem for x in (tmp_path / "painted").iterdir()} == {
+        f"{i:06d}" for i in (1, 2, 3)
+    }
+
+
+def test_a_linked_folder_gets_the_frames(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").symlink_to("there", target_is_directory=True)
+    clip = open_clip(make_video(tmp_path / "a.mp4"))
+    write_clip(tmp_path / "here", clip, list(clip.frames(clip.shape)))
+    assert len(list((tmp_path / "there").iterdir())) == len(TIMES)
+    assert (tmp_path / "here").is_symlink()
+
+
+def test_a_name_with_a_colon_and_a_title_of_another_alphabet_are_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "12:30.mkv", title="caf-e")
+    data = Path("12:30.mkv").read_bytes()
+    Path("12:30.mkv").write_bytes(
+        data.replace(b"caf-e", "café".encode("latin1") + b".")
+    )
+    assert len(open_clip(Path("12:30.mkv"))) == len(TIMES)
+
+
+def test_sound_of_six_speakers_is_encoded_anew(tmp_path):
+    clip = open_clip(make_video(tmp_path / "a.mkv", sound="ac3", layout="5.1(side)"))
+    write_clip(tmp_path / "b.webm", clip, list(clip.frames(clip.shape)))
+    with av.open(str(tmp_path / "b.webm")) as file:
+        assert file.streams.audio[0].codec_context.layout.name == "5.1"
+
+
+def test_a_failure_to_write_is_not_blamed_on_the_source(tmp_path, monkeypatch):
+    clip = open_clip(make_video(tmp_path / "a.mp4", sound="aac"))
+    monkeypatch.setattr(
+        sound._Copy, "write", lambda *_: av.error.err_check(-22) or None
+    )
+    with pytest.raises(OSError, match="cannot be encoded"):
+        write_clip(tmp_path / "b.mp4", clip, list(clip.frames(clip.shape)))
+    assert [x.name for x in tmp_path.iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize("module", ["av", "cv2"])

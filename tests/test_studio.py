@@ -24,6 +24,7 @@ from PIL import Image as pil
 from jaxnst.command.cli import main, parse
 from jaxnst.pictures.files import load_image, read_description, save_image
 from jaxnst.pictures.samples import sample_path
+from jaxnst.studio import jobs
 from jaxnst.studio import pictures as uploads
 from jaxnst.studio.assets import PAGE
 from jaxnst.studio.guard import Guard
@@ -446,6 +447,55 @@ def full_disk(job):
     raise OSError("No space left on device")
 
 
+def test_what_cannot_be_looked_at_fails_one_job_and_not_those_that_wait(client, studio):
+    paint(client, seed=1)
+    first = studio.queue.jobs[0]
+    first.look = lambda: full_disk(first)
+    paint(client)
+    paint(client)
+    wait_for(lambda: states(studio) == ["failed", "done", "done"])
+
+
+def test_jobs_share_no_folder_and_torn_lines_are_passed_over(client, studio):
+    for _ in range(2):
+        paint(client, "preview")
+    folders = {job.folder for job in studio.queue.jobs}
+    assert len(folders) == 2
+    folder = folders.pop()
+    line = json.dumps({"scale": 0, "terms": {}, "frame": 1})
+    (folder / "lines.jsonl").write_text(f"{line[:9]}{line}\n{line}\n")
+    reader = LiveReader(folder)
+    assert reader.read()
+    assert len(reader.lines) == 1
+
+
+def test_a_job_for_which_there_is_no_room_leaves_no_record(client, studio, monkeypatch):
+    monkeypatch.setattr(jobs, "MOST_WAITING", 0)
+    data = {"kind": "picture", "settings": CHOSEN}
+    assert "at most 0" in client.post("/jobs", json=data).text
+    assert not studio.history.entries()
+
+
+def test_results_of_any_name_are_downloaded(client, studio):
+    name = 'Łódź "水".png'
+    save_image(studio.place.folder / name, np.zeros((4, 6, 3)))
+    (studio.place.folder / f"{name}.json").write_text('{"status": "done"}')
+    for kind in ("file", "tiff", "manifest"):
+        answer = client.get(f"/history/{name}/{kind}")
+        assert answer.status_code == 200
+        assert "%C5%81%C3%B3d%C5%BA" in answer.headers["content-disposition"]
+
+
+def test_a_stopped_run_that_goes_on_is_shown_anew(tmp_path):
+    history = History(tmp_path)
+    history.record("a.png", ["stylize"], {})
+    seen = []
+    for shade in (0.2, 0.8):
+        save_image(history.so_far("a.png"), np.full((4, 6, 3), shade))
+        seen.append(history.as_json(history.find("a.png"))["version"])
+    assert seen[0] != seen[1]
+
+
 @pytest.mark.parametrize("lines", [[], [{"scale": 0, "terms": {}, "frame": 1}]])
 def test_a_job_that_hangs_is_ended_at_once_or_when_it_is_stopped_twice(
     tmp_path, monkeypatch, lines
@@ -518,7 +568,7 @@ def test_a_tiff_has_the_same_levels_and_the_same_manifest(client, tmp_path, bits
     save_image(target, image, bits=bits, description='{"a": 1}')
     (tmp_path / "studio" / "a.png.json").write_text('{"size": [8, 6]}')
     answer = client.get("/history/a.png/tiff")
-    assert 'filename="a.tif"' in answer.headers["content-disposition"]
+    assert "filename*=utf-8''a.tif" in answer.headers["content-disposition"]
     (tmp_path / "b.tif").write_bytes(answer.content)
     levels, found = read_levels(target)
     assert found == bits

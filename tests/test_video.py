@@ -273,6 +273,8 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
     Path("flows").mkdir()
     Path("few").mkdir()
     jaxnst.save_image("few/1.png", np.ones((32, 32, 3)))
+    for i in range(6):
+        jaxnst.save_image(f"dark/{i}.png", np.full((48, 64, 3), i != 5))
     for flags, why in {
         ("still.png", SWIRLS, "-o", "b.mp4"): "jaxnst stylize",
         ("text.mp4", SWIRLS, "-o", "b.mp4"): "damaged, truncated or none",
@@ -284,6 +286,7 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--flow", "flows"): "none from 2 to 1",
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--temporal-weight", "nan"): "at least 0",
         ("a.mp4", "-o", "b.mp4", "--region", f"few={SWIRLS}"): "a mask for each frame",
+        ("a.mp4", "-o", "b.mp4", "--region", f"dark={SWIRLS}"): "5.png, which is all",
         ("a.mp4", "no.jpg", "-o", "b.mp4"): "no.jpg",
         ("a.mp4", "-o", "b.mp4", "--region", f"black.png={SWIRLS}"): "all black",
     }.items():
@@ -295,5 +298,5 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
         with pytest.raises(SystemExit) as caught:
             video("a.mp4", SWIRLS, "-o", "b.mp4", f"--start={time_}")
         assert caught.value.code == 2
-    names = {"a.mp4", "black.png", "still.png", "text.mp4", "flows", "few"}
+    names = {"a.mp4", "black.png", "still.png", "text.mp4", "flows", "few", "dark"}
     assert {x.name for x in here.iterdir()} == names

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import signal
 import webbrowser
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def studio_command(args: argparse.Namespace) -> int:
         say(f"open {place.address}\nresults go to {args.folder}; Ctrl-C ends it")
         if args.open:
             webbrowser.open(place.address)
+        if hasattr(signal, "SIGHUP"):  # of a terminal that is closed
+            end = lambda *_: signal.raise_signal(signal.SIGTERM)
+            signal.signal(signal.SIGHUP, end)
         with contextlib.suppress(KeyboardInterrupt):
             make_server(Studio(place).app()).run(sockets=[listener])
     say(f"ended; the results are in {args.folder}")

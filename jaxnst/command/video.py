@@ -39,7 +39,13 @@ from jaxnst.command.manifest import (
     path_from,
     write_manifest,
 )
-from jaxnst.command.masks import check_masks, mask_files, read_masks, read_style
+from jaxnst.command.masks import (
+    check_mask_files,
+    check_masks,
+    mask_files,
+    read_masks,
+    read_style,
+)
 from jaxnst.command.reporter import Reporter, complain, say
 from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.disk import write_whole
@@ -58,6 +64,7 @@ from jaxnst.tiles import tile_mesh
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow, measured_flow
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
+from jaxnst.video.sound import lost_tracks
 from jaxnst.video.store import FolderStore
 from jaxnst.video.threads import beside
 from jaxnst.video.write import output_kind, write_clip
@@ -197,6 +204,8 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
         **same_names(VideoRequest, args),
     )
     check_video(request)
+    if kind == "video" and (lost := lost_tracks(clip)):
+        complain(f"{lost} sound tracks are left out, since their format is not known")
     count = len(masks.paths)
     stages = plan_run(shape, recipe, memory - mask_bytes(shape, recipe, count))
     return dataclasses.replace(
@@ -230,6 +239,9 @@ def check_video(request: VideoRequest) -> None:
                 f"{last + 1}th, got {len(frame_files(path))}"
             )
     check_masks(request.masks_of(0), picture.styles)
+    if request.masks_change:
+        for index in range(len(request.clip)):
+            check_mask_files(request.masks_of(index))
     if request.flow is not None:
         FlowFiles(request.flow, request.clip.numbers)
     for path in picture.all_styles:
@@ -348,10 +360,9 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
                 file.write(json.dumps(record).encode())
         yield len(list(folder.glob("pass*.npz")))
     finally:
-        kept = any(folder.glob("pass*.npz"))
-        lock.release()
-        if not kept:
+        if not any(folder.glob("pass*.npz")):
             shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list[int]:

@@ -150,6 +150,7 @@ class History:
             "state": entry.state,
             "time": entry.time,
             "seen": entry.picture is not None,
+            "version": entry.picture and entry.picture.stat().st_mtime_ns,
             "before": self.content(entry) is not None,
             "resumable": entry.state == "stopped"
             and self.checkpoint(entry.name).exists(),

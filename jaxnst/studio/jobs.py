@@ -141,14 +141,14 @@ class Worker:
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL if now else signal.SIGINT)
 
-    async def end(self, patience: float = 0.0) -> None:
-        """End the process once it is idle, or after that many seconds."""
+    async def end(self) -> None:
+        """End the process, which is idle or is killed after a second."""
         if self.process is None or self.process.returncode is not None:
             return
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            await asyncio.wait_for(self.process.wait(), patience or 1.0)
+            await asyncio.wait_for(self.process.wait(), 1.0)
         except TimeoutError:
             self.process.kill()
             await self.process.wait()
@@ -191,13 +191,17 @@ class Queue:
         """Jobs that have not begun."""
         return [job for job in self.jobs if job.state == "waiting"]
 
-    async def add(self, job: Job) -> None:
-        """Put a job at the end."""
+    def check_room(self) -> None:
+        """Raise a ValueError if too many jobs wait for another one."""
         if len(self.waiting) >= MOST_WAITING:
             raise ValueError(
                 f"expected at most {MOST_WAITING} pictures that wait, got one more; "
                 "wait, or remove one"
             )
+
+    async def add(self, job: Job) -> None:
+        """Put a job at the end."""
+        self.check_room()
         self.jobs.append(job)
         self.wake.set()
         await self.touch()
@@ -232,13 +236,10 @@ class Queue:
             job = self.waiting[0]
             try:
                 await self.paint(job)
-            except (OSError, ValueError, KeyError) as error:
+            except Exception as error:
                 # Such as a full disk; the next job must be painted all the same.
-                job.state, job.message = (
-                    "failed",
-                    f"the studio could not go on: {error}",
-                )
-                self.worker.interrupt(now=True)
+                why = f"the studio could not go on: {error}"
+                job.state, job.message = "failed", why
                 await self.touch()
 
     async def paint(self, job: Job) -> None:
@@ -256,14 +257,12 @@ class Queue:
 
         shown = ["--live-folder", str(job.folder)] if job.kind == "picture" else []
         running = asyncio.create_task(self.worker.run([*job.arguments, *shown], tell))
-        seen: Any = None
-        while not running.done():
-            await asyncio.wait([running], timeout=LOOK)
-            job.look()
-            now = len(job.live.lines), job.message, len(job.found), job.state
-            if now != seen:
-                seen = now
-                await self.touch()
+        try:
+            await self.follow(job, running)
+        except Exception:
+            self.worker.interrupt(now=True)
+            await asyncio.wait([running])  # its end is not for the next job to read
+            raise
         try:
             code = running.result()
         except OSError as error:
@@ -279,6 +278,17 @@ class Queue:
             job.message = complaints[-1] if complaints else died
             self.finish(job, "failed")
         await self.touch()
+
+    async def follow(self, job: Job, running: asyncio.Task[int]) -> None:
+        """Look at what a job shows until it is painted."""
+        seen: Any = None
+        while not running.done():
+            await asyncio.wait([running], timeout=LOOK)
+            job.look()
+            now = len(job.live.lines), job.message, len(job.found), job.state
+            if now != seen:
+                seen = now
+                await self.touch()
 
     def finish(self, job: Job, state: State) -> None:
         """End a job; forget old ones with what they showed."""

@@ -1,5 +1,6 @@
 """What a run shows while it paints: the latest picture, and a line for each look."""
 
+import contextlib
 import json
 import math
 import time
@@ -125,7 +126,9 @@ class LiveReader:
         if not end:
             return False
         self.offset += len(whole) + 1
-        self.lines += [json.loads(line) for line in whole.splitlines()]
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):  # torn, as by a full disk
+                self.lines.append(json.loads(line))
         if len(self.lines) > self.KEPT:
             self.lines = [*self.lines[:-1:2], self.lines[-1]]
         return True

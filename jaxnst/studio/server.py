@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import json
 import shutil
+import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -44,6 +47,9 @@ HEARTBEAT = 15.0
 
 LASTING = {"cache-control": "private, max-age=86400"}
 """Of pictures whose address holds their time or their name for good."""
+
+PATIENCE = 60.0
+"""Seconds that a step may take at the end of the server, for its state to be kept."""
 
 MOST_STREAMS = 32
 """Most tabs that are told of changes at a time."""
@@ -129,9 +135,8 @@ class Studio:
         for job in busy:
             if job.state == "painting":
                 await self.queue.cancel(job)
-        for _ in range(100):
-            if all(job.over for job in busy):
-                break
+        ended = time.monotonic() + PATIENCE
+        while time.monotonic() < ended and not all(job.over for job in busy):
             await asyncio.sleep(0.1)
         await self.queue.worker.end()
 
@@ -220,8 +225,9 @@ class Studio:
         if make is None:
             raise ValueError("expected the kind picture or preview")
         async with self.naming:
+            self.queue.check_room()
             job = await asyncio.to_thread(make, settings)
-        await self.queue.add(job)
+            await self.queue.add(job)
         return JSONResponse({"id": job.id, "name": job.name}, 201)
 
     def picture_job(self, settings: Settings) -> Job:
@@ -254,8 +260,7 @@ class Studio:
         """A new private folder."""
         folder = self.pictures.private / "jobs"
         folder.mkdir(exist_ok=True)
-        number = len(list(folder.iterdir()))
-        return folder / f"{number}-{name}"
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
 
     def kept(self, settings: Settings) -> tuple[Settings, dict[str, Path]]:
         """The settings with the names of pictures in the sources, and their paths."""
@@ -338,15 +343,14 @@ class Studio:
     def send_tiff(self, path: Path, name: str) -> Response:
         """A picture as a TIFF, to download."""
         data = as_tiff(path, self.pictures.private)
-        headers = {"content-disposition": f'attachment; filename="{name}.tif"'}
+        headers = _attachment(f"{name}.tif")
         return Response(data, media_type="image/tiff", headers=headers)
 
     def send_manifest(self, path: Path, entry: Entry) -> Response:
         """A manifest, to download."""
         if not entry.manifest:
             raise HTTPException(404, "expected a manifest, got none")
-        name = f"{entry.name}.json"
-        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        headers = _attachment(f"{entry.name}.json")
         return JSONResponse(entry.manifest, headers=headers)
 
     async def resume(self, request: Request) -> Response:
@@ -374,6 +378,11 @@ class Studio:
         self.history.remove(entry)
         await self.queue.touch()
         return Response(status_code=204)
+
+
+def _attachment(name: str) -> dict[str, str]:
+    """Headers of a download of that name, whatever letters it has."""
+    return {"content-disposition": f"attachment; filename*=utf-8''{quote(name)}"}
 
 
 async def read_json(request: Request) -> Any:

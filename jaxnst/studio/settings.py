@@ -1,6 +1,5 @@
 """What is chosen on the page, checked, and the arguments that paint it."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -226,8 +225,7 @@ def _whole(low: int, high: int):
 
 def _number(low: float, high: float):
     def read(name: str, value: Any) -> float:
-        numeric = type(value) in (int, float) and math.isfinite(value)
-        if numeric and low <= value <= high:
+        if type(value) in (int, float) and low <= value <= high:
             return float(value)
         raise _wrong(name, f"a number from {low:g} to {high:g}", value)
 

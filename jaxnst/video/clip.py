@@ -316,15 +316,31 @@ def check_codecs() -> None:
         )
 
 
-@contextlib.contextmanager
-def open_video(path: Path) -> Iterator[Any]:
-    """Open a video file with PyAV; every failure is a ValueError of one line."""
+def open_video(path: Path) -> Any:
+    """Open a video file with PyAV; a ValueError says why that fails."""
     check_codecs()
+    import av
+
+    with reading(path):
+        # Whole, as FFmpeg takes what is before a colon for a protocol.
+        return av.open(str(path.absolute()), metadata_errors="ignore")
+
+
+def picture_streams(container: Any) -> list[Any]:
+    """The videos of a file, without covers, such as that of a song."""
+    from av.stream import Disposition
+
+    cover = Disposition.attached_pic
+    return [x for x in container.streams.video if not x.disposition & cover]
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn every failure to read a video into a ValueError of one line."""
     import av.error
 
     try:
-        with av.open(str(path)) as container:
-            yield container
+        yield
     except (av.error.FFmpegError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
@@ -335,13 +351,8 @@ def open_video(path: Path) -> Iterator[Any]:
 
 def _decoded(path: Path) -> Iterator[Any]:
     """The frames of the first video of a file; a ValueError if it is truncated."""
-    check_codecs()
-    from av.stream import Disposition
-
-    with open_video(path) as container:
-        cover = Disposition.attached_pic  # of a song, say
-        streams = container.streams.video
-        videos = [x for x in streams if not x.disposition & cover]
+    with open_video(path) as container, reading(path):
+        videos = picture_streams(container)
         if not videos:
             raise ValueError(f"expected a video in {path}, got a file without one")
         stream, packets, corrupt = videos[0], 0, False
@@ -418,7 +429,8 @@ def _rotation(frame: Any) -> int:
 def _upright(frame: Any, path: Path) -> tuple[int, int]:
     """Height and width of a frame, upright and of square pixels."""
     with open_video(path) as container:
-        aspect = container.streams.video[0].sample_aspect_ratio or Fraction(1)
+        stream = picture_streams(container)[0]
+        aspect = stream.sample_aspect_ratio or Fraction(1)
     height, width = frame.height, max(1, round(frame.width * aspect))
     return (width, height) if _rotation(frame) in (90, 270) else (height, width)
 

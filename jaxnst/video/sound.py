@@ -3,12 +3,26 @@
 import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from jaxnst.video.clip import Clip, open_video
+from jaxnst.video.clip import Clip, open_video, reading
 
 RATE = 48000
 """Samples per second of sound that is encoded anew; Opus knows few others."""
+
+
+def sound_streams(source: Any) -> list[Any]:
+    """The tracks of sound of a file that can be read; FFmpeg may not know all."""
+    return [x for x in source.streams.audio if x.codec_context is not None]
+
+
+def lost_tracks(clip: Clip) -> int:
+    """How many tracks of sound of a clip cannot be carried over."""
+    if clip.kind != "video":
+        return 0
+    with open_video(clip.path) as source:
+        return len(source.streams.audio) - len(sound_streams(source))
 
 
 @contextlib.contextmanager
@@ -27,13 +41,13 @@ class Sound:
     """All tracks of sound of a clip; its streams are made at once, packets later."""
 
     def __init__(self, clip: Clip, source: Any, out: Any):
-        streams = list(source.streams.audio) if source else []
+        streams = sound_streams(source) if source else []
         self.clip, self.held = clip, None
         # Of what is before the first frame, a decoder wants a packet. Containers
         # without edit lists would show the first frame later instead.
         self.lead = 2 if out.format.name in ("mp4", "mov") else 0
         self.tracks = {x.index: _track(clip, x, out) for x in streams}
-        self.packets = iter(source.demux(streams) if streams else ())
+        self.packets = _packets(clip.path, source, streams)
 
     def until(self, time: Fraction) -> None:
         """Write the sound up to a time, in seconds from the first frame."""
@@ -54,6 +68,12 @@ class Sound:
         self.until(self.clip.end)
         for track in self.tracks.values():
             track.finish()
+
+
+def _packets(path: Path, source: Any, streams: list[Any]) -> Iterator[Any]:
+    if streams:
+        with reading(path):
+            yield from source.demux(streams)
 
 
 def _track(clip: Clip, stream: Any, out: Any) -> "_Copy | _Encode":
@@ -85,8 +105,9 @@ class _Encode:
     def __init__(self, clip: Clip, stream: Any, out: Any):
         import av
 
-        layout, self.begin = stream.codec_context.layout, clip.begin
-        self.out = out
+        # Encoders know 5.1, and few know 5.1(side), of the same speakers.
+        layout = stream.codec_context.layout.name.replace("(side)", "")
+        self.out, self.begin = out, clip.begin
         self.stream = out.add_stream(out.default_audio_codec, rate=RATE)
         self.stream.codec_context.layout = layout
         kind = self.stream.codec_context.format

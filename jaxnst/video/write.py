@@ -1,5 +1,6 @@
 """Frames to a video file, an animated picture or a folder, whole or not at all."""
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -67,6 +68,11 @@ def output_kind(path: Path) -> Kind:
                 f"{'one with files in it' if path.is_dir() else 'a file'}; choose "
                 "another output"
             )
+        if path.is_mount():  # it cannot be replaced by a whole one
+            raise ValueError(
+                f"expected a folder for the frames, got the mount point {path}; choose "
+                "a new folder inside it"
+            )
         return "folder"
     check_target(path)
     if suffix in ANIMATIONS:
@@ -86,7 +92,7 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
 
     Args:
         path: See `output_kind`. Frames of a folder are PNGs, named as those of the
-            source, or numbered from 1.
+            source, or numbered from 1 where it has no names or some are alike.
         clip: Where they come from.
         images: RGB in [0, 1], h w 3, as many as the clip has. Sides are even for a
             video file.
@@ -107,15 +113,28 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
         >>> len(open_clip(folder / "grey.webp"))
         2
     """
-    kind = output_kind(path)
+    kind, suffix = output_kind(path), path.suffix.lower()
     if kind == "folder":
         _write_folder(path, clip, images)
-        return
-    with write_whole(path) as file:
-        if kind == "animation":
-            _write_animation(file, ANIMATIONS[path.suffix.lower()], clip, images)
-        else:
-            _write_video(file, path.suffix.lower(), clip, images)
+    elif kind == "animation":
+        with write_whole(path) as file:
+            _write_animation(file, ANIMATIONS[suffix], clip, images)
+    else:
+        with _encoding(), write_whole(path) as file:
+            _write_video(file, suffix, clip, images)
+
+
+@contextlib.contextmanager
+def _encoding() -> Iterator[None]:
+    """Turn failures of FFmpeg that are not the system's into an OSError of one line."""
+    import av.error
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(f"the video cannot be encoded ({error.strerror})") from error
 
 
 def _levels(image: ImageArray, top: int) -> np.ndarray:
@@ -126,13 +145,16 @@ def _levels(image: ImageArray, top: int) -> np.ndarray:
 
 def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
     """Write into a folder beside it, which takes its place when all are written."""
+    path = path.resolve()  # a link stays, and leads to the new folder
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         digits = max(6, len(str(len(clip))))
-        numbers = (f"{number + 1:0{digits}d}" for number in range(len(clip)))
-        for name, image in zip(clip.names or numbers, images, strict=True):
+        names = clip.names
+        if len({name.casefold() for name in names}) < len(clip):
+            names = tuple(f"{i + 1:0{digits}d}" for i in range(len(clip)))
+        for name, image in zip(names, images, strict=True):
             save_image(part / f"{name}.png", image)
         if path.is_dir():
             path.rmdir()
@@ -149,9 +171,13 @@ def _write_animation(
     Frames that are equal become one that is shown for longer.
     """
     frames = (pil.fromarray(_levels(image, 255)) for image in images)
-    # Rounded at the ends, so that the sum does not drift.
-    ends = [round(1000 * time) for time in (*clip.times, clip.end)]
-    shown = [max(1, b - a) for a, b in itertools.pairwise(ends)]
+    # Rounded at the ends, so that the sum does not drift. A GIF counts in hundredths of
+    # a second, and browsers show what has only one of them for ten.
+    unit, least = (10, 20) if kind == "GIF" else (1, 1)
+    ends = [0]
+    for time in (*clip.times[1:], clip.end):
+        ends.append(max(ends[-1] + least, unit * round(1000 * time / unit)))
+    shown = [b - a for a, b in itertools.pairwise(ends)]
     options: dict[str, Any] = {"duration": shown, "loop": 0}
     if kind == "WEBP":
         options |= {"quality": 90, "method": 4}

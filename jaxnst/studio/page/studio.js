@@ -31,7 +31,7 @@ const findJob = id => state.jobs.find(job => job.id === id)
 const findResult = name => state.history.find(result => result.name === name)
 const busy = job => job.state === "painting" || job.state === "stopping"
 const over = job => !busy(job) && job.state !== "waiting"
-const address = (result, kind) => `history/${part(result.name)}/${kind}?at=${result.time}${result.state}`
+const address = (result, kind) => `history/${part(result.name)}/${kind}?at=${result.version}`
 
 // ---- the views
 
