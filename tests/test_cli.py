@@ -78,7 +78,9 @@ def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
     flags = ["--size", "4096", "--memory", "7 GB", "--weights", "embedded"]
     assert main(["plan", CONTENT, STYLE, *flags]) == 0
     first, *_, last, total, time = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"256 x 192 px +\d+ steps at once, then repainted", first)
+    assert re.fullmatch(
+        r"256 x 192 px +\d+ steps on the whole picture, then repainted", first
+    )
     assert re.fullmatch(
         r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+, then repainted", last
     )
@@ -129,6 +131,7 @@ def test_sixteen_bits_are_more_levels(elsewhere, suffix):
 def test_demo_paints_at_least_two_pictures(elsewhere, capsys):
     assert main(["demo", "--size", "48", "--steps", "1", "--quiet"]) == 0
     assert len(list((elsewhere / "demo").glob("*.png"))) >= 2
+    assert (elsewhere / "demo/harbour.jpg").read_bytes() == Path(CONTENT).read_bytes()
     command = ["demo", "--size", "48", "--steps", "1", "--quiet", "--resume"]
     before = [path.stat() for path in sorted((elsewhere / "demo").iterdir())]
     assert main(command) == 0
@@ -193,6 +196,20 @@ BAD = {
         "not allowed with argument",
     ),
     "demo": (["demo", "-o", "text.jpg"], "expected a folder at text.jpg, got a file"),
+    "two outputs": (
+        ["stylize", CONTENT, STYLE, "-o", "a.webp", "--timelapse", "a.webp"],
+        "outputs of different names",
+    ),
+    "trace on manifest": (
+        ["stylize", CONTENT, STYLE, "-o", "a.png", "--trace", "a.png.json"],
+        "outputs of different names",
+    ),
+    "unknown flag": (["plan", CONTENT, STYLE, "--siez", "9"], "see jaxnst plan --help"),
+    "nowhere": (
+        ["grid", "--content", CONTENT, "--style", STYLE, "-o", "/proc/x"],
+        "/proc",
+    ),
+    "clip": (["stylize", "text.mp4", STYLE], "painted by jaxnst video"),
     "convert a folder": (["weights", "convert", ".", "x.h5"], "got a folder"),
     "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
     "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
@@ -238,7 +255,8 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
-    (elsewhere / "text.jpg").write_text("no picture")
+    for file in ("text.jpg", "text.mp4"):
+        (elsewhere / file).write_text("no picture")
     (elsewhere / "cut.jpg").write_bytes(sample_path("harbour").read_bytes()[:20_000])
     for file, side in (("one.png", 1), ("eight.png", 8)):
         pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)

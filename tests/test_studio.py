@@ -2,8 +2,10 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import random
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -55,7 +57,7 @@ def running(worker=WORKER):
     port = listener.getsockname()[1]
     place = Place(host=HOST, port=port, token=TOKEN, folder=Path("studio"))
     studio = Studio(place, Worker(worker))
-    server = make_server(studio.app())
+    server = make_server(studio.app(), studio.leaving.set)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
@@ -644,6 +646,25 @@ def test_a_tab_that_closes_loses_nothing_and_another_one_is_told(studio):
             last = next(x for x in told if x["jobs"][0]["state"] == "done")
         assert [entry["name"] for entry in last["history"]] == [name]
     wait_for(lambda: studio.streams == 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_the_studio_ends_without_a_word_though_a_tab_is_open(tmp_path, number):
+    run = [sys.executable, "-m", "jaxnst", "studio"]
+    kinds = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    uploads = {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(run, cwd=tmp_path, env=os.environ | uploads, **kinds) as ours:
+        address = ours.stdout.readline().split()[-1]
+        with httpx.Client(follow_redirects=True, timeout=20) as client:
+            assert client.get(address).status_code == 200
+            events = address.partition("?")[0] + "events"
+            with client.stream("GET", events) as answer:
+                lines = answer.iter_lines()
+                assert any(line.startswith("data") for line in lines)
+                ours.send_signal(number)
+                assert not any(line.startswith("data") for line in lines)
+        assert ours.stderr.read() == ""
+    assert not list(tmp_path.glob("jaxnst-studio-*"))
 
 
 def test_the_end_of_the_server_keeps_the_state_of_what_is_painted(

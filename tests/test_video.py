@@ -287,6 +287,7 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--temporal-weight", "nan"): "at least 0",
         ("a.mp4", "-o", "b.mp4", "--region", f"few={SWIRLS}"): "a mask for each frame",
         ("a.mp4", "-o", "b.mp4", "--region", f"dark={SWIRLS}"): "5.png, which is all",
+        ("a.mp4", SWIRLS, "-o", "b.mp4", "--rate", "9"): "which has its own",
         ("a.mp4", "no.jpg", "-o", "b.mp4"): "no.jpg",
         ("a.mp4", "-o", "b.mp4", "--region", f"black.png={SWIRLS}"): "all black",
     }.items():

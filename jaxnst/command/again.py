@@ -87,7 +87,9 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
     if init not in STARTS:
         names, moved = [*names, init], [*moved, args.init]
     if len(moved) != len(names):
-        raise ValueError(f"expected {len(manifest['styles'])} styles, got {args.style}")
+        raise ValueError(
+            f"expected {len(manifest['styles'])} styles, got {len(args.style)}"
+        )
     places = [now or folder / name for now, name in zip(moved, names, strict=True)]
     masks = masks.map(lambda path: (args.masks or folder) / path)
     check_pictures([*places, *masks.paths], manifest["pictures_sha256"])
@@ -101,6 +103,10 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
         )
     width, height = manifest["size"]
     memory = usable_memory() if args.memory is None else args.memory
+    if args.out is not None and args.out.resolve() == args.picture.resolve():
+        raise ValueError(
+            f"expected an output that is none of the inputs, got {args.out}"
+        )
     blend = manifest["blend"]
     start = None if init in STARTS else places[-1]
     request = StylizeRequest(
@@ -162,6 +168,6 @@ def check_pictures(places: Sequence[Path], hashes: Sequence[str]) -> None:
             )
         if sha256(path) != wanted:
             raise ValueError(
-                f"expected the picture that was painted from at {path}, got another; "
-                "say where it is by --content, --style or --init"
+                f"expected the very picture that was painted from at {path}, got "
+                "another one; say by --content, --style or --init where it is now"
             )

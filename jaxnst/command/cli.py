@@ -87,18 +87,17 @@ def make_parser() -> Parser:
     for name, about, add_flags, call in COMMANDS:
         p = commands.add_parser(name, help=about)
         add_flags(p)
-        p.set_defaults(call=call)
+        p.set_defaults(call=call, parser=p)
     add_weights_commands(commands.add_parser("weights", help="weight files"))
     return parser
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse arguments; styles may stand after flags, too."""
-    parser = make_parser()
-    args, more = parser.parse_known_args(argv)
+    args, more = make_parser().parse_known_args(argv)
     named = all(not text.startswith("-") for text in more)
     if more and not (named and args.call in WITH_STYLES):
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
+        args.parser.error(f"unrecognized arguments: {' '.join(more)}")
     if more:
         args.style += map(Path, more)
     return args
@@ -127,8 +126,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         ignore_output()
         return 0
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         return _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            return _fail(str(error))
+        return _fail(
+            f"expected to read or write {error.filename}, got {error.strerror}; check "
+            "the path and who may use it"
+        )
     except KeyboardInterrupt:
         print("jaxnst: interrupted", file=sys.stderr)
         return 130

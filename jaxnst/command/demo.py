@@ -8,6 +8,7 @@ from jaxnst.command.manifest import manifest_path
 from jaxnst.command.reporter import say
 from jaxnst.command.request import StylizeRequest, checkpoint_beside
 from jaxnst.command.stylize import add_stylize_flags, paint, stylize_request
+from jaxnst.disk import write_whole
 from jaxnst.pictures.samples import SAMPLES, sample_path
 
 
@@ -26,6 +27,11 @@ def demo_command(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"expected a folder at {args.out}, got a file")
     args.out.mkdir(parents=True, exist_ok=True)
+    for name in ("harbour", *args.style):  # to go on with
+        given = sample_path(name)
+        if not (copy := args.out / given.name).exists():
+            with write_whole(copy) as file:
+                file.write(given.read_bytes())
     for style in args.style:
         request = demo_request(args, style)
         if args.resume and manifest_path(request.out).exists():

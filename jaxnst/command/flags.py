@@ -137,7 +137,9 @@ def pair(text: str) -> tuple[Path, Path]:
     ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
     ways = [way for way in ways if all(way)]
     if not ways:
-        raise argparse.ArgumentTypeError(f"expected PATH=PATH, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected two paths with = between them, got {text!r}"
+        )
     first, second = next((way for way in ways if Path(way[0]).is_file()), ways[0])
     return Path(first), Path(second)
 
@@ -192,7 +194,8 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or name not in FIELDS:
         raise argparse.ArgumentTypeError(
-            f"expected FIELD=VALUE such as {nearest(name, FIELDS)}=…, got {text!r}"
+            f"expected FIELD=VALUE with a field such as {nearest(name, FIELDS)}, got "
+            f"{text!r}; jaxnst recipes painterly lists them"
         )
     return name, field_value(name, value)
 

@@ -35,7 +35,9 @@ def mask_files(args: argparse.Namespace) -> MaskFiles:
     )
     if palette is not None and not palette.is_file():
         names = ", ".join(COLORS)
-        raise ValueError(f"expected --colors {names} or a file, got {whose!r}")
+        raise ValueError(
+            f"expected --colors {names} or a file, got {whose!r}, where nothing is"
+        )
     return files
 
 
@@ -92,7 +94,9 @@ def check_masks(files: MaskFiles, styles: Sequence[Path]) -> None:
             f"{styles[0]} or --keep-rest"
         )
     if not styles and not files.regions:
-        raise ValueError("expected at least one style, got none")
+        raise ValueError(
+            "expected at least one style, got none; name a picture after the content"
+        )
 
 
 def read_style(

@@ -62,6 +62,8 @@ def studio_command(args: argparse.Namespace) -> int:
             end = lambda *_: signal.raise_signal(signal.SIGTERM)
             signal.signal(signal.SIGHUP, end)
         with contextlib.suppress(KeyboardInterrupt):
-            make_server(Studio(place).app()).run(sockets=[listener])
+            studio = Studio(place)
+            server = make_server(studio.app(), studio.leaving.set)
+            server.run(sockets=[listener])
     say(f"ended; the results are in {args.folder}")
     return 0

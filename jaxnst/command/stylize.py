@@ -148,7 +148,8 @@ def check_request(request: StylizeRequest) -> None:
     if request.init_path is not None:
         if not request.init_path.exists():
             raise ValueError(
-                f"expected --init {', '.join(STARTS)} or a file, got {request.init!r}"
+                f"expected --init {', '.join(STARTS)} or a file, got {request.init!r}, "
+                "where nothing is"
             )
         image_shape(request.init_path)
     if request.weights != "auto":
@@ -160,6 +161,11 @@ def check_request(request: StylizeRequest) -> None:
             raise ValueError(
                 f"expected an output that is none of the inputs, got {target}"
             )
+    written = [request.out, manifest_path(request.out), request.checkpoint_path]
+    written = [path.resolve() for path in (*written, *filter(None, records))]
+    for path in written:
+        if written.count(path) > 1:
+            raise ValueError(f"expected outputs of different names, got {path} twice")
     if request.checkpoint is not None and request.checkpoint.suffix != ".npz":
         raise ValueError(f"expected --checkpoint FILE.npz, got {request.checkpoint}")
     if request.blend is not None:
@@ -334,7 +340,7 @@ def plan_command(args: argparse.Namespace) -> int:
 def describe_stage(stage: Stage, recipe: Recipe) -> str:
     """A stage in one line."""
     height, width = stage.shape
-    how = "at once"
+    how = "on the whole picture"
     if stage.tile is not None:
         (high, wide), starts, _ = plan_tiles(stage.shape, recipe.layers, stage.tile)
         how = f"in {len(starts)} tile{'s' * (len(starts) > 1)} of {wide} x {high}"

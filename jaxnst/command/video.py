@@ -184,6 +184,11 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
     if args.flow is None:
         check_flow()
     clip = open_clip(args.content, selection, rate=args.rate)
+    if args.rate != RATE and clip.kind != "folder":
+        raise ValueError(
+            f"expected --rate for a folder of frames, got it for {args.content}, which "
+            "has its own; leave it out"
+        )
     shape = fit_shape(clip.shape, args.size or content_size(clip.shape, recipe))
     if kind == "video":  # the codecs need even sides
         shape = max(2, shape[0] // 2 * 2), max(2, shape[1] // 2 * 2)
@@ -224,7 +229,8 @@ def check_video(request: VideoRequest) -> None:
     if picture.init_path is not None:
         if not picture.init_path.exists():
             raise ValueError(
-                f"expected --init {', '.join(STARTS)} or a file, got {picture.init!r}"
+                f"expected --init {', '.join(STARTS)} or a file, got {picture.init!r}, "
+                "where nothing is"
             )
         image_shape(picture.init_path)
     if picture.weights != "auto":
@@ -435,8 +441,10 @@ class VideoReporter(Reporter):
         """Stop if the run was interrupted."""
         if self.interrupted:
             self.stop(
-                f"{self.done} of {self.total} frames are painted; rerun the command to "
-                "paint the rest"
+                f"painted up to {self.place(self.done)}; rerun the command to paint "
+                "the rest"
+                if self.done
+                else "no frame is painted yet"
             )
 
     def frame(self, progress: FrameProgress) -> None:
@@ -456,7 +464,7 @@ class VideoReporter(Reporter):
         if self.new == 2:  # both before compile
             self.clock = now, self.done
         if self.line_is_due(at_end=self.done == self.total):
-            line = f"frame {self.done}/{self.total}"
+            line = self.place(self.done)
             began, begun = self.clock or (now, self.done)
             if self.done > begun:
                 each = (now - began) / (self.done - begun)
@@ -466,6 +474,10 @@ class VideoReporter(Reporter):
 
     def show(self, place: str) -> None:
         """Move the bar."""
-        self.move(
-            self.done, f"frame {min(self.done + 1, self.total)}/{self.total}", place
-        )
+        self.move(self.done, self.place(min(self.done + 1, self.total)), place)
+
+    def place(self, number: int) -> str:
+        """Where a frame of all passes is, in words."""
+        passed, index = divmod(number - 1, self.count)
+        which = f"pass {passed + 1}, " if self.request.passes > 1 else ""
+        return f"{which}frame {index + 1}/{self.count}"

@@ -225,7 +225,7 @@ def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
         for changes in (on_host, lean)
         if _least(shape, recipe.replace(**changes)) <= memory
     ]
-    use = " or ".join(others) or "another machine"
+    use = " or ".join(others) or "more memory"
     return (
         f"expected {gigabytes(_least(shape, recipe))} of memory for {shape[1]} x "
         f"{shape[0]} px, got {gigabytes(memory)}; use {use}"

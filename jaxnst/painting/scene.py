@@ -182,7 +182,7 @@ def _divide(
     if not styles:
         raise ValueError(
             f"expected a style for the {left:.1%} of the picture that no region "
-            "covers, got none; give one, or keep it as it is"
+            "covers, got none; give one, or keep it as it is by keep_rest"
         )
     return [*parts, _complete(whole._replace(mask=rest))], None
 

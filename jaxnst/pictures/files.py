@@ -242,10 +242,15 @@ def _open(path: Path) -> Iterator[pil.Image]:
         why, cure = f"one that cannot be decoded ({_first_line(error)})", RESAVE
         if kind in UNREAD and kind not in readable_suffixes():
             why, cure = UNREAD[kind]
+        if kind in VIDEOS:
+            cure = "a video is painted by jaxnst video"
         raise ValueError(
             f"expected a readable picture at {path}, got {why}; {cure}"
         ) from error
 
+
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+"""Usual suffixes of video files."""
 
 RESAVE = "open it in an image program and save it again"
 

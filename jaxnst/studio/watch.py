@@ -98,7 +98,7 @@ def served(folder: Path, *, title: str, host: str = "127.0.0.1") -> Iterator[str
     watch, token = Watch(folder, title), new_token()
     listener = listen(host, 0)
     with closing(listener) as port:
-        server = make_server(watch.app(host, port, token))
+        server = make_server(watch.app(host, port, token), leave=lambda: None)
         run = lambda: server.run(sockets=[listener])
         thread = threading.Thread(target=run, name="live view", daemon=True)
         thread.start()

@@ -180,7 +180,8 @@ def _select(clip: Clip, selection: Selection) -> Clip:
         if selection != WHOLE:
             until = clip.end if selection.end is None else selection.end
             times = f"{float(selection.start):g} s to {float(until):g} s"
-            what = f" from {times}; take a longer part"
+            every = f", one of {selection.every}" if selection.every > 1 else ""
+            what = f" from {times}{every}; take a longer part or more of them"
         raise ValueError(
             f"expected at least two frames in {clip.path}, got {len(wanted)}{what}"
         )
@@ -345,7 +346,7 @@ def reading(path: Path) -> Iterator[None]:
         why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
             f"expected a video at {path}, got a file that is damaged, truncated or "
-            f"none ({why}); copy it again, or cut the damage off with --end"
+            f"none ({why}); copy it again"
         ) from error
 
 
@@ -354,7 +355,10 @@ def _decoded(path: Path) -> Iterator[Any]:
     with open_video(path) as container, reading(path):
         videos = picture_streams(container)
         if not videos:
-            raise ValueError(f"expected a video in {path}, got a file without one")
+            raise ValueError(
+                f"expected a video in {path}, got a file without one, such as sound "
+                "alone; choose another file"
+            )
         stream, packets, corrupt = videos[0], 0, False
         stream.thread_type = "AUTO"
         for packet in container.demux(stream):
@@ -372,9 +376,10 @@ def _decoded(path: Path) -> Iterator[Any]:
 
 
 def _truncated(path: Path, stated: int, found: int) -> None:
+    cure = ", or cut the damage off with --end" if found > 1 else ""
     raise ValueError(
         f"expected {stated or 'whole'} frames in {path}, got a file that is truncated "
-        f"or damaged after {found}; copy it again, or cut the damage off with --end"
+        f"or damaged after {found}; copy it again{cure}"
     )
 
 
@@ -390,7 +395,10 @@ def _scan_video(path: Path, end: Fraction | None) -> Clip:
         if end is not None and times[-1] - times[0] >= end:
             break
     if first is None or last is None:
-        raise ValueError(f"expected frames in {path}, got none that can be decoded")
+        raise ValueError(
+            f"expected frames in {path}, got none that can be decoded; convert it with "
+            "another program"
+        )
     order = np.argsort(times, kind="stable")
     if list(order) != list(range(len(times))) or len(set(times)) < len(times):
         raise ValueError(

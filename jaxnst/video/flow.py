@@ -175,7 +175,10 @@ class FlowFiles:
 
     def __init__(self, folder: Path, numbers: Sequence[int]):
         if not folder.is_dir():
-            raise ValueError(f"expected a folder of flows, got {folder}")
+            raise ValueError(
+                f"expected a folder of flows at {folder}, got {found_at(folder)}; "
+                "check the path, or leave out --flow"
+            )
         files = (x for x in folder.iterdir() if x.suffix.lower() in SUFFIXES)
         named = ((re.fullmatch(r"0*(\d+)-0*(\d+)", x.stem), x) for x in files)
         self.paths = {(int(m[1]), int(m[2])): x for m, x in named if m}
