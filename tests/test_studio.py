@@ -57,7 +57,7 @@ def running(worker=WORKER):
     port = listener.getsockname()[1]
     place = Place(host=HOST, port=port, token=TOKEN, folder=Path("studio"))
     studio = Studio(place, Worker(worker))
-    server = make_server(studio.app(), studio.leaving.set)
+    server = make_server(studio.app(), studio.leave)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

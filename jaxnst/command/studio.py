@@ -63,7 +63,7 @@ def studio_command(args: argparse.Namespace) -> int:
             signal.signal(signal.SIGHUP, end)
         with contextlib.suppress(KeyboardInterrupt):
             studio = Studio(place)
-            server = make_server(studio.app(), studio.leaving.set)
+            server = make_server(studio.app(), studio.leave)
             server.run(sockets=[listener])
     say(f"ended; the results are in {args.folder}")
     return 0

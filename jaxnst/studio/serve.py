@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -35,20 +35,24 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+Leave = Callable[[], Awaitable[None]]
+"""Ends what a server would wait for."""
+
+
 class Server(uvicorn.Server):
     """A server that says good-bye before it waits for what is still being answered."""
 
-    def __init__(self, config: uvicorn.Config, leave: Callable[[], None]):
+    def __init__(self, config: uvicorn.Config, leave: Leave):
         super().__init__(config)
         self.leave = leave
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what goes on without end, then what uvicorn ends."""
-        self.leave()
+        await self.leave()
         await super().shutdown(sockets)
 
 
-def make_server(app: ASGIApp, leave: Callable[[], None]) -> Server:
+def make_server(app: ASGIApp, leave: Leave) -> Server:
     """A server that logs only its own mistakes, and ends though tabs are open.
 
     `leave` is called when it ends, before answers are waited for.

@@ -81,7 +81,7 @@ class Studio:
         self.pictures = Pictures(place.folder / "sources")
         self.history = History(place.folder)
         self.queue = Queue(worker or Worker(), self.on_end)
-        self.streams, self.leaving = 0, asyncio.Event()
+        self.streams, self.leaving = 0, False
         self.naming = asyncio.Lock()  # two pictures never get the same name
         self.decoding = asyncio.Lock()  # one large picture in memory at a time
 
@@ -171,24 +171,20 @@ class Studio:
         self.streams += 1
         try:
             yield "retry: 1000\n\n"
-            while not self.leaving.is_set():
+            while not self.leaving:
                 seen = self.queue.changed
                 history = await asyncio.to_thread(self.history.all_as_json)
                 state = {"jobs": self.queue.as_json(), "history": history}
                 yield f"data: {json.dumps(state)}\n\n"
-                while await self.news(seen) == seen:
+                while await self.queue.wait(seen, HEARTBEAT) == seen:
                     yield ": nothing new\n\n"
         finally:
             self.streams -= 1
 
-    async def news(self, seen: int) -> int | None:
-        """The count of changes after a while, or once it differs; None at the end."""
-        waits = asyncio.create_task(self.queue.wait(seen, HEARTBEAT))
-        ends = asyncio.create_task(self.leaving.wait())
-        await asyncio.wait([waits, ends], return_when=asyncio.FIRST_COMPLETED)
-        for task in (waits, ends):
-            task.cancel()
-        return None if self.leaving.is_set() else self.queue.changed
+    async def leave(self) -> None:
+        """End what tabs are told, since the server is about to end."""
+        self.leaving = True
+        await self.queue.touch()
 
     async def add_picture(self, request: Request) -> Response:
         """Take an upload up; its bytes are the body, and its name is in the address.

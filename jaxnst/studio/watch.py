@@ -76,6 +76,10 @@ class Watch:
         finally:
             self.tabs -= 1
 
+    async def leave(self) -> None:
+        """End what tabs are told."""
+        self.over = True
+
     def state(self, over: bool) -> dict[str, Any]:
         """What the page shows, as `jobs.Job.as_json` gives it."""
         lines = self.reader.lines
@@ -98,7 +102,7 @@ def served(folder: Path, *, title: str, host: str = "127.0.0.1") -> Iterator[str
     watch, token = Watch(folder, title), new_token()
     listener = listen(host, 0)
     with closing(listener) as port:
-        server = make_server(watch.app(host, port, token), leave=lambda: None)
+        server = make_server(watch.app(host, port, token), watch.leave)
         run = lambda: server.run(sockets=[listener])
         thread = threading.Thread(target=run, name="live view", daemon=True)
         thread.start()
