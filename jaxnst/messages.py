@@ -21,10 +21,10 @@ def found_at(path: Path) -> str:
 
 
 def gigabytes(count: int) -> str:
-    """A number of bytes as a person reads it: in gigabytes (10⁹ bytes).
+    """A number of bytes as a person reads it: in gigabytes (10⁹ bytes), or megabytes.
 
     Example:
-        >>> gigabytes(1_540_000_000)
-        '1.5 GB'
+        >>> gigabytes(1_540_000_000), gigabytes(3_000_000)
+        ('1.5 GB', '3 MB')
     """
-    return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.0f} MB"
