@@ -204,6 +204,10 @@ BAD = {
         ["stylize", CONTENT, STYLE, "-o", "a.png", "--trace", "a.png.json"],
         "outputs of different names",
     ),
+    "unknown flag of weights": (
+        ["weights", "list", "--x"],
+        "see jaxnst weights --help",
+    ),
     "unknown flag": (["plan", CONTENT, STYLE, "--siez", "9"], "see jaxnst plan --help"),
     "nowhere": (
         ["grid", "--content", CONTENT, "--style", STYLE, "-o", "/proc/x"],

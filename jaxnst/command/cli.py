@@ -88,7 +88,9 @@ def make_parser() -> Parser:
         p = commands.add_parser(name, help=about)
         add_flags(p)
         p.set_defaults(call=call, parser=p)
-    add_weights_commands(commands.add_parser("weights", help="weight files"))
+    p = commands.add_parser("weights", help="weight files")
+    p.set_defaults(parser=p)
+    add_weights_commands(p)
     return parser
 
 
