@@ -164,16 +164,6 @@ def read_region(path: Path) -> Mask:
     return mask
 
 
-def check_mask_files(files: MaskFiles) -> None:
-    """Read all masks, so that a damaged one is known before anything is painted."""
-    for path, _ in files.regions:
-        read_region(path)
-    if files.hold is not None:
-        load_mask(files.hold)
-    for path in files.labels[:1]:
-        load_image(path)
-
-
 COMMON = 0.002
 """Share of a picture from which on a colour is a label; the rest is a soft edge."""
 

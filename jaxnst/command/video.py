@@ -40,10 +40,10 @@ from jaxnst.command.manifest import (
     write_manifest,
 )
 from jaxnst.command.masks import (
-    check_mask_files,
     check_masks,
     mask_files,
     read_masks,
+    read_region,
     read_style,
 )
 from jaxnst.command.reporter import Reporter, complain, say
@@ -210,7 +210,7 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
     )
     check_video(request)
     if kind == "video" and (lost := lost_tracks(clip)):
-        complain(f"{lost} sound tracks are left out, since their format is not known")
+        complain(f"sound tracks of unknown formats, which are left out: {lost}")
     count = len(masks.paths)
     stages = plan_run(shape, recipe, memory - mask_bytes(shape, recipe, count))
     return dataclasses.replace(
@@ -237,21 +237,28 @@ def check_video(request: VideoRequest) -> None:
         registry.locate(picture.weights)
     if picture.blend is not None:
         check_blend(picture.blend, len(picture.styles))
-    last = request.clip.numbers[-1]
-    for path in picture.masks.paths:
-        if path.is_dir() and len(frame_files(path)) <= last:
-            raise ValueError(
-                f"expected a mask for each frame in {path}, of which the last is the "
-                f"{last + 1}th, got {len(frame_files(path))}"
-            )
+    check_mask_folders(request)
     check_masks(request.masks_of(0), picture.styles)
-    if request.masks_change:
-        for index in range(len(request.clip)):
-            check_mask_files(request.masks_of(index))
     if request.flow is not None:
         FlowFiles(request.flow, request.clip.numbers)
     for path in picture.all_styles:
         style_shape(image_shape(path), picture.shape, picture.recipe)
+
+
+def check_mask_folders(request: VideoRequest) -> None:
+    """Read the masks of all frames, so that a damaged one is known now, not later."""
+    masks, last = request.picture.masks, request.clip.numbers[-1]
+    regions = {path for path, _ in masks.regions}
+    for path in filter(Path.is_dir, masks.paths):
+        files = frame_files(path)
+        if len(files) <= last:
+            raise ValueError(
+                f"expected a mask for each frame in {path}, of which the last is the "
+                f"{last + 1}th, got {len(files)}"
+            )
+        read = read_region if path in regions else load_image
+        for number in request.clip.numbers:
+            read(files[number])
 
 
 def video_command(args: argparse.Namespace) -> int:
