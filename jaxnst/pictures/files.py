@@ -1,14 +1,11 @@
 """Image files to arrays and back: float32 RGB, sRGB-encoded, in [0, 1], h w 3."""
 
 import contextlib
-import io
 import math
-import struct
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +13,21 @@ import numpy as np
 import png
 import tifffile
 from jaxtyping import Array, Float
-from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, PngImagePlugin
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
-from jaxnst.messages import found_at
 from jaxnst.pictures.geometry import fit_shape
-from jaxnst.pictures.tiff import read_tiff
+from jaxnst.pictures.source import (
+    KEYWORD,
+    UNREAD,
+    Pixels,
+    open_pillow,
+    open_source,
+    readable_suffixes,
+    srgb_profile,
+)
 from jaxnst.types import Image, Mask
-
-with contextlib.suppress(ImportError):  # an extra
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener()
 
 SUFFIXES = {
     ".png": "PNG",
@@ -47,12 +46,12 @@ LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
 def load_image(
     path: str | Path, *, size: int | None = None, enlarge: bool = False
 ) -> Image:
-    """Read a picture as it is meant to be seen.
+    """Read a picture as it is meant to be seen, with all its bits.
 
     It is turned upright, its colour profile is applied, and it is laid over white.
 
     Args:
-        path: File in any format that Pillow reads.
+        path: A file of one of `source.FORMATS`.
         size: Long edge to resize it to, in pixels. Default: the file's own size.
         enlarge: Whether to enlarge a picture smaller than `size`.
 
@@ -68,8 +67,7 @@ def load_image(
         >>> load_image(sample_path("harbour"), size=64).shape
         (48, 64, 3)
     """
-    image = _over_white(_read(Path(path), size, enlarge))
-    return jnp.asarray(np.asarray(image, np.float32) / 255)
+    return jnp.asarray(_as_floats(_over_white(_read(Path(path), size, enlarge))))
 
 
 def thumbnail(path: str | Path, size: int) -> pil.Image:
@@ -80,15 +78,29 @@ def thumbnail(path: str | Path, size: int) -> pil.Image:
         >>> thumbnail(sample_path("harbour"), 64).size
         (64, 48)
     """
-    return _over_white(_read(Path(path), size, False))
+    pixels = _over_white(_read(Path(path), size, False))
+    if isinstance(pixels, pil.Image):
+        return pixels
+    return pil.fromarray((pixels * 255 + 0.5).astype(np.uint8))
 
 
-def _over_white(image: pil.Image) -> pil.Image:
-    if image.mode == "RGBA":
-        white = pil.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
+def _as_floats(pixels: Pixels) -> Float[np.ndarray, "_h _w _c"]:
+    """The pixels as float32 in [0, 1]."""
+    if isinstance(pixels, pil.Image):
+        return np.asarray(pixels, np.float32) / 255
+    return pixels
+
+
+def _over_white(pixels: Pixels) -> Pixels:
+    if not isinstance(pixels, pil.Image):
+        if pixels.shape[2] == 3:
+            return pixels
+        return 1 - pixels[..., 3:] * (1 - pixels[..., :3])
+    if pixels.mode == "RGBA":
+        white = pil.new("RGB", pixels.size, "white")
+        white.paste(pixels, mask=pixels.getchannel("A"))
         return white
-    return image
+    return pixels
 
 
 class Cutout(NamedTuple):
@@ -111,11 +123,11 @@ def load_cutout(
         >>> load_cutout(sample_path("harbour"), size=64).alpha is None
         True
     """
-    image = _read(Path(path), size, enlarge)
-    if _is_opaque(image):
-        rgb = np.asarray(image.convert("RGB"), np.float32)
-        return Cutout(jax.device_put(rgb / 255), None)
-    rgb, alpha = np.split(np.asarray(image, np.float32) / 255, [3], axis=-1)
+    pixels = _read(Path(path), size, enlarge)
+    if _is_opaque(pixels):
+        opaque = pixels.convert("RGB") if isinstance(pixels, pil.Image) else pixels
+        return Cutout(jax.device_put(_as_floats(opaque)[..., :3]), None)
+    rgb, alpha = np.split(_as_floats(pixels), [3], axis=-1)
     if not alpha.any():
         raise ValueError(f"expected something to see in {path}, got a clear picture")
     return Cutout(jnp.asarray(_fill(rgb, alpha > 0)), jnp.asarray(alpha))
@@ -151,35 +163,36 @@ def load_mask(path: str | Path) -> Mask:
         >>> load_mask(sample_path("harbour")).shape
         (480, 640, 1)
     """
-    image = _read(Path(path), None, False)
-    grey = image.convert("L") if _is_opaque(image) else image.getchannel("A")
-    return jnp.asarray(np.asarray(grey, np.float32)[..., None] / 255)
+    pixels = _read(Path(path), None, False)
+    if not _is_opaque(pixels):
+        return jnp.asarray(_as_floats(pixels)[..., 3:])
+    if isinstance(pixels, pil.Image):
+        return jnp.asarray(_as_floats(pixels.convert("L"))[..., None])
+    return jnp.asarray(pixels[..., :3] @ np.float32([[0.299], [0.587], [0.114]]))
 
 
-def _is_opaque(image: pil.Image) -> bool:
-    return image.mode != "RGBA" or image.getchannel("A").getextrema()[0] == 255
+def _is_opaque(pixels: Pixels) -> bool:
+    if isinstance(pixels, pil.Image):
+        return pixels.mode != "RGBA" or pixels.getchannel("A").getextrema()[0] == 255
+    return bool((pixels[..., 3:] == 1).all())
 
 
 def has_alpha(path: str | Path) -> bool:
     """Whether a picture may be transparent somewhere, from its header."""
-    with _open(Path(path)) as file:
-        return file.has_transparency_data
+    with open_source(Path(path)) as source:
+        return source.has_alpha
 
 
-def _read(path: Path, size: int | None, enlarge: bool) -> pil.Image:
-    """A picture in sRGB, upright and in its size, of mode RGB or RGBA."""
-    if size is not None and size < 1:
-        raise ValueError(f"expected a size of at least 1 px, got {size}")
-    with _open(path) as file:
-        shape = _upright_shape(file)
-        if size is not None:
-            # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
-            file.draft("RGB", fit_shape(file.size, size))
-        file.load()
-        image = _to_srgb(ImageOps.exif_transpose(file) if _exif(file) else file)
-    if size is not None and (enlarge or max(shape) > size):
-        image = image.resize(fit_shape(shape[::-1], size), pil.Resampling.LANCZOS)
-    return image
+def image_bits(path: str | Path) -> int:
+    """Bits per channel of a picture that `load_image` reads, from its header.
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> image_bits(sample_path("harbour"))
+        8
+    """
+    with open_source(Path(path)) as source:
+        return source.bits
 
 
 def image_shape(path: str | Path) -> tuple[int, int]:
@@ -190,105 +203,38 @@ def image_shape(path: str | Path) -> tuple[int, int]:
         >>> image_shape(sample_path("harbour"))
         (480, 640)
     """
-    with _open(Path(path)) as file:
-        return _upright_shape(file)
+    with open_source(Path(path)) as source:
+        return source.shape
 
 
-def _upright_shape(file: pil.Image) -> tuple[int, int]:
-    """Height and width of the picture turned upright."""
-    height, width = file.height, file.width
-    if isinstance(file, TiffImagePlugin.TiffImageFile):
-        # Some versions of Pillow report the size of a TIFF as if it were upright.
-        height, width = (
-            int(file.tag_v2[tag])
-            for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
-        )
-    turned = _exif(file).get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
+def _read(path: Path, size: int | None, enlarge: bool) -> Pixels:
+    """A picture in its size, see `source.Pixels`."""
+    if size is not None and size < 1:
+        raise ValueError(f"expected a size of at least 1 px, got {size}")
+    with open_source(path) as source:
+        pixels = source.decode(size)
+    if size is not None and (enlarge or max(source.shape) > size):
+        height, width = fit_shape(source.shape, size)
+        if isinstance(pixels, pil.Image):
+            return pixels.resize((width, height), pil.Resampling.LANCZOS)
+        return _resize(pixels, (width, height))
+    return pixels
 
 
-def _exif(file: pil.Image) -> Mapping:
-    """What is known of a picture; nothing where that cannot be read."""
-    try:
-        return file.getexif()
-    except Exception:  # each kind of damage raises its own
-        return {}
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[pil.Image]:
-    """Open a picture; every failure is a ValueError of one line."""
-    if not path.is_file():
-        raise ValueError(
-            f"expected a picture at {path}, got {found_at(path)}; check the path"
-        )
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns from half as many pixels on as it refuses.
-            warnings.simplefilter("ignore", pil.DecompressionBombWarning)
-            with read_tiff(path) or pil.open(_mended(path)) as file:
-                yield file
-    except pil.DecompressionBombError as error:
-        raise ValueError(
-            f"expected fewer pixels at {path}, got a picture that may fill the memory "
-            f"({_first_line(error)}); if you trust it, say --allow-huge"
-        ) from error
-    except MemoryError as error:
-        raise ValueError(
-            f"expected memory for the pixels of {path}, got too little; save it smaller"
-        ) from error
-    except Exception as error:  # each decoder raises exceptions of its own
-        kind = path.suffix.lower()
-        why, cure = f"one that cannot be decoded ({_first_line(error)})", RESAVE
-        if kind in UNREAD and kind not in readable_suffixes():
-            why, cure = UNREAD[kind]
-        if kind in VIDEOS:
-            cure = "a video is painted by jaxnst video"
-        raise ValueError(
-            f"expected a readable picture at {path}, got {why}; {cure}"
-        ) from error
-
-
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-"""Usual suffixes of video files."""
-
-RESAVE = "open it in an image program and save it again"
-
-_HEIF = "a HEIF picture", "pip install 'jaxnst[heif]'"
-_RAW = "a camera's raw data", "develop it to a picture first"
-_RAW_SUFFIXES = (
-    *(".nef", ".cr2", ".cr3", ".arw", ".dng"),
-    *(".raf", ".rw2", ".orf", ".pef"),
-)
-UNREAD = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), _HEIF),
-    **dict.fromkeys(_RAW_SUFFIXES, _RAW),
-    ".jxl": ("a JPEG XL picture", RESAVE),
-}
-"""Pictures that Pillow cannot read and people have: what they are, and what to do."""
-
-END, PADDING = b"\xff\xd9", b"\x55" * 256
-
-
-def _mended(path: Path) -> Path | io.BytesIO:
-    """A picture's file; a JPEG that lacks only its end gets one.
-
-    If all pixels are there, what follows them does not matter; if some are missing, it
-    is decoded as pixels.
-    """
-    with path.open("rb") as file:
-        if file.read(2) != b"\xff\xd8":
-            return path
-        file.seek(-2, io.SEEK_END)
-        if file.read(2) == END:
-            return path
-    data = path.read_bytes().removesuffix(END[:1])
-    tails = (END, PADDING + END)
-    with contextlib.suppress(Exception):  # truncated, so reading says what is wrong
-        first, second = (pil.open(io.BytesIO(data + tail)) for tail in tails)
-        if first.tobytes() == second.tobytes():
-            return io.BytesIO(data + END)
-    return path
+def _resize(
+    values: Float[np.ndarray, "_h _w _c"], size: tuple[int, int]
+) -> Float[np.ndarray, "_new_h _new_w _c"]:
+    """What Pillow does for images: the same filter, colours weighted by their alpha."""
+    colors, alpha = values[..., :3], values[..., 3:]
+    planes = np.concatenate([colors * alpha if alpha.size else colors, alpha], axis=2)
+    small = [
+        pil.fromarray(plane).resize(size, pil.Resampling.LANCZOS)
+        for plane in np.moveaxis(planes, 2, 0)
+    ]
+    found = np.clip(np.stack([np.asarray(x) for x in small], axis=2), 0, 1)
+    if alpha.size:
+        found[..., :3] /= np.maximum(found[..., 3:], 1e-6)
+    return np.clip(found, 0, 1)
 
 
 @contextlib.contextmanager
@@ -309,80 +255,6 @@ def any_number_of_pixels() -> Iterator[None]:
         pil.MAX_IMAGE_PIXELS = usual
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _to_srgb(image: pil.Image) -> pil.Image:
-    """Convert any Pillow image to 8-bit sRGB, with alpha if it has any."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_8_bits(image)
-    alpha = None
-    if image.has_transparency_data:
-        alpha = image.convert("RGBA").getchannel("A")
-    image = _from_profile(image).convert("RGB")
-    if alpha is not None:
-        image.putalpha(alpha)
-    return image
-
-
-def _from_profile(image: pil.Image) -> pil.Image:
-    """Apply a picture's colour profile, or the gamma that a PNG states instead."""
-    profile, gamma = image.info.get("icc_profile"), image.info.get("gamma")
-    if not profile:
-        if gamma and "srgb" not in image.info and abs(gamma - 1 / 2.2) > 0.005:
-            return _from_gamma(image, gamma)
-        return image
-    # A broken profile is ignored.
-    with contextlib.suppress(ImageCms.PyCMSError, OSError, KeyError):
-        its_own: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[
-            its_own.profile.xcolor_space
-        ]
-        if (mode == "CMYK") == (image.mode == "CMYK"):
-            srgb = ImageCms.createProfile("sRGB")
-            source = image.convert(mode)
-            moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
-            return moved or image
-    return image
-
-
-def _from_gamma(image: pil.Image, gamma: float) -> pil.Image:
-    """Levels `light ** gamma` to those of sRGB."""
-    light = (np.arange(256) / 255) ** (1 / gamma)
-    bright = 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
-    levels = np.where(light < 0.0031308, 12.92 * light, bright)
-    table = np.rint(levels * 255).astype(int).tolist()
-    return image.convert("RGB").point(table * 3)
-
-
-def _to_8_bits(image: pil.Image) -> pil.Image:
-    """Convert grey of 16 bits, or of floats in [0, 1], to 8 bits."""
-    grey, top = np.asarray(image, np.float64), 1 if image.mode == "F" else 65535
-    if not (grey.min() >= 0 and grey.max() <= top):  # false for NaN too
-        raise ValueError(
-            f"numbers from {grey.min():g} to {grey.max():g}, expected 0 to {top}"
-        )
-    found = pil.fromarray(np.uint8(grey / top * 255 + 0.5))
-    found.info = dict(image.info)
-    if "transparency" in found.info:
-        found.info["transparency"] = round(found.info["transparency"] / 257)
-    return found
-
-
-def readable_suffixes() -> set[str]:
-    """Suffixes of the files that Pillow can read, in lower case, with their dot.
-
-    Example:
-        >>> {".jpg", ".png", ".tif"} <= readable_suffixes()
-        True
-    """
-    known = pil.registered_extensions()  # fills `OPEN`
-    # Pillow knows the suffixes of these four without being able to read them.
-    kinds = pil.OPEN.keys() - {"BUFR", "GRIB", "HDF5", "MPEG"}
-    return {suffix for suffix, kind in known.items() if kind in kinds}
-
-
 def is_picture(path: Path) -> bool:
     """Whether a file is named like a picture, readable or not, or looks like one.
 
@@ -392,7 +264,7 @@ def is_picture(path: Path) -> bool:
     """
     if path.suffix:
         return path.suffix.lower() in readable_suffixes() | UNREAD.keys()
-    with contextlib.suppress(Exception), pil.open(path):
+    with contextlib.suppress(Exception), open_pillow(path):
         return True
     return False
 
@@ -445,7 +317,7 @@ def save_image(
                 compression="zlib",
                 predictor=True,
                 tile=(256, 256),
-                iccprofile=_srgb_profile(),
+                iccprofile=srgb_profile(),
                 description=description or None,
                 extrasamples=["unassalpha"] if clear else None,
                 metadata=None,
@@ -470,12 +342,8 @@ def save_image(
             if kind == "JPEG":
                 options["subsampling"] = 0
             pil.fromarray(pixels).save(
-                file, kind, icc_profile=_srgb_profile(), **options
+                file, kind, icc_profile=srgb_profile(), **options
             )
-
-
-KEYWORD = "Description"
-"""Keyword of the description in a PNG."""
 
 
 def read_description(path: str | Path) -> str:
@@ -488,9 +356,8 @@ def read_description(path: str | Path) -> str:
         >>> read_description(path)
         'all grey'
     """
-    with _open(Path(path)) as file:
-        tag = ExifTags.Base.ImageDescription
-        return str(file.info.get(KEYWORD) or _exif(file).get(tag) or "")
+    with open_source(Path(path)) as source:
+        return source.description
 
 
 class _TaggedWriter(png.Writer):
@@ -501,7 +368,7 @@ class _TaggedWriter(png.Writer):
     def write_preamble(self, outfile: IO[bytes]) -> None:
         """Write what comes before the pixels."""
         super().write_preamble(outfile)
-        profile = zlib.compress(_srgb_profile())
+        profile = zlib.compress(srgb_profile())
         png.write_chunk(outfile, b"iCCP", b"sRGB\0\0" + profile)
         if self.description:
             text = f"{KEYWORD}\0{self.description}".encode("latin-1")
@@ -544,9 +411,3 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
             f"{shape[1]} x {shape[0]} px; write a .tif"
         )
     return kind
-
-
-def _srgb_profile() -> bytes:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # Bytes 24 to 35 are its creation time; a fixed one gives the same file each time.
-    return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]

@@ -1,13 +1,14 @@
 """TIFF files that Pillow reads wrongly, or not at all: planes, deep colours, pages."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 from jaxtyping import Float, Shaped
-from PIL import ExifTags
 from PIL import Image as pil
 
 # What tifffile logs of damaged files would be printed, a line for each fault.
@@ -27,34 +28,39 @@ REDUCED, SEPARATE = 1, 2
 ASSOCIATED, UNASSOCIATED = 1, 2
 
 
-def read_tiff(path: Path) -> pil.Image | None:
-    """The picture of a TIFF with 8 bits per channel; None if Pillow is to read it.
+@contextlib.contextmanager
+def open_page(path: Path) -> Iterator[tifffile.TiffPage | None]:
+    """The page of a TIFF that is its picture; None if Pillow is to read the file.
 
-    It is the first page that is no thumbnail, with its profile and orientation.
+    It is the first page that is no thumbnail.
 
     Raises:
-        ValueError: If it is the raw data of a camera, or its numbers have no meaning.
+        ValueError: If it is the raw data of a camera.
     """
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages: list[Any] = [
-                part for page in file.pages for part in (page, *(page.pages or ()))
-            ]
-            if any(_tag(page, "PhotometricInterpretation") in RAW for page in pages):
-                raise ValueError("a camera's raw data; develop it to a picture first")
-            whole = [page for page in pages if not page.subfiletype & REDUCED]
-            page = (whole or pages)[0]
-            if page is pages[0] and not _needs_us(page):
-                return None
-            limit = pil.MAX_IMAGE_PIXELS
-            if limit and page.imagewidth * page.imagelength > 2 * limit:
-                return None
-            return _to_image(page)
-    except (tifffile.TiffFileError, KeyError, IndexError):
+    with contextlib.ExitStack() as stack:
+        page = None
+        with contextlib.suppress(tifffile.TiffFileError, KeyError, IndexError):
+            page = _find_page(stack.enter_context(tifffile.TiffFile(path)))
+        yield page
+
+
+def _find_page(file: tifffile.TiffFile) -> tifffile.TiffPage | None:
+    pages: list[Any] = [
+        part for page in file.pages for part in (page, *(page.pages or ()))
+    ]
+    if any(tag_value(page, "PhotometricInterpretation") in RAW for page in pages):
+        raise ValueError("a camera's raw data; develop it to a picture first")
+    whole = [page for page in pages if not page.subfiletype & REDUCED]
+    page, limit = (whole or pages)[0], pil.MAX_IMAGE_PIXELS
+    if page is pages[0] and not _needs_us(page):
         return None
+    if limit and page.imagewidth * page.imagelength > 2 * limit:
+        return None
+    return page
 
 
-def _tag(page: tifffile.TiffPage, name: str, default: Any = None) -> Any:
+def tag_value(page: tifffile.TiffPage, name: str, default: Any = None) -> Any:
+    """The value of a tag, or a default where the page lacks it."""
     found = page.tags.get(name)
     return default if found is None else found.value
 
@@ -65,29 +71,28 @@ def _needs_us(page: tifffile.TiffPage) -> bool:
     return page.photometric in PLAIN and page.samplesperpixel in (1, 2, 3, 4) and deep
 
 
-def _to_image(page: tifffile.TiffPage) -> pil.Image:
-    """Eight bits per channel, alpha not multiplied in, as Pillow would give it."""
+def has_page_alpha(page: tifffile.TiffPage) -> bool:
+    """Whether the first channel after the colours is a page's alpha."""
+    return page.extrasamples[:1] in ((ASSOCIATED,), (UNASSOCIATED,))
+
+
+def read_page(page: tifffile.TiffPage) -> Float[np.ndarray, "_h _w _c"]:
+    """Grey or RGB in [0, 1], as stored, with the alpha, which is not multiplied in.
+
+    Raises:
+        ValueError: If its numbers have no meaning.
+    """
     pixels = page.asarray()
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
     values = _to_unit(pixels.reshape(page.imagelength, page.imagewidth, -1), page)
-    colours = 1 if page.photometric in PLAIN[1:] else 3
+    colors = 1 if page.photometric in PLAIN[1:] else 3
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         values[..., 0] = 1 - values[..., 0]
-    extra = page.extrasamples[:1]
-    if extra and extra[0] == ASSOCIATED:
-        alpha = values[..., colours : colours + 1]
-        values[..., :colours] /= np.maximum(alpha, 1e-6)
-    kept = colours + bool(extra and extra[0] in (ASSOCIATED, UNASSOCIATED))
-    array = (np.clip(values[..., :kept], 0, 1) * 255 + 0.5).astype(np.uint8)
-    image = pil.fromarray(array[..., 0] if kept == 1 else array)
-    profile = _tag(page, "InterColorProfile")
-    if profile is not None:
-        image.info["icc_profile"] = bytes(profile)
-    exif = image.getexif()
-    exif[ExifTags.Base.Orientation] = _tag(page, "Orientation", 1)
-    exif[ExifTags.Base.ImageDescription] = _tag(page, "ImageDescription", "")
-    return image
+    if page.extrasamples[:1] == (ASSOCIATED,):
+        alpha = values[..., colors : colors + 1]
+        values[..., :colors] /= np.maximum(alpha, 1e-6)
+    return np.clip(values[..., : colors + has_page_alpha(page)], 0, 1)
 
 
 def _to_unit(
@@ -96,8 +101,8 @@ def _to_unit(
     """Numbers in [0, 1]: integers are divided by the largest, which a tag may tell."""
     low, high, top = pixels.min(), pixels.max(), 1
     if pixels.dtype.kind != "f":
-        top = _tag(page, "MaxSampleValue") or 2**page.bitspersample - 1
+        top = tag_value(page, "MaxSampleValue") or 2**page.bitspersample - 1
         top = max(np.ravel(top))
     if not (low >= 0 and high <= top):  # false for NaN too
         raise ValueError(f"numbers from {low:g} to {high:g}, expected 0 to {top:g}")
-    return (pixels / top).astype(np.float32)
+    return (pixels / np.float32(top)).astype(np.float32)

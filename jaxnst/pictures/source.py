@@ -1,0 +1,355 @@
+"""Picture files that are opened: what they say of themselves, and their pixels."""
+
+import contextlib
+import io
+import struct
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imagecodecs
+import numpy as np
+import tifffile
+from jaxtyping import Float
+from PIL import ExifTags, ImageCms, ImageOps, TiffImagePlugin
+from PIL import Image as pil
+
+from jaxnst.messages import found_at
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.pictures.tiff import has_page_alpha, open_page, read_page, tag_value
+
+with contextlib.suppress(ImportError):  # an extra
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+FORMATS = {
+    "PNG": "PNG",
+    "JPEG": "JPEG",
+    "MPO": "JPEG",
+    "WEBP": "WebP",
+    "TIFF": "TIFF",
+    "GIF": "GIF",
+    "BMP": "BMP",
+    "PPM": "PPM",
+    "JPEG2000": "JPEG 2000",
+    "AVIF": "AVIF",
+    "HEIF": "HEIF",
+}
+"""The formats that are opened, whatever a file is called, and their usual names. Of
+Pillow's others, some start a program, such as Ghostscript."""
+
+Pixels = pil.Image | Float[np.ndarray, "_h _w _c"]
+"""sRGB, upright: an image of mode RGB or RGBA, or floats in [0, 1], h w 3 or with alpha
+h w 4, where a file has more than 8 bits per channel."""
+
+
+class Source(NamedTuple):
+    """A picture file that is open.
+
+    Attributes:
+        shape: Height and width of the picture turned upright.
+        bits: Per channel.
+        has_alpha: Whether it may be transparent somewhere.
+        description: Text that it carries; empty if there is none.
+        decode: Given a long edge in pixels, it returns the pixels; a JPEG may be
+            smaller than it is stored, but not smaller than that.
+    """
+
+    shape: tuple[int, int]
+    bits: int
+    has_alpha: bool
+    description: str
+    decode: Callable[[int | None], Pixels]
+
+
+@contextlib.contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a picture of one of `FORMATS`; every failure is a ValueError of one line."""
+    if not path.is_file():
+        raise ValueError(
+            f"expected a picture at {path}, got {found_at(path)}; check the path"
+        )
+    try:
+        with contextlib.ExitStack() as stack:
+            # Pillow warns from half as many pixels on as it refuses.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", pil.DecompressionBombWarning)
+            page = stack.enter_context(open_page(path))
+            if page is None:
+                file = stack.enter_context(open_pillow(_mended(path)))
+                yield _of_pillow(file, path)
+            else:
+                yield _of_page(page)
+    except pil.DecompressionBombError as error:
+        raise ValueError(
+            f"expected fewer pixels at {path}, got a picture that may fill the memory "
+            f"({_first_line(error)}); if you trust it, say --allow-huge"
+        ) from error
+    except MemoryError as error:
+        raise ValueError(
+            f"expected memory for the pixels of {path}, got too little; save it smaller"
+        ) from error
+    except Exception as error:  # each decoder raises exceptions of its own
+        why, cure = _why(path, error)
+        raise ValueError(
+            f"expected a readable picture at {path}, got {why}; {cure}"
+        ) from error
+
+
+def open_pillow(file: Path | io.BytesIO) -> pil.Image:
+    """Open a picture with Pillow, if it is of one of `FORMATS`."""
+    pil.init()
+    return pil.open(file, formats=[name for name in FORMATS if name in pil.OPEN])
+
+
+def _of_pillow(file: pil.Image, path: Path) -> Source:
+    height, width = file.height, file.width
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        # Some versions of Pillow report the size of a TIFF as if it were upright.
+        height, width = (
+            int(file.tag_v2[tag])
+            for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
+        )
+    bits, about = _bits(file, path), _exif(file).get(ExifTags.Base.ImageDescription)
+    decode = partial(_decode_deep if bits > 8 else _decode, file, path)
+    return Source(
+        shape=_upright((height, width), _exif(file).get(ExifTags.Base.Orientation)),
+        bits=bits,
+        has_alpha=file.has_transparency_data,
+        description=str(file.info.get(KEYWORD) or about or ""),
+        decode=decode,
+    )
+
+
+KEYWORD = "Description"
+"""Keyword of the description in a PNG."""
+
+
+def _of_page(page: tifffile.TiffPage) -> Source:
+    turn = tag_value(page, "Orientation", 1)
+
+    def decode(size: int | None) -> Pixels:
+        values = _to_srgb(read_page(page), tag_value(page, "InterColorProfile"))
+        return _turn(values, turn)
+
+    return Source(
+        shape=_upright((page.imagelength, page.imagewidth), turn),
+        bits=page.bitspersample,
+        has_alpha=has_page_alpha(page),
+        description=str(tag_value(page, "ImageDescription", "")),
+        decode=decode,
+    )
+
+
+def _upright(shape: tuple[int, int], orientation: int | None) -> tuple[int, int]:
+    """Height and width of a picture turned upright, from those that are stored."""
+    return shape[::-1] if orientation in (5, 6, 7, 8) else shape
+
+
+def _turn(
+    values: Float[np.ndarray, "_h _w _c"], orientation: int | None
+) -> Float[np.ndarray, "_new_h _new_w _c"]:
+    """Turn a picture upright, as its EXIF orientation says."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return values[::rows, ::columns]
+
+
+def _exif(file: pil.Image) -> Mapping:
+    """What is known of a picture; nothing where that cannot be read."""
+    try:
+        return file.getexif()
+    except Exception:  # each kind of damage raises its own
+        return {}
+
+
+def _bits(file: pil.Image, path: Path) -> int:
+    """Bits per channel that are read. Pillow gives 8 of the 16 of a PNG in colour."""
+    if file.format == "PNG":
+        with path.open("rb") as header:
+            return header.read(25)[24]
+    return {"F": 32, "I": 16}.get(file.mode[0], 8)
+
+
+def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
+    if size is not None:
+        # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
+        file.draft("RGB", fit_shape(file.size, size))
+    file.load()
+    image = ImageOps.exif_transpose(file) if _exif(file) else file
+    alpha = None
+    if image.has_transparency_data:
+        alpha = image.convert("RGBA").getchannel("A")
+    image = _from_profile(image).convert("RGB")
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
+
+
+def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
+    """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
+    if file.format == "PNG":
+        values, top = imagecodecs.png_decode(path.read_bytes()), 65535
+    else:
+        values, top = np.asarray(file), 1 if file.mode == "F" else 65535
+    if not (values.min() >= 0 and values.max() <= top):  # false for NaN too
+        raise ValueError(
+            f"numbers from {values.min():g} to {values.max():g}, expected 0 to {top}"
+        )
+    values = (values / np.float32(top)).astype(np.float32)
+    values = values.reshape(*values.shape[:2], -1)
+    profile, gamma = file.info.get("icc_profile"), _gamma(file)
+    if gamma is not None and not profile:
+        colors = 3 - 2 * (values.shape[2] < 3)
+        values[..., :colors] = _encode(values[..., :colors] ** (1 / gamma))
+    return _turn(_to_srgb(values, profile), _exif(file).get(ExifTags.Base.Orientation))
+
+
+def _to_srgb(
+    values: Float[np.ndarray, "_h _w _c"], profile: bytes | None
+) -> Float[np.ndarray, "_h _w _n"]:
+    """RGB of grey or RGB in [0, 1], with alpha if it has any, by its profile."""
+    colors = 3 if values.shape[2] > 2 else 1
+    shown, alpha = values[..., :colors], values[..., colors:]
+    # A broken profile is ignored.
+    with contextlib.suppress(imagecodecs.CmsError, ValueError):
+        if profile and bytes(profile[16:20]) == b"GRAY" and colors == 1:
+            given = np.ascontiguousarray(shown[..., 0]), bytes(profile), srgb_profile()
+            shown = imagecodecs.cms_transform(
+                *given, colorspace="minisblack", outcolorspace="rgb"
+            )
+        elif profile and bytes(profile[16:20]) == b"RGB ":
+            shown = np.ascontiguousarray(shown.repeat(3 // colors, axis=2))
+            shown = imagecodecs.cms_transform(
+                shown, bytes(profile), srgb_profile(), colorspace="rgb"
+            )
+    shown = shown.repeat(3 // shown.shape[2], axis=2)
+    return np.concatenate([np.clip(shown, 0, 1), alpha], axis=2)
+
+
+def srgb_profile() -> bytes:
+    """The colour profile of sRGB, the same bytes each time."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Bytes 24 to 35 are its creation time.
+    return profile[:24] + bytes.fromhex("07d0 0001 0001 0000 0000 0000") + profile[36:]
+
+
+def _from_profile(image: pil.Image) -> pil.Image:
+    """Apply a picture's colour profile, or the gamma that a PNG states instead."""
+    profile, gamma = image.info.get("icc_profile"), _gamma(image)
+    if not profile:
+        if gamma is None:
+            return image
+        levels = _encode((np.arange(256) / 255) ** (1 / gamma))
+        table = np.rint(levels * 255).astype(int).tolist()
+        return image.convert("RGB").point(table * 3)
+    # A broken profile is ignored.
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, KeyError):
+        its_own: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[
+            its_own.profile.xcolor_space
+        ]
+        if (mode == "CMYK") == (image.mode == "CMYK"):
+            srgb = ImageCms.createProfile("sRGB")
+            source = image.convert(mode)
+            moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
+            return moved or image
+    return image
+
+
+def _gamma(image: pil.Image) -> float | None:
+    """The gamma of a PNG's numbers, `light ** gamma`, if it is not that of sRGB."""
+    gamma = image.info.get("gamma")
+    if gamma and "srgb" not in image.info and abs(gamma - 1 / 2.2) > 0.005:
+        return gamma
+    return None
+
+
+def _encode(light: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Numbers of sRGB from linear light."""
+    bright = 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
+    return np.where(light < 0.0031308, 12.92 * light, bright)
+
+
+END, PADDING = b"\xff\xd9", b"\x55" * 256
+
+
+def _mended(path: Path) -> Path | io.BytesIO:
+    """A picture's file; a JPEG that lacks only its end gets one.
+
+    If all pixels are there, what follows them does not matter; if some are missing, it
+    is decoded as pixels.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"\xff\xd8":
+            return path
+        file.seek(-2, io.SEEK_END)
+        if file.read(2) == END:
+            return path
+    data = path.read_bytes().removesuffix(END[:1])
+    tails = (END, PADDING + END)
+    with contextlib.suppress(Exception):  # truncated, so reading says what is wrong
+        first, second = (open_pillow(io.BytesIO(data + tail)) for tail in tails)
+        if first.tobytes() == second.tobytes():
+            return io.BytesIO(data + END)
+    return path
+
+
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+"""Usual suffixes of video files."""
+
+RESAVE = "open it in an image program and save it again"
+
+_HEIF = "a HEIF picture", "pip install 'jaxnst[heif]'"
+_RAW = "a camera's raw data", "develop it to a picture first"
+_RAW_SUFFIXES = (
+    *(".nef", ".cr2", ".cr3", ".arw", ".dng"),
+    *(".raf", ".rw2", ".orf", ".pef"),
+)
+UNREAD = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), _HEIF),
+    **dict.fromkeys(_RAW_SUFFIXES, _RAW),
+    ".jxl": ("a JPEG XL picture", RESAVE),
+}
+"""Pictures that are not opened and people have: what they are, and what to do."""
+
+
+def _why(path: Path, error: Exception) -> tuple[str, str]:
+    """What a file is that cannot be opened, and what to do."""
+    kind = path.suffix.lower()
+    if kind in UNREAD and kind not in readable_suffixes():
+        return UNREAD[kind]
+    if kind in VIDEOS:
+        return "a video", "paint it with jaxnst video"
+    if isinstance(error, pil.UnidentifiedImageError):
+        with path.open("rb") as file:
+            start = file.read(16)
+        for name in pil.OPEN.keys() - FORMATS.keys():
+            factory, accept = pil.OPEN[name]
+            # Some answer with a text, why they do not accept it; some want more bytes.
+            with contextlib.suppress(struct.error):
+                if accept is not None and accept(start) is True:
+                    known = ", ".join(dict.fromkeys(FORMATS.values()))
+                    kind = f"one of the format {factory.format_description}"
+                    return kind, f"save it as one of {known}"
+    return f"one that cannot be decoded ({_first_line(error)})", RESAVE
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def readable_suffixes() -> set[str]:
+    """Suffixes of the formats that are opened, in lower case, with their dot.
+
+    Example:
+        >>> {".jpg", ".png", ".tif"} <= readable_suffixes()
+        True
+    """
+    known = pil.registered_extensions()
+    return {suffix for suffix, kind in known.items() if kind in FORMATS}
