@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from jaxnst.checks import OPTIMIZED, check_image, check_list
 from jaxnst.losses import normalize_gradient
 from jaxnst.masks import layer_weights
 from jaxnst.network.vgg import Backbone, channels, features, stride
@@ -135,7 +136,8 @@ def make_targets(
         What the image is compared with.
 
     Raises:
-        ValueError: If there is not one weight for each style.
+        ValueError: If there is not one weight for each style, or an image is not RGB
+            in [0, 1].
 
     Example:
         >>> import jaxnst
@@ -146,6 +148,10 @@ def make_targets(
         >>> targets.content["relu4_2@2"].shape, float(targets.style_weight)
         ((2, 3, 512), 1.0)
     """
+    check_image(content, "content")
+    check_list(styles, "style")
+    for style in styles:
+        check_image(style, "style")
     program, shapes = recipe.program, [style.shape for style in styles]
     feats = measure_content(backbone, content, program)
     summaries = [measure_style(backbone, style, program) for style in styles]
@@ -324,6 +330,7 @@ def objective(
     Reference:
         Gatys, Ecker, Bethge (2016), eq. 7.
     """
+    check_image(image, beyond=OPTIMIZED)
     summary = summarize(image, backbone, targets, program)
     loss, terms = compare(summary, image.shape, targets, program)
     return with_agreement(loss, image, targets.agreement), terms

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
+from jaxnst.checks import check_image, check_list, check_mask
 from jaxnst.masks import fit_mask
 from jaxnst.pictures.geometry import crop_middle
 from jaxnst.types import Image, Mask, Scalar
@@ -137,7 +138,6 @@ class Bank(NamedTuple):
     deviation: Float[Array, "_c"]
 
 
-@jax.jit
 def repaint(
     image: Image,
     content: Image,
@@ -185,6 +185,9 @@ def repaint(
     Returns:
         RGB in [0, 1], of the picture's shape.
 
+    Raises:
+        ValueError: If an image is not RGB in [0, 1], or a mask not h w 1 in [0, 1].
+
     Example:
         >>> import jaxnst
         >>> content, style = jaxnst.sample("harbour", 64), jaxnst.sample("swirls", 64)
@@ -196,6 +199,28 @@ def repaint(
         Hertzmann et al. (2001), "Image Analogies", by the texture optimisation of
         Kwatra et al. (2005), with the search of Barnes et al. (2009), "PatchMatch".
     """
+    check_image(image)
+    check_image(content, "content")
+    check_list(styles, "style")
+    for style in styles:
+        check_image(style, "style")
+    for each in (mask, held, *style_masks):
+        check_mask(each)
+    masks = LevelMasks(mask, held, style_masks)
+    return _repaint(image, content, styles, content_ratio, blend, masks)
+
+
+@jax.jit
+def _repaint(
+    image: Image,
+    content: Image,
+    styles: Sequence[Image],
+    content_ratio: float | Scalar,
+    blend: Float[Array, "_n"] | None,
+    masks: LevelMasks,
+) -> Image:
+    """`repaint` of pictures and masks that are checked."""
+    mask, held, style_masks = masks
     if blend is None:
         blend = jnp.ones(len(styles))
     parts = style_masks or [None] * len(styles)

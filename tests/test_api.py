@@ -14,12 +14,12 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "types", "storage", "messages", "disk", "process", "linalg", "pictures",
-        "network", "losses", "masks", "weights", "recipes", "objective", "repaint",
-        "lbfgs", "optimizers", "tiles", "transfer", "painting", "video", "studio",
-        "command",
+        "types", "checks", "storage", "messages", "disk", "process", "linalg",
+        "pictures", "network", "losses", "masks", "weights", "recipes", "objective",
+        "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting", "video",
+        "studio", "command",
     ],
-    "jaxnst/pictures": ["geometry", "tiff", "files", "samples", "color"],
+    "jaxnst/pictures": ["geometry", "tiff", "source", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
     "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],
     "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],

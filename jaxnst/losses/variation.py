@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.types import Image, Scalar, Weights
 
 
@@ -46,6 +47,7 @@ def squared_variation(image: Image, weights: Weights = None) -> Scalar:
     Reference:
         jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this.
     """
+    check_image(image, beyond=OPTIMIZED)
     weights = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
     here = image[:-1, :-1]
     squares = (image[:-1, 1:] - here) ** 2 + (image[1:, :-1] - here) ** 2
@@ -69,6 +71,7 @@ def differences(image: Image, weights: Weights = None) -> Differences:
 
     Edges are replicated, and their weights with them.
     """
+    check_image(image, beyond=OPTIMIZED)
     weights = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
     x, weights = (
         jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, weights)

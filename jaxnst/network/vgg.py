@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.messages import nearest
 from jaxnst.network.conv import Padding as ConvolutionPadding
 from jaxnst.network.conv import convolve
@@ -272,8 +273,8 @@ def features(
 
     Raises:
         ValueError: If no layer is asked for, a layer is unknown or missing from the
-            backbone's parameters, or the image is smaller than the stride of the
-            deepest layer.
+            backbone's parameters, or the image is not RGB in [0, 1], or smaller than
+            the stride of the deepest layer.
 
     Example:
         >>> import jax, jaxnst
@@ -283,6 +284,7 @@ def features(
         (8, 12, 256)
     """
     check_layers(layers, backbone.params)
+    check_image(image, beyond=OPTIMIZED)
     smallest = stride(deepest(layers))
     if min(image.shape[:2]) < smallest:
         raise ValueError(

@@ -4,6 +4,7 @@ The lanes of a batch run side by side in a `vmap`, spread over the devices of a 
 which do not communicate. All that differs between the lanes is in arrays.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from jaxnst.checks import check_list, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.lanes import (
     Lane,
@@ -27,7 +29,7 @@ from jaxnst.painting.lanes import (
 from jaxnst.painting.measurer import Measurer, pad_zeros
 from jaxnst.painting.plan import Stage
 from jaxnst.painting.programs import prepare_backbone
-from jaxnst.painting.scene import Masks, Style
+from jaxnst.painting.scene import Masks, Style, check_pictures
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Program, Recipe
@@ -247,7 +249,7 @@ def stylize_grid(
         For each content an array of its pictures, styles settings h w 3.
 
     Raises:
-        ValueError: If a picture is too small, or there is nothing to vary.
+        ValueError: As `stylize`, or if there is nothing to vary.
 
     Example:
         >>> import jax, jaxnst
@@ -264,6 +266,10 @@ def stylize_grid(
     """
     if options.vary and "size" in options.vary:
         raise ValueError("size changes nothing here; resize the contents instead")
+    check_untraced("stylize_grid", backbone, contents, styles, key, options.masks)
+    check_list(contents, "content")
+    for content, own in itertools.product(contents, options.masks or [Masks()]):
+        check_pictures(content, styles, own)
     if not len(contents):
         raise ValueError("expected at least one content, got none")
     shapes = [(content.shape[0], content.shape[1]) for content in contents]

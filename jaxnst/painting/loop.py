@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Sharding
 from jaxtyping import Array, Int
 
+from jaxnst.checks import check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.process import STEP_OPTIONS, return_freed_memory, single_threaded_lapack
@@ -75,6 +76,7 @@ def run(
         >>> info.loss.shape
         (2,)
     """
+    check_untraced("run", state, backbone, targets)
     start, chunk, interval, host, on_chunk = launches
     if host is None:
         launch = partial(run_chunk, transfer=transfer, chunk=chunk)

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float
 
+from jaxnst.checks import check_image, check_untraced
 from jaxnst.linalg import float32
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, objective
@@ -33,6 +34,7 @@ from jaxnst.painting.scene import (
     Masks,
     Scene,
     Style,
+    check_pictures,
     finish,
     make_scene,
     painted_content,
@@ -98,6 +100,9 @@ def stylize(
 ) -> Result:
     """Paint a picture in the style of one or more others, coarse to fine.
 
+    It runs Python between compiled steps, so it cannot be part of `jit`, `vmap` or
+    `grad`; `make_targets`, `objective` and `make_transfer` can.
+
     Args:
         backbone: From `load_backbone`.
         content: RGB in [0, 1], h w 3; the result has its size.
@@ -111,8 +116,9 @@ def stylize(
         The picture, and what the steps measured.
 
     Raises:
-        ValueError: If an image is too small, the blend does not match the styles, a
-            region is empty, or the memory is not enough even in tiles.
+        ValueError: If an image is too small or not RGB in [0, 1], the blend does not
+            match the styles, a region is empty, the memory is not enough even in tiles,
+            or it is called under a transformation of JAX.
         FloatingPointError: If a step was not finite and `options.throw` is set.
 
     Example:
@@ -135,6 +141,10 @@ def stylize(
         ...     options=Options(masks=Masks(regions=[sky])),
         ... )
     """
+    check_untraced("stylize", backbone, content, styles, key, options.masks)
+    check_pictures(content, styles, options.masks)
+    if options.init is not None:
+        check_image(options.init, "init")
     painter = PicturePainter(backbone, content, styles, recipe, key, options)
     try:
         state, infos, seconds = paint_stages(

@@ -3,14 +3,17 @@
 A `Scene` is made once of what the user gives, and brought to the size of every scale.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnst.checks import check_image, check_list, check_mask
 from jaxnst.masks import both, fit_mask, share_out
 from jaxnst.objective import check_blend
 from jaxnst.painting import inputs
@@ -108,6 +111,30 @@ colour noise of a drawing stays noise."""
 LEAST = 1e-4
 """Share of a picture below which there is no region, but the rounding of its edges."""
 
+GREY = 2 / 255
+"""Most that the channels of a grey picture differ by: a JPEG's are rounded apart."""
+
+
+def check_pictures(
+    content: Image, styles: Sequence[Style | Image], masks: Masks = Masks()
+) -> None:
+    """Raise a ValueError unless all pictures and masks of a run are as documented."""
+    check_image(content, "content")
+    check_list(styles, "style")
+    for number, region in enumerate(masks.regions, start=1):
+        check_list(region.styles, "style")
+        check_mask(region.mask, f"the mask of region {number}")
+    own = [style for region in masks.regions for style in region.styles]
+    for style in map(_as_style, (*styles, *own)):
+        check_image(style.image, "style")
+        check_mask(style.mask, "the mask of a style")
+        if not 0 < style.scale < math.inf:
+            raise ValueError(f"expected a scale > 0 of a style, got {style.scale}")
+    check_mask(masks.hold, "hold")
+    check_mask(masks.alpha, "alpha")
+    if masks.palette is not None:
+        check_image(masks.palette, "palette")
+
 
 def make_scene(
     content: Image,
@@ -194,9 +221,21 @@ def _complete(region: Region) -> Region:
     blend = None if region.blend is None else jnp.asarray(region.blend, jnp.float32)
     if blend is not None:
         check_blend(blend, len(region.styles))
-    styles = [x if isinstance(x, Style) else Style(x) for x in region.styles]
-    styles = [_fit_style(x, x.image)._replace(scale=Scale(x.scale)) for x in styles]
+    styles = [
+        _fit_style(x, x.image)._replace(scale=Scale(x.scale))
+        for x in map(_as_style, region.styles)
+    ]
+    for style in styles:
+        if style.mask is not None and not jnp.mean(style.mask) > LEAST:
+            raise ValueError(
+                "expected a mask that shows a part of its style, got one all black; "
+                "white is what counts"
+            )
     return region._replace(styles=styles, blend=blend)
+
+
+def _as_style(style: Style | Any) -> Style:
+    return style if isinstance(style, Style) else Style(style)
 
 
 def _fit_style(style: Style, image: Image) -> Style:
@@ -326,7 +365,7 @@ def finish(
 ) -> Image:
     """A painted image in the colours that the recipe asks for.
 
-    Where nothing is painted it is the original.
+    Grey pictures make a grey one, and where nothing is painted it is the original.
 
     Args:
         scene: Of any scale.
@@ -338,6 +377,8 @@ def finish(
     Returns:
         RGB in [0, 1].
     """
+    if _is_grey(scene):
+        image = to_grey(image)
     if recipe.colors == "style" and scene.paint is None:
         return image
     shape = image.shape[0], image.shape[1]
@@ -350,3 +391,10 @@ def finish(
     if scene.paint is None:
         return image
     return original + scene.paint * (image - original)
+
+
+def _is_grey(scene: Scene) -> bool:
+    styles = [image for region in scene.regions for image in _images(region)[0]]
+    # The content, which may be by far the largest, comes last.
+    images = map(np.asarray, (*styles, scene.content))
+    return all(np.ptp(image, axis=-1).max() <= GREY for image in images)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from PIL import ExifTags, PngImagePlugin
 from PIL import Image as pil
 
+from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.disk import write_whole
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.source import (
@@ -290,8 +291,8 @@ def save_image(
         description: ASCII text that the file carries, see `read_description`.
 
     Raises:
-        ValueError: If `output_format` refuses the path, or the folder cannot be written
-            to.
+        ValueError: If `output_format` refuses the path, the image is not of floats, or
+            the folder cannot be written to.
 
     Example:
         >>> import tempfile
@@ -300,6 +301,8 @@ def save_image(
         >>> image_shape(path)
         (4, 6)
     """
+    with_alpha = getattr(image, "shape", ())[2:] == (4,)
+    check_image(image[..., :3] if with_alpha else image, beyond=OPTIMIZED)
     path, image = Path(path), np.clip(np.asarray(image, np.float32), 0, 1)
     kind = output_format(path, image.shape, bits=bits)
     clear = image.shape[2] == 4

@@ -306,7 +306,8 @@ class Recipe(Program):
             raise ValueError(f"expected a style strength in [0, 1], got {strength}")
         if strength == 0:
             plain: dict[str, Any] = {"palette": "content", "repaint": False}
-            plain |= {"init": "content", "detail": 1.0, "learning_rate": 1e-12}
+            plain |= {"init": "content", "scales": 1, "first_steps": 1}
+            plain |= {"learning_rate": 1e-12}
             return dataclasses.replace(self, **plain)
         weight = self.content_weight * ((1 - strength) / strength) ** 2
         return dataclasses.replace(self, content_weight=weight)

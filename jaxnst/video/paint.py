@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxnst.checks import check_image, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.multiscale import Options, PicturePainter
-from jaxnst.painting.scene import Masks, Style
+from jaxnst.painting.scene import Masks, Style, check_pictures
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
@@ -206,6 +207,7 @@ class VideoPainter:
         key: Array,
         options: VideoOptions,
     ):
+        check_untraced("a video", backbone, styles, key)
         self.backbone, self.styles, self.recipe = backbone, list(styles), recipe
         self.key, self.options, self.count = key, options, 0
         newest = None if options.passes > 1 else max(options.back)
@@ -249,6 +251,10 @@ class VideoPainter:
         """The frames of the source, with the flows that painting needs."""
         before: deque[ImageArray] = deque(maxlen=max(self.options.back))
         for index, frame in enumerate(frames):
+            check_image(frame, f"frame {index + 1}")
+            if index == 0:
+                masks = self.masks(0) or self.options.picture.masks
+                check_pictures(frame, self.styles, masks)
             content = np.asarray(frame, np.float32)
             if before and content.shape != before[-1].shape:
                 (h, w, _), (high, wide, _) = before[-1].shape, content.shape

@@ -1,0 +1,103 @@
+"""What users hand to public functions, checked before anything is computed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+USUAL, OPTIMIZED = 0.25, 9.0
+"""How far beyond [0, 1] numbers may be: of a picture, which a resampling filter may
+overshoot, and of an image that is being optimised without bounds."""
+
+
+def check_image(
+    image: Any, name: str = "image", *, channels: int = 3, beyond: float = USUAL
+) -> None:
+    """Raise a ValueError unless something is an RGB image, h w 3, of floats in [0, 1].
+
+    Under `jit`, `vmap` or `grad`, only shape and type are known, and checked.
+
+    Args:
+        image: What was given.
+        name: What the message calls it.
+        channels: 3, or 1 for a mask, which may be of booleans.
+        beyond: How far beyond [0, 1] its numbers may be.
+
+    Example:
+        >>> check_image(np.zeros((4, 6, 3), np.uint8), "content")
+        Traceback (most recent call last):
+        ValueError: expected content as floats in [0, 1], got uint8; divide by 255
+    """
+    kind = "RGB" if channels == 3 else "mask"
+    wanted = f"expected {name} as {kind}, an array of h w {channels} in [0, 1]"
+    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+        load = "load_image(path)" if channels == 3 else "load_mask(path)"
+        raise ValueError(f"{wanted}, got a {type(image).__name__}; see {load}")
+    if len(image.shape) != 3 or image.shape[2] != channels or 0 in image.shape:
+        shape = " x ".join(map(str, image.shape)) or "a number"
+        raise ValueError(f"{wanted}, got {shape}; {_cure(image.shape, channels)}")
+    floats = jnp.issubdtype(image.dtype, jnp.floating)
+    if not floats and not (channels == 1 and image.dtype == bool):
+        cure = "divide by 255" if image.dtype == np.uint8 else "convert it"
+        raise ValueError(
+            f"expected {name} as floats in [0, 1], got {image.dtype}; {cure}"
+        )
+    if isinstance(image, jax.core.Tracer) or not floats:
+        return
+    numbers = np.asarray(image)  # on the host, where nothing is compiled for it
+    low, high = float(numbers.min()), float(numbers.max())
+    if not (-beyond <= low and high <= 1 + beyond):  # true for NaN too
+        cure = "replace what is not finite"
+        if np.isfinite([low, high]).all():
+            cure = "divide by 255" if high > 16 and low >= 0 else "bring it to [0, 1]"
+        raise ValueError(
+            f"expected {name} in [0, 1], got numbers from {low:g} to {high:g}; {cure}"
+        )
+
+
+def _cure(shape: tuple[int, ...], channels: int) -> str:
+    """What to do with an array of a shape that is not h w c."""
+    if len(shape) == 4:
+        return "give one image at a time, image[0], or see jax.vmap and stylize_grid"
+    if len(shape) == 2:
+        axis = "[..., None]"
+        return (
+            f"repeat its grey: image{axis}.repeat(3, 2)"
+            if channels == 3
+            else (f"add an axis: mask{axis}")
+        )
+    if len(shape) == 3 and shape[0] == channels:
+        return "put the channels last: image.transpose(1, 2, 0)"
+    if len(shape) == 3 and shape[2] == 4 and channels == 3:
+        return "lay it over a colour, and give its alpha as a mask"
+    if len(shape) == 3 and shape[2] == 1 and channels == 3:
+        return "repeat its grey: image.repeat(3, 2)"
+    return "see load_image" if channels == 3 else "see load_mask"
+
+
+def check_list(images: Any, name: str) -> None:
+    """Raise a ValueError if one array is given where a list of them is expected."""
+    if hasattr(images, "shape"):
+        raise ValueError(f"expected a list of {name}s, got one array; give [{name}]")
+
+
+def check_mask(mask: Any, name: str = "mask") -> None:
+    """Raise a ValueError unless something is a mask, h w 1 in [0, 1], or None."""
+    if mask is not None:
+        check_image(mask, name, channels=1, beyond=1e-3)
+
+
+def check_untraced(name: str, *arguments: Any) -> None:
+    """Raise a ValueError where a function is called that JAX cannot transform.
+
+    `name` runs Python between compiled steps, so it is no part of another computation.
+    """
+    # An array that is made while `jit` traces is traced, too.
+    leaves = jax.tree.leaves((arguments, jnp.zeros(())))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        raise ValueError(
+            f"expected {name} outside of jit, vmap and grad, got traced arrays; "
+            "make_targets, objective and make_transfer compose with them, and "
+            "stylize_grid paints many pictures at once"
+        )

@@ -1,0 +1,153 @@
+import json
+import os
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxnst.checks import check_image, check_mask
+
+IMAGE = np.full((20, 24, 3), 0.5, np.float32)
+
+CALLS = """
+import json, sys
+import jax, jax.numpy as jnp, numpy as np, jaxnst
+from PIL import Image as pil
+from jaxnst.repaint import repaint
+
+backbone = jaxnst.load_backbone("embedded")
+recipe = jaxnst.get_recipe("painterly").replace(first_steps=1, steps=1, repaint=False)
+good, key = np.full((48, 56, 3), 0.5, np.float32), jax.random.key(0)
+program = recipe.program
+
+doors = {
+    "stylize": lambda x: jaxnst.stylize(backbone, x, [good], recipe, key=key),
+    "stylize's style": lambda x: jaxnst.stylize(backbone, good, [x], recipe, key=key),
+    "a region's style": lambda x: jaxnst.stylize(
+        backbone, good, [], recipe, key=key,
+        options=jaxnst.Options(masks=jaxnst.Masks([jaxnst.Region([x])])),
+    ),
+    "init": lambda x: jaxnst.stylize(
+        backbone, good, [good], recipe, key=key, options=jaxnst.Options(init=x)
+    ),
+    "stylize_grid": lambda x: jaxnst.stylize_grid(
+        backbone, [good, x], [good], recipe, key=key
+    ),
+    "stylize_video": lambda x: jaxnst.video.stylize_video(
+        backbone, [x, x], [good], recipe, key=key
+    ),
+    "stylize_video's style": lambda x: jaxnst.video.stylize_video(
+        backbone, [good, good], [x], recipe, key=key
+    ),
+    "make_targets": lambda x: jaxnst.make_targets(backbone, x, [good], recipe),
+    "features": lambda x: jaxnst.features(backbone, x, layers=("relu1_1",)),
+    "objective": lambda x: jaxnst.objective(x, backbone, None, program),
+    "repaint": lambda x: repaint(good, good, [x], 1.0),
+    "variation": lambda x: jaxnst.losses.differences(x),
+    "squared variation": lambda x: jaxnst.losses.squared_variation(x),
+    "save_image": lambda x: jaxnst.save_image("out.png", x),
+}
+bad = {
+    "uint8": np.uint8(good * 255),
+    "int": np.int32(good * 255),
+    "255": good * 255,
+    "c h w": good.transpose(2, 0, 1),
+    "n h w c": good[None],
+    "h w": good[..., 0],
+    "h w 1": good[..., :1],
+    "NaN": np.where(good == 0.5, np.nan, good),
+    "infinity": np.where(good == 0.5, np.inf, good),
+    "empty": good[:0],
+    "PIL": pil.fromarray(np.uint8(good * 255)),
+    "path": "photo.jpg",
+    "list": good.tolist(),
+    "jax uint8": jnp.uint8(good * 255),
+}
+found = {}
+for door, call in doors.items():
+    for name, image in bad.items():
+        if (door, name) == ("save_image", "path"):
+            continue
+        try:
+            call(image)
+            found[f"{door}: {name}"] = "nothing was raised"
+        except Exception as error:
+            found[f"{door}: {name}"] = f"{type(error).__name__}: {error}"
+
+for door in ("stylize", "stylize_grid"):
+    for name, transform in {
+        "jit": jax.jit,
+        "vmap": lambda f: lambda x: jax.vmap(f)(x[None]),
+        "grad": lambda f: jax.grad(lambda x: jnp.sum(f(x))),
+    }.items():
+        paint = doors[door]
+        picture = lambda x: paint(x).image if door == "stylize" else paint(x)[0]
+        try:
+            transform(picture)(jnp.asarray(good))
+            found[f"{door}: {name}"] = "nothing was raised"
+        except Exception as error:
+            found[f"{door}: {name}"] = f"{type(error).__name__}: {error}"
+print(json.dumps(found))
+"""
+"""In a process of its own, since here another tool checks types first."""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path_factory.mktemp("calls"),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    return json.loads(done.stdout)
+
+
+def test_every_door_refuses_what_is_no_picture_in_one_line(found):
+    wrong = {
+        name: text
+        for name, text in found.items()
+        if not text.startswith("ValueError: expected ") or "\n" in text
+    }
+    assert not wrong
+    assert all("divide by 255" in x for name, x in found.items() if "uint8" in name)
+    assert all("load_image" in x for name, x in found.items() if "PIL" in name)
+    assert all("transpose(1, 2, 0)" in x for n, x in found.items() if "c h w" in n[-5:])
+
+
+def test_what_jax_cannot_transform_says_what_it_can(found):
+    for door in ("stylize", "stylize_grid"):
+        for name in ("jit", "vmap", "grad"):
+            text = found[f"{door}: {name}"]
+            assert f"expected {door} outside of jit, vmap and grad" in text
+            assert "make_transfer compose" in text
+
+
+@given(
+    st.floats(-0.25, 1.25, width=32), st.sampled_from(["float16", "float32", "float64"])
+)
+def test_floats_around_0_to_1_are_pictures(value, dtype):
+    check_image(np.full((2, 3, 3), value, dtype))
+    check_image(jnp.full((2, 3, 3), value, jnp.bfloat16), beyond=0.3)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ones((4, 4)),
+        np.ones((4, 4, 3)),
+        np.uint8([[[255]]]),
+        np.full((4, 4, 1), 255.0),
+    ],
+)
+def test_masks_are_checked_too(mask):
+    check_mask(np.ones((4, 4, 1), bool))
+    check_mask(None)
+    with pytest.raises(ValueError, match="expected sky "):
+        check_mask(mask, "sky")
