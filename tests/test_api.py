@@ -37,10 +37,10 @@ FLOORS = {
         "paint",
     ],
     "jaxnst/command": [
-        "defaults", "flags", "request", "manifest", "records", "reporter", "masks",
-        "sheet", "find", "machines", "live", "stylize", "video", "again", "demo",
-        "jobs", "grid", "studio", "weights", "torch_loop", "kernels", "timings",
-        "startup", "bench", "cli", "worker",
+        "defaults", "flags", "request", "manifest", "records", "reporter", "labels",
+        "masks", "sheet", "find", "machines", "live", "stylize", "video", "again",
+        "demo", "jobs", "grid", "studio", "weights", "torch_loop", "kernels",
+        "timings", "startup", "bench", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

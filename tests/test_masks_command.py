@@ -26,8 +26,12 @@ def elsewhere(tmp_path, monkeypatch):
     left[:, :20] = 255
     pil.fromarray(left).save("left.png")
     pil.fromarray(np.zeros((30, 40), np.uint8)).save("black.png")
-    blue, red = (0, 0, 255), (255, 0, 0)
-    for name, colors in (("a", (blue, red)), ("b", (red, blue)), ("c", (blue, blue))):
+    nearly = np.zeros((30, 40), np.uint8)
+    nearly[0, 0] = 1
+    pil.fromarray(nearly).save("nearly-black.png")
+    blue, red, green = (0, 0, 255), (255, 0, 0), (0, 255, 0)
+    labels = {"a": (blue, red), "b": (red, blue), "c": (blue, blue), "d": (blue, green)}
+    for name, colors in labels.items():
         image = pil.new("RGB", (40, 30), colors[0])
         image.paste(colors[1], (16, 0, 40, 30))
         image.save(f"labels-{name}.png")
@@ -75,6 +79,15 @@ def test_labels_join_parts_of_the_same_colour():
         for name in "ab"
     ]
     assert np.abs(images[0] - images[1]).max() > 2 / 255
+
+
+@pytest.mark.parametrize("recipe", ["crowson", "gatys2016-code", "johnson"])
+def test_grey_pictures_make_a_grey_one(recipe):
+    for name in ("harbour", "mosaic"):
+        pil.open(f"{name}.jpg").convert("L").save(f"{name}.jpg")
+    image = paint("mosaic.jpg", "--recipe", recipe)
+    assert np.ptp(image, axis=-1).max() <= 2 / 255
+    assert image.std() > 0.02
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
@@ -205,8 +218,20 @@ BAD = {
         "#ff0000 of labels-a.png",
     ),
     "labels of a style": (
+        ["mosaic.jpg", "--labels", "labels-d.png", "labels-a.png"],
+        "only labels of labels-d.png in labels-a.png",
+    ),
+    "one label": (
         ["mosaic.jpg", "--labels", "labels-c.png", "labels-a.png"],
-        "only labels of labels-c.png in labels-a.png",
+        "2 to 64 plain colours or class numbers at labels-c.png, got 1",
+    ),
+    "a style's mask": (
+        ["mosaic.jpg", "--style-mask", "mosaic.jpg=black.png"],
+        "got it all black",
+    ),
+    "a faint mask of a style": (
+        ["mosaic.jpg", "--style-mask", "mosaic.jpg=nearly-black.png"],
+        "all black",
     ),
     "number of labels": (["mosaic.jpg", "--labels", "labels-a.png"], "got 1"),
     "colors": (["mosaic.jpg", "--colors", "blue"], "expected --colors style"),

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
-
 from jaxnst.command.flags import COLORS
+from jaxnst.command.labels import label_regions
 from jaxnst.command.reporter import complain
 from jaxnst.command.request import MaskFiles
 from jaxnst.masks import fit_mask
@@ -162,75 +160,6 @@ def read_region(path: Path) -> Mask:
             "which is all black"
         )
     return mask
-
-
-COMMON = 0.002
-"""Share of a picture from which on a colour is a label; the rest is a soft edge."""
-
-ALIKE = 48
-"""Levels by which the same label may differ in two pictures, after compression."""
-
-
-def label_regions(
-    labels: Sequence[Path], styles: Sequence[Style], shape: tuple[int, ...]
-) -> list[Region]:
-    """Regions of the same colour in the labels of a content and of its styles."""
-    first, *others = [np.rint(np.asarray(load_image(x)) * 255) for x in labels]
-    colors = find_labels(first)
-    of_content, _ = nearest_label(first, colors)
-    of_styles = [nearest_label(x, colors) for x in others]
-    for path, (_, far) in zip(labels[1:], of_styles, strict=True):
-        if (far > 2 * ALIKE).mean() > COMMON:
-            raise ValueError(
-                f"expected only labels of {labels[0]} in {path}, got a colour on one "
-                "side only; paint it there too, or use another colour"
-            )
-    regions = []
-    for i, color in enumerate(colors):
-        name = "#" + "".join(f"{int(x):02x}" for x in color)
-        parts = [
-            style._replace(mask=as_mask(found == i, style.image.shape))
-            for style, (found, _) in zip(styles, of_styles, strict=True)
-            if (found == i).mean() > COMMON
-        ]
-        if not parts:
-            raise ValueError(
-                f"expected the label {name} of {labels[0]} in the labels of a style "
-                "too, got it on one side only; paint it there, or use another colour"
-            )
-        regions.append(Region(parts, as_mask(of_content == i, shape)))
-    return regions
-
-
-def find_labels(pixels: np.ndarray) -> np.ndarray:
-    """The colours of a label picture, the most frequent first."""
-    colors, count = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    order = np.argsort(-count)
-    found: list[np.ndarray] = []
-    for i in order:
-        if count[i] < COMMON * count.sum():
-            break
-        if all(np.abs(colors[i] - x).max() > ALIKE for x in found):
-            found.append(colors[i])
-    if not 1 <= len(found) <= 64:
-        raise ValueError(
-            f"expected a label picture of 1 to 64 plain colours, got {len(found)}"
-        )
-    return np.array(found)
-
-
-def nearest_label(
-    pixels: np.ndarray, colors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the nearest label of each pixel, and its distance in levels."""
-    far = np.stack([np.abs(pixels - color).max(-1) for color in colors])
-    return far.argmin(0), far.min(0)
-
-
-def as_mask(found: np.ndarray, shape: tuple[int, ...]) -> Mask:
-    """A mask of a part of a label picture, in the size of what it labels."""
-    mask = jnp.asarray(found[..., None], jnp.float32)
-    return fit_mask(mask, (shape[0], shape[1]))
 
 
 def _shape(image: Image) -> tuple[int, int]:

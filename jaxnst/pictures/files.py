@@ -168,7 +168,8 @@ def load_mask(path: str | Path) -> Mask:
     if not _is_opaque(pixels):
         return jnp.asarray(_as_floats(pixels)[..., 3:])
     if isinstance(pixels, pil.Image):
-        return jnp.asarray(_as_floats(pixels.convert("L"))[..., None])
+        grey = np.asarray(pixels.convert("L"), np.float32)
+        return jnp.asarray(grey[..., None] / 255)
     return jnp.asarray(pixels[..., :3] @ np.float32([[0.299], [0.587], [0.114]]))
 
 
