@@ -8,7 +8,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pil
-from PIL import ImageCms
+from PIL import ImageCms, PngImagePlugin
 
 from jaxnst import disk
 from jaxnst.pictures import files, samples, source
@@ -540,3 +540,50 @@ def test_formats_that_are_named_are_opened_whatever_the_suffix(tmp_path, kind):
     pil.fromarray(smooth).save(tmp_path / "a.pic", kind)
     found = load_image(tmp_path / "a.pic")
     np.testing.assert_allclose(found * 255, smooth, atol=60 if kind == "GIF" else 25)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_the_level_that_is_clear_is_exact(tmp_path, bits):
+    level = min(2**bits - 1, 30_000)
+    row = [level] * 10 + [level - 1] * 20
+    writer = png.Writer(30, 1, greyscale=True, bitdepth=bits, transparent=level)
+    with (tmp_path / "a.png").open("wb") as file:
+        writer.write(file, [row])
+    alpha = files.load_cutout(tmp_path / "a.png").alpha
+    np.testing.assert_array_equal(alpha[0, :, 0], [0] * 10 + [1] * 20)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32"])
+def test_signed_integers_have_their_brightness(tmp_path, dtype):
+    deep = (np.float64(DEEP) * np.iinfo(dtype).max).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb")
+    np.testing.assert_allclose(load_image(tmp_path / "a.tif"), DEEP, atol=1e-4)
+
+
+def test_a_tiff_that_leads_round_in_circles_is_read(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", picture(), photometric="rgb")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    (first,) = struct.unpack("<I", data[4:8])
+    (tags,) = struct.unpack("<H", data[first : first + 2])
+    end = first + 2 + 12 * tags
+    data[end : end + 4] = struct.pack("<I", first)
+    (tmp_path / "a.tif").write_bytes(data)
+    np.testing.assert_allclose(load_image(tmp_path / "a.tif") * 255, picture(), atol=1)
+
+
+def test_a_png_with_a_long_text_is_read(tmp_path):
+    about = PngImagePlugin.PngInfo()
+    about.add_text("parameters", "a" * 2**21, zip=True)
+    pil.fromarray(picture()).save(tmp_path / "a.png", pnginfo=about)
+    np.testing.assert_allclose(load_image(tmp_path / "a.png") * 255, picture(), atol=1)
+
+
+def test_a_mask_and_more_channels_are_not_the_picture(tmp_path):
+    more = np.uint16(np.concatenate([DEEP, 0.5 + 0 * HALF, HALF], axis=-1) * 65535)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        shown = np.zeros((20, 30), bool)
+        file.write(shown, subfiletype=4, photometric="minisblack")
+        file.write(more, photometric="rgb", extrasamples=["unassalpha", 0])
+    np.testing.assert_allclose(
+        load_image(tmp_path / "a.tif"), DEEP * 0.5 + 0.5, atol=1e-4
+    )

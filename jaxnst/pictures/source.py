@@ -13,7 +13,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 from jaxtyping import Float
-from PIL import ExifTags, ImageCms, ImageOps, TiffImagePlugin
+from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL import Image as pil
 
 from jaxnst.messages import found_at
@@ -24,6 +24,9 @@ with contextlib.suppress(ImportError):  # an extra
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
+
+# Image generators and editors write more text than Pillow's limit, which is for bombs.
+PngImagePlugin.MAX_TEXT_CHUNK = 2**24
 
 FORMATS = {
     "PNG": "PNG",
@@ -183,6 +186,10 @@ def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
     file.load()
     image = ImageOps.exif_transpose(file) if _exif(file) else file
     alpha = None
+    clear = image.info.get("transparency")
+    if file.format == "PNG" and image.mode == "L" and clear is not None:
+        # Pillow scales the pixels of 1, 2 and 4 bits, but not the level that is clear.
+        image.info["transparency"] = clear * 255 // (2 ** min(8, _bits(file, path)) - 1)
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
     image = _from_profile(image).convert("RGB")
@@ -242,15 +249,9 @@ def srgb_profile() -> bytes:
 def _from_profile(image: pil.Image) -> pil.Image:
     """Apply a picture's colour profile, or the gamma that a PNG states instead."""
     profile, gamma = image.info.get("icc_profile"), _gamma(image)
-    if not profile:
-        if gamma is None:
-            return image
-        levels = _encode((np.arange(256) / 255) ** (1 / gamma))
-        table = np.rint(levels * 255).astype(int).tolist()
-        return image.convert("RGB").point(table * 3)
     # A broken profile is ignored.
     with contextlib.suppress(ImageCms.PyCMSError, OSError, KeyError):
-        its_own: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        its_own: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
         mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[
             its_own.profile.xcolor_space
         ]
@@ -259,7 +260,11 @@ def _from_profile(image: pil.Image) -> pil.Image:
             source = image.convert(mode)
             moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
             return moved or image
-    return image
+    if gamma is None:
+        return image
+    levels = _encode((np.arange(256) / 255) ** (1 / gamma))
+    table = np.rint(levels * 255).astype(int).tolist()
+    return image.convert("RGB").point(table * 3)
 
 
 def _gamma(image: pil.Image) -> float | None:

@@ -1,6 +1,7 @@
 """TIFF files that Pillow reads wrongly, or not at all: planes, deep colours, pages."""
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +25,11 @@ PLAIN = (
 )
 """What is read here; Pillow reads palettes, CMYK, YCbCr and CIELAB."""
 
-REDUCED, SEPARATE = 1, 2
+REDUCED, MASK, SEPARATE = 1, 4, 2
 ASSOCIATED, UNASSOCIATED = 1, 2
+
+PAGES = 16
+"""Pages that are looked at, at most: a file may have many, or lead round in circles."""
 
 
 @contextlib.contextmanager
@@ -45,12 +49,13 @@ def open_page(path: Path) -> Iterator[tifffile.TiffPage | None]:
 
 
 def _find_page(file: tifffile.TiffFile) -> tifffile.TiffPage | None:
+    own = itertools.islice(file.pages, PAGES)
     pages: list[Any] = [
-        part for page in file.pages for part in (page, *(page.pages or ()))
+        part for page in own for part in (page, *itertools.islice(page.pages or (), 8))
     ]
     if any(tag_value(page, "PhotometricInterpretation") in RAW for page in pages):
         raise ValueError("a camera's raw data; develop it to a picture first")
-    whole = [page for page in pages if not page.subfiletype & REDUCED]
+    whole = [page for page in pages if not page.subfiletype & (REDUCED | MASK)]
     page, limit = (whole or pages)[0], pil.MAX_IMAGE_PIXELS
     if page is pages[0] and not _needs_us(page):
         return None
@@ -68,7 +73,7 @@ def tag_value(page: tifffile.TiffPage, name: str, default: Any = None) -> Any:
 def _needs_us(page: tifffile.TiffPage) -> bool:
     """Whether Pillow refuses a page, or garbles it."""
     deep = page.bitspersample > 8 or page.planarconfig == SEPARATE
-    return page.photometric in PLAIN and page.samplesperpixel in (1, 2, 3, 4) and deep
+    return page.photometric in PLAIN and deep
 
 
 def has_page_alpha(page: tifffile.TiffPage) -> bool:
@@ -101,7 +106,8 @@ def _to_unit(
     """Numbers in [0, 1]: integers are divided by the largest, which a tag may tell."""
     low, high, top = pixels.min(), pixels.max(), 1
     if pixels.dtype.kind != "f":
-        top = tag_value(page, "MaxSampleValue") or 2**page.bitspersample - 1
+        usual = 2 ** (page.bitspersample - (pixels.dtype.kind == "i")) - 1
+        top = tag_value(page, "MaxSampleValue") or usual
         top = max(np.ravel(top))
     if not (low >= 0 and high <= top):  # false for NaN too
         raise ValueError(f"numbers from {low:g} to {high:g}, expected 0 to {top:g}")
