@@ -16,6 +16,7 @@ Example:
 from importlib.metadata import version
 
 from jaxnst import losses, video
+from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import Backbone, features
 from jaxnst.objective import Objective, Targets, make_targets, objective
 from jaxnst.painting.grid import GridOptions, stylize_grid
@@ -36,7 +37,7 @@ __version__ = version("jaxnst")
 __all__ = [
     "Backbone", "GridOptions", "Info", "Masks", "Objective", "Options", "Program",
     "Recipe", "Region", "Result", "State", "Style", "Targets", "Tiled", "Transfer",
-    "features", "get_recipe", "load_backbone", "load_image", "load_mask", "losses",
-    "make_targets", "make_transfer", "objective", "plan_run", "run", "sample",
-    "save_backbone", "save_image", "stylize", "stylize_grid", "video",
+    "calibrate", "features", "get_recipe", "load_backbone", "load_image", "load_mask",
+    "losses", "make_targets", "make_transfer", "objective", "plan_run", "run",
+    "sample", "save_backbone", "save_image", "stylize", "stylize_grid", "video",
 ]  # fmt: skip

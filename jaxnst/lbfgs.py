@@ -128,6 +128,11 @@ def lbfgs(
 def _init(
     history: int, dtype: StateDtype, reach: float, params: optax.Params
 ) -> LbfgsState:
+    if not hasattr(params, "shape"):
+        raise ValueError(
+            f"expected one array to optimise, got a {type(params).__name__}; flatten "
+            "it with jax.flatten_util.ravel_pytree"
+        )
     params = cast(Image, params)
     pairs = stored_zeros((history, *params.shape), dtype)
     return LbfgsState(
@@ -154,6 +159,10 @@ def _update(
     learning_rate: Any = 1.0,
     **extra_args: Any,
 ) -> tuple[optax.Updates, LbfgsState]:
+    if value is None or params is None:
+        raise ValueError(
+            "expected update(grad, state, params, value=loss), got no value or params"
+        )
     grad, params, old = cast(tuple[Image, Image, LbfgsState], (updates, params, state))
     step, change = params - old.params, grad - old.grad
     begun = jnp.isfinite(old.value)

@@ -125,7 +125,7 @@ def make_targets(
     """Measure the targets that the image is compared with.
 
     Args:
-        backbone: The network, prepared for the recipe (see `calibrate.calibrate`).
+        backbone: The network, calibrated for the recipe, see `calibrate.calibrate`.
         content: RGB in [0, 1], h w 3, of the size that is optimised.
         styles: One or more RGB images of any size.
         recipe: What to measure.
@@ -141,9 +141,10 @@ def make_targets(
 
     Example:
         >>> import jaxnst
-        >>> backbone = jaxnst.load_backbone("embedded")
-        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> recipe = jaxnst.get_recipe("painterly")
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> backbone = jaxnst.calibrate(backbone, recipe.activations)
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> targets = make_targets(backbone, content, [style], recipe)
         >>> targets.content["relu4_2@2"].shape, float(targets.style_weight)
         ((2, 3, 512), 1.0)
@@ -319,9 +320,10 @@ def objective(
 
     Example:
         >>> import jaxnst
-        >>> backbone = jaxnst.load_backbone("embedded")
-        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> recipe = jaxnst.get_recipe("tf-blog")
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> backbone = jaxnst.calibrate(backbone, recipe.activations)
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> targets = make_targets(backbone, content, [style], recipe)
         >>> loss, terms = objective(content, backbone, targets, recipe.program)
         >>> bool(terms.content < 1e-6), bool(loss > 0)

@@ -185,6 +185,10 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone)
     assert jnp.isfinite(result.image).all()
     with pytest.raises(FloatingPointError, match="step 1 at .* not finite; lower"):
         paint(broken)
+    once = RECIPE.replace(scales=1, first_steps=3)
+    state = transfer.make_transfer(once).init(random_image(0, 36, 48))
+    with pytest.raises(FloatingPointError, match="step 3 at"):
+        paint(broken, once, resume=Checkpoint(0, 2, state, [None], {}))
 
 
 @pytest.mark.parametrize("blend", [[1.0, 2.0], [0.0], [jnp.nan]])

@@ -206,3 +206,11 @@ def test_a_slow_second_moment_decays_in_half_the_memory_too():
             move, state = update(gradient, state)
         moves.append(move)
     np.testing.assert_allclose(moves[1], moves[0], rtol=5e-2)
+
+
+def test_lbfgs_says_what_it_cannot_optimise():
+    with pytest.raises(ValueError, match=r"expected one array.*ravel_pytree"):
+        lbfgs(3).init({"image": jnp.zeros((2, 2, 3))})
+    state = lbfgs(3).init(jnp.zeros((2, 2, 3)))
+    with pytest.raises(ValueError, match="value=loss"):
+        lbfgs(3).update(jnp.zeros((2, 2, 3)), state, jnp.zeros((2, 2, 3)))

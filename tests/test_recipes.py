@@ -51,6 +51,19 @@ def test_an_unknown_recipe_is_answered_with_the_nearest():
         get_recipe("paintery")
 
 
+def test_one_call_and_two_give_the_same_learning_rate():
+    units, recipe = (255.0,) * 3, get_recipe("painterly")
+    once = recipe.replace(optimizer="adam", units=units)
+    assert once == recipe.replace(units=units).replace(optimizer="adam")
+    assert once.learning_rate == pytest.approx(5.1)
+
+
+def test_no_size_is_painted_twice():
+    shapes = scale_shapes((30, 40), get_recipe("crowson").replace(scale_factor=1.005))
+    assert len(set(shapes)) == len(shapes)
+    assert shapes[-1] == (30, 40)
+
+
 def test_an_override_may_bring_along_what_it_needs():
     recipe = get_recipe("crowson").replace(optimizer="lbfgs", history=5)
     assert (recipe.optimizer, recipe.history) == ("lbfgs", 5)

@@ -65,9 +65,10 @@ def run(
 
     Example:
         >>> import jaxnst
-        >>> backbone = jaxnst.load_backbone("embedded")
-        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> recipe = jaxnst.get_recipe("painterly")
+        >>> backbone = jaxnst.load_backbone("embedded")
+        >>> backbone = jaxnst.calibrate(backbone, recipe.activations)
+        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> transfer = jaxnst.make_transfer(recipe)
         >>> targets = jaxnst.make_targets(backbone, content, [style], recipe)
         >>> state, info = run(

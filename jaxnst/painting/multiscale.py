@@ -160,10 +160,11 @@ def stylize(
     diverged = bool(infos) and not infos[-1].finite.all()
     if diverged and options.throw:
         height, width, _ = state.image.shape
+        before = options.resume.taken if options.resume and len(infos) == 1 else 0
+        step = before + int(infos[-1].finite.argmin()) + 1
         raise FloatingPointError(
-            f"step {int(infos[-1].finite.argmin()) + 1} at {width} x {height} px was "
-            "not finite; lower the learning rate or the loss weights, or use "
-            "throw=False to keep the last finite image"
+            f"step {step} at {width} x {height} px was not finite; lower the learning "
+            "rate or the loss weights, or use throw=False to keep the last finite image"
         )
     status = "diverged" if diverged else "done"
     image = painter.finish(current_image(state, recipe))

@@ -1,5 +1,6 @@
 """How large things are: the result, the scales on the way to it, the styles."""
 
+import itertools
 import math
 
 from jaxnst.network.vgg import stride
@@ -20,11 +21,14 @@ def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]
     longest = max(shape)
     sides = [longest]
     smallest = max(map(stride, recipe.layers))
-    while len(sides) < recipe.scales:
-        side = round(longest / recipe.scale_factor ** len(sides))
+    for power in itertools.count(1):
+        side = round(longest / recipe.scale_factor**power)
         if side < recipe.min_size or min(fit_shape(shape, side)) < smallest:
             break
-        sides.append(side)
+        if len(sides) == recipe.scales:
+            break
+        if side < sides[-1]:  # a small factor may round to the same size
+            sides.append(side)
     return [fit_shape(shape, side) for side in reversed(sides)]
 
 

@@ -105,10 +105,12 @@ class Program:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, saying which and why."""
+        for field in fields(self):
+            value = _plain(field.name, field.type, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)  # the class is frozen
+            _check_value(field.name, field.type, value)
         check_layers(tuple(layer for layer, _ in self.content_layers))
         check_layers(tuple(layer for layer, _ in self.style_layers))
-        for field in fields(self):
-            _check_value(field.name, field.type, getattr(self, field.name))
         for layer, weight in self.content_layers + self.style_layers:
             _check_value(f"the weight of {layer}", float, weight)
         for name in ("beta1", "beta2", "ema_decay"):
@@ -346,6 +348,22 @@ def _check_used(recipe: Recipe, name: str) -> None:
         )
 
 
+def _plain(name: str, kind: Any, value: Any) -> Any:
+    """A field's value as Python's own, of NumPy's numbers and of lists too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if kind is LayerWeights:
+        try:
+            return tuple((str(layer), _plain(name, float, x)) for layer, x in value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"expected {name} as pairs such as (('relu1_1', 1.0),), got {value!r}"
+            ) from None
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_plain(name, float, x) for x in value)
+    return value
+
+
 def _check_value(name: str, kind: Any, value: Any) -> None:
     if name in LOSS_TABLES:
         table, (_, row) = LOSS_TABLES[name], get_args(kind)
@@ -378,5 +396,6 @@ def _with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, An
     optimizer = changes.get("optimizer", recipe.optimizer)
     if (optimizer == "lbfgs") == (recipe.optimizer == "lbfgs"):
         return changes
-    rate = 1.0 if optimizer == "lbfgs" else 0.02 * recipe.units[0]
+    units = changes.get("units", recipe.units)
+    rate = 1.0 if optimizer == "lbfgs" else 0.02 * units[0]
     return {"learning_rate": rate} | changes

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Any optimiser of optax: coarse to fine with Lion, whose step fades at each scale."""
+"""Any optimiser of optax: Lion, coarse to fine, whose step fades all the way."""
 
 import jax
 import optax
