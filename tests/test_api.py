@@ -22,7 +22,7 @@ FLOORS = {
     "jaxnst/pictures": ["geometry", "tiff", "source", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
     "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],
-    "jaxnst/weights": ["format", "download", "readers", "convert", "registry"],
+    "jaxnst/weights": ["readers", "format", "download", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named"],
     "jaxnst/painting": [
         "ahead", "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint",

@@ -68,9 +68,42 @@ def damage_family(file):
     file.attrs["family"] = "resnet"
 
 
+def damage_type(file):
+    del file["scale"]
+    file["scale"] = np.array([b"a", b"b", b"c"])
+
+
+def damage_size(file):
+    del file["conv1_1/bias"]
+    file["conv1_1"].create_dataset("bias", (2**40,), "<f4", chunks=(1024,))
+
+
+def link_group(file):
+    del file["conv1_1"]
+    file["conv1_1"] = h5py.ExternalLink(str(embedded_path()), "/conv1_1")
+
+
+def link_bytes(file):
+    del file["conv1_1/bias"], file.attrs["content_sha256"]
+    where = [(str(embedded_path()), 0, 256)]
+    file["conv1_1"].create_dataset("bias", (64,), "<f4", external=where)
+
+
+def link_numbers(file):
+    del file["conv1_1/bias"], file.attrs["content_sha256"]
+    layout = h5py.VirtualLayout((64,), "<f4")
+    layout[:] = h5py.VirtualSource(str(embedded_path()), "conv1_1/bias", (64,))
+    file["conv1_1"].create_virtual_dataset("bias", layout)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (damage_type, "cannot be read"),
+        (damage_size, "conv1_1/bias .* got None"),
+        (link_group, "without gaps"),
+        (link_bytes, "conv1_1/bias .* got None"),
+        (link_numbers, "conv1_1/bias .* got None"),
         (damage_shape, r"conv3_1/kernel of shape \(3, 3, 128, 256\).*got \(256, 128"),
         (damage_numbers, "finite numbers in conv2_1/bias"),
         (damage_name, "without gaps"),

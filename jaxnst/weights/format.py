@@ -7,6 +7,7 @@ group for each convolution holds `kernel` (3 3 in out), `bias` and `mean_activat
 """
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 from typing import cast, get_args
 
@@ -17,6 +18,7 @@ import numpy as np
 from jaxnst.disk import write_whole
 from jaxnst.network.vgg import Backbone, Family, kernel_shapes, layer_name
 from jaxnst.types import Params
+from jaxnst.weights.readers.hdf5 import read_hdf5
 
 FORMAT = "jaxnst-weights-1"
 """Value of the attribute `format`."""
@@ -29,32 +31,30 @@ def read_backbone(path: Path) -> Backbone:
         path: File that `save_backbone` wrote.
 
     Returns:
-        The backbone, in float32.
+        The backbone, in float32, of numbers in the file itself: links are not followed.
 
     Raises:
         ValueError: If the file is none of ours, damaged, or does not hold a VGG-19.
     """
     try:
         with h5py.File(path) as file:
-            if file.attrs["format"] != FORMAT:
-                raise ValueError(
-                    f"expected a weights file of format {FORMAT} at {path}, got "
-                    f"{file.attrs['format']!r}; use a newer jaxnst"
-                )
-            tree = {
-                name: {
-                    key: np.asarray(value, np.float32) for key, value in group.items()
-                }
-                for name, group in file.items()
-                if isinstance(group, h5py.Group)
-            }
-            scale, offset = (np.asarray(file[key]) for key in ("scale", "offset"))
-            family = str(file.attrs["family"])
-            checksum = file.attrs.get("content_sha256")
+            told = {key: str(value) for key, value in file.attrs.items()}
+        arrays = read_hdf5(path)
+        scale, offset, family = arrays["scale"], arrays["offset"], told["family"]
+        if told["format"] != FORMAT:
+            raise ValueError(
+                f"expected a weights file of format {FORMAT} at {path}, got "
+                f"{told['format']!r}; use a newer jaxnst"
+            )
     except (OSError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"expected a weights file at {path}, got one that cannot be read ({error})"
         ) from error
+    checksum, tree = told.get("content_sha256"), defaultdict(dict)
+    for name, array in arrays.items():
+        if "/" in name:
+            conv, key = name.split("/", 1)
+            tree[conv][key] = np.asarray(array, np.float32)
     check_params(tree, str(path), ("kernel", "bias", "mean_activation"))
     for name, vector in (("scale", scale), ("offset", offset)):
         if vector.shape != (3,) or not np.isfinite(vector).all():

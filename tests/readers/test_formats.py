@@ -103,6 +103,20 @@ def test_safetensors_in_bfloat16(tmp_path):
     np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "int8"])
+def test_safetensors_of_few_bits_are_refused_only_where_needed(dtype, tmp_path):
+    tensors = state_dict(mini())
+    few = np.zeros(4, jax.numpy.dtype(dtype))
+    safetensors.numpy.save_file(tensors | {"classifier.1.scale": few}, tmp_path / "x")
+    check_same(read(tmp_path / "x").params, mini())
+    quantised = tensors["features.2.weight"].astype(dtype)
+    safetensors.numpy.save_file(
+        tensors | {"features.2.weight": quantised}, tmp_path / "x"
+    )
+    with pytest.raises(ValueError, match="16 bits in features.2.weight, got [FI]8"):
+        read(tmp_path / "x")
+
+
 @pytest.mark.parametrize(
     ("kernel", "bias"),
     [

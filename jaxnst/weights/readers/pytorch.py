@@ -37,12 +37,20 @@ Raw = Callable[[str], memoryview]
 
 def read_safetensors(path: Path) -> Tree:
     """Arrays of a safetensors file, such as timm's, up to VGG-19's largest kernel."""
+    tree = {}
     with safe_open(path, framework="numpy") as file:
-        return {
-            key: file.get_tensor(key)
-            for key in file.keys()  # noqa: SIM118, it is no dict
-            if math.prod(file.get_slice(key).get_shape()) <= LARGEST
-        }
+        for key in file.keys():  # noqa: SIM118, it is no dict
+            about = file.get_slice(key)
+            if math.prod(about.get_shape()) > LARGEST:
+                continue
+            if about.get_dtype() in ("F64", "F32", "F16", "BF16"):
+                tree[key] = file.get_tensor(key)
+            elif CONV.fullmatch(key):
+                raise ValueError(
+                    f"expected numbers of at least 16 bits in {key}, got "
+                    f"{about.get_dtype()}; use weights that are not quantised"
+                )
+    return tree
 
 
 def read_pytorch(path: Path) -> Tree:
