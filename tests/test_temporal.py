@@ -171,6 +171,26 @@ def test_measured_flow_finds_a_move_and_its_way_back():
     assert float(found[inner].mean()) > 0.9
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (5, 64), (64, 5), (11, 11)])
+def test_flow_of_a_small_frame_is_that_of_its_edges_repeated(shape):
+    h, w = shape
+    frame = np.asarray(jaxnst.sample("harbour", 160))[40 : 40 + h, 60 : 60 + w]
+    assert np.abs(measure_flow(frame, frame)).max() < 0.01
+    other = RNG.random((h, w, 3)).astype(np.float32)
+    repeated = (
+        np.pad(x, ((0, max(0, 12 - h)), (0, max(0, 12 - w)), (0, 0)), mode="edge")
+        for x in (frame, other)
+    )
+    found = measure_flow(frame, other)
+    np.testing.assert_array_equal(found, measure_flow(*repeated)[:h, :w])
+
+
+def test_flow_between_frames_of_two_shapes_is_refused():
+    frame = np.zeros((16, 16, 3), np.float32)
+    with pytest.raises(ValueError, match=r"one shape, got \(16, 16, 3\) and \(16, 15"):
+        measure_flow(frame, frame[:, :15])
+
+
 def test_flow_files_are_read_and_scaled(tmp_path):
     flow = RNG.normal(size=(6, 8, 2)).astype(np.float32)
     for name in ("2-1", "1-2", "0004-0002"):

@@ -58,7 +58,7 @@ def measure_flow(
         The flow from `image` to `other`, h w 2 in pixels, see `temporal`.
 
     Raises:
-        ValueError: If OpenCV is not installed.
+        ValueError: If OpenCV is not installed, or the shapes differ.
 
     Example:
         >>> import jaxnst
@@ -73,9 +73,21 @@ def measure_flow(
     check_flow()
     import cv2
 
+    if image.shape != other.shape:
+        raise ValueError(
+            f"expected frames of one shape, got {image.shape} and {other.shape}; "
+            "resize them first"
+        )
+    height, width, _ = image.shape
+    pads = [(0, max(0, SMALLEST - side)) for side in (height, width)]
+    frames = (np.pad(_grey(x), pads, mode="edge") for x in (image, other))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
-    return search.calc(_grey(image), _grey(other), None)  # pyright: ignore
+    return search.calc(*frames, None)[:height, :width]  # pyright: ignore
+
+
+SMALLEST = 12
+"""Edge in pixels below which OpenCV measures no flow; smaller frames are padded."""
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
