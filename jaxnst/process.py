@@ -37,11 +37,13 @@ depend on their number."""
 
 @contextlib.contextmanager
 def usual_numbers() -> Iterator[None]:
-    """Compute in float32 with JAX's usual promotion, whatever is set outside.
+    """Compute in float32 with JAX's usual promotion, compiled, whatever is set outside.
 
     It decorates functions too. Arrays of float64 that come in are still float64.
     """
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+    usual = jax.enable_x64(False), jax.numpy_dtype_promotion("standard")
+    # Without `jit`, the patches alone would be millions of calls.
+    with usual[0], usual[1], jax.disable_jit(False):
         yield
 
 

@@ -9,11 +9,18 @@ from helpers import random_image
 from jaxnst import transfer
 from jaxnst.painting import loop
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jaxnst.painting.inputs import load_style, scale_content, scale_detail
+from jaxnst.painting.grid import stylize_grid
+from jaxnst.painting.inputs import (
+    check_key,
+    load_style,
+    scale_content,
+    scale_detail,
+)
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.scales import scale_shapes
 from jaxnst.pictures.files import save_image
 from jaxnst.pictures.geometry import resize
+from jaxnst.process import usual_numbers
 from jaxnst.recipes import get_recipe
 
 RECIPE = get_recipe("delicate").replace(
@@ -157,6 +164,41 @@ def test_numbers_outside_may_be_of_another_kind(backbone):
         found = paint(backbone, RECIPE.replace(scales=1))
     assert found.image.dtype == np.float32
     assert expected.image.dtype == np.float32
+
+
+def test_a_run_is_compiled_though_jit_is_off_outside():
+    traced = jax.jit(lambda x: isinstance(x, jax.core.Tracer))
+    with jax.disable_jit():
+        assert not traced(1.0)
+        with usual_numbers():
+            assert traced(1.0)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [0, None, jnp.zeros(2), jax.random.split(KEY), jax.random.PRNGKey(0, impl="rbg")],
+)
+def test_what_is_no_random_key_is_refused(key):
+    with pytest.raises(ValueError, match=r"expected one random key.*random.key\(0\)"):
+        check_key(key)
+
+
+@pytest.mark.parametrize("call", [stylize, stylize_grid])
+def test_a_run_needs_one_random_key_whatever_it_starts_from(backbone, call):
+    content, style = random_image(0, 24, 32), random_image(1, 24, 32)
+    contents = content if call is stylize else [content]
+    with pytest.raises(ValueError, match="expected one random key"):
+        call(backbone, contents, [style], RECIPE, key=jax.random.split(KEY))
+
+
+def test_old_keys_start_the_same_noise_as_new_ones(backbone):
+    content, style = random_image(0, 24, 32), random_image(1, 24, 32)
+    recipe = RECIPE.replace(init="noise", scales=1)
+    new, old = (
+        stylize(backbone, content, [style], recipe, key=make(3)).image
+        for make in (jax.random.key, jax.random.PRNGKey)
+    )
+    np.testing.assert_array_equal(new, old)
 
 
 def test_blends_average_the_styles(backbone):

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxnst.checks import check_list, check_untraced
 from jaxnst.network.vgg import Backbone
+from jaxnst.painting.inputs import check_key
 from jaxnst.painting.lanes import (
     Lane,
     Values,
@@ -272,6 +273,7 @@ def stylize_grid(
         check_pictures(content, styles, own)
     if not len(contents):
         raise ValueError("expected at least one content, got none")
+    check_key(key)
     shapes = [(content.shape[0], content.shape[1]) for content in contents]
     vary, masks = dict(options.vary or {}), options.masks
     if len(masks) > 1:

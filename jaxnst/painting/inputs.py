@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,17 @@ def load_style(
     # Squashed to the content's shape, neither edge is to be enlarged without need.
     ratio = max(x / y for x, y in zip(measured, native, strict=True))
     return load_cutout(path, size=math.ceil(ratio * max(native)))
+
+
+def check_key(key: Any) -> None:
+    """Raise a ValueError unless this is one random key, of the new kind or the old."""
+    try:
+        jax.eval_shape(jax.random.bits, key)
+    except (TypeError, ValueError) as error:
+        got = f"shape {key.shape}" if hasattr(key, "shape") else repr(key)
+        raise ValueError(
+            f"expected one random key, such as jax.random.key(0), got {got}"
+        ) from error
 
 
 def initial_image(

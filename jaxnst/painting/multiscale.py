@@ -18,6 +18,7 @@ from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, objective
 from jaxnst.painting.ahead import Ahead, Call, OnWait
 from jaxnst.painting.checkpoint import Checkpoint
+from jaxnst.painting.inputs import check_key
 from jaxnst.painting.loop import run_chunk
 from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
@@ -117,8 +118,8 @@ def stylize(
 
     Raises:
         ValueError: If an image is too small or not RGB in [0, 1], the blend does not
-            match the styles, a region is empty, the memory is not enough even in tiles,
-            or it is called under a transformation of JAX.
+            match the styles, a region is empty, the key is none, the memory is not
+            enough even in tiles, or it is called under a transformation of JAX.
         FloatingPointError: If a step was not finite and `options.throw` is set.
 
     Example:
@@ -191,6 +192,7 @@ class PicturePainter:
         key: Array,
         options: Options,
     ):
+        check_key(key)
         self.recipe, self.options = recipe, options
         self.stages = options.stages or plan_stages(content.shape, recipe, options)
         self.host = self.device = None
