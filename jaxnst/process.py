@@ -41,9 +41,12 @@ def usual_numbers() -> Iterator[None]:
 
     It decorates functions too. Arrays of float64 that come in are still float64.
     """
-    usual = jax.enable_x64(False), jax.numpy_dtype_promotion("standard")
-    # Without `jit`, the patches alone would be millions of calls.
-    with usual[0], usual[1], jax.disable_jit(False):
+    with contextlib.ExitStack() as usual:
+        usual.enter_context(jax.enable_x64(False))
+        usual.enter_context(jax.numpy_dtype_promotion("standard"))
+        # Without `jit`, the patches alone would be millions of calls.
+        usual.enter_context(jax.disable_jit(False))
+        usual.enter_context(jax.transfer_guard("allow"))  # constants are moved
         yield
 
 

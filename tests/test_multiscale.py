@@ -174,6 +174,14 @@ def test_a_run_is_compiled_though_jit_is_off_outside():
             assert traced(1.0)
 
 
+def test_a_run_moves_its_constants_though_that_is_guarded_outside():
+    with jax.transfer_guard("disallow"):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):
+            jnp.add(np.ones(3, np.float32), 1)
+        with usual_numbers():
+            assert float(jnp.add(np.ones(3, np.float32), 1)[0]) == 2
+
+
 @pytest.mark.parametrize(
     "key",
     [0, None, jnp.zeros(2), jax.random.split(KEY), jax.random.PRNGKey(0, impl="rbg")],
