@@ -33,8 +33,8 @@ FLOORS = {
         "watch", "server",
     ],
     "jaxnst/video": [
-        "temporal", "flow", "store", "threads", "clip", "sound", "write", "shot",
-        "paint",
+        "temporal", "flow", "store", "threads", "tags", "decode", "clip", "sound",
+        "write", "shot", "paint",
     ],
     "jaxnst/command": [
         "defaults", "flags", "request", "manifest", "records", "reporter", "labels",

@@ -312,11 +312,11 @@ def test_a_failure_to_write_is_not_blamed_on_the_source(tmp_path, monkeypatch):
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch, module):
     from importlib import util
 
-    from jaxnst.video import clip, flow
+    from jaxnst.video import decode, flow
 
     real = util.find_spec
     hidden = lambda name: None if name == module else real(name)
-    for file in (clip, flow):
+    for file in (decode, flow):
         monkeypatch.setattr(file, "find_spec", hidden)
     image = np.zeros((32, 32, 3), np.float32)
     (tmp_path / "a.mp4").write_text("")

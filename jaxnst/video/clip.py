@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +15,17 @@ from PIL import Image as pil
 
 from jaxnst.messages import found_at
 from jaxnst.pictures.files import image_shape, is_picture, load_image
+from jaxnst.video.decode import WHOLE as WHOLE_VIDEO
+from jaxnst.video.decode import (
+    Entry,
+    brightest,
+    decoded,
+    even_times,
+    find_entry,
+    rate_and_aspect,
+    read_pixels,
+)
+from jaxnst.video.tags import BT601, BT709, MATRICES, PEAK, ColorTags
 
 RATE = Fraction(24)
 """Frames per second of a folder, unless another rate is asked for."""
@@ -26,35 +36,6 @@ FRAME = Fraction(1, 10)
 HIGH = 576
 """Lines of a picture up to which colours that are not tagged are those of standard
 definition (BT.601); above it is high definition (BT.709)."""
-
-UNKNOWN, BT709, BT601 = 2, 1, 6
-"""Codes of ISO/IEC 23091-2 for matrices of colours."""
-
-MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "SMPTE170M", 7: "SMPTE240M"}
-"""Their names in PyAV; those of BT.2020 are 9 and 10."""
-
-
-class ColorTags(NamedTuple):
-    """What the numbers of a video mean, in the codes of ISO/IEC 23091-2.
-
-    Attributes:
-        matrix: From luma and chroma to RGB.
-        range: 1: luma from 16 to 235 of 255; 2: from 0 to 255.
-        primaries: Chromaticities of RGB.
-        transfer: From numbers to light.
-    """
-
-    matrix: int = BT709
-    range: int = 1
-    primaries: int = UNKNOWN
-    transfer: int = UNKNOWN
-
-    @property
-    def matrix_name(self) -> str:
-        """The name of the matrix in PyAV."""
-        return (
-            "BT2020" if self.matrix in (9, 10) else MATRICES.get(self.matrix, "ITU709")
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +52,9 @@ class Clip:
         begin: Seconds from the source's own start to the first frame.
         time_base: Unit of the source's times, in seconds.
         rotation: Degrees that its frames are turned by to be upright.
-        color: What its numbers mean.
-        deep: Whether it has more than 8 bits for each number.
+        source: What the numbers of a video mean.
+        peak: The brightest white of its HDR, in cd/m².
+        entry: Where its decoding begins.
         names: Of the files of a folder.
     """
 
@@ -85,8 +67,9 @@ class Clip:
     begin: Fraction = Fraction(0)
     time_base: Fraction = Fraction(1, 1000)
     rotation: int = 0
-    color: ColorTags = ColorTags()
-    deep: bool = False
+    source: ColorTags = ColorTags()
+    peak: float = PEAK
+    entry: Entry = WHOLE_VIDEO
     names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -102,6 +85,11 @@ class Clip:
     def rate(self) -> Fraction:
         """Frames per second, on average."""
         return Fraction(len(self) / self.end).limit_denominator(1001)
+
+    @property
+    def color(self) -> ColorTags:
+        """What the numbers of `frames` mean: those of the source, but SDR."""
+        return self.source.shown
 
     def frames(self, shape: tuple[int, int]) -> Iterator[Float[np.ndarray, "_h _w 3"]]:
         """The frames in a size, RGB in [0, 1], upright, one after the other."""
@@ -163,10 +151,10 @@ def open_clip(
             f"expected a video, an animated picture or a folder of frames at {path}, "
             f"got {found_at(path)}; check the path"
         )
-    elif is_picture(path) or _looks_like_picture(path):
+    elif is_picture(path) or _is_animated(path):
         found = _scan_animation(path)
     else:
-        found = _scan_video(path, selection.end)
+        found = _scan_video(path, selection)
     return _select(found, selection)
 
 
@@ -261,9 +249,10 @@ def _resize(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(image, np.float32) / 255
 
 
-def _looks_like_picture(path: Path) -> bool:
-    with contextlib.suppress(Exception), pil.open(path):
-        return True
+def _is_animated(path: Path) -> bool:
+    """Whether a file of any name is an animated picture; films may begin like one."""
+    with contextlib.suppress(Exception), pil.open(path) as file:
+        return getattr(file, "n_frames", 1) > 1
     return False
 
 
@@ -308,144 +297,49 @@ def _animation(clip: Clip, shape: tuple[int, int]) -> Iterator[np.ndarray]:
             yield _resize(pixels, shape)
 
 
-def check_codecs() -> None:
-    """Raise a ValueError unless video files can be read and written here."""
-    if find_spec("av") is None:
-        raise ValueError(
-            "expected PyAV to read and write video files, got none; "
-            "pip install 'jaxnst[video]'"
-        )
-
-
-def open_video(path: Path) -> Any:
-    """Open a video file with PyAV; a ValueError says why that fails."""
-    check_codecs()
-    import av
-
-    with reading(path):
-        # Whole, as FFmpeg takes what is before a colon for a protocol.
-        return av.open(str(path.absolute()), metadata_errors="ignore")
-
-
-def picture_streams(container: Any) -> list[Any]:
-    """The videos of a file, without covers, such as that of a song."""
-    from av.stream import Disposition
-
-    cover = Disposition.attached_pic
-    return [x for x in container.streams.video if not x.disposition & cover]
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn every failure to read a video into a ValueError of one line."""
-    import av.error
-
-    try:
-        yield
-    except (av.error.FFmpegError, EOFError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise ValueError(
-            f"expected a video at {path}, got a file that is damaged, truncated or "
-            f"none ({why}); copy it again"
-        ) from error
-
-
-def _decoded(path: Path) -> Iterator[Any]:
-    """The frames of the first video of a file; a ValueError if it is truncated."""
-    with open_video(path) as container, reading(path):
-        videos = picture_streams(container)
-        if not videos:
-            raise ValueError(
-                f"expected a video in {path}, got a file without one, such as sound "
-                "alone; choose another file"
-            )
-        stream, packets, corrupt = videos[0], 0, False
-        stream.thread_type = "AUTO"
-        for packet in container.demux(stream):
-            corrupt = corrupt or packet.is_corrupt
-            # The frames before the damage are still in the decoder.
-            last = corrupt or packet.size == 0
-            packets += not last
-            for frame in stream.decode(None) if last else packet.decode():
-                frame.time_base = stream.time_base  # the last ones lack it
-                yield frame
-            if last:
-                break
-        if corrupt or packets < stream.frames:
-            _truncated(path, stream.frames, packets)
-
-
-def _truncated(path: Path, stated: int, found: int) -> None:
-    cure = ", or cut the damage off with --end" if found > 1 else ""
-    raise ValueError(
-        f"expected {stated or 'whole'} frames in {path}, got a file that is truncated "
-        f"or damaged after {found}; copy it again{cure}"
-    )
-
-
-def _scan_video(path: Path, end: Fraction | None) -> Clip:
-    times, first, last = [], None, None
-    for frame in _decoded(path):
-        size = frame.width, frame.height
-        if first is None:
-            first = frame
-        _same_size(path, len(times) + 1, size, (first.width, first.height))
-        times.append(_time(frame, times))
-        last = frame
-        if end is not None and times[-1] - times[0] >= end:
+def _scan_video(path: Path, selection: Selection) -> Clip:
+    entry, given, frames = find_entry(path, selection.start), [], []
+    for frame in decoded(path, entry):
+        frames = [frames[0], frame] if frames else [frame]  # the first and the last
+        sizes = [(x.width, x.height) for x in frames]
+        _same_size(path, entry.number + len(given) + 1, sizes[-1], sizes[0])
+        given.append(None if frame.pts is None else frame.pts * frame.time_base)
+        begin = given[0] if entry.seek is None else entry.begin * frame.time_base
+        ended = selection.end is not None and None not in (given[-1], begin)
+        if ended and given[-1] - begin >= selection.end:
             break
-    if first is None or last is None:
+    if not frames:
         raise ValueError(
             f"expected frames in {path}, got none that can be decoded; convert it with "
             "another program"
         )
-    order = np.argsort(times, kind="stable")
-    if list(order) != list(range(len(times))) or len(set(times)) < len(times):
-        raise ValueError(
-            f"expected frames in the order of their times in {path}, got others; "
-            "convert it with another program"
-        )
+    first, last = frames[0], frames[-1]
+    rate, aspect = rate_and_aspect(path)
+    times = even_times(given, rate or RATE)
+    begin = times[0] if entry.seek is None else entry.begin * first.time_base
     usual = (times[-1] - times[0]) / max(1, len(times) - 1)
     shown = Fraction(last.duration or 0) * last.time_base or usual or 1 / RATE
+    rotation = round(first.rotation / 90) * 90 % 360
+    height, width = first.height, max(1, round(first.width * aspect))
     return Clip(
         path=path,
         kind="video",
-        shape=_upright(first, path),
-        numbers=tuple(range(len(times))),
-        times=tuple(time - times[0] for time in times),
-        end=times[-1] + shown - times[0],
-        begin=times[0],
+        shape=(width, height) if rotation in (90, 270) else (height, width),
+        numbers=tuple(range(entry.number, entry.number + len(times))),
+        times=tuple(time - begin for time in times),
+        end=times[-1] + shown - begin,
+        begin=begin,
         time_base=first.time_base,
-        rotation=_rotation(first),
-        color=_color(first),
-        deep=max(x.bits for x in first.format.components) > 8,
+        rotation=rotation,
+        source=_color(first),
+        peak=brightest(first),
+        entry=entry,
     )
-
-
-def _time(frame: Any, before: list[Fraction]) -> Fraction:
-    """Seconds at which a frame is shown."""
-    if frame.pts is not None:
-        return frame.pts * Fraction(frame.time_base)
-    return before[-1] + 1 / RATE if before else Fraction(0)
-
-
-def _rotation(frame: Any) -> int:
-    """Degrees, counter-clockwise, that turn a frame upright: 0, 90, 180 or 270."""
-    return round(frame.rotation / 90) * 90 % 360
-
-
-def _upright(frame: Any, path: Path) -> tuple[int, int]:
-    """Height and width of a frame, upright and of square pixels."""
-    with open_video(path) as container:
-        stream = picture_streams(container)[0]
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-    height, width = frame.height, max(1, round(frame.width * aspect))
-    return (width, height) if _rotation(frame) in (90, 270) else (height, width)
 
 
 def _color(frame: Any) -> ColorTags:
     matrix = int(frame.colorspace)
-    if matrix not in (*MATRICES, 9, 10):
+    if matrix not in MATRICES:
         matrix = BT709 if frame.height > HIGH else BT601
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
     return ColorTags(
@@ -455,19 +349,10 @@ def _color(frame: Any) -> ColorTags:
 
 def _video(clip: Clip, shape: tuple[int, int]) -> Iterator[np.ndarray]:
     wanted, turned = set(clip.numbers), clip.rotation in (90, 270)
-    height, width = shape[::-1] if turned else shape
-    frames = _decoded(clip.path)
-    for number, frame in enumerate(frames):
+    size = shape[::-1] if turned else shape
+    for number, frame in enumerate(decoded(clip.path, clip.entry), clip.entry.number):
         if number in wanted:
-            rgb = frame.reformat(
-                width=width,
-                height=height,
-                format="rgb48le",
-                src_colorspace=clip.color.matrix_name,
-                src_color_range=clip.color.range,
-                interpolation="LANCZOS",
-            )
-            pixels = np.asarray(rgb.to_ndarray(), np.float32) / 65535
+            pixels = read_pixels(frame, clip.source, clip.peak, (size[0], size[1]))
             yield np.ascontiguousarray(np.rot90(pixels, clip.rotation // 90))
         if number == clip.numbers[-1]:
             return

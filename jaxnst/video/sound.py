@@ -6,7 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from jaxnst.video.clip import Clip, open_video, reading
+from jaxnst.video.clip import Clip
+from jaxnst.video.decode import open_video, reading
 
 RATE = 48000
 """Samples per second of sound that is encoded anew; Opus knows few others."""

@@ -13,7 +13,8 @@ from PIL import Image as pil
 
 from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import save_image
-from jaxnst.video.clip import Clip, check_codecs
+from jaxnst.video.clip import Clip
+from jaxnst.video.decode import check_codecs
 from jaxnst.video.sound import carry_sound
 from jaxnst.video.store import ImageArray
 
@@ -196,12 +197,14 @@ def _write_video(
         stream: Any = out.add_stream(codec, rate=clip.rate, options=QUALITY[codec])
         height, width = first.shape[:2]
         stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv420p10le" if clip.deep else "yuv420p"
+        stream.pix_fmt = "yuv420p"  # all that every browser plays
         context = stream.codec_context
         context.time_base = stream.time_base = clip.time_base
         context.colorspace, context.color_range = tags.matrix, tags.range
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
-        pts = [round(time / clip.time_base) for time in (*clip.times, clip.end)]
+        pts = [round(clip.times[0] / clip.time_base)]
+        for time in (*clip.times[1:], clip.end):
+            pts.append(max(pts[-1] + 1, round(time / clip.time_base)))
         durations = {a: b - a for a, b in itertools.pairwise(pts)}
 
         def mux(frame: Any) -> None:

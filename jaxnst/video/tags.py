@@ -1,0 +1,170 @@
+"""What the numbers of a video mean, and SDR made of HDR and of wide gamuts."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9
+"""Codes of ISO/IEC 23091-2 for matrices of colours, and for primaries."""
+
+MATRICES = {
+    **{1: "ITU709", 4: "FCC", 5: "ITU601", 6: "SMPTE170M", 7: "SMPTE240M"},
+    **{9: "BT2020", 10: "BT2020"},
+}
+"""Names of matrices in PyAV."""
+
+PQ, HLG = 16, 18
+"""Codes of the transfer functions of HDR: SMPTE ST 2084, and ARIB STD-B67."""
+
+NITS = 203
+"""Luminance of the white of a page in HDR, in cd/m², see ITU-R BT.2408."""
+
+PEAK = 1000.0
+"""Luminance of the brightest white of HDR that does not state another, in cd/m²."""
+
+GAMMA = 2.4
+"""Of displays of SDR, see ITU-R BT.1886."""
+
+WHITE = (0.3127, 0.3290)
+"""D65 in x and y; the primaries follow, red, green and blue."""
+
+SRGB = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+
+P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+
+PRIMARIES = {
+    BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    **{11: P3, 12: P3},
+}
+"""Wide gamuts, by their codes."""
+
+
+class ColorTags(NamedTuple):
+    """What the numbers of a video mean, in the codes of ISO/IEC 23091-2.
+
+    Attributes:
+        matrix: From luma and chroma to RGB.
+        range: 1: luma from 16 to 235 of 255; 2: from 0 to 255.
+        primaries: Chromaticities of RGB.
+        transfer: From numbers to light.
+    """
+
+    matrix: int = BT709
+    range: int = 1
+    primaries: int = UNKNOWN
+    transfer: int = UNKNOWN
+
+    @property
+    def matrix_name(self) -> str:
+        """The name of the matrix in PyAV."""
+        return MATRICES.get(self.matrix, "ITU709")
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether the numbers reach beyond the white of a page."""
+        return self.transfer in (PQ, HLG)
+
+    @property
+    def gamut(self) -> int:
+        """The primaries: BT.2020 where only HDR or its matrix is tagged."""
+        wide = self.is_hdr or self.matrix in (9, 10)
+        return BT2020 if wide and self.primaries == UNKNOWN else self.primaries
+
+    @property
+    def shown(self) -> "ColorTags":
+        """The tags after `to_sdr`."""
+        if not self.is_hdr and self.gamut not in PRIMARIES:
+            return self
+        return ColorTags(BT709, 1, BT709, BT709)
+
+    @property
+    def name(self) -> str:
+        """What people call them."""
+        kind = {PQ: "HDR (PQ)", HLG: "HDR (HLG)"}.get(self.transfer, "SDR")
+        return f"{kind} in a wide gamut" if self.gamut in PRIMARIES else kind
+
+
+def to_sdr(
+    pixels: Float[np.ndarray, "_h _w 3"], tags: ColorTags, peak: float = PEAK
+) -> Float[np.ndarray, "_h _w 3"]:
+    """Make SDR in the gamut of BT.709 of HDR, of a wide gamut, or of both.
+
+    Up to its middle greys, HDR keeps its luminance, relative to the white of a page;
+    brighter light is compressed by the curve of BT.2390, alike in the three colours, so
+    that hues stay. Colours that the gamut lacks are clipped.
+
+    Args:
+        pixels: RGB in [0, 1].
+        tags: What they mean.
+        peak: The brightest white, in cd/m².
+
+    Returns:
+        RGB in [0, 1]; the same where the tags are those of SDR already.
+
+    Example:
+        >>> grey = np.full((1, 1, 3), 0.38, np.float32)  # of 18 % of the light
+        >>> to_sdr(grey, ColorTags(9, 1, 9, PQ)).round(2).tolist()
+        [[[0.42, 0.42, 0.42]]]
+
+    Reference:
+        ITU-R BT.2100, BT.2390 (5.4.1), BT.2408; SMPTE ST 2084.
+    """
+    if tags.shown == tags:
+        return pixels
+    light = _light(np.asarray(pixels, np.float32), tags)
+    if tags.gamut in PRIMARIES:
+        way = np.linalg.inv(_to_xyz(SRGB)) @ _to_xyz(PRIMARIES[tags.gamut])
+        light = light @ way.T.astype(np.float32)
+    if tags.is_hdr:
+        brightest = np.maximum(light.max(-1, keepdims=True), 1e-6)
+        light = light * (_compress(brightest, peak) / brightest)
+    return np.clip(light, 0, 1) ** (1 / GAMMA)
+
+
+def _light(pixels: np.ndarray, tags: ColorTags) -> np.ndarray:
+    """Linear light, 1 for the white of a page."""
+    if tags.transfer == PQ:
+        return _from_pq(pixels) / NITS
+    if tags.transfer != HLG:
+        return pixels**GAMMA
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = np.where(pixels <= 0.5, pixels**2 / 3, (np.exp((pixels - c) / a) + b) / 12)
+    luminance = scene @ np.float32([0.2627, 0.6780, 0.0593])
+    return 1000 / NITS * luminance[..., None] ** 0.2 * scene
+
+
+def _to_xyz(primaries: tuple) -> np.ndarray:
+    """The matrix from linear RGB to XYZ."""
+    column = lambda x, y: (x / y, 1, (1 - x - y) / y)
+    columns = np.array([column(*xy) for xy in primaries]).T
+    return columns * np.linalg.solve(columns, column(*WHITE))
+
+
+M1, M2 = 2610 / 16384, 2523 / 32
+C1, C2, C3 = 3424 / 4096, 2413 / 128, 2392 / 128
+"""Constants of SMPTE ST 2084."""
+
+
+def _from_pq(numbers: np.ndarray) -> np.ndarray:
+    """Light in cd/m² of numbers in PQ."""
+    power = numbers ** (1 / M2)
+    return 10_000 * (np.maximum(power - C1, 0) / (C2 - C3 * power)) ** (1 / M1)
+
+
+def _to_pq(light: np.ndarray) -> np.ndarray:
+    """Numbers in PQ of light in cd/m²."""
+    power = (light / 10_000) ** M1
+    return ((C1 + C2 * power) / (1 + C3 * power)) ** M2
+
+
+def _compress(light: np.ndarray, peak: float) -> np.ndarray:
+    """Light up to `peak` cd/m² brought to [0, 1], see BT.2390; 1 is `NITS`."""
+    white, top = _to_pq(np.array([NITS, max(peak, 2 * NITS)], np.float32))
+    most = white / top
+    knee = 1.5 * most - 0.5
+    given = np.minimum(_to_pq(light * NITS) / top, 1)
+    t = np.maximum((given - knee) / (1 - knee), 0)
+    curve = (2 * t**3 - 3 * t**2 + 1) * knee
+    curve += (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * most
+    return _from_pq(np.where(given < knee, given, curve) * top) / NITS
