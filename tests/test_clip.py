@@ -117,7 +117,6 @@ def test_a_video_keeps_its_frames_times_colours_and_sound(tmp_path, suffix):
     ("tags", "kind"),
     [
         ((5, 2, 5, 6), "yuvj420p"),
-        ((9, 1, 9, 16), "yuv420p10le"),
         ((6, 1, 6, 6), "yuv420p"),
     ],
 )

@@ -2,12 +2,11 @@
 
 import struct
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from test_clip import make_video, picture, probe
+from test_clip import probe
 
 from jaxnst.video.clip import Selection, open_clip
 from jaxnst.video.tags import HLG, PQ, ColorTags, to_sdr
@@ -17,13 +16,14 @@ COUNT = 48
 """Frames of the films, 24 a second."""
 
 
-def level(i):
-    """The grey of a frame, which tells frames apart."""
-    return 40 + 4 * i
+def marked(i):
+    """A grey picture that says its number, in bars of black and white."""
+    bits = [255 * (i >> bit & 1) for bit in range(8)]
+    return np.tile(np.repeat(np.uint8(bits), 8), (48, 1))
 
 
 def film(path, codec="libx264", *, sound=False, shift=0, options=None, **settings):
-    """Frames of plain greys, a group of pictures each 6; a click of sound at 1 s."""
+    """Numbered frames, six in a group of pictures; a click of sound at 1 s."""
     options = options or {"g": "6", "bf": "2", "crf": "5"}
     with av.open(str(path), "w", options=settings) as out:
         video = out.add_stream(codec, rate=24, options=options)
@@ -31,15 +31,15 @@ def film(path, codec="libx264", *, sound=False, shift=0, options=None, **setting
         if codec == "mjpeg":
             video.pix_fmt = "yuvj420p"
         audio = out.add_stream("aac", rate=48000) if sound else None
+        if audio is not None:
+            audio.codec_context.layout = "mono"
         for i in range(COUNT):
-            pixels = np.full((48, 64), level(i), np.uint8)
-            frame = av.VideoFrame.from_ndarray(pixels, "gray")
+            frame = av.VideoFrame.from_ndarray(marked(i), "gray")
             frame = frame.reformat(format=video.pix_fmt)
             frame.pts, frame.time_base = i + shift, Fraction(1, 24)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         if audio is not None:
-            audio.codec_context.layout = "mono"
             wave = np.zeros((1, 2 * 48000), np.float32)
             wave[:, 48000:50400] = np.sin(np.arange(2400) / 3)
             frame = av.AudioFrame.from_ndarray(wave, "fltp", "mono")
@@ -64,13 +64,13 @@ def edit(path, change, number=0):
 
 
 def shown(clip):
-    """Which frames of a film a clip has, by their greys."""
-    greys = [float(x.mean()) for x in clip.frames((48, 64))]
-    return [round(((16 + 219 * x) * 255 / 255 - level(0)) / 4) for x in greys]
+    """Which frames of a film a clip has, by their bars."""
+    bits = [frame[24, 4::8].mean(-1) > 0.5 for frame in clip.frames((48, 64))]
+    return [int(x @ (1 << np.arange(8))) for x in bits]
 
 
-TICKS = 12288 // 24
-"""Of a frame, in MP4 by FFmpeg."""
+TICKS = 512
+"""Of a frame, in the MP4 files of `film`."""
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,260 @@ TICKS = 12288 // 24
 )
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
 def test_an_edit_list_is_followed(tmp_path, change, frames, name):
-    ticks = lambda time, at: change(time, at)
-    clip = open_clip(edit(film(tmp_path / name), ticks))
+    clip = open_clip(edit(film(tmp_path / name), change))
     assert shown(clip) == list(frames)
     assert len(clip) == len(frames)
     assert float(clip.end) == pytest.approx(len(frames) / 24)
+
+
+def click(path):
+    """Seconds from the first frame to the click in the sound of a film."""
+    with av.open(str(path)) as file:
+        video = next(file.decode(video=0)).time
+    with av.open(str(path)) as file:
+        heard = [(x.time, x.to_ndarray()[0]) for x in file.decode(audio=0)]
+    loud = [(time, wave) for time, wave in heard if np.abs(wave).max() > 0.3]
+    time, wave = loud[0]
+    return time + np.argmax(np.abs(wave) > 0.3) / 48000 - video
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(("cut", "shift", "number"), [(20, 0, 0), (0, 12, 1)])
+def test_sound_stays_in_step_with_an_edited_film(tmp_path, suffix, cut, shift, number):
+    # A shift makes an empty entry of the list, before which nothing is shown.
+    path = film(tmp_path / "a.mp4", sound=True, shift=shift)
+    if cut:
+        edit(path, lambda time, at: (time // 2, at + cut * TICKS), number)
+    before = click(path)
+    clip = open_clip(path)
+    assert shown(clip) == list(range(cut, cut + (24 if cut else COUNT)))
+    write_clip(tmp_path / f"b{suffix}", clip, list(clip.frames((48, 64))))
+    assert click(tmp_path / f"b{suffix}") == pytest.approx(before, abs=0.03)
+
+
+def test_what_is_before_the_edit_list_of_a_fragmented_film_is_left_out(tmp_path):
+    fragments = {"movflags": "frag_keyframe+delay_moov"}
+    path = film(tmp_path / "a.mp4", **fragments)
+    clip = open_clip(edit(path, lambda time, at: (time, at + 20 * TICKS)))
+    assert shown(clip) == list(range(20, 48))
+
+
+def film_of_some(path, codec, kept):
+    """A film that shows some frames for longer, as AVI does by empty packets."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream(codec, rate=24, options={"bf": "2", "g": "12"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for i in kept:
+            frame = av.VideoFrame.from_ndarray(marked(i), "gray")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = i, Fraction(1, 24)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("kept", [range(COUNT), range(0, COUNT, 3), [0, 1, 5, 6, 9]])
+def test_frames_of_avi_are_in_the_order_of_the_decoder(tmp_path, codec, kept):
+    clip = open_clip(film_of_some(tmp_path / "a.avi", codec, kept))
+    assert shown(clip) == list(kept)
+    # B-frames delay what follows the first frame, by three frames at most.
+    wanted = [Fraction(x, 24) for x in kept]
+    gaps = np.abs(np.array(clip.times, float) - np.array(wanted, float))
+    assert gaps.max() < (0.001 if kept == range(COUNT) else 0.2)
+    assert clip.begin == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.h264", "libx264"),
+        ("a.hevc", "libx265"),
+        ("a.m2v", "mpeg2video"),
+        ("a.m4v", "mpeg4"),
+        ("a.mjpeg", "mjpeg"),
+    ],
+)
+def test_raw_streams_have_the_times_of_their_rate(tmp_path, name, codec):
+    kind = {"a.m4v": "m4v", "a.m2v": "mpeg2video"}.get(name, name[2:])
+    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    path = tmp_path / name
+    with av.open(str(path), "w", format=kind) as out:
+        video = out.add_stream(codec, rate=24, options={"g": "12", **quiet})
+        video.width, video.height = 64, 48
+        video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for i in range(12):
+            frame = av.VideoFrame.from_ndarray(marked(i), "gray")
+            frame = frame.reformat(format=video.pix_fmt)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    clip = open_clip(path)
+    rate = 25 if codec == "mjpeg" else 24  # it does not say its own
+    assert shown(clip) == list(range(12))
+    times = np.array(clip.times, float)
+    np.testing.assert_allclose(times, np.arange(12) / rate, atol=1e-4)
+
+
+def test_times_that_are_given_twice_or_not_at_all_are_spread(tmp_path):
+    path = film(tmp_path / "a.mkv", options={"g": "99", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    # Blocks begin with their track, 0x81, and their time in ms; of one, it is changed.
+    at = data.index(b"\x81" + struct.pack(">h", 167))
+    data[at + 1 : at + 3] = struct.pack(">h", 125)
+    path.write_bytes(data)
+    clip = open_clip(path)
+    assert shown(clip) == list(range(COUNT))
+    wanted = np.arange(COUNT) / 24
+    np.testing.assert_allclose(np.array(clip.times, float), wanted, atol=2e-3)
+    write_clip(tmp_path / "b.mp4", clip, list(clip.frames((48, 64))))
+    assert len(open_clip(tmp_path / "b.mp4")) == COUNT
+
+
+CLEAR = {
+    "a.mov": ("qtrle", "argb"),
+    "b.mov": ("prores_ks", "yuva444p10le"),
+    "c.mov": ("png", "rgba"),
+    "d.mov": ("png", "rgba64be"),
+    "e.mov": ("cfhd", "gbrap12le"),
+    "a.webm": ("libvpx-vp9", "yuva420p"),
+    "b.webm": ("libvpx", "yuva420p"),
+    "a.mkv": ("ffv1", "bgra"),
+    "b.mkv": ("libvpx-vp9", "yuva420p"),
+    "a.avi": ("utvideo", "gbrap"),
+    "a.webp": ("libwebp_anim", "bgra"),
+    "a.apng": ("apng", "rgba"),
+}
+"""Codecs with alpha."""
+
+
+@pytest.mark.parametrize("name", CLEAR)
+def test_what_is_clear_is_laid_over_white(tmp_path, name):
+    codec, kind = CLEAR[name]
+    pixels = np.zeros((48, 64, 4), np.uint16)
+    pixels[..., 0] = 52000
+    pixels[:16, :, 3], pixels[16:32, :, 3] = 65535, 32768
+    pixels[32:, :, 3], pixels[32:, :, 0] = 0, 0
+    with av.open(str(tmp_path / name), "w") as out:
+        quiet = {"auto-alt-ref": "0"} if "vpx" in codec else {}
+        video = out.add_stream(codec, rate=10, options=quiet)
+        video.width, video.height, video.pix_fmt = 64, 48, kind
+        for i in range(3):
+            pixels[..., 2] = 9000 * i * (pixels[..., 3] > 0)
+            frame = av.VideoFrame.from_ndarray(pixels, "rgba64le")
+            frame = frame.reformat(format=kind)
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    clip = open_clip(tmp_path / name)
+    frames = list(clip.frames((24, 32)))
+    assert len(frames) == 3
+    red = np.array([52000, 0, 18000]) / 65535
+    for row, wanted in ((4, red), (12, (red + 1) / 2), (21, np.ones(3))):
+        np.testing.assert_allclose(frames[2][row, 9], wanted, atol=0.03)
+
+
+def hdr(path, transfer, primaries=9):
+    """A ramp of luminances in cd/m², 10 bits."""
+    nits = np.array([0, 5, 26, 100, 203, 400, 1000, 1000])
+    if transfer == PQ:
+        power = (nits / 10_000) ** (2610 / 16384)
+        coded = (3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)
+        coded = coded ** (2523 / 32)
+    else:  # of grey, with the gamma of 1.2 of a display of 1000 cd/m²
+        scene = (nits / 1000) ** (1 / 1.2)
+        bright = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9))
+        coded = np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright + 0.55991073)
+    with av.open(str(path), "w") as out:
+        quiet = {"x265-params": "log-level=none", "crf": "5"}
+        video = out.add_stream("libx265", rate=10, options=quiet)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p10le"
+        context = video.codec_context
+        context.colorspace, context.color_range = 9, 1
+        context.color_primaries, context.color_trc = primaries, transfer
+        for i in range(3):
+            row = np.repeat(coded, 8)
+            image = np.tile(row[None, :, None], (48, 1, 3))
+            frame = av.VideoFrame.from_ndarray(np.uint16(image * 65535), "rgb48le")
+            frame = frame.reformat(
+                format="yuv420p10le", dst_colorspace="BT2020", dst_color_range=1
+            )
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_hdr_becomes_sdr_that_looks_alike(tmp_path, transfer):
+    clip = open_clip(hdr(tmp_path / "a.mp4", transfer))
+    frames = list(clip.frames((48, 64)))
+    seen = frames[1][24, 4::8].mean(-1)
+    assert seen[0] < 0.03
+    # Of BT.2408, as a display of SDR with a gamma of 2.4 would show them.
+    np.testing.assert_allclose(seen[1], (5 / 203) ** (1 / 2.4), atol=0.02)
+    np.testing.assert_allclose(seen[2], (26 / 203) ** (1 / 2.4), atol=0.02)
+    assert 0.85 < seen[4] < 0.95 < seen[5] < seen[6]  # room for what is brighter
+    assert seen[6] > 0.99
+    write_clip(tmp_path / "b.mp4", clip, frames)
+    found = probe(tmp_path / "b.mp4")[0]
+    assert (found["tags"], found["format"]) == ((1, 1, 1, 1), "yuv420p")
+    with av.open(str(tmp_path / "b.mp4")) as file:
+        assert file.streams.video[0].profile == "High"
+
+
+def test_wide_gamuts_keep_the_colours_that_srgb_has():
+    # Of ITU-R BT.2087: sRGB's red and a mixed colour, in the primaries of BT.2020.
+    tags = ColorTags(9, 1, 9, 14)
+    light = np.array([[[0.6274, 0.0691, 0.0164], [0.3293, 0.9195, 0.0880]]])
+    found = to_sdr(np.float32(light ** (1 / 2.4)), tags)
+    np.testing.assert_allclose(found, [[[1, 0, 0], [0, 1, 0]]], atol=0.06)
+    assert to_sdr(found, ColorTags()) is found
+    assert ColorTags(1, 1, 12, 1).shown == ColorTags(1, 1, 1, 1)
+    assert ColorTags(6, 2, 6, 6).shown == ColorTags(6, 2, 6, 6)
+
+
+SOUGHT = {
+    "a.mp4": ("libx264", {"x264-params": "open-gop=1:bframes=3"}),
+    "b.mp4": ("libx265", {"x265-params": "log-level=none:open-gop=1"}),
+    "a.ts": ("libx264", {"x264-params": "open-gop=1:bframes=3"}),
+    "a.mkv": ("libx264", {"x264-params": "intra-refresh=1"}),
+    "a.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16"}),
+    "a.avi": ("mpeg4", {"bf": "2"}),
+    "c.mp4": ("libx264", {"bf": "2"}),
+}
+
+
+@pytest.mark.parametrize("name", SOUGHT)
+def test_a_film_that_is_sought_in_gives_the_same_frames(tmp_path, name):
+    codec, options = SOUGHT[name]
+    path = moving_film(tmp_path / name, codec, options)
+    if name == "c.mp4":
+        edit(path, lambda time, at: (time * 3 // 4, at + 7 * TICKS))
+    whole = open_clip(path)
+    frames = list(whole.frames((48, 64)))
+    for start in (Fraction("0.7"), Fraction("1.21"), Fraction("1.3")):
+        wanted = Selection(start, start + Fraction(1, 5))
+        cut = open_clip(path, wanted)
+        places = [i for i, x in enumerate(whole.times) if start <= x < wanted.end]
+        assert cut.numbers == tuple(places)
+        assert cut.begin == whole.begin + whole.times[places[0]]
+        assert cut.end == min(wanted.end, whole.end) - whole.times[places[0]]
+        for i, frame in zip(places, cut.frames((48, 64)), strict=True):
+            np.testing.assert_array_equal(frame, frames[i])
+        assert name == "a.avi" or start < 1 or cut.entry.number > 6  # it was sought
+
+
+def moving_film(path, codec, options):
+    """A film of noise that moves, so that frames depend on each other."""
+    noise = np.random.default_rng(0).integers(0, 255, (96, 160), np.uint8)
+    with av.open(str(path), "w") as out:
+        video = out.add_stream(codec, rate=24, options={"g": "6", **options})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for i in range(COUNT):
+            pixels = np.ascontiguousarray(noise[i // 2 : i // 2 + 48, i : i + 64])
+            frame = av.VideoFrame.from_ndarray(pixels, "gray")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = i, Fraction(1, 24)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
