@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,15 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_clip import make_video, probe
+from test_decode import hdr
 
 import jaxnst
+from jaxnst.command import masks as masks_module
 from jaxnst.command.cli import main
 from jaxnst.command.manifest import compile_timer
+from jaxnst.command.request import MaskFiles
 from jaxnst.painting.multiscale import Options
-from jaxnst.painting.scene import Masks, Region
+from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.pictures.samples import sample_path
 from jaxnst.video import VideoOptions, stylize_video
 from jaxnst.video.store import MemoryStore
+from jaxnst.video.tags import PQ
 from jaxnst.video.temporal import reliability, warping_error
 
 KEY = jax.random.key(0)
@@ -157,6 +162,39 @@ def test_masks_may_move_with_the_frames(backbone):
         )
 
 
+@pytest.mark.parametrize("rest", [True, False])
+@pytest.mark.parametrize("recipe", [FAST, LAID.replace(palette="style")])
+def test_regions_come_and_go(backbone, recipe, rest):
+    left = jnp.zeros((32, 40, 1)).at[:, :20].set(1.0)
+    other = jaxnst.sample("harbour", 40)
+    parts = [jnp.zeros_like(left), left, jnp.ones_like(left), jnp.zeros_like(left)]
+
+    def masks(index):
+        return Masks(regions=[Region([STYLE], parts[index])], keep_rest=not rest)
+
+    frames, styles = [pan(1)[0]] * 4, [other] if rest else []
+    seen = []
+    found = paint(
+        backbone, frames, recipe, styles, masks=masks, flows=still,
+        on_frame=lambda x: seen.append(x.frame.first),
+    )  # fmt: skip
+    assert seen == [0] * 4  # of one shot
+    assert np.isfinite(found).all()
+    whole = np.abs(found[2] - frames[0]).mean()
+    if rest:  # without the region, the frame is painted as if there were none
+        alone = paint(backbone, frames[:1], recipe, styles)
+        assert np.abs(found[0] - alone[0]).mean() < 0.005
+    else:
+        np.testing.assert_allclose(found[0], frames[0], atol=1 / 510)
+        np.testing.assert_allclose(found[3], frames[0], atol=1 / 510)
+    assert whole > 0.02
+
+
+def still(i, j, image, other):
+    """The flow of frames that do not move."""
+    return np.zeros((*image.shape[:2], 2), np.float32)
+
+
 def test_the_chroma_of_every_frame_is_kept(backbone):
     from jaxnst.pictures.color import to_oklab
 
@@ -276,7 +314,8 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
     Path("few").mkdir()
     jaxnst.save_image("few/1.png", np.ones((32, 32, 3)))
     for i in range(6):
-        jaxnst.save_image(f"dark/{i}.png", np.full((48, 64, 3), i != 5))
+        jaxnst.save_image(f"dark/{i}.png", np.zeros((48, 64, 3)))
+        jaxnst.save_image(f"gaps/{i}.png", np.full((48, 64, 3), i != 4))
     for flags, why in {
         ("still.png", SWIRLS, "-o", "b.mp4"): "jaxnst stylize",
         ("text.mp4", SWIRLS, "-o", "b.mp4"): "damaged, truncated or none",
@@ -288,7 +327,14 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--flow", "flows"): "none from 2 to 1",
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--temporal-weight", "nan"): "at least 0",
         ("a.mp4", "-o", "b.mp4", "--region", f"few={SWIRLS}"): "a mask for each frame",
-        ("a.mp4", "-o", "b.mp4", "--region", f"dark={SWIRLS}"): "5.png, which is all",
+        (
+            "a.mp4",
+            "-o",
+            "b.mp4",
+            "--region",
+            f"dark={SWIRLS}",
+        ): "0.png and all after it",
+        ("a.mp4", "-o", "b.mp4", "--region", f"gaps={SWIRLS}"): "100.0% of frame 5",
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--rate", "9"): "which has its own",
         ("a.mp4", "no.jpg", "-o", "b.mp4"): "no.jpg",
         ("a.mp4", "-o", "b.mp4", "--region", f"black.png={SWIRLS}"): "all black",
@@ -302,4 +348,77 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
             video("a.mp4", SWIRLS, "-o", "b.mp4", f"--start={time_}")
         assert caught.value.code == 2
     names = {"a.mp4", "black.png", "still.png", "text.mp4", "flows", "few", "dark"}
+    names.add("gaps")
     assert {x.name for x in here.iterdir()} == names
+
+
+def test_a_mask_may_be_black_in_some_frames(here, capfd, monkeypatch):
+    make_video(here / "a.mp4")
+    for i in range(6):
+        mask = np.zeros((30, 80, 3))
+        mask[:, : (0, 0, 40, 80, 20, 0)[i]] = 1
+        jaxnst.save_image(f"masks/{i}.png", mask)
+    read, opened = masks_module.load_style, []
+    counted = lambda path, *rest: opened.append(path) or read(path, *rest)
+    monkeypatch.setattr(masks_module, "load_style", counted)
+    region = ("--region", f"masks={SWIRLS}")
+    assert video("a.mp4", "-o", "b", *region, "--keep-rest") == 0
+    assert capfd.readouterr().err.count("is stretched from") == 1
+    assert len(opened) == 1
+    source = [*jaxnst.video.open_clip("a.mp4").frames((36, 48))]
+    found = [*jaxnst.video.open_clip("b").frames((36, 48))]
+    gaps = [np.abs(a - b).mean(axis=(0, 2)) for a, b in zip(source, found, strict=True)]
+    for i, edge in enumerate((0, 0, 24, 48, 12, 0)):
+        assert gaps[i][edge + 2 :].max(initial=0) < 1.5 / 255
+        assert edge == 0 or gaps[i][: edge - 2].mean() > 0.01
+
+
+def test_labels_may_come_and_go(here):
+    make_video(here / "a.mp4")
+    colors = np.eye(3)
+    for i in range(6):  # a third label in three frames, and others change their order
+        shown = np.tile(colors[0], (48, 64, 1))
+        shown[:, : 10 + 8 * i] = colors[1]
+        if i > 2:
+            shown[:12] = colors[2]
+        jaxnst.save_image(f"labels/{i}.png", shown)
+    style = np.repeat(colors, 20, axis=0)[:, None] * np.ones((1, 60, 1))
+    jaxnst.save_image("style.png", style)
+    files = [
+        MaskFiles(labels=(Path(f"labels/{i}.png"), Path("style.png"))) for i in range(6)
+    ]
+    styles = [Style(jnp.asarray(style, jnp.float32))]
+    masks = masks_module.moving_masks(files, styles, (48, 64, 3), FAST)
+    for i in range(6):
+        regions = masks(i).regions
+        assert len(regions) == 3
+        for region in regions:  # each label has the part of the style that it names
+            part = np.asarray(region.styles[0].mask)[..., 0] > 0.5
+            color = style[part][0]
+            shown = np.asarray(jaxnst.load_image(f"labels/{i}.png"))
+            wanted = np.abs(shown - color).max(-1) < 0.2
+            np.testing.assert_array_equal(np.asarray(region.mask)[..., 0] > 0.5, wanted)
+
+
+def test_a_disk_that_is_too_small_is_told_before_painting(here, capfd, monkeypatch):
+    make_video(here / "a.mp4")
+    usage = shutil.disk_usage(here)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=9_000_000))
+    flags = ("a.mp4", SWIRLS, "-o", "b.mp4")
+    assert main(["video", *flags, "--size", "512"]) == 2
+    assert "14 MB" in (error := capfd.readouterr().err)  # 6 · 512 · 384 · 12 bytes
+    assert "9 MB" in error
+    assert "--force" in error
+    assert not Path("b.mp4.state").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=130_000))
+    assert video(*flags) == 0  # 6 · 48 · 36 · 12 = 124,416 bytes
+    assert video(*flags, "--passes", "2") == 2  # twice as much
+    assert video(*flags, "--passes", "2", "--force") == 0
+
+
+def test_hdr_is_told_once_and_written_as_sdr(here, capfd):
+    hdr(here / "a.mp4", PQ)
+    assert video("a.mp4", SWIRLS, "-o", "b.mp4") == 0
+    assert capfd.readouterr().err.count("HDR (PQ)") == 1
+    found = probe("b.mp4")[0]
+    assert (found["tags"], found["format"]) == ((1, 1, 1, 1), "yuv420p")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,32 +28,72 @@ ALIKE, PLAIN = 48 / 255, 12 / 255
 neighbours do inside it."""
 
 Colors = Float[np.ndarray, "_n 3"]
+Pixels = Float[np.ndarray, "_h _w 3"]
+
+
+class Labels(NamedTuple):
+    """A label picture.
+
+    Attributes:
+        pixels: RGB in [0, 1], h w 3.
+        alike: What colours differ by, at most, that are the same label.
+        colors: Of its labels, the most frequent first.
+    """
+
+    pixels: Pixels
+    alike: float
+    colors: Colors
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a label picture.
+
+    One of few colours is taken literally, so that class numbers 0, 1, 2 … are labels.
+    If it has many, or was compressed with losses, similar colours are one label.
+    """
+    pixels = np.asarray(load_image(path))
+    few = len(_count(pixels.reshape(-1, 3))[0]) <= MOST
+    alike = 0.0 if few and path.suffix.lower() not in LOSSY else ALIKE
+    return Labels(pixels, alike, find_labels(pixels, alike))
 
 
 def label_regions(
-    labels: Sequence[Path], styles: Sequence[Style], shape: tuple[int, ...]
+    labels: Sequence[Path],
+    styles: Sequence[Style],
+    shape: tuple[int, ...],
+    colors: Colors | None = None,
 ) -> list[Region]:
-    """Regions of the same colour in the labels of a content and of its styles."""
-    first, *others = [np.asarray(load_image(path)) for path in labels]
-    colors, *of_others = [
-        find_labels(pixels, lossy=path.suffix.lower() in LOSSY)
-        for path, pixels in zip(labels, (first, *others), strict=True)
-    ]
-    if len(colors) < 2 or len(colors) > MOST:
+    """Regions of the same colour in the labels of a content and of its styles.
+
+    Args:
+        labels: Label pictures of the content and of each style.
+        styles: The styles.
+        shape: Height and width of the content.
+        colors: Of the labels. Default: those of the content.
+
+    Returns:
+        A region for each label.
+
+    Raises:
+        ValueError: If a label is on one side only.
+    """
+    content, *others = map(read_labels, labels)
+    colors = content.colors if colors is None else colors
+    if not 2 <= len(colors) <= MOST:
         raise ValueError(
             f"expected a picture of 2 to {MOST} plain colours or class numbers at "
             f"{labels[0]}, got {len(colors)}; save it as a PNG, without compression "
             "that changes colours"
         )
     reach = min(ALIKE, _spacing(colors) / 2)
-    for path, own in zip(labels[1:], of_others, strict=True):
-        if any(np.abs(colors - color).max(-1).min() > reach for color in own):
+    for path, other in zip(labels[1:], others, strict=True):
+        if any(np.abs(colors - own).max(-1).min() > reach for own in other.colors):
             raise ValueError(
                 f"expected only labels of {labels[0]} in {path}, got a colour on one "
                 "side only; paint it there too, or use another colour"
             )
-    of_content = assign_labels(first, colors)
-    of_styles = [assign_labels(pixels, colors) for pixels in others]
+    masks = label_masks(labels[0], colors, shape)
+    of_styles = [assign_labels(other.pixels, colors) for other in others]
     regions = []
     for i, color in enumerate(colors):
         name = "#" + "".join(f"{round(float(x) * 255):02x}" for x in color)
@@ -66,26 +107,39 @@ def label_regions(
                 f"expected the label {name} of {labels[0]} in the labels of a style "
                 "too, got it on one side only; paint it there, or use another colour"
             )
-        regions.append(Region(parts, _as_mask(of_content == i, shape)))
+        regions.append(Region(parts, masks[i]))
     return regions
 
 
-def find_labels(pixels: Float[np.ndarray, "_h _w 3"], *, lossy: bool = False) -> Colors:
+def label_masks(path: Path, colors: Colors, shape: tuple[int, ...]) -> list[Mask]:
+    """The mask of each label in a label picture, for a picture of that shape."""
+    found = assign_labels(np.asarray(load_image(path)), colors)
+    return [_as_mask(found == i, shape) for i in range(len(colors))]
+
+
+def common_labels(paths: Sequence[Path]) -> Colors:
+    """The colours of the labels of several pictures, such as the frames of a video."""
+    found = np.zeros((0, 3), np.float32)
+    for path in dict.fromkeys(paths):
+        labels = read_labels(path)
+        for color in labels.colors:
+            if (np.abs(found - color).max(-1) > labels.alike).all():
+                found = np.vstack([found, color[None]])
+    return found
+
+
+def find_labels(pixels: Pixels, alike: float) -> Colors:
     """The colours of the plain parts of a picture, the most frequent first.
 
-    A picture of few colours is taken literally, so that class numbers 0, 1, 2 … are
-    labels. If it has many, or was compressed with losses, similar colours are one
-    label.
+    Colours that differ by less than `alike` are one label.
 
     Example:
         >>> numbers = np.repeat([0, 1, 2], 8)[None, :, None] / np.float32(255)
-        >>> len(find_labels(np.tile(numbers, (8, 1, 3))))
+        >>> len(find_labels(np.tile(numbers, (8, 1, 3)), 0.0))
         3
     """
-    exact = not lossy and len(_count(pixels.reshape(-1, 3))[0]) <= MOST
-    plain = _is_plain(pixels, 0.0 if exact else PLAIN)
+    plain = _is_plain(pixels, PLAIN if alike else 0.0)
     colors, counts = _count(pixels[plain])
-    alike = 0 if exact else ALIKE
     labels, shares = np.zeros((0, 3), np.float32), []
     while len(colors) and len(labels) <= MOST:
         near = np.abs(colors - colors[0]).max(-1) <= alike
@@ -104,9 +158,7 @@ def _count(colors: Colors) -> tuple[Colors, Int[np.ndarray, "_n"]]:
     return np.float32(found / 65535), counts[order]
 
 
-def _is_plain(
-    pixels: Float[np.ndarray, "_h _w 3"], most: float
-) -> Bool[np.ndarray, "_h _w"]:
+def _is_plain(pixels: Pixels, most: float) -> Bool[np.ndarray, "_h _w"]:
     """Where the 3 x 3 pixels around one differ by that much at most."""
     size = (3, 3, 1)
     spread = ndimage.maximum_filter(pixels, size) - ndimage.minimum_filter(pixels, size)
@@ -119,9 +171,7 @@ def _spacing(colors: Colors) -> float:
     return float(far[~np.eye(len(colors), dtype=bool)].min())
 
 
-def assign_labels(
-    pixels: Float[np.ndarray, "_h _w 3"], colors: Colors
-) -> Int[np.ndarray, "_h _w"]:
+def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
     """Index of the label of each pixel.
 
     A soft edge between two labels may have the colour of a third. So a pixel has the

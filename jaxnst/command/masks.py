@@ -2,17 +2,17 @@
 
 import argparse
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 from jaxnst.command.flags import COLORS
-from jaxnst.command.labels import label_regions
+from jaxnst.command.labels import Colors, common_labels, label_masks, label_regions
 from jaxnst.command.reporter import complain
 from jaxnst.command.request import MaskFiles
-from jaxnst.masks import fit_mask
+from jaxnst.masks import fit_mask, share_out
 from jaxnst.painting.inputs import load_style
-from jaxnst.painting.scene import Masks, Region, Style
+from jaxnst.painting.scene import LEAST, Masks, Region, Style
 from jaxnst.pictures.files import image_shape, load_image, load_mask
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
@@ -119,18 +119,25 @@ def read_masks(
     alpha: Mask | None,
     shape: tuple[int, ...],
     recipe: Recipe,
+    *,
+    read_mask: Callable[[Path], Mask] | None = None,
+    colors: Colors | None = None,
 ) -> Masks:
-    """The masks of a content of that shape, whose part `alpha` is seen."""
+    """The masks of a content of that shape, whose part `alpha` is seen.
+
+    Regions are read by `read_mask`, by default `read_region`; `colors` are the labels,
+    by default those of the content.
+    """
     read = partial(read_style, files=files, shape=shape, recipe=recipe)
     for path in (*(mask for mask, _ in files.regions), files.hold):
         if path is not None:
             tell_stretched(path, shape)
     regions = [
-        Region([read(path) for path in own], read_region(mask))
+        Region([read(path) for path in own], (read_mask or read_region)(mask))
         for mask, own in files.regions
     ]
     if files.labels:
-        regions = label_regions(files.labels, styles, shape)
+        regions = label_regions(files.labels, styles, shape, colors)
     return Masks(
         regions=regions,
         keep_rest=files.keep_rest,
@@ -138,6 +145,67 @@ def read_masks(
         alpha=alpha,
         palette=None if files.palette is None else load_image(files.palette, size=512),
     )
+
+
+def moving_masks(
+    files: Sequence[MaskFiles],
+    styles: Sequence[Style],
+    shape: tuple[int, ...],
+    recipe: Recipe,
+) -> Callable[[int], Masks]:
+    """The masks of each frame of a video, by its index; styles are read only once.
+
+    Regions may be black in a frame, and labels missing.
+    """
+    labels = [x.labels[0] for x in files if x.labels]
+    colors = common_labels(labels) if labels else None
+    given = files[0], styles, None, shape, recipe
+    first = read_masks(*given, read_mask=load_mask, colors=colors)
+
+    @lru_cache(maxsize=2)  # each frame asks more than once
+    def masks(index: int) -> Masks:
+        now = files[index]
+        found = [load_mask(path) for path, _ in now.regions]
+        if colors is not None:
+            found = label_masks(now.labels[0], colors, shape)
+        pairs = zip(first.regions, found, strict=True)
+        return first._replace(
+            regions=[region._replace(mask=mask) for region, mask in pairs],
+            hold=None if now.hold is None else load_mask(now.hold),
+        )
+
+    return masks
+
+
+def check_moving_masks(
+    files: Sequence[MaskFiles], shape: tuple[int, int], *, rest: bool
+) -> None:
+    """Read the masks of all frames, so that a damaged one is known now, not later.
+
+    A ValueError says if a region is black in all of them, or if a frame has a part
+    without a style, where there are none for the rest.
+    """
+    white, bare = set(), (0.0, 0)
+    for number, now in enumerate(files, start=1):
+        for path in (*now.labels[:1], *([now.hold] if now.hold else [])):
+            load_mask(path)
+        masks = [load_mask(path) for path, _ in now.regions]
+        white |= {i for i, mask in enumerate(masks) if mask.any()}
+        if masks and not rest:
+            _, left = share_out([fit_mask(x, shape) for x in masks])
+            bare = max(bare, (float(left.mean()), number))
+    for i, (path, _) in enumerate(files[0].regions):
+        if i not in white:
+            raise ValueError(
+                f"expected a mask that is white where its style is painted, got {path}"
+                f"{'' if len(files) == 1 else ' and all after it'}, which is all black"
+            )
+    if bare[0] > LEAST:
+        raise ValueError(
+            f"expected a style for the {bare[0]:.1%} of frame {bare[1]} that no region "
+            "covers, got none; name one after the input, or leave it as it is by "
+            "--keep-rest"
+        )
 
 
 def tell_stretched(path: Path, shape: tuple[int, ...]) -> None:

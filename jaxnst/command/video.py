@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,15 @@ from jaxnst.command.manifest import (
 )
 from jaxnst.command.masks import (
     check_masks,
+    check_moving_masks,
     mask_files,
-    read_masks,
-    read_region,
+    moving_masks,
     read_style,
 )
 from jaxnst.command.reporter import Reporter, complain, say
 from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.disk import write_whole
+from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import check_blend
 from jaxnst.painting.checkpoint import difference
@@ -56,7 +57,6 @@ from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.multiscale import Options
 from jaxnst.painting.plan import plan_run
 from jaxnst.painting.scales import content_size, style_shape
-from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import image_shape, load_image, save_image
 from jaxnst.pictures.geometry import fit_shape
@@ -65,7 +65,7 @@ from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow, measured_flow
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
 from jaxnst.video.sound import lost_tracks
-from jaxnst.video.store import FolderStore
+from jaxnst.video.store import BYTES, FolderStore
 from jaxnst.video.threads import beside
 from jaxnst.video.write import output_kind, write_clip
 from jaxnst.weights import registry
@@ -99,6 +99,8 @@ def add_video_flags(p: argparse.ArgumentParser) -> None:
     add("--flow", type=Path, metavar="FOLDER", help=flow)
     kept = "keep OUT.state, the frames as floats, when the video is written"
     add("--keep-state", action="store_true", help=kept)
+    full = "begin even if OUT.state may need more disk than is free"
+    add("--force", action="store_true", help=full)
     add("--blend", type=numbers, help="a weight for each style: W,W,…")
     start = "start image of the first frame: content, noise, style or a file"
     add("--init", help=start)
@@ -139,6 +141,7 @@ class VideoRequest:
         temporal_weight: See `VideoOptions.weight`.
         flow: Folder of flows.
         keep_state: Whether painted frames are kept when the video is written.
+        force: Whether to begin where the disk may be too small.
     """
 
     picture: StylizeRequest
@@ -149,6 +152,7 @@ class VideoRequest:
     temporal_weight: float
     flow: Path | None
     keep_state: bool
+    force: bool = False
 
     @property
     def state(self) -> Path:
@@ -156,19 +160,26 @@ class VideoRequest:
         out = self.picture.out
         return out.with_name(out.name + ".state")
 
-    def masks_of(self, index: int) -> MaskFiles:
-        """The mask files of a frame; a folder gives one for each."""
-        return frame_masks(self.picture.masks, self.clip.numbers[index])
+    @cached_property
+    def masks(self) -> list[MaskFiles]:
+        """The mask files of each frame: one of a folder, and all others."""
+        files, numbers = self.picture.masks, self.clip.numbers
+        folders = {x: frame_files(x) for x in files.paths if x.is_dir()}
+        for path, found in folders.items():
+            if len(found) <= numbers[-1]:
+                raise ValueError(
+                    f"expected a mask for each frame in {path}, of which the last is "
+                    f"the {numbers[-1] + 1}th, got {len(found)}"
+                )
+        if not folders:
+            return [files] * len(numbers)
+        of = lambda number: lambda x: folders[x][number] if x in folders else x
+        return [files.map(of(number)) for number in numbers]
 
     @property
     def masks_change(self) -> bool:
         """Whether there is a folder of masks."""
         return any(path.is_dir() for path in self.picture.masks.paths)
-
-
-def frame_masks(files: MaskFiles, number: int) -> MaskFiles:
-    """Masks with the picture of a frame in place of each folder."""
-    return files.map(lambda x: frame_files(x)[number] if x.is_dir() else x)
 
 
 def video_request(args: argparse.Namespace) -> VideoRequest:
@@ -209,6 +220,8 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
         **same_names(VideoRequest, args),
     )
     check_video(request)
+    if clip.color != clip.source:
+        complain(f"{clip.path} is {clip.source.name}; it is painted as SDR in BT.709")
     if kind == "video" and (lost := lost_tracks(clip)):
         complain(f"sound tracks of unknown formats, which are left out: {lost}")
     count = len(masks.paths)
@@ -237,28 +250,15 @@ def check_video(request: VideoRequest) -> None:
         registry.locate(picture.weights)
     if picture.blend is not None:
         check_blend(picture.blend, len(picture.styles))
-    check_mask_folders(request)
-    check_masks(request.masks_of(0), picture.styles)
+    files = request.masks if request.masks_change else request.masks[:1]
+    check_masks(files[0], picture.styles)
+    rest = bool(picture.styles) or picture.masks.keep_rest
+    check_moving_masks(files, picture.shape, rest=rest)
+    check_disk(request)
     if request.flow is not None:
         FlowFiles(request.flow, request.clip.numbers)
     for path in picture.all_styles:
         style_shape(image_shape(path), picture.shape, picture.recipe)
-
-
-def check_mask_folders(request: VideoRequest) -> None:
-    """Read the masks of all frames, so that a damaged one is known now, not later."""
-    masks, last = request.picture.masks, request.clip.numbers[-1]
-    regions = {path for path, _ in masks.regions}
-    for path in filter(Path.is_dir, masks.paths):
-        files = frame_files(path)
-        if len(files) <= last:
-            raise ValueError(
-                f"expected a mask for each frame in {path}, of which the last is the "
-                f"{last + 1}th, got {len(files)}"
-            )
-        read = read_region if path in regions else load_image
-        for number in request.clip.numbers:
-            read(files[number])
 
 
 def video_command(args: argparse.Namespace) -> int:
@@ -278,8 +278,9 @@ def video_command(args: argparse.Namespace) -> int:
         say(f"{size}{again}", quiet=picture.quiet)
         device = f"device {manifest['device']}; weights {name} ({reason})"
         say(device, quiet=picture.quiet)
-        where = f"the newest frame is {request.state / PREVIEW}"
-        say(where, quiet=picture.quiet)
+        needed, free = map(gigabytes, state_bytes(request))
+        where = f"{request.state} may take {needed} of disk, of which {free} are free"
+        say(f"{where}; the newest frame is {PREVIEW} there", quiet=picture.quiet)
         began = time.perf_counter()
         try:
             with compile_timer() as compiling:
@@ -300,6 +301,26 @@ def video_command(args: argparse.Namespace) -> int:
             shutil.rmtree(request.state, ignore_errors=True)
     say(f"wrote {picture.out} in {seconds:.0f} s", quiet=picture.quiet)
     return 0
+
+
+def state_bytes(request: VideoRequest) -> tuple[int, int]:
+    """How much of the disk the frames that are not painted may need; what is free."""
+    state, (height, width) = request.state, request.picture.shape
+    whole = height * width * BYTES[request.passes] * len(request.clip)
+    there = sum(x.stat().st_size for x in state.glob("pass*.npz"))
+    folder = next(x for x in state.absolute().parents if x.is_dir())
+    return max(0, whole - there), shutil.disk_usage(folder).free
+
+
+def check_disk(request: VideoRequest) -> None:
+    """Raise a ValueError if the disk is too small for the painted frames."""
+    needed, free = state_bytes(request)
+    if needed > free and not request.force:
+        raise ValueError(
+            f"expected {gigabytes(needed)} of free disk for {request.state}, got "
+            f"{gigabytes(free)}; free some, paint less of it (--end, --every, --size), "
+            "or begin anyway by --force"
+        )
 
 
 def video_manifest(request: VideoRequest, weights_sha256: str) -> dict[str, Any]:
@@ -382,14 +403,9 @@ def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list
     """Paint and write the video of a request; return the first frame of each shot."""
     picture, clip = request.picture, request.clip
     recipe, shape, start = picture.recipe, picture.shape, picture.init_path
-    first = request.masks_of(0)
-    seen = (*shape, 3)
+    first, seen = request.masks[0], (*shape, 3)
     styles = [read_style(path, first, seen, recipe) for path in picture.styles]
-
-    @lru_cache(maxsize=2)  # each frame asks more than once
-    def masks(index: int) -> Masks:
-        return read_masks(request.masks_of(index), styles, None, seen, recipe)
-
+    masks = moving_masks(request.masks, styles, seen, recipe)
     flow, firsts = request.flow, set()
     reporter = VideoReporter(request, found)
 

@@ -111,6 +111,10 @@ colour noise of a drawing stays noise."""
 LEAST = 1e-4
 """Share of a picture below which there is no region, but the rounding of its edges."""
 
+TRACE = 5e-4
+"""What a region that is missing in a frame has of each pixel: more than `LEAST`, and
+too little to be seen."""
+
 GREY = 2 / 255
 """Most that the channels of a grey picture differ by: a JPEG's are rounded apart."""
 
@@ -212,6 +216,34 @@ def _divide(
             "covers, got none; give one, or keep it as it is by keep_rest"
         )
     return [*parts, _complete(whole._replace(mask=rest))], None
+
+
+def with_traces(masks: Masks, *, rest: bool) -> Masks:
+    """Masks in which no region is missing, so that regions may come and go in a video.
+
+    Args:
+        masks: Of a frame.
+        rest: Whether what the regions leave has styles; it is not missing then, either.
+
+    Returns:
+        The masks, with a trace of each region that the frame does not have.
+
+    Example:
+        >>> gone = Masks([Region([], jnp.zeros((4, 6, 1)))])
+        >>> with_traces(gone, rest=True).regions[0].mask.mean().round(5).item()
+        0.0005000000237487257
+    """
+    if not masks.regions:
+        return masks
+    everywhere = jnp.ones((1, 1, 1))
+    given = [everywhere if x.mask is None else x.mask for x in masks.regions]
+    given = [x if jnp.mean(x) > TRACE else jnp.maximum(x, TRACE) for x in given]
+    shape = max(x.shape[:2] for x in given)
+    shared, left = share_out([fit_mask(x, (shape[0], shape[1])) for x in given])
+    if rest and not jnp.mean(left) > LEAST:
+        given = [(1 - TRACE) * x for x in shared]
+    pairs = zip(masks.regions, given, strict=True)
+    return masks._replace(regions=[x._replace(mask=mask) for x, mask in pairs])
 
 
 def _complete(region: Region) -> Region:

@@ -3,7 +3,7 @@
 import contextlib
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,7 +84,7 @@ def picture_stream(container: Any, path: Path) -> Any:
     return videos[0]
 
 
-def decoded(path: Path, entry: Entry = WHOLE) -> Iterator[Any]:
+def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
     """The frames of the first video of a file; a ValueError if it is truncated.
 
     They come in the order in which they are shown. Edit lists are followed. Frames have
@@ -288,7 +288,8 @@ def read_pixels(
 
     # Laid over white first, so that colours of what is clear do not run into the rest.
     white = 1 + pixels[..., 3:] * (shown - 1)
-    found = av.VideoFrame.from_ndarray(np.uint16(white * 65535 + 0.5), "rgb48le")
+    levels = (white * 65535 + 0.5).astype(np.uint16)
+    found = av.VideoFrame.from_ndarray(levels, "rgb48le")
     return _levels(found, shape, "rgb48le")
 
 

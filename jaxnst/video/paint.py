@@ -19,7 +19,7 @@ from jaxtyping import Array
 from jaxnst.checks import check_image, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.multiscale import Options, PicturePainter
-from jaxnst.painting.scene import Masks, Style, check_pictures
+from jaxnst.painting.scene import Masks, Style, check_pictures, with_traces
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
@@ -45,7 +45,8 @@ class VideoOptions:
     Attributes:
         picture: Options of every frame; its start image and its checkpoint are those of
             the first one. Its masks are ignored if there are masks by frame.
-        masks: Masks of each frame, by its index, if they are not the same for all.
+        masks: Masks of each frame, by its index, if they are not the same for all. Each
+            has the same regions, of which some may be black.
         steps: Steps of a frame that follows another. Default: half of those of the last
             scale, but at least three.
         weight: How strongly a frame holds to those before it: what it costs to differ
@@ -298,7 +299,7 @@ class VideoPainter:
             options = self.options
             picture = options.picture
             if options.masks is not None:
-                picture = dataclasses.replace(picture, masks=options.masks(first))
+                picture = dataclasses.replace(picture, masks=self.masks(first))
             if first > 0:
                 picture = dataclasses.replace(picture, resume=None, init=None)
             shown = jnp.asarray(self.content_of(first) if content is None else content)
@@ -319,7 +320,9 @@ class VideoPainter:
 
     def masks(self, index: int) -> Masks | None:
         """The masks of a frame, where each has its own."""
-        return None if self.options.masks is None else self.options.masks(index)
+        if self.options.masks is None:
+            return None
+        return with_traces(self.options.masks(index), rest=bool(self.styles))
 
     def paint(self, shot: Shot, seen: Seen) -> Frame:
         """Paint a frame of the first pass."""

@@ -1,7 +1,7 @@
 """Painted frames: kept in memory, or in a folder that survives the process."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -70,8 +70,18 @@ class MemoryStore:
             self.frames.pop((number, index - self.newest), None)
 
 
+BYTES = {1: 12, 2: 24}
+"""Bytes that a folder keeps for each pixel and frame of a run, by its passes."""
+
+LEVELS = 65535
+"""Of numbers in 16 bits."""
+
+
 class FolderStore:
     """Keeps frames in a folder, each written whole or not at all.
+
+    Images of the first pass are kept as they are, since later frames continue them, and
+    a rounding would grow to other strokes. All else is kept in 16 bits.
 
     Args:
         folder: It must exist.
@@ -100,9 +110,9 @@ class FolderStore:
         path = self.path(number, index)
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                content = file.get("content")
+                content = _as_floats(file["content"]) if "content" in file else None
                 first, weight = int(file["first"]), float(file["weight"])
-                return Frame(file["image"], first, weight, content)
+                return Frame(_as_floats(file["image"]), first, weight, content)
         except Exception as error:  # zipfile, NumPy and the system each raise their own
             raise ValueError(
                 f"expected a painted frame at {path}, got a damaged file; delete it to "
@@ -111,6 +121,17 @@ class FolderStore:
 
     def save(self, number: int, index: int, frame: Frame) -> None:
         """Keep a frame."""
-        arrays = {k: x for k, x in frame._asdict().items() if x is not None}
+        arrays: dict[str, Any] = {"first": frame.first, "weight": frame.weight}
+        arrays["image"] = frame.image if number == 1 else _in_16_bits(frame.image)
+        if frame.content is not None:
+            arrays["content"] = _in_16_bits(frame.content)
         with write_whole(self.path(number, index)) as file:
             np.savez(file, **arrays)
+
+
+def _in_16_bits(image: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(image, 0, 1) * LEVELS).astype(np.uint16)
+
+
+def _as_floats(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.float32) / LEVELS if image.dtype == np.uint16 else image

@@ -130,7 +130,7 @@ def _light(pixels: np.ndarray, tags: ColorTags) -> np.ndarray:
         return pixels**GAMMA
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(pixels <= 0.5, pixels**2 / 3, (np.exp((pixels - c) / a) + b) / 12)
-    luminance = scene @ np.float32([0.2627, 0.6780, 0.0593])
+    luminance = scene @ np.array([0.2627, 0.6780, 0.0593], np.float32)
     return 1000 / NITS * luminance[..., None] ** 0.2 * scene
 
 
