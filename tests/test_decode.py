@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from test_clip import probe
+from test_clip import make_video, probe
 
 from jaxnst.video.clip import Selection, open_clip
 from jaxnst.video.tags import HLG, PQ, ColorTags, to_sdr
@@ -122,6 +122,17 @@ def test_what_is_before_the_edit_list_of_a_fragmented_film_is_left_out(tmp_path)
     assert shown(clip) == list(range(20, 48))
 
 
+def test_a_film_that_lacks_what_its_edit_list_shows_is_refused(tmp_path):
+    path = film(tmp_path / "a.mp4", movflags="faststart")
+    edit(path, lambda time, at: (time // 2, at))
+    data, at = path.read_bytes(), path.read_bytes().index(b"mdat")
+    path.write_bytes(data[: at + (len(data) - at) * 8 // 10])
+    assert shown(open_clip(path)) == list(range(24))  # the rest is not shown
+    path.write_bytes(data[: at + (len(data) - at) * 3 // 10])
+    with pytest.raises(ValueError, match="truncated"):
+        open_clip(path)
+
+
 def film_of_some(path, codec, kept):
     """A film that shows some frames for longer, as AVI does by empty packets."""
     with av.open(str(path), "w") as out:
@@ -178,19 +189,25 @@ def test_raw_streams_have_the_times_of_their_rate(tmp_path, name, codec):
     np.testing.assert_allclose(times, np.arange(12) / rate, atol=1e-4)
 
 
-def test_times_that_are_given_twice_or_not_at_all_are_spread(tmp_path):
-    path = film(tmp_path / "a.mkv", options={"g": "99", "bf": "0"})
+def with_time(path, old, new):
+    """Change the time of a frame of an MKV file, in ms."""
     data = bytearray(path.read_bytes())
-    # Blocks begin with their track, 0x81, and their time in ms; of one, it is changed.
-    at = data.index(b"\x81" + struct.pack(">h", 167))
-    data[at + 1 : at + 3] = struct.pack(">h", 125)
+    at = data.index(b"\x81" + struct.pack(">h", old))  # after the number of its track
+    data[at + 1 : at + 3] = struct.pack(">h", new)
     path.write_bytes(data)
-    clip = open_clip(path)
+    return path
+
+
+def test_times_that_are_given_twice_are_spread(tmp_path):
+    path = film(tmp_path / "a.mkv", options={"g": "99", "bf": "0"})
+    clip = open_clip(with_time(path, 167, 125))
     assert shown(clip) == list(range(COUNT))
     wanted = np.arange(COUNT) / 24
     np.testing.assert_allclose(np.array(clip.times, float), wanted, atol=2e-3)
     write_clip(tmp_path / "b.mp4", clip, list(clip.frames((48, 64))))
     assert len(open_clip(tmp_path / "b.mp4")) == COUNT
+    with pytest.raises(ValueError, match="in the order of their times"):
+        open_clip(with_time(path, 1500, 42))
 
 
 CLEAR = {
@@ -265,6 +282,17 @@ def hdr(path, transfer, primaries=9):
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
     return path
+
+
+@pytest.mark.parametrize("kind", ["yuv420p10le", "yuv422p10le", "yuv444p"])
+def test_sdr_of_any_depth_is_written_as_browsers_play_it(tmp_path, kind):
+    clip = open_clip(make_video(tmp_path / "a.mp4", kind=kind))
+    write_clip(tmp_path / "b.mp4", clip, list(clip.frames(clip.shape)))
+    found = probe(tmp_path / "b.mp4")[0]
+    assert found["format"] == "yuv420p"
+    assert found["tags"] == (1, 1, 1, 1)  # as they were
+    with av.open(str(tmp_path / "b.mp4")) as file:
+        assert file.streams.video[0].profile == "High"
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -314,6 +315,12 @@ def _scan_video(path: Path, selection: Selection) -> Clip:
             "another program"
         )
     first, last = frames[0], frames[-1]
+    known = [x for x in given if x is not None]
+    if any(a - b > 1 for a, b in itertools.pairwise(known)):
+        raise ValueError(
+            f"expected frames in the order of their times in {path}, got one of more "
+            "than a second before the last; convert it with another program"
+        )
     rate, aspect = rate_and_aspect(path)
     times = even_times(given, rate or RATE)
     begin = times[0] if entry.seek is None else entry.begin * first.time_base

@@ -1,6 +1,7 @@
 """The frames of a video file, as a player shows them."""
 
 import contextlib
+import math
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -115,23 +116,30 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
                 yield frame
             if end or corrupt:
                 break
-        index = stream.index_entries
-        if _is_mp4(container) and len(index) and newest is not None:
-            short = newest < index[len(index) - 1].timestamp
-        elif container.format.name == "avi" and newest is not None:
-            short = newest + 1 < stream.frames  # some are shown for longer
-        else:
-            short = entry.seek is None and packets < stream.frames
+        short = newest is not None and newest < _last(container, stream)
+        short = short or (entry == WHOLE and packets < _count(container, stream))
         if corrupt or short:
-            _truncated(path, stream.frames, number)
+            cure = ", or cut the damage off with --end" if number > 1 else ""
+            raise ValueError(
+                f"expected all frames in {path}, got a file that is truncated or "
+                f"damaged after {number}; copy it again{cure}"
+            )
 
 
-def _truncated(path: Path, stated: int, found: int) -> None:
-    cure = ", or cut the damage off with --end" if found > 1 else ""
-    raise ValueError(
-        f"expected {stated or 'whole'} frames in {path}, got a file that is truncated "
-        f"or damaged after {found}; copy it again{cure}"
-    )
+def _last(container: Any, stream: Any) -> float:
+    """The time of the last packet as the file states it, if it does."""
+    index = stream.index_entries
+    if _is_mp4(container) and len(index):
+        return index[len(index) - 1].timestamp  # without what edit lists hide
+    return stream.frames - 1 if container.format.name == "avi" else -math.inf
+
+
+def _count(container: Any, stream: Any) -> int:
+    """How many packets there are at least, as the file states it, if it does.
+
+    MP4 counts hidden ones, too; AVI counts a frame that is shown for longer as several.
+    """
+    return 0 if _is_mp4(container) or container.format.name == "avi" else stream.frames
 
 
 def _decoder(stream: Any) -> Any:
@@ -191,9 +199,11 @@ def find_entry(path: Path, start: Fraction) -> Entry:
         path: A video file.
         start: Seconds from the first frame.
     """
+    if start == 0:
+        return WHOLE
     with contextlib.closing(decoded(path)) as frames:
         first = next(frames, None)
-    if start == 0 or first is None or first.pts is None:
+    if first is None or first.pts is None:
         return WHOLE
     begin, wanted = first.pts, first.pts + start / Fraction(first.time_base)
     times, keys = _times_until(path, begin, wanted)
