@@ -279,8 +279,9 @@ def video_command(args: argparse.Namespace) -> int:
         device = f"device {manifest['device']}; weights {name} ({reason})"
         say(device, quiet=picture.quiet)
         needed, free = map(gigabytes, state_bytes(request))
-        where = f"{request.state} may take {needed} of disk, of which {free} are free"
-        say(f"{where}; the newest frame is {PREVIEW} there", quiet=picture.quiet)
+        where = f"painted frames take up to {needed} of disk, {free} are free"
+        newest = f"the newest frame is {request.state / PREVIEW}"
+        say(f"{where}; {newest}", quiet=picture.quiet)
         began = time.perf_counter()
         try:
             with compile_timer() as compiling:
@@ -317,9 +318,9 @@ def check_disk(request: VideoRequest) -> None:
     needed, free = state_bytes(request)
     if needed > free and not request.force:
         raise ValueError(
-            f"expected {gigabytes(needed)} of free disk for {request.state}, got "
-            f"{gigabytes(free)}; free some, paint less of it (--end, --every, --size), "
-            "or begin anyway by --force"
+            f"expected {gigabytes(needed)} of free disk for the painted frames in "
+            f"{request.state}, got {gigabytes(free)}; free some, paint less (--end, "
+            "--every, --size), or pass --force to begin anyway"
         )
 
 

@@ -230,8 +230,8 @@ def with_traces(masks: Masks, *, rest: bool) -> Masks:
 
     Example:
         >>> gone = Masks([Region([], jnp.zeros((4, 6, 1)))])
-        >>> with_traces(gone, rest=True).regions[0].mask.mean().round(5).item()
-        0.0005000000237487257
+        >>> bool((with_traces(gone, rest=True).regions[0].mask > LEAST).all())
+        True
     """
     if not masks.regions:
         return masks

@@ -126,7 +126,7 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
             )
 
 
-def _last(container: Any, stream: Any) -> float:
+def _last(container: Any, stream: Any) -> int | float:
     """The time of the last packet as the file states it, if it does."""
     index = stream.index_entries
     if _is_mp4(container) and len(index):
