@@ -104,8 +104,8 @@ def to_sdr(
 
     Example:
         >>> grey = np.full((1, 1, 3), 0.38, np.float32)  # of 18 % of the light
-        >>> to_sdr(grey, ColorTags(9, 1, 9, PQ)).round(2).tolist()
-        [[[0.42, 0.42, 0.42]]]
+        >>> round(float(to_sdr(grey, ColorTags(9, 1, 9, PQ)).mean()), 2)
+        0.42
 
     Reference:
         ITU-R BT.2100, BT.2390 (5.4.1), BT.2408; SMPTE ST 2084.
