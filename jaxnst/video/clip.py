@@ -16,6 +16,7 @@ from PIL import Image as pil
 
 from jaxnst.messages import found_at
 from jaxnst.pictures.files import image_shape, is_picture, load_image
+from jaxnst.pictures.source import open_pillow
 from jaxnst.video.decode import WHOLE as WHOLE_VIDEO
 from jaxnst.video.decode import (
     Entry,
@@ -252,7 +253,7 @@ def _resize(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def _is_animated(path: Path) -> bool:
     """Whether a file of any name is an animated picture; films may begin like one."""
-    with contextlib.suppress(Exception), pil.open(path) as file:
+    with contextlib.suppress(Exception), open_pillow(path) as file:
         return getattr(file, "n_frames", 1) > 1
     return False
 
@@ -276,7 +277,7 @@ def _scan_animation(path: Path) -> Clip:
 def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
     """The frames of an animated picture, over white, and how long they are shown."""
     try:
-        with pil.open(path) as file:
+        with open_pillow(path) as file:
             for number in range(getattr(file, "n_frames", 1)):
                 file.seek(number)
                 image = file.convert("RGBA")
