@@ -119,9 +119,7 @@ GREY = 2 / 255
 """Most that the channels of a grey picture differ by: a JPEG's are rounded apart."""
 
 
-def check_pictures(
-    content: Image, styles: Sequence[Style | Image], masks: Masks = Masks()
-) -> None:
+def check_pictures(content: Any, styles: Any, masks: Masks = Masks()) -> None:
     """Raise a ValueError unless all pictures and masks of a run are as documented."""
     check_image(content, "content")
     check_list(styles, "style")
