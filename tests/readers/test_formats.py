@@ -3,13 +3,21 @@
 import json
 from types import SimpleNamespace
 
+import h5py
 import jax
 import numpy as np
 import oracle
 import pytest
 import safetensors.numpy
 from networks import check_same, keras_name, mini
-from torch_files import conv_dict, state_dict
+from torch_files import (
+    conv_dict,
+    state_dict,
+    torch_pickle,
+    write_torch_stream,
+    write_torch_tar,
+    write_torch_zip,
+)
 from writers import (
     MEAN,
     WRITERS,
@@ -152,6 +160,56 @@ def test_names_in_attributes_go_before_numbers():
 def test_prefixes_of_torch(naming, prefix):
     tree = {prefix + key: array for key, array in naming(mini()).items()}
     check_same(pytorch.from_pytorch(tree), mini())
+
+
+PARTS = {
+    "features": lambda i: f"{i}",
+    "module": lambda i: f"module.{i}",
+    "encoder": lambda i: f"net.encoder.{i}",
+    "slices": lambda i: f"vgg.slice{1 + i // 9}.{i}",
+    "blocks": lambda i: f"blocks.{i // 5}.{i}",
+    "layers": lambda i: f"relu{1 + i // 9}_1.{i}",
+}
+"""Names of a layer by its place, where it is not in `features`."""
+
+
+def places(rename, tensors):
+    """A state dict with other names, and a decoder as whole models have it."""
+    renamed = {
+        f"{rename(int(key.split('.')[1]))}.{key.split('.')[2]}": array
+        for key, array in tensors.items()
+    }
+    decoder = {f"decoder.{i}.weight": np.ones((2, 9, 3, 3), "f4") for i in (0, 4)}
+    return renamed | decoder
+
+
+@pytest.mark.parametrize("rename", PARTS.values(), ids=PARTS)
+def test_places_need_not_be_in_features(rename):
+    tree = places(rename, state_dict(mini(), ()))
+    check_same(pytorch.from_pytorch(tree), mini())
+    assert pytorch.family(tree) is None
+
+
+def write_as_hdf5(path, tensors):
+    with h5py.File(path, "w") as file:
+        for key, array in tensors.items():
+            file[key] = array
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, tensors: write_torch_zip(path, *torch_pickle(tensors)),
+        lambda path, tensors: write_torch_stream(path, *torch_pickle(tensors, (None,))),
+        write_torch_tar,
+        lambda path, tensors: safetensors.numpy.save_file(tensors, path),
+        write_as_hdf5,
+    ],
+    ids=["zip", "stream", "tar", "safetensors", "hdf5"],
+)
+def test_every_container_may_hold_the_features_alone(write, tmp_path):
+    write(tmp_path / "x", places(PARTS["features"], state_dict(mini(), ())))
+    check_same(read(tmp_path / "x").params, mini())
 
 
 def model_config(kind, name, *inside):

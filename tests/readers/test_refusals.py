@@ -1,10 +1,14 @@
 """What is no VGG-19, or a wrong one, is refused with the reason."""
 
+import re
+
 import numpy as np
 import pytest
+import safetensors.numpy
+from networks import FEATURES as NETWORKS_AT
 from networks import FEATURES_BN, NETWORKS, VGG16, check_same, mini, oihw, refusal
 from oracle import NAMES
-from torch_files import conv_dict, state_dict
+from torch_files import conv_dict, state_dict, torch_pickle, write_torch_zip
 from writers import every_format, write_keras_numbered, write_keras_zip
 
 from jaxnst.weights.format import check_params
@@ -36,6 +40,39 @@ def test_other_networks_of_torch_are_refused_by_name():
         keras.from_keras(
             {f"conv2d_{i}/vars/1": np.ones(n) for i, n in enumerate((96, 256, 384))}
         )
+
+
+ADAIN = [2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51]
+"""Where AdaIN's `vgg_normalised.pth` has the convolutions; 0 has one of 1 x 1."""
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder."])
+@pytest.mark.parametrize(
+    ("places", "more", "name"),
+    [
+        (NETWORKS_AT[1], 0, "got those of VGG-16; use the weights of a VGG-19"),
+        (FEATURES_BN, 1, "without BatchNorm, got vgg19_bn; use vgg19"),
+        (ADAIN, 0, "got AdaIN's vgg_normalised, .* use --weights imagenet"),
+    ],
+)
+def test_features_alone_of_others_are_refused_by_name(
+    prefix, places, more, name, tmp_path
+):
+    tensors = {}
+    for i, conv in zip(places, mini().values(), strict=False):
+        tensors[f"{prefix}{i}.weight"] = oihw(conv["kernel"])
+        for place in range(i, i + more + 1):
+            tensors.setdefault(f"{prefix}{place}.weight", conv["bias"])
+            tensors[f"{prefix}{place}.bias"] = conv["bias"]
+    if places is ADAIN:
+        tensors[f"{prefix}0.weight"] = np.ones((3, 3, 1, 1), np.float32)
+        tensors[f"{prefix}0.bias"] = np.ones(3, np.float32)
+    safetensors.numpy.save_file(tensors, tmp_path / "x")
+    write_torch_zip(tmp_path / "y", *torch_pickle(tensors))
+    for file in ("x", "y"):
+        said = refusal(tmp_path / file)
+        assert re.search(name, said)
+        assert "download it again" not in said
 
 
 def drop(*keys):

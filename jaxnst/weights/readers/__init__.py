@@ -15,6 +15,7 @@ from jaxnst.messages import found_at
 from jaxnst.types import Params
 from jaxnst.weights.readers import caffe, flaxmodels, keras, matconvnet, pytorch
 from jaxnst.weights.readers.files import zip_entries
+from jaxnst.weights.readers.naming import Tree, WrongNetwork, check_input
 
 
 class Reading(NamedTuple):
@@ -52,6 +53,11 @@ def read(path: Path) -> Reading:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read(path)
+    except WrongNetwork as error:
+        raise ValueError(
+            f"expected a VGG-19 weights file at {path}, got another network ({error}; "
+            "jaxnst weights list names some)"
+        ) from error
     except Exception as error:  # each decoder raises exceptions of its own
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())[:300]
@@ -70,20 +76,27 @@ def _read(path: Path) -> Reading:
         zipped and "model.weights.h5" in zip_entries(path)
     ):
         tree = keras.read_keras(path)
+        check_input(tree)
         if flaxmodels.is_flaxmodels(tree):
             return Reading(
                 flaxmodels.from_flaxmodels(tree), "flaxmodels", "torchvision"
             )
+        state_dict = {name.replace("/", "."): array for name, array in tree.items()}
+        if any(map(pytorch.CONV.fullmatch, state_dict)):
+            return _from_pytorch(state_dict, "pytorch")
         return Reading(keras.from_keras(tree), "keras", keras.family(tree))
     if zipped or head[257:262] == b"ustar" or pytorch.MAGIC in head[:16]:
-        tree = pytorch.read_pytorch(path)
-        return Reading(pytorch.from_pytorch(tree), "pytorch", pytorch.family(tree))
+        return _from_pytorch(pytorch.read_pytorch(path), "pytorch")
     if head[5:9] == b"\0\0\0{":  # a length below 2^40, and JSON
-        tree = pytorch.read_safetensors(path)
-        return Reading(pytorch.from_pytorch(tree), "safetensors", pytorch.family(tree))
+        return _from_pytorch(pytorch.read_safetensors(path), "safetensors")
     if head.startswith(b"MATLAB 5.0"):
         params, mean = matconvnet.read_matconvnet(path)
         return Reading(params, "matconvnet", "matconvnet", mean)
     if head[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
         raise ValueError("its first bytes are of none of the formats")
     return Reading(caffe.read_caffe(path), "caffe", "caffe")
+
+
+def _from_pytorch(tree: Tree, layout: str) -> Reading:
+    check_input(tree)
+    return Reading(pytorch.from_pytorch(tree), layout, pytorch.family(tree))

@@ -28,6 +28,20 @@ Tree = dict[str, np.ndarray]
 """Arrays of a file, by their names in it."""
 
 
+class WrongNetwork(ValueError):
+    """A file holds another network; the message names it and says what to use."""
+
+
+def check_input(tree: Tree) -> None:
+    """Refuse AdaIN's normalised VGG-19, whose first convolution maps the colours."""
+    if any(array.shape in ((3, 3, 1, 1), (1, 1, 3, 3)) for array in tree.values()):
+        raise WrongNetwork(
+            "expected a VGG-19 that begins with conv1_1, got AdaIN's vgg_normalised, "
+            "which begins with a 1 x 1 convolution; use --weights imagenet, the same "
+            "network before it was normalised"
+        )
+
+
 def conv_names(network: str) -> list[str]:
     """Names of a network's convolutions, in order."""
     return [
@@ -60,7 +74,7 @@ def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
     if network != "VGG-19" or len(names) < 3:
         unknown = network in (None, "VGG-19")
         got = ", ".join(names) or "none" if unknown else f"those of {network}"
-        raise ValueError(
+        raise (ValueError if unknown else WrongNetwork)(
             "expected the convolutions conv1_1 … conv5_4 of VGG-19, without gaps, got "
             f"{got}; use the weights of a VGG-19"
         )
