@@ -8,10 +8,12 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import IO
 
 import psutil
+from filelock import FileLock, Timeout
 
 
 def check_folder(folder: Path) -> None:
@@ -43,6 +45,64 @@ def check_target(path: Path) -> None:
     check_folder(path.parent)
     if path.is_dir():
         raise ValueError(f"expected a file to write at {path}, got a folder")
+
+
+def matches(path: Path, kind: str = "files") -> list[Path]:
+    """Files that match a pattern which the shell left alone, sorted.
+
+    A path that exists, or is no pattern, is returned as it is.
+
+    Raises:
+        ValueError: If nothing matches the pattern.
+    """
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    if found := sorted(map(Path, glob.glob(str(path)))):
+        return found
+    raise ValueError(f"expected {kind} like {path}, got none; check the pattern")
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """A path, then the same with -2, -3, … before its suffix.
+
+    Example:
+        >>> names = numbered(Path("a.png"))
+        >>> next(names).name, next(names).name
+        ('a.png', 'a-2.png')
+    """
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Reserve the name of an output; yields whether no other run has it.
+
+    A lock on a hidden file beside it excludes other processes and threads. The file is
+    deleted at the end; if the process is killed, the system frees the lock.
+    """
+    made = not path.parent.exists()
+    path.parent.mkdir(exist_ok=True)
+    place = path.with_name(f".{path.name}.lock")
+    lock = FileLock(place, timeout=0)
+    try:
+        lock.acquire()
+        while not place.exists():  # its owner deleted it in between
+            lock.release()
+            lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            place.unlink()
+        lock.release()
+        if made:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Phrases that error messages share."""
 
+import glob
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +18,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def found_at(path: Path) -> str:
     """What is at a path where a file was expected and is not."""
-    return "a folder" if path.is_dir() else "nothing there"
+    if path.is_dir():
+        return "a folder"
+    return "a pattern" if glob.has_magic(str(path)) else "nothing there"
 
 
 def gigabytes(count: int) -> str:

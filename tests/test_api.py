@@ -39,7 +39,7 @@ FLOORS = {
     "jaxnst/command": [
         "defaults", "flags", "request", "manifest", "records", "reporter", "labels",
         "masks", "sheet", "find", "machines", "live", "stylize", "video", "again",
-        "demo", "jobs", "grid", "studio", "weights", "torch_loop", "kernels",
+        "demo", "jobs", "grid", "studio", "weights", "cache", "torch_loop", "kernels",
         "timings", "startup", "bench", "cli", "worker",
     ],
 }  # fmt: skip

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from PIL import Image as pil
 
 from jaxnst import disk, process
-from jaxnst.command import reporter, stylize
+from jaxnst.command import manifest, records, reporter, stylize
 from jaxnst.command.cli import main
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
@@ -140,11 +143,12 @@ def test_a_program_that_takes_long_to_compile_is_named(capsys):
 def programs_in():
     """Keep compiled programs in a folder of the test."""
     names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    names = *names, "jax_compilation_cache_max_size"
     before = {name: jax.config.values[name] for name in names}
 
-    def use(folder):
+    def use(folder, most=None):
         jax.experimental.compilation_cache.compilation_cache.reset_cache()
-        return process.keep_programs(folder)
+        return process.keep_programs(folder, most)
 
     yield use
     jax.experimental.compilation_cache.compilation_cache.reset_cache()
@@ -175,6 +179,263 @@ def test_damaged_programs_are_said_once_and_replaced(elsewhere, programs_in, dam
     assert len(told) == 1
     use()
     assert len(told) == 1
+
+
+def trouble(message, folder, *, ours=True):
+    """What is told of a warning of JAX's about kept programs."""
+    told = []
+    with (
+        warnings.catch_warnings(),
+        process.one_warning(folder, told.append, ours=ours),
+    ):
+        warnings.simplefilter("always")
+        warnings.warn(message, stacklevel=1)
+    return "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("verb", "why", "damaged"),
+    [
+        ("reading", "JaxRuntimeError: INTERNAL: no program", True),
+        ("reading", "error: Error -3 while decompressing", True),
+        ("reading", "PermissionError: [Errno 13] Permission denied: 'x-cache'", False),
+        ("reading", "FileNotFoundError: [Errno 2] No such file: 'x-cache'", False),
+        ("reading", "Timeout: The file lock '.lockfile' could not be acquired", False),
+        ("writing", "FileNotFoundError: [Errno 2] No such file: 'x-atime'", False),
+        ("writing", "OSError: [Errno 28] No space left on device", False),
+    ],
+)
+def test_only_damaged_programs_are_called_damaged(elsewhere, verb, why, damaged):
+    program = elsewhere / f"jit_f-{'0' * 64}-cache"
+    program.touch()
+    text = f"Error {verb} persistent compilation cache entry for 'jit_f': {why}"
+    said = trouble(text, elsewhere)
+    assert ("damaged" in said, program.exists()) == (damaged, not damaged)
+    assert damaged or why.partition(": ")[2] in said
+    program.touch()
+    assert ("jaxnst cache --clear" in trouble(text, elsewhere, ours=False)) == damaged
+    assert program.exists()
+
+
+@pytest.mark.parametrize("bound_of_jax", [-1, 10**6])
+def test_a_foreign_file_among_programs_is_no_damage(
+    elsewhere, programs_in, bound_of_jax
+):
+    (elsewhere / "xla").mkdir()
+    (elsewhere / "xla" / "x-cache").write_text("not JAX's")
+    jax.config.update("jax_compilation_cache_max_size", bound_of_jax)
+    assert programs_in(elsewhere / "xla", 10**6) == ""
+    told = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        with process.one_warning(elsewhere / "xla", told.append):
+            assert jax.jit(lambda x: 5 * x + 1)(jnp.ones(3))[0] == 6
+    assert "damaged" not in "".join(told)
+    assert len(told) == (bound_of_jax > 0)  # JAX's bound reads the time of every file
+    assert (elsewhere / "xla" / "x-cache").read_text() == "not JAX's"
+
+
+def write_programs(folder, *sizes):
+    """Kept programs, the first one used last, and files that are none."""
+    folder.mkdir(exist_ok=True)
+    for i, size in enumerate(sizes):
+        path = folder / f"jit_f-{i:064x}-cache"
+        path.write_bytes(bytes(size))
+        os.utime(path, (10**9 - i, 10**9 - i))
+    for name in ("x-cache", "notes.txt", "jit_f-cache"):
+        (folder / name).write_text("mine")
+    return lambda: [int(p.name[6:-6], 16) for p in sorted(folder.glob("*0?-cache"))]
+
+
+def test_kept_programs_are_bounded_by_their_last_use(elsewhere, programs_in):
+    left = write_programs(elsewhere / "xla", 300, 300, 300, 300)
+    assert programs_in(elsewhere / "xla") == ""
+    assert left() == [0, 1, 2, 3]
+    assert programs_in(elsewhere / "xla", 700) == ""
+    assert left() == [0, 1]
+    assert (elsewhere / "xla" / "x-cache").read_text() == "mine"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_cache_is_told_and_cleared(
+    elsewhere, programs_in, monkeypatch, capsys, told
+):
+    folder = elsewhere / ("told" if told else "home/xla")
+    monkeypatch.setenv("JAXNST_HOME", str(elsewhere / "home"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder) if told else "")
+    assert main(["cache", "--clear"]) == 0
+    assert "deleted 0 programs (0 MB)" in capsys.readouterr().out
+    left = write_programs(folder, 1_500_000, 600_000)
+    (folder / f"jit_f-{0:064x}-atime").write_bytes(bytes(8))
+    assert main(["cache"]) == 0
+    said = capsys.readouterr().out
+    assert str(folder) in said
+    assert "programs  2\n" in said
+    assert ("2 MB, of at most 1.0 GB" in said) == (not told)
+    assert left() == [0, 1]
+    assert main(["cache", "--clear"]) == 0
+    assert "deleted 2 programs (2 MB)" in capsys.readouterr().out
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["jit_f-cache", "notes.txt", "x-cache"]
+
+
+ERRORS = {
+    "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.": "--size",
+    "INTERNAL: Failed to allocate 1 bytes: CUDA_ERROR_OUT_OF_MEMORY": "--size",
+    "FAILED_PRECONDITION: DNN library initialization failed. Look at the": "cuDNN",
+    "INTERNAL: Loaded runtime CuDNN library: 8.9.7 but source was compiled with": (
+        "unset LD_LIBRARY_PATH"
+    ),
+    "INTERNAL: CUDNN_STATUS_NOT_INITIALIZED in external/xla/cuda_dnn.cc": "cuDNN",
+    "INTERNAL: failed to create cublas handle: the resource allocation failed": (
+        "nvidia-smi"
+    ),
+    "INTERNAL: cuSolver internal error CUSOLVER_STATUS_NOT_INITIALIZED": "nvidia-smi",
+    "INTERNAL: ptxas exited with non-zero error code 65280": "NVIDIA driver",
+    "INTERNAL: CUDA_ERROR_UNSUPPORTED_PTX_VERSION": "NVIDIA driver",
+    "INTERNAL: CUDA driver version is insufficient": "NVIDIA driver",
+    "INTERNAL: CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access": "JAX_PLATFORMS",
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_of_devices_are_said_with_their_cure(message, monkeypatch, capsys):
+    def fail(*args, **options):
+        raise jax.errors.JaxRuntimeError(f"{message}\nwith more lines")
+
+    monkeypatch.setattr(stylize, "run_request", fail)
+    assert main(RUN) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"jaxnst: error: {message}; ")
+    assert ERRORS[message] in said
+    assert said.count("\n") == 1
+
+
+def test_an_unused_card_is_said_in_the_first_line(elsewhere, monkeypatch, capsys):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    (elsewhere / "nvidia0").touch()
+    assert process.unused_gpu(["none"]) == ""
+    assert "pip install 'jaxnst[cuda]'" in process.unused_gpu(["none", "nvidia0"])
+    monkeypatch.setattr(process, "find_spec", lambda name: name)
+    assert "driver" in process.unused_gpu(["nvidia0"])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert process.unused_gpu(["nvidia0"]) == ""
+    monkeypatch.setattr(manifest, "unused_gpu", lambda: "the card is not used")
+    assert main([*RUN[:-5], "-o", "b.png", "--recipe", "udacity"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("device cpu")
+    assert "; the card is not used; weights embedded" in first
+
+
+def test_a_default_name_that_another_run_has_taken_is_not_used(elsewhere):
+    run = [*RUN[:-2]]
+    with (
+        disk.held(Path("harbour-swirls.png")) as ours,
+        disk.held(Path("harbour-swirls-2.png")),
+    ):
+        assert ours
+        assert main(run) == 0
+        assert [x.name for x in elsewhere.glob("*.png")] == ["harbour-swirls-3.png"]
+    assert main(run) == 0
+    assert {path.name for path in elsewhere.iterdir()} == {
+        *("harbour-swirls.png", "harbour-swirls.png.json"),
+        *("harbour-swirls-3.png", "harbour-swirls-3.png.json"),
+    }
+
+
+@pytest.mark.parametrize("taken", ["out/a.png", "a.npz", "t.jsonl"])
+def test_an_output_that_another_run_writes_is_refused(elsewhere, capsys, taken):
+    with disk.held(Path(taken)):
+        assert main([*RUN, "--checkpoint", "a.npz", "--trace", "t.jsonl"]) == 2
+    assert f"got {taken}, which another run writes" in capsys.readouterr().err
+    assert not list(elsewhere.iterdir())
+
+
+def test_names_are_free_once_a_process_dies(elsewhere):
+    code = "from jaxnst.disk import held; from pathlib import Path; import sys\n"
+    code += "with held(Path('a.png')) as ours: print(ours, flush=True); input()"
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "True\n"
+        with disk.held(Path("a.png")) as ours:
+            assert not ours
+        process.kill()
+    with disk.held(Path("a.png")) as ours:
+        assert ours
+    assert not list(elsewhere.iterdir())
+
+
+def test_threads_paint_at_once_into_pictures_of_their_own(elsewhere):
+    with ThreadPoolExecutor(2) as pool:
+        codes = list(pool.map(main, [RUN[:-2]] * 2))
+    assert codes == [0, 0]
+    names = [path.name for path in sorted(elsewhere.glob("*.png"))]
+    assert names == ["harbour-swirls-2.png", "harbour-swirls.png"]
+
+
+SCALES = ["stylize", str(sample_path("harbour")), str(sample_path("swirls"))]
+SCALES += ["--weights", "embedded", "--quiet", "--recipe", "delicate", "-o", "a.png"]
+SCALES += ["--size", "96", "--set", "min_size=48", "--set", "first_steps=4"]
+SCALES += ["--set", "steps=6"]
+"""A run of three scales, of 4, 6 and 6 steps."""
+
+
+@pytest.fixture
+def stopped_run(monkeypatch):
+    """Run until a scale is half done, by interruption or as if it were killed."""
+
+    def run(flags, killed):
+        report = reporter.PictureReporter.report
+
+        def stop(self, progress):
+            report(self, progress)
+            if progress.scale == 1 and progress.taken >= 2:
+                if killed and progress.taken >= 4:
+                    raise RuntimeError("killed")
+                self.interrupted = not killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(reporter, "OFTEN", 0)
+            patch.setattr(reporter.PictureReporter, "report", stop)
+            if killed:
+                with pytest.raises(RuntimeError, match="killed"):
+                    main(flags)
+            else:
+                assert main(flags) == 130
+
+    return run
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("lost", [False, True])
+def test_records_of_a_resumed_run_are_whole(
+    elsewhere, stopped_run, monkeypatch, killed, lost
+):
+    run = [*SCALES, "--trace", "t.jsonl", "--timelapse", "l.gif", "--plot", "p.svg"]
+    stopped_run(run, killed)
+    if lost:
+        Path("t.jsonl").unlink()
+    plotted = []
+    monkeypatch.setattr(records, "save_plot", lambda *x: plotted.append(x[1]))
+    assert main([*run, "--resume"]) == 0
+    lines = [json.loads(x) for x in Path("t.jsonl").read_text().splitlines()]
+    places = [(line["scale"], line["step"]) for line in lines]
+    assert places == sorted(set(places))
+    assert [max(s for i, s in places if i == k) for k in (0, 1, 2)] == [4, 6, 6]
+    assert lines[0]["scale"] == 0
+    assert [x["seconds"] for x in lines] == sorted(x["seconds"] for x in lines)
+    with pil.open("l.gif") as film:
+        assert film.n_frames == len(lines) + 1
+    (table,) = plotted
+    assert [int((table[:, 0] == k).sum()) for k in (0, 1, 2)] == [4, 6, 6]
+    assert (np.diff(table[:4, 2]) < 0).any()
+
+
+def test_a_timelapse_that_begins_late_is_said_to(stopped_run, capsys):
+    stopped_run(SCALES, False)
+    assert main([*SCALES, "--resume", "--timelapse", "l.gif"]) == 0
+    assert "l.gif shows the rest of the run" in capsys.readouterr().err
 
 
 def test_programs_of_others_are_not_deleted(elsewhere):

@@ -1,6 +1,7 @@
 """Fetching, converting and choosing weights, from a server on this machine."""
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
@@ -138,8 +139,14 @@ def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
     assert "404" in why
     assert "127.0.0.1" not in why
     offer(monkeypatch, served)
-    assert choose("auto")[1] == "ImageNet weights could not be fetched earlier today"
     marker = home / "imagenet-not-fetched"
+    began = datetime.datetime.now().timestamp() - 1000
+    os.utime(marker, (began, began))
+    until = datetime.datetime.fromtimestamp(began) + datetime.timedelta(days=1)
+    assert choose("auto")[1] == (
+        "ImageNet weights could not be fetched; tried again after "
+        f"{until:%Y-%m-%d %H:%M}, or now by: jaxnst weights pull imagenet"
+    )
     os.utime(marker, (0, 0))
     assert choose("auto") == ("imagenet", "fetched")
     assert choose("auto") == ("imagenet", "found in the cache")
@@ -147,10 +154,10 @@ def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
 
 
 def test_auto_tells_a_missing_network_without_address_or_number():
-    assert choose("auto") == (
-        "embedded",
-        "ImageNet weights cannot be fetched: no network",
-    )
+    name, why = choose("auto")
+    assert name == "embedded"
+    assert why.startswith("ImageNet weights cannot be fetched: no network; tried again")
+    assert "127.0.0.1" not in why
 
 
 def test_two_processes_may_pull_at_once(served, home):

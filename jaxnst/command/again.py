@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnst.command.flags import byte_count
+from jaxnst.command.flags import Files, byte_count, one_file
 from jaxnst.command.manifest import (
     SAME,
     describe_device,
@@ -28,12 +28,18 @@ from jaxnst.weights.format import sha256
 def add_again_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `again`."""
     add = p.add_argument
-    add("picture", type=Path, help="a picture that jaxnst painted, or its .json")
+    add("picture", type=one_file, help="a picture that jaxnst painted, or its .json")
     add("-o", "--out", type=Path, help="default: PICTURE-again.png here")
     moved = "where the picture is now, if not where it was"
-    add("--content", type=Path, help=moved)
-    add("--style", type=Path, nargs="+", help=f"{moved}: all styles, in order")
-    add("--init", type=Path, help=moved)
+    add("--content", type=one_file, help=moved)
+    add(
+        "--style",
+        type=Path,
+        nargs="+",
+        action=Files,
+        help=f"{moved}: all styles, in order",
+    )
+    add("--init", type=one_file, help=moved)
     where = "folder of masks and the pictures of regions, if not where they were"
     add("--masks", type=Path, metavar="FOLDER", help=where)
     add("--weights", help="the same network, if it is elsewhere now")
@@ -51,7 +57,12 @@ def again_command(args: argparse.Namespace) -> int:
     if any(manifest.get(key) != now for key, now in here.items()):
         text = "painted on another device or with other packages; rounding may differ"
         say(text, quiet=args.quiet)
-    return paint(request)
+    return paint(request, usual=None if args.out else usual_path(args.picture))
+
+
+def usual_path(picture: Path) -> Path:
+    """`PICTURE-again.png` in the current folder."""
+    return Path(f"{picture.name.split('.')[0]}-again.png")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -112,7 +123,7 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
     request = StylizeRequest(
         content=places[0],
         styles=tuple(places[1 : 1 + len(manifest["styles"])]),
-        out=args.out or free_path(Path(f"{args.picture.name.split('.')[0]}-again"), []),
+        out=args.out or free_path(usual_path(args.picture)),
         recipe=recipe,
         shape=(height, width),
         size=max(width, height),

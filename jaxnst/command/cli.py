@@ -4,9 +4,9 @@ Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
 """
 
 import argparse
+import codecs
 import contextlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,6 +17,8 @@ import jax
 
 from jaxnst.command.again import add_again_flags, again_command
 from jaxnst.command.bench import add_bench_flags, bench_command
+from jaxnst.command.cache import add_cache_flags, cache_command
+from jaxnst.command.defaults import programs_folder
 from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.grid import add_grid_flags, grid_command
 from jaxnst.command.reporter import complain, ignore_output
@@ -24,10 +26,16 @@ from jaxnst.command.studio import add_studio_flags, studio_command
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
 from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
+from jaxnst.disk import matches
 from jaxnst.pictures.files import any_number_of_pixels
-from jaxnst.process import keep_programs, one_warning, usual_numbers
+from jaxnst.process import (
+    MOST_PROGRAMS,
+    cure,
+    keep_programs,
+    one_warning,
+    usual_numbers,
+)
 from jaxnst.recipes import RECIPES, get_recipe
-from jaxnst.weights.registry import cache_folder
 
 
 def add_recipes_flags(p: argparse.ArgumentParser) -> None:
@@ -60,6 +68,7 @@ COMMANDS = (
     ("demo", "paint the sample pictures", add_demo_flags, demo_command),
     ("bench", "time this machine", add_bench_flags, bench_command),
     ("recipes", "list the recipes, or show some", add_recipes_flags, recipes_command),
+    ("cache", "show or clear compiled programs", add_cache_flags, cache_command),
 )
 """Name, help, flags and function of each command but `weights`, which has several."""
 
@@ -97,34 +106,54 @@ def make_parser() -> Parser:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse arguments; styles may stand after flags, too."""
     args, more = make_parser().parse_known_args(argv)
+    if not more:
+        return args
     named = all(not text.startswith("-") for text in more)
-    if more and not (named and args.call in WITH_STYLES):
+    if not (named and args.call in WITH_STYLES):
         args.parser.error(f"unrecognized arguments: {' '.join(more)}")
-    if more:
-        args.style += map(Path, more)
+    try:
+        args.style += [file for path in more for file in matches(Path(path))]
+    except ValueError as error:
+        args.parser.error(str(error))
     return args
+
+
+PLAIN = {"…": "...", "×": "x", "≥": ">=", "≤": "<=", "√": "sqrt ", "·": "-", "é": "e"}
+"""What our own texts say where an encoding has no such character."""
+
+
+def write_in_any_encoding() -> None:
+    """Let our texts and names of files be printed in any encoding of the output."""
+
+    def spell(error: UnicodeError) -> tuple[str | bytes, int]:
+        if isinstance(error, UnicodeEncodeError):
+            error.end = error.start + 1
+            if (letter := error.object[error.start]) in PLAIN:
+                return PLAIN[letter], error.end
+        return codecs.backslashreplace_errors(error)
+
+    codecs.register_error("spell", spell)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spell")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    write_in_any_encoding()
     args = parse(argv)
-    asked = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    folder = Path(asked or cache_folder() / "xla")
-    if why := keep_programs(folder):
+    folder, ours = programs_folder()
+    if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
         complain(why)
     huge = getattr(args, "allow_huge", False)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names may be in any encoding
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
-        with lifted, usual_numbers(), one_warning(folder, complain, ours=not asked):
+        with lifted, usual_numbers(), one_warning(folder, complain, ours=ours):
             return args.call(args)
     except jax.errors.JaxRuntimeError as error:
-        hint = ""
-        if "RESOURCE_EXHAUSTED" in str(error):
-            flags = "--memory or --size" if hasattr(args, "memory") else "--size"
-            hint = f"; use a smaller {flags}"
-        return _fail(f"{str(error).splitlines()[0]}{hint}")
+        flags = "--memory or --size" if hasattr(args, "memory") else "--size"
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return _fail("; ".join(filter(None, (first, cure(str(error), flags)))))
     except BrokenPipeError:
         ignore_output()
         return 0

@@ -1,10 +1,10 @@
 """Pictures of a grid: found in files, folders and patterns."""
 
-import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxnst.disk import matches
 from jaxnst.pictures.files import is_picture, load_image
 
 
@@ -17,7 +17,6 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
     found: dict[Path, Path] = {}
     for pattern in patterns:
         path = Path(pattern)
-        paths = [path]
         if path.is_dir():
             files = (x for x in path.iterdir() if x.name[0] != "." and x.is_file())
             paths = sorted(filter(is_picture, files))
@@ -25,11 +24,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
                 raise ValueError(
                     f"expected pictures in {path}, got none; {kind} needs one"
                 )
-        elif not path.exists() and glob.has_magic(pattern):
-            paths = sorted(map(Path, glob.glob(pattern)))
-            if not paths:
-                raise ValueError(f"expected pictures like {pattern}, got none")
-        elif not path.exists():
+        elif not (paths := matches(path, "pictures"))[0].exists():
             raise ValueError(f"expected a picture at {path}, got nothing there")
         found |= {x.resolve(): x for x in paths if x.resolve() not in found}
     names: dict[str, Path] = {}

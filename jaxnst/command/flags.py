@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
+from jaxnst.disk import matches
 from jaxnst.messages import nearest
 from jaxnst.recipes import LayerWeights, Recipe, get_recipe
 
@@ -105,13 +106,20 @@ def add_mask_flags(p: argparse.ArgumentParser) -> None:
     labels = (
         "in place of regions: the content's parts by colour, and those of each style"
     )
-    add("--labels", type=Path, nargs="+", metavar="PICTURE", help=labels)
+    add(
+        "--labels",
+        type=Path,
+        nargs="+",
+        action=Files,
+        metavar="PICTURE",
+        help=labels,
+    )
     held = "how strongly the photograph holds, place by place"
-    add("--content-mask", type=Path, metavar="MASK", help=held)
+    add("--content-mask", type=one_file, metavar="MASK", help=held)
     strong = "from the photograph, 0, to the painting, 1; 0.5 is the recipe's own"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     colors = "style, content, luminance (paint lightness only) or a picture's"
-    add("--colors", metavar="WHOSE", help=colors)
+    add("--colors", type=one_name, metavar="WHOSE", help=colors)
     add(
         "--style-scale",
         type=scale,
@@ -124,14 +132,62 @@ def add_mask_flags(p: argparse.ArgumentParser) -> None:
     add("--rotate-styles", action="store_true", default=None, help=turn)
 
 
+def all_files(path: Path) -> list[Path]:
+    """The path, or the files of a pattern that the shell left alone."""
+    try:
+        return matches(path)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def one_file(text: str) -> Path:
+    """A path, or the only file of a pattern that the shell left alone."""
+    first, *more = all_files(Path(text))
+    if more:
+        raise argparse.ArgumentTypeError(
+            f"expected one file, got {1 + len(more)} that match {text}; name one"
+        )
+    return first
+
+
+def one_name(text: str) -> str:
+    """A name, or the path of one file, as text."""
+    return str(one_file(text))
+
+
+class Files(argparse.Action):
+    """Paths, and the files of patterns among them that the shell left alone."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Set the list of files."""
+        try:
+            found = [file for path in values for file in all_files(path)]
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, found)
+
+
 def region(text: str) -> tuple[Path, tuple[Path, ...]]:
     """`MASK=STYLE,STYLE…`, whose names may hold = or a comma where there is a file."""
-    mask, styles = pair(text)
+    mask, styles = divide(text)
     whole = styles.is_file() or "," not in str(styles)
-    return mask, (styles,) if whole else tuple(map(Path, str(styles).split(",")))
+    names = [styles] if whole else map(Path, str(styles).split(","))
+    return one_file(str(mask)), tuple(x for name in names for x in all_files(name))
 
 
 def pair(text: str) -> tuple[Path, Path]:
+    """`PATH=PATH`, each of one file."""
+    first, second = divide(text)
+    return one_file(str(first)), one_file(str(second))
+
+
+def divide(text: str) -> tuple[Path, Path]:
     """`PATH=PATH`, divided where the first is a file."""
     parts = text.split("=")
     ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
@@ -149,7 +205,7 @@ def scale(text: str) -> tuple[Path | None, float]:
     name, _, number = text.rpartition("=")
     with contextlib.suppress(ValueError):
         if 0 < float(number) < math.inf:
-            return Path(name) if name else None, float(number)
+            return one_file(name) if name else None, float(number)
     raise argparse.ArgumentTypeError(
         f"expected a number > 0, or STYLE=NUMBER, got {text!r}"
     )

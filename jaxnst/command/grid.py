@@ -37,9 +37,9 @@ from jaxnst.command.jobs import (
 )
 from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.manifest import (
-    describe_device,
     describe_result,
     description,
+    first_line,
     manifest_path,
     write_manifest,
 )
@@ -185,8 +185,7 @@ def grid_command(args: argparse.Namespace) -> int:
     leave()
     mine = share_of_lanes(missing, index, count)
     tell = partial(say, quiet=request.quiet)
-    weights = f"{request.weights} ({request.weights_reason})"
-    tell(f"device {describe_device()}; weights {weights}")
+    tell(first_line(request.weights, request.weights_reason))
     settings = {as_setting(job.lane.setting) for job in jobs}
     tell(
         f"{len(jobs)} pictures: {len(request.contents)} contents, "

@@ -16,6 +16,7 @@ import jax
 from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Result
+from jaxnst.process import unused_gpu
 from jaxnst.weights.registry import ASSETS
 
 SAME = (
@@ -85,6 +86,13 @@ def describe_device() -> str:
     device, count = jax.local_devices()[0], jax.local_device_count()
     kind = f"{os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
     return f"{device.platform} ({kind})" + (f" x {count}" if count > 1 else "")
+
+
+def first_line(weights: str, reason: str) -> str:
+    """What a run says first: its device, and its weights and why."""
+    unused = unused_gpu()
+    device = describe_device() + (f"; {unused}" if unused else "")
+    return f"device {device}; weights {weights} ({reason})"
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +14,12 @@ from PIL import Image as pil
 
 from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
+from jaxnst.objective import Terms
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
+from jaxnst.recipes import Recipe
 from jaxnst.studio.live import LiveWriter
-from jaxnst.transfer import Info, current_image
+from jaxnst.transfer import current_image
 from jaxnst.types import Image
 
 TIMELAPSES = (".gif", ".webp", ".mp4")
@@ -53,27 +56,56 @@ def _check_installed(module: str, flag: str, extra: str) -> None:
 
 
 class Records:
-    """What is kept of a run, chunk by chunk."""
+    """What is kept of a run, chunk by chunk.
 
-    def __init__(self, request: StylizeRequest, live: LiveWriter | None = None):
-        self.request, self.began = request, time.monotonic()
-        self.live = live
-        self.frames: list[pil.Image] = []
+    Args:
+        request: The picture that is painted.
+        live: What shows the run, if anybody watches.
+        before: What `state` gave when the run that is resumed was stopped.
+    """
+
+    def __init__(
+        self,
+        request: StylizeRequest,
+        live: LiveWriter | None = None,
+        before: Mapping[str, np.ndarray] | None = None,
+    ):
+        self.request, self.live = request, live
+        before = before or {}
+        self.lines: list[dict[str, Any]] = json.loads(str(before.get("lines", "[]")))
+        self.terms = list(before.get("terms", ()))
+        names = sorted(name for name in before if name.startswith("frame"))
+        self.frames = [before[x] for x in names] if request.timelapse else []
+        spent = self.lines[-1]["seconds"] if self.lines else 0
+        self.began = time.monotonic() - spent
         height, width = request.shape
         self.shape = fit_shape(request.shape, min(LARGEST, max(width, height)))
-        if request.trace is not None and not request.resume:
-            with write_whole(request.trace):
-                pass
+        if request.trace is not None:
+            with write_whole(request.trace) as file:
+                file.write("".join(map(as_line, self.lines)).encode())
 
     def __call__(self, progress: Progress) -> None:
         """Keep what a chunk of steps did."""
         if self.live is not None:
             self.live(progress)
-        if self.request.trace is not None:
-            with self.request.trace.open("a") as file:
-                file.write(json.dumps(self.line(progress)) + "\n")
+        self.lines.append(self.line(progress))
+        terms = progress.info.terms
+        self.terms += [(progress.scale, *row) for row in zip(*terms, strict=True)]
         if self.request.timelapse is not None:
             self.add_frame(current_image(progress.state, self.request.recipe))
+        if self.request.trace is not None:
+            with self.request.trace.open("a") as file:
+                file.write(as_line(self.lines[-1]))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that is kept, as arrays for a checkpoint."""
+        found = {"lines": np.array(json.dumps(self.lines)), "terms": self.table}
+        return found | {f"frame{i:06}": x for i, x in enumerate(self.frames)}
+
+    @property
+    def table(self) -> np.ndarray:
+        """A row for each step: its scale, and the unweighted terms."""
+        return np.array(self.terms, np.float64)
 
     def line(self, progress: Progress) -> dict[str, Any]:
         """A line of the trace; terms are unweighted."""
@@ -92,17 +124,25 @@ class Records:
         """Keep a picture for the timelapse."""
         pixels = (np.clip(np.asarray(image), 0, 1) * 255 + 0.5).astype(np.uint8)
         size = self.shape[1], self.shape[0]
-        self.frames.append(pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC))
+        frame = pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC)
+        self.frames.append(np.asarray(frame))
 
-    def finish(self, image: Image | np.ndarray, infos: list[Info]) -> None:
+    def finish(self, image: Image | np.ndarray) -> None:
         """Show the picture, and write the plot and the timelapse of a run."""
         if self.live is not None:
             self.live.show(image)
-        if self.request.plot is not None and infos:
-            save_plot(self.request.plot, infos, self.request)
+        if self.request.plot is not None and self.terms:
+            save_plot(self.request.plot, self.table, self.request.recipe)
         if self.request.timelapse is not None:
             self.add_frame(image)
-            save_timelapse(self.request.timelapse, self.frames)
+            save_timelapse(
+                self.request.timelapse, list(map(pil.fromarray, self.frames))
+            )
+
+
+def as_line(values: dict[str, Any]) -> str:
+    """A line of the trace as it is written."""
+    return json.dumps(values) + "\n"
 
 
 def save_timelapse(path: Path, frames: list[pil.Image]) -> None:
@@ -131,17 +171,22 @@ def _write_film(file: IO[bytes], frames: list[pil.Image]) -> None:
         container.mux(stream.encode())
 
 
-def save_plot(path: Path, infos: list[Info], request: StylizeRequest) -> None:
-    """Plot the weighted terms over the steps; dotted lines divide the scales."""
+def save_plot(path: Path, table: np.ndarray, recipe: Recipe) -> None:
+    """Plot the weighted terms over the steps; dotted lines divide the scales.
+
+    Args:
+        path: File to write.
+        table: A row for each step: its scale, and the unweighted terms.
+        recipe: Whose weights the terms have.
+    """
     from matplotlib.figure import Figure
 
     axes = (figure := Figure(figsize=(8, 4.5), layout="constrained")).subplots()
-    ends = np.cumsum([len(info.loss) for info in infos])
-    for name in infos[0].terms._fields:
-        weight = getattr(request.recipe, f"{name}_weight")
-        values = np.concatenate([np.asarray(getattr(x.terms, name)) for x in infos])
-        axes.semilogy(np.arange(1, ends[-1] + 1), weight * values, label=name)
-    for end in ends[:-1]:
+    scales, *columns = table.T
+    for name, values in zip(Terms._fields, columns, strict=True):
+        weight = getattr(recipe, f"{name}_weight")
+        axes.semilogy(np.arange(1, len(values) + 1), weight * values, label=name)
+    for end in np.flatnonzero(np.diff(scales)) + 1:
         axes.axvline(end + 0.5, color="grey", linestyle=":")
     axes.set(xlabel="step", ylabel="weighted term of the loss")
     axes.legend()

@@ -5,11 +5,13 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any, NoReturn
 
+import numpy as np
 from tqdm import tqdm
 
 from jaxnst.command.request import StylizeRequest
@@ -82,7 +84,10 @@ class Reporter:
             bar_format=BAR,
         )
         self.interrupted = False
-        self.old = {sig: signal.signal(sig, self.interrupt) for sig in SIGNALS}
+        # Python sets handlers in the main thread only.
+        ours = threading.current_thread() is threading.main_thread()
+        heard = SIGNALS if ours else ()
+        self.old = {sig: signal.signal(sig, self.interrupt) for sig in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,17 +141,22 @@ class Reporter:
 class PictureReporter(Reporter):
     """What happens between launches: progress, previews, checkpoints, interruption.
 
-    The inputs are what the run was started with, for the checkpoint.
+    The inputs are what the run was started with, and `recorded` gives what it has
+    recorded so far, for the checkpoint.
     """
 
     def __init__(
-        self, request: StylizeRequest, inputs: dict[str, Any], resume: Checkpoint | None
+        self,
+        request: StylizeRequest,
+        inputs: dict[str, Any],
+        resume: Checkpoint | None,
+        recorded: Callable[[], dict[str, np.ndarray]],
     ):
         done = 0
         if resume is not None:
             done = work_done(request.stages, resume.scale, resume.taken)
         super().__init__(total_work(request.stages), done, quiet=request.quiet)
-        self.request, self.inputs = request, inputs
+        self.request, self.inputs, self.recorded = request, inputs, recorded
         self.written = self.launched = self.started
         self.pause, self.complaints = float(OFTEN), set()
         self.times: dict[int, list[float]] = {}
@@ -231,7 +241,8 @@ class PictureReporter(Reporter):
         began = time.monotonic()
         stages, scale, taken, state, _ = progress
         tiles = [stage.tile for stage in stages]
-        checkpoint = Checkpoint(scale, taken, state, tiles, self.inputs)
+        inputs, records = self.inputs, self.recorded()
+        checkpoint = Checkpoint(scale, taken, state, tiles, inputs, records)
         try:
             save_checkpoint(self.request.checkpoint_path, checkpoint)
         finally:

@@ -99,6 +99,11 @@ class StylizeRequest:
         return [path for path in pictures if path is not None]
 
     @property
+    def records(self) -> list[Path]:
+        """Paths of the trace, the plot and the timelapse, if they are kept."""
+        return [x for x in (self.trace, self.plot, self.timelapse) if x is not None]
+
+    @property
     def all_styles(self) -> list[Path]:
         """Paths of the styles, those of regions too."""
         return [*self.styles, *(x for _, own in self.masks.regions for x in own)]

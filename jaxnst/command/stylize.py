@@ -1,12 +1,13 @@
 """`jaxnst stylize` paints one picture; `jaxnst plan` prints how it would."""
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import jax.numpy as jnp
 
 from jaxnst.command.defaults import times_path
 from jaxnst.command.flags import (
+    Files,
     add_mask_flags,
     add_recipe_flags,
     add_run_flags,
     byte_count,
     numbers,
+    one_file,
+    one_name,
     positive,
     recipe_from,
     same_names,
@@ -31,6 +35,7 @@ from jaxnst.command.manifest import (
     describe_device,
     describe_result,
     description,
+    first_line,
     make_manifest,
     manifest_path,
     write_manifest,
@@ -39,7 +44,7 @@ from jaxnst.command.masks import check_masks, mask_files, read_masks, read_style
 from jaxnst.command.records import Records, check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.request import STARTS, StylizeRequest
-from jaxnst.disk import check_target
+from jaxnst.disk import check_target, held, numbered
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import check_blend
@@ -76,14 +81,14 @@ from jaxnst.weights.format import sha256
 def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
     add = p.add_argument
-    add("content", type=Path, help="the photograph")
+    add("content", type=one_file, help="the photograph")
     styles = "one or more pictures that give the style; none if regions have them all"
-    add("style", type=Path, nargs="*", help=styles)
+    add("style", type=Path, nargs="*", action=Files, help=styles)
     add("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
     add_run_flags(p, size=None, quality="normal")
     add("--blend", type=numbers, help="a weight for each style: W,W,…")
     start = "start image: content, noise, style or a file, whose middle is used"
-    add("--init", help=start)
+    add("--init", type=one_name, help=start)
     every = "keep a preview at every N steps of each scale"
     add("--save-every", type=positive, metavar="N", help=every)
     kept = "where a long run keeps its state until it is done (default: beside OUT)"
@@ -108,13 +113,14 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
 def stylize_request(args: argparse.Namespace) -> StylizeRequest:
     """What the flags ask for, checked."""
     recipe, masks = recipe_from(args), mask_files(args)
+    styles = args.style or masks.paths[1:2]
     if args.init in STARTS:
         recipe = recipe.replace(init=args.init)
     native = image_shape(args.content)
     changes = {
         "styles": tuple(args.style),
         "masks": masks,
-        "out": args.out or free_path(args.content, args.style or masks.paths[1:2]),
+        "out": args.out or free_path(usual_path(args.content, styles)),
         "recipe": recipe,
         "shape": fit_shape(native, args.size or content_size(native, recipe)),
         "blend": None if args.blend is None else tuple(args.blend),
@@ -154,15 +160,14 @@ def check_request(request: StylizeRequest) -> None:
         image_shape(request.init_path)
     if request.weights != "auto":
         inputs.append(registry.locate(request.weights))
-    records = request.trace, request.plot, request.timelapse
-    for target in filter(None, (request.out, request.checkpoint, *records)):
+    for target in filter(None, (request.out, request.checkpoint, *request.records)):
         check_target(target)
         if target.resolve() in {path.resolve() for path in inputs}:
             raise ValueError(
                 f"expected an output that is none of the inputs, got {target}"
             )
     written = [request.out, manifest_path(request.out), request.checkpoint_path]
-    written = [path.resolve() for path in (*written, *filter(None, records))]
+    written = [path.resolve() for path in (*written, *request.records)]
     for path in written:
         if written.count(path) > 1:
             raise ValueError(f"expected outputs of different names, got {path} twice")
@@ -177,25 +182,64 @@ def check_request(request: StylizeRequest) -> None:
         style_shape(image_shape(path), request.shape, request.recipe)
 
 
-def free_path(content: Path, styles: list[Path]) -> Path:
-    """`CONTENT-STYLE.png` in the current folder, numbered if that is taken."""
+def usual_path(content: Path, styles: Sequence[Path]) -> Path:
+    """`CONTENT-STYLE.png` in the current folder."""
     stem = "-".join(path.stem for path in (content, *styles))
     stem = os.fsencode(stem)[:100].decode(errors="ignore")
-    path, number = Path(f"{stem}.png"), 2
-    while path.exists():
-        path, number = Path(f"{stem}-{number}.png"), number + 1
-    return path
+    return Path(f"{stem}.png")
+
+
+def free_path(path: Path) -> Path:
+    """The path, numbered if it exists."""
+    return next(x for x in numbered(path) if not x.exists())
 
 
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture; return the exit code."""
-    return paint(stylize_request(args))
+    request = stylize_request(args)
+    if args.out is not None:
+        return paint(request)
+    styles = request.styles or request.masks.paths[1:2]
+    return paint(request, usual=usual_path(request.content, styles))
 
 
-def paint(request: StylizeRequest) -> int:
-    """Paint a picture and write it with its manifest; return the exit code."""
-    with watched(request) as live:
+def paint(request: StylizeRequest, *, usual: Path | None = None) -> int:
+    """Paint a picture and write it with its manifest; return the exit code.
+
+    Args:
+        request: What to paint.
+        usual: Path of the output if none was asked for, before it was numbered; it is
+            numbered again if another run has taken the number.
+
+    Raises:
+        ValueError: If another run writes one of the outputs.
+    """
+    with reserved(request, usual) as request, watched(request) as live:
         return paint_shown(request, live)
+
+
+@contextlib.contextmanager
+def reserved(request: StylizeRequest, usual: Path | None) -> Iterator[StylizeRequest]:
+    """A request whose outputs no other run may write until the end; see `paint`."""
+    with contextlib.ExitStack() as stack:
+        others = [request.checkpoint, *request.records]
+        for path in filter(None, others):
+            if not stack.enter_context(held(path)):
+                raise ValueError(in_use(path))
+        for out in numbered(usual) if usual else [request.out]:
+            with held(out) as ours:
+                if ours and not (usual and out.exists()):
+                    yield dataclasses.replace(request, out=out)
+                    return
+        raise ValueError(in_use(request.out))
+
+
+def in_use(path: Path) -> str:
+    """Message about an output that another run writes."""
+    return (
+        f"expected an output of this run alone, got {path}, which another run writes; "
+        "wait for it, or choose another name"
+    )
 
 
 def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
@@ -220,9 +264,15 @@ def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
     about = description(manifest | {"tiles": [x.tile for x in request.stages]})
     if resume is not None:
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
-    say(f"device {manifest['device']}; weights {name} ({reason})", quiet=request.quiet)
+    say(first_line(name, reason), quiet=request.quiet)
     started = time.perf_counter()
-    reporter, records = PictureReporter(request, inputs, resume), Records(request, live)
+    records = Records(request, live, resume and resume.records)
+    if resume is not None and request.timelapse is not None and not records.frames:
+        complain(
+            f"{request.timelapse} shows the rest of the run: it was begun without "
+            "--timelapse"
+        )
+    reporter = PictureReporter(request, inputs, resume, records.state)
 
     def on_chunk(progress: Progress) -> None:
         with reporter.forgiven("record"):
@@ -236,7 +286,7 @@ def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
     manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
     save_result(request, result, manifest, about)
     with reporter.forgiven("record"):
-        records.finish(result.image[..., :3], result.infos)
+        records.finish(result.image[..., :3])
     key = step_key(describe_device(), request.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]

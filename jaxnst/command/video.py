@@ -22,11 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnst.command.flags import (
+    Files,
     add_mask_flags,
     add_recipe_flags,
     add_run_flags,
     byte_count,
     numbers,
+    one_file,
+    one_name,
     positive,
     recipe_from,
     same_names,
@@ -34,6 +37,7 @@ from jaxnst.command.flags import (
 from jaxnst.command.manifest import (
     SAME,
     compile_timer,
+    first_line,
     make_manifest,
     manifest_path,
     path_from,
@@ -76,9 +80,9 @@ def add_video_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `video`."""
     add, usual = p.add_argument, VideoOptions()
     source = "a video, an animated picture, or a folder of frames"
-    add("content", type=Path, metavar="INPUT", help=source)
+    add("content", type=one_file, metavar="INPUT", help=source)
     styles = "one or more pictures that give the style; none if regions have them all"
-    add("style", type=Path, nargs="*", help=styles)
+    add("style", type=Path, nargs="*", action=Files, help=styles)
     out = "a video, an animated .webp or .gif, or a folder for frames"
     add("-o", "--out", type=Path, required=True, help=out)
     add_run_flags(p, size=None, quality="normal")
@@ -103,7 +107,7 @@ def add_video_flags(p: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help=full)
     add("--blend", type=numbers, help="a weight for each style: W,W,…")
     start = "start image of the first frame: content, noise, style or a file"
-    add("--init", help=start)
+    add("--init", type=one_name, help=start)
     memory = "memory to use; tiles make larger frames fit (default: what is free)"
     add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
@@ -276,8 +280,7 @@ def video_command(args: argparse.Namespace) -> int:
         size = f"{len(clip)} frames of {width} x {height} px, {float(clip.end):.2f} s"
         again = f"; {found} are painted" if found else ""
         say(f"{size}{again}", quiet=picture.quiet)
-        device = f"device {manifest['device']}; weights {name} ({reason})"
-        say(device, quiet=picture.quiet)
+        say(first_line(name, reason), quiet=picture.quiet)
         needed, free = map(gigabytes, state_bytes(request))
         where = f"painted frames take up to {needed} of disk, {free} are free"
         newest = f"the newest frame is {request.state / PREVIEW}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnst.command.flags import one_file
 from jaxnst.command.reporter import say
 from jaxnst.disk import check_target
 from jaxnst.network.vgg import layer_name
@@ -23,7 +24,9 @@ def add_weights_commands(p: argparse.ArgumentParser) -> None:
     a.add_argument("--quiet", action="store_true", help="print errors only")
     a.set_defaults(call=pull_command)
     a = actions.add_parser("convert", help="make a weights file of another project's")
-    a.add_argument("source", type=Path, help="of Keras, PyTorch, MatConvNet, Caffe …")
+    a.add_argument(
+        "source", type=one_file, help="of Keras, PyTorch, MatConvNet, Caffe …"
+    )
     a.add_argument("target", type=Path, help="the .h5 file to write")
     family = "input that the weights were trained on, where the file does not tell"
     a.add_argument("--family", choices=("caffe", "torchvision"), help=family)

@@ -1,6 +1,7 @@
 """A run in the middle, on disk: written whole, checked against a skeleton when read."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,10 @@ from jaxnst.disk import write_whole
 from jaxnst.messages import found_at
 from jaxnst.transfer import State, Transfer
 
-FORMAT = "jaxnst-checkpoint-2"
+FORMAT = "jaxnst-checkpoint-3"
+
+RECORD = "record-"
+"""What the names of records begin with in the file."""
 
 
 class Checkpoint(NamedTuple):
@@ -23,6 +27,7 @@ class Checkpoint(NamedTuple):
         state: State after them.
         tiles: Size of the tiles of each scale; None where it is painted at once.
         inputs: What the run was started with, to refuse resuming another one.
+        records: Arrays of what the run has recorded so far, by name.
     """
 
     scale: int
@@ -30,6 +35,7 @@ class Checkpoint(NamedTuple):
     state: State
     tiles: list[int | None]
     inputs: dict[str, Any]
+    records: Mapping[str, np.ndarray] = {}
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -57,8 +63,9 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
     leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
-    meta = checkpoint._replace(state=None)._asdict() | {"format": FORMAT}
+    meta = checkpoint._replace(state=None, records={})._asdict() | {"format": FORMAT}
     arrays = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
+    arrays |= {f"{RECORD}{name}": array for name, array in checkpoint.records.items()}
     with write_whole(path) as file:
         np.savez(file, meta=np.asarray(json.dumps(meta)), **arrays)
 
@@ -83,8 +90,12 @@ def load_checkpoint(
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
-            leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
+            count = sum(name.startswith("leaf") for name in file.files)
+            leaves = [file[f"leaf{i}"] for i in range(count)]
+            recorded = [name for name in file.files if name.startswith(RECORD)]
+            records = {name.removeprefix(RECORD): file[name] for name in recorded}
         fields = {key: meta[key] for key in ("scale", "taken", "tiles", "inputs")}
+        fields["records"] = records
     except Exception as error:  # zipfile, NumPy and JSON each raise their own
         raise ValueError(
             f"expected a checkpoint at {path}, got a file that is damaged or none; "

@@ -30,6 +30,9 @@ class Asset(NamedTuple):
     remote: Remote | None = None
 
 
+DAY = 24 * 3600
+"""Seconds after which weights that could not be fetched are tried again."""
+
 KERAS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 ASSETS = {
@@ -133,8 +136,8 @@ def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
     if asset_path("imagenet").is_file():
         return "imagenet", "found in the cache"
     failed = cache_folder() / "imagenet-not-fetched"
-    if failed.exists() and time.time() - failed.stat().st_mtime < 24 * 3600:
-        return "embedded", "ImageNet weights could not be fetched earlier today"
+    if failed.exists() and time.time() < (until := failed.stat().st_mtime + DAY):
+        return "embedded", f"ImageNet weights could not be fetched; {_next_try(until)}"
     try:
         pull("imagenet", quiet=quiet, timeout=5.0, attempts=1)
     except (OSError, ValueError) as error:
@@ -143,9 +146,15 @@ def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
             failed.touch()
         except OSError:
             return "embedded", f"{cache_folder()} cannot be written to"
-        why = _in_a_few_words(error)
+        why = f"{_in_a_few_words(error)}; {_next_try(time.time() + DAY)}"
         return "embedded", f"ImageNet weights cannot be fetched: {why}"
     return "imagenet", "fetched"
+
+
+def _next_try(until: float) -> str:
+    """When the ImageNet weights are fetched again, of itself and by hand."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
+    return f"tried again after {when}, or now by: jaxnst weights pull imagenet"
 
 
 def _in_a_few_words(error: OSError | ValueError) -> str:

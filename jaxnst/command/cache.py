@@ -1,0 +1,43 @@
+"""`jaxnst cache`: the compiled programs that are kept, told and cleared."""
+
+import argparse
+from pathlib import Path
+
+import jax
+
+from jaxnst.command.defaults import programs_folder
+from jaxnst.messages import gigabytes
+from jaxnst.process import MOST_PROGRAMS, delete_programs, kept_programs
+
+
+def add_cache_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `cache`."""
+    clear = "delete the programs; the next picture of each size is compiled anew"
+    p.add_argument("--clear", action="store_true", help=clear)
+
+
+def cache_command(args: argparse.Namespace) -> int:
+    """Tell where compiled programs are kept and what they take, or delete them."""
+    folder, ours = programs_folder()
+    found = kept_programs(folder)
+    programs = [path for path in found if path.name.endswith("-cache")]
+    size = gigabytes(sum(map(size_of, found)))
+    if args.clear:
+        left = delete_programs(found)
+        in_use = f"; {left} files are in use and stay" if left else ""
+        print(f"deleted {len(programs)} programs ({size}) in {folder}{in_use}")
+        return 0
+    print(f"folder    {folder}{'' if ours else ' (JAX_COMPILATION_CACHE_DIR)'}")
+    most = f", of at most {gigabytes(MOST_PROGRAMS)}" if ours else ""
+    print(f"programs  {len(programs)}\nsize      {size}{most}")
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        print("no more are kept: JAX_ENABLE_COMPILATION_CACHE turns them off")
+    return 0
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if another process has deleted it."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
