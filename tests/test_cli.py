@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -12,9 +13,10 @@ import pytest
 import tifffile
 from PIL import Image as pil
 
-from jaxnst.command.cli import main
+from jaxnst.command.cli import COMMANDS, main, parse
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
+from jaxnst.recipes import RECIPES
 
 CONTENT, STYLE = str(sample_path("harbour")), str(sample_path("swirls"))
 QUICK = ["--size", "48", "--steps", "2", "--weights", "embedded"]
@@ -279,6 +281,100 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert sorted(elsewhere.iterdir()) == before
+
+
+COMMAND_LINES = [
+    [],
+    ["--help"],
+    *([name, "--help"] for name, *_ in COMMANDS),
+    *(["weights", *more, "--help"] for more in ([], ["convert"], ["pull"])),
+    ["recipes"],
+    *(["recipes", name] for name in RECIPES),
+    ["weights", "list"],
+    ["plan", CONTENT, STYLE, "--size", "x"],
+    ["stylize", "海…ë.jpg", STYLE],
+    ["plan", CONTENT, STYLE, "--weights", "embedded"],
+]
+
+
+@pytest.mark.parametrize("argv", COMMAND_LINES, ids=" ".join)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_all_is_said_in_any_encoding(argv, encoding, monkeypatch):
+    written = {}
+    for name in ("stdout", "stderr"):
+        written[name] = io.BytesIO()
+        stream = io.TextIOWrapper(written[name], encoding=encoding)
+        monkeypatch.setattr(sys, name, stream)
+    try:
+        code = main(argv)
+    except SystemExit as error:
+        code = error.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    assert code in (0, 2)
+    said = b"".join(x.getvalue() for x in written.values()).decode(encoding)
+    assert said
+    assert "\\u2026" not in said.replace("\\u6d77", "")
+    assert ("\\u6d77" in said) == ("海" in "".join(argv))
+
+
+PATTERNS = {
+    "content": (["p/*.jpg", "a.jpg"], "got 2 that match p/*.jpg; name one"),
+    "nothing": (["q/*.jpg", "a.jpg"], "expected files like q/*.jpg, got none"),
+    "no style": (["a.jpg", "q/*.jpg"], "expected files like q/*.jpg, got none"),
+    "later style": (
+        ["a.jpg", "--size", "64", "q/*.jpg"],
+        "expected files like q/*.jpg, got none",
+    ),
+    "init": (["a.jpg", "a.jpg", "--init", "p/*.jpg"], "got 2 that match"),
+    "palette": (["a.jpg", "a.jpg", "--colors", "p/*.jpg"], "got 2 that match"),
+    "hold": (["a.jpg", "a.jpg", "--content-mask", "p/*.jpg"], "got 2 that match"),
+    "region": (["a.jpg", "--region", "p/*.jpg=a.jpg"], "got 2 that match"),
+    "part": (["a.jpg", "a.jpg", "--style-mask", "a.jpg=p/*.jpg"], "got 2 that match"),
+    "strokes": (["a.jpg", "a.jpg", "--style-scale", "p/*.jpg=2"], "got 2 that match"),
+    "weights": (["a.jpg", "a.jpg", "--weights", "w/*.h5"], "got a pattern"),
+}
+
+
+@pytest.fixture
+def photographs(elsewhere):
+    (elsewhere / "p").mkdir()
+    for path in (elsewhere / "a.jpg", elsewhere / "p/1.jpg", elsewhere / "p/2.jpg"):
+        path.write_bytes(Path(CONTENT).read_bytes())
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("command", ["plan", "stylize"])
+@pytest.mark.usefixtures("photographs")
+def test_a_pattern_where_one_file_is_wanted_is_refused(name, command, capsys):
+    argv, message = PATTERNS[name]
+    try:
+        code = main([command, *argv])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.usefixtures("photographs")
+def test_patterns_that_the_shell_left_alone_are_expanded(elsewhere):
+    both = [Path("p/1.jpg"), Path("p/2.jpg")]
+    for command in (["plan", "a.j*"], ["video", "a.j*", "-o", "x.mp4"]):
+        assert parse([*command, "p/*.jpg"]).style == both
+        assert parse([*command, "p/*.jpg"]).content == Path("a.jpg")
+        assert parse([*command, "a.jpg", "--quiet", "p/*"]).style == [
+            Path("a.jpg"),
+            *both,
+        ]
+    args = parse(["plan", "a.jpg", "--region", "p/1*=p/*.jpg", "--labels", "p/*"])
+    assert args.region == [(Path("p/1.jpg"), tuple(both))]
+    assert args.labels == both
+    (elsewhere / "b[1].jpg").write_bytes(Path(CONTENT).read_bytes())
+    assert parse(["plan", "b[1].jpg", "b[1].jpg"]).style == [Path("b[1].jpg")]
+    assert main(["stylize", "a.j*", "p/*.jpg", *QUICK, "--quiet"]) == 0
+    assert (elsewhere / "a-1-2.png").exists()
 
 
 def test_divergence_keeps_the_last_finite_picture(elsewhere, capsys):
