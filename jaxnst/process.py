@@ -1,4 +1,8 @@
-"""The process that paints: its memory, its compiled programs, its threads."""
+"""The process that paints: its memory, its compiled programs, its threads.
+
+JAX starts threads of its own when it first computes, so a process that has painted must
+not be forked: use `multiprocessing.get_context("spawn")`.
+"""
 
 import builtins
 import contextlib

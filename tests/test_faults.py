@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image as pil
 
 from jaxnst import disk, process
 from jaxnst.command import manifest, records, reporter, stylize
@@ -190,7 +189,7 @@ def trouble(message, folder, *, ours=True):
     ):
         warnings.simplefilter("always")
         warnings.warn(message, stacklevel=1)
-    return "".join(told)
+    return "".join(told).replace(str(folder), "FOLDER")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +229,7 @@ def test_a_foreign_file_among_programs_is_no_damage(
         warnings.simplefilter("default")
         with process.one_warning(elsewhere / "xla", told.append):
             assert jax.jit(lambda x: 5 * x + 1)(jnp.ones(3))[0] == 6
-    assert "damaged" not in "".join(told)
+    assert "damaged" not in "".join(told).replace(str(elsewhere), "")
     assert len(told) == (bound_of_jax > 0)  # JAX's bound reads the time of every file
     assert (elsewhere / "xla" / "x-cache").read_text() == "not JAX's"
 
@@ -376,7 +375,7 @@ def test_threads_paint_at_once_into_pictures_of_their_own(elsewhere):
 
 SCALES = ["stylize", str(sample_path("harbour")), str(sample_path("swirls"))]
 SCALES += ["--weights", "embedded", "--quiet", "--recipe", "delicate", "-o", "a.png"]
-SCALES += ["--size", "96", "--set", "min_size=48", "--set", "first_steps=4"]
+SCALES += ["--size", "64", "--set", "min_size=32", "--set", "first_steps=4"]
 SCALES += ["--set", "steps=6"]
 """A run of three scales, of 4, 6 and 6 steps."""
 
@@ -390,10 +389,9 @@ def stopped_run(monkeypatch):
 
         def stop(self, progress):
             report(self, progress)
-            if progress.scale == 1 and progress.taken >= 2:
-                if killed and progress.taken >= 4:
-                    raise RuntimeError("killed")
-                self.interrupted = not killed
+            self.interrupted = progress.scale == 1 and not killed
+            if progress.scale == 1 and progress.taken >= 4:
+                raise RuntimeError("killed")
 
         with monkeypatch.context() as patch:
             patch.setattr(reporter, "OFTEN", 0)
@@ -408,16 +406,12 @@ def stopped_run(monkeypatch):
 
 
 @pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("lost", [False, True])
-def test_records_of_a_resumed_run_are_whole(
-    elsewhere, stopped_run, monkeypatch, killed, lost
-):
+def test_records_of_a_resumed_run_are_whole(stopped_run, monkeypatch, killed):
     run = [*SCALES, "--trace", "t.jsonl", "--timelapse", "l.gif", "--plot", "p.svg"]
     stopped_run(run, killed)
-    if lost:
-        Path("t.jsonl").unlink()
-    plotted = []
+    plotted, shown = [], []
     monkeypatch.setattr(records, "save_plot", lambda *x: plotted.append(x[1]))
+    monkeypatch.setattr(records, "save_timelapse", lambda *x: shown.extend(x[1]))
     assert main([*run, "--resume"]) == 0
     lines = [json.loads(x) for x in Path("t.jsonl").read_text().splitlines()]
     places = [(line["scale"], line["step"]) for line in lines]
@@ -425,8 +419,7 @@ def test_records_of_a_resumed_run_are_whole(
     assert [max(s for i, s in places if i == k) for k in (0, 1, 2)] == [4, 6, 6]
     assert lines[0]["scale"] == 0
     assert [x["seconds"] for x in lines] == sorted(x["seconds"] for x in lines)
-    with pil.open("l.gif") as film:
-        assert film.n_frames == len(lines) + 1
+    assert [x.size for x in shown] == [(64, 48)] * (len(lines) + 1)
     (table,) = plotted
     assert [int((table[:, 0] == k).sum()) for k in (0, 1, 2)] == [4, 6, 6]
     assert (np.diff(table[:4, 2]) < 0).any()
