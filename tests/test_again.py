@@ -82,17 +82,16 @@ def test_records_of_a_run(pictures):
     flags += ["--recipe", "delicate", "-o", "x.png", *records, "--set", "steps=4"]
     assert main(["stylize", "a.jpg", "b.jpg", *flags]) == 0
     lines = [json.loads(line) for line in Path("t.jsonl").read_text().splitlines()]
-    assert [(x["scale"], x["step"]) for x in lines] == [
-        *((0, 1), (0, 4), (0, 8)),
-        *((1, 1), (1, 4)),
-    ]
+    places = [(x["scale"], x["step"]) for x in lines]
+    assert places == sorted(set(places))  # a slow machine has more, shorter launches
+    assert {(0, 1), (0, 4), (0, 8), (1, 1), (1, 4)} <= set(places)
     for line in lines:
         assert line["loss"] > 0
         assert line["memory"] > 1e8
         assert {"content", "style", "tv", "seconds", "size"} < line.keys()
     assert "<svg" in Path("p.svg").read_text()
     with pil.open("l.webp") as film:
-        assert (film.n_frames, film.size) == (5, (48, 36))
+        assert (film.n_frames, film.size) == (len(lines), (48, 36))
 
 
 @pytest.mark.parametrize("size", [(48, 36), (47, 35)])
