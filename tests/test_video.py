@@ -315,7 +315,7 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
     jaxnst.save_image("few/1.png", np.ones((32, 32, 3)))
     for i in range(6):
         jaxnst.save_image(f"dark/{i}.png", np.zeros((48, 64, 3)))
-        jaxnst.save_image(f"gaps/{i}.png", np.full((48, 64, 3), i != 4))
+        jaxnst.save_image(f"gaps/{i}.png", np.full((48, 64, 3), float(i != 4)))
     for flags, why in {
         ("still.png", SWIRLS, "-o", "b.mp4"): "jaxnst stylize",
         ("text.mp4", SWIRLS, "-o", "b.mp4"): "damaged, truncated or none",

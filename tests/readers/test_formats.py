@@ -209,7 +209,8 @@ def write_as_hdf5(path, tensors):
 )
 def test_every_container_may_hold_the_features_alone(write, tmp_path):
     write(tmp_path / "x", places(PARTS["features"], state_dict(mini(), ())))
-    check_same(read(tmp_path / "x").params, mini())
+    check_same((reading := read(tmp_path / "x")).params, mini())
+    assert reading.family == "torchvision"
 
 
 def model_config(kind, name, *inside):

@@ -274,8 +274,8 @@ def family(tree: Tree) -> str | None:
     """Input that a state dict's network expects, where its names tell.
 
     `caffe` for conversions of Oxford's weights: names like `conv1_1.bias`, or a
-    classifier at 1, 4 and 6. `torchvision` for a classifier at 0, 3 and 6, or timm's
-    names.
+    classifier at 1, 4 and 6. `torchvision` for a classifier at 0, 3 and 6, for its
+    `features` alone, or timm's names.
     """
     classifier = {
         int(match[1])
@@ -286,4 +286,5 @@ def family(tree: Tree) -> str | None:
     if classifier == {1, 4, 6} or named:
         return "caffe"
     timm = any(re.search(r"(?:^|\.)(pre_logits|head)\.", key) for key in tree)
-    return "torchvision" if classifier == {0, 3, 6} or timm else None
+    alone = "0.weight" in tree  # of torchvision's `vgg19().features.state_dict()`
+    return "torchvision" if classifier == {0, 3, 6} or timm or alone else None
