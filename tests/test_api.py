@@ -14,7 +14,8 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "types", "checks", "storage", "messages", "disk", "process", "linalg",
+        "types", "checks", "storage", "messages", "disk", "foreign", "process",
+        "linalg",
         "pictures", "network", "losses", "masks", "weights", "recipes", "objective",
         "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting", "video",
         "studio", "command",
@@ -27,6 +28,7 @@ FLOORS = {
     "jaxnst/painting": [
         "ahead", "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint",
         "loop", "stages", "programs", "multiscale", "lanes", "measurer", "grid",
+        "manifest",
     ],
     "jaxnst/studio": [
         "live", "settings", "pictures", "history", "guard", "assets", "jobs", "serve",

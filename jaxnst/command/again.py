@@ -1,26 +1,19 @@
 """`jaxnst again` paints a picture once more, as its manifest says."""
 
 import argparse
-import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxnst.command.flags import Files, byte_count, one_file
-from jaxnst.command.manifest import (
-    SAME,
-    describe_device,
-    manifest_path,
-    package_versions,
-)
+from jaxnst.command.manifest import describe_device, manifest_path, package_versions
 from jaxnst.command.reporter import say
 from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.command.stylize import check_request, free_path, paint, planned
 from jaxnst.messages import found_at
+from jaxnst.painting.manifest import parse_manifest, read_manifest, recipe_of
 from jaxnst.painting.memory import usable_memory
 from jaxnst.pictures.files import read_description
-from jaxnst.recipes import Recipe
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
@@ -51,7 +44,7 @@ def add_again_flags(p: argparse.ArgumentParser) -> None:
 
 def again_command(args: argparse.Namespace) -> int:
     """Paint the picture of a manifest; return the exit code."""
-    manifest = read_manifest(args.picture)
+    manifest = find_manifest(args.picture)
     request = again_request(args, manifest)
     here = {"device": describe_device(), "versions": package_versions()}
     if any(manifest.get(key) != now for key, now in here.items()):
@@ -65,28 +58,22 @@ def usual_path(picture: Path) -> Path:
     return Path(f"{picture.name.split('.')[0]}-again.png")
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def find_manifest(path: Path) -> dict[str, Any]:
     """The manifest at a path, beside the picture there, or in it."""
     if not path.is_file():
         raise ValueError(
             f"expected a picture or manifest, got {found_at(path)}: {path}"
         )
     beside = path if path.suffix == ".json" else manifest_path(path)
-    text = beside.read_text() if beside.is_file() else read_description(path)
-    found = None
-    with contextlib.suppress(ValueError):
-        found = json.loads(text)
-    if isinstance(found, dict) and "video" in found:
+    if beside.is_file():
+        return read_manifest(beside)
+    try:
+        return parse_manifest(read_description(path))
+    except ValueError as error:
         raise ValueError(
-            f"expected the manifest of a picture in {beside}, got that of a video; "
-            "rerun jaxnst video with the settings that it holds"
-        )
-    if isinstance(found, dict) and found.keys() >= {*SAME, "content", "styles"}:
-        return found
-    raise ValueError(
-        f"expected a manifest of jaxnst in {beside} or {path}, got none; paint the "
-        "picture with jaxnst stylize"
-    )
+            f"expected a manifest of jaxnst in {beside} or {path}, got none; paint the "
+            "picture with jaxnst stylize"
+        ) from error
 
 
 def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> StylizeRequest:
@@ -141,20 +128,6 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
     return planned(request, manifest.get("tiles"))
 
 
-def recipe_of(values: dict[str, Any]) -> Recipe:
-    """A recipe from the JSON of its values."""
-    try:
-        changed: Any = dict(values) | {"units": tuple(values["units"])}
-        for key in ("content_layers", "style_layers"):
-            changed[key] = tuple((layer, weight) for layer, weight in values[key])
-        return Recipe(**changed)
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"expected the fields of a recipe in the manifest, got others ({error}); "
-            "paint it with the version of jaxnst that wrote it"
-        ) from error
-
-
 def masks_of(values: dict[str, Any]) -> MaskFiles:
     """Masks from their JSON."""
     pairs = lambda found, second: tuple((Path(a), second(b)) for a, b in found)
@@ -171,6 +144,11 @@ def masks_of(values: dict[str, Any]) -> MaskFiles:
 
 def check_pictures(places: Sequence[Path], hashes: Sequence[str]) -> None:
     """Raise a ValueError unless the pictures are there, and are the same."""
+    if len(places) != len(hashes):
+        raise ValueError(
+            f"expected a hash of each of {len(places)} pictures in the manifest, got "
+            f"{len(hashes)}; paint the picture with jaxnst stylize"
+        )
     for path, wanted in zip(places, hashes, strict=True):
         if not path.is_file():
             raise ValueError(

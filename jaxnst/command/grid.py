@@ -1,7 +1,7 @@
 """`jaxnst grid`: find the pictures, divide the lanes, save what is painted."""
 
 import argparse
-import json
+import contextlib
 import sys
 import time
 from collections import deque
@@ -57,6 +57,7 @@ from jaxnst.disk import check_folder
 from jaxnst.painting.grid import paint_lanes
 from jaxnst.painting.inputs import load_content
 from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
+from jaxnst.painting.manifest import read_manifest
 from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
@@ -276,7 +277,10 @@ def _exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
     """Print what went wrong, and return the exit code."""
     code = 0
     for out in (job.asked.out for job in jobs if job.asked.out.exists()):
-        if json.loads(manifest_path(out).read_bytes()).get("status") == "diverged":
+        found: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):  # changed meanwhile
+            found = read_manifest(manifest_path(out))
+        if found.get("status") == "diverged":
             print(f"jaxnst: error: a step was not finite: {out}", file=sys.stderr)
             code = 3
     for problem in unreadable:

@@ -1,7 +1,6 @@
 """A grid request, and the lane, file, manifest and command of each picture."""
 
 import contextlib
-import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from jaxnst.command.sheet import Cell
 from jaxnst.disk import LONGEST_NAME
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.lanes import Lane, make_lanes
+from jaxnst.painting.manifest import read_manifest
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.pictures.files import has_alpha, image_shape
 from jaxnst.pictures.geometry import fit_shape
@@ -193,8 +193,8 @@ def is_painted(job: Job) -> bool:
         return False
     before, got = None, "without a manifest"
     with contextlib.suppress(OSError, ValueError):
-        before = json.loads(manifest_path(out).read_bytes())
-    if isinstance(before, dict):
+        before = read_manifest(manifest_path(out))
+    if before is not None:
         wanted = job.manifest()
         other = difference(before, {key: wanted[key] for key in SAME})
         if not other:

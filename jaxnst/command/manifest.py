@@ -15,14 +15,12 @@ import jax
 
 from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
+from jaxnst.painting.manifest import FIELDS
 from jaxnst.painting.stages import Result
 from jaxnst.process import unused_gpu
 from jaxnst.weights.registry import ASSETS
 
-SAME = (
-    *("pictures_sha256", "blend", "init", "masks", "recipe", "size", "seed"),
-    *("weights", "weights_sha256"),
-)
+SAME = tuple(key for key in FIELDS if key not in ("content", "styles"))
 """What two manifests of the same picture have in common, see `difference`."""
 
 

@@ -53,6 +53,7 @@ from jaxnst.command.masks import (
 from jaxnst.command.reporter import Reporter, complain, say
 from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.disk import write_whole
+from jaxnst.foreign import read_json, shown
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import check_blend
@@ -386,8 +387,13 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
     try:
         path = folder / RECORD
         if path.is_file():
-            other = difference(json.loads(path.read_text()), record)
-            if other:
+            before = read_json(path)
+            if not isinstance(before, dict):
+                raise ValueError(
+                    f"expected the settings of a run in {path}, got {shown(before)}; "
+                    f"delete {folder}"
+                )
+            if other := difference(before, record):
                 raise ValueError(
                     f"expected the frames of this run in {folder}, got those of one "
                     f"with {other}; repeat the command that painted them, or delete "
