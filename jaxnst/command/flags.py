@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
 from jaxnst.disk import matches
 from jaxnst.messages import nearest
+from jaxnst.paths import PART, divided, unquoted
 from jaxnst.recipes import LayerWeights, Recipe, get_recipe
 
 OVERRIDES = {
@@ -92,7 +93,8 @@ def add_mask_flags(p: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MASK=STYLE[,STYLE…]",
-        help="paint a part in styles of its own; the other styles paint what is left",
+        help="paint a part in styles of its own; the other styles paint what is left; "
+        "a name that contains , or = stands in quotes: 'mask.png=\"a,b.jpg\"'",
     )
     add("--keep-rest", action="store_true", help="leave what is left as it is")
     add(
@@ -174,15 +176,18 @@ class Files(argparse.Action):
 
 
 def region(text: str) -> tuple[Path, tuple[Path, ...]]:
-    """`MASK=STYLE,STYLE…`, whose names may hold = or a comma where there is a file."""
+    """`MASK=STYLE,STYLE…`; names with = or commas are quoted, or are those of files."""
+    if found := unquoted(text, f"{PART}={PART}(?:,{PART})*"):
+        return found[0], tuple(found[1:])
     mask, styles = divide(text)
-    whole = styles.is_file() or "," not in str(styles)
-    names = [styles] if whole else map(Path, str(styles).split(","))
+    names = divided(str(styles))
     return one_file(str(mask)), tuple(x for name in names for x in all_files(name))
 
 
 def pair(text: str) -> tuple[Path, Path]:
     """`PATH=PATH`, each of one file."""
+    if found := unquoted(text, f"{PART}={PART}"):
+        return found[0], found[1]
     first, second = divide(text)
     return one_file(str(first)), one_file(str(second))
 
@@ -285,7 +290,9 @@ def sweep(text: str) -> tuple[str, list[Any]]:
             f"got {text!r}"
         )
     usual = () if name == "blend" else getattr(get_recipe("painterly"), name, None)
-    own = {"recipe": str, "seed": seed, "blend": numbers, "region": Path}
+    if name == "region":
+        return name, unquoted(values, f"{PART}(?:,{PART})*") or divided(values)
+    own = {"recipe": str, "seed": seed, "blend": numbers}
     convert = own.get(name, partial(field_value, name))
     separator = ";" if isinstance(usual, tuple) else ","
     return name, [convert(x) for x in values.split(separator)]

@@ -22,6 +22,7 @@ from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.lanes import Lane, make_lanes
 from jaxnst.painting.manifest import read_manifest
 from jaxnst.painting.scales import content_size, style_shape
+from jaxnst.paths import as_argument
 from jaxnst.pictures.files import has_alpha, image_shape
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
@@ -209,8 +210,10 @@ def is_painted(job: Job) -> bool:
 def make_cell(request: GridRequest, job: Job) -> Cell:
     """A picture as the page shows it, with the command that paints it larger."""
     lane, asked, _ = job
-    command = ["jaxnst", "stylize", asked.content, *asked.styles]
-    command += ["-o", f"{asked.out.stem}-large.png", "--recipe", asked.recipe.name]
+    pictures = map(as_argument, (asked.content, *asked.styles))
+    out = as_argument(Path(f"{asked.out.stem}-large.png"))
+    command = ["jaxnst", "stylize", *pictures, "-o", out]
+    command += ["--recipe", asked.recipe.name]
     command += ["--weights", asked.weights, "--seed", asked.seed]
     if not request.preview:
         command += ["--size", max(asked.shape) * LARGER]

@@ -13,6 +13,7 @@ from jaxnst.command.request import MaskFiles
 from jaxnst.masks import fit_mask, share_out
 from jaxnst.painting.inputs import load_style
 from jaxnst.painting.scene import LEAST, Masks, Region, Style
+from jaxnst.paths import as_argument, quoted
 from jaxnst.pictures.files import image_shape, load_image, load_mask
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
@@ -43,17 +44,17 @@ def as_flags(files: MaskFiles) -> list[str]:
     """The flags that ask for them."""
     flags = []
     for mask, styles in files.regions:
-        flags += ["--region", f"{mask}={','.join(map(str, styles))}"]
+        flags += ["--region", f"{quoted(mask)}={','.join(map(quoted, styles))}"]
     for path, mask in files.style_masks:
-        flags += ["--style-mask", f"{path}={mask}"]
+        flags += ["--style-mask", f"{quoted(path)}={quoted(mask)}"]
     for path, scale in files.style_scales:
         flags += ["--style-scale", f"{path}={scale:g}"]
     if files.labels:
-        flags += ["--labels", *map(str, files.labels)]
+        flags += ["--labels", *map(as_argument, files.labels)]
     if files.hold is not None:
-        flags += ["--content-mask", str(files.hold)]
+        flags += ["--content-mask", as_argument(files.hold)]
     if files.palette is not None:
-        flags += ["--colors", str(files.palette)]
+        flags += ["--colors", as_argument(files.palette)]
     return flags + ["--keep-rest"] * files.keep_rest
 
 

@@ -1,12 +1,14 @@
 """What is chosen on the page, checked, and the arguments that paint it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from jaxnst.foreign import Reader, flag, many, number, one_of, shown, whole, wrong
 from jaxnst.messages import nearest
+from jaxnst.paths import as_argument, quoted
 from jaxnst.recipes import RECIPES, Recipe
 
 QUALITIES = ("draft", "normal", "best")
@@ -99,12 +101,12 @@ def read_settings(data: Any) -> Settings:
         256
     """
     if not isinstance(data, dict):
-        raise ValueError(f"expected settings as an object, got {_shown(data)}")
+        raise ValueError(f"expected settings as an object, got {shown(data)}")
     known = [field.name for field in fields(Settings)]
     for name in data:
         if name not in known:
             close = nearest(str(name), known)
-            raise ValueError(f"expected a setting such as {close}, got {_shown(name)}")
+            raise ValueError(f"expected a setting such as {close}, got {shown(name)}")
     given = {name: value for name, value in data.items() if value is not None}
     if "content" not in given:
         raise ValueError("expected a photograph, got none; choose one")
@@ -135,9 +137,9 @@ def stylize_arguments(
         >>> stylize_arguments(settings, paths, Path("out.png"), "auto")
         ['stylize', 'a.jpg', 'b.jpg', '-o', 'out.png', '--size', '256']
     """
-    found = ["stylize", str(paths[settings.content])]
-    found += [str(paths[name]) for name in settings.styles]
-    found += ["-o", str(out)]
+    found = ["stylize", as_argument(paths[settings.content])]
+    found += [as_argument(paths[name]) for name in settings.styles]
+    found += ["-o", as_argument(out)]
     if settings.size is not None:
         found += ["--size", str(settings.size)]
     found += [] if settings.quality == "normal" else ["--quality", settings.quality]
@@ -158,10 +160,10 @@ def grid_arguments(
 
     Rows are content weights and columns sizes of strokes, see `variations`.
     """
-    found = ["grid", "--content", str(paths[settings.content])]
+    found = ["grid", "--content", as_argument(paths[settings.content])]
     if settings.styles:
-        found += ["--style", *(str(paths[name]) for name in settings.styles)]
-    found += ["-o", str(folder), "--size", str(settings.preview_size)]
+        found += ["--style", *(as_argument(paths[name]) for name in settings.styles)]
+    found += ["-o", as_argument(folder), "--size", str(settings.preview_size)]
     found += ["--quality", "draft"]
     contents, strokes = variations(settings)
     for name, values in (("content_weight", contents), ("style_scale", strokes)):
@@ -190,13 +192,13 @@ def _shared_arguments(
         found += ["--recipe", settings.recipe]
     if settings.colors != "style":
         palette = settings.colors not in COLORS
-        whose = str(paths[settings.colors]) if palette else settings.colors
+        whose = as_argument(paths[settings.colors]) if palette else settings.colors
         found += ["--colors", whose]
     for region in settings.regions:
-        styles = ",".join(str(paths[name]) for name in region.styles)
-        found += ["--region", f"{paths[region.mask]}={styles}"]
+        styles = ",".join(quoted(paths[name]) for name in region.styles)
+        found += ["--region", f"{quoted(paths[region.mask])}={styles}"]
     if settings.hold is not None:
-        found += ["--content-mask", str(paths[settings.hold])]
+        found += ["--content-mask", as_argument(paths[settings.hold])]
     found += ["--keep-rest"] * settings.keep_rest
     found += ["--rotate-styles"] * settings.rotate_styles
     found += [] if settings.seed == 0 else ["--seed", str(settings.seed)]
@@ -205,64 +207,13 @@ def _shared_arguments(
     return found + ([] if weights == "auto" else ["--weights", weights])
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _wrong(name: str, wanted: str, value: Any) -> ValueError:
-    return ValueError(f"expected {wanted} for {name}, got {_shown(value)}")
-
-
-def _whole(low: int, high: int):
-    def read(name: str, value: Any) -> int:
-        if type(value) is int and low <= value <= high:
-            return value
-        raise _wrong(name, f"a whole number from {low} to {high}", value)
-
-    return read
-
-
-def _number(low: float, high: float):
-    def read(name: str, value: Any) -> float:
-        if type(value) in (int, float) and low <= value <= high:
-            return float(value)
-        raise _wrong(name, f"a number from {low:g} to {high:g}", value)
-
-    return read
-
-
-def _one_of(choices: Sequence[Any]):
-    def read(name: str, value: Any) -> Any:
-        if type(value) in (str, int) and value in choices:
-            return value
-        raise _wrong(name, f"one of {', '.join(map(str, choices))}", value)
-
-    return read
-
-
-def _text(pattern: re.Pattern[str], wanted: str):
+def _text(pattern: re.Pattern[str], wanted: str) -> Reader:
     def read(name: str, value: Any) -> str:
         if isinstance(value, str) and pattern.fullmatch(value):
             return value
-        raise _wrong(name, wanted, value)
+        raise wrong(name, wanted, value)
 
     return read
-
-
-def _many(each, most: int):
-    def read(name: str, value: Any) -> tuple:
-        if isinstance(value, list) and len(value) <= most:
-            return tuple(each(name, x) for x in value)
-        raise _wrong(name, f"at most {most} values", value)
-
-    return read
-
-
-def _flag(name: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise _wrong(name, "true or false", value)
 
 
 _picture = _text(ID, "a picture")
@@ -270,29 +221,29 @@ _picture = _text(ID, "a picture")
 
 def _region(name: str, value: Any) -> Region:
     if isinstance(value, dict) and value.keys() == {"mask", "styles"}:
-        styles = _many(_picture, MOST_STYLES)(name, value["styles"])
+        styles = many(_picture, MOST_STYLES)(name, value["styles"])
         if styles:
             return Region(_picture(name, value["mask"]), styles)
-    raise _wrong(name, "a mask and its paintings", value)
+    raise wrong(name, "a mask and its paintings", value)
 
 
 READERS = {
     "content": _picture,
-    "styles": _many(_picture, MOST_STYLES),
-    "blend": _many(_number(0.0, 1e6), MOST_STYLES),
-    "size": _whole(16, LONGEST),
-    "quality": _one_of(QUALITIES),
-    "recipe": _one_of(tuple(RECIPES)),
-    "content_weight": _number(0.0, 1e6),
-    "style_scale": _number(0.05, 20.0),
+    "styles": many(_picture, MOST_STYLES),
+    "blend": many(number(0.0, 1e6), MOST_STYLES),
+    "size": whole(16, LONGEST),
+    "quality": one_of(QUALITIES),
+    "recipe": one_of(tuple(RECIPES)),
+    "content_weight": number(0.0, 1e6),
+    "style_scale": number(0.05, 20.0),
     "colors": _picture,
-    "rotate_styles": _flag,
-    "regions": _many(_region, MOST_REGIONS),
-    "keep_rest": _flag,
+    "rotate_styles": flag,
+    "regions": many(_region, MOST_REGIONS),
+    "keep_rest": flag,
     "hold": _picture,
-    "seed": _whole(0, 2**32 - 1),
-    "bits": _one_of((8, 16)),
-    "set": _many(_text(ASSIGNMENT, "FIELD=VALUE"), MOST_SET),
-    "preview_size": _whole(32, 512),
+    "seed": whole(0, 2**32 - 1),
+    "bits": one_of((8, 16)),
+    "set": many(_text(ASSIGNMENT, "FIELD=VALUE"), MOST_SET),
+    "preview_size": whole(32, 512),
 }
 """What reads each setting: a function of its name and of what was sent."""
