@@ -17,6 +17,7 @@ from jaxnst.recipes.named import UDACITY as UDACITY
 from jaxnst.recipes.named import equal_weights as equal_weights
 from jaxnst.recipes.named import get_recipe as get_recipe
 from jaxnst.recipes.named import weighted as weighted
+from jaxnst.recipes.recipe import USED_WITH as USED_WITH
 from jaxnst.recipes.recipe import LayerWeights as LayerWeights
 from jaxnst.recipes.recipe import Program as Program
 from jaxnst.recipes.recipe import Recipe as Recipe

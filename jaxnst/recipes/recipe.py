@@ -293,6 +293,19 @@ class Recipe(Program):
                 _check_used(changed, name)
         return changed
 
+    def uses(self, name: str) -> bool:
+        """Whether a field has an effect, given what the others are.
+
+        Example:
+            >>> from jaxnst import get_recipe
+            >>> get_recipe("painterly").uses("style_scale")
+            True
+            >>> get_recipe("gatys2016").uses("style_scale")  # squashes its styles
+            False
+        """
+        other, values = USED_WITH.get(name, ("", ()))
+        return not other or getattr(self, other) in values
+
     def with_strength(self, strength: float) -> "Recipe":
         """A copy between the photograph, 0, and the painting, 1; at ½ it is the same.
 
@@ -340,8 +353,8 @@ USED_WITH = {
 
 
 def _check_used(recipe: Recipe, name: str) -> None:
-    other, values = USED_WITH.get(name, ("", ()))
-    if other and getattr(recipe, other) not in values:
+    if not recipe.uses(name):
+        other, values = USED_WITH[name]
         raise ValueError(
             f"{name} changes nothing where {other} is {getattr(recipe, other)}; "
             f"set {other} to {' or '.join(map(str, values))} as well, or leave it out"

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from jaxnst.foreign import Reader, flag, many, number, one_of, shown, whole, wrong
 from jaxnst.messages import nearest
 from jaxnst.paths import as_argument, quoted
-from jaxnst.recipes import RECIPES, Recipe
+from jaxnst.recipes import RECIPES, USED_WITH, Recipe
 
 QUALITIES = ("draft", "normal", "best")
 """Names of `--quality`."""
@@ -147,7 +147,7 @@ def stylize_arguments(
         found += [f"--blend={','.join(f'{x:g}' for x in settings.blend)}"]
     if settings.content_weight is not None:
         found += ["--content-weight", f"{settings.content_weight:g}"]
-    if settings.style_scale is not None:
+    if settings.style_scale is not None and chosen_recipe(settings).uses("style_scale"):
         found += ["--style-scale", f"{settings.style_scale:g}"]
     found += [] if settings.bits == 8 else ["--bits", str(settings.bits)]
     return found + _shared_arguments(settings, paths, weights)
@@ -158,7 +158,8 @@ def grid_arguments(
 ) -> list[str]:
     """Arguments of the `jaxnst` command that paint variations to choose from.
 
-    Rows are content weights and columns sizes of strokes, see `variations`.
+    Rows are content weights and columns sizes of strokes, if these have an effect, see
+    `variations`.
     """
     found = ["grid", "--content", as_argument(paths[settings.content])]
     if settings.styles:
@@ -167,7 +168,8 @@ def grid_arguments(
     found += ["--quality", "draft"]
     contents, strokes = variations(settings)
     for name, values in (("content_weight", contents), ("style_scale", strokes)):
-        found += ["--vary", f"{name}={','.join(f'{x:g}' for x in values)}"]
+        if values:
+            found += ["--vary", f"{name}={','.join(f'{x:g}' for x in values)}"]
     if len(settings.styles) > 1:
         blend = settings.blend or (1.0,) * len(settings.styles)
         found += ["--vary", f"blend={','.join(f'{x:g}' for x in blend)}"]
@@ -175,13 +177,35 @@ def grid_arguments(
 
 
 def variations(settings: Settings) -> tuple[list[float], list[float]]:
-    """Content weights and sizes of strokes of a preview, around what is chosen."""
-    recipe = RECIPES[settings.recipe]
+    """Content weights and sizes of strokes of a preview, around what is chosen.
+
+    There are no sizes where the recipe gives strokes no size of their own.
+
+    Example:
+        >>> chosen = Settings(content="a", styles=("b",), recipe="gatys2016")
+        >>> variations(chosen)[1]
+        []
+    """
+    recipe = chosen_recipe(settings)
     weight = settings.content_weight or recipe.content_weight
     stroke = settings.style_scale or recipe.style_scale
     rounded = lambda x: float(f"{x:.2g}")
     contents = [rounded(weight * factor) for factor in CONTENT_STEPS]
-    return contents, [rounded(stroke * factor) for factor in STROKE_STEPS]
+    factors = STROKE_STEPS if recipe.uses("style_scale") else ()
+    return contents, [rounded(stroke * factor) for factor in factors]
+
+
+def chosen_recipe(settings: Settings) -> Recipe:
+    """The recipe, with what decides whether its other fields have an effect.
+
+    Raises:
+        ValueError: If a further setting is none of the values that it may have.
+    """
+    texts = dict(x.split("=", 1) for x in settings.set)
+    truths: dict[str, Any] = {"true": True, "false": False}
+    decide = {other for other, _ in USED_WITH.values()} & texts.keys()
+    changes = {x: truths.get(texts[x].lower(), texts[x]) for x in decide}
+    return replace(RECIPES[settings.recipe], **changes)
 
 
 def _shared_arguments(
