@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxnst.messages import found_at
 
-MOST_BYTES = 4 * 10**6
+MOST_BYTES = 10**6
 """Bytes of a file, at most: a manifest has a few thousand."""
 
 Reader = Callable[[str, Any], Any]
@@ -144,6 +144,30 @@ def row(*each: Reader) -> Reader:
         raise wrong(name, f"{len(each)} values", value)
 
     return read
+
+
+def shallow(levels: int) -> Reader:
+    """A reader of any value that holds lists at most that many levels deep."""
+
+    def read(name: str, value: Any) -> Any:
+        if isinstance(value, list) and levels:
+            return many(shallow(levels - 1))(name, value)
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise wrong(name, "a number, a text or a list of them", value)
+
+    return read
+
+
+def each_value(read: Reader) -> Reader:
+    """A reader of objects with any fields."""
+
+    def read_all(name: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise wrong(name, "an object", value)
+        return {key: read(f"{key} of {name}", x) for key, x in value.items()}
+
+    return read_all
 
 
 def maybe(read: Reader) -> Reader:

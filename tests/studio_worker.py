@@ -11,6 +11,30 @@ import sys
 import time
 from pathlib import Path
 
+MANIFEST = {
+    "content": "sources/a.jpg",
+    "styles": ["sources/b.jpg"],
+    "pictures_sha256": ["0", "1"],
+    "blend": None,
+    "init": "content",
+    "masks": {
+        "regions": [],
+        "keep_rest": False,
+        "style_masks": [],
+        "style_scales": [],
+        "labels": [],
+        "hold": None,
+        "palette": None,
+    },
+    "recipe": {"name": "painterly"},
+    "size": [8, 6],
+    "seed": 0,
+    "weights": "embedded",
+    "weights_sha256": "0",
+    "status": "done",
+}
+"""A manifest of what is painted here."""
+
 SLOW, FAILS, DIES = "1", "2", "3"
 """Seeds: paint until stopped, refuse, and crash."""
 
@@ -37,7 +61,7 @@ def paint(arguments):
     from PIL import Image
 
     Image.open(arguments[1]).resize((8, 6)).save(out)
-    Path(f"{out}.json").write_text(json.dumps({"status": "done", "size": [8, 6]}))
+    Path(f"{out}.json").write_text(json.dumps(MANIFEST))
     return 0
 
 

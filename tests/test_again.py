@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -5,12 +6,16 @@ from pathlib import Path
 import av
 import pytest
 from PIL import Image as pil
+from studio_worker import MANIFEST
 
 from jaxnst.command.cli import main
 from jaxnst.command.manifest import SAME
 from jaxnst.command.records import FRAME, LAST, save_timelapse
+from jaxnst.painting.manifest import recipe_of
 from jaxnst.pictures.files import read_description
 from jaxnst.pictures.samples import sample_path
+from jaxnst.recipes import get_recipe
+from jaxnst.weights.format import sha256
 
 QUICK = ["--size", "48", "--weights", "embedded", "--quiet"]
 
@@ -62,6 +67,49 @@ def test_pictures_that_moved_are_named_anew_and_others_refused(pictures, capsys)
     assert "none of the inputs" in capsys.readouterr().err
     assert main(["again", "x.png", *moved, "-o", "y.png"]) == 0
     assert Path("x.png").read_bytes()[-99:] == Path("y.png").read_bytes()[-99:]
+
+
+STRANGE = [5.5, [], {"a": 1}, [["\0"]], "\ud800", True, 10**400, None, [[1, 2]]]
+"""Values that no field of a manifest has; some have one or two of them."""
+
+
+@pytest.mark.parametrize(
+    "key", [*SAME, "content", "styles", "tiles", "seconds", "status"]
+)
+def test_a_manifest_that_was_changed_is_refused_in_one_line(key, pictures, capsys):
+    recipe = json.loads(json.dumps(get_recipe("painterly").values()))
+    hashes = [sha256(Path("a.jpg")), sha256(Path("b.jpg"))]
+    whole = MANIFEST | {"content": "a.jpg", "styles": ["b.jpg"], "recipe": recipe}
+    whole |= {"pictures_sha256": hashes, "weights_sha256": "0"}
+    changed = [whole | {key: value} for value in STRANGE]
+    if key == "masks":
+        changed = [
+            whole | {key: whole[key] | {field: value}}
+            for field in whole[key]
+            for value in STRANGE
+        ]
+    for manifest in changed:
+        Path("x.json").write_text(json.dumps(manifest))
+        assert main(["again", "x.json"]) == 2  # if not for that, for its weights
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("field", get_recipe("painterly").values())
+def test_a_recipe_that_was_changed_is_refused(field):
+    recipe = json.loads(json.dumps(get_recipe("painterly").values()))
+    assert recipe_of(recipe) == get_recipe("painterly")
+    for value in STRANGE:
+        with contextlib.suppress(ValueError):
+            recipe_of(recipe | {field: value})
+    with pytest.raises(ValueError, match="expected"):
+        recipe_of(recipe | {field: [["\0"]]})
+
+
+@pytest.mark.parametrize("data", [b"[" * 10**6, b"\xff\xfe", b'{"seed": NaN}'])
+def test_a_manifest_that_is_no_json_is_refused_in_one_line(data, pictures, capsys):
+    (pictures / "a.jpg.json").write_bytes(data)
+    assert main(["again", "a.jpg"]) == 2
+    assert "expected JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,13 @@ from PIL import Image as pil
 
 from jaxnst.command.cli import main, make_parser
 from jaxnst.command.flags import recipe_from
+from jaxnst.command.grid import exit_code
+from jaxnst.command.jobs import Job, is_painted
+from jaxnst.command.request import StylizeRequest
 from jaxnst.command.sheet import LARGEST, Cell, draw_sheet
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
+from jaxnst.recipes import get_recipe
 
 LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
 QUICK = ["--size", "32", "--steps", "1", "--weights", "embedded", *LIGHT]
@@ -145,6 +149,28 @@ def test_what_is_missing_is_painted_and_what_is_not_ours_is_kept(elsewhere, caps
     assert main(command) == 2
     assert "without a manifest" in capsys.readouterr().err
     assert pictures(out) == after
+
+
+@pytest.mark.parametrize(
+    "data", [b"[]", b'{"recipe": "cake"}', b"[" * 10**6, b"\xff", b"null", b""]
+)
+def test_a_grid_survives_whatever_lies_beside_a_picture(elsewhere, data, capsys):
+    out = elsewhere / "a.png"
+    out.touch()
+    (elsewhere / "a.png.json").write_bytes(data)
+    asked = StylizeRequest(
+        content=elsewhere / "photos" / "wide.png",
+        styles=(),
+        out=out,
+        recipe=get_recipe("painterly"),
+        shape=(8, 8),
+        weights="embedded",
+    )
+    job = Job(None, asked, dict)
+    with pytest.raises(ValueError, match="without a manifest"):
+        is_painted(job)
+    assert exit_code([job], []) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_one_bad_file_is_named_and_the_rest_runs(elsewhere, capsys):

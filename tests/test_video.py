@@ -269,6 +269,18 @@ def test_the_command_writes_pictures_and_folders(here, out):
     assert {"pass1-000001.npz", "pass1-000002.npz", "run.json"} <= state
 
 
+@pytest.mark.parametrize("data", [b"[]", b"[" * 10**6, b"\xff", b"3"])
+def test_a_state_that_is_not_ours_is_refused_and_kept(here, data, capsys):
+    make_video(here / "a.mp4")
+    state = here / "b.mp4.state"
+    state.mkdir()
+    (state / "run.json").write_bytes(data)
+    (state / "notes.txt").write_text("mine")
+    assert video("a.mp4", SWIRLS, "-o", "b.mp4") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (state / "notes.txt").read_text() == "mine"
+
+
 def test_a_killed_run_goes_on_to_the_same_video(here):
     make_video(here / "a.mp4", sound="aac")
     flags = ["video", "a.mp4", SWIRLS, "-o", "b.mp4", "--passes", "2", *SETTINGS]

@@ -212,7 +212,7 @@ def grid_command(args: argparse.Namespace) -> int:
         f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
         f"see {request.page}" + (f" and {request.sheet}" if last else "")
     )
-    return _exit_code(jobs, request.unreadable)
+    return exit_code(jobs, request.unreadable)
 
 
 def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
@@ -273,7 +273,7 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
             future.result()
 
 
-def _exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
+def exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
     """Print what went wrong, and return the exit code."""
     code = 0
     for out in (job.asked.out for job in jobs if job.asked.out.exists()):

@@ -384,6 +384,7 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
             f"expected {folder} for this run alone, got another process that paints "
             "there; wait for it, or choose another output"
         ) from error
+    ours = False
     try:
         path = folder / RECORD
         if path.is_file():
@@ -393,6 +394,7 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
                     f"expected the settings of a run in {path}, got {shown(before)}; "
                     f"delete {folder}"
                 )
+            ours = True
             if other := difference(before, record):
                 raise ValueError(
                     f"expected the frames of this run in {folder}, got those of one "
@@ -400,11 +402,12 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
                     "the folder"
                 )
         else:
+            ours = True
             with write_whole(path) as file:
                 file.write(json.dumps(record).encode())
         yield len(list(folder.glob("pass*.npz")))
     finally:
-        if not any(folder.glob("pass*.npz")):
+        if ours and not any(folder.glob("pass*.npz")):
             shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 

@@ -11,6 +11,7 @@ from typing import Any, get_origin
 
 from jaxnst.foreign import (
     Reader,
+    each_value,
     flag,
     many,
     maybe,
@@ -19,6 +20,7 @@ from jaxnst.foreign import (
     read_fields,
     read_json,
     row,
+    shallow,
     text,
     whole,
     wrong,
@@ -43,7 +45,7 @@ MASKS: dict[str, Reader] = {
 def _recipe(name: str, value: Any) -> dict[str, Any]:
     """The values of a recipe by name; `recipe_of` reads those of this version."""
     read_fields(name, value, {"name": text})
-    return value
+    return each_value(shallow(2))(name, value)
 
 
 FIELDS: dict[str, Reader] = {
@@ -65,8 +67,10 @@ MORE: dict[str, Reader] = {
     "status": text,
     "seconds": lambda name, value: read_fields(name, value, {"all": number(0.0)}),
     "tiles": many(maybe(_size)),
+    "device": text,
+    "versions": each_value(text),
 }
-"""What reads a field that a manifest has only once its picture is painted."""
+"""What reads a field that a manifest may have."""
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -95,8 +99,7 @@ def check_manifest(value: Any, where: str) -> dict[str, Any]:
     read_fields(name, value, FIELDS)
     there = {key: read for key, read in MORE.items() if key in value}
     read_fields(name, value, there)
-    known = (*FIELDS, *there, "device", "versions")
-    return {key: value[key] for key in known if key in value}
+    return {key: value[key] for key in (*FIELDS, *there)}
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
