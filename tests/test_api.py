@@ -30,8 +30,8 @@ FLOORS = {
         "manifest",
     ],
     "jaxnst/studio": [
-        "live", "settings", "pictures", "history", "guard", "assets", "jobs", "serve",
-        "watch", "server",
+        "live", "settings", "pictures", "history", "guard", "assets", "jobs", "news",
+        "serve", "watch", "server",
     ],
     "jaxnst/video": [
         "temporal", "flow", "store", "threads", "tags", "decode", "clip", "sound",

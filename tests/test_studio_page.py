@@ -1,6 +1,7 @@
 """The page of the studio in a real browser, from an upload to a download."""
 
 import io
+import json
 import re
 import shutil
 import signal
@@ -13,9 +14,11 @@ import tifffile
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as pil
 from playwright.sync_api import expect, sync_playwright
+from studio_worker import MANIFEST
 
 from jaxnst.pictures.files import read_description
 from jaxnst.pictures.samples import sample_path
+from jaxnst.studio.watch import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
@@ -42,7 +45,13 @@ class Studio:
         self.process = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, text=True, stderr=self.log
         )
-        self.address = re.search(r"http\S+", self.process.stdout.readline())[0]
+        self.address = self.next_address()
+
+    def next_address(self):
+        """The next address that is printed; each opens one browser."""
+        for line in self.process.stdout:
+            if found := re.search(r"http\S+", line):
+                return found[0]
 
     def end(self):
         self.process.send_signal(signal.SIGINT)
@@ -94,6 +103,7 @@ def visit(chromium, studio, elsewhere):
         page.set_default_timeout(PATIENCE)
         contexts.append(context)
         enter(page, studio)
+        studio.address = studio.next_address()
         return page
 
     yield open_page
@@ -275,6 +285,98 @@ def test_what_is_wrong_is_said(visit, tmp_path):
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     page.context.set_offline(False)
+
+
+def test_sliders_without_an_effect_are_off_and_the_preview_varies_the_other(visit):
+    page = visit()
+    choose(page)
+    strokes = page.locator("#style-scale")
+    expect(strokes).to_be_enabled()
+    strokes.fill("1")
+    page.locator("#recipe").select_option("gatys2016")
+    expect(strokes).to_be_disabled()
+    expect(page.locator("#style-scale-shown")).to_contain_text("no effect")
+    expect(page.locator("#preview-about")).to_contain_text("three")
+    check_accessible(page)
+    page.get_by_label("Fields of the recipe").fill("first_steps=1 steps=1")
+    page.get_by_role("button", name="Preview").click()
+    cells = page.locator("button.cell")
+    cells.nth(2).click()
+    expect(cells).to_have_count(3)
+    expect(cells.nth(2)).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Paint", exact=True).click()
+    page.locator(".result").wait_for()
+    assert "--style-scale" not in page.locator(".command code").text_content()
+
+
+HIDE = """hidden => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden })
+  document.dispatchEvent(new Event("visibilitychange"))
+}"""
+
+
+def test_a_hidden_tab_shows_no_percentage_and_goes_on_when_it_is_seen(visit):
+    page = visit()
+    choose(page)
+    set_steps(page, 10**6)
+    page.get_by_role("button", name="Paint", exact=True).click()
+    percentage = re.compile(r"\d %")
+    expect(page).to_have_title(percentage)
+    page.evaluate(HIDE, True)
+    expect(page).not_to_have_title(percentage)
+    assert page.title().endswith("jaxnst studio")
+    frames = int(page.locator("#easel .frame").get_attribute("data-frames") or 0)
+    page.evaluate(HIDE, False)
+    expect(page).to_have_title(percentage)
+    more = re.compile("|".join(str(frames + i) for i in range(1, 30)))
+    expect(page.locator("#easel .frame")).to_have_attribute("data-frames", more)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".result")).to_contain_text("Stopped on the way")
+
+
+def test_tabs_of_a_run_that_are_hidden_leave_connections_to_others(chromium, tmp_path):
+    """A browser has six for each server."""
+    told = []
+    with served(tmp_path, title="a.png", tell=told.append):
+        context = chromium.new_context()
+        address = told[0]
+        for _ in range(8):
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            expect(page).to_have_title("a.png – jaxnst live")
+            page.evaluate(HIDE, True)
+            address = address.partition("?")[0]
+        page.evaluate(HIDE, False)
+        reader = tmp_path / "lines.jsonl"
+        line = {"scale": 0, "scales": 1, "step": 7, "steps": 9, "size": [8, 6]}
+        line |= {"left": None, "done": 0.5, "terms": {}, "frame": 0}
+        reader.write_text(json.dumps(line) + "\n")
+        expect(page.locator("#status")).to_contain_text("step 7 of 9")
+        context.close()
+
+
+def test_a_page_of_a_thousand_results_is_ready_and_shows_what_changes(visit, studio):
+    folder = studio.folder / "studio"
+    folder.mkdir(exist_ok=True)
+    picture = sample_path("swirls").read_bytes()
+    names = [f"many-{i}.jpg" for i in range(1000)]
+    for name in names:
+        (folder / name).write_bytes(picture)
+        (folder / f"{name}.json").write_text(json.dumps(MANIFEST))
+    page = visit()
+    many = page.locator(".card", has_text="many-")
+    expect(many).to_have_count(1000)
+    assert seen(page, ".card:has-text('many-') img >> nth=0")
+    for name in names[1:]:
+        (folder / f"{name}.json").unlink()
+        (folder / name).unlink()
+    expect(many).to_have_count(1)
+    loaded = page.evaluate("performance.getEntriesByType('resource').length")
+    assert loaded < 400  # those out of sight are not fetched
+    (folder / f"{names[0]}.json").unlink()
+    (folder / names[0]).unlink()
+    expect(many).to_have_count(0)
 
 
 def test_forty_megapixels_are_chosen(visit, tmp_path):

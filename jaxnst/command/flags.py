@@ -193,7 +193,7 @@ def pair(text: str) -> tuple[Path, Path]:
 
 
 def divide(text: str) -> tuple[Path, Path]:
-    """`PATH=PATH`, divided where the first is a file."""
+    """`PATH=PATH`, divided where the first is there."""
     parts = text.split("=")
     ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
     ways = [way for way in ways if all(way)]
@@ -201,7 +201,7 @@ def divide(text: str) -> tuple[Path, Path]:
         raise argparse.ArgumentTypeError(
             f"expected two paths with = between them, got {text!r}"
         )
-    first, second = next((way for way in ways if Path(way[0]).is_file()), ways[0])
+    first, second = next((way for way in ways if Path(way[0]).exists()), ways[0])
     return Path(first), Path(second)
 
 

@@ -34,6 +34,11 @@ def watched(request: StylizeRequest) -> Iterator[LiveWriter | None]:
 
     with tempfile.TemporaryDirectory(prefix="jaxnst-live-") as name:
         writer = LiveWriter(Path(name), request.recipe)
-        with served(writer.folder, title=request.out.name) as address:
-            say(f"live view at {address}")
+        told: list[str] = []
+
+        def tell(address: str) -> None:
+            say(f"live view {'for another browser ' * bool(told)}at {address}")
+            told.append(address)
+
+        with served(writer.folder, title=request.out.name, tell=tell):
             yield writer

@@ -23,7 +23,7 @@ def add_studio_flags(p: argparse.ArgumentParser) -> None:
     add(
         "--folder", type=Path, default=Path("studio"), help=f"{where} (default: studio)"
     )
-    host = "address to listen on; 0.0.0.0 lets other machines in that have the token"
+    host = "address to listen on; 0.0.0.0 lets other machines in that have the address"
     add("--host", default=LOOPBACK, help=f"{host} (default: {LOOPBACK})")
     add("--port", type=positive, default=0, help="default: one that is free")
     weights = "auto, embedded, imagenet, torchvision or a file (default: auto)"
@@ -41,7 +41,8 @@ def studio_command(args: argparse.Namespace) -> int:
     check_folder(args.folder)
     if args.weights != "auto":
         registry.locate(args.weights)
-    from jaxnst.studio.serve import closing, listen, make_server, new_token
+    from jaxnst.studio.guard import Keys
+    from jaxnst.studio.serve import closing, listen, make_server
     from jaxnst.studio.server import Place, Studio
 
     listener = listen(args.host, args.port)
@@ -49,20 +50,24 @@ def studio_command(args: argparse.Namespace) -> int:
         place = Place(
             host=args.host,
             port=port,
-            token=new_token(),
             folder=args.folder,
             weights=args.weights,
         )
         if args.host not in (LOOPBACK, "localhost", "::1"):
             say("other machines can reach this page; who has its address can paint")
-        say(f"open {place.address}\nresults go to {args.folder}; Ctrl-C ends it")
+        keys = Keys()
+        address = keys.address(args.host, port)
+        say(f"open {address}\nresults go to {args.folder}; Ctrl-C ends it")
+        keys.on_use = lambda: say(
+            f"opened; for another browser, open {keys.address(args.host, port)}"
+        )
         if args.open:
-            webbrowser.open(place.address)
+            webbrowser.open(address)
         if hasattr(signal, "SIGHUP"):  # of a terminal that is closed
             end = lambda *_: signal.raise_signal(signal.SIGTERM)
             signal.signal(signal.SIGHUP, end)
         with contextlib.suppress(KeyboardInterrupt):
-            studio = Studio(place)
+            studio = Studio(place, keys)
             server = make_server(studio.app(), studio.leave)
             server.run(sockets=[listener])
     say(f"ended; the results are in {args.folder}")

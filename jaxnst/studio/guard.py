@@ -1,9 +1,12 @@
-"""Who may talk to the server: a page that has its token, from its own address."""
+"""Who may talk to the server: a page that has its cookie, from its own address."""
 
 import hmac
 import ipaddress
+import secrets
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,28 +32,78 @@ HEADERS = {
     "cache-control": "no-store",
 }
 
+STRANGER = (
+    "this browser is not known here; open the newest address that jaxnst printed in "
+    "its terminal"
+)
+OPENED = (
+    "this address was opened before, and each opens one browser; open the newest one "
+    "that jaxnst printed in its terminal, or end it there and start it again"
+)
+"""What who has no cookie is told."""
+
 MOST_JSON = 10**6
 """Bytes of a body that is no picture, at most."""
 
 
+def new_token() -> str:
+    """256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+@dataclass
+class Keys:
+    """What opens the door: an address with a token, once, and from then on a cookie.
+
+    Other users of a machine can see an address: `--open` makes it an argument of the
+    browser. A cookie is seen by the browser alone.
+
+    Attributes:
+        token: The token of the next address.
+        secret: The value of the cookie.
+        on_use: Called when an address was opened, and `token` is a new one.
+    """
+
+    token: str = field(default_factory=new_token)
+    secret: str = field(default_factory=new_token)
+    on_use: Callable[[], None] = lambda: None
+
+    def spend(self, token: str) -> bool:
+        """Whether that is the token, which from now on it is no more."""
+        if not _same(token, self.token):
+            return False
+        self.token = new_token()
+        self.on_use()
+        return True
+
+    def address(self, host: str, port: int) -> str:
+        """What to open in a browser on this machine, once."""
+        host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{port}/?token={self.token}"
+
+
+def _same(given: str, secret: str) -> bool:
+    return hmac.compare_digest(given.encode(), secret.encode())
+
+
 @dataclass(frozen=True)
 class Guard:
-    """Middleware: checks the host, the origin and the token of every request.
+    """Middleware: checks the host, the origin and the cookie of every request.
 
     The host shows that no other name was made to point here; the origin, that no other
-    page sent it; the token, that whoever reads the terminal opened the page. A first
-    visit with the token in the address gets it as a cookie instead.
+    page sent it; the cookie, that whoever reads the terminal opened the page.
 
     Attributes:
         host: Address that the server listens on.
         port: Its port, which is part of the cookie's name: cookies ignore ports.
-        token: What a visitor must know.
+        keys: What a visitor must know.
     """
 
     app: ASGIApp
     host: str
     port: int
-    token: str
+    keys: Keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
@@ -58,7 +111,7 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        refusal = self.refusal(scope) or self.visit(scope)
+        refusal = self.refusal(scope)
         answer = self.app if refusal is None else refusal
 
         async def send_safely(message: Message) -> None:
@@ -71,7 +124,7 @@ class Guard:
         await answer(scope, receive, send_safely)
 
     def refusal(self, scope: Scope) -> Response | None:
-        """Why a request is refused, whatever it asks for."""
+        """What is answered in place of what a request asks for, if anything."""
         headers = Headers(scope=scope)
         name = headers.get("host", "")
         if not self.is_ours(name):
@@ -79,12 +132,8 @@ class Guard:
         origin, reading = headers.get("origin"), scope["method"] in ("GET", "HEAD")
         if origin is None and not reading or origin not in (None, f"http://{name}"):
             return _refuse(403, "expected a request of this page, got another origin")
-        if not self.knows_token(scope):
-            return _refuse(
-                403,
-                "expected the token; open the whole address that jaxnst printed in the "
-                "terminal",
-            )
+        if (answer := self.at_door(scope)) is not None:
+            return answer
         if not reading and scope["path"] != "/pictures":
             length = headers.get("content-length", "0")
             known = length.isdecimal() and "transfer-encoding" not in headers
@@ -116,11 +165,20 @@ class Guard:
         """Name of the cookie."""
         return f"jaxnst-{self.port}"
 
-    def knows_token(self, scope: Scope) -> bool:
-        """Whether a request has the token, as a cookie or in the page's address."""
+    def at_door(self, scope: Scope) -> Response | None:
+        """Turn away who has no cookie, or exchange the token of an address for one."""
         cookies = cookie_parser(Headers(scope=scope).get("cookie", ""))
-        given = [cookies.get(self.cookie, ""), self.asked(scope)]
-        return any(hmac.compare_digest(x.encode(), self.token.encode()) for x in given)
+        known = _same(cookies.get(self.cookie, ""), self.keys.secret)
+        token = self.asked(scope)
+        if known and not token:
+            return None
+        if not known and not self.keys.spend(token):
+            return _refuse(403, OPENED if token else STRANGER)
+        found = RedirectResponse("/", status_code=303)
+        if not known:
+            safe: dict[str, Any] = {"httponly": True, "samesite": "strict", "path": "/"}
+            found.set_cookie(self.cookie, self.keys.secret, **safe)
+        return found
 
     def asked(self, scope: Scope) -> str:
         """The token in the address of the page, if it is there."""
@@ -131,14 +189,6 @@ class Guard:
         except ValueError:
             return ""
         return query.get("token", [""])[0]
-
-    def visit(self, scope: Scope) -> Response | None:
-        """Move the token of a first visit from the address into a cookie."""
-        if not self.asked(scope):
-            return None
-        found = RedirectResponse("/", status_code=303)
-        found.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
-        return found
 
 
 def _refuse(code: int, why: str) -> Response:

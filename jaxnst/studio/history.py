@@ -1,8 +1,11 @@
 """Results and their manifests in a folder, which is all that a history needs."""
 
+import contextlib
 import io
 import json
+import os
 import shlex
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +17,19 @@ import png
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
+from jaxnst.foreign import number, read_fields, read_json
+from jaxnst.painting.manifest import read_manifest
+from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, read_description, save_image
 from jaxnst.studio.pictures import plain
+from jaxnst.studio.settings import Settings, read_settings, stylize_arguments
+from jaxnst.weights.registry import ASSETS
 
 RECORD = ".job.json"
-"""Suffix of what the studio keeps of a job beside its result: settings and command."""
+"""Suffix of what the studio keeps of a job beside its result: its settings."""
+
+Stamp = tuple[int, int, int] | None
+"""When a file was changed, its size and its number; None where there is none."""
 
 
 class Entry(NamedTuple):
@@ -28,67 +39,182 @@ class Entry(NamedTuple):
         name: Name of the file of the result.
         picture: What can be seen; None before anything was painted.
         state: `done`, `stopped` with something to see or to resume, or `unpainted`.
+        time: When it was asked for, in seconds since 1970.
+        version: Changes whenever what can be seen does.
+        resumable: Whether a stopped run left the state to go on from.
+        manifest: What it was painted from; empty before it is painted.
+        settings: What was chosen on the page, if it was.
+        content: The photograph, if it lies inside the folder.
     """
 
     name: str
     picture: Path | None
-    state: str
+    state: Literal["done", "stopped", "unpainted"]
     time: float
+    version: int
+    resumable: bool
     manifest: dict[str, Any]
-    record: dict[str, Any]
+    settings: Settings | None
+    content: Path | None
 
 
 @dataclass
 class History:
-    """The results in a folder.
+    """The results in a folder, of which only what has changed is read again.
 
-    Results that the command painted there are shown like those of the studio. Names
-    that a browser asks for are looked up in a listing and never become part of a path.
+    Results that the command painted there are shown like those of the studio; a picture
+    without a manifest of jaxnst is not ours, and is neither shown nor deleted. Names
+    that a browser asks for are looked up among those and never become part of a path.
+
+    Attributes:
+        weights: Network of the commands that are shown, if a manifest names none.
+        revision: Counts changes.
+        changed: Revision of each change, by name; also of what is gone.
     """
 
     folder: Path
-    listed: tuple[int, list[dict[str, Any]]] = field(default=(0, []))
+    weights: str = "auto"
+    known: dict[str, Entry] = field(default_factory=dict)
+    stamps: dict[str, tuple[Stamp, ...]] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+    revision: int = 0
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def all_as_json(self) -> list[dict[str, Any]]:
-        """What the page shows of all results, read again only if the folder changed."""
-        if not self.folder.is_dir():
-            return []
-        stamp = self.folder.stat().st_mtime_ns
-        if stamp != self.listed[0]:
-            self.listed = stamp, [self.as_json(entry) for entry in self.entries()]
-        return self.listed[1]
+    def refresh(self) -> int:
+        """Take up what has changed in the folder; return the revision."""
+        with self.lock:
+            files = self._files()
+            of_records = {x.removesuffix(RECORD) for x in files if x.endswith(RECORD)}
+            painted = {x for x in files if f"{x}.json" in files}
+            names = {x for x in of_records | painted if _is_ours(x)}
+            for name in names | self.stamps.keys():
+                self._take_up(name, tuple(map(files.get, _beside(name))))
+            return self.revision
+
+    def _files(self) -> dict[str, Stamp]:
+        """All files of the folder; a link is none."""
+        found: dict[str, Stamp] = {}
+        try:
+            with os.scandir(self.folder) as listing:
+                for file in listing:
+                    if file.is_file(follow_symlinks=False):
+                        found[file.name] = _stamp(file.stat(follow_symlinks=False))
+        except FileNotFoundError:  # before the first result, or deleted meanwhile
+            pass
+        return found
+
+    def _take_up(self, name: str, stamps: tuple[Stamp, ...]) -> None:
+        """Read a result again if its files have changed."""
+        if stamps == self.stamps.get(name):
+            return
+        self.stamps[name] = stamps
+        if not any(stamps):
+            del self.stamps[name]
+        before = self.known.pop(name, None)
+        entry = self._entry(name, stamps)
+        if entry is not None:
+            self.known[name] = entry
+        if entry != before:
+            self.revision += 1
+            self.changed[name] = self.revision
 
     def entries(self) -> list[Entry]:
         """All results, the latest first."""
-        if not self.folder.is_dir():
-            return []
-        own = (x for x in self.folder.iterdir() if not x.is_symlink())
-        files = {x.name for x in own if x.is_file()}
-        of_records = {x.removesuffix(RECORD) for x in files if x.endswith(RECORD)}
-        painted = {x for x in files if f"{x}.json" in files}
-        names = (x for x in of_records | painted if Path(x).suffix in SUFFIXES)
-        found = [self._entry(name, files) for name in names]
-        return sorted(found, key=lambda entry: (-entry.time, entry.name))
+        with self.lock:
+            self.refresh()
+            order = lambda entry: (-entry.time, entry.name)
+            return sorted(self.known.values(), key=order)
+
+    def since(self, revision: int) -> tuple[int, list[dict[str, Any]], list[str]]:
+        """The revision, what has changed since one, and the names of what is gone."""
+        with self.lock:
+            names = [name for name, at in self.changed.items() if at > revision]
+            names.sort(key=self.changed.__getitem__)
+            there = [self.as_json(self.known[x]) for x in names if x in self.known]
+            return self.revision, there, [x for x in names if x not in self.known]
 
     def find(self, name: str) -> Entry:
-        """The entry of that name; a KeyError if there is none."""
-        return {entry.name: entry for entry in self.entries()}[name]
+        """The entry of that name as it is now; a KeyError if there is none."""
+        with self.lock:
+            if name not in self.known:
+                self.refresh()
+            self.look(name)
+            return self.known[name]
 
-    def _entry(self, name: str, files: set[str]) -> Entry:
-        manifest = _json(self.folder / f"{name}.json")
-        record = _json(self.folder / f"{name}{RECORD}")
-        so_far = self.so_far(name)
-        picture, state = None, "unpainted"
-        if name in files and manifest:
-            picture, state = self.folder / name, "done"
-        elif so_far.name in files:
-            picture, state = so_far, "stopped"
-        elif self.checkpoint(name).name in files:
+    def look(self, name: str) -> None:
+        """Take up what has changed of one result that is known; a KeyError if none is.
+
+        It costs the same however many there are.
+        """
+        with self.lock:
+            self._take_up(self.known[name].name, tuple(map(self._stat, _beside(name))))
+
+    def _stat(self, name: str) -> Stamp:
+        path = self.folder / name
+        try:
+            return None if path.is_symlink() else _stamp(path.stat())
+        except OSError:
+            return None
+
+    def _entry(self, name: str, stamps: tuple[Stamp, ...]) -> Entry | None:
+        """A result from its files; None if nothing shows that it is ours."""
+        picture, about, recorded, so_far, checkpoint = stamps
+        manifest: dict[str, Any] = {}
+        settings, when = None, None
+        if picture and about:
+            with contextlib.suppress(OSError, ValueError):
+                manifest = read_manifest(self.folder / f"{name}.json")
+        if recorded:
+            with contextlib.suppress(OSError, ValueError):
+                settings, when = self._record(name)
+        if not manifest and settings is None:
+            return None
+        path, seen, state = None, None, "unpainted"
+        if manifest:
+            path, seen, state = self.folder / name, picture, "done"
+        elif so_far:
+            path, seen, state = self.so_far(name), so_far, "stopped"
+        elif checkpoint:
             state = "stopped"
-        when = record.get("time")
-        if not isinstance(when, (int, float)):
-            when = (picture or self.folder).stat().st_mtime
-        return Entry(name, picture, state, float(when), manifest, record)
+        newest = seen or recorded or (0, 0, 0)
+        return Entry(
+            name=name,
+            picture=path,
+            state=state,
+            time=newest[0] / 1e9 if when is None else when,
+            version=newest[0],
+            resumable=state == "stopped" and checkpoint is not None,
+            manifest=manifest,
+            settings=settings,
+            content=self._content(manifest, settings),
+        )
+
+    def _record(self, name: str) -> tuple[Settings, float]:
+        """What the studio kept of a job; a ValueError if that was changed to nonsense.
+
+        Only its settings count: a command in it could be anybody's.
+        """
+        needed = {"settings": lambda _, x: read_settings(x), "time": number(0.0, 1e11)}
+        found = read_json(self.folder / f"{name}{RECORD}")
+        found = read_fields(f"the record of {name}", found, needed)
+        return found["settings"], found["time"]
+
+    def _content(
+        self, manifest: dict[str, Any], settings: Settings | None
+    ) -> Path | None:
+        """The photograph of a result, if it lies inside the folder."""
+        path = self.folder / manifest.get("content", "")
+        if not manifest and settings is not None:
+            path = self.sources / settings.content
+        with contextlib.suppress(OSError, ValueError):
+            inside = path.resolve().is_relative_to(self.folder.resolve())
+            return path if inside and path.is_file() else None
+        return None
+
+    @property
+    def sources(self) -> Path:
+        """Where the pictures lie that results were painted from."""
+        return self.folder / "sources"
 
     def so_far(self, name: str) -> Path:
         """Where the picture of a stopped run is kept."""
@@ -109,71 +235,68 @@ class History:
             name, number = f"{stem}-{number}.png", number + 1
         return name
 
-    def record(self, name: str, arguments: Sequence[str], settings: dict) -> None:
+    def record(self, name: str, settings: Settings) -> None:
         """Keep what paints a result, before it is painted."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = {
-            "command": shlex.join(["jaxnst", *arguments]),
-            "arguments": list(arguments),
-            "settings": settings,
-            "time": round(time.time(), 3),
-        }
+        text = {"settings": settings.as_json(), "time": round(time.time(), 3)}
         with write_whole(self.folder / f"{name}{RECORD}") as file:
             file.write(json.dumps(text, indent=2).encode())
 
-    def content(self, entry: Entry) -> Path | None:
-        """The photograph of a result, if it lies inside the folder."""
-        name = entry.manifest.get("content") or (entry.record.get("arguments") or [""])
-        if isinstance(name, list):
-            path = Path(name[1]) if len(name) > 1 else Path()
-        else:
-            path = self.folder / name
-        inside = path.resolve().is_relative_to(self.folder.resolve())
-        return path if inside and path.is_file() else None
-
     def remove(self, entry: Entry) -> None:
-        """Delete a result and everything beside it."""
-        name = entry.name
-        beside = name, f"{name}.json", f"{name}{RECORD}"
-        for path in map(self.folder.joinpath, beside):
-            path.unlink(missing_ok=True)
-        self.so_far(name).unlink(missing_ok=True)
-        self.checkpoint(name).unlink(missing_ok=True)
+        """Delete a result and everything of ours beside it."""
+        _, _, *ours = _beside(entry.name)
+        painted = [entry.name, f"{entry.name}.json"] if entry.manifest else []
+        for name in (*painted, *ours):
+            (self.folder / name).unlink(missing_ok=True)
+        self.look(entry.name)
 
     def as_json(self, entry: Entry) -> dict[str, Any]:
         """What the page shows of a result."""
-        manifest, record = entry.manifest, entry.record
-        recipe = manifest.get("recipe") or {}
-        spent = manifest.get("seconds") or {}
+        manifest, settings = entry.manifest, entry.settings
         return {
             "name": entry.name,
             "state": entry.state,
             "time": entry.time,
             "seen": entry.picture is not None,
-            "version": entry.picture and entry.picture.stat().st_mtime_ns,
-            "before": self.content(entry) is not None,
-            "resumable": entry.state == "stopped"
-            and self.checkpoint(entry.name).exists(),
+            "version": str(entry.version),
+            "before": entry.content is not None,
+            "resumable": entry.resumable,
             "size": manifest.get("size"),
-            "recipe": recipe.get("name"),
-            "seconds": spent.get("all"),
+            "recipe": manifest.get("recipe", {}).get("name"),
+            "seconds": manifest.get("seconds", {}).get("all"),
             "diverged": manifest.get("status") == "diverged",
-            "command": record.get("command") or again(self.folder / entry.name),
-            "settings": record.get("settings"),
+            "command": self.command(entry),
+            "settings": None if settings is None else settings.as_json(),
         }
 
+    def command(self, entry: Entry) -> str:
+        """The command that paints a result anew, made from what was checked."""
+        out, settings = self.folder / entry.name, entry.settings
+        if settings is None:
+            return shlex.join(["jaxnst", "again", as_argument(out)])
+        paths = {name: self.sources / name for name in settings.pictures}
+        used = entry.manifest.get("weights")
+        weights = used if used in ASSETS else self.weights
+        return shlex.join(["jaxnst", *stylize_arguments(settings, paths, out, weights)])
 
-def again(path: Path) -> str:
-    """The command that paints a result of the command line anew."""
-    return shlex.join(["jaxnst", "again", str(path)])
 
-
-def _json(path: Path) -> dict[str, Any]:
+def _is_ours(name: str) -> bool:
+    """Whether a name could be that of a result, and every browser can say it."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        name.encode()
+    except UnicodeError:
+        return False
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _beside(name: str) -> tuple[str, ...]:
+    """Names of the files of a result: its own, then those beside it."""
+    beside = ".json", RECORD, ".so-far.png", ".checkpoint.npz"
+    return name, *(f"{name}{suffix}" for suffix in beside)
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def as_tiff(path: Path, private: Path) -> bytes:

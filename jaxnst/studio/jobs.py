@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import json
-import math
 import secrets
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxnst.painting.manifest import read_manifest, recipe_of
 from jaxnst.studio.live import LiveReader
 
 END = "\x1e"
@@ -27,6 +28,9 @@ gives the memory of the device back."""
 
 MOST_WAITING = 50
 """Most jobs that wait."""
+
+LONGEST = 1000
+"""Characters of a message, at most."""
 
 State = Literal["waiting", "painting", "stopping", "done", "stopped", "failed"]
 
@@ -70,9 +74,12 @@ class Job:
             path = manifest.with_suffix("")
             if path in self.found.values() or not path.exists():
                 continue  # a manifest comes before its picture
-            recipe = json.loads(manifest.read_bytes())["recipe"]
+            try:
+                recipe = recipe_of(read_manifest(manifest)["recipe"])
+            except (OSError, ValueError):
+                continue
             for number, cell in enumerate(self.cells):
-                if all(math.isclose(recipe[name], x) for name, x in cell.items()):
+                if all(isclose(getattr(recipe, name), x) for name, x in cell.items()):
                     self.found[number] = path
 
     def as_json(self, place: int) -> dict[str, Any]:
@@ -159,7 +166,7 @@ class Queue:
 
     Attributes:
         changed: Counts changes, for those who wait for one.
-        on_end: Called with each job that is over.
+        on_end: Called in a thread with each job that is over.
     """
 
     def __init__(self, worker: Worker, on_end: Callable[[Job], None]):
@@ -213,7 +220,8 @@ class Queue:
         or if it is asked twice; otherwise after the step.
         """
         if job.state == "waiting":
-            self.finish(job, "stopped")
+            job.state = "stopped"  # so that nobody begins it
+            await self.finish(job, "stopped")
         elif job.state in ("painting", "stopping"):
             shown = job.live.lines or job.found
             self.worker.interrupt(now=job.state == "stopping" or not shown)
@@ -251,9 +259,9 @@ class Queue:
 
         def tell(line: str) -> None:
             line = line.replace(str(job.folder), job.name)  # which is private
-            job.message = line.removeprefix("jaxnst: ")
+            job.message = line.removeprefix("jaxnst: ")[:LONGEST]
             if line.startswith("jaxnst: error: "):
-                complaints.append(line.removeprefix("jaxnst: error: "))
+                complaints.append(line.removeprefix("jaxnst: error: ")[:LONGEST])
 
         shown = ["--live-folder", str(job.folder)] if job.kind == "picture" else []
         running = asyncio.create_task(self.worker.run([*job.arguments, *shown], tell))
@@ -267,16 +275,16 @@ class Queue:
             code = running.result()
         except OSError as error:
             code, complaints = 2, [f"the process that paints did not start: {error}"]
-        job.look()
+        await asyncio.to_thread(job.look)
         if code == 0:
             job.message = ""
-            self.finish(job, "done")
+            await self.finish(job, "done")
         elif code == 130 or job.state == "stopping":
-            self.finish(job, "stopped")
+            await self.finish(job, "stopped")
         else:
             died = f"the process that paints ended ({_exit_words(code)}); try again"
             job.message = complaints[-1] if complaints else died
-            self.finish(job, "failed")
+            await self.finish(job, "failed")
         await self.touch()
 
     async def follow(self, job: Job, running: asyncio.Task[int]) -> None:
@@ -284,20 +292,19 @@ class Queue:
         seen: Any = None
         while not running.done():
             await asyncio.wait([running], timeout=LOOK)
-            job.look()
+            await asyncio.to_thread(job.look)
             now = len(job.live.lines), job.message, len(job.found), job.state
             if now != seen:
                 seen = now
                 await self.touch()
 
-    def finish(self, job: Job, state: State) -> None:
+    async def finish(self, job: Job, state: State) -> None:
         """End a job; forget old ones with what they showed."""
+        await asyncio.to_thread(self.on_end, job)
         job.state = state
-        self.on_end(job)
-        over = [x for x in self.jobs if x.over]
-        for old in over[:-20]:
+        for old in [x for x in self.jobs if x.over][:-20]:
             self.jobs.remove(old)
-            shutil.rmtree(old.folder, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, old.folder, ignore_errors=True)
 
     def as_json(self) -> list[dict[str, Any]]:
         """All jobs, with their places in the queue."""

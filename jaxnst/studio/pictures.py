@@ -1,11 +1,12 @@
 """Pictures that are chosen on the page: samples, uploads, and sources of results."""
 
-import contextlib
+import asyncio
 import io
 import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from jaxnst.weights.format import sha256
 
 MOST_BYTES, MOST_PIXELS, MOST_OF_ALL = 200 * 10**6, 120 * 10**6, 4 * 10**9
 """Limits of one upload, and of the bytes of all."""
+
+UNUSED = 3600.0
+"""Seconds after which an upload that nobody asked for may make room for others."""
 
 EDGES = {"thumb": 192, "view": 1600}
 """Long edges of the copies that the page shows, in pixels."""
@@ -44,6 +48,10 @@ class Pictures:
 
     Uploads lie in a private temporary folder. What is painted from is copied to
     `sources`, the folder beside the results, so that a result can be painted again.
+
+    Attributes:
+        sizes: Bytes of each upload.
+        used: When each of them was last asked for.
     """
 
     sources: Path
@@ -51,7 +59,8 @@ class Pictures:
         default_factory=lambda: Path(tempfile.mkdtemp(prefix="jaxnst-studio-"))
     )
     known: dict[str, Picture] = field(default_factory=dict)
-    total: int = 0
+    sizes: dict[Path, int] = field(default_factory=dict)
+    used: dict[Path, float] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in SAMPLES:
@@ -63,10 +72,17 @@ class Pictures:
         """Delete all uploads."""
         shutil.rmtree(self.private, ignore_errors=True)
 
+    @property
+    def total(self) -> int:
+        """Bytes of all uploads that were not painted from yet."""
+        return sum(list(self.sizes.values()))
+
     def find(self, name: str) -> Picture:
         """The picture of that name, also one that was painted from before."""
-        if name in self.known:
-            return self.known[name]
+        if found := self.known.get(name):
+            if found.path in self.sizes:
+                self.used[found.path] = time.monotonic()
+            return found
         if self.sources.is_dir():
             for path in self.sources.iterdir():
                 if path.name == name and path.is_file() and not path.is_symlink():
@@ -86,22 +102,51 @@ class Pictures:
         suffix = suffix if suffix in readable_suffixes() | UNREAD.keys() else ".picture"
         stem = plain(Path(name).stem)
         path = self.private / f"{secrets.token_hex(8)}-{stem}{suffix}"
-        size, room = 0, min(MOST_BYTES, MOST_OF_ALL - self.total)
+        self.sizes[path], self.used[path] = 0, time.monotonic()
         try:
-            with path.open("xb") as file:
+            with await asyncio.to_thread(path.open, "xb") as file:
                 async for chunk in chunks:
-                    size += len(chunk)
-                    if size > room:
-                        raise OverflowError(
-                            f"expected at most {room / 1e6:.0f} MB, got more; save the "
-                            "picture smaller"
-                        )
-                    file.write(chunk)
+                    self.sizes[path] += len(chunk)
+                    self.used[path] = time.monotonic()
+                    self.check_room(path)
+                    await asyncio.to_thread(file.write, chunk)
         except BaseException:  # also a connection that was dropped
-            path.unlink(missing_ok=True)
+            self.forget(path)
             raise
-        self.total += size
         return path
+
+    def check_room(self, path: Path) -> None:
+        """Raise an OverflowError if an upload, or all of them, are too large.
+
+        Others that were not used for long are deleted where that makes room.
+        """
+        if self.sizes[path] > MOST_BYTES:
+            raise OverflowError(
+                f"expected at most {MOST_BYTES / 1e6:g} MB, got more; save the picture "
+                "smaller"
+            )
+        if self.total <= MOST_OF_ALL:
+            return
+        long_ago = time.monotonic() - UNUSED
+        for other, used in list(self.used.items()):
+            if used < long_ago and other != path:
+                self.forget(other)
+        if self.total > MOST_OF_ALL:
+            raise OverflowError(
+                f"expected at most {MOST_OF_ALL / 1e6:g} MB of uploads in all, got "
+                f"more: {len(self.sizes) - 1} others wait to be painted from; paint "
+                "from them, which frees their room, or restart jaxnst studio, which "
+                "deletes them"
+            )
+
+    def forget(self, path: Path) -> None:
+        """Delete an upload and its copies for the eye."""
+        for kind in EDGES:
+            self.copy_path(path.name, kind).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        for of_uploads in (self.sizes, self.used):
+            of_uploads.pop(path, None)
+        self.known.pop(path.name, None)
 
     def accept(self, path: Path, name: str) -> Picture:
         """Take an upload up if it is a picture; otherwise delete it.
@@ -121,23 +166,32 @@ class Pictures:
             self.view(found, "view")  # decoded once, so that damage shows now
             self.view(found, "thumb")
         except ValueError as error:
-            with contextlib.suppress(FileNotFoundError):
-                self.total -= path.stat().st_size
-                path.unlink()
+            self.forget(path)
             raise ValueError(str(error).replace(str(path), shown)) from error
         self.known[found.id] = found
         return found
 
     def view(self, picture: Picture, kind: str) -> Path:
         """A JPEG of a picture, small enough to look at."""
-        path = self.private / f"{kind}-{picture.id}.jpg"
-        if not path.exists():
-            with write_whole(path) as file:
-                file.write(as_jpeg(picture.path, EDGES[kind]))
-        return path
+        return self.copy(picture.path, picture.id, kind)
+
+    def copy(self, path: Path, key: str, kind: str) -> Path:
+        """A JPEG of what is at a path, small enough to look at, made once for a key."""
+        target = self.copy_path(key, kind)
+        if not target.exists():
+            with write_whole(target) as file:
+                file.write(as_jpeg(path, EDGES[kind]))
+        return target
+
+    def copy_path(self, key: str, kind: str) -> Path:
+        """Where a copy for the eye is, once it is made."""
+        return self.private / f"{kind}-{key}.jpg"
 
     def keep(self, picture: Picture) -> Path:
-        """Copy what is painted from to the sources, once; give its path there."""
+        """Copy what is painted from to the sources, once; give its path there.
+
+        An upload lies only there from then on.
+        """
         if picture.path.parent == self.sources:
             return picture.path
         digest = sha256(picture.path)
@@ -147,6 +201,10 @@ class Pictures:
             self.sources.mkdir(parents=True, exist_ok=True)
             with write_whole(path) as file, picture.path.open("rb") as original:
                 shutil.copyfileobj(original, file)
+        if picture.path in self.sizes:
+            self.known[picture.id] = picture._replace(path=path)
+            del self.sizes[picture.path], self.used[picture.path]
+            picture.path.unlink(missing_ok=True)
         return path
 
 

@@ -1,7 +1,6 @@
 """A socket to listen on, and the server that answers there."""
 
 import contextlib
-import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -28,11 +27,6 @@ def listen(host: str, port: int) -> socket.socket:
             "choose another --port or --host"
         ) from error
     return found
-
-
-def new_token() -> str:
-    """What a visitor must know: 256 random bits."""
-    return secrets.token_urlsafe(32)
 
 
 Leave = Callable[[], Awaitable[None]]

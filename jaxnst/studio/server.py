@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,23 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from jaxnst.foreign import parse_json
 from jaxnst.pictures.samples import SAMPLES
 from jaxnst.recipes import RECIPES
 from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
-from jaxnst.studio.guard import Guard
+from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import Entry, History, as_tiff
 from jaxnst.studio.jobs import Job, Queue, Worker
 from jaxnst.studio.live import SO_FAR
-from jaxnst.studio.pictures import EDGES, MOST_BYTES, MOST_PIXELS, Pictures, as_jpeg
+from jaxnst.studio.news import News, pack
+from jaxnst.studio.pictures import (
+    EDGES,
+    MOST_BYTES,
+    MOST_PIXELS,
+    Picture,
+    Pictures,
+    as_jpeg,
+)
 from jaxnst.studio.settings import (
     QUALITIES,
     Settings,
@@ -41,6 +52,12 @@ from jaxnst.studio.settings import (
     stylize_arguments,
     variations,
 )
+
+CONTROLS = ("content_weight", "style_scale")
+"""Fields of a recipe with a slider on the page."""
+
+LOOK = 1.0
+"""Seconds between two looks at the folder of results while a tab is open."""
 
 HEARTBEAT = 15.0
 """Seconds after which the page is told that nothing has changed."""
@@ -61,25 +78,17 @@ class Place:
 
     host: str
     port: int
-    token: str
     folder: Path
     weights: str = "auto"
-
-    @property
-    def address(self) -> str:
-        """What to open in a browser on this machine."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{self.port}/?token={self.token}"
 
 
 class Studio:
     """The routes, and what they share."""
 
-    def __init__(self, place: Place, worker: Worker | None = None):
-        self.place = place
+    def __init__(self, place: Place, keys: Keys, worker: Worker | None = None):
+        self.place, self.keys = place, keys
         self.pictures = Pictures(place.folder / "sources")
-        self.history = History(place.folder)
+        self.history = History(place.folder, place.weights)
         self.queue = Queue(worker or Worker(), self.on_end)
         self.streams, self.leaving = 0, False
         self.naming = asyncio.Lock()  # two pictures never get the same name
@@ -90,8 +99,8 @@ class Studio:
         get = lambda path, call: Route(path, call, methods=["GET"])
         post = lambda path, call: Route(path, call, methods=["POST"])
         delete = lambda path, call: Route(path, call, methods=["DELETE"])
-        guard = asdict(self.place)
-        del guard["folder"], guard["weights"]
+        place = self.place
+        guard = Middleware(Guard, host=place.host, port=place.port, keys=self.keys)
         return Starlette(
             routes=[
                 get("/", self.page),
@@ -105,11 +114,12 @@ class Studio:
                 delete("/jobs/{id}", self.cancel_job),
                 get("/jobs/{id}/frame", self.show_frame),
                 get("/jobs/{id}/cells/{cell:int}", self.show_cell),
+                get("/history", self.all_results),
                 get("/history/{name}/{kind}", self.show_result),
                 post("/history/{name}/resume", self.resume),
                 delete("/history/{name}", self.remove),
             ],
-            middleware=[Middleware(Guard, **guard)],
+            middleware=[guard],
             exception_handlers=REFUSALS,
             lifespan=self.live,
         )
@@ -117,15 +127,29 @@ class Studio:
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
         """Paint while the server runs; stop what is painted in order at its end."""
-        painting = asyncio.create_task(self.queue.work())
+        tasks = [
+            asyncio.create_task(self.queue.work()),
+            asyncio.create_task(self.follow_folder()),
+        ]
         try:
             yield
         finally:
             await self.stop()
-            painting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await painting
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.pictures.close()
+
+    async def follow_folder(self) -> None:
+        """Tell the tabs that are open of what anybody puts into the folder."""
+        while True:
+            before = self.history.revision
+            with contextlib.suppress(OSError):  # it may be readable again later
+                if self.streams or not before:
+                    await asyncio.to_thread(self.history.refresh)
+            if self.history.revision != before:
+                await self.queue.touch()
+            await asyncio.sleep(LOOK)
 
     async def stop(self) -> None:
         """Keep the state of what is painted, and end the process that paints it."""
@@ -152,6 +176,7 @@ class Studio:
                 "summary": recipe.summary,
                 "content_weight": recipe.content_weight,
                 "style_scale": recipe.style_scale,
+                "idle": [x for x in CONTROLS if not recipe.uses(x)],
             }
             for recipe in RECIPES.values()
         ]
@@ -160,22 +185,46 @@ class Studio:
         found = {"recipes": recipes, "samples": samples, "qualities": QUALITIES}
         return JSONResponse(found | {"most": most})
 
+    async def all_results(self, request: Request) -> Response:
+        """All results, and the revision from which on `events` tells of changes."""
+        return await asyncio.to_thread(self.send_results)
+
+    def send_results(self) -> Response:
+        """All results as JSON, read again where they have changed."""
+        self.history.refresh()
+        revision, results, _ = self.history.since(0)
+        text = json.dumps({"revision": revision, "results": results})
+        return Response(text, media_type="application/json")
+
     async def events(self, request: Request) -> Response:
-        """Tell a tab of every change, as server-sent events of the whole state."""
+        """Tell a tab of every change since a revision, as server-sent events."""
         if self.streams >= MOST_STREAMS:
             raise HTTPException(503, f"expected at most {MOST_STREAMS} open tabs")
-        return StreamingResponse(self.changes(), media_type="text/event-stream")
+        asked = request.headers.get("last-event-id", request.query_params.get("since"))
+        since = int(asked) if asked and re.fullmatch(r"\d{1,15}", asked) else 0
+        changes = self.changes(since)
+        return StreamingResponse(changes, media_type="text/event-stream")
 
-    async def changes(self) -> AsyncIterator[str]:
-        """The state, each time that it has changed."""
+    async def changes(self, revision: int) -> AsyncIterator[str]:
+        """What is new, each time that something is."""
         self.streams += 1
         try:
             yield "retry: 1000\n\n"
+            news, first = News(), True
             while not self.leaving:
                 seen = self.queue.changed
-                history = await asyncio.to_thread(self.history.all_as_json)
-                state = {"jobs": self.queue.as_json(), "history": history}
-                yield f"data: {json.dumps(state)}\n\n"
+                items = list(news.of_jobs(self.queue.as_json()))
+                if self.history.revision != revision:
+                    since = self.history.since
+                    revision, changed, gone = await asyncio.to_thread(since, revision)
+                    items = [("history", [x]) for x in changed] + items
+                    items += [("gone", [x]) for x in gone]
+                *events, last = [*pack(items)] or [{}]
+                for event in events:
+                    yield f"data: {json.dumps(event)}\n\n"
+                if last or first:  # a browser that comes again had all until here
+                    yield f"id: {revision}\ndata: {json.dumps(last)}\n\n"
+                first = False
                 while await self.queue.wait(seen, HEARTBEAT) == seen:
                     yield ": nothing new\n\n"
         finally:
@@ -205,18 +254,28 @@ class Studio:
 
     async def about_picture(self, request: Request) -> Response:
         """Name and size of a picture."""
-        picture = self.pictures.find(request.path_params["id"])
+        picture = await self.picture(request)
         return JSONResponse(picture.as_json())
+
+    async def picture(self, request: Request) -> Picture:
+        """The picture that a request names."""
+        return await asyncio.to_thread(self.pictures.find, request.path_params["id"])
 
     async def show_picture(self, request: Request) -> Response:
         """A small copy of a picture, for the eye."""
         kind = request.path_params["kind"]
         if kind not in EDGES:
             raise HTTPException(404, "expected thumb or view")
-        picture = self.pictures.find(request.path_params["id"])
-        async with self.decoding:
-            path = await asyncio.to_thread(self.pictures.view, picture, kind)
-        return FileResponse(path, media_type="image/jpeg", headers=LASTING)
+        picture = await self.picture(request)
+        return await self.send_copy(picture.path, picture.id, kind)
+
+    async def send_copy(self, path: Path, key: str, kind: str) -> Response:
+        """A small copy of a picture, made once for a key."""
+        found = self.pictures.copy_path(key, kind)
+        if not await asyncio.to_thread(found.exists):
+            async with self.decoding:
+                await asyncio.to_thread(self.pictures.copy, path, key, kind)
+        return FileResponse(found, media_type="image/jpeg", headers=LASTING)
 
     async def add_job(self, request: Request) -> Response:
         """Put a picture, or a preview, into the queue."""
@@ -244,7 +303,7 @@ class Studio:
         settings, paths = self.kept(settings)
         out, weights = self.place.folder / name, self.place.weights
         arguments = stylize_arguments(settings, paths, out, weights)
-        self.history.record(name, arguments, settings.as_json())
+        self.history.record(name, settings)
         return Job("picture", name, arguments, self.scratch(name), settings.content)
 
     def preview_job(self, settings: Settings) -> Job:
@@ -254,11 +313,8 @@ class Studio:
         folder = self.scratch("preview")
         arguments = grid_arguments(settings, paths, folder, self.place.weights)
         contents, strokes = variations(settings)
-        cells = [
-            {"content_weight": weight, "style_scale": scale}
-            for weight in contents
-            for scale in strokes
-        ]
+        sizes = [{"style_scale": x} for x in strokes] or [{}]
+        cells = [{"content_weight": x} | size for x in contents for size in sizes]
         return Job("preview", name, arguments, folder, settings.content, cells)
 
     def scratch(self, name: str) -> Path:
@@ -289,7 +345,7 @@ class Studio:
 
     async def show_frame(self, request: Request) -> Response:
         """The picture so far."""
-        frame = self.job(request).live.frame()
+        frame = await asyncio.to_thread(self.job(request).live.frame)
         if frame is None:
             raise HTTPException(404, "expected a frame, got none yet")
         return Response(frame, media_type="image/jpeg")
@@ -314,21 +370,24 @@ class Studio:
                 self.history.remove(entry)
             elif entry.state == "done":
                 self.history.so_far(job.name).unlink(missing_ok=True)
+                self.history.look(job.name)
 
-    def entry(self, request: Request) -> Entry:
+    async def entry(self, request: Request) -> Entry:
         """The result that a request names."""
+        name = request.path_params["name"]
         try:
-            return self.history.find(request.path_params["name"])
+            return await asyncio.to_thread(self.history.find, name)
         except KeyError:
             raise HTTPException(404, "expected a result that is there") from None
 
     async def show_result(self, request: Request) -> Response:
         """A result, its photograph or its manifest, to look at or to download."""
-        entry, kind = self.entry(request), request.path_params["kind"]
-        before = self.history.content(entry)
-        path = before if kind == "before" else entry.picture
+        entry, kind = await self.entry(request), request.path_params["kind"]
+        path = entry.content if kind == "before" else entry.picture
+        if kind == "thumb" and path is not None:
+            key = f"{hashlib.sha256(entry.name.encode()).hexdigest()}-{entry.version}"
+            return await self.send_copy(path, key, kind)
         shows: dict[str, Callable[[Path], Response]] = {
-            "thumb": partial(self.show, kind="thumb"),
             "view": partial(self.show, kind="view"),
             "before": partial(self.show, kind="view"),
             "file": partial(FileResponse, filename=entry.name),
@@ -355,32 +414,33 @@ class Studio:
         """A manifest, to download."""
         if not entry.manifest:
             raise HTTPException(404, "expected a manifest, got none")
-        headers = _attachment(f"{entry.name}.json")
-        return JSONResponse(entry.manifest, headers=headers)
+        return FileResponse(f"{path}.json", filename=f"{entry.name}.json")
 
     async def resume(self, request: Request) -> Response:
         """Go on with a stopped run."""
-        entry = self.entry(request)
-        arguments = entry.record.get("arguments")
+        entry = await self.entry(request)
         busy = any(job.name == entry.name and not job.over for job in self.queue.jobs)
-        settings = entry.record.get("settings")
-        if busy or not arguments or not self.history.checkpoint(entry.name).exists():
+        if busy or not entry.resumable or entry.settings is None:
             raise ValueError("expected a stopped run with its state, got none")
-        settings, paths = self.kept(read_settings(settings))
-        out, weights = self.place.folder / entry.name, self.place.weights
-        # Made anew: a record is a file that anybody could have changed.
-        arguments = [*stylize_arguments(settings, paths, out, weights), "--resume"]
-        folder = self.scratch(entry.name)
-        job = Job("picture", entry.name, arguments, folder, settings.content)
-        await self.queue.add(job)
+        async with self.naming:
+            self.queue.check_room()
+            job = await asyncio.to_thread(self.resumed_job, entry.name, entry.settings)
+            await self.queue.add(job)
         return JSONResponse({"id": job.id, "name": job.name}, 201)
+
+    def resumed_job(self, name: str, settings: Settings) -> Job:
+        """A job that goes on with a stopped run."""
+        settings, paths = self.kept(settings)
+        out, weights = self.place.folder / name, self.place.weights
+        arguments = [*stylize_arguments(settings, paths, out, weights), "--resume"]
+        return Job("picture", name, arguments, self.scratch(name), settings.content)
 
     async def remove(self, request: Request) -> Response:
         """Delete a result."""
-        entry = self.entry(request)
+        entry = await self.entry(request)
         if any(job.name == entry.name and not job.over for job in self.queue.jobs):
             raise HTTPException(409, "expected a result that is finished")
-        self.history.remove(entry)
+        await asyncio.to_thread(self.history.remove, entry)
         await self.queue.touch()
         return Response(status_code=204)
 
@@ -392,10 +452,7 @@ def _attachment(name: str) -> dict[str, str]:
 
 async def read_json(request: Request) -> Any:
     """The body of a request."""
-    try:
-        return json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise ValueError("expected JSON, got something else") from error
+    return parse_json(await request.body())
 
 
 def rename(settings: Settings, new: Callable[[str], str]) -> Settings:

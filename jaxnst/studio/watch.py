@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
-from jaxnst.studio.guard import Guard
+from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.live import LiveReader
-from jaxnst.studio.serve import closing, listen, make_server, new_token
+from jaxnst.studio.serve import closing, listen, make_server
 
 LOOK, GOODBYE = 0.4, 2.0
 """Seconds between two looks, and for tabs to fetch the last picture at the end."""
@@ -32,7 +32,7 @@ class Watch:
         self.reader, self.title = LiveReader(folder), title
         self.over, self.tabs = False, 0
 
-    def app(self, host: str, port: int, token: str) -> Starlette:
+    def app(self, host: str, port: int, keys: Keys) -> Starlette:
         """The application."""
         routes = [
             Route("/", self.page, methods=["GET"]),
@@ -40,7 +40,7 @@ class Watch:
             Route("/events", self.events, methods=["GET"]),
             Route("/frame", self.frame, methods=["GET"]),
         ]
-        guard = Middleware(Guard, host=host, port=port, token=token)
+        guard = Middleware(Guard, host=host, port=port, keys=keys)
         return Starlette(routes=routes, middleware=[guard], exception_handlers=REFUSALS)
 
     async def page(self, request: Request) -> Response:
@@ -94,20 +94,29 @@ class Watch:
 
 
 @contextlib.contextmanager
-def served(folder: Path, *, title: str, host: str = "127.0.0.1") -> Iterator[str]:
-    """Serve the page of a run from a thread; gives the address with its token.
+def served(
+    folder: Path,
+    *,
+    title: str,
+    tell: Callable[[str], None],
+    host: str = "127.0.0.1",
+) -> Iterator[None]:
+    """Serve the page of a run from a thread.
 
-    At the end, tabs that are open get the last picture.
+    `tell` gets the address to open, and another one whenever it was opened. At the end,
+    tabs that are open get the last picture.
     """
-    watch, token = Watch(folder, title), new_token()
+    watch, keys = Watch(folder, title), Keys()
     listener = listen(host, 0)
     with closing(listener) as port:
-        server = make_server(watch.app(host, port, token), watch.leave)
+        server = make_server(watch.app(host, port, keys), watch.leave)
         run = lambda: server.run(sockets=[listener])
         thread = threading.Thread(target=run, name="live view", daemon=True)
         thread.start()
         try:
-            yield f"http://{host}:{port}/?token={token}"
+            keys.on_use = lambda: tell(keys.address(host, port))
+            keys.on_use()
+            yield
         finally:
             watch.over = True
             ended = time.monotonic() + GOODBYE

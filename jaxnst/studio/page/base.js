@@ -41,6 +41,25 @@ export const send = (path, data) => ask(path, {
   headers: { "content-type": "application/json" },
 })
 
+/** Take a stream of events while the page is seen: browsers allow few connections. */
+export function follow(address, take, lost) {
+  let events = null
+  const turn = () => {
+    events?.close()
+    events = null
+    if (document.hidden) return
+    events = new EventSource(address())
+    events.onmessage = event => take(JSON.parse(event.data), end, event.lastEventId)
+    events.onerror = lost
+  }
+  const end = () => {
+    document.removeEventListener("visibilitychange", turn)
+    events?.close()
+  }
+  document.addEventListener("visibilitychange", turn)
+  turn()
+}
+
 /** Upload a file or a blob; the answer is the picture that the server knows. */
 export const upload = (blob, name) =>
   ask(`pictures?name=${encodeURIComponent(name)}`, { method: "POST", body: blob })
@@ -82,6 +101,19 @@ export function duration(seconds) {
 }
 
 export const number = value => String(Number(value.toPrecision(2)))
+
+/** Show a list of [key, make an element], of which those with a known key stay. */
+export function redrawList(element, entries) {
+  const there = new Map([...element.children].map(child => [child.dataset.key, child]))
+  const children = entries.map(([key, create]) => {
+    const child = there.get(key) ?? create()
+    child.dataset.key = key
+    return child
+  })
+  if (children.length !== element.children.length || children.some((child, i) => child !== element.children[i])) {
+    element.replaceChildren(...children)
+  }
+}
 
 /** Replace the children only if what they show has changed, so that focus stays. */
 export function redraw(element, state, children) {

@@ -26,6 +26,11 @@ export class Form {
     return this.options.recipes.find(recipe => recipe.name === get("#recipe").value)
   }
 
+  /** Whether a field has an effect in the recipe, which the server has asked. */
+  uses(name) {
+    return !this.recipe.idle.includes(name)
+  }
+
   /** The settings as the server reads them; those that are unset are left out. */
   settings() {
     const whole = selector => get(selector).value === "" ? null : get(selector).valueAsNumber
@@ -40,7 +45,7 @@ export class Form {
       quality: get("#quality input:checked").value,
       recipe: this.recipe.name,
       content_weight: this.contentWeight,
-      style_scale: this.styleScale,
+      style_scale: this.uses("style_scale") ? this.styleScale : null,
       colors: this.palette?.id ?? get("#colors").value,
       rotate_styles: get("#rotate-styles").checked,
       regions: this.regions.map(({ mask, style }) => ({ mask: mask.id, styles: [style.id] })),
@@ -102,7 +107,7 @@ export class Form {
     }
   }
 
-  choose({ content_weight, style_scale }) {
+  choose({ content_weight, style_scale = null }) {
     this.contentWeight = content_weight
     this.styleScale = style_scale
     this.update()
@@ -214,6 +219,10 @@ export class Form {
     }
     slider("#content-weight", contentWeight, recipe.content_weight)
     slider("#style-scale", styleScale, recipe.style_scale)
+    const strokes = this.uses("style_scale")
+    get("#style-scale").disabled = !strokes
+    if (!strokes) get("#style-scale-shown").value = "no effect: the recipe fits each painting to the photograph"
+    get("#preview-about").textContent = `Preview paints ${strokes ? "nine" : "three"} small variations`
     get("#recipe-about").textContent = recipe.summary
     const { content } = this
     redraw(get("#photograph"), content, () => content

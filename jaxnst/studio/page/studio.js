@@ -1,12 +1,12 @@
 // The page: what the easel shows, the queue, and the history.
 
-import { ask, complain, duration, framed, get, make, narrow, part, redraw, send, view } from "./base.js"
+import { ask, complain, duration, follow, framed, get, make, narrow, part, redraw, redrawList, send, view } from "./base.js"
 import { Brush } from "./brush.js"
 import { compare } from "./compare.js"
 import { Form } from "./form.js"
 import { LiveView, progressText } from "./live.js"
 
-const state = { jobs: [], history: [] }
+const state = { jobs: [], history: [], revision: 0 }
 const shown = { view: "photograph", job: null, preview: null, result: null, against: "", cell: null }
 let form, live = null, brush = null
 
@@ -102,7 +102,7 @@ function drawVariations() {
   const columns = [...new Set(job.cells.map(cell => cell.style_scale))]
   const cell = (weight, scale) => {
     const index = job.cells.findIndex(other => other.content_weight === weight && other.style_scale === scale)
-    const label = `content weight ${weight}, stroke size ${scale}`
+    const label = `content weight ${weight}${scale === undefined ? "" : `, stroke size ${scale}`}`
     if (!job.cells[index].there) return make("td", {}, make("span", { class: "blank", role: "img", "aria-label": `${label}: not painted yet` }))
     return make("td", {}, button(variation(label, `jobs/${job.id}/cells/${index}`), () => {
       shown.cell = index
@@ -113,8 +113,8 @@ function drawVariations() {
   const text = over(job) ? outcome(job) ?? "Choose the one that you like, then Paint" : `${progressText(job)} · ${job.cells.filter(one => one.there).length} of ${job.cells.length}`
   paintEasel(["variations", job.id, job.cells, shown.cell, job.state, text], () => [[
     make("table", { class: "variations" },
-      make("caption", {}, "Rows follow the photograph more and more; columns have larger and larger strokes"),
-      make("thead", {}, make("tr", {}, make("td"), ...columns.map(scale => make("th", { scope: "col" }, `strokes ${scale}`)))),
+      make("caption", {}, `Rows follow the photograph more and more${columns.length > 1 ? "; columns have larger and larger strokes" : ""}`),
+      make("thead", {}, make("tr", {}, make("td"), ...columns.map(scale => make("th", { scope: "col" }, scale === undefined ? "" : `strokes ${scale}`)))),
       make("tbody", {}, ...rows.map(weight => make("tr", {}, make("th", { scope: "row" }, `content ${weight}`), ...columns.map(scale => cell(weight, scale)))))),
   ], [make("div", { class: "row" }, make("p", { class: "where" }, text), over(job) ? null : stopButton(job))]])
 }
@@ -226,7 +226,7 @@ async function remove(result) {
 
 function drawStatus() {
   const now = state.jobs.find(busy), waiting = state.jobs.filter(job => job.state === "waiting").length
-  const percent = now?.now ? ` ${Math.round(now.now.done * 100)} %` : ""
+  const percent = now?.now && !document.hidden ? ` ${Math.round(now.now.done * 100)} %` : ""
   const rest = waiting ? `; ${waiting} more wait${waiting === 1 ? "s" : ""}` : ""
   const text = now ? `Painting ${now.kind === "preview" ? "variations of " : ""}${now.name}${rest}` : ""
   if (get("#status").textContent !== text) get("#status").textContent = text
@@ -237,10 +237,14 @@ function drawStrip() {
   const jobs = state.jobs.filter(job => !over(job))
   const names = new Set(jobs.map(job => job.name))
   const results = state.history.filter(result => !names.has(result.name))
-  const key = [jobs.map(job => [job.id, job.state, job.place, Math.round((job.now?.done ?? 0) * 100), job.kind === "picture" && job.frame]), results.map(result => [result.name, result.state, result.time]), shown.result, shown.job, shown.preview, shown.view]
-  redraw(get("#strip"), key, () => jobs.length + results.length
-    ? [...jobs.map(jobCard), ...results.map(resultCard)]
-    : [make("li", { class: "none" }, "Results appear here. They are kept in a folder, and found again when the studio starts.")])
+  const ofJob = job => [job.id, job.state, job.place, Math.round((job.now?.done ?? 0) * 100), job.kind === "picture" && job.frame, shown.view, [shown.job, shown.preview].includes(job.id)]
+  const ofResult = result => [result.name, result.state, result.time, result.version, shown.view === "result" && shown.result === result.name]
+  const entries = [
+    ...jobs.map(job => [JSON.stringify(ofJob(job)), () => jobCard(job)]),
+    ...results.map(result => [JSON.stringify(ofResult(result)), () => resultCard(result)]),
+  ]
+  const none = () => make("li", { class: "none" }, "Results appear here. They are kept in a folder, and found again when the studio starts.")
+  redrawList(get("#strip"), entries.length ? entries : [["none", none]])
 }
 
 function jobCard(job) {
@@ -302,10 +306,27 @@ function goToResult(job) {
   }
 }
 
-/** Take the server's state; follow a picture that is finished to its result. */
-function take(next) {
+/** Take up what the server tells of changes, see `news.py`. */
+function merge(news) {
+  const jobs = new Map(state.jobs.map(job => [job.id, job]))
+  for (const { terms, ...fields } of news.jobs ?? []) {
+    const job = Object.assign(jobs.get(fields.id) ?? { terms: [] }, fields)
+    if (terms) job.terms = [...job.terms.slice(0, terms.from), ...terms.points]
+    jobs.set(job.id, job)
+  }
+  const order = news.order ?? [...jobs.keys()]
+  state.jobs = order.map(id => jobs.get(id)).filter(Boolean)
+  if (!news.history && !news.gone) return
+  const results = new Map(state.history.map(result => [result.name, result]))
+  for (const result of news.history ?? []) results.set(result.name, result)
+  for (const name of news.gone ?? []) results.delete(name)
+  state.history = [...results.values()].sort((a, b) => b.time - a.time || (a.name < b.name ? -1 : 1))
+}
+
+/** Take up what is new; follow a picture that is finished to its result. */
+function take(news) {
   const before = new Map(state.jobs.map(job => [job.id, job.state]))
-  Object.assign(state, next)
+  merge(news)
   for (const job of state.jobs) {
     const ended = over(job) && before.has(job.id) && before.get(job.id) !== job.state
     const seen = shown.view === "painting" && shown.job === job.id || shown.view === "variations" && shown.preview === job.id
@@ -315,25 +336,25 @@ function take(next) {
   draw()
 }
 
-/** Follow the server while the page is seen: browsers allow few connections. */
-function follow() {
-  let events = null
-  const turn = () => {
-    events?.close()
-    events = null
-    if (document.hidden) return
-    events = new EventSource("events")
-    events.onmessage = event => {
-      document.body.classList.remove("lost")
-      take(JSON.parse(event.data))
-    }
-    events.onerror = () => {
-      document.body.classList.add("lost")
-      get("#status").textContent = "The studio does not answer; trying again"
-    }
+/** All results at once; from then on the server tells of changes. */
+async function fetchHistory() {
+  const { revision, results } = await ask("history")
+  state.revision = revision
+  merge({ history: results })
+}
+
+function followServer() {
+  const news = (event, end, id) => {
+    document.body.classList.remove("lost")
+    state.revision = id || state.revision
+    take(event)
   }
-  document.addEventListener("visibilitychange", turn)
-  turn()
+  const lost = () => {
+    document.body.classList.add("lost")
+    get("#status").textContent = "The studio does not answer; trying again"
+  }
+  follow(() => `events?since=${state.revision}`, news, lost)
+  document.addEventListener("visibilitychange", drawStatus) // without a percentage that stands still
 }
 
 function listen() {
@@ -354,12 +375,13 @@ function listen() {
   for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(kind, drop)
 }
 
-const options = await ask("options")
+const [options] = await Promise.all([ask("options"), fetchHistory()])
 form = new Form(options, () => {
   if (shown.view === "photograph") draw()
 }, drawMask)
 listen()
 form.update()
 await form.restore()
-follow()
+draw()
+followServer()
 document.documentElement.dataset.ready = "true"

@@ -1,18 +1,16 @@
 // The page of `jaxnst stylize --live`: it only looks.
 
-import { get } from "./base.js"
+import { follow, get } from "./base.js"
 import { LiveView, progressText } from "./live.js"
 
 const live = new LiveView(job => `frame?n=${job.frame}`)
 get("#easel").append(...live.easel)
 get("#caption").append(live.caption)
 
-const events = new EventSource("events")
-events.onmessage = event => {
-  const job = JSON.parse(event.data)
+follow(() => "events", (job, end) => {
   document.title = `${job.name} – jaxnst live`
   const over = job.state === "done"
   get("#status").textContent = over ? `${job.name} is finished` : `${job.name}: ${progressText(job)}`
   live.update(job)
-  if (over) events.close()
-}
+  if (over) end()
+}, () => { get("#status").textContent = "No answer: the run has ended, or waits" })
