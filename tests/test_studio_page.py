@@ -330,7 +330,7 @@ def test_a_hidden_tab_shows_no_percentage_and_goes_on_when_it_is_seen(visit):
     expect(page).to_have_title(percentage)
     more = re.compile("|".join(str(frames + i) for i in range(1, 30)))
     expect(page.locator("#easel .frame")).to_have_attribute("data-frames", more)
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator(".result")).to_contain_text("Stopped on the way")
 
 
