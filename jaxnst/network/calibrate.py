@@ -84,6 +84,13 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
     of that family exactly as they are, and scale each layer of others to that family's
     `MEAN_LEVELS`. Calibrate before you `accelerate`.
 
+    Args:
+        backbone: From `load_backbone`.
+        activations: As a recipe says: `recipe.activations`.
+
+    Returns:
+        The network in that scale.
+
     Example:
         >>> from jaxnst.weights.registry import load_backbone
         >>> caffe = calibrate(load_backbone("embedded"), "caffe")
