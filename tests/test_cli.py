@@ -420,6 +420,7 @@ def test_a_start_image_is_a_part_of_the_manifest(elsewhere):
     flags = [*QUICK, "--quiet", "-o", "a.png", "--init", STYLE]
     assert main(["stylize", CONTENT, STYLE, *flags]) == 0
     manifest = json.loads((elsewhere / "a.png.json").read_text())
+    assert manifest["pictures_bits"] == [8, 8, 8]
     content, style, start = manifest["pictures_sha256"]
     assert style == start != content
 

@@ -17,6 +17,7 @@ from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
 from jaxnst.painting.manifest import FIELDS
 from jaxnst.painting.stages import Result
+from jaxnst.pictures.files import image_bits
 from jaxnst.process import unused_gpu
 from jaxnst.weights.registry import ASSETS
 
@@ -37,6 +38,7 @@ def make_manifest(
         "content": near(request.content),
         "styles": list(map(near, request.styles)),
         "pictures_sha256": [hashes[path] for path in request.pictures],
+        "pictures_bits": list(map(bits_read, request.pictures)),
         "blend": request.blend,
         "masks": request.masks.map(near)._asdict(),
         "init": near(start) if start else request.init or request.recipe.init,
@@ -49,6 +51,13 @@ def make_manifest(
         "versions": package_versions(),
     }
     return json.loads(json.dumps(manifest))
+
+
+def bits_read(path: Path) -> int | None:
+    """Bits per channel that are read of a picture; None of a video or a folder."""
+    with contextlib.suppress(ValueError):
+        return image_bits(path)
+    return None
 
 
 def path_from(folder: Path, path: Path) -> str:

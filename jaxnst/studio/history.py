@@ -14,13 +14,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import png
-from PIL import Image as pil
 
 from jaxnst.disk import write_whole
 from jaxnst.foreign import number, read_fields, read_json
 from jaxnst.painting.manifest import read_manifest
 from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, read_description, save_image
+from jaxnst.pictures.source import open_pillow
 from jaxnst.studio.pictures import plain
 from jaxnst.studio.settings import Settings, read_settings, stylize_arguments
 from jaxnst.weights.registry import ASSETS
@@ -319,5 +319,5 @@ def read_levels(path: Path) -> tuple[np.ndarray, Literal[8, 16]]:
         levels = np.vstack([np.asarray(row, np.uint16) for row in rows])
         pixels = levels.reshape(height, width, info["planes"])
         return pixels / np.float32(2 ** info["bitdepth"] - 1), bits
-    with pil.open(path) as file:
+    with open_pillow(path) as file:
         return np.asarray(file.convert("RGB"), np.float32) / 255, 8
