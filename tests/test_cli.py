@@ -215,7 +215,7 @@ BAD = {
         ["grid", "--content", CONTENT, "--style", STYLE, "-o", "/proc/x"],
         "/proc",
     ),
-    "clip": (["stylize", "text.mp4", STYLE], "painted by jaxnst video"),
+    "clip": (["stylize", "text.mp4", STYLE], "paint it with jaxnst video"),
     "convert a folder": (["weights", "convert", ".", "x.h5"], "got a folder"),
     "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
     "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
