@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 USUAL, OPTIMIZED = 0.25, 9.0
 """How far beyond [0, 1] numbers may be: of a picture, which a resampling filter may
@@ -43,7 +44,7 @@ def check_image(
         raise ValueError(
             f"expected {name} as floats in [0, 1], got {image.dtype}; {cure}"
         )
-    if isinstance(image, jax.core.Tracer) or not floats:
+    if isinstance(image, Tracer) or not floats:
         return
     numbers = np.asarray(image)  # on the host, where nothing is compiled for it
     low, high = float(numbers.min()), float(numbers.max())
@@ -95,7 +96,7 @@ def check_untraced(name: str, *arguments: Any) -> None:
     """
     # An array that is made while `jit` traces is traced, too.
     leaves = jax.tree.leaves((arguments, jnp.zeros(())))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
         raise ValueError(
             f"expected {name} outside of jit, vmap and grad, got traced arrays; "
             "make_targets, objective and make_transfer compose with them, and "

@@ -18,7 +18,7 @@ sides = st.integers(1, 40)
 
 
 @pytest.mark.parametrize(
-    "kind", ["pictures", "suffixes", "weights", "movies", "arguments"]
+    "kind", ["pictures", "suffixes", "weights", "movies", "manifests", "arguments"]
 )
 def test_damaged_files_and_senseless_arguments_are_read_or_refused(kind):
     with warnings.catch_warnings():

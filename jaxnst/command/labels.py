@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -155,7 +155,7 @@ def _count(colors: Colors) -> tuple[Colors, Int[np.ndarray, "_n"]]:
     keys, counts = np.unique(levels @ [1, 2**16, 2**32], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     found = keys[order, None] // [1, 2**16, 2**32] % 2**16
-    return np.float32(found / 65535), counts[order]
+    return (found / 65535).astype(np.float32), counts[order]
 
 
 def _is_plain(pixels: Pixels, most: float) -> Bool[np.ndarray, "_h _w"]:
@@ -189,17 +189,18 @@ def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
     plain = _is_plain(pixels, PLAIN) & (least <= min(ALIKE, _spacing(colors) / 2))
     sure = np.zeros_like(whole)
     for i in range(len(colors)):
-        parts, count = ndimage.label(whole & (near == i))
+        found: Any = ndimage.label(whole & (near == i))
+        parts, count = found
         kept = np.zeros(count + 1, bool)
         kept[np.unique(parts[plain])] = True
         kept[0] = False
         sure |= kept[parts]
     if not sure.any():
         return near
-    rows, columns = ndimage.distance_transform_edt(
+    places: Any = ndimage.distance_transform_edt(
         ~sure, return_distances=False, return_indices=True
     )
-    return near[rows, columns]
+    return near[tuple(places)]
 
 
 def _as_mask(found: Bool[np.ndarray, "_h _w"], shape: tuple[int, ...]) -> Mask:

@@ -170,7 +170,9 @@ def load_mask(path: str | Path) -> Mask:
     if isinstance(pixels, pil.Image):
         grey = np.asarray(pixels.convert("L"), np.float32)
         return jnp.asarray(grey[..., None] / 255)
-    return jnp.asarray(pixels[..., :3] @ np.float32([[0.299], [0.587], [0.114]]))
+    return jnp.asarray(
+        pixels[..., :3] @ np.array([[0.299], [0.587], [0.114]], np.float32)
+    )
 
 
 def _is_opaque(pixels: Pixels) -> bool:

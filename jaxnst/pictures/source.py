@@ -149,7 +149,8 @@ def _of_page(page: tifffile.TiffPage) -> Source:
 
 def _upright(shape: tuple[int, int], orientation: int | None) -> tuple[int, int]:
     """Height and width of a picture turned upright, from those that are stored."""
-    return shape[::-1] if orientation in (5, 6, 7, 8) else shape
+    height, width = shape
+    return (width, height) if orientation in (5, 6, 7, 8) else shape
 
 
 def _turn(

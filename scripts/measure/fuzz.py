@@ -30,12 +30,12 @@ import jaxnst
 from jaxnst.command import again, cli
 from jaxnst.pictures.files import (
     UNREAD,
-    VIDEOS,
     image_shape,
     load_image,
     readable_suffixes,
     save_image,
 )
+from jaxnst.pictures.source import VIDEOS
 from jaxnst.studio.history import History
 from jaxnst.video.clip import open_clip
 from jaxnst.weights.readers import read
@@ -188,8 +188,10 @@ RECORD = {
 
 def list_results(folder: Path) -> None:
     """List results as the studio does, and read their manifests."""
-    json.dumps(History(folder).all_as_json(), allow_nan=False)
-    again.read_manifest(folder / "x.png")
+    history = History(folder)
+    history.refresh()
+    json.dumps(history.since(0), allow_nan=False)
+    again.find_manifest(folder / "x.png")
 
 
 def array(rng: random.Random) -> Any:
