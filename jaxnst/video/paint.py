@@ -7,10 +7,9 @@ nothing can be followed, begins a new shot.
 
 import contextlib
 import dataclasses
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,14 +23,27 @@ from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
 from jaxnst.video.flow import FlowArray, Flows, measured_flow
-from jaxnst.video.shot import Shot
+from jaxnst.video.shot import KEPT, Shot
 from jaxnst.video.store import Frame, ImageArray, MemoryStore, Store
-from jaxnst.video.temporal import Past, join_past, reliability, warp
+from jaxnst.video.temporal import (
+    Paint,
+    Past,
+    join_past,
+    reliability,
+    relight,
+    warp,
+)
 from jaxnst.video.threads import ahead
+
+X = TypeVar("X")
 
 DEGREE = 7
 """Of the splines that frames are warped by: a frame is warped once for each later one,
 and lower degrees would blur its strokes, see `temporal.warp`."""
+
+PERIOD = 8
+"""Frames after which one becomes a source of paint for those that follow. Paint that
+comes from there was warped once, not once for each frame, so it stays sharp."""
 
 NEAR = 0.1
 """Difference from the frame before, in all pixels, that costs `VideoOptions.weight`
@@ -51,8 +63,8 @@ class VideoOptions:
             scale, but at least three.
         weight: How strongly a frame holds to those before it: what it costs to differ
             by `NEAR` everywhere, in units of the loss of the shot's first frame.
-        back: How many frames back the images are that a frame should agree with,
-            nearest first; a farther one counts where the nearer ones are unreliable.
+        back: How many frames back the images are that a frame has paint from where the
+            first frame of the shot, and the last of every eight, are not reliable.
         flows: Where the flow between frames comes from.
         cut: Share of a frame and the one before that must be unreliable, on average,
             for a new shot to begin.
@@ -109,9 +121,18 @@ class Pair(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A frame of the source, and its flows, by how many frames they lead back."""
+    """A frame of the source.
+
+    Attributes:
+        index: From 0.
+        first: Index of the first frame of its shot.
+        content: RGB in [0, 1], h w 3.
+        flows: To earlier frames of the shot, by their index, the one that counts most
+            first.
+    """
 
     index: int
+    first: int
     content: ImageArray
     flows: dict[int, Pair]
 
@@ -214,20 +235,19 @@ class VideoPainter:
         newest = None if options.passes > 1 else max(options.back)
         self.store = options.store or MemoryStore(newest)
         self.shot: Shot | None = None
+        self.earlier: dict[int, Frame] = {}
 
     def paint_forward(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Image]:
         """The first pass, in the order of the frames."""
         for seen in ahead(self.look(frames)):
             index, content, self.count = seen.index, seen.content, seen.index + 1
+            shot = self.shot_from(seen.first, content)
             if self.store.has(1, index):
                 frame = self.store.load(1, index)
-                shot = self.shot_from(frame.first, content)
             else:
-                shot = self.shot
-                if shot is None or self.is_cut(seen):
-                    shot = self.shot_from(index, content)
                 frame = self.paint(shot, seen)
                 self.store.save(1, index, frame)
+            self.earlier = self.needed({**self.earlier, index: frame}, seen.first)
             yield self.report(1, index, frame, content)
 
     def paint_backward(self) -> Iterator[Image]:
@@ -250,27 +270,48 @@ class VideoPainter:
 
     def look(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Seen]:
         """The frames of the source, with the flows that painting needs."""
-        before: deque[ImageArray] = deque(maxlen=max(self.options.back))
+        before: dict[int, ImageArray] = {}
+        first = 0
         for index, frame in enumerate(frames):
             check_image(frame, f"frame {index + 1}")
             if index == 0:
                 masks = self.masks(0) or self.options.picture.masks
                 check_pictures(frame, self.styles, masks)
             content = np.asarray(frame, np.float32)
-            if before and content.shape != before[-1].shape:
-                (h, w, _), (high, wide, _) = before[-1].shape, content.shape
+            if before and content.shape != before[index - 1].shape:
+                (h, w, _), (high, wide, _) = before[index - 1].shape, content.shape
                 raise ValueError(
                     f"expected frames of one size, {w} x {h} px, got {wide} x {high} "
                     f"px in frame {index + 1}"
                 )
             flows: dict[int, Pair] = {}
-            if not self.store.has(1, index):
-                near = [j for j in self.options.back if j <= len(before)]
-                for j in near:
-                    pair = self.flow_pair(index, index - j, content, before[-j])
+            if self.store.has(1, index):
+                first = self.store.load(1, index).first
+            elif index > 0:
+                last = self.flow_pair(index, index - 1, content, before[index - 1])
+                if last is None or self.is_cut(last):
+                    first = index
+                for j in self.sources(first, index):
+                    given = index, j, content, before[j]
+                    pair = last if j == index - 1 else self.flow_pair(*given)
                     flows |= {} if pair is None else {j: pair}
-            yield Seen(index, content, flows)
-            before.append(content)
+            yield Seen(index, first, content, flows)
+            before = self.needed({**before, index: content}, first)
+
+    def sources(self, first: int, index: int) -> list[int]:
+        """The frames of a shot that a later one may have paint from, best first."""
+        if index == first:
+            return []
+        key = index - 1 - (index - 1 - first) % PERIOD
+        near = (index - j for j in self.options.back if index - j >= first)
+        return list(dict.fromkeys((first, key, *near)))
+
+    def needed(self, found: dict[int, X], first: int) -> dict[int, X]:
+        """Of what was found of each frame up to the newest, what later frames need."""
+        newest = max(found)
+        recent = range(newest + 1 - max(self.options.back), newest + 1)
+        needed = {*recent, *self.sources(first, newest + 1)}
+        return {j: x for j, x in found.items() if j in needed}
 
     def flow_pair(
         self, i: int, j: int, image: ImageArray, other: ImageArray
@@ -281,11 +322,8 @@ class VideoPainter:
             return None
         return Pair(away, self.options.flows(j, i, other, image))
 
-    def is_cut(self, seen: Seen) -> bool:
+    def is_cut(self, pair: Pair) -> bool:
         """Whether too little of the frame before is in a frame."""
-        pair = seen.flows.get(1)
-        if pair is None:
-            return True
         found = [pair.reliability]
         if pair.back is not None:
             found.append(Pair(pair.back, pair.away).reliability)
@@ -327,24 +365,36 @@ class VideoPainter:
     def paint(self, shot: Shot, seen: Seen) -> Frame:
         """Paint a frame of the first pass."""
         index, content = seen.index, seen.content
+        shown = shot.colors_of(content)
         with _named(index):
             if index == shot.first:
                 image, loss = shot.paint_first()
                 weight = self.options.weight * loss / NEAR**2
             else:
-                weight = self.store.load(1, index - 1).weight
+                weight = self.earlier[index - 1].weight
                 past, masks = self.past(shot, seen), self.masks(index)
+                image, before = jnp.split(past.image, 2, axis=-1)
+                shown = shown + past.reliability * (before - shown)
+                past = past._replace(image=image)
                 image, _ = shot.follow(content, past, weight, masks)
         kept = content if self.options.passes > 1 else None
-        return Frame(np.asarray(image), shot.first, weight, kept)
+        levels = np.asarray(jnp.round(255 * shown)).astype(np.uint8)
+        return Frame(np.asarray(image), shot.first, weight, kept, levels)
 
     def past(self, shot: Shot, seen: Seen) -> Past:
-        """What the earlier frames of a shot say of a frame."""
-        pairs = {j: x for j, x in seen.flows.items() if seen.index - j >= shot.first}
-        frames = [self.store.load(1, seen.index - j).image for j in pairs]
-        found = zip(frames, pairs.values(), strict=True)
-        images = [pair.bring(image) for image, pair in found]
-        return join_past(images, [pair.reliability for pair in pairs.values()])
+        """What earlier frames of a shot say of a frame: paint, and what it shows."""
+        content = jnp.round(255 * shot.colors_of(seen.content)) / 255
+        images, masks = [], []
+        for j, pair in seen.flows.items():
+            frame = self.earlier[j]
+            image, shown = map(pair.bring, (frame.image, frame.shown / 255))
+            paint = relight(Paint(image, shown, pair.reliability), content)
+            images.append(jnp.concatenate(paint[:2], axis=-1))
+            masks.append(paint.reliability)
+            past = join_past(images, masks)
+            if past.reliability.min() > KEPT:
+                break
+        return past
 
     def mend(self, index: int, before: Frame, after: Frame) -> Frame:
         """Join a frame of the first pass with the next one of the second.

@@ -1,6 +1,6 @@
 """A shot: its first frame is painted as a picture, later ones from those before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -35,9 +35,12 @@ from jaxnst.painting.stages import SetUp, Setup, paint_stages
 from jaxnst.pictures.color import to_grey
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.transfer import State, Transfer, current_image
-from jaxnst.types import Image
+from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
 from jaxnst.video.temporal import Past
+
+KEPT = 0.999
+"""Reliability, at least, of a frame that is the one before, so no step is taken."""
 
 FEWEST = 3
 """Steps of a frame that follows another, at least, unless fewer are asked for."""
@@ -133,8 +136,9 @@ class Shot:
         scene = self._scale(self._scene_of(content, masks))
         start = scene.content + past.reliability * (past.image - scene.content)
         start = keep(scene, jnp.clip(start, 0, 1), jnp.asarray(content))
-        finish = partial(self._lay, scene, past) if self.recipe.repaint else None
-        return self._paint(scene, start, past, weight, finish)
+        if past.reliability.min() > KEPT:
+            return Painted(start, 0.0)  # nothing is new
+        return self._paint(scene, start, past, weight)
 
     @usual_numbers()
     @single_threaded_lapack
@@ -147,12 +151,16 @@ class Shot:
         given = jnp.asarray(image), jnp.asarray(content), self.recipe, palette
         return finish(scene, *given)
 
+    def colors_of(self, content: ImageArray) -> Image:
+        """A frame of the source in the colours that are painted: grey, or all."""
+        shown = jnp.asarray(content)
+        return to_grey(shown) if self.recipe.colors == "luminance" else shown
+
     def _scene_of(self, content: ImageArray, masks: Masks | None) -> Scene:
         """The scene of a frame, with the styles of the first one, in the own size."""
         shown, own = jnp.asarray(content), self.painter.scene
         if masks is None:
-            grey = self.recipe.colors == "luminance"
-            return own._replace(content=to_grey(shown) if grey else shown)
+            return own._replace(content=self.colors_of(content))
         blend, recipe = self.options.blend, self.recipe
         found = make_scene(shown, self.styles, recipe, blend=blend, masks=masks)
         return found._replace(regions=_with_masks(own, found))
@@ -189,7 +197,6 @@ class Shot:
         start: Image,
         past: Past,
         weight: float,
-        finish: Callable[[State], State] | None,
     ) -> Painted:
         """Take the steps of a frame."""
         painter, host = self.painter, self.painter.host
@@ -197,20 +204,26 @@ class Shot:
         agreement = Agreement(*past, jnp.float32(weight))
         targets = self._measure(scene)._replace(agreement=agreement)
         state = jax.device_put(jax.jit(self.transfer.init)(start), host)
+        finish = partial(self._finish_new, scene, start, past.reliability)
         setup = Setup(self.transfer, state, painter.stepping, targets, host, finish)
         if self.stage.tile is not None:
             setup = painter.spread(setup)
         return self._run(lambda *_: setup, (self.stage,))
 
-    def _lay(self, scene: Scene, past: Past, state: State) -> State:
-        """Lay what is new in a frame out of the styles; the rest stays."""
+    def _finish_new(
+        self, scene: Scene, start: Image, reliable: Mask, state: State
+    ) -> State:
+        """Finish what is new in a frame; what is kept is as it was before the steps."""
         image = current_image(state, self.recipe)
-        image, reliable = jax.device_put((image, past.reliability), self.painter.device)
-        # Where strokes stay, they are what is looked for, so that new ones join them.
-        mixed = scene.content + reliable * (image - scene.content)
-        ratio = self.recipe.content_ratio
-        laid = repaint_scene(scene._replace(content=mixed), image, ratio)
-        image = keep(scene, laid + reliable * (image - laid), scene.content)
+        image, start = jax.device_put((image, start), self.painter.device)
+        kept = lambda image: image + reliable * (start - image)
+        image = kept(image)
+        if self.recipe.repaint:
+            # Where strokes stay, they are what is looked for, so that new ones join.
+            mixed = scene.content + reliable * (image - scene.content)
+            ratio = self.recipe.content_ratio
+            laid = repaint_scene(scene._replace(content=mixed), image, ratio)
+            image = keep(scene, kept(laid), start)
         return jax.jit(self.transfer.init)(jax.device_put(image, self.painter.host))
 
     def _run(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from jaxnst.disk import write_whole
 
@@ -20,12 +20,14 @@ class Frame(NamedTuple):
         first: Index of the first frame of its shot.
         weight: Factor on the disagreement with other frames, of the whole shot.
         content: The frame of the source, where a second pass needs it.
+        shown: The content that its paint was made for, in levels of 0 to 255.
     """
 
     image: ImageArray
     first: int
     weight: float
     content: ImageArray | None = None
+    shown: UInt8[np.ndarray, "_h _w 3"] | None = None
 
 
 @runtime_checkable
@@ -70,7 +72,7 @@ class MemoryStore:
             self.frames.pop((number, index - self.newest), None)
 
 
-BYTES = {1: 12, 2: 24}
+BYTES = {1: 15, 2: 30}
 """Bytes that a folder keeps for each pixel and frame of a run, by its passes."""
 
 LEVELS = 65535
@@ -112,7 +114,8 @@ class FolderStore:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 content = _as_floats(file["content"]) if "content" in file else None
                 first, weight = int(file["first"]), float(file["weight"])
-                return Frame(_as_floats(file["image"]), first, weight, content)
+                image, shown = _as_floats(file["image"]), file.get("shown")
+                return Frame(image, first, weight, content, shown)
         except Exception as error:  # zipfile, NumPy and the system each raise their own
             raise ValueError(
                 f"expected a painted frame at {path}, got a damaged file; delete it to "
@@ -125,6 +128,8 @@ class FolderStore:
         arrays["image"] = frame.image if number == 1 else _in_16_bits(frame.image)
         if frame.content is not None:
             arrays["content"] = _in_16_bits(frame.content)
+        if frame.shown is not None:
+            arrays["shown"] = frame.shown
         with write_whole(self.path(number, index)) as file:
             np.savez(file, **arrays)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnst.pictures.geometry import fit_shape, resize
 from jaxnst.types import Image, Mask, Scalar
 
 Flow = Float[Array, "_h _w 2"]
@@ -27,6 +28,24 @@ GRADIENT, STILL = 0.01, 0.002
 
 SMOOTH = 0.8
 """Standard deviation of the blur of the reliability, in pixels."""
+
+CELLS = 12
+"""The light of a frame is measured on a grid of so many cells along the long edge."""
+
+DARK = 0.05
+"""Added to colours before their ratio is taken, so that black does not divide."""
+
+BRIGHTEST = 2
+"""How many times at most kept paint becomes brighter."""
+
+OUTLIER = 0.1
+"""Difference of colours at which a pixel counts half where the light is measured."""
+
+GRAIN = 1.6
+"""Standard deviation of the blur that takes the grain out of a change, in pixels."""
+
+CHANGE = 0.08
+"""Change of colours up to which paint is kept; at twice as much none is."""
 
 
 @partial(jax.jit, static_argnames="degree")
@@ -154,40 +173,94 @@ def reliability(away: Flow, back: Flow | None = None) -> Mask:
         seen = warp(back, away)
         most = TOLERANCE * (square(away) + square(seen)) + LEAST
         found = jnp.where(inside & (square(away + seen) >= most), -1.0, found)
-    return jnp.clip(_blur(found), 0, 1)[..., None]
+    return jnp.clip(_blur(found, SMOOTH), 0, 1)[..., None]
 
 
-def _blur(x: Float[Array, "_h _w"]) -> Float[Array, "_h _w"]:
-    """Convolve with a Gaussian of the deviation `SMOOTH`; the border goes on."""
-    window = np.exp(-0.5 * (np.arange(-3, 4) / SMOOTH) ** 2)
+def _blur(x: Float[Array, "_h _w"], deviation: float) -> Float[Array, "_h _w"]:
+    """Convolve with a Gaussian; the border goes on."""
+    reach = round(3.75 * deviation)
+    window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
     window = jnp.asarray(window / window.sum(), jnp.float32)
     along = jax.vmap(partial(jnp.convolve, v=window, mode="valid"))
-    padded = jnp.pad(x, 3, mode="edge")
+    padded = jnp.pad(x, reach, mode="edge")
     return along(along(padded).T).T
+
+
+class Paint(NamedTuple):
+    """Paint of an earlier frame, as seen from another one.
+
+    Attributes:
+        image: h w 3.
+        shown: The content that it was painted for, h w 3.
+        reliability: How reliable that is, h w 1 in [0, 1].
+    """
+
+    image: Image
+    shown: Image
+    reliability: Mask
+
+
+@jax.jit
+def relight(paint: Paint, content: Image) -> Paint:
+    """Give earlier paint the light of a frame; what else has changed is not reliable.
+
+    Light is the ratio of the colours of the frame to those that the paint shows, both
+    averaged over large cells of reliable pixels, so neither grain nor a small thing
+    counts as light. What still differs, without its grain, is a change: up to `CHANGE`
+    the paint stays, at twice as much it goes.
+
+    Args:
+        paint: Brought to the frame.
+        content: The frame of the source, RGB in [0, 1], h w 3.
+
+    Returns:
+        The paint; where nothing has changed, the same.
+
+    Example:
+        >>> grey, all_of_it = jnp.full((12, 12, 3), 0.4), jnp.ones((12, 12, 1))
+        >>> dimmed = relight(Paint(grey, 2 * grey, all_of_it), grey)
+        >>> float(dimmed.image.mean().round(2)), float(dimmed.reliability.min())
+        (0.21, 1.0)
+    """
+    image, shown, reliable = paint
+    gaps = jnp.mean((content - shown) ** 2, axis=-1, keepdims=True)
+    weights = reliable / (1 + gaps / OUTLIER**2)
+    shape = content.shape[:2]
+    cells = fit_shape(shape, min(CELLS, max(shape)))
+    coarse = lambda x: resize(weights * (x + DARK), cells, method="linear") + 1e-4
+    light = jnp.clip(coarse(content) / coarse(shown), 0, BRIGHTEST)
+    light = resize(light, (shape[0], shape[1]), method="linear")
+    lit = light * shown
+    blur = jax.vmap(partial(_blur, deviation=GRAIN), -1, -1)
+    change = jnp.sqrt(jnp.mean(blur(content - lit) ** 2, axis=-1, keepdims=True))
+    same = jnp.clip(2 - change / CHANGE, 0, 1)
+    clipped = lambda x: jnp.clip(x, 0, 1)
+    return Paint(clipped(light * image), clipped(lit), reliable * same)
 
 
 class Past(NamedTuple):
     """What earlier frames say of a frame.
 
     Attributes:
-        image: h w 3.
+        image: h w c.
         reliability: How reliable that is, h w 1 in [0, 1].
     """
 
-    image: Image
+    image: Float[Array, "_h _w _c"]
     reliability: Mask
 
 
-@jax.jit
-def join_past(images: Sequence[Image], masks: Sequence[Mask]) -> Past:
-    """Join warped earlier frames, the nearest first, each where those before it fail.
+def join_past(
+    images: Sequence[Float[Array, "_h _w _c"]], masks: Sequence[Mask]
+) -> Past:
+    """Join warped earlier frames, each where those before it fail.
 
     `c_j' = max(c_j - Σ_{i<j} c_i', 0)`, and the image is `Σ c_j' y_j / Σ c_j'`. Of the
     term of Ruder et al., `Σ_j c_j' |x - y_j|² = c |x - y|² + constant` with that image
     y and `c = Σ c_j'`, so one image and one mask have the same gradient.
 
     Args:
-        images: At least one, h w 3.
+        images: At least one, h w c, the one that counts most first.
         masks: Their reliability, h w 1.
 
     Returns:
