@@ -373,6 +373,7 @@ class VideoPainter:
             else:
                 weight = self.earlier[index - 1].weight
                 past, masks = self.past(shot, seen), self.masks(index)
+                past = past._replace(reliability=jnp.clip(4*past.reliability - 1, 0, 1))
                 image, before = jnp.split(past.image, 2, axis=-1)
                 shown = shown + past.reliability * (before - shown)
                 past = past._replace(image=image)
