@@ -18,7 +18,14 @@ from jaxtyping import Array
 from jaxnst.checks import check_image, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.multiscale import Options, PicturePainter
-from jaxnst.painting.scene import Masks, Style, check_pictures, with_traces
+from jaxnst.painting.scene import (
+    Masks,
+    Scene,
+    Style,
+    check_pictures,
+    painted_content,
+    with_traces,
+)
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
@@ -26,6 +33,7 @@ from jaxnst.video.flow import FlowArray, Flows, measured_flow
 from jaxnst.video.shot import KEPT, Shot
 from jaxnst.video.store import Frame, ImageArray, MemoryStore, Store
 from jaxnst.video.temporal import (
+    DARK,
     Paint,
     Past,
     join_past,
@@ -44,6 +52,9 @@ and lower degrees would blur its strokes, see `temporal.warp`."""
 PERIOD = 8
 """Frames after which one becomes a source of paint for those that follow. Paint that
 comes from there was warped once, not once for each frame, so it stays sharp."""
+
+BRIGHTER = 2
+"""A frame so many times as bright as the first of its shot begins a new one."""
 
 NEAR = 0.1
 """Difference from the frame before, in all pixels, that costs `VideoOptions.weight`
@@ -289,7 +300,7 @@ class VideoPainter:
                 first = self.store.load(1, index).first
             elif index > 0:
                 last = self.flow_pair(index, index - 1, content, before[index - 1])
-                if last is None or self.is_cut(last):
+                if last is None or self.is_cut(last, content, before[first]):
                     first = index
                 for j in self.sources(first, index):
                     given = index, j, content, before[j]
@@ -322,12 +333,16 @@ class VideoPainter:
             return None
         return Pair(away, self.options.flows(j, i, other, image))
 
-    def is_cut(self, pair: Pair) -> bool:
-        """Whether too little of the frame before is in a frame."""
+    def is_cut(self, pair: Pair, content: ImageArray, first: ImageArray) -> bool:
+        """Whether too little of the frame before is in a frame, or it lights up.
+
+        The first frame of a fade from black has no forms that paint could follow.
+        """
         found = [pair.reliability]
         if pair.back is not None:
             found.append(Pair(pair.back, pair.away).reliability)
-        return 1 - float(jnp.mean(jnp.stack(found))) > self.options.cut
+        lost = 1 - float(jnp.mean(jnp.stack(found))) > self.options.cut
+        return lost or content.mean() + DARK > BRIGHTER * (first.mean() + DARK)
 
     @usual_numbers()
     @single_threaded_lapack
@@ -365,37 +380,39 @@ class VideoPainter:
     def paint(self, shot: Shot, seen: Seen) -> Frame:
         """Paint a frame of the first pass."""
         index, content = seen.index, seen.content
-        shown = shot.colors_of(content)
+        scene = shot.scene_of(content, self.masks(index))
+        shown = scene.content
         with _named(index):
             if index == shot.first:
                 image, loss = shot.paint_first()
                 weight = self.options.weight * loss / NEAR**2
             else:
                 weight = self.earlier[index - 1].weight
-                past, masks = self.past(shot, seen), self.masks(index)
-                past = past._replace(reliability=jnp.clip(4*past.reliability - 1, 0, 1))
+                past = self.past(shot, seen, scene)
                 image, before = jnp.split(past.image, 2, axis=-1)
                 shown = shown + past.reliability * (before - shown)
-                past = past._replace(image=image)
+                past, masks = past._replace(image=image), self.masks(index)
                 image, _ = shot.follow(content, past, weight, masks)
         kept = content if self.options.passes > 1 else None
         levels = np.asarray(jnp.round(255 * shown)).astype(np.uint8)
         return Frame(np.asarray(image), shot.first, weight, kept, levels)
 
-    def past(self, shot: Shot, seen: Seen) -> Past:
+    def past(self, shot: Shot, seen: Seen, scene: Scene) -> Past:
         """What earlier frames of a shot say of a frame: paint, and what it shows."""
-        content = jnp.round(255 * shot.colors_of(seen.content)) / 255
-        images, masks = [], []
+        content = jnp.round(255 * scene.content) / 255
+        target = painted_content(scene, self.recipe)
+        images, masks, past = [], [], None
         for j, pair in seen.flows.items():
             frame = self.earlier[j]
             image, shown = map(pair.bring, (frame.image, frame.shown / 255))
-            paint = relight(Paint(image, shown, pair.reliability), content)
+            paint = relight(Paint(image, shown, pair.reliability), content, target)
             images.append(jnp.concatenate(paint[:2], axis=-1))
             masks.append(paint.reliability)
             past = join_past(images, masks)
             if past.reliability.min() > KEPT:
                 break
-        return past
+        # Kept and new paint meet at an edge; half of each would be no stroke of either.
+        return past._replace(reliability=jnp.clip(4 * past.reliability - 1, 0, 1))
 
     def mend(self, index: int, before: Frame, after: Frame) -> Frame:
         """Join a frame of the first pass with the next one of the second.

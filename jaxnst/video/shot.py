@@ -133,7 +133,7 @@ class Shot:
         Returns:
             The frame.
         """
-        scene = self._scale(self._scene_of(content, masks))
+        scene = self._scale(self.scene_of(content, masks))
         start = scene.content + past.reliability * (past.image - scene.content)
         start = keep(scene, jnp.clip(start, 0, 1), jnp.asarray(content))
         if past.reliability.min() > KEPT:
@@ -146,21 +146,20 @@ class Shot:
         self, content: ImageArray, image: ImageArray, masks: Masks | None = None
     ) -> Image:
         """A painted frame in the colours that the recipe asks for."""
-        scene = self._scene_of(content, masks)
+        scene = self.scene_of(content, masks)
         palette = (masks or self.options.masks).palette
         given = jnp.asarray(image), jnp.asarray(content), self.recipe, palette
         return finish(scene, *given)
 
-    def colors_of(self, content: ImageArray) -> Image:
-        """A frame of the source in the colours that are painted: grey, or all."""
-        shown = jnp.asarray(content)
-        return to_grey(shown) if self.recipe.colors == "luminance" else shown
+    def scene_of(self, content: ImageArray, masks: Masks | None) -> Scene:
+        """The scene of a frame, with the styles of the first one, in the own size.
 
-    def _scene_of(self, content: ImageArray, masks: Masks | None) -> Scene:
-        """The scene of a frame, with the styles of the first one, in the own size."""
+        Its content is grey where the recipe paints nothing but lightness.
+        """
         shown, own = jnp.asarray(content), self.painter.scene
         if masks is None:
-            return own._replace(content=self.colors_of(content))
+            grey = self.recipe.colors == "luminance"
+            return own._replace(content=to_grey(shown) if grey else shown)
         blend, recipe = self.options.blend, self.recipe
         found = make_scene(shown, self.styles, recipe, blend=blend, masks=masks)
         return found._replace(regions=_with_masks(own, found))

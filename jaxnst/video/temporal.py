@@ -35,17 +35,15 @@ CELLS = 12
 DARK = 0.05
 """Added to colours before their ratio is taken, so that black does not divide."""
 
-BRIGHTEST = 2
-"""How many times at most kept paint becomes brighter."""
-
 OUTLIER = 0.1
 """Difference of colours at which a pixel counts half where the light is measured."""
 
 GRAIN = 1.6
 """Standard deviation of the blur that takes the grain out of a change, in pixels."""
 
-CHANGE = 0.08
-"""Change of colours up to which paint is kept; at twice as much none is."""
+CHANGE = 0.075
+"""Change of colours at which paint is half as reliable; at one and a half of it, not at
+all. Errors of the flow at a strong edge are a little less."""
 
 
 @partial(jax.jit, static_argnames="degree")
@@ -201,41 +199,43 @@ class Paint(NamedTuple):
 
 
 @jax.jit
-def relight(paint: Paint, content: Image) -> Paint:
+def relight(paint: Paint, content: Image, target: Image) -> Paint:
     """Give earlier paint the light of a frame; what else has changed is not reliable.
 
     Light is the ratio of the colours of the frame to those that the paint shows, both
     averaged over large cells of reliable pixels, so neither grain nor a small thing
-    counts as light. What still differs, without its grain, is a change: up to `CHANGE`
-    the paint stays, at twice as much it goes.
+    counts as light. It brightens paint up to the colours of the target. What differs
+    but for light and grain has changed, see `CHANGE`.
 
     Args:
         paint: Brought to the frame.
         content: The frame of the source, RGB in [0, 1], h w 3.
+        target: It in the colours that it is painted in.
 
     Returns:
         The paint; where nothing has changed, the same.
 
     Example:
         >>> grey, all_of_it = jnp.full((12, 12, 3), 0.4), jnp.ones((12, 12, 1))
-        >>> dimmed = relight(Paint(grey, 2 * grey, all_of_it), grey)
-        >>> float(dimmed.image.mean().round(2)), float(dimmed.reliability.min())
+        >>> dimmed = relight(Paint(grey, 2 * grey, all_of_it), grey, grey)
+        >>> round(float(dimmed.image.mean()), 2), float(dimmed.reliability.min())
         (0.21, 1.0)
     """
     image, shown, reliable = paint
     gaps = jnp.mean((content - shown) ** 2, axis=-1, keepdims=True)
     weights = reliable / (1 + gaps / OUTLIER**2)
-    shape = content.shape[:2]
+    shape = content.shape[0], content.shape[1]
     cells = fit_shape(shape, min(CELLS, max(shape)))
-    coarse = lambda x: resize(weights * (x + DARK), cells, method="linear") + 1e-4
-    light = jnp.clip(coarse(content) / coarse(shown), 0, BRIGHTEST)
-    light = resize(light, (shape[0], shape[1]), method="linear")
-    lit = light * shown
+    mean = lambda x: resize(weights * (x + DARK), cells, method="linear") + 1e-4
+    light = mean(content) / mean(shown)
+    most = jnp.maximum(1, mean(target) / mean(image))
+    fine = lambda x: resize(x, shape, method="linear")
+    lit = fine(light) * shown
     blur = jax.vmap(partial(_blur, deviation=GRAIN), -1, -1)
     change = jnp.sqrt(jnp.mean(blur(content - lit) ** 2, axis=-1, keepdims=True))
-    same = jnp.clip(2 - change / CHANGE, 0, 1)
-    clipped = lambda x: jnp.clip(x, 0, 1)
-    return Paint(clipped(light * image), clipped(lit), reliable * same)
+    same = jnp.clip(1.5 - change / CHANGE, 0, 1)
+    image = image * fine(jnp.minimum(light, most))
+    return Paint(jnp.clip(image, 0, 1), jnp.clip(lit, 0, 1), reliable * same)
 
 
 class Past(NamedTuple):
