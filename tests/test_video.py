@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import laplace
 from test_clip import make_video, probe
 from test_decode import hdr
 
@@ -27,7 +28,7 @@ from jaxnst.pictures.samples import sample_path
 from jaxnst.video import VideoOptions, stylize_video
 from jaxnst.video.store import MemoryStore
 from jaxnst.video.tags import PQ
-from jaxnst.video.temporal import reliability, warping_error
+from jaxnst.video.temporal import reliability, warp, warping_error
 
 KEY = jax.random.key(0)
 WIDE = np.asarray(jaxnst.sample("harbour", 96))
@@ -113,7 +114,9 @@ def test_a_cut_begins_anew(backbone):
 
 
 @pytest.mark.parametrize("passes", [1, 2])
-def test_a_run_goes_on_from_any_frame(backbone, passes):
+def test_a_run_goes_on_from_any_frame(backbone, passes, monkeypatch):
+    monkeypatch.setattr("jaxnst.video.paint.PERIOD", 2)
+
     class Dying(MemoryStore):
         left = 99
 
@@ -123,7 +126,7 @@ def test_a_run_goes_on_from_any_frame(backbone, passes):
                 raise KeyboardInterrupt
             super().save(number, index, frame)
 
-    frames = [*pan(3), *(1 - x[::-1] for x in pan(2))]
+    frames = [*pan(4), *(1 - x[::-1] for x in pan(2))]
     whole = paint(backbone, frames, passes=passes)
     store = Dying()
     for left in (1, 1, 2, 99):
@@ -145,6 +148,121 @@ def test_the_second_pass_paints_what_is_new_as_it_looks_later(backbone):
 
     assert gap(two) < 0.8 * gap(one)
     np.testing.assert_array_equal(two[-1], one[-1])  # nothing comes after it
+
+
+ADAM = FAST.replace(optimizer="adam", learning_rate=0.02, first_steps=4, steps=3)
+
+
+@pytest.mark.parametrize("recipe", [FAST, LAID, ADAM])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_where_nothing_moves_nothing_changes(backbone, recipe, passes):
+    still, other = WIDE[16:48, 8:48], 1 - WIDE[16:48, 8:48][::-1, ::-1]
+    frames = [still] * 4 + [other] * 2 + [still] * 2
+    found = paint(backbone, frames, recipe, passes=passes)
+    gaps = [np.abs(found[i] - found[0]).mean() for i in (1, 2, 3, 6, 7)]
+    assert max(gaps) < 1e-4
+    assert np.abs(found[4] - found[0]).mean() > 0.05
+
+
+@pytest.mark.parametrize("recipe", [FAST, LAID])
+def test_what_an_object_passes_by_stays(backbone, recipe):
+    thing, frames = np.asarray(STYLE)[:10, :10], []
+    for left in range(2, 30, 4):
+        frame = WIDE[16:48, 8:48].copy()
+        frame[18:28, left : left + 10] = thing
+        frames.append(frame)
+    found = paint(backbone, frames, recipe)
+    rows = slice(0, 12)
+    assert np.abs(found[-1] - found[0])[rows].mean() < 0.005
+    # Long since uncovered, it is what it was when it came into sight.
+    assert np.abs(found[-1] - found[4])[:, :6].mean() < 0.005
+
+
+def test_there_and_back_again_a_pan_ends_as_it_began(backbone):
+    there = pan(6)
+    found = paint(backbone, there + there[::-1], LAID)
+    assert np.abs(found[-1] - found[0]).mean() < 0.005
+
+
+def figures(image):
+    """Deviation of luma and of red less luma, and variance of the Laplacian."""
+    luma = image @ np.array([0.299, 0.587, 0.114])
+    return np.array([luma.std(), (image[..., 0] - luma).std(), laplace(luma).var()])
+
+
+@pytest.mark.parametrize("step", [2, 0.25])
+def test_a_long_pan_keeps_colours_and_sharpness(backbone, monkeypatch, step):
+    monkeypatch.setattr("jaxnst.video.paint.PERIOD", 4)
+    wide, count = jnp.asarray(WIDE), 13
+    still = jnp.zeros(WIDE.shape[:2] + (2,))
+    seen = lambda t: warp(wide, still.at[..., 0].set(step * t), degree=7)
+    frames = [np.clip(seen(t), 0, 1)[16:48, 8:48] for t in range(count)]
+    flow = lambda i, j, *_: step / 2 * moved(i, j, frames[0], frames[0])
+    found, gone = paint(backbone, frames, LAID, flows=flow), int(step * (count - 1))
+    # Of what is seen from the first frame to the last.
+    before, after = found[0][:, gone:], found[-1][:, : 40 - gone]
+    np.testing.assert_allclose(figures(after), figures(before), rtol=0.05)
+    # What came into sight is as lively as if it were painted with all the rest.
+    if step == 2:
+        alone = jaxnst.stylize(
+            backbone, jnp.asarray(frames[-1]), [STYLE], LAID, key=KEY
+        ).image
+        new, wanted = (figures(np.asarray(x)[:, 16:]) for x in (found[-1], alone))
+        np.testing.assert_allclose(new, wanted, rtol=0.35)
+
+
+@pytest.mark.parametrize("recipe", [FAST, LAID])
+def test_a_fade_is_followed(backbone, recipe):
+    light = np.linspace(1, 0.4, 8, dtype=np.float32)
+    found = paint(backbone, [x * pan(1)[0] for x in light], recipe)
+    means = np.array([x.mean() for x in found])
+    np.testing.assert_allclose(means / means[0], light, atol=0.08)
+    # The same strokes, darker.
+    assert np.corrcoef(found[0].ravel(), found[-1].ravel())[0, 1] > 0.7
+
+
+def test_a_fade_from_black_ends_as_lively_as_a_frame_alone(backbone):
+    frame, firsts = pan(1)[0], []
+    light = np.linspace(0, 1, 9, dtype=np.float32)
+    on_frame = lambda x: firsts.append(x.frame.first)
+    found = paint(backbone, [x * frame for x in light], LAID, on_frame=on_frame)
+    alone = jaxnst.stylize(backbone, jnp.asarray(frame), [STYLE], LAID, key=KEY).image
+    alone = np.asarray(alone)
+    assert 0 < firsts[-1] < 8
+    np.testing.assert_allclose(found[-1].mean(), alone.mean(), rtol=0.1)
+    assert np.corrcoef(found[-1].ravel(), frame.ravel())[0, 1] > 0.5
+
+
+def test_what_changes_without_moving_is_painted_anew(backbone):
+    dark = 0.5 * pan(1)[0]
+    lamp = dark.copy()
+    lamp[10:20, 10:20] = 1, 1, 0.4
+    still = lambda i, j, image, other: np.zeros((*image.shape[:2], 2), np.float32)
+    found = paint(backbone, [dark, dark, lamp, lamp, dark], FAST, flows=still)
+    inside, far = slice(12, 18), slice(28, None)
+    for on in (found[2], found[3]):
+        assert (on - found[1])[inside, inside].mean() > 0.1
+        assert np.abs(on - found[1])[:, far].mean() < 0.005
+    assert np.abs(found[4] - found[1]).mean() < 0.005
+
+
+def test_the_grain_of_a_camera_does_not_add_up(backbone):
+    noise = lambda t: 0.02 * np.random.default_rng(t).normal(size=(32, 40, 3))
+    frames = [np.clip(pan(1)[0] + noise(t), 0, 1) for t in range(12)]
+    found = paint(backbone, frames, LAID)
+    gaps = [np.abs(x - found[0]).mean() for x in found]
+    assert np.mean(gaps[9:]) < 1.5 * np.mean(gaps[1:4]) + 0.002
+    np.testing.assert_allclose(figures(found[-1]), figures(found[0]), rtol=0.15)
+
+
+def test_what_a_moving_mask_reaches_is_painted(backbone):
+    def masks(index):
+        left = jnp.zeros((32, 40, 1)).at[:, : 8 + 8 * index].set(1.0)
+        return Masks(regions=[Region([STYLE], left)], keep_rest=True)
+
+    frame = pan(1)[0]
+    found = paint(backbone, [frame] * 3, masks=masks, styles=[])
+    assert np.abs(found[2] - frame)[:, 10:22].mean() > 0.02
 
 
 def test_masks_may_move_with_the_frames(backbone):

@@ -22,6 +22,14 @@ TAG = 202021.25
 """What a .flo file begins with, as a float32."""
 
 
+DARK = 0.02
+"""Added to colours before their ratio is taken, so that black does not divide."""
+
+STILL_SIDE, STILL_PART = 7, 0.02
+"""A square of so many pixels is still if its mean difference is less than that part of
+its deviation. A move by a tenth of a pixel makes more of a difference."""
+
+
 @runtime_checkable
 class Flows(Protocol):
     """Gives the flow from frame i to frame j, or None where it is not known."""
@@ -48,7 +56,8 @@ def measure_flow(
     """Measure where the pixels of a frame are in another one.
 
     Dense inverse search at the full size of the frames; the result does not depend on
-    the number of threads.
+    the number of threads. Texture that is in both frames at the same place has not
+    moved, even if what is beside it has.
 
     Args:
         image: RGB in [0, 1], h w 3.
@@ -78,12 +87,19 @@ def measure_flow(
             f"expected frames of one shape, got {image.shape} and {other.shape}; "
             "resize them first"
         )
-    height, width, _ = image.shape
-    pads = [(0, max(0, SMALLEST - side)) for side in (height, width)]
-    frames = (np.pad(_grey(x), pads, mode="edge") for x in (image, other))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
-    return search.calc(*frames, None)[:height, :width]  # pyright: ignore
+    # A fade is not a motion.
+    light = float(np.median((image + DARK) / (np.clip(other, 0, 1) + DARK)))
+    grey, found = _grey(image * max(1, 1 / light)), _grey(other * max(1, light))
+    height, width = grey.shape
+    pads = [(0, max(0, SMALLEST - side)) for side in grey.shape]
+    padded = (np.pad(x, pads, mode="edge") for x in (grey, found))
+    flow = search.calc(*padded, None)[:height, :width]  # pyright: ignore
+    around = lambda x: cv2.blur(x.astype(np.float32), (STILL_SIDE, STILL_SIDE))
+    texture = np.maximum(around(grey.astype(float) ** 2) - around(grey) ** 2, 1)
+    flow[around(cv2.absdiff(grey, found)) < STILL_PART * np.sqrt(texture)] = 0
+    return flow
 
 
 SMALLEST = 12

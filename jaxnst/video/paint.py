@@ -247,16 +247,22 @@ class VideoPainter:
         self.store = options.store or MemoryStore(newest)
         self.shot: Shot | None = None
         self.earlier: dict[int, Frame] = {}
+        self.areas: dict[int, Array] = {}
 
     def paint_forward(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Image]:
         """The first pass, in the order of the frames."""
         for seen in ahead(self.look(frames)):
             index, content, self.count = seen.index, seen.content, seen.index + 1
             shot = self.shot_from(seen.first, content)
+            scene = shot.scene_of(content, self.masks(index))
+            areas = [x.mask for x in scene.regions if x.mask is not None]
+            if areas and self.options.masks is not None:
+                found = {**self.areas, index: jnp.concatenate(areas, axis=-1)}
+                self.areas = self.needed(found, seen.first)
             if self.store.has(1, index):
                 frame = self.store.load(1, index)
             else:
-                frame = self.paint(shot, seen)
+                frame = self.paint(shot, seen, scene)
                 self.store.save(1, index, frame)
             self.earlier = self.needed({**self.earlier, index: frame}, seen.first)
             yield self.report(1, index, frame, content)
@@ -342,7 +348,7 @@ class VideoPainter:
         if pair.back is not None:
             found.append(Pair(pair.back, pair.away).reliability)
         lost = 1 - float(jnp.mean(jnp.stack(found))) > self.options.cut
-        return lost or content.mean() + DARK > BRIGHTER * (first.mean() + DARK)
+        return lost or bool(content.mean() + DARK > BRIGHTER * (first.mean() + DARK))
 
     @usual_numbers()
     @single_threaded_lapack
@@ -377,11 +383,9 @@ class VideoPainter:
             return None
         return with_traces(self.options.masks(index), rest=bool(self.styles))
 
-    def paint(self, shot: Shot, seen: Seen) -> Frame:
+    def paint(self, shot: Shot, seen: Seen, scene: Scene) -> Frame:
         """Paint a frame of the first pass."""
-        index, content = seen.index, seen.content
-        scene = shot.scene_of(content, self.masks(index))
-        shown = scene.content
+        index, content, shown = seen.index, seen.content, scene.content
         with _named(index):
             if index == shot.first:
                 image, loss = shot.paint_first()
@@ -391,8 +395,8 @@ class VideoPainter:
                 past = self.past(shot, seen, scene)
                 image, before = jnp.split(past.image, 2, axis=-1)
                 shown = shown + past.reliability * (before - shown)
-                past, masks = past._replace(image=image), self.masks(index)
-                image, _ = shot.follow(content, past, weight, masks)
+                past = past._replace(image=image)
+                image, _ = shot.follow(scene, content, past, weight)
         kept = content if self.options.passes > 1 else None
         levels = np.asarray(jnp.round(255 * shown)).astype(np.uint8)
         return Frame(np.asarray(image), shot.first, weight, kept, levels)
@@ -401,18 +405,37 @@ class VideoPainter:
         """What earlier frames of a shot say of a frame: paint, and what it shows."""
         content = jnp.round(255 * scene.content) / 255
         target = painted_content(scene, self.recipe)
-        images, masks, past = [], [], None
+        images, masks, found = [], [], jnp.zeros(())
         for j, pair in seen.flows.items():
-            frame = self.earlier[j]
-            image, shown = map(pair.bring, (frame.image, frame.shown / 255))
-            paint = relight(Paint(image, shown, pair.reliability), content, target)
+            image, levels = self.earlier[j].image, self.shown(j)
+            paint = Paint(pair.bring(image), pair.bring(levels / 255), pair.reliability)
+            paint = relight(paint, content, target)
             images.append(jnp.concatenate(paint[:2], axis=-1))
-            masks.append(paint.reliability)
-            past = join_past(images, masks)
-            if past.reliability.min() > KEPT:
+            masks.append(paint.reliability * self.same_area(seen.index, j, pair))
+            found = jnp.maximum(found, masks[-1])
+            if found.min() > KEPT:
                 break
+        past = join_past(images, masks)
         # Kept and new paint meet at an edge; half of each would be no stroke of either.
         return past._replace(reliability=jnp.clip(4 * past.reliability - 1, 0, 1))
+
+    def shown(self, index: int) -> ImageArray:
+        """What the paint of an earlier frame shows, in levels."""
+        levels = self.earlier[index].shown
+        if levels is None:
+            raise ValueError(
+                "expected frames of this version in the store, got those of an earlier "
+                "one; begin anew, in an empty one"
+            )
+        return levels.astype(np.float32)
+
+    def same_area(self, index: int, other: int, pair: Pair) -> Mask | float:
+        """Where a frame has the regions of another one, if they move."""
+        if not {index, other} <= self.areas.keys():
+            return 1.0
+        moved = warp(self.areas[other], jnp.asarray(pair.away))
+        gaps = jnp.abs(self.areas[index] - moved)
+        return jnp.clip(1.5 - 2 * jnp.max(gaps, axis=-1, keepdims=True), 0, 1)
 
     def mend(self, index: int, before: Frame, after: Frame) -> Frame:
         """Join a frame of the first pass with the next one of the second.

@@ -120,20 +120,20 @@ class Shot:
     @usual_numbers()
     @single_threaded_lapack
     def follow(
-        self, content: ImageArray, past: Past, weight: float, masks: Masks | None = None
+        self, scene: Scene, content: ImageArray, past: Past, weight: float
     ) -> Painted:
         """Paint another frame.
 
         Args:
+            scene: Of the frame, from `scene_of`.
             content: The frame of the source, h w 3.
             past: What earlier frames say of it, warped to it.
             weight: Factor on the disagreement with them.
-            masks: Its own masks. Default: those of the first frame.
 
         Returns:
-            The frame.
+            The frame; where the past is reliable, it stays as it is.
         """
-        scene = self._scale(self.scene_of(content, masks))
+        scene = self._scale(scene)
         start = scene.content + past.reliability * (past.image - scene.content)
         start = keep(scene, jnp.clip(start, 0, 1), jnp.asarray(content))
         if past.reliability.min() > KEPT:
