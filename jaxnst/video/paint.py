@@ -30,7 +30,7 @@ from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
 from jaxnst.video.flow import FlowArray, Flows, measured_flow
-from jaxnst.video.shot import KEPT, Shot
+from jaxnst.video.shot import Shot
 from jaxnst.video.store import Frame, ImageArray, MemoryStore, Store
 from jaxnst.video.temporal import (
     DARK,
@@ -39,6 +39,7 @@ from jaxnst.video.temporal import (
     join_past,
     reliability,
     relight,
+    similarity,
     warp,
 )
 from jaxnst.video.threads import ahead
@@ -402,22 +403,33 @@ class VideoPainter:
         return Frame(np.asarray(image), shot.first, weight, kept, levels)
 
     def past(self, shot: Shot, seen: Seen, scene: Scene) -> Past:
-        """What earlier frames of a shot say of a frame: paint, and what it shows."""
+        """What earlier frames of a shot say of a frame: paint, and what it shows.
+
+        Each pixel has the paint of one frame; half of two would be no stroke of either.
+        """
         content = jnp.round(255 * scene.content) / 255
         target = painted_content(scene, self.recipe)
+
+        def bring(j: int) -> Past:
+            pair = seen.flows[j]
+            image, shown = map(pair.bring, (self.earlier[j].image, self.shown(j) / 255))
+            paint = Paint(image, shown, pair.reliability)
+            image, shown, found = relight(paint, content, target)
+            found = jnp.round(found * self.same_area(seen.index, j, pair))
+            return Past(jnp.concatenate([image, shown], axis=-1), found)
+
+        before = bring(seen.index - 1)
         images, masks, found = [], [], jnp.zeros(())
-        for j, pair in seen.flows.items():
-            image, levels = self.earlier[j].image, self.shown(j)
-            paint = Paint(pair.bring(image), pair.bring(levels / 255), pair.reliability)
-            paint = relight(paint, content, target)
-            images.append(jnp.concatenate(paint[:2], axis=-1))
-            masks.append(paint.reliability * self.same_area(seen.index, j, pair))
+        for j in seen.flows:
+            image, mask = before if j == seen.index - 1 else bring(j)
+            # What was painted anew since then stays anew.
+            same = jnp.round(similarity(image, before.image))
+            masks.append(mask * jnp.where(before.reliability > 0, same, 1))
+            images.append(image)
             found = jnp.maximum(found, masks[-1])
-            if found.min() > KEPT:
+            if found.min() == 1:
                 break
-        past = join_past(images, masks)
-        # Kept and new paint meet at an edge; half of each would be no stroke of either.
-        return past._replace(reliability=jnp.clip(4 * past.reliability - 1, 0, 1))
+        return join_past(images, masks)
 
     def shown(self, index: int) -> ImageArray:
         """What the paint of an earlier frame shows, in levels."""

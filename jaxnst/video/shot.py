@@ -39,9 +39,6 @@ from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
 from jaxnst.video.temporal import Past
 
-KEPT = 0.999
-"""Reliability, at least, of a frame that is the one before, so no step is taken."""
-
 FEWEST = 3
 """Steps of a frame that follows another, at least, unless fewer are asked for."""
 
@@ -136,7 +133,7 @@ class Shot:
         scene = self._scale(scene)
         start = scene.content + past.reliability * (past.image - scene.content)
         start = keep(scene, jnp.clip(start, 0, 1), jnp.asarray(content))
-        if past.reliability.min() > KEPT:
+        if past.reliability.min() == 1:
             return Painted(start, 0.0)  # nothing is new
         return self._paint(scene, start, past, weight)
 

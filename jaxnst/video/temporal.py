@@ -223,7 +223,7 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
     """
     image, shown, reliable = paint
     gaps = jnp.mean((content - shown) ** 2, axis=-1, keepdims=True)
-    weights = reliable / (1 + gaps / OUTLIER**2)
+    weights = jnp.maximum(2 * reliable - 1, 0) / (1 + gaps / OUTLIER**2)
     shape = content.shape[0], content.shape[1]
     cells = fit_shape(shape, min(CELLS, max(shape)))
     mean = lambda x: resize(weights * (x + DARK), cells, method="linear") + 1e-4
@@ -231,11 +231,20 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
     most = jnp.maximum(1, mean(target) / mean(image))
     fine = lambda x: resize(x, shape, method="linear")
     lit = fine(light) * shown
-    blur = jax.vmap(partial(_blur, deviation=GRAIN), -1, -1)
-    change = jnp.sqrt(jnp.mean(blur(content - lit) ** 2, axis=-1, keepdims=True))
-    same = jnp.clip(1.5 - change / CHANGE, 0, 1)
+    known = jnp.round(reliable)
+    same = similarity(known * content, known * lit)
     image = image * fine(jnp.minimum(light, most))
     return Paint(jnp.clip(image, 0, 1), jnp.clip(lit, 0, 1), reliable * same)
+
+
+@jax.jit
+def similarity(
+    image: Float[Array, "_h _w _c"], other: Float[Array, "_h _w _c"]
+) -> Mask:
+    """Where two images are the same but for grain, h w 1 from 0 to 1, see `CHANGE`."""
+    blur = jax.vmap(partial(_blur, deviation=GRAIN), -1, -1)
+    change = jnp.sqrt(jnp.mean(blur(image - other) ** 2, axis=-1, keepdims=True))
+    return jnp.clip(1.5 - change / CHANGE, 0, 1)
 
 
 class Past(NamedTuple):
