@@ -10,9 +10,20 @@ import jaxnst
 from jaxnst.objective import Agreement, disagreement, objective, with_agreement
 from jaxnst.tiles import Tiled, smallest_tile
 from jaxnst.video.flow import FlowFiles, load_flow, measure_flow, save_flow
-from jaxnst.video.temporal import join_past, reliability, warp, warping_error
+from jaxnst.video.temporal import (
+    Paint,
+    join_past,
+    reliability,
+    relight,
+    warp,
+    warping_error,
+)
 
 RNG = np.random.default_rng(0)
+
+
+def sample_of(name, shape):
+    return np.asarray(jaxnst.sample(name, shape[1]))[: shape[0]]
 
 
 def grid(h, w):
@@ -189,6 +200,45 @@ def test_flow_between_frames_of_two_shapes_is_refused():
     frame = np.zeros((16, 16, 3), np.float32)
     with pytest.raises(ValueError, match=r"one shape, got \(16, 16, 3\) and \(16, 15"):
         measure_flow(frame, frame[:, :15])
+
+
+def test_a_fade_is_no_motion_and_a_still_ground_stays_still():
+    wide = np.asarray(jaxnst.sample("harbour", 160))
+    frame = wide[:96, 10:130]
+    inner = slice(12, -12), slice(12, -12)
+    for darker, lighter in ((0.6, 1.0), (1.0, 0.6)):
+        flow = measure_flow(darker * frame, lighter * frame)
+        assert np.abs(flow[inner]).mean() < 0.02
+    before, after = frame.copy(), frame.copy()
+    thing = np.asarray(jaxnst.sample("mosaic", 40))[:24, :24]
+    before[40:64, 40:64], after[40:64, 44:68] = thing, thing
+    flow = measure_flow(after, before)
+    assert np.median(flow[46:58, 50:62, 0]) == pytest.approx(-4, abs=0.5)
+    textured = ndimage.generic_filter(frame.mean(-1), np.std, 7) > 0.02
+    textured[34:70, 34:82] = False
+    assert textured.mean() > 0.2
+    assert np.abs(flow[textured]).max() == 0
+
+
+def test_light_is_told_from_what_has_changed():
+    shown = jnp.asarray(sample_of("harbour", (48, 64)))
+    painted = jnp.asarray(RNG.random((48, 64, 3)), jnp.float32)
+    paint = Paint(painted, shown, jnp.ones((48, 64, 1)))
+    same = relight(paint, shown, shown)
+    for found, wanted in zip(same, paint, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    # From the left to the right it gets darker.
+    light = np.linspace(1, 0.5, 64)[None, :, None]
+    dim = relight(paint, jnp.asarray(light * shown, jnp.float32), shown)
+    np.testing.assert_allclose(dim.image, light * painted, atol=0.08)
+    assert float(dim.reliability.min()) > 0.5
+    # It never becomes lighter than what is to be painted.
+    bright = relight(paint._replace(shown=shown / 4), shown, 0 * shown)
+    assert float(bright.image.mean()) <= float(painted.mean()) + 1e-6
+    lamp = shown.at[20:28, 20:28].set(1 - jnp.round(shown[20:28, 20:28]))
+    lit = relight(paint, lamp, shown)
+    assert float(lit.reliability[22:26, 22:26].max()) < 0.5
+    assert float(lit.reliability[36:].min()) > 0.99
 
 
 def test_flow_files_are_read_and_scaled(tmp_path):

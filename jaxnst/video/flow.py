@@ -87,19 +87,19 @@ def measure_flow(
             f"expected frames of one shape, got {image.shape} and {other.shape}; "
             "resize them first"
         )
+    height, width, _ = image.shape
+    pads = [(0, max(0, SMALLEST - side)) for side in (height, width)]
+    image, other = (np.pad(x, [*pads, (0, 0)], mode="edge") for x in (image, other))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     # A fade is not a motion.
     light = float(np.median((image + DARK) / (np.clip(other, 0, 1) + DARK)))
     grey, found = _grey(image * max(1, 1 / light)), _grey(other * max(1, light))
-    height, width = grey.shape
-    pads = [(0, max(0, SMALLEST - side)) for side in grey.shape]
-    padded = (np.pad(x, pads, mode="edge") for x in (grey, found))
-    flow = search.calc(*padded, None)[:height, :width]  # pyright: ignore
+    flow = search.calc(grey, found, None)  # pyright: ignore
     around = lambda x: cv2.blur(x.astype(np.float32), (STILL_SIDE, STILL_SIDE))
     texture = np.maximum(around(grey.astype(float) ** 2) - around(grey) ** 2, 1)
     flow[around(cv2.absdiff(grey, found)) < STILL_PART * np.sqrt(texture)] = 0
-    return flow
+    return flow[:height, :width]
 
 
 SMALLEST = 12

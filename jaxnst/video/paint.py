@@ -1,8 +1,8 @@
 """Painting a video: the first frame as a picture, later ones from those before.
 
-A frame that follows another starts as that one, warped to it, and pays for leaving it
-where the flow is reliable. What is new in it starts as its own content. A cut, where
-nothing can be followed, begins a new shot.
+A frame that follows others has their paint, warped to it, where the flow is reliable
+and the content has not changed. What is new in it starts as its own content. A cut,
+where nothing can be followed, begins a new shot.
 """
 
 import contextlib
@@ -73,8 +73,9 @@ class VideoOptions:
             has the same regions, of which some may be black.
         steps: Steps of a frame that follows another. Default: half of those of the last
             scale, but at least three.
-        weight: How strongly a frame holds to those before it: what it costs to differ
-            by `NEAR` everywhere, in units of the loss of the shot's first frame.
+        weight: How strongly kept paint is held while new paint joins it: what it costs
+            to differ by `NEAR` everywhere, in units of the loss of the shot's first
+            frame. After the steps it is as it was, whatever the weight.
         back: How many frames back the images are that a frame has paint from where the
             first frame of the shot, and the last of every eight, are not reliable.
         flows: Where the flow between frames comes from.
