@@ -537,12 +537,12 @@ def test_a_disk_that_is_too_small_is_told_before_painting(here, capfd, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=9_000_000))
     flags = ("a.mp4", SWIRLS, "-o", "b.mp4")
     assert main(["video", *flags, "--size", "512"]) == 2
-    assert "14 MB" in (error := capfd.readouterr().err)  # 6 · 512 · 384 · 12 bytes
+    assert "18 MB" in (error := capfd.readouterr().err)  # 6 · 512 · 384 · 15 bytes
     assert "9 MB" in error
     assert "--force" in error
     assert not Path("b.mp4.state").exists()
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=130_000))
-    assert video(*flags) == 0  # 6 · 48 · 36 · 12 = 124,416 bytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=160_000))
+    assert video(*flags) == 0  # 6 · 48 · 36 · 15 = 155,520 bytes
     assert video(*flags, "--passes", "2") == 2  # twice as much
     assert video(*flags, "--passes", "2", "--force") == 0
 
