@@ -48,9 +48,10 @@ def check_image(
         return
     numbers = np.asarray(image)  # on the host, where nothing is compiled for it
     low, high = float(numbers.min()), float(numbers.max())
-    if not (-beyond <= low and high <= 1 + beyond):  # true for NaN too
+    finite = np.isfinite([low, high]).all()
+    if not (finite and -beyond <= low and high <= 1 + beyond):
         cure = "replace what is not finite"
-        if np.isfinite([low, high]).all():
+        if finite:
             cure = "divide by 255" if high > 16 and low >= 0 else "bring it to [0, 1]"
         raise ValueError(
             f"expected {name} in [0, 1], got numbers from {low:g} to {high:g}; {cure}"

@@ -70,7 +70,7 @@ bad = {
 found = {}
 for door, call in doors.items():
     for name, image in bad.items():
-        if (door, name) == ("save_image", "path"):
+        if (door, name) in (("save_image", "path"), ("features", "255")):
             continue
         try:
             call(image)

@@ -9,6 +9,7 @@ Reference:
     Recognition".
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnst.checks import OPTIMIZED, check_image
+from jaxnst.checks import check_image
 from jaxnst.messages import nearest
 from jaxnst.network.conv import Padding as ConvolutionPadding
 from jaxnst.network.conv import convolve
@@ -273,7 +274,7 @@ def features(
 
     Raises:
         ValueError: If no layer is asked for, a layer is unknown or missing from the
-            backbone's parameters, or the image is not RGB in [0, 1], or smaller than
+            backbone's parameters, or the image is not h w 3 of floats, or smaller than
             the stride of the deepest layer.
 
     Example:
@@ -284,7 +285,7 @@ def features(
         (8, 12, 256)
     """
     check_layers(layers, backbone.params)
-    check_image(image, beyond=OPTIMIZED)
+    check_image(image, beyond=math.inf)  # what is fed is for the backbone to say
     smallest = stride(deepest(layers))
     if min(image.shape[:2]) < smallest:
         raise ValueError(
