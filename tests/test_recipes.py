@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from jaxnst.painting.scales import content_size, scale_shapes, scale_steps, style_shape
-from jaxnst.recipes import RECIPES, Recipe, get_recipe
+from jaxnst.recipes import LOOKS, RECIPES, Recipe, get_recipe
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -13,6 +13,12 @@ def test_recipes_are_hashable_and_print_every_field(recipe):
     names = [field.name for field in dataclasses.fields(Recipe)]
     assert printed[:2] == ["name", "summary"]
     assert sorted(printed) == sorted(names)
+
+
+def test_each_recipe_has_a_look_in_five_words():
+    assert LOOKS.keys() == RECIPES.keys()
+    assert {len(look.split()) for look in LOOKS.values()} == {5}
+    assert len(set(LOOKS.values())) == len(LOOKS)
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,18 @@ import argparse
 import contextlib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
 from jaxnst.disk import matches
 from jaxnst.messages import nearest
 from jaxnst.paths import PART, divided, unquoted
-from jaxnst.recipes import LayerWeights, Recipe, get_recipe
+from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
 
 OVERRIDES = {
     "content_weight": (
@@ -31,9 +33,6 @@ OVERRIDES = {
 
 COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
 """Whose colours a result may have, beside those of a picture."""
-
-FIELDS = [x.name for x in fields(Recipe) if x.name not in ("name", "summary")]
-"""Fields of the recipe that can be set."""
 
 
 def add_run_flags(
@@ -252,32 +251,23 @@ def numbers(text: str) -> list[float]:
 
 def assignment(text: str) -> tuple[str, Any]:
     """`FIELD=VALUE` of a recipe, the value in the field's own type."""
-    name, equals, value = text.partition("=")
-    if not equals or name not in FIELDS:
-        raise argparse.ArgumentTypeError(
-            f"expected FIELD=VALUE with a field such as {nearest(name, FIELDS)}, got "
-            f"{text!r}; jaxnst recipes painterly lists them"
-        )
-    return name, field_value(name, value)
+    with said_by_argparse():
+        return parse_assignment(text)
 
 
 def field_value(name: str, text: str) -> Any:
     """The value of a field of the recipe, in the field's own type."""
-    kind = Recipe.__dataclass_fields__[name].type
+    with said_by_argparse():
+        return parse_value(name, text)
+
+
+@contextlib.contextmanager
+def said_by_argparse() -> Iterator[None]:
+    """Let argparse say why a value is wrong, which it does of errors of its own."""
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind is LayerWeights:
-            pairs = (part.partition(":") for part in text.split(","))
-            return tuple((layer, float(x or 1)) for layer, _, x in pairs)
-        if get_origin(kind) is tuple:
-            return tuple(float(part) for part in text.split(","))
-        return kind(text) if kind in (int, float) else text
-    except (KeyError, ValueError):
-        example = as_text(getattr(get_recipe("painterly"), name))
-        raise argparse.ArgumentTypeError(
-            f"expected {name}={example} or the like, got {name + '=' + text!r}"
-        ) from None
+        yield
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def sweep(text: str) -> tuple[str, list[Any]]:
@@ -302,16 +292,6 @@ def same_names(kind: type, args: argparse.Namespace) -> dict[str, Any]:
     """What flags say of the fields of a dataclass that have the same names."""
     names = (field.name for field in fields(kind))
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
-
-
-def as_text(value: Any) -> str:
-    """The text that flags parse to that value."""
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else str(value)
-    if not isinstance(value, tuple):
-        return str(value)
-    parts = (x if isinstance(x, tuple) else (x,) for x in value)
-    return ",".join(":".join(map(as_text, part)) for part in parts)
 
 
 def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:

@@ -9,6 +9,7 @@ from jaxnst.recipes.named import GATYS_2016_CODE as GATYS_2016_CODE
 from jaxnst.recipes.named import GATYS_STYLE_LAYERS as GATYS_STYLE_LAYERS
 from jaxnst.recipes.named import JOHNSON as JOHNSON
 from jaxnst.recipes.named import KAGGLE as KAGGLE
+from jaxnst.recipes.named import LOOKS as LOOKS
 from jaxnst.recipes.named import PAINTERLY as PAINTERLY
 from jaxnst.recipes.named import RECIPES as RECIPES
 from jaxnst.recipes.named import TF_BLOG as TF_BLOG

@@ -374,6 +374,23 @@ RECIPES = {
 }
 """The named recipes."""
 
+LOOKS = {
+    "painterly": "Broad brush strokes, bold shapes",
+    "delicate": "Fine strokes, every edge kept",
+    "crowson": "Thick strokes, shapes still clear",
+    "gatys2016": "Swirls grown from pure noise",
+    "gatys2016-code": "Large swirls, photograph half dissolved",
+    "johnson": "Swirls everywhere, photograph nearly gone",
+    "tf-blog": "Rough texture in bright colours",
+    "udacity": "Fine ripples over the photograph",
+    "kaggle": "Ripples with little photograph weight",
+    "boston": "Fine ripples, photograph comes first",
+    "nnst": "Soft strokes in calm colours",
+    "heitz2021": "Fine grain, photograph kept clear",
+}
+"""What each recipe paints, in five plain words, by drafts of the sample pictures at
+128 px with the embedded weights."""
+
 
 def get_recipe(name: str) -> Recipe:
     """Look a recipe up by its name.

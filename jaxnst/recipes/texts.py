@@ -1,0 +1,69 @@
+"""Fields of a recipe as texts: FIELD=VALUE, as people type it."""
+
+from dataclasses import fields
+from typing import Any, get_origin
+
+from jaxnst.messages import nearest
+from jaxnst.recipes.named import get_recipe
+from jaxnst.recipes.recipe import LayerWeights, Recipe
+
+FIELDS = [x.name for x in fields(Recipe) if x.name not in ("name", "summary")]
+"""Fields of the recipe that can be set."""
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`FIELD=VALUE` of a recipe, the value in the field's own type.
+
+    Raises:
+        ValueError: If there is no such field, naming the nearest, or the value is of
+            another type.
+
+    Example:
+        >>> parse_assignment("style_layers=relu1_1,relu2_1:2")
+        ('style_layers', (('relu1_1', 1.0), ('relu2_1', 2.0)))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or name not in FIELDS:
+        raise ValueError(
+            f"expected FIELD=VALUE with a field such as {nearest(name, FIELDS)}, got "
+            f"{text!r}; jaxnst recipes painterly lists them"
+        )
+    return name, parse_value(name, value)
+
+
+def parse_value(name: str, text: str) -> Any:
+    """The value of a field of the recipe, in the field's own type.
+
+    Raises:
+        ValueError: If the value is of another type, showing one that is not.
+    """
+    kind = Recipe.__dataclass_fields__[name].type
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is LayerWeights:
+            pairs = (part.partition(":") for part in text.split(","))
+            return tuple((layer, float(x or 1)) for layer, _, x in pairs)
+        if get_origin(kind) is tuple:
+            return tuple(float(part) for part in text.split(","))
+        return kind(text) if kind in (int, float) else text
+    except (KeyError, ValueError):
+        example = as_text(getattr(get_recipe("painterly"), name))
+        raise ValueError(
+            f"expected {name}={example} or the like, got {name + '=' + text!r}"
+        ) from None
+
+
+def as_text(value: Any) -> str:
+    """The text that is parsed to that value.
+
+    Example:
+        >>> as_text((("relu1_1", 1.0), ("relu2_1", 0.5)))
+        'relu1_1:1,relu2_1:0.5'
+    """
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    parts = (x if isinstance(x, tuple) else (x,) for x in value)
+    return ",".join(":".join(map(as_text, part)) for part in parts)
