@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +20,12 @@ from jaxnst.command.flags import recipe_from
 from jaxnst.command.grid import exit_code
 from jaxnst.command.jobs import Job, is_painted
 from jaxnst.command.request import StylizeRequest
-from jaxnst.command.sheet import LARGEST, Cell, draw_sheet
+from jaxnst.command.sheet import LARGEST, Cell, draw_sheet, save_page
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
 QUICK = ["--size", "32", "--steps", "1", "--weights", "embedded", *LIGHT]
 
@@ -84,6 +86,8 @@ def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
     page = (out / "index.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
     assert len(data["cells"]) == 8
+    assert {cell["larger"] for cell in data["cells"]} == {64}
+    assert len(data["originals"]) == 4
     # The command paints the same with stylize, larger.
     cell = next(c for c in data["cells"] if c["source"].startswith("wide__swirls"))
     command = shlex.split(cell["command"])
@@ -307,3 +311,43 @@ def test_the_sheet_shows_what_is_missing_and_stays_within_bounds(elsewhere):
     sheet = draw_sheet(cells)
     assert max(sheet.size) <= LARGEST + 100
     assert sheet.getpixel((sheet.width - 14, sheet.height - 14)) == (220, 220, 220)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_shows_originals_and_fits_a_telephone(elsewhere):
+    browsers = pytest.importorskip("playwright.sync_api")
+    long = elsewhere / "photos" / "hoovertower-by-night-from-the-oval.png"
+    long.write_bytes((elsewhere / "photos/wide.png").read_bytes())
+    styles = [elsewhere / "paintings" / f"{name}.jpg" for name in ("swirls", "mosaic")]
+    gone = elsewhere / "photos" / "gone.png"
+    cells = [
+        Cell(content, (style,), "", elsewhere / f"{i}.png", "jaxnst", 640)
+        for i, style in enumerate(styles)
+        for content in (long, gone)
+    ]
+    save_page(elsewhere / "index.html", cells, "a grid")
+    with browsers.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        mistakes = []
+        page.on("pageerror", lambda error: mistakes.append(str(error)))
+        page.goto((elsewhere / "index.html").as_uri())
+        head = page.locator("tbody th").first
+        assert head.bounding_box()["width"] > 80  # more than a letter
+        assert head.bounding_box()["height"] < 200
+        # One photograph and two paintings; what is gone has no picture.
+        shapes = page.locator("th img").evaluate_all(
+            "all => Promise.all(all.map(x => x.decode().then(() => x.naturalWidth)))"
+        )
+        assert len(shapes) == 3
+        assert min(shapes) > 0
+        lefts = {x.bounding_box()["x"] for x in page.locator("select:visible").all()}
+        assert len(lefts) == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator("td button").first.click()
+        dialog = page.locator("dialog")
+        assert "larger (640 px)" in dialog.inner_text()
+        assert dialog.locator(".originals img").count() == 2
+        browser.close()
+    assert not mistakes

@@ -62,6 +62,7 @@ from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
+from jaxnst.studio.live import LiveLines
 from jaxnst.types import Mask
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
@@ -87,6 +88,7 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
         "in blend='1,0;0.5,0.5'",
     )
     add("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
+    add("--live-folder", type=Path, help=argparse.SUPPRESS)  # the studio reads it
     quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
     add("--preview", action="store_true", help=quick)
     batch = "pictures on a device at a time (default: as many as fit and save time)"
@@ -255,11 +257,14 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
         load_masks=load_masks,
     )
+    live = None if request.live_folder is None else LiveLines(request.live_folder)
     backbone = registry.load_backbone(request.weights)
+    if live is not None:
+        live.say(f"Compiling for {max(mine[0].shape)} px, once for this size")
     # Pictures are encoded while the next batch is painted; up to 256 may wait.
     saving: deque[Future] = deque()
     with (
-        GridReporter(mine, quiet=request.quiet) as reporter,
+        GridReporter(mine, live, quiet=request.quiet) as reporter,
         ThreadPoolExecutor(max_workers=1) as saver,
     ):
         for lane, result in paint_lanes(

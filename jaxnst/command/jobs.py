@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnst.command.defaults import default_recipe
-from jaxnst.command.flags import as_text
 from jaxnst.command.manifest import SAME, make_manifest, manifest_path
 from jaxnst.command.masks import as_flags
 from jaxnst.command.request import MaskFiles, StylizeRequest
@@ -26,6 +25,7 @@ from jaxnst.paths import as_argument
 from jaxnst.pictures.files import has_alpha, image_shape
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
+from jaxnst.recipes.texts import as_text
 from jaxnst.weights.format import sha256
 
 LARGER = 2
@@ -46,6 +46,7 @@ class GridRequest:
         weights: Name or path of the network's weights.
         batch: Pictures on a device at a time.
         preview: Whether small pictures are painted to choose from.
+        live_folder: Where the progress is shown, for who watches it.
     """
 
     contents: tuple[Path, ...]
@@ -64,6 +65,7 @@ class GridRequest:
     preview: bool
     allow_huge: bool
     quiet: bool
+    live_folder: Path | None = None
 
     @property
     def page(self) -> Path:
@@ -228,7 +230,10 @@ def make_cell(request: GridRequest, job: Job) -> Cell:
     command += recipe_flags(request, recipe)
     text = shlex.join(map(str, command))
     setting = as_setting(shown_setting(request, lane))
-    return Cell(asked.content, asked.styles, setting, asked.out, text)
+    larger = max(asked.shape) * LARGER
+    if request.preview:
+        larger = content_size(image_shape(asked.content), asked.recipe)
+    return Cell(asked.content, asked.styles, setting, asked.out, text, larger)
 
 
 def recipe_flags(request: GridRequest, recipe: Recipe) -> list[str]:

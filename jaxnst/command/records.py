@@ -84,10 +84,10 @@ class Records:
             with write_whole(request.trace) as file:
                 file.write("".join(map(as_line, self.lines)).encode())
 
-    def __call__(self, progress: Progress) -> None:
-        """Keep what a chunk of steps did."""
+    def __call__(self, progress: Progress, *, last: bool = False) -> None:
+        """Keep what a chunk of steps did, perhaps the last one of a stopped run."""
         if self.live is not None:
-            self.live(progress)
+            self.live(progress, newest=last)
         self.lines.append(self.line(progress))
         terms = progress.info.terms
         self.terms += [(progress.scale, *row) for row in zip(*terms, strict=True)]

@@ -20,7 +20,7 @@ from jaxnst.painting.lanes import Lane, lane_work
 from jaxnst.painting.plan import total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import save_image
-from jaxnst.studio.live import SO_FAR
+from jaxnst.studio.live import SO_FAR, LiveLines
 from jaxnst.transfer import current_image
 
 
@@ -90,8 +90,10 @@ class Reporter:
         self.old = {sig: signal.signal(sig, self.interrupt) for sig in heard}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         """Put everything back."""
+        if kind is None:
+            self.bar.update(self.total - self.bar.n)
         self.bar.close()
         for sig, handler in self.old.items():
             signal.signal(sig, handler)
@@ -154,8 +156,10 @@ class PictureReporter(Reporter):
     ):
         done = 0
         if resume is not None:
-            done = work_done(request.stages, resume.scale, resume.taken)
-        super().__init__(total_work(request.stages), done, quiet=request.quiet)
+            at = resume.scale, resume.taken
+            done = work_done(request.stages, request.recipe, *at)
+        total = total_work(request.stages, request.recipe)
+        super().__init__(total, done, quiet=request.quiet)
         self.request, self.inputs, self.recorded = request, inputs, recorded
         self.written = self.launched = self.started
         self.pause, self.complaints = float(OFTEN), set()
@@ -213,7 +217,7 @@ class PictureReporter(Reporter):
             f"{name} {getattr(recipe, f'{name}_weight') * float(term[-1]):.3g}"
             for name, term in progress.info.terms._asdict().items()
         )
-        now = work_done(progress.stages, progress.scale, progress.taken)
+        now = work_done(progress.stages, recipe, progress.scale, progress.taken)
         place = f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
         self.move(now, place, text)
         first = self.printed < 0  # its time is that of compiling
@@ -253,27 +257,35 @@ class PictureReporter(Reporter):
 class GridReporter(Reporter):
     """What happens between the launches of a grid: progress, interruption."""
 
-    def __init__(self, lanes: Sequence[Lane], *, quiet: bool):
+    def __init__(
+        self, lanes: Sequence[Lane], live: LiveLines | None = None, *, quiet: bool
+    ):
         super().__init__(sum(map(lane_work, lanes)), 0, quiet=quiet)
-        self.lanes = len(lanes)
+        self.lanes, self.live = len(lanes), live
         self.painted = self.done = 0  # lanes and work of finished batches
 
     def __call__(self, lanes: list[Lane], progress: Progress) -> None:
         """Report, or stop, between two launches of a batch."""
-        each = work_done(progress.stages, progress.scale, progress.taken)
-        finished = each == total_work(progress.stages)
+        stage, recipe = progress.stage, lanes[0].recipe
+        each = work_done(progress.stages, recipe, progress.scale, progress.taken)
         now = self.done + each * len(lanes)
+        last = progress.scale == len(progress.stages) - 1
+        finished = last and progress.taken == stage.steps
+        if self.live is not None:
+            work = now, self.total
+            line = self.live.line(progress, recipe, *work, pictures=len(lanes))
+            self.live.write(line | {"terms": {}})
         if finished:
-            self.done = now
+            self.done += sum(map(lane_work, lanes))
             self.painted += len(lanes)
-        stage = progress.stage
+            now = self.done
         text = (
             f"{self.painted}/{self.lanes} painted, {len(lanes)} at "
             f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
         )
         self.move(now, text)
         first = self.printed < 0  # its time is that of compiling
-        if self.line_is_due(at_end=now == self.total):
+        if self.line_is_due(at_end=self.painted == self.lanes):
             say(text if first else f"{text}, {self.left(now)}")
         if self.interrupted and not finished:
             self.stop(

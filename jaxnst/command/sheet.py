@@ -1,5 +1,7 @@
 """A grid to look at: a contact sheet, and a page that opens from disk."""
 
+import base64
+import io
 import json
 import math
 import urllib.parse
@@ -11,6 +13,7 @@ from PIL import Image as pil
 from PIL import ImageDraw, ImageFont
 
 from jaxnst import disk
+from jaxnst.pictures.files import thumbnail
 
 PAGE_MARK = "<title>jaxnst grid</title>"
 """What every page has, and no other file."""
@@ -19,10 +22,15 @@ MARGIN, LABEL, TOP, LARGEST = 6, 112, 40, 12_000
 """Pixels between thumbnails, of row and column labels, and of the longer edge."""
 
 
+ORIGINAL = 192
+"""Long edge of the originals on the page, in pixels; each takes about 8 kB."""
+
+
 class Cell(NamedTuple):
     """One picture of a grid as it is shown, with the command that paints it larger.
 
     The setting is empty if nothing was varied; the picture need not be there yet.
+    `larger` is the long edge that the command paints, in pixels.
     """
 
     content: Path
@@ -30,6 +38,7 @@ class Cell(NamedTuple):
     setting: str
     out: Path
     command: str
+    larger: int = 0
 
 
 def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple]]:
@@ -105,6 +114,16 @@ def _thumbnail(path: Path, size: int) -> pil.Image | None:
     return picture
 
 
+def _as_address(path: Path) -> str:
+    """An original, small, as an address that holds it; empty if it cannot be shown."""
+    memory = io.BytesIO()
+    try:
+        thumbnail(path, ORIGINAL).save(memory, "JPEG", quality=80)
+    except (OSError, ValueError):  # not there, or huge
+        return ""
+    return f"data:image/jpeg;base64,{base64.b64encode(memory.getvalue()).decode()}"
+
+
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int):
     """Break a label into at most two lines for each of its own, and cut the rest."""
     lines: list[str] = []
@@ -117,22 +136,29 @@ def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
 def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
     """Write the page: a table to look through, filter, and enlarge.
 
-    It refers to the pictures by relative paths and may be written before they are.
+    It refers to the pictures by relative paths and may be written before they are. The
+    originals are in it, small, since browsers cannot show all that can be painted from.
     """
     rows, columns, places = cell_places(cells)
+    paths = dict.fromkeys(x for cell in cells for x in (cell.content, *cell.styles))
+    number = {path: i for i, path in enumerate(paths)}
+    originals = [{"name": path.name, "source": _as_address(path)} for path in paths]
     data = {
         "title": title,
         "rows": rows,
         "columns": columns,
+        "originals": originals,
         "cells": [
             {
                 "row": row,
                 "column": column,
                 "content": cell.content.stem,
                 "style": " + ".join(style.stem for style in cell.styles),
+                "from": [number[path] for path in (cell.content, *cell.styles)],
                 "setting": cell.setting,
                 "source": urllib.parse.quote(cell.out.name),
                 "command": cell.command,
+                "larger": cell.larger,
             }
             for cell, (row, column) in zip(cells, places, strict=True)
         ],

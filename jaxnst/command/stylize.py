@@ -276,11 +276,18 @@ def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
 
     def on_chunk(progress: Progress) -> None:
         with reporter.forgiven("record"):
-            records(progress)
+            records(progress, last=reporter.interrupted)
         reporter(progress)
 
+    def on_wait(program: str, seconds: float) -> None:
+        if live is not None:
+            live.wait(program, seconds)
+        reporter.wait(program, seconds)
+
+    if live is not None:
+        live.say(f"Compiling for {max(request.shape)} px, once for this size")
     with compile_timer() as compiling, reporter:
-        hooks = {"on_chunk": on_chunk, "on_wait": reporter.wait}
+        hooks = {"on_chunk": on_chunk, "on_wait": on_wait}
         result = run_request(request, backbone, hooks, resume)
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))

@@ -220,7 +220,7 @@ def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
 
 def lane_work(lane: Lane) -> int:
     """Pixels times steps over all stages, which time is about proportional to."""
-    return total_work(lane.stages)
+    return total_work(lane.stages, lane.recipe)
 
 
 def lane_mesh() -> Mesh:

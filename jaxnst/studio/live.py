@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
-from jaxnst.painting.plan import total_work, work_done
+from jaxnst.painting.plan import patch_work, total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
@@ -32,47 +32,87 @@ MOST = 8
 """Most steps of a launch whose terms are shown."""
 
 
-class LiveWriter:
-    """Writes frames and lines of one run into a folder.
+class LiveLines:
+    """Writes lines of one run, or of a grid, into a folder."""
 
-    A frame is due at the end of a scale, and once those before it have taken less than
-    `SHARE` of the time, so that to watch a run does not slow it down.
-    """
-
-    def __init__(self, folder: Path, recipe: Recipe):
-        self.folder, self.recipe = folder, recipe
-        self.frames, self.due, self.began = 0, -math.inf, time.monotonic()
+    def __init__(self, folder: Path):
+        self.folder, self.frames, self.began = folder, 0, time.monotonic()
         self.first: tuple[float, float] | None = None  # when, and the work done by then
+        self.say("Reading the pictures and the network")
 
-    def __call__(self, progress: Progress) -> None:
-        """Show a run between two launches of steps."""
-        now = time.monotonic()
-        done = work_done(progress.stages, progress.scale, progress.taken)
-        share = done / total_work(progress.stages)
-        self.first = self.first or (now, share)
-        if now >= self.due or progress.taken == progress.stage.steps:
-            self.show(current_image(progress.state, self.recipe))
-            spent = time.monotonic() - now
-            self.due = now + max(SELDOM, spent / SHARE)
-        self.write(self.line(progress, share))
+    def say(self, doing: str) -> None:
+        """Show in words what is done before there are steps, or between them."""
+        self.write({"doing": doing})
 
-    def line(self, progress: Progress, share: float) -> dict[str, Any]:
-        """What is known of a run: where it is, and the time left."""
-        assert self.first is not None
-        stage = progress.stage
-        before, now = self.first, time.monotonic()
+    def wait(self, program: str, seconds: float) -> None:
+        """Show that a program is being compiled, see `painting.ahead.OnWait`."""
+        self.say(f"Compiling {program}, once for this size")
+
+    def line(
+        self,
+        progress: Progress,
+        recipe: Recipe,
+        done: int,
+        total: int,
+        *,
+        pictures: int = 1,
+    ) -> dict[str, Any]:
+        """What is known of a run, or of one of so many pictures: place and time left.
+
+        `done` and `total` are its work, of which `next` is the share after the patches.
+        """
+        share = done / total
+        stage, now = progress.stage, time.monotonic()
+        before = self.first = self.first or (now, share)
         rate = (share - before[1]) / (now - before[0]) if now > before[0] else 0
+        patches = pictures * patch_work(stage, recipe)
+        laid = recipe.repaint and progress.taken == stage.steps
         return {
+            "doing": "Laying patches of the paintings" if laid else "",
             "scale": progress.scale,
             "scales": len(progress.stages),
             "size": stage.shape[::-1],
             "step": progress.taken,
             "steps": stage.steps,
             "done": round(share, 4),
+            "next": round(share + laid * patches / total, 4),
             "left": round((1 - share) / rate, 1) if rate > 0 else None,
             "seconds": round(now - self.began, 2),
-            "terms": self.terms(progress.info),
         }
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line, at once; a full disk does not end a run that is only watched."""
+        with contextlib.suppress(OSError), (self.folder / LINES).open("a") as file:
+            file.write(json.dumps(line | {"frame": self.frames}) + "\n")
+
+
+class LiveWriter(LiveLines):
+    """Writes frames and lines of one run into a folder.
+
+    A frame is due at both ends of a scale, and once one takes less than `SHARE` of the
+    time since the last, so that to watch a run does not slow it down.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe):
+        super().__init__(folder)
+        self.recipe, self.due = recipe, -math.inf
+        self.shape: tuple[int, int] | None = None  # of the latest frame
+
+    def __call__(self, progress: Progress, *, newest: bool = False) -> None:
+        """Show a run between two launches of steps; `newest` shows the very picture."""
+        now, (stages, scale, taken, state, info) = time.monotonic(), progress
+        done = work_done(stages, self.recipe, scale, taken)
+        ends = taken == progress.stage.steps or taken == len(info.loss)
+        if newest or ends or now >= self.due:
+            self.show(current_image(state, self.recipe))
+            # What makes the first frame of a size is compiled, which is no measure.
+            known = self.shape == progress.stage.shape
+            spent = time.monotonic() - now if known else 0
+            self.due = now + max(SELDOM, spent / SHARE)
+            self.shape = progress.stage.shape
+        total = total_work(stages, self.recipe)
+        line = self.line(progress, self.recipe, done, total)
+        self.write(line | {"terms": self.terms(info)})
 
     def terms(self, info: Info) -> dict[str, list[float | None]]:
         """The weighted terms of some steps of a launch, the last one among them."""
@@ -96,17 +136,13 @@ class LiveWriter:
             frame.save(file, "JPEG", quality=88, subsampling=0)
         self.frames += 1
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Add a line, at once."""
-        with (self.folder / LINES).open("a") as file:
-            file.write(json.dumps(line | {"frame": self.frames}) + "\n")
-
 
 class LiveReader:
     """Follows what a `LiveWriter`, in whatever process, writes into a folder.
 
     Attributes:
-        lines: All lines so far; of long runs, every second one again and again.
+        lines: Lines of all steps so far; of long runs, every second one, repeatedly.
+        doing: What is done now, in words; empty while steps are taken.
     """
 
     KEPT, POINTS = 400, 320
@@ -114,6 +150,7 @@ class LiveReader:
     def __init__(self, folder: Path):
         self.folder, self.offset = folder, 0
         self.lines: list[dict[str, Any]] = []
+        self.doing = ""
 
     def read(self) -> bool:
         """Take up the lines that were added; tell whether there were any."""
@@ -128,7 +165,9 @@ class LiveReader:
         self.offset += len(whole) + 1
         for line in whole.splitlines():
             with contextlib.suppress(ValueError):  # torn, as by a full disk
-                self.lines.append(json.loads(line))
+                found = json.loads(line)
+                self.doing = found.get("doing", "")
+                self.lines += [found] if "terms" in found else []
         if len(self.lines) > self.KEPT:
             self.lines = [*self.lines[:-1:2], self.lines[-1]]
         return True

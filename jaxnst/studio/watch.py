@@ -66,7 +66,7 @@ class Watch:
             while True:
                 over = self.over
                 self.reader.read()
-                now = over, len(self.reader.lines)
+                now = over, len(self.reader.lines), self.reader.doing
                 if now != seen:
                     seen = now
                     yield f"data: {json.dumps(self.state(over))}\n\n"
@@ -86,7 +86,7 @@ class Watch:
         return {
             "name": self.title,
             "state": "done" if over else "painting",
-            "message": "" if lines else "Compiling",
+            "doing": self.reader.doing,
             "frame": lines[-1]["frame"] + over if lines else 0,
             "now": lines[-1] if lines else None,
             "terms": self.reader.terms(),

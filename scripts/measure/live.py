@@ -31,9 +31,9 @@ def main() -> None:
     pictures = [str(sample_path(name)) for name in ("harbour", "swirls")]
     show, spent = LiveWriter.__call__, []
 
-    def timed(self: LiveWriter, progress: Progress) -> None:
+    def timed(self: LiveWriter, progress: Progress, *, newest: bool = False) -> None:
         began, frames = time.perf_counter(), self.frames
-        show(self, progress)
+        show(self, progress, newest=newest)
         spent.append((time.perf_counter() - began, self.frames - frames))
 
     LiveWriter.__call__ = timed

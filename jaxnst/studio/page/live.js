@@ -1,8 +1,9 @@
 // A run while it is painted: the latest picture, where it is, and its losses.
 
-import { duration, fit, make, view } from "./base.js"
+import { duration, fit, make, number, view } from "./base.js"
 
 const SVG = "http://www.w3.org/2000/svg"
+const TERMS = { content: "photograph", style: "paintings", tv: "smoothness" }
 const drawn = (tag, attributes, ...children) => {
   const element = document.createElementNS(SVG, tag)
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value)
@@ -10,18 +11,47 @@ const drawn = (tag, attributes, ...children) => {
   return element
 }
 
-/** Where a run is, in words. */
-export function progressText(job) {
+/** Where a run is, in words, so many seconds after it was told. */
+export function progressText(job, seconds = 0) {
   const { now } = job
   if (job.state === "waiting") {
     return job.place === 1 ? "Waits for the picture that is painted" : `Waits; ${job.place - 1} more before it`
   }
-  if (!now) return job.message || "Starting"
-  const scale = now.scales > 1 ? `scale ${now.scale + 1} of ${now.scales}, ` : ""
-  const left = now.left === null || job.state !== "painting" ? "" : `, about ${duration(now.left)} left`
+  const cells = job.cells ?? []
+  const painted = cells.length ? `${cells.filter(cell => cell.there).length} of ${cells.length} painted · ` : ""
+  const left = !now || now.left === null || job.state !== "painting" ? "" : `, about ${duration(now.left - seconds)} left`
   const stopping = job.state === "stopping" ? "Stopping after this step: " : ""
-  return `${stopping}${now.size.join(" × ")} px, ${scale}step ${now.step} of ${now.steps}${left}`
+  if (!now || job.doing) return `${stopping}${painted}${job.doing || "Starting"}${left}`
+  const scale = now.scales > 1 ? `scale ${now.scale + 1} of ${now.scales}, ` : ""
+  return `${stopping}${painted}${now.size.join(" × ")} px, ${scale}step ${now.step} of ${now.steps}${left}`
 }
+
+/** A bar and words of where a job is, with room for its buttons. */
+export class ProgressView {
+  constructor() {
+    this.bar = make("progress", { max: 1, "aria-label": "Progress" })
+    this.text = make("p", { class: "where" })
+    this.about = make("small")
+    this.controls = make("div", { class: "row" })
+    this.element = make("div", { class: "progress" }, this.bar, make("div", { class: "between" }, make("div", {}, this.text, this.about), this.controls))
+  }
+
+  update(job) {
+    const { now, doing } = job, told = JSON.stringify([now, doing])
+    if (told !== this.told) Object.assign(this, { told, since: Date.now() })
+    const seconds = Math.round((Date.now() - this.since) / 1000)
+    // While patches are laid nothing is told, so the bar goes on at the pace it had.
+    if (now) this.bar.value = Math.min(now.next ?? now.done, now.done + (1 - now.done) * seconds / (now.left || Infinity))
+    else this.bar.removeAttribute("value")
+    const [weights] = /weights .*/.exec(job.message ?? "") ?? []
+    if (weights) this.about.textContent = `With the ${weights}`
+    this.bar.hidden = this.about.hidden = !going(job)
+    const soFar = doing && !now && seconds > 1 && going(job) ? `, ${seconds} s so far` : ""
+    this.text.textContent = `${progressText(job, seconds)}${soFar}`
+  }
+}
+
+const going = job => ["waiting", "painting", "stopping"].includes(job.state)
 
 /** The view of a run; `update(job)` shows what has changed. */
 export class LiveView {
@@ -37,26 +67,20 @@ export class LiveView {
       }
     })
     this.wait = make("p", { class: "wait" })
-    this.bar = make("progress", { max: 1, "aria-label": "Progress of the picture" })
-    this.text = make("p", { class: "where" })
+    this.progress = new ProgressView()
     this.plot = make("figure", { class: "plot" })
-    this.controls = make("div", { class: "row" })
     this.easel = [this.box, this.wait]
-    this.caption = make("div", { class: "progress" }, this.bar, make("div", { class: "between" }, this.text, this.controls), this.plot)
+    this.caption = [this.progress.element, this.plot]
   }
 
   update(job) {
-    const going = ["waiting", "painting", "stopping"].includes(job.state)
-    if (job.now) this.bar.value = job.now.done
-    else this.bar.removeAttribute("value")
-    this.bar.hidden = !going && !job.now
-    this.text.textContent = progressText(job)
-    this.text.hidden = job.state === "failed"
+    this.progress.update(job)
+    this.progress.text.hidden = !going(job)
     this.showPhotograph(job)
     this.wait.hidden = this.shown > 0
     this.wait.classList.toggle("failed", job.state === "failed")
     this.wait.textContent = job.state === "waiting" ? "The picture appears here when its turn comes"
-      : going ? "The picture appears here after the first steps. The first one of a size has to be compiled, which may take a minute."
+      : going(job) ? "The picture appears here after the first step"
         : job.state === "failed" ? `Not painted: ${job.message}` : "Stopped before the first steps"
     this.showFrame(job)
     const points = JSON.stringify(job.terms)
@@ -94,16 +118,17 @@ export class LiveView {
   }
 }
 
-/** The weighted terms on a logarithmic scale; lines divide the scales. */
+/** The terms as shares of the loss at the start, on a logarithmic scale; lines divide the scales. */
 function plotOf(terms) {
-  const names = Object.keys(terms[0] ?? {}).filter(name => name !== "scale")
+  const names = Object.keys(terms[0] ?? {}).filter(name => name !== "scale" && terms.some(point => point[name] > 0))
+  const start = names.reduce((sum, name) => sum + (terms[0][name] ?? 0), 0)
   const seen = terms.flatMap(point => names.map(name => point[name])).filter(x => x > 0)
   if (terms.length < 2 || !seen.length) return []
   const logs = seen.map(Math.log10)
   const low = Math.max(Math.min(...logs), Math.max(...logs) - 4), high = Math.max(...logs)
   const x = i => (100 * i) / (terms.length - 1)
   const y = value => 38 - 36 * ((Math.max(Math.log10(value), low) - low) / (high - low || 1))
-  const picture = drawn("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": "Weighted terms of the loss over the steps" })
+  const picture = drawn("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": "Terms of the loss over the steps" })
   terms.forEach((point, i) => {
     if (i && point.scale !== terms[i - 1].scale) picture.append(drawn("line", { x1: x(i), x2: x(i), y1: 0, y2: 40, class: "divide" }))
   })
@@ -112,7 +137,8 @@ function plotOf(terms) {
     picture.append(drawn("polyline", { points: points.join(" "), class: `term term-${index}` }))
   })
   const last = terms.at(-1)
-  const legend = make("figcaption", {}, ...names.map((name, index) =>
-    make("span", { class: `term-${index}` }, make("i", { "aria-hidden": "true" }), `${name} ${last[name]?.toPrecision(3) ?? "–"}`)))
+  const share = value => !(value >= 0 && start) ? "–" : value && value < start / 1000 ? "< 0.1 %" : `${number(100 * value / start)} %`
+  const legend = make("figcaption", {}, make("small", {}, "Of the loss at the start"), ...names.map((name, index) =>
+    make("span", { class: `term-${index}` }, make("i", { "aria-hidden": "true" }), `${TERMS[name] ?? name} ${share(last[name])}`)))
   return [picture, legend]
 }

@@ -5,7 +5,7 @@ import { LiveView, progressText } from "./live.js"
 
 const live = new LiveView(job => `frame?n=${job.frame}`)
 get("#easel").append(...live.easel)
-get("#caption").append(live.caption)
+get("#caption").append(...live.caption)
 
 follow(() => "events", (job, end) => {
   document.title = `${job.name} – jaxnst live`
