@@ -47,6 +47,8 @@ def paint(arguments):
         return 2
     if seed == DIES:
         os.kill(os.getpid(), signal.SIGSEGV)
+    if arguments[0] == "grid":
+        return paint_variation(arguments, out)
     live = Path(value("--live-folder"))
     shutil.copy(arguments[1], live / "frame.jpg")
     line = {"scale": 0, "step": 1, "terms": {"style": [1.0]}, "frame": 1, "done": 0.5}
@@ -62,6 +64,20 @@ def paint(arguments):
 
     Image.open(arguments[1]).resize((8, 6)).save(out)
     Path(f"{out}.json").write_text(json.dumps(MANIFEST))
+    return 0
+
+
+def paint_variation(arguments, folder):
+    """The second one of a preview: the least content weight, strokes as chosen."""
+    varied = dict(x.split("=") for x in arguments if "=" in x)
+    layers = [["relu1_1", 1.0]]
+    recipe = {"name": "painterly", "summary": "", "first_steps": 1, "steps": 1}
+    recipe |= {"content_layers": layers, "style_layers": layers}
+    recipe |= {"style_loss": "gram", "style_weight": 1.0}
+    for name, number in (("content_weight", 0), ("style_scale", 1)):
+        recipe[name] = float(varied[name].split(",")[number])
+    shutil.copy(arguments[2], folder / "a.png")
+    (folder / "a.png.json").write_text(json.dumps(MANIFEST | {"recipe": recipe}))
     return 0
 
 

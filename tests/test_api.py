@@ -23,15 +23,15 @@ FLOORS = {
     "jaxnst/network": ["conv", "vgg", "calibrate"],
     "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],
     "jaxnst/weights": ["readers", "format", "download", "convert", "registry"],
-    "jaxnst/recipes": ["recipe", "named"],
+    "jaxnst/recipes": ["recipe", "named", "texts"],
     "jaxnst/painting": [
         "ahead", "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint",
         "loop", "stages", "programs", "multiscale", "lanes", "measurer", "grid",
         "manifest",
     ],
     "jaxnst/studio": [
-        "live", "settings", "pictures", "history", "guard", "assets", "jobs", "news",
-        "serve", "watch", "server",
+        "live", "settings", "names", "pictures", "groups", "history", "guard", "assets",
+        "jobs", "news", "serve", "watch", "server",
     ],
     "jaxnst/video": [
         "temporal", "flow", "store", "threads", "tags", "decode", "clip", "sound",

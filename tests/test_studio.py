@@ -1,3 +1,4 @@
+import argparse
 import contextlib
 import http.client
 import io
@@ -7,6 +8,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -27,21 +29,26 @@ from hypothesis import strategies as st
 from PIL import Image as pil
 
 from jaxnst.command.cli import main, parse
-from jaxnst.command.flags import recipe_from
+from jaxnst.command.flags import assignment, recipe_from
 from jaxnst.command.masks import as_flags
 from jaxnst.command.request import MaskFiles
+from jaxnst.foreign import MOST_BYTES
+from jaxnst.objective import Terms
 from jaxnst.painting.lanes import make_lanes
 from jaxnst.painting.manifest import check_manifest, read_manifest, recipe_of
+from jaxnst.painting.plan import PATCH_STEPS, Stage, total_work, work_done
+from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import load_image, read_description, save_image
 from jaxnst.pictures.samples import sample_path
-from jaxnst.recipes import RECIPES
-from jaxnst.studio import jobs
+from jaxnst.recipes import RECIPES, get_recipe
+from jaxnst.studio import jobs, live
 from jaxnst.studio import pictures as uploads
 from jaxnst.studio.assets import PAGE
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import History, read_levels
 from jaxnst.studio.jobs import Worker
-from jaxnst.studio.live import LiveReader
+from jaxnst.studio.live import LiveLines, LiveReader, LiveWriter
+from jaxnst.studio.names import Names
 from jaxnst.studio.news import News, pack
 from jaxnst.studio.serve import closing, listen, make_server
 from jaxnst.studio.server import Place, Studio
@@ -54,6 +61,7 @@ from jaxnst.studio.settings import (
     variations,
 )
 from jaxnst.studio.watch import served
+from jaxnst.transfer import Info
 
 TOKEN, COOKIE = "t" * 43, "c" * 43
 HOST = "127.0.0.1"
@@ -268,6 +276,11 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
         ({"quality": ["best"]}, "one of draft"),
         ({"set": ["steps=3; rm -rf /"]}, "FIELD=VALUE"),
         ({"set": ["--out=x"]}, "FIELD=VALUE"),
+        ({"set": ["style_wieght=3"]}, "such as style_weight, got 'style_wieght=3'"),
+        ({"set": ["steps=abc"]}, "expected steps=8 or the like, got 'steps=abc'"),
+        ({"set": ["content_weight=2"], "content_weight": 1}, "content_weight once"),
+        ({"set": ["style_layers=relu9_9"]}, "relu9_9"),
+        ({"set": ["beta1=0.5"]}, "beta1 changes nothing where optimizer is lbfgs"),
         ({"keep_rest": True}, "keep what regions leave"),
         ({"regions": [{"mask": "m", "styles": []}]}, "mask and its paintings"),
         ({"sizes": 3}, "such as size"),
@@ -277,6 +290,23 @@ def test_settings_that_are_wrong_are_refused_in_a_line(change, said):
     with pytest.raises(ValueError, match=said) as caught:
         read_settings(CHOSEN | change)
     assert "\n" not in str(caught.value)
+
+
+def test_the_page_is_told_all_that_is_wrong_by_name(client, studio):
+    data = {"size": 10, "seed": -1, "set": ["style_wieght=3"]}
+    wrong = client.post("/check", json=data).json()
+    assert wrong.keys() == data.keys()
+    with pytest.raises(argparse.ArgumentTypeError) as said:
+        assignment("style_wieght=3")  # as the terminal says it
+    assert wrong["set"] == str(said.value)
+    limits = client.get("/options").json()["limits"]
+    assert f"from {limits['size'][0]} to {limits['size'][1]}" in wrong["size"]
+    assert client.post("/check", json=CHOSEN | {"set": ["tv_weight=1"]}).json() == {}
+    unset = {"recipe": None, "set": None, "colors": None}
+    assert client.post("/check", json=CHOSEN | unset).json() == {}
+    small = client.post("/check", json=CHOSEN | {"size": 20}).json()
+    assert "at least 32 px on each side, got 20 x 15 px" in small["size"]
+    assert not studio.queue.jobs
 
 
 JSON = st.recursive(
@@ -460,6 +490,112 @@ def test_an_upload_is_private_until_it_is_painted_from(client, studio):
     paint(client, content=found["id"])
     (kept,) = Path("studio/sources").glob("my-photo-*.png")
     assert kept.read_bytes() == png()
+
+
+def test_pictures_keep_the_names_that_people_gave(client, studio):
+    found = upload(client, png(), "Bild (2) Привет.png").json()
+    name = paint(client, content=found["id"])["name"]
+    wait_for(lambda: studio.queue.jobs[0].over)
+    (result,) = listed(studio.history)
+    kept = result["settings"]["content"]
+    assert kept != found["id"]
+    with running() as later, insider(later) as other:  # another start
+        again = other.get(f"/pictures/{kept}").json()
+        assert again["name"] == "Bild (2) Привет.png"
+        second = paint(other, content=kept)["name"]
+        assert second == name.replace(".png", "-2.png")
+        index = Path("studio/sources/names.json")
+        half = f'{{"{kept}": "\\ud800"}}'  # of a character
+        for text in (f'{{"{kept}": 3}}', half, "[" * 10_000, "[]", ""):
+            index.write_text(text)
+            assert Names(index.parent).find(kept) == "Bild-2.png"
+
+
+def test_variations_are_found_again_as_a_group(client, studio):
+    job = paint(client, "preview", seed=5)
+    folder = studio.queue.find(job["id"]).group
+    wait_for(lambda: studio.queue.jobs[0].over)
+    painted = (folder / "a.png").read_bytes()
+    others = groups_of_others(folder)
+    with running() as later, insider(later) as client:
+        (group,) = later.queue.as_json()
+        assert (group["kind"], group["state"], group["name"]) == (
+            *("preview", "done", "harbour.jpg"),
+        )
+        assert [cell["there"] for cell in group["cells"]] == [i == 1 for i in range(9)]
+        at = f"/jobs/{group['id']}"
+        assert client.get(f"{at}/cells/1").content == painted
+        settings = client.get(f"{at}/settings").json()
+        assert settings["seed"] == 5
+        assert read_settings(settings).content.startswith("harbour-")
+        assert client.delete(at).status_code == 204
+        assert not later.queue.jobs
+    assert not folder.exists()
+    assert all(x.exists() for x in others)
+
+
+def groups_of_others(folder):
+    """What is no group of ours, though it looks much like this one."""
+    names = "number", "deep", "large", "pipe"
+    made = [folder.with_name(f"group-{name}") for name in names]
+    texts = '{"content": 3}', "[" * 10_000, " " * (MOST_BYTES + 1)
+    for other in made:
+        other.mkdir()
+    for other, text in zip(made, texts, strict=False):
+        (other / "settings.json").write_text(text)
+    os.mkfifo(made[-1] / "settings.json")
+    elsewhere = Path("holiday")
+    shutil.copytree(folder, elsewhere)
+    (folder.parent / "group-link").symlink_to(elsewhere.resolve())
+    shutil.copytree(folder, folder.with_name("holiday"))
+    old = folder.with_name("group-old")  # its pictures are none that we would paint
+    shutil.copytree(folder, old)
+    manifest = read_manifest(old / "a.png.json")
+    manifest["recipe"]["content_weight"] = 77
+    (old / "a.png.json").write_text(json.dumps(manifest))
+    return [*made, elsewhere / "a.png", folder.with_name("holiday"), old / "a.png"]
+
+
+def test_what_others_put_into_a_group_is_kept(client, studio):
+    job = studio.queue.find(paint(client, "preview")["id"])
+    wait_for(lambda: job.over)
+    for name in ("mine.png", "mine.png.json"):
+        (job.group / name).write_text("mine")
+    assert client.delete(f"/jobs/{job.id}").status_code == 204
+    left = {path.name for path in job.group.iterdir()}
+    assert left == {"mine.png", "mine.png.json"}
+
+
+def test_a_preview_that_painted_nothing_leaves_no_folder(client, studio):
+    job = studio.queue.find(paint(client, "preview", seed=2)["id"])
+    wait_for(lambda: job.over)
+    assert job.state == "failed"
+    assert not job.group.exists()
+    assert studio.queue.jobs == [job]  # says why
+
+
+def test_paintings_push_no_variations_out(client, studio):
+    for kind in ("preview", *["picture"] * 22):
+        paint(client, kind)
+    wait_for(lambda: all(job.over for job in studio.queue.jobs))
+    kinds = [job.kind for job in studio.queue.jobs]
+    assert kinds == ["preview", *["picture"] * 20]
+
+
+def test_a_tab_is_told_of_groups_that_come_and_go(client, studio):
+    tab = Tab()
+    with client.stream("GET", "/events") as answer:
+        events = told(answer)
+        job = paint(client, "preview")
+        while tab.jobs.get(job["id"], {}).get("state") != "done":
+            tab.take(next(events))
+        assert sum(cell["there"] for cell in tab.jobs[job["id"]]["cells"]) == 1
+        shutil.rmtree(studio.queue.jobs[0].group)
+        assert client.get(f"/jobs/{job['id']}/cells/1").status_code == 404
+        while tab.order:
+            tab.take(next(events))
+    with client.stream("GET", "/events") as answer:  # a tab that comes again
+        assert next(told(answer))["order"] == []
 
 
 def test_uploads_are_deleted_when_the_studio_ends(tmp_path, monkeypatch):
@@ -1110,6 +1246,50 @@ def test_a_run_that_is_watched_paints_the_same_picture(tmp_path, monkeypatch):
     # The last frame is the result, up to what a JPEG loses.
     frame, result = load_image(live / "frame.jpg"), load_image("b.png")
     assert np.abs(frame - result).mean() < 0.03
+
+
+def test_patches_are_part_of_the_progress_and_said(tmp_path):
+    recipe = get_recipe("painterly")
+    stages = (Stage((30, 40), 6), Stage((60, 80), 4))
+    lines, total = LiveLines(tmp_path), total_work(stages, recipe)
+    patches = [30 * 40 * PATCH_STEPS, 60 * 80 * PATCH_STEPS]
+    assert total == 30 * 40 * 6 + 60 * 80 * 4 + sum(patches)
+    reader = LiveReader(tmp_path)
+    assert reader.read()
+    assert reader.doing
+    assert not reader.lines
+    before = 30 * 40 * 6
+    places = ((0, 5, 30 * 40 * 5), (0, 6, before), (1, 1, before + patches[0] + 4800))
+    for scale, taken, work in places:
+        progress = Progress(stages, scale, taken, None, None)
+        done = work_done(stages, recipe, scale, taken)
+        assert done == work
+        line = lines.line(progress, recipe, done, total)
+        lines.write(line | {"terms": {}})
+        reader.read()
+        assert ("atches" in reader.doing) == (taken == 6)
+        after = done + patches[0] if taken == 6 else done
+        assert line["next"] == pytest.approx(after / total, abs=1e-4)
+
+
+def test_the_frame_is_new_though_the_first_one_took_long(tmp_path, monkeypatch):
+    recipe = get_recipe("gatys2016")
+    stages, now = (Stage((6, 8), 500),), [0.0]
+
+    def slow_at_first(state, recipe):
+        now[0] += 0.01 if now[0] else 3.0  # compiled
+        return np.full((6, 8, 3), state)
+
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live, "current_image", slow_at_first)
+    writer = LiveWriter(tmp_path, recipe)
+    terms = Terms(*np.ones((3, 5)))
+    info = Info(np.ones(5), terms, np.ones(5), np.ones(5, bool))
+    for taken, newest, frames in ((5, False, 1), (35, False, 2), (40, False, 2)):
+        writer(Progress(stages, 0, taken, 0.5, info), newest=newest)
+        assert writer.frames == frames
+    writer(Progress(stages, 0, 45, 0.9, info), newest=True)  # it is stopped
+    assert np.abs(load_image(tmp_path / "frame.jpg") - 0.9).max() < 0.02
 
 
 def test_a_run_of_the_terminal_is_shown_and_cannot_be_changed(tmp_path):

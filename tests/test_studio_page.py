@@ -18,6 +18,7 @@ from studio_worker import MANIFEST
 
 from jaxnst.pictures.files import read_description
 from jaxnst.pictures.samples import sample_path
+from jaxnst.recipes import LOOKS
 from jaxnst.studio.watch import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -30,7 +31,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update"),
     "--disable-sync",
 ]
-WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 375, "height": 720}
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 PATIENCE = 180_000
 expect.set_options(timeout=PATIENCE)
 
@@ -153,11 +154,24 @@ def test_choose_preview_paint_compare_download(visit, studio, tmp_path):
     expect(page.locator("#photograph")).to_contain_text("harbour.jpg")
     page.get_by_label("Add woodcut").click()
     page.get_by_label("Weight of swirls.jpg").fill("0.5")
+    expect(page.locator("#paintings output")).to_have_text(["33 %", "67 %"])
     check_accessible(page)
 
     page.get_by_role("button", name="Preview").click()
     cells = page.locator("button.cell")
+    expect(page.locator("#caption progress")).to_be_visible()
+    expect(page.locator("#caption .where")).to_contain_text("of 9 painted")
+    blanks = page.locator(".variations .blank")
+    expect(blanks).to_have_count(9)
+    before = box(blanks.first)
     cells.nth(8).wait_for()
+    seen(page, ".cell img >> nth=0")
+    after = box(cells.first)  # which has not jumped
+    assert before["width"] == pytest.approx(after["width"], abs=1)
+    assert before["height"] == pytest.approx(after["height"], abs=1)
+    heads = page.locator(".variations th")
+    words = ("fine", "as chosen", "broad", "painting", "as chosen", "photograph")
+    expect(heads).to_have_text([re.compile(rf"{word}\s+\d") for word in words])
     cells.nth(5).click()
     expect(cells.nth(5)).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#style-scale-shown")).to_have_text("1.5")
@@ -197,6 +211,21 @@ def test_choose_preview_paint_compare_download(visit, studio, tmp_path):
     page.locator(".card", has_text=name).click()
     assert seen(page, "#easel img")
 
+    page.locator(".group .card", has_text="harbour.jpg").click()  # of the preview
+    expect(cells).to_have_count(9)
+    page.get_by_role("button", name="Remove woodcut.jpg").click()
+    cells.nth(0).click()  # brings the pictures that it was painted from
+    expect(page.locator("#paintings li")).to_have_count(2)
+    expect(page.locator("#paintings")).to_contain_text("woodcut.jpg")
+    expect(page.locator("#style-scale-shown")).to_have_text("0.6")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete…").click()
+    expect(page.locator(".group")).to_have_count(0)
+
+
+def box(element):
+    return element.bounding_box()
+
 
 def test_frames_arrive_and_stop_keeps_what_is_there(visit):
     page = visit()
@@ -207,6 +236,8 @@ def test_frames_arrive_and_stop_keeps_what_is_there(visit):
     expect(shown).to_have_attribute("data-frames", re.compile(r"[3-9]|\d\d"))
     expect(page.locator(".where")).to_contain_text("of 1000000")
     expect(page.locator(".plot polyline")).not_to_have_count(0)
+    legend = page.locator(".plot figcaption")
+    expect(legend).to_have_text(re.compile(r"photograph \S+ %paintings \S+ %$"))
     check_accessible(page)
 
     other = page.context.new_page()  # another tab sees the same, and may queue
@@ -260,12 +291,24 @@ def test_a_region_is_drawn_with_keys_or_with_a_pointer(visit):
     page.mouse.up()
     page.get_by_role("button", name="Use it").click()
     expect(page.locator("#regions li")).to_have_count(2)
-    page.get_by_label("Painting of region 1").select_option("mosaic")
+    painting = page.get_by_label("Painting of region 1")
+    expect(painting).not_to_have_value("swirls")  # which paints the rest already
+    painting.select_option("mosaic")
     page.get_by_role("button", name="Paint", exact=True).click()
     page.locator(".result").wait_for()
     command = page.locator(".command code").text_content()
     assert re.search(r"--region \S+mask-\w+\.png=\S+mosaic-\w+\.jpg", command)
     assert "--content-mask" in command
+    expect(page.locator(".card small").first).to_have_text(re.compile(r":\d\d:\d\d"))
+
+    page.locator("#content-file").set_input_files(sample_path("mosaic"))
+    expect(page.locator("#easel img")).to_have_attribute("alt", re.compile("mosaic"))
+    expect(page.locator("#regions li")).to_have_count(2)
+    expect(page.get_by_role("alert")).to_contain_text("drawn on harbour.jpg is kept")
+    page.locator(".card").first.click()
+    page.get_by_role("button", name="Use its settings").click()
+    expect(page.locator("#photograph")).to_contain_text("harbour.jpg")
+    expect(page.locator("#paintings")).to_contain_text("swirls.jpg")
 
 
 def test_what_is_wrong_is_said(visit, tmp_path):
@@ -278,9 +321,23 @@ def test_what_is_wrong_is_said(visit, tmp_path):
     expect(page.get_by_role("alert")).to_contain_text("notes.txt")
     check_accessible(page)
     choose(page)
-    page.get_by_label("Fields of the recipe").fill("steps=-3")
+    set_steps(page, 0)
     page.get_by_role("button", name="Paint", exact=True).click()
-    expect(page.locator(".wait.failed")).to_contain_text("Not painted: expected")
+    expect(page.locator("#set-wrong")).to_contain_text("first_steps to be a whole")
+    page.get_by_label("Long edge").fill("10")
+    expect(page.get_by_label("Long edge")).to_have_attribute("min", "16")
+    field = page.get_by_label("Fields of the recipe")
+    field.fill("style_wieght=3")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#set-wrong")).to_contain_text("such as style_weight, got")
+    expect(page.locator("#size-wrong")).to_contain_text("from 16 to 20000")
+    expect(page.get_by_label("Long edge")).to_be_focused()
+    check_accessible(page)
+    assert not page.locator(".job").count()  # nothing was started
+    page.get_by_label("Long edge").fill("48")
+    field.fill("style_weight=3")
+    field.blur()
+    expect(page.locator("p.failed")).to_have_count(0)
     page.context.set_offline(True)
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
@@ -304,6 +361,9 @@ def test_sliders_without_an_effect_are_off_and_the_preview_varies_the_other(visi
     cells.nth(2).click()
     expect(cells).to_have_count(3)
     expect(cells.nth(2)).to_have_attribute("aria-pressed", "true")
+    card = page.locator(".group", has_text="3 variations").locator(".mosaic")
+    for image in card.locator("img").all():  # a row of three fills the card
+        assert box(image)["height"] == pytest.approx(box(card)["height"], abs=1)
     page.get_by_role("button", name="Paint", exact=True).click()
     page.locator(".result").wait_for()
     assert "--style-scale" not in page.locator(".command code").text_content()
@@ -388,6 +448,59 @@ def test_forty_megapixels_are_chosen(visit, tmp_path):
     assert seen(page, "#easel img")
 
 
+LONG = "woman-with-hat-and-green-gloves-matisse-1905.jpg"
+
+
+def test_long_names_stay_in_their_places(visit, tmp_path):
+    for name in (LONG, LONG.replace("1905", "1906")):
+        shutil.copy(sample_path("swirls"), tmp_path / name)
+    page = visit()
+    page.locator("#content-file").set_input_files(sample_path("harbour"))
+    page.locator("#style-file").set_input_files(list(tmp_path.glob("*.jpg")))
+    page.locator("#regions-box summary").click()
+    for number in (1, 2):
+        page.get_by_role("button", name="Add a region").click()
+        page.keyboard.press("Space")
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_label(f"Painting of region {number}").select_option(label=LONG)
+    for row in page.locator("#regions li").all():
+        control, remove = box(row.get_by_role("combobox")), box(row.get_by_text("✕"))
+        assert control["x"] + control["width"] <= remove["x"]
+    panel = page.locator("#panel")
+    assert panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
+    # What tells names apart is never cut.
+    ends = page.evaluate(
+        "async names => { const { named } = await import('./page/base.js');"
+        "return names.map(name => { const shown = named(name, 'name tag');"
+        "document.querySelector('#stage').append(shown); shown.style.width = '9rem';"
+        "const [start, end] = [...shown.children].map(x => x.getBoundingClientRect());"
+        "const all = shown.getBoundingClientRect();"
+        "const fits = end.right <= all.right;"
+        "return [shown.lastChild.textContent, fits, start.width] }) }",
+        [LONG, "a.png"],
+    )
+    (long, whole, before), short = ends
+    assert LONG.endswith(long)
+    assert "1905" in long
+    assert whole
+    assert before > 0
+    assert short == ["a.png", True, 0]
+
+
+def test_recipes_are_pictured_and_sliders_keep_their_places(visit):
+    page = visit()
+    options = page.locator("#recipe option")
+    expect(options.locator("svg path")).not_to_have_count(0)
+    pictures = {x.inner_html() for x in options.locator("svg").all()}
+    assert len(pictures) == options.count() == 12
+    page.locator("#content-weight").fill("1")
+    expect(page.locator("#content-weight-shown")).to_have_text("0.6")
+    page.locator("#recipe").select_option("kaggle")
+    expect(page.locator("#content-weight-shown")).to_have_text("2")
+    expect(page.locator("#content-weight")).to_have_value("1")
+    expect(page.locator("#recipe-about")).to_contain_text(LOOKS["kaggle"])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_telephone_shows_all_of_it(visit, scheme):
     page = visit(NARROW, color_scheme=scheme)
@@ -398,6 +511,14 @@ def test_a_telephone_shows_all_of_it(visit, scheme):
     assert seen(page, "#easel img")
     check_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    assert box(page.locator("#history"))["y"] < NARROW["height"]
+    views = page.locator("#views")
+    page.evaluate(  # four of them, as after a painting
+        "text => document.querySelector('#views').innerHTML = text.map("
+        "name => `<button>${name}</button>`).join('')",
+        ["Photograph", "Variations", "Painting", "Result"],
+    )
+    assert views.evaluate("views => views.scrollWidth <= views.clientWidth")
 
 
 def test_everything_is_reached_with_the_keyboard(visit):

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isclose
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxnst.painting.manifest import read_manifest, recipe_of
+from jaxnst.studio.groups import remove_group
 from jaxnst.studio.live import LiveReader
+from jaxnst.studio.settings import Settings
 
 END = "\x1e"
 """Begins the line by which the process tells the exit code of a command."""
@@ -42,9 +45,12 @@ class Job:
     Attributes:
         name: Name of the result; of a preview, of what it is for.
         arguments: Of the `jaxnst` command.
-        folder: Private; frames and lines of a picture, or the pictures of a preview.
+        folder: Private; frames and lines.
         content: The photograph, by its name on the page.
+        group: Where the pictures of a preview are.
+        settings: What a preview is painted around.
         cells: Settings of each picture of a preview, in the order of reading.
+        time: When it was asked for, in seconds since 1970.
         message: The last line that the command printed.
     """
 
@@ -53,7 +59,10 @@ class Job:
     arguments: list[str]
     folder: Path
     content: str = ""
+    group: Path | None = None
+    settings: Settings | None = None
     cells: list[dict[str, float]] = field(default_factory=list)
+    time: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     state: State = "waiting"
     message: str = ""
@@ -70,9 +79,9 @@ class Job:
     def look(self) -> None:
         """Take up what was painted since the last look."""
         self.live.read()
-        for manifest in self.folder.glob("*.png.json"):
+        for manifest in [] if self.group is None else self.group.glob("*.png.json"):
             path = manifest.with_suffix("")
-            if path in self.found.values() or not path.exists():
+            if path in self.found.values() or path.is_symlink() or not path.exists():
                 continue  # a manifest comes before its picture
             try:
                 recipe = recipe_of(read_manifest(manifest)["recipe"])
@@ -90,11 +99,13 @@ class Job:
             "kind": self.kind,
             "name": self.name,
             "content": self.content,
+            "time": self.time,
             "state": self.state,
             "message": self.message,
             "place": place,
             "frame": lines[-1]["frame"] if lines else 0,
             "now": lines[-1] if lines else None,
+            "doing": self.live.doing,
             "terms": self.live.terms(),
             "cells": [
                 {**cell, "there": number in self.found}
@@ -263,8 +274,8 @@ class Queue:
             if line.startswith("jaxnst: error: "):
                 complaints.append(line.removeprefix("jaxnst: error: ")[:LONGEST])
 
-        shown = ["--live-folder", str(job.folder)] if job.kind == "picture" else []
-        running = asyncio.create_task(self.worker.run([*job.arguments, *shown], tell))
+        shown = [*job.arguments, "--live-folder", str(job.folder)]
+        running = asyncio.create_task(self.worker.run(shown, tell))
         try:
             await self.follow(job, running)
         except Exception:
@@ -293,7 +304,8 @@ class Queue:
         while not running.done():
             await asyncio.wait([running], timeout=LOOK)
             await asyncio.to_thread(job.look)
-            now = len(job.live.lines), job.message, len(job.found), job.state
+            live = len(job.live.lines), job.live.doing
+            now = *live, job.message, len(job.found), job.state
             if now != seen:
                 seen = now
                 await self.touch()
@@ -302,9 +314,20 @@ class Queue:
         """End a job; forget old ones with what they showed."""
         await asyncio.to_thread(self.on_end, job)
         job.state = state
-        for old in [x for x in self.jobs if x.over][:-20]:
-            self.jobs.remove(old)
-            await asyncio.to_thread(shutil.rmtree, old.folder, ignore_errors=True)
+        for old in [x for x in self.jobs if x.over and x.kind == job.kind][:-20]:
+            await self.forget(old)
+
+    async def forget(self, job: Job) -> None:
+        """Forget a job that is over, with what it showed."""
+        self.jobs = [x for x in self.jobs if x is not job]  # perhaps forgotten already
+        await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
+        if job.group is not None:
+            await asyncio.to_thread(remove_group, job.group)
+
+    def gone(self) -> list[Job]:
+        """Variations that were painted, whose folder somebody has deleted."""
+        groups = [(x, x.group) for x in self.jobs if x.over and x.found]
+        return [job for job, group in groups if group and not group.is_dir()]
 
     def as_json(self) -> list[dict[str, Any]]:
         """All jobs, with their places in the queue."""

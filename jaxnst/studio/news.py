@@ -22,6 +22,7 @@ class News:
 
     def __init__(self):
         self.told: dict[str, dict[str, Any]] = {}
+        self.order: list[str] | None = None  # a tab that comes again may know others
 
     def of_jobs(self, jobs: Iterable[dict[str, Any]]) -> Iterator[Item]:
         """What of the jobs is new to the tab."""
@@ -39,9 +40,9 @@ class News:
                 for at in range(same, max(len(points), same + 1), MOST_POINTS):
                     terms = {"from": at, "points": points[at : at + MOST_POINTS]}
                     yield "jobs", [{"id": name, "terms": terms}]
-        if list(now) != list(self.told):
+        if list(now) != self.order:
             yield "order", list(now)
-        self.told = now
+        self.told, self.order = now, list(now)
 
 
 def pack(items: Iterable[Item]) -> Iterator[dict[str, list[Any]]]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from jaxnst.disk import write_whole
 from jaxnst.pictures.files import UNREAD, image_shape, readable_suffixes, thumbnail
 from jaxnst.pictures.samples import SAMPLES, sample_path
+from jaxnst.studio.names import Names
 from jaxnst.weights.format import sha256
 
 MOST_BYTES, MOST_PIXELS, MOST_OF_ALL = 200 * 10**6, 120 * 10**6, 4 * 10**9
@@ -87,7 +88,8 @@ class Pictures:
             for path in self.sources.iterdir():
                 if path.name == name and path.is_file() and not path.is_symlink():
                     height, width = image_shape(path)
-                    found = Picture(name, path.name, path, width, height)
+                    given = Names(self.sources).find(name)
+                    found = Picture(name, given, path, width, height)
                     return self.known.setdefault(name, found)
         raise ValueError("expected a picture that is there, got none; choose it again")
 
@@ -201,6 +203,7 @@ class Pictures:
             self.sources.mkdir(parents=True, exist_ok=True)
             with write_whole(path) as file, picture.path.open("rb") as original:
                 shutil.copyfileobj(original, file)
+        Names(self.sources).keep(path.name, picture.name)
         if picture.path in self.sizes:
             self.known[picture.id] = picture._replace(path=path)
             del self.sizes[picture.path], self.used[picture.path]

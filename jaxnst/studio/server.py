@@ -28,9 +28,12 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from jaxnst.foreign import parse_json
+from jaxnst.painting.scales import check_content, content_size
+from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.samples import SAMPLES
-from jaxnst.recipes import RECIPES
+from jaxnst.recipes import LOOKS, RECIPES
 from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
+from jaxnst.studio.groups import groups, new_group, remove_group
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import Entry, History, as_tiff
 from jaxnst.studio.jobs import Job, Queue, Worker
@@ -45,16 +48,17 @@ from jaxnst.studio.pictures import (
     as_jpeg,
 )
 from jaxnst.studio.settings import (
+    CONTROLS,
+    LIMITS,
     QUALITIES,
     Settings,
     grid_arguments,
     read_settings,
+    recipe_of,
     stylize_arguments,
     variations,
+    wrong_settings,
 )
-
-CONTROLS = ("content_weight", "style_scale")
-"""Fields of a recipe with a slider on the page."""
 
 LOOK = 1.0
 """Seconds between two looks at the folder of results while a tab is open."""
@@ -110,8 +114,10 @@ class Studio:
                 post("/pictures", self.add_picture),
                 get("/pictures/{id}", self.about_picture),
                 get("/pictures/{id}/{kind}", self.show_picture),
+                post("/check", self.check),
                 post("/jobs", self.add_job),
                 delete("/jobs/{id}", self.cancel_job),
+                get("/jobs/{id}/settings", self.show_settings),
                 get("/jobs/{id}/frame", self.show_frame),
                 get("/jobs/{id}/cells/{cell:int}", self.show_cell),
                 get("/history", self.all_results),
@@ -127,6 +133,7 @@ class Studio:
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
         """Paint while the server runs; stop what is painted in order at its end."""
+        await asyncio.to_thread(self.find_groups)
         tasks = [
             asyncio.create_task(self.queue.work()),
             asyncio.create_task(self.follow_folder()),
@@ -147,7 +154,9 @@ class Studio:
             with contextlib.suppress(OSError):  # it may be readable again later
                 if self.streams or not before:
                     await asyncio.to_thread(self.history.refresh)
-            if self.history.revision != before:
+            gone = await asyncio.to_thread(self.queue.gone)
+            self.queue.jobs = [job for job in self.queue.jobs if job not in gone]
+            if self.history.revision != before or gone:
                 await self.queue.touch()
             await asyncio.sleep(LOOK)
 
@@ -173,6 +182,7 @@ class Studio:
         recipes = [
             {
                 "name": recipe.name,
+                "look": LOOKS[recipe.name],
                 "summary": recipe.summary,
                 "content_weight": recipe.content_weight,
                 "style_scale": recipe.style_scale,
@@ -183,7 +193,7 @@ class Studio:
         samples = [self.pictures.find(name).as_json() for name in SAMPLES]
         most = {"bytes": MOST_BYTES, "pixels": MOST_PIXELS}
         found = {"recipes": recipes, "samples": samples, "qualities": QUALITIES}
-        return JSONResponse(found | {"most": most})
+        return JSONResponse(found | {"most": most, "limits": LIMITS})
 
     async def all_results(self, request: Request) -> Response:
         """All results, and the revision from which on `events` tells of changes."""
@@ -277,6 +287,25 @@ class Studio:
                 await asyncio.to_thread(self.pictures.copy, path, key, kind)
         return FileResponse(found, media_type="image/jpeg", headers=LASTING)
 
+    async def check(self, request: Request) -> Response:
+        """What is wrong with settings, by their names, before anything starts."""
+        data = await read_json(request)
+        wrong = wrong_settings(data)
+        values = {name: value for name, value in data.items() if value is not None}
+        if not wrong and values.get("content") in self.pictures.known:
+            try:
+                self.check_size(values)
+            except ValueError as error:
+                wrong["size"] = str(error)
+        return JSONResponse(wrong)
+
+    def check_size(self, values: dict[str, Any]) -> None:
+        """Raise a ValueError if a result would be too small for the recipe's layers."""
+        picture, recipe = self.pictures.find(values["content"]), recipe_of(values)
+        native = picture.height, picture.width
+        size = values.get("size") or content_size(native, recipe)
+        check_content(fit_shape(native, size), recipe)
+
     async def add_job(self, request: Request) -> Response:
         """Put a picture, or a preview, into the queue."""
         data = await read_json(request)
@@ -306,16 +335,34 @@ class Studio:
         self.history.record(name, settings)
         return Job("picture", name, arguments, self.scratch(name), settings.content)
 
-    def preview_job(self, settings: Settings) -> Job:
-        """A job that paints variations to choose from."""
+    def preview_job(self, settings: Settings, group: Path | None = None) -> Job:
+        """A job that paints variations to choose from, in a new folder or in theirs."""
         name = self.pictures.find(settings.content).name
         settings, paths = self.kept(settings)
-        folder = self.scratch("preview")
-        arguments = grid_arguments(settings, paths, folder, self.place.weights)
+        group = group or new_group(self.place.folder, settings)
+        arguments = grid_arguments(settings, paths, group, self.place.weights)
         contents, strokes = variations(settings)
         sizes = [{"style_scale": x} for x in strokes] or [{}]
         cells = [{"content_weight": x} | size for x in contents for size in sizes]
-        return Job("preview", name, arguments, folder, settings.content, cells)
+        place = self.scratch("preview"), settings.content, group
+        return Job("preview", name, arguments, *place, settings, cells)
+
+    def find_groups(self) -> None:
+        """Take up the variations that were painted before, as jobs that are done."""
+        found = groups(self.place.folder)
+        for when, group, settings in sorted(found, key=lambda one: one[0]):
+            with contextlib.suppress(OSError, ValueError):
+                job = self.preview_job(settings, group)
+                job.look()
+                job.state, job.time = "done", when
+                self.queue.jobs += [job] if job.found else []
+
+    async def show_settings(self, request: Request) -> Response:
+        """The settings that variations were painted around."""
+        settings = self.job(request).settings
+        if settings is None:
+            raise HTTPException(404, "expected variations, got a picture")
+        return JSONResponse(settings.as_json())
 
     def scratch(self, name: str) -> Path:
         """A new private folder."""
@@ -332,8 +379,13 @@ class Studio:
         return renamed, {path.name: path for path in kept.values()}
 
     async def cancel_job(self, request: Request) -> Response:
-        """Stop a job, or remove it from the queue."""
-        await self.queue.cancel(self.job(request))
+        """Stop a job, remove it from the queue, or delete variations."""
+        job = self.job(request)
+        if job.over and job.kind == "preview":
+            await self.queue.forget(job)
+            await self.queue.touch()
+        else:
+            await self.queue.cancel(job)
         return Response(status_code=204)
 
     def job(self, request: Request) -> Job:
@@ -353,13 +405,15 @@ class Studio:
     async def show_cell(self, request: Request) -> Response:
         """A variation of a preview."""
         path = self.job(request).found.get(request.path_params["cell"])
-        if path is None:
+        if path is None or not await asyncio.to_thread(path.is_file):
             raise HTTPException(404, "expected a variation, got none yet")
         return FileResponse(path, media_type="image/png")
 
     def on_end(self, job: Job) -> None:
         """Keep what a stopped run had, and drop the record of one that had nothing."""
-        if job.kind == "preview":
+        if job.group is not None:
+            if not job.found:
+                remove_group(job.group)
             return
         so_far = job.folder / SO_FAR
         if so_far.exists():

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from jaxnst.foreign import Reader, flag, many, number, one_of, shown, whole, wrong
 from jaxnst.messages import nearest
 from jaxnst.paths import as_argument, quoted
-from jaxnst.recipes import RECIPES, USED_WITH, Recipe
+from jaxnst.recipes import RECIPES, Recipe
+from jaxnst.recipes.texts import parse_assignment
 
 QUALITIES = ("draft", "normal", "best")
 """Names of `--quality`."""
@@ -20,14 +21,17 @@ COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
 MOST_STYLES, MOST_REGIONS, MOST_SET = 8, 8, 16
 """Most paintings, regions and further settings of a picture."""
 
-LONGEST = 20_000
-"""Largest `size`, in pixels; what fits into memory is checked by the command."""
+LIMITS = {"size": (16, 20_000), "preview_size": (32, 512), "seed": (0, 2**32 - 1)}
+"""Least and largest whole numbers; what fits into memory is checked by the command."""
 
 ID = re.compile(r"[\w.-]{1,120}")
 """What the names of pictures look like; only pictures that are known have one."""
 
-ASSIGNMENT = re.compile(r"[a-z0-9_]{1,40}=[\w.,:@+-]{1,200}")
-"""A further setting, FIELD=VALUE."""
+ASSIGNMENT = re.compile(r"\S{1,240}")
+"""A further setting, FIELD=VALUE, which `recipe_of` reads."""
+
+CONTROLS = ("content_weight", "style_scale")
+"""Fields of a recipe with a slider on the page."""
 
 CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1, 3), (0.6, 1, 1.5)
 """Factors on the content weight and on the size of strokes that a preview shows."""
@@ -100,17 +104,12 @@ def read_settings(data: Any) -> Settings:
         >>> read_settings({"content": "a.jpg", "styles": ["b.jpg"], "size": 256}).size
         256
     """
-    if not isinstance(data, dict):
-        raise ValueError(f"expected settings as an object, got {shown(data)}")
-    known = [field.name for field in fields(Settings)]
-    for name in data:
-        if name not in known:
-            close = nearest(str(name), known)
-            raise ValueError(f"expected a setting such as {close}, got {shown(name)}")
-    given = {name: value for name, value in data.items() if value is not None}
+    given = _given(data)
     if "content" not in given:
         raise ValueError("expected a photograph, got none; choose one")
-    found = Settings(**{name: READERS[name](name, x) for name, x in given.items()})
+    values = {name: READERS[name](name, x) for name, x in given.items()}
+    recipe_of(values)
+    found = Settings(**values)
     if not found.styles and not found.regions:
         raise ValueError("expected a painting, got none; choose at least one")
     if found.blend is not None:
@@ -124,6 +123,64 @@ def read_settings(data: Any) -> Settings:
     if found.keep_rest and (found.styles or not found.regions):
         raise ValueError("expected to keep what regions leave, or paintings for it")
     return found
+
+
+def wrong_settings(data: Any) -> dict[str, str]:
+    """What is wrong with settings that need not be complete yet: a line for each.
+
+    Example:
+        >>> wrong_settings({"size": 10})
+        {'size': 'expected a whole number from 16 to 20000 for size, got 10'}
+    """
+    values, wrong = {}, {}
+    for name, value in _given(data).items():
+        try:
+            values[name] = READERS[name](name, value)
+        except ValueError as error:
+            wrong[name] = str(error)
+    try:
+        recipe_of(values)
+    except ValueError as error:
+        wrong.setdefault("set", str(error))
+    return wrong
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that settings ask for, by the steps of the quality `normal`.
+
+    The size of strokes is left out where the recipe gives them none of their own.
+
+    Raises:
+        ValueError: If a field or its value cannot be, as the command would say it.
+
+    Example:
+        >>> recipe_of({"recipe": "delicate", "set": ("style_weight=2",)}).style_weight
+        2.0
+    """
+    further = dict(map(parse_assignment, values.get("set", ())))
+    recipe = RECIPES[values.get("recipe", "painterly")].replace(**further)
+    given = [name for name in CONTROLS if values.get(name) is not None]
+    chosen = {name: values[name] for name in given if recipe.uses(name)}
+    chosen |= {"rotate_styles": True} if values.get("rotate_styles") else {}
+    if (colors := values.get("colors", "style")) != "style":
+        chosen["colors"] = colors if colors in COLORS else "content"
+    if twice := chosen.keys() & further:
+        raise ValueError(
+            f"expected {min(twice)} once, got it here and by a control; remove one"
+        )
+    return recipe.replace(**chosen)
+
+
+def _given(data: Any) -> dict[str, Any]:
+    """What is set of settings that anybody may have sent; all names are known."""
+    if not isinstance(data, dict):
+        raise ValueError(f"expected settings as an object, got {shown(data)}")
+    known = [field.name for field in fields(Settings)]
+    for name in data:
+        if name not in known:
+            close = nearest(str(name), known)
+            raise ValueError(f"expected a setting such as {close}, got {shown(name)}")
+    return {name: value for name, value in data.items() if value is not None}
 
 
 def stylize_arguments(
@@ -147,7 +204,8 @@ def stylize_arguments(
         found += [f"--blend={','.join(f'{x:g}' for x in settings.blend)}"]
     if settings.content_weight is not None:
         found += ["--content-weight", f"{settings.content_weight:g}"]
-    if settings.style_scale is not None and chosen_recipe(settings).uses("style_scale"):
+    strokes = recipe_of(vars(settings)).uses("style_scale")
+    if strokes and settings.style_scale is not None:
         found += ["--style-scale", f"{settings.style_scale:g}"]
     found += [] if settings.bits == 8 else ["--bits", str(settings.bits)]
     return found + _shared_arguments(settings, paths, weights)
@@ -186,26 +244,12 @@ def variations(settings: Settings) -> tuple[list[float], list[float]]:
         >>> variations(chosen)[1]
         []
     """
-    recipe = chosen_recipe(settings)
-    weight = settings.content_weight or recipe.content_weight
-    stroke = settings.style_scale or recipe.style_scale
+    recipe = recipe_of(vars(settings))
+    weight = recipe.content_weight or RECIPES[settings.recipe].content_weight
     rounded = lambda x: float(f"{x:.2g}")
     contents = [rounded(weight * factor) for factor in CONTENT_STEPS]
     factors = STROKE_STEPS if recipe.uses("style_scale") else ()
-    return contents, [rounded(stroke * factor) for factor in factors]
-
-
-def chosen_recipe(settings: Settings) -> Recipe:
-    """The recipe, with what decides whether its other fields have an effect.
-
-    Raises:
-        ValueError: If a further setting is none of the values that it may have.
-    """
-    texts = dict(x.split("=", 1) for x in settings.set)
-    truths: dict[str, Any] = {"true": True, "false": False}
-    decide = {other for other, _ in USED_WITH.values()} & texts.keys()
-    changes = {x: truths.get(texts[x].lower(), texts[x]) for x in decide}
-    return replace(RECIPES[settings.recipe], **changes)
+    return contents, [rounded(recipe.style_scale * factor) for factor in factors]
 
 
 def _shared_arguments(
@@ -255,7 +299,7 @@ READERS = {
     "content": _picture,
     "styles": many(_picture, MOST_STYLES),
     "blend": many(number(0.0, 1e6), MOST_STYLES),
-    "size": whole(16, LONGEST),
+    "size": whole(*LIMITS["size"]),
     "quality": one_of(QUALITIES),
     "recipe": one_of(tuple(RECIPES)),
     "content_weight": number(0.0, 1e6),
@@ -265,9 +309,9 @@ READERS = {
     "regions": many(_region, MOST_REGIONS),
     "keep_rest": flag,
     "hold": _picture,
-    "seed": whole(0, 2**32 - 1),
+    "seed": whole(*LIMITS["seed"]),
     "bits": one_of((8, 16)),
     "set": many(_text(ASSIGNMENT, "FIELD=VALUE"), MOST_SET),
-    "preview_size": whole(32, 512),
+    "preview_size": whole(*LIMITS["preview_size"]),
 }
 """What reads each setting: a function of its name and of what was sent."""

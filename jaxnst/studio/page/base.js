@@ -16,8 +16,12 @@ export function make(tag, properties = {}, ...children) {
 export const get = selector => document.querySelector(selector)
 
 /** Show what went wrong until it is dismissed, or until something else works. */
-export function complain(text) {
+export const complain = text => tell(text, "wrong")
+
+/** Say what a person should know, likewise. */
+export function tell(text, kind = "") {
   const box = get("#problem")
+  box.className = kind
   box.querySelector("span").textContent = text
   box.hidden = !text
 }
@@ -113,6 +117,12 @@ export function redrawList(element, entries) {
   if (children.length !== element.children.length || children.some((child, i) => child !== element.children[i])) {
     element.replaceChildren(...children)
   }
+}
+
+/** A name whose middle is left out where there is no room for all of it. */
+export function named(name, kind = "name") {
+  const cut = Math.max(0, name.length - 12)
+  return make("span", { class: kind }, make("span", {}, name.slice(0, cut)), make("span", {}, name.slice(cut)))
 }
 
 /** Replace the children only if what they show has changed, so that focus stays. */

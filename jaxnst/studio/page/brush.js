@@ -29,6 +29,7 @@ export class Brush {
   makeTools(about, onDone) {
     this.size = make("input", { type: "range", min: 1, max: 40, value: 8, id: "brush-size" })
     this.size.addEventListener("input", () => this.show())
+    this.shownSize = make("output")
     this.erase = make("input", { type: "checkbox" })
     const button = (text, call, kind) => {
       const found = make("button", { type: "button", class: kind }, text)
@@ -37,12 +38,12 @@ export class Brush {
     }
     return make("div", { class: "tools", role: "group", "aria-label": "Brush" },
       make("p", { class: "about" }, about),
-      make("label", {}, "Brush ", this.size), make("label", { class: "check" }, this.erase, "Erase"),
+      make("label", {}, "Brush ", this.size, this.shownSize), make("label", { class: "check" }, this.erase, "Erase"),
       button("Undo", () => this.undo()),
       button("All", () => this.fill(true)), button("Nothing", () => this.fill(false)),
       button("Cancel", () => onDone(null)),
       button("Use it", () => this.whiteOnBlack().toBlob(onDone, "image/png"), "main"),
-      make("p", { class: "about", id: "brush-help" }, "Keys: arrows move, space dabs, + and − change the size, E erases, Z takes back"))
+      make("p", { class: "about", id: "brush-help" }, "Keys: arrows move, space paints, + and − change the size, E erases, Z undoes"))
   }
 
   get radius() {
@@ -133,6 +134,7 @@ export class Brush {
   /** The mask over the photograph, and a ring where the brush is. */
   show() {
     const { width, height } = this.mask, screen = this.screen
+    this.shownSize.value = `${this.size.value} %`
     screen.clearRect(0, 0, width, height)
     screen.globalAlpha = 0.6
     screen.drawImage(this.mask, 0, 0)

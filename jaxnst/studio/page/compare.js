@@ -1,6 +1,6 @@
 // Two pictures, one over the other, and a divider to move between them.
 
-import { fit, make } from "./base.js"
+import { fit, make, named } from "./base.js"
 
 /** A box that shows `left` on the left of the divider and `right` on its right. */
 export function compare(left, right) {
@@ -12,7 +12,7 @@ export function compare(left, right) {
   })
   const box = make("div", { class: "frame compare" }, under, over,
     make("div", { class: "divider", "aria-hidden": "true" }),
-    make("span", { class: "tag left" }, left.label), make("span", { class: "tag right" }, right.label), slider)
+    named(left.label, "name tag left"), named(right.label, "name tag right"), slider)
   const move = () => {
     box.style.setProperty("--at", `${slider.value}%`)
     slider.setAttribute("aria-valuetext", `${slider.value} % ${left.label}`)

@@ -1,16 +1,18 @@
 // What is chosen: the panel, and the settings that the server understands.
 
-import { ask, complain, get, make, number, part, redraw, thumb, upload } from "./base.js"
+import { ask, complain, get, make, number, part, redraw, send, tell, thumb, upload } from "./base.js"
+import { sketch } from "./sketch.js"
 
 const KEPT = "jaxnst-settings"
 const OWN_COLORS = ["style", "content", "luminance"]
+const FIELDS = { size: "#size", seed: "#seed", set: "#set", preview_size: "#preview-size" }
+const SLIDERS = { contentWeight: "content_weight", styleScale: "style_scale" }
 
 export class Form {
-  /** `options` are the server's; `changed` is called after every change. */
-  constructor(options, changed, draw) {
-    this.options = options
-    this.changed = changed
-    this.drawMask = draw
+  /** `options` are the server's; the page is told of changes and of a photograph. */
+  constructor(options, { changed, drawMask, showPhotograph }) {
+    Object.assign(this, { options, changed, drawMask, showPhotograph })
+    this.checks = 0
     this.samples = new Map(options.samples.map(picture => [picture.id, picture]))
     this.content = null
     this.styles = [] // { picture, weight }
@@ -66,6 +68,18 @@ export class Form {
     return styles.length || regions.length ? "" : "Choose a painting first"
   }
 
+  /** Ask the server what is wrong, and say it at the fields; the first one, or null. */
+  async check() {
+    const turn = ++this.checks
+    const wrong = await send("check", this.settings())
+    if (turn !== this.checks) return null // another one is under way
+    for (const [name, selector] of Object.entries(FIELDS)) mark(get(selector), wrong[name] ?? "")
+    const other = Object.keys(wrong).find(name => !FIELDS[name])
+    if (other) throw new Error(wrong[other])
+    const first = Object.keys(FIELDS).find(name => wrong[name])
+    return first ? get(FIELDS[first]) : null
+  }
+
   /** Take settings over, such as those of a result. */
   async load(settings) {
     const find = async id => this.samples.get(id) ?? ask(`pictures/${part(id)}`)
@@ -80,8 +94,6 @@ export class Form {
     this.content = content
     this.styles = pictures.map((picture, i) => ({ picture, weight: settings.blend?.[i] ?? 1 }))
     this.regions = regions
-    this.contentWeight = settings.content_weight ?? null
-    this.styleScale = settings.style_scale ?? null
     set("#size", settings.size)
     set("#seed", settings.seed || "")
     set("#preview-size", settings.preview_size === 128 ? "" : settings.preview_size)
@@ -93,7 +105,7 @@ export class Form {
     get("#bits").checked = settings.bits === 16
     get(`#quality input[value="${settings.quality ?? "normal"}"]`).checked = true
     if (this.regions.length || this.hold) get("#regions-box").open = true
-    this.update()
+    this.choose(settings)
   }
 
   /** Take up what was chosen before the page was loaded anew. */
@@ -107,21 +119,25 @@ export class Form {
     }
   }
 
-  choose({ content_weight, style_scale = null }) {
-    this.contentWeight = content_weight
-    this.styleScale = style_scale
+  /** Set the sliders; what is the recipe's own value stays its own. */
+  choose(values) {
+    this.recipeBefore = this.recipe
+    for (const [name, field] of Object.entries(SLIDERS)) {
+      const value = values[field] ?? null, usual = this.recipe[field]
+      this[name] = value === null || Math.abs(value / usual - 1) < 0.01 ? null : value
+    }
     this.update()
   }
 
   setContent(picture) {
     const before = this.content
     this.content = picture
-    // Masks were drawn on another photograph.
-    if (before && before.id !== picture.id) {
-      this.regions = []
-      this.hold = null
-    }
     this.update()
+    this.showPhotograph()
+    if (before && before.id !== picture.id && (this.regions.length || this.hold)) {
+      get("#regions-box").open = true
+      tell(`What was drawn on ${before.name} is kept and stretched over ${picture.name}. Remove it under Regions if it does not fit.`)
+    }
   }
 
   addStyle(picture) {
@@ -152,8 +168,10 @@ export class Form {
   }
 
   fillChoices() {
-    get("#recipe").append(...this.options.recipes.map(recipe => make("option", { value: recipe.name }, recipe.name)))
+    get("#recipe").append(make("button", { type: "button" }, document.createElement("selectedcontent")),
+      ...this.options.recipes.map(({ name, look }) => make("option", { value: name }, sketch(name), make("b", {}, name), make("i", {}, " – "), make("small", {}, look))))
     get("#recipe").value = "painterly"
+    for (const [name, [min, max]] of Object.entries(this.options.limits)) Object.assign(get(FIELDS[name]), { min, max })
     get("#quality").append(...this.options.qualities.map(name =>
       make("label", {}, make("input", { type: "radio", name: "quality", value: name, checked: name === "normal" }), make("span", {}, name))))
     get("#samples").append(...[...this.samples.values()].slice(1).map(picture => {
@@ -179,7 +197,10 @@ export class Form {
     slide("#content-weight", "contentWeight", "content_weight")
     slide("#style-scale", "styleScale", "style_scale")
     get("#recipe").addEventListener("change", () => {
-      this.contentWeight = this.styleScale = null // of another scale
+      const before = this.recipeBefore // sliders stay where they are, on its scale
+      for (const [name, field] of Object.entries(SLIDERS)) {
+        if (this[name] !== null) this[name] = Number((this[name] / before[field] * this.recipe[field]).toPrecision(3))
+      }
       this.update()
     })
     get("#colors").addEventListener("change", async event => {
@@ -193,7 +214,10 @@ export class Form {
     })
     get("#add-region").addEventListener("click", () => this.addRegion())
     get("#add-hold").addEventListener("click", () => this.draw("Draw where the photograph holds", mask => { this.hold = mask }))
-    get("#panel").addEventListener("change", () => this.update())
+    get("#panel").addEventListener("change", () => {
+      this.update()
+      this.check().catch(() => {}) // said again when it is painted
+    })
   }
 
   draw(about, use) {
@@ -205,12 +229,15 @@ export class Form {
   }
 
   addRegion() {
-    const first = this.styles.at(-1)?.picture ?? this.options.samples[1]
-    this.draw("Draw where another painting gives the style", mask => this.regions.push({ mask, style: first }))
+    const used = new Set([...this.styles.map(style => style.picture.name), ...this.regions.map(region => region.style.name)])
+    const paintings = this.options.samples.slice(1)
+    const style = paintings.find(picture => !used.has(picture.name)) ?? paintings[0]
+    this.draw("Draw where another painting gives the style", mask => this.regions.push({ mask, style }))
   }
 
   update() {
     const { contentWeight, styleScale, recipe } = this
+    this.recipeBefore = recipe
     const slider = (selector, value, usual) => {
       get(selector).value = Math.log2((value || usual) / usual)
       const shown = `${number(value ?? usual)}${value === null ? " (usual)" : ""}`
@@ -223,30 +250,45 @@ export class Form {
     get("#style-scale").disabled = !strokes
     if (!strokes) get("#style-scale-shown").value = "no effect: the recipe fits each painting to the photograph"
     get("#preview-about").textContent = `Preview paints ${strokes ? "nine" : "three"} small variations`
-    get("#recipe-about").textContent = recipe.summary
+    redraw(get("#recipe-about"), recipe.name, () => [sketch(recipe.name), make("p", {}, `${recipe.look}.`, make("small", {}, recipe.summary))])
     const { content } = this
     redraw(get("#photograph"), content, () => content
       ? [make("img", { class: "chosen", alt: "", src: thumb(content.id) }), make("span", {}, content.name, make("small", {}, `${content.width} × ${content.height} px`))]
       : [make("small", {}, "None yet: choose one, or drop it on the page")])
-    redraw(get("#paintings"), this.styles.map(style => style.picture.id), () => this.styles.map(style => this.paintingRow(style)))
+    redraw(get("#paintings"), this.styles.map(style => style.picture.id), () => this.styles.map(style => this.paintingRow(style.picture)))
+    this.showShares()
     redraw(get("#regions"), [this.regions, this.hold, this.styles.map(style => style.picture.id)], () => this.regionRows())
     const settings = this.settings()
     if (settings.content) sessionStorage.setItem(KEPT, JSON.stringify(settings))
     this.changed()
   }
 
-  paintingRow(style) {
-    const { picture } = style
+  paintingRow(picture) {
     const remove = make("button", { type: "button", class: "quiet", "aria-label": `Remove ${picture.name}` }, "✕")
     remove.addEventListener("click", () => {
-      this.styles = this.styles.filter(other => other !== style)
+      this.styles = this.styles.filter(style => style.picture.id !== picture.id)
       this.update()
       get("#style-file").focus()
     })
-    const blend = make("input", { type: "range", min: 0, max: 2, step: 0.05, value: style.weight, "aria-label": `Weight of ${picture.name}` })
-    blend.addEventListener("input", () => { style.weight = blend.valueAsNumber })
+    const blend = make("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": `Weight of ${picture.name}` })
+    blend.addEventListener("input", () => {
+      this.styles.find(style => style.picture.id === picture.id).weight = blend.valueAsNumber
+      this.showShares()
+    })
+    const share = make("span", { class: "share" }, blend, make("output"))
     return make("li", {}, make("img", { class: "chosen", alt: "", src: thumb(picture.id) }),
-      make("span", {}, picture.name, this.styles.length > 1 ? blend : null), remove)
+      make("span", {}, picture.name, this.styles.length > 1 ? share : null), remove)
+  }
+
+  /** The share of each painting in the blend. */
+  showShares() {
+    const sum = this.styles.reduce((total, style) => total + style.weight, 0)
+    document.querySelectorAll("#paintings .share").forEach((row, i) => {
+      const { weight } = this.styles[i], [blend, output] = row.children
+      output.value = `${Math.round(100 * weight / (sum || 1))} %`
+      blend.value = weight
+      blend.setAttribute("aria-valuetext", output.value)
+    })
   }
 
   regionRows() {
@@ -274,11 +316,24 @@ export class Form {
         }
         this.update()
       })
-      return row(region.mask, `Region ${i + 1}`, select, () => { this.regions.splice(i, 1) })
+      const pair = make("span", { class: "pair" }, make("img", { class: "chosen", alt: "", src: thumb(region.style.id) }), select)
+      return row(region.mask, `Region ${i + 1}`, pair, () => { this.regions.splice(i, 1) })
     })
     if (this.hold) rows.push(row(this.hold, "The photograph holds", null, () => { this.hold = null }))
     return rows
   }
+}
+
+/** Say what is wrong with a field right after it; nothing if the text is empty. */
+function mark(field, text) {
+  const id = `${field.id}-wrong`
+  get(`#${id}`)?.remove()
+  if (text) field.closest("label").after(make("p", { class: "failed", id, role: "alert" }, text))
+  for (const [name, value] of Object.entries({ "aria-invalid": "true", "aria-describedby": id })) {
+    if (text) field.setAttribute(name, value)
+    else field.removeAttribute(name)
+  }
+  if (text && field.closest("details")) field.closest("details").open = true
 }
 
 /** Ask for a file; null if none is chosen. */

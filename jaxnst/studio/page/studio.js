@@ -1,14 +1,17 @@
 // The page: what the easel shows, the queue, and the history.
 
-import { ask, complain, duration, follow, framed, get, make, narrow, part, redraw, redrawList, send, view } from "./base.js"
+import { ask, complain, duration, follow, framed, get, make, named, narrow, number, part, redraw, redrawList, send, tell, view } from "./base.js"
 import { Brush } from "./brush.js"
 import { compare } from "./compare.js"
 import { Form } from "./form.js"
-import { LiveView, progressText } from "./live.js"
+import { LiveView, ProgressView } from "./live.js"
 
 const state = { jobs: [], history: [], revision: 0 }
 const shown = { view: "photograph", job: null, preview: null, result: null, against: "", cell: null }
-let form, live = null, brush = null
+const asked = new Map() // of variations: the pictures that they were painted from
+const ratios = new Map() // of photographs, width to height
+const AXES = { content_weight: ["Follow the photograph", "painting", "photograph"], style_scale: ["Stroke size", "fine", "broad"] }
+let form, live = null, progress = null, brush = null
 
 const easel = get("#easel"), caption = get("#caption")
 const button = (text, call, properties = {}) => {
@@ -98,34 +101,67 @@ function trySamples() {
 
 function drawVariations() {
   const job = findJob(shown.preview)
-  const rows = [...new Set(job.cells.map(cell => cell.content_weight))]
-  const columns = [...new Set(job.cells.map(cell => cell.style_scale))]
-  const cell = (weight, scale) => {
-    const index = job.cells.findIndex(other => other.content_weight === weight && other.style_scale === scale)
-    const label = `content weight ${weight}${scale === undefined ? "" : `, stroke size ${scale}`}`
+  const ratio = ratioOf(job.content)
+  if (!ratio) return paintEasel(["variations", job.id], () => [[], []])
+  if (progress?.id !== job.id) progress = Object.assign(new ProgressView(), { id: job.id })
+  paintEasel(["variations", job.id, job.cells, shown.cell, job.state, ratio], () => [[variations(job)], [progress.element]])
+  easel.style.setProperty("--ratio", ratio)
+  progress.update(job)
+  if (over(job)) progress.text.textContent = outcome(job) ?? "Choose the one that you like, then Paint"
+  redraw(progress.controls, [job.state], () => over(job) ? [
+    button("Use its settings", () => adopt(job)),
+    button("Delete…", () => confirm("Delete these variations for good?") && ask(`jobs/${job.id}`, { method: "DELETE" })),
+  ] : [stopButton(job)])
+}
+
+/** Width to height of a photograph; undefined until the server has told it. */
+function ratioOf(id) {
+  if (!ratios.has(id)) {
+    ratios.set(id, undefined)
+    const known = ratio => { ratios.set(id, ratio); draw() }
+    ask(`pictures/${part(id)}`).then(({ width, height }) => known(width / height), () => known(4 / 3))
+  }
+  return ratios.get(id)
+}
+
+/** A table of the variations, by the one or two settings in which they differ. */
+function variations(job) {
+  const [across, down] = Object.keys(job.cells[0]).filter(name => name !== "there").reverse().map(name => axisOf(job, name))
+  const cell = (column, row) => {
+    const index = job.cells.findIndex(one => one[across.name] === column && (!down || one[down.name] === row))
+    const label = [down?.label(row), across.label(column)].filter(Boolean).join(", ").replaceAll("\n", " ")
     if (!job.cells[index].there) return make("td", {}, make("span", { class: "blank", role: "img", "aria-label": `${label}: not painted yet` }))
-    return make("td", {}, button(variation(label, `jobs/${job.id}/cells/${index}`), () => {
+    return make("td", {}, button(make("img", { alt: label, src: `jobs/${job.id}/cells/${index}` }), async () => {
+      const pictures = asked.get(job.id)
+      if (pictures !== picturesOf(form.settings())) await adopt(job)
       shown.cell = index
       form.choose(job.cells[index])
       draw()
+      easel.querySelector("[aria-pressed=true]").focus()
     }, { "aria-pressed": String(shown.cell === index), class: "cell" }))
   }
-  const text = over(job) ? outcome(job) ?? "Choose the one that you like, then Paint" : `${progressText(job)} · ${job.cells.filter(one => one.there).length} of ${job.cells.length}`
-  paintEasel(["variations", job.id, job.cells, shown.cell, job.state, text], () => [[
-    make("table", { class: "variations" },
-      make("caption", {}, `Rows follow the photograph more and more${columns.length > 1 ? "; columns have larger and larger strokes" : ""}`),
-      make("thead", {}, make("tr", {}, make("td"), ...columns.map(scale => make("th", { scope: "col" }, scale === undefined ? "" : `strokes ${scale}`)))),
-      make("tbody", {}, ...rows.map(weight => make("tr", {}, make("th", { scope: "row" }, `content ${weight}`), ...columns.map(scale => cell(weight, scale)))))),
-  ], [make("div", { class: "row" }, make("p", { class: "where" }, text), over(job) ? null : stopButton(job))]])
+  return make("table", { class: "variations" },
+    make("caption", {}, [down && `${down.title} ↓`, `${across.title} →`].filter(Boolean).join("   ")),
+    make("thead", {}, make("tr", {}, down ? make("td") : null, ...across.values.map(value => make("th", { scope: "col" }, across.label(value))))),
+    make("tbody", {}, ...(down?.values ?? [null]).map(row => make("tr", {},
+      down ? make("th", { scope: "row" }, down.label(row)) : null, ...across.values.map(column => cell(column, row))))))
 }
 
-/** A picture of the table, whose shape decides how large all of them can be. */
-function variation(alt, src) {
-  const image = make("img", { alt, src })
-  image.addEventListener("load", () => {
-    easel.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight)
-  }, { once: true })
-  return image
+/** A setting of variations, in the words of its slider. */
+function axisOf(job, name) {
+  const values = [...new Set(job.cells.map(cell => cell[name]))]
+  const [title, low, high] = AXES[name] ?? [name, "less", "more"]
+  const middle = values[Math.floor(values.length / 2)]
+  const word = value => value < middle ? low : value > middle ? high : "as chosen"
+  return { name, title, values, label: value => `${word(value)}\n${number(value)}` }
+}
+
+const picturesOf = ({ content, styles }) => JSON.stringify([content, styles])
+
+/** Take the settings over that variations were painted around. */
+async function adopt(job) {
+  await form.load(await ask(`jobs/${job.id}/settings`))
+  asked.set(job.id, picturesOf(form.settings()))
 }
 
 /** What went wrong with a job; null if nothing did. */
@@ -147,9 +183,9 @@ function drawPainting() {
     live = new LiveView(one => `jobs/${one.id}/frame?n=${one.frame}`)
     live.id = job.id
   }
-  paintEasel(["painting", job.id], () => [live.easel, [live.caption]])
+  paintEasel(["painting", job.id], () => [live.easel, live.caption])
   live.update(job)
-  redraw(live.controls, [job.state], () => over(job) ? [] : [stopButton(job)])
+  redraw(live.progress.controls, [job.state], () => over(job) ? [] : [stopButton(job)])
 }
 
 function drawResult() {
@@ -194,7 +230,10 @@ function resultTools(result, others) {
       done && !result.name.match(/\.tiff?$/) ? link("TIFF", "tiff") : null,
       done ? link("Manifest", "manifest") : null,
       result.resumable ? button("Resume", () => resume(result), { class: "main" }) : null,
-      result.settings ? button("Use its settings", () => form.load(result.settings)) : null,
+      result.settings ? button("Use its settings", async () => {
+        await form.load(result.settings)
+        tell(`The settings of ${result.name} are taken over`)
+      }) : null,
       button("Delete…", () => remove(result))),
     make("details", {}, make("summary", {}, "The command that paints the same"),
       make("div", { class: "row command" }, command, button("Copy", event => copy(event.currentTarget, result.command)))))
@@ -236,14 +275,18 @@ function drawStatus() {
 function drawStrip() {
   const jobs = state.jobs.filter(job => !over(job))
   const names = new Set(jobs.map(job => job.name))
-  const results = state.history.filter(result => !names.has(result.name))
+  const groups = state.jobs.filter(job => job.kind === "preview" && over(job) && job.cells.some(cell => cell.there))
+  const results = [...state.history.filter(result => !names.has(result.name)), ...groups].sort((a, b) => b.time - a.time)
   const ofJob = job => [job.id, job.state, job.place, Math.round((job.now?.done ?? 0) * 100), job.kind === "picture" && job.frame, shown.view, [shown.job, shown.preview].includes(job.id)]
+  const ofGroup = job => [job.id, job.cells, shown.view === "variations" && shown.preview === job.id]
   const ofResult = result => [result.name, result.state, result.time, result.version, shown.view === "result" && shown.result === result.name]
   const entries = [
     ...jobs.map(job => [JSON.stringify(ofJob(job)), () => jobCard(job)]),
-    ...results.map(result => [JSON.stringify(ofResult(result)), () => resultCard(result)]),
+    ...results.map(result => result.cells
+      ? [JSON.stringify(ofGroup(result)), () => groupCard(result)]
+      : [JSON.stringify(ofResult(result)), () => resultCard(result)]),
   ]
-  const none = () => make("li", { class: "none" }, "Results appear here. They are kept in a folder, and found again when the studio starts.")
+  const none = () => make("li", { class: "none" }, "Results appear here, and are kept in a folder.")
   redrawList(get("#strip"), entries.length ? entries : [["none", none]])
 }
 
@@ -251,36 +294,58 @@ function jobCard(job) {
   const text = job.state === "waiting" ? `waits, number ${job.place}` : job.now ? `${Math.round(job.now.done * 100)} %` : "starts"
   const current = shown.view === (job.kind === "preview" ? "variations" : "painting") && [shown.job, shown.preview].includes(job.id)
   const image = job.kind === "picture" && job.frame ? make("img", { alt: "", src: `jobs/${job.id}/frame?n=${job.frame}` }) : make("span", { class: "blank" })
-  const open = button("", () => {
-    if (job.kind === "preview") shown.preview = job.id
+  const open = card(image, job.name, job.kind === "preview" ? `variations, ${text}` : text, current, () => {
+    if (job.kind === "preview") Object.assign(shown, { preview: job.id, cell: null })
     else shown.job = job.id
     show(job.kind === "preview" ? "variations" : "painting")
-  }, { class: "card", "aria-current": current ? "true" : null })
-  open.append(image, make("span", { class: "name" }, job.kind === "preview" ? "Variations" : job.name), make("small", {}, text))
+  })
   return make("li", { class: "job" }, open, job.state === "waiting" ? stopButton(job) : null)
 }
 
 function resultCard(result) {
   const image = result.seen ? make("img", { alt: "", loading: "lazy", src: address(result, "thumb") }) : make("span", { class: "blank" })
   const current = shown.view === "result" && shown.result === result.name
-  const open = button("", () => {
+  const text = result.state === "done" ? moment(result.time) : result.state === "stopped" ? `stopped, ${moment(result.time, {})}` : "not painted"
+  return make("li", {}, card(image, result.name, text, current, () => {
     Object.assign(shown, { result: result.name })
     show("result")
-  }, { class: "card", "aria-current": current ? "true" : null })
-  const when = new Date(result.time * 1000).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
-  open.append(image, make("span", { class: "name" }, result.name), make("small", {}, result.state === "done" ? when : result.state === "stopped" ? "stopped" : "not painted"))
-  return make("li", {}, open)
+  }))
 }
+
+/** Variations that are painted, as one card. */
+function groupCard(job) {
+  const images = job.cells.flatMap((cell, i) => cell.there ? [make("img", { alt: "", loading: "lazy", src: `jobs/${job.id}/cells/${i}` })] : [])
+  const current = shown.view === "variations" && shown.preview === job.id
+  const open = card(make("span", { class: "mosaic" }, ...images), job.name, moment(job.time), current, () => {
+    if (shown.preview !== job.id) Object.assign(shown, { preview: job.id, cell: null })
+    show("variations")
+  })
+  open.append(make("span", { class: "tag" }, `${images.length} variations`))
+  return make("li", { class: "group" }, open)
+}
+
+function card(image, name, text, current, open) {
+  const found = button(image, open, { class: "card", title: name, "aria-current": current ? "true" : null })
+  found.append(named(name), make("small", {}, text))
+  return found
+}
+
+const moment = (seconds, day = { month: "short", day: "numeric" }) =>
+  new Date(seconds * 1000).toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" })
 
 // ---- actions
 
 async function start(kind) {
   const why = form.missing()
   if (why) throw new Error(why)
+  const wrong = await form.check()
+  if (wrong) return wrong.focus()
   const job = await send("jobs", { kind, settings: form.settings() })
   await refreshed(job.id)
-  if (kind === "preview") Object.assign(shown, { preview: job.id, cell: null })
-  else shown.job = job.id
+  if (kind === "preview") {
+    Object.assign(shown, { preview: job.id, cell: null })
+    asked.set(job.id, picturesOf(form.settings()))
+  } else shown.job = job.id
   shown.view = kind === "preview" ? "variations" : "painting"
   const now = findJob(job.id)
   if (now && over(now)) goToResult(now) // it was quick
@@ -355,6 +420,9 @@ function followServer() {
   }
   follow(() => `events?since=${state.revision}`, news, lost)
   document.addEventListener("visibilitychange", drawStatus) // without a percentage that stands still
+  setInterval(() => { // counts seconds, while the server tells what happens
+    if (state.jobs.some(busy) && !document.body.classList.contains("lost")) draw()
+  }, 1000)
 }
 
 function listen() {
@@ -376,9 +444,14 @@ function listen() {
 }
 
 const [options] = await Promise.all([ask("options"), fetchHistory()])
-form = new Form(options, () => {
-  if (shown.view === "photograph") draw()
-}, drawMask)
+form = new Form(options, {
+  drawMask,
+  changed: () => shown.view === "photograph" && draw(),
+  showPhotograph: () => {
+    brush = null
+    show("photograph")
+  },
+})
 listen()
 form.update()
 await form.restore()

@@ -1,0 +1,40 @@
+// A small sketch of what a recipe paints: how long strokes are, and how far they stray.
+
+const STROKES = {
+  "painterly": [11, 0.12], "delicate": [5, 0.03], "crowson": [8, 0.06], "gatys2016": [7, 0.6],
+  "gatys2016-code": [9, 0.35], "johnson": [10, 0.5], "tf-blog": [5, 0.25], "udacity": [3, 0.03],
+  "kaggle": [4, 0.05], "boston": [3.5, 0.01], "nnst": [14, 0.08], "heitz2021": [3, 0.06],
+}
+const WIDE = 64, HIGH = 48
+
+/** The colour of a landscape there: hills under a sun, and water. */
+function color(x, y) {
+  if (Math.hypot(x - 46, y - 12) < 7) return "#f6c445"
+  if (y < 26 - 7 * Math.sin(x / 11)) return y < 12 ? "#3f77b8" : "#7fb0d8"
+  return y < 34 ? "#3d7a4a" : "#2b5673"
+}
+
+/** An SVG of that landscape in the strokes of a recipe. */
+export function sketch(name) {
+  const [length, stray] = STROKES[name] ?? [6, 0.1]
+  let seed = 7
+  const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647 - 0.5
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
+  svg.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH}`)
+  svg.setAttribute("aria-hidden", "true")
+  const strokes = new Map() // a path for each colour
+  for (let y = 0; y <= HIGH; y += length / 2.5) {
+    for (let x = 0; x <= WIDE; x += length / 1.5) {
+      const seen = color(x + stray * WIDE * random(), y + stray * HIGH * random())
+      const turn = (0.4 + 5 * stray) * random(), dx = length * Math.cos(turn) / 2, dy = length * Math.sin(turn) / 2
+      const stroke = `M${(x - dx).toFixed(1)} ${(y - dy).toFixed(1)}l${(2 * dx).toFixed(1)} ${(2 * dy).toFixed(1)}`
+      strokes.set(seen, `${strokes.get(seen) ?? ""}${stroke}`)
+    }
+  }
+  for (const [stroke, d] of strokes) {
+    const path = document.createElementNS(svg.namespaceURI, "path")
+    for (const [key, value] of Object.entries({ d, stroke, "stroke-width": length / 2 })) path.setAttribute(key, value)
+    svg.append(path)
+  }
+  return svg
+}
