@@ -40,7 +40,8 @@ def check_image(
         raise ValueError(f"{wanted}, got {shape}; {_cure(image.shape, channels)}")
     floats = jnp.issubdtype(image.dtype, jnp.floating)
     if not floats and not (channels == 1 and image.dtype == bool):
-        cure = "divide by 255" if image.dtype == np.uint8 else "convert it"
+        most = {"uint8": 255, "uint16": 65535}.get(str(image.dtype))
+        cure = f"divide by {most}" if most else "convert it"
         raise ValueError(
             f"expected {name} as floats in [0, 1], got {image.dtype}; {cure}"
         )
@@ -52,7 +53,8 @@ def check_image(
     if not (finite and -beyond <= low and high <= 1 + beyond):
         cure = "replace what is not finite"
         if finite:
-            cure = "divide by 255" if high > 16 and low >= 0 else "bring it to [0, 1]"
+            most = 255 if high <= 255 else 65535
+            cure = f"divide by {most}" if high > 16 and low >= 0 else "bring it there"
         raise ValueError(
             f"expected {name} in [0, 1], got numbers from {low:g} to {high:g}; {cure}"
         )
@@ -79,9 +81,16 @@ def _cure(shape: tuple[int, ...], channels: int) -> str:
 
 
 def check_list(images: Any, name: str) -> None:
-    """Raise a ValueError if one array is given where a list of them is expected."""
-    if hasattr(images, "shape"):
-        raise ValueError(f"expected a list of {name}s, got one array; give [{name}]")
+    """Raise a ValueError unless something is a list or a tuple."""
+    if not isinstance(images, list | tuple):
+        got = "one array" if hasattr(images, "shape") else f"a {type(images).__name__}"
+        raise ValueError(f"expected a list of {name}s, got {got}; give [{name}]")
+
+
+def check_kind(value: Any, kind: type, source: str) -> None:
+    """Raise a ValueError unless a value is of a kind, which `source` gives."""
+    if not isinstance(value, kind):
+        raise ValueError(f"expected a {kind.__name__}, got {value!r:.60}; see {source}")
 
 
 def check_mask(mask: Any, name: str = "mask") -> None:
@@ -100,6 +109,6 @@ def check_untraced(name: str, *arguments: Any) -> None:
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         raise ValueError(
             f"expected {name} outside of jit, vmap and grad, got traced arrays; "
-            "make_targets, objective and make_transfer compose with them, and "
-            "stylize_grid paints many pictures at once"
+            "make_targets, objective and make_transfer compose with them (grad through "
+            "steps of Adam alone), and stylize_grid paints many pictures at once"
         )

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, Terms, objective
 from jaxnst.optimizers import Optimizer, make_optimizer
@@ -213,6 +214,7 @@ class _Kernel(NamedTuple):
         return np.array(self.program.units, np.float32)[None, None]
 
     def init(self, image: Image) -> State:
+        check_image(image, beyond=OPTIMIZED)
         zeros, lowest = jnp.zeros_like(image), jnp.float32(jnp.inf)
         output = Best(zeros, lowest) if self.program.keep_best else Average(zeros)
         opt_state = self.optimizer.transform.init(image * self.units)

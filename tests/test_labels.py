@@ -1,5 +1,6 @@
 """Label pictures: class numbers, soft edges, and what a compression leaves of them."""
 
+import imagecodecs
 import numpy as np
 import png
 import pytest
@@ -43,6 +44,29 @@ def test_class_numbers_are_labels(tmp_path, mode):
     assert len(regions) == 3
     for number, region in zip(range(3), sorted(regions, key=first_row), strict=True):
         np.testing.assert_array_equal(region.mask[..., 0], numbers() == number)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_labels_are_read_without_their_profile(tmp_path, suffix):
+    profile = imagecodecs.cms_profile("adobergb")
+    ids = np.repeat(np.uint8(np.arange(8)), SIDE // 8)[:, None].repeat(SIDE, 1)
+    path = tmp_path / f"a.{suffix}"
+    image = pil.fromarray(ids).convert("RGB")
+    image.save(path, icc_profile=profile, lossless=True)
+    assert len(regions_of(path, path)) == 8
+
+
+def test_similar_labels_of_a_jpeg_are_told_apart(tmp_path):
+    greys = np.repeat(np.uint8([0, 40, 80, 120]), SIDE // 4)[:, None].repeat(SIDE, 1)
+    pil.fromarray(greys).save(tmp_path / "a.jpg", quality=90)
+    assert len(regions_of(tmp_path / "a.jpg", tmp_path / "a.jpg")) == 4
+
+
+def test_a_class_may_be_a_line(tmp_path):
+    ids = numbers()
+    ids[10:12] = 5
+    pil.fromarray(ids).save(tmp_path / "a.png")
+    assert len(regions_of(tmp_path / "a.png", tmp_path / "a.png")) == 4
 
 
 def first_row(region):

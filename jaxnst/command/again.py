@@ -3,10 +3,15 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxnst.command.flags import Files, byte_count, one_file
-from jaxnst.command.manifest import describe_device, manifest_path, package_versions
+from jaxnst.command.manifest import (
+    bits_read,
+    describe_device,
+    manifest_path,
+    package_versions,
+)
 from jaxnst.command.reporter import say
 from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.command.stylize import check_request, free_path, paint, planned
@@ -36,7 +41,9 @@ def add_again_flags(p: argparse.ArgumentParser) -> None:
     where = "folder of masks and the pictures of regions, if not where they were"
     add("--masks", type=Path, metavar="FOLDER", help=where)
     add("--weights", help="the same network, if it is elsewhere now")
-    add("--bits", type=int, choices=(8, 16), default=8, help="bits per channel")
+    add(
+        "--bits", type=int, choices=(8, 16), help="bits per channel (default: the same)"
+    )
     add("--memory", type=byte_count, metavar="8GB", help="memory to use")
     add("--resume", action="store_true", help="continue from the checkpoint")
     add("--quiet", action="store_true", help="print errors only")
@@ -120,12 +127,20 @@ def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> Stylize
         init=init if start is None else str(start),
         masks=masks,
         memory=memory,
-        bits=args.bits,
+        bits=args.bits or same_bits(args),
         resume=args.resume,
         quiet=args.quiet,
     )
     check_request(request)
     return planned(request, manifest.get("tiles"))
+
+
+def same_bits(args: argparse.Namespace) -> Literal[8, 16]:
+    """The bits of the picture that is painted again, where the output can have them."""
+    picture = args.picture
+    picture = picture.with_suffix("") if picture.suffix == ".json" else picture
+    deep = args.out is None or args.out.suffix.lower() in (".png", ".tif", ".tiff")
+    return 16 if deep and bits_read(picture) == 16 else 8
 
 
 def masks_of(values: dict[str, Any]) -> MaskFiles:

@@ -11,19 +11,16 @@ from scipy import ndimage
 
 from jaxnst.masks import fit_mask
 from jaxnst.painting.scene import Region, Style
-from jaxnst.pictures.files import load_image
+from jaxnst.pictures.files import load_numbers
 from jaxnst.types import Mask
 
 COMMON = 0.002
 """Share of a picture from which on a colour is a label."""
 
-LOSSY = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
-"""Suffixes of formats that usually change colours."""
-
 MOST = 64
 """Most labels of a picture."""
 
-ALIKE, PLAIN = 48 / 255, 12 / 255
+ALIKE, PLAIN = 24 / 255, 12 / 255
 """What colours differ by that are the same label after a lossy compression, and what
 neighbours do inside it."""
 
@@ -51,10 +48,18 @@ def read_labels(path: Path) -> Labels:
     One of few colours is taken literally, so that class numbers 0, 1, 2 … are labels.
     If it has many, or was compressed with losses, similar colours are one label.
     """
-    pixels = np.asarray(load_image(path))
+    pixels = load_numbers(path)
     few = len(_count(pixels.reshape(-1, 3))[0]) <= MOST
-    alike = 0.0 if few and path.suffix.lower() not in LOSSY else ALIKE
+    alike = ALIKE if _is_lossy(path) or not few else 0.0
     return Labels(pixels, alike, find_labels(pixels, alike))
+
+
+def _is_lossy(path: Path) -> bool:
+    """Whether a file is of a format that usually changes colours."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    webp = start[8:12] == b"WEBP" and b"VP8L" not in start
+    return start[:2] == b"\xff\xd8" or start[4:8] in (b"ftyp", b"jP  ") or webp
 
 
 def label_regions(
@@ -113,7 +118,7 @@ def label_regions(
 
 def label_masks(path: Path, colors: Colors, shape: tuple[int, ...]) -> list[Mask]:
     """The mask of each label in a label picture, for a picture of that shape."""
-    found = assign_labels(np.asarray(load_image(path)), colors)
+    found = assign_labels(load_numbers(path), colors)
     return [_as_mask(found == i, shape) for i in range(len(colors))]
 
 
@@ -138,7 +143,8 @@ def find_labels(pixels: Pixels, alike: float) -> Colors:
         >>> len(find_labels(np.tile(numbers, (8, 1, 3)), 0.0))
         3
     """
-    plain = _is_plain(pixels, PLAIN if alike else 0.0)
+    # A line of two pixels is a label, if nothing else blurs what is plain.
+    plain = _is_plain(pixels, PLAIN, 3) if alike else _is_plain(pixels, 0.0, 2)
     colors, counts = _count(pixels[plain])
     labels, shares = np.zeros((0, 3), np.float32), []
     while len(colors) and len(labels) <= MOST:
@@ -158,9 +164,9 @@ def _count(colors: Colors) -> tuple[Colors, Int[np.ndarray, "_n"]]:
     return (found / 65535).astype(np.float32), counts[order]
 
 
-def _is_plain(pixels: Pixels, most: float) -> Bool[np.ndarray, "_h _w"]:
-    """Where the 3 x 3 pixels around one differ by that much at most."""
-    size = (3, 3, 1)
+def _is_plain(pixels: Pixels, most: float, side: int) -> Bool[np.ndarray, "_h _w"]:
+    """Where the pixels of a square of that side differ by that much at most."""
+    size = (side, side, 1)
     spread = ndimage.maximum_filter(pixels, size) - ndimage.minimum_filter(pixels, size)
     return spread.max(-1) <= most
 
@@ -186,7 +192,7 @@ def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
     if not least.any():  # there are no soft edges
         return near
     whole = ndimage.minimum_filter(near, 3) == ndimage.maximum_filter(near, 3)
-    plain = _is_plain(pixels, PLAIN) & (least <= min(ALIKE, _spacing(colors) / 2))
+    plain = _is_plain(pixels, PLAIN, 3) & (least <= min(ALIKE, _spacing(colors) / 2))
     sure = np.zeros_like(whole)
     for i in range(len(colors)):
         found: Any = ndimage.label(whole & (near == i))

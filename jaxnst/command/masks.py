@@ -72,6 +72,8 @@ def check_masks(files: MaskFiles, styles: Sequence[Path]) -> None:
     of_regions = [path for _, own in files.regions for path in own]
     for path in files.paths:
         image_shape(path)
+    for path, mask in files.style_masks:
+        read_white(mask, f"{path} is the style")
     for name, _ in (*files.style_masks, *files.style_scales):
         if name not in (*styles, *of_regions):
             raise ValueError(
@@ -107,9 +109,7 @@ def read_style(
     if path in dict(files.style_masks):
         part = dict(files.style_masks)[path]
         tell_stretched(part, image.shape)
-        shown = fit_mask(load_mask(part), _shape(image))
-        if not shown.any():
-            raise ValueError(f"expected a part of {path} by its mask, got it all black")
+        shown = fit_mask(read_white(part, f"{path} is the style"), _shape(image))
         mask = shown if mask is None else shown * mask
     return Style(image, mask, scale)
 
@@ -220,15 +220,24 @@ def tell_stretched(path: Path, shape: tuple[int, ...]) -> None:
         )
 
 
-def read_region(path: Path) -> Mask:
-    """A mask that is white somewhere."""
+FAINT = 0.05
+"""Below that, a mask is black everywhere: a compression leaves traces."""
+
+
+def read_white(path: Path, where: str) -> Mask:
+    """A mask that is white somewhere; `where` says what that is."""
     mask = load_mask(path)
-    if not mask.any():
+    if mask.max() < FAINT:
         raise ValueError(
-            f"expected a mask that is white where its style is painted, got {path}, "
-            "which is all black"
+            f"expected a mask that is white where {where}, got {path}, which is all "
+            "black"
         )
     return mask
+
+
+def read_region(path: Path) -> Mask:
+    """The mask of a region."""
+    return read_white(path, "its style is painted")
 
 
 def _shape(image: Image) -> tuple[int, int]:

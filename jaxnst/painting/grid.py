@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from jaxnst.checks import check_list, check_untraced
+from jaxnst.checks import check_kind, check_list, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.inputs import check_key
 from jaxnst.painting.lanes import (
@@ -268,6 +268,8 @@ def stylize_grid(
     if options.vary and "size" in options.vary:
         raise ValueError("size changes nothing here; resize the contents instead")
     check_untraced("stylize_grid", backbone, contents, styles, key, options.masks)
+    check_kind(backbone, Backbone, "load_backbone")
+    check_kind(recipe, Recipe, "get_recipe")
     check_list(contents, "content")
     for content, own in itertools.product(contents, options.masks or [Masks()]):
         check_pictures(content, styles, own)

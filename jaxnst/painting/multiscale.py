@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float
 
-from jaxnst.checks import check_image, check_untraced
+from jaxnst.checks import check_image, check_kind, check_untraced
 from jaxnst.linalg import float32
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, objective
@@ -142,7 +142,10 @@ def stylize(
         ...     options=Options(masks=Masks(regions=[sky])),
         ... )
     """
-    check_untraced("stylize", backbone, content, styles, key, options.masks)
+    given = content, styles, key, options.masks, options.blend, options.init
+    check_untraced("stylize", backbone, *given)
+    check_kind(backbone, Backbone, "load_backbone")
+    check_kind(recipe, Recipe, "get_recipe")
     check_pictures(content, styles, options.masks)
     if options.init is not None:
         check_image(options.init, "init")

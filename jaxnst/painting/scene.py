@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnst.checks import check_image, check_list, check_mask
+from jaxnst.checks import check_image, check_kind, check_list, check_mask
 from jaxnst.masks import both, fit_mask, share_out
 from jaxnst.objective import check_blend
 from jaxnst.painting import inputs
@@ -124,6 +124,7 @@ def check_pictures(content: Any, styles: Any, masks: Masks = Masks()) -> None:
     check_image(content, "content")
     check_list(styles, "style")
     for number, region in enumerate(masks.regions, start=1):
+        check_kind(region, Region, "jaxnst.Region")
         check_list(region.styles, "style")
         check_mask(region.mask, f"the mask of region {number}")
     own = [style for region in masks.regions for style in region.styles]

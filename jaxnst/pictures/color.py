@@ -99,7 +99,9 @@ def _map_values(
 ) -> Float[Array, "_n _n"]:
     """A function of a symmetric matrix, by its eigenvalues, which are made > 0."""
     values, vectors = eigh(matrix)
-    mapped = function(jnp.maximum(values, 1e-12))
+    # The floor is below all values where they are tiny, as those of greys are.
+    least = jnp.clip(1e-7 * jnp.max(values), 1e-30, 1e-12)
+    mapped = function(jnp.maximum(values, least))
     return jnp.matmul(vectors * mapped[None], vectors.T, precision=HIGHEST)
 
 

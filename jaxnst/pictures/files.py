@@ -175,6 +175,18 @@ def load_mask(path: str | Path) -> Mask:
     )
 
 
+def load_numbers(path: str | Path) -> Float[np.ndarray, "_h _w 3"]:
+    """Read a picture's own numbers in [0, 1], such as labels, without its profile.
+
+    Example:
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> load_numbers(sample_path("harbour")).shape
+        (480, 640, 3)
+    """
+    with open_source(Path(path), profiled=False) as source:
+        return _as_floats(_over_white(source.decode(None)))
+
+
 def _is_opaque(pixels: Pixels) -> bool:
     if isinstance(pixels, pil.Image):
         return pixels.mode != "RGBA" or pixels.getchannel("A").getextrema()[0] == 255

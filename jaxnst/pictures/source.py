@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
+import png
 import tifffile
 from jaxtyping import Float
 from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
@@ -69,8 +70,11 @@ class Source(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """Open a picture of one of `FORMATS`; every failure is a ValueError of one line."""
+def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
+    """Open a picture of one of `FORMATS`; every failure is a ValueError of one line.
+
+    Its profile and gamma are ignored unless it is `profiled`.
+    """
     if not path.is_file():
         raise ValueError(
             f"expected a picture at {path}, got {found_at(path)}; check the path"
@@ -83,9 +87,11 @@ def open_source(path: Path) -> Iterator[Source]:
             page = stack.enter_context(open_page(path))
             if page is None:
                 file = stack.enter_context(open_pillow(_mended(path)))
+                for key in () if profiled else ("icc_profile", "gamma"):
+                    file.info.pop(key, None)
                 yield _of_pillow(file, path)
             else:
-                yield _of_page(page)
+                yield _of_page(page, profiled)
     except pil.DecompressionBombError as error:
         raise ValueError(
             f"expected fewer pixels at {path}, got a picture that may fill the memory "
@@ -131,12 +137,12 @@ KEYWORD = "Description"
 """Keyword of the description in a PNG."""
 
 
-def _of_page(page: tifffile.TiffPage) -> Source:
+def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
     turn = tag_value(page, "Orientation", 1)
+    profile = tag_value(page, "InterColorProfile") if profiled else None
 
     def decode(size: int | None) -> Pixels:
-        values = _to_srgb(read_page(page), tag_value(page, "InterColorProfile"))
-        return _turn(values, turn)
+        return _turn(_to_srgb(read_page(page), profile), turn)
 
     return Source(
         shape=_upright((page.imagelength, page.imagewidth), turn),
@@ -202,7 +208,7 @@ def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
 def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
     """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
     if file.format == "PNG":
-        values, top = imagecodecs.png_decode(path.read_bytes()), 65535
+        values, top = imagecodecs.png_decode(_bare_png(path)), 65535
     else:
         values, top = np.asarray(file), 1 if file.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= top):  # false for NaN too
@@ -216,6 +222,15 @@ def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
         colors = 3 - 2 * (values.shape[2] < 3)
         values[..., :colors] = _encode(values[..., :colors] ** (1 / gamma))
     return _turn(_to_srgb(values, profile), _exif(file).get(ExifTags.Base.Orientation))
+
+
+def _bare_png(path: Path) -> bytes:
+    """A PNG without what the decoder would print warnings about."""
+    with path.open("rb") as file, io.BytesIO() as bare:
+        chunks = png.Reader(file=file).chunks()
+        needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+        png.write_chunks(bare, [chunk for chunk in chunks if chunk[0] in needed])
+        return bare.getvalue()
 
 
 def _to_srgb(
@@ -256,7 +271,8 @@ def _from_profile(image: pil.Image) -> pil.Image:
         mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[
             its_own.profile.xcolor_space
         ]
-        if (mode == "CMYK") == (image.mode == "CMYK"):
+        grey = image.mode in ("1", "L", "LA")
+        if (mode == "CMYK") == (image.mode == "CMYK") and (grey or mode != "L"):
             srgb = ImageCms.createProfile("sRGB")
             source = image.convert(mode)
             moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
@@ -335,6 +351,9 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
     if isinstance(error, pil.UnidentifiedImageError):
         with path.open("rb") as file:
             start = file.read(16)
+        for prefix, name in {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML"}.items():
+            if start.startswith(prefix):
+                return f"a file of the format {name}", "save it as a PNG"
         for name in pil.OPEN.keys() - FORMATS.keys():
             factory, accept = pil.OPEN[name]
             # Some answer with a text, why they do not accept it; some want more bytes.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxnst.checks import check_image, check_untraced
+from jaxnst.checks import check_image, check_kind, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.multiscale import Options, PicturePainter
 from jaxnst.painting.scene import (
@@ -243,6 +243,8 @@ class VideoPainter:
         options: VideoOptions,
     ):
         check_untraced("a video", backbone, styles, key)
+        check_kind(backbone, Backbone, "load_backbone")
+        check_kind(recipe, Recipe, "get_recipe")
         self.backbone, self.styles, self.recipe = backbone, list(styles), recipe
         self.key, self.options, self.count = key, options, 0
         newest = None if options.passes > 1 else max(options.back)
