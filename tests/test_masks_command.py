@@ -227,7 +227,7 @@ BAD = {
     ),
     "a style's mask": (
         ["mosaic.jpg", "--style-mask", "mosaic.jpg=black.png"],
-        "got it all black",
+        "all black",
     ),
     "a faint mask of a style": (
         ["mosaic.jpg", "--style-mask", "mosaic.jpg=nearly-black.png"],
