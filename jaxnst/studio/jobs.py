@@ -311,10 +311,10 @@ class Queue:
                 await self.touch()
 
     async def finish(self, job: Job, state: State) -> None:
-        """End a job; forget old ones with what they showed."""
+        """End a job; forget old ones that left nothing in the results."""
         await asyncio.to_thread(self.on_end, job)
         job.state = state
-        for old in [x for x in self.jobs if x.over and x.kind == job.kind][:-20]:
+        for old in [x for x in self.jobs if x.over and not x.found][:-20]:
             await self.forget(old)
 
     async def forget(self, job: Job) -> None:

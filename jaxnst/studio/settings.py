@@ -1,7 +1,7 @@
 """What is chosen on the page, checked, and the arguments that paint it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -24,6 +24,9 @@ MOST_STYLES, MOST_REGIONS, MOST_SET = 8, 8, 16
 LIMITS = {"size": (16, 20_000), "preview_size": (32, 512), "seed": (0, 2**32 - 1)}
 """Least and largest whole numbers; what fits into memory is checked by the command."""
 
+CONTROL_LIMITS = {"content_weight": (0.0, 1e6), "style_scale": (0.05, 20.0)}
+"""Least and largest numbers of the sliders, which variations keep to as well."""
+
 ID = re.compile(r"[\w.-]{1,120}")
 """What the names of pictures look like; only pictures that are known have one."""
 
@@ -33,7 +36,7 @@ ASSIGNMENT = re.compile(r"\S{1,240}")
 CONTROLS = ("content_weight", "style_scale")
 """Fields of a recipe with a slider on the page."""
 
-CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1, 3), (0.6, 1, 1.5)
+CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1.0, 3.0), (0.6, 1.0, 1.5)
 """Factors on the content weight and on the size of strokes that a preview shows."""
 
 
@@ -246,10 +249,17 @@ def variations(settings: Settings) -> tuple[list[float], list[float]]:
     """
     recipe = recipe_of(vars(settings))
     weight = recipe.content_weight or RECIPES[settings.recipe].content_weight
-    rounded = lambda x: float(f"{x:.2g}")
-    contents = [rounded(weight * factor) for factor in CONTENT_STEPS]
-    factors = STROKE_STEPS if recipe.uses("style_scale") else ()
-    return contents, [rounded(recipe.style_scale * factor) for factor in factors]
+
+    def around(name: str, value: float, factors: Sequence[float]) -> list[float]:
+        low, high = CONTROL_LIMITS[name]
+        values = (min(max(value * factor, low), high) for factor in factors)
+        return list(dict.fromkeys(float(f"{x:.2g}") for x in values))
+
+    strokes = STROKE_STEPS if recipe.uses("style_scale") else ()
+    return (
+        around("content_weight", weight, CONTENT_STEPS),
+        around("style_scale", recipe.style_scale, strokes),
+    )
 
 
 def _shared_arguments(
@@ -302,8 +312,8 @@ READERS = {
     "size": whole(*LIMITS["size"]),
     "quality": one_of(QUALITIES),
     "recipe": one_of(tuple(RECIPES)),
-    "content_weight": number(0.0, 1e6),
-    "style_scale": number(0.05, 20.0),
+    "content_weight": number(*CONTROL_LIMITS["content_weight"]),
+    "style_scale": number(*CONTROL_LIMITS["style_scale"]),
     "colors": _picture,
     "rotate_styles": flag,
     "regions": many(_region, MOST_REGIONS),

@@ -30,6 +30,8 @@ export class Form {
 
   /** Whether a field has an effect in the recipe, which the server has asked. */
   uses(name) {
+    const squashed = /(?:^|\s)squash_style=(true|false)/i.exec(get("#set").value)
+    if (name === "style_scale" && squashed) return squashed[1].toLowerCase() === "false"
     return !this.recipe.idle.includes(name)
   }
 
@@ -119,9 +121,12 @@ export class Form {
     }
   }
 
-  /** Set the sliders; what is the recipe's own value stays its own. */
+  /** Set the sliders, in place of their fields; the recipe's own value stays its own. */
   choose(values) {
     this.recipeBefore = this.recipe
+    const chosen = Object.values(SLIDERS).filter(field => (values[field] ?? null) !== null)
+    const others = get("#set").value.split(/\s+/).filter(text => !chosen.includes(text.split("=")[0]))
+    get("#set").value = others.join(" ")
     for (const [name, field] of Object.entries(SLIDERS)) {
       const value = values[field] ?? null, usual = this.recipe[field]
       this[name] = value === null || Math.abs(value / usual - 1) < 0.01 ? null : value

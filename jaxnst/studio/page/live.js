@@ -14,6 +14,7 @@ const drawn = (tag, attributes, ...children) => {
 /** Where a run is, in words, so many seconds after it was told. */
 export function progressText(job, seconds = 0) {
   const { now } = job
+  if (job.state === "failed") return `Not painted: ${job.message}`
   if (job.state === "waiting") {
     return job.place === 1 ? "Waits for the picture that is painted" : `Waits; ${job.place - 1} more before it`
   }
@@ -75,7 +76,7 @@ export class LiveView {
 
   update(job) {
     this.progress.update(job)
-    this.progress.text.hidden = !going(job)
+    this.progress.text.hidden = !going(job) && job.state !== "failed"
     this.showPhotograph(job)
     this.wait.hidden = this.shown > 0
     this.wait.classList.toggle("failed", job.state === "failed")
