@@ -266,6 +266,17 @@ def test_what_a_moving_mask_reaches_is_painted(backbone):
     assert np.abs(found[2] - frame)[:, 10:22].mean() > 0.02
 
 
+def test_a_mask_that_grows_late_is_painted(backbone):
+    def masks(index):
+        left = jnp.zeros((32, 40, 1)).at[:, : 8 if index < 7 else 24].set(1.0)
+        return Masks(regions=[Region([STYLE], left)], keep_rest=True)
+
+    frame = pan(1)[0]
+    found = paint(backbone, [frame] * 9, masks=masks, styles=[])
+    assert np.abs(found[6] - frame)[:, 10:22].mean() < 0.01
+    assert np.abs(found[8] - frame)[:, 10:22].mean() > 0.02
+
+
 def test_masks_may_move_with_the_frames(backbone):
     def masks(index):
         left = jnp.zeros((32, 40, 1)).at[:, : 20 - 2 * index].set(1.0)

@@ -131,7 +131,8 @@ def _last(container: Any, stream: Any) -> int | float:
     index = stream.index_entries
     if _is_mp4(container) and len(index):
         return index[len(index) - 1].timestamp  # without what edit lists hide
-    return stream.frames - 1 if container.format.name == "avi" else -math.inf
+    # An AVI counts chunks that hold no frame, too, of which some may be the last.
+    return 0.9 * stream.frames - 3 if container.format.name == "avi" else -math.inf
 
 
 def _count(container: Any, stream: Any) -> int:
@@ -313,6 +314,8 @@ def brightest(frame: Any) -> float:
     """The brightest white of a frame of HDR, in cd/m², as its metadata state it."""
     from av.sidedata.sidedata import Type
 
-    stated = frame.side_data.get(Type.CONTENT_LIGHT_LEVEL)
+    stated = None
+    with contextlib.suppress(ValueError):  # of data that PyAV does not know, as EXIF
+        stated = frame.side_data.get(Type.CONTENT_LIGHT_LEVEL)
     level = 0 if stated is None else int.from_bytes(bytes(stated)[:4], "little")
     return float(level) or PEAK

@@ -259,16 +259,18 @@ class VideoPainter:
             index, content, self.count = seen.index, seen.content, seen.index + 1
             shot = self.shot_from(seen.first, content)
             scene = shot.scene_of(content, self.masks(index))
-            areas = [x.mask for x in scene.regions if x.mask is not None]
+            parts = (*(x.mask for x in scene.regions), scene.hold)
+            areas = [mask for mask in parts if mask is not None]
             if areas and self.options.masks is not None:
-                found = {**self.areas, index: jnp.concatenate(areas, axis=-1)}
-                self.areas = self.needed(found, seen.first)
+                self.areas[index] = jnp.concatenate(areas, axis=-1)
             if self.store.has(1, index):
                 frame = self.store.load(1, index)
             else:
                 frame = self.paint(shot, seen, scene)
                 self.store.save(1, index, frame)
             self.earlier = self.needed({**self.earlier, index: frame}, seen.first)
+            kept = self.earlier.keys() & self.areas.keys()
+            self.areas = {j: self.areas[j] for j in kept}
             yield self.report(1, index, frame, content)
 
     def paint_backward(self) -> Iterator[Image]:

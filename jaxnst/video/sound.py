@@ -77,9 +77,19 @@ def _packets(path: Path, source: Any, streams: list[Any]) -> Iterator[Any]:
             yield from source.demux(streams)
 
 
+REFUSED = {"mov": ("opus", "flac", "truehd"), "mp4": ("truehd", "pcm_f32le")}
+"""Codecs that containers are said to hold and are not written in."""
+
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+"""Usual places of so many channels, of which a file tells no places."""
+
+
 def _track(clip: Clip, stream: Any, out: Any) -> "_Copy | _Encode":
-    known = stream.codec_context.name in out.supported_codecs
-    return (_Copy if known else _Encode)(clip, stream, out)
+    name, kind = stream.codec_context.name, out.format.name
+    known = name in out.supported_codecs and name not in REFUSED.get(kind, ())
+    # MPEG layer III in MP4 has at least 16,000 samples per second.
+    slow = name == "mp3" and kind == "mp4" and stream.rate < 16_000
+    return (_Copy if known and not slow else _Encode)(clip, stream, out)
 
 
 class _Copy:
@@ -107,7 +117,10 @@ class _Encode:
         import av
 
         # Encoders know 5.1, and few know 5.1(side), of the same speakers.
-        layout = stream.codec_context.layout.name.replace("(side)", "")
+        given = stream.codec_context.layout
+        layout = given.name.replace("(side)", "")
+        if "channel" in layout:
+            layout = LAYOUTS.get(given.nb_channels, "stereo")
         self.out, self.begin = out, clip.begin
         self.stream = out.add_stream(out.default_audio_codec, rate=RATE)
         self.stream.codec_context.layout = layout
