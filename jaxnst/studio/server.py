@@ -229,11 +229,15 @@ class Studio:
                     revision, changed, gone = await asyncio.to_thread(since, revision)
                     items = [("history", [x]) for x in changed] + items
                     items += [("gone", [x]) for x in gone]
-                *events, last = [*pack(items)] or [{}]
-                for event in events:
-                    yield f"data: {json.dumps(event)}\n\n"
-                if last or first:  # a browser that comes again had all until here
-                    yield f"id: {revision}\ndata: {json.dumps(last)}\n\n"
+                # In a thread, since a thousand results take long to write as JSON.
+                write = lambda items: list(map(json.dumps, pack(items)))
+                events = await asyncio.to_thread(write, items)
+                if first and not events:
+                    events = ["{}"]
+                for event in events[:-1]:
+                    yield f"data: {event}\n\n"
+                for event in events[-1:]:  # who comes again has had all until here
+                    yield f"id: {revision}\ndata: {event}\n\n"
                 first = False
                 while await self.queue.wait(seen, HEARTBEAT) == seen:
                     yield ": nothing new\n\n"
