@@ -45,6 +45,16 @@ def check_target(path: Path) -> None:
     check_folder(path.parent)
     if path.is_dir():
         raise ValueError(f"expected a file to write at {path}, got a folder")
+    check_regular(path)
+
+
+def check_regular(path: Path) -> None:
+    """Raise a ValueError if a device, a pipe or a socket would be replaced."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(
+            f"expected a file to write at {path}, got a device or a pipe; choose "
+            "another output"
+        )
 
 
 def matches(path: Path, kind: str = "files") -> list[Path]:
@@ -126,6 +136,7 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """
     asked, path = path, Path(path).resolve()
     check_folder(path.parent)
+    check_regular(path)
     path.parent.mkdir(exist_ok=True)
     remove_abandoned(path)
     name = ""

@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 
@@ -587,3 +588,13 @@ def test_a_mask_and_more_channels_are_not_the_picture(tmp_path):
     np.testing.assert_allclose(
         load_image(tmp_path / "a.tif"), DEEP * 0.5 + 0.5, atol=1e-4
     )
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
+    pipe = tmp_path / "a.png"
+    os.mkfifo(pipe)
+    for write in (disk.check_target, lambda x: save_image(x, np.zeros((4, 4, 3)))):
+        with pytest.raises(ValueError, match="got a device or a pipe"):
+            write(pipe)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
