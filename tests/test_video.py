@@ -558,6 +558,19 @@ def test_a_disk_that_is_too_small_is_told_before_painting(here, capfd, monkeypat
     assert video(*flags, "--passes", "2", "--force") == 0
 
 
+@pytest.mark.parametrize("record", [None, "{}"])
+def test_a_folder_of_others_files_is_kept(here, capfd, record):
+    make_video(here / "a.mp4")
+    folder = Path("b.mp4.state")
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    if record is not None:
+        (folder / "run.json").write_text(record)
+    assert video("a.mp4", SWIRLS, "-o", "b.mp4") == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert (folder / "precious.txt").read_text() == "mine"
+
+
 def test_hdr_is_told_once_and_written_as_sdr(here, capfd):
     hdr(here / "a.mp4", PQ)
     assert video("a.mp4", SWIRLS, "-o", "b.mp4") == 0

@@ -394,14 +394,19 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
                     f"expected the settings of a run in {path}, got {shown(before)}; "
                     f"delete {folder}"
                 )
-            ours = True
             if other := difference(before, record):
                 raise ValueError(
                     f"expected the frames of this run in {folder}, got those of one "
                     f"with {other}; repeat the command that painted them, or delete "
                     "the folder"
                 )
+            ours = True
         else:
+            if any(x.name != LOCK and x.name[0] != "." for x in folder.iterdir()):
+                raise ValueError(
+                    f"expected {folder} for painted frames, got a folder with other "
+                    "files; choose another output"
+                )
             ours = True
             with write_whole(path) as file:
                 file.write(json.dumps(record).encode())
