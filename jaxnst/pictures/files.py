@@ -23,6 +23,7 @@ from jaxnst.pictures.source import (
     KEYWORD,
     UNREAD,
     Pixels,
+    as_floats,
     open_pillow,
     open_source,
     readable_suffixes,
@@ -68,7 +69,7 @@ def load_image(
         >>> load_image(sample_path("harbour"), size=64).shape
         (48, 64, 3)
     """
-    return jnp.asarray(_as_floats(_over_white(_read(Path(path), size, enlarge))))
+    return jnp.asarray(as_floats(_over_white(_read(Path(path), size, enlarge))))
 
 
 def thumbnail(path: str | Path, size: int) -> pil.Image:
@@ -83,13 +84,6 @@ def thumbnail(path: str | Path, size: int) -> pil.Image:
     if isinstance(pixels, pil.Image):
         return pixels
     return pil.fromarray((pixels * 255 + 0.5).astype(np.uint8))
-
-
-def _as_floats(pixels: Pixels) -> Float[np.ndarray, "_h _w _c"]:
-    """The pixels as float32 in [0, 1]."""
-    if isinstance(pixels, pil.Image):
-        return np.asarray(pixels, np.float32) / 255
-    return pixels
 
 
 def _over_white(pixels: Pixels) -> Pixels:
@@ -127,8 +121,8 @@ def load_cutout(
     pixels = _read(Path(path), size, enlarge)
     if _is_opaque(pixels):
         opaque = pixels.convert("RGB") if isinstance(pixels, pil.Image) else pixels
-        return Cutout(jax.device_put(_as_floats(opaque)[..., :3]), None)
-    rgb, alpha = np.split(_as_floats(pixels), [3], axis=-1)
+        return Cutout(jax.device_put(as_floats(opaque)[..., :3]), None)
+    rgb, alpha = np.split(as_floats(pixels), [3], axis=-1)
     if not alpha.any():
         raise ValueError(f"expected something to see in {path}, got a clear picture")
     return Cutout(jnp.asarray(_fill(rgb, alpha > 0)), jnp.asarray(alpha))
@@ -166,7 +160,7 @@ def load_mask(path: str | Path) -> Mask:
     """
     pixels = _read(Path(path), None, False)
     if not _is_opaque(pixels):
-        return jnp.asarray(_as_floats(pixels)[..., 3:])
+        return jnp.asarray(as_floats(pixels)[..., 3:])
     if isinstance(pixels, pil.Image):
         grey = np.asarray(pixels.convert("L"), np.float32)
         return jnp.asarray(grey[..., None] / 255)
@@ -184,7 +178,7 @@ def load_numbers(path: str | Path) -> Float[np.ndarray, "_h _w 3"]:
         (480, 640, 3)
     """
     with open_source(Path(path), profiled=False) as source:
-        return _as_floats(_over_white(source.decode(None)))
+        return as_floats(_over_white(source.decode(None)))
 
 
 def _is_opaque(pixels: Pixels) -> bool:

@@ -50,6 +50,13 @@ Pixels = pil.Image | Float[np.ndarray, "_h _w _c"]
 h w 4, where a file has more than 8 bits per channel."""
 
 
+def as_floats(pixels: Pixels) -> Float[np.ndarray, "_h _w _c"]:
+    """The pixels as float32 in [0, 1]."""
+    if isinstance(pixels, pil.Image):
+        return np.asarray(pixels, np.float32) / 255
+    return pixels
+
+
 class Source(NamedTuple):
     """A picture file that is open.
 

@@ -1,7 +1,6 @@
 """Results and their manifests in a folder, which is all that a history needs."""
 
 import contextlib
-import io
 import json
 import os
 import shlex
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import png
 
 from jaxnst.disk import write_whole
 from jaxnst.foreign import number, read_fields, read_json
 from jaxnst.painting.manifest import read_manifest
 from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, read_description, save_image
-from jaxnst.pictures.source import open_pillow
+from jaxnst.pictures.source import as_floats, open_source
 from jaxnst.studio.pictures import plain
 from jaxnst.studio.settings import Settings, read_settings, stylize_arguments
 from jaxnst.weights.registry import ASSETS
@@ -311,13 +309,6 @@ def as_tiff(path: Path, private: Path) -> bytes:
 
 
 def read_levels(path: Path) -> tuple[np.ndarray, Literal[8, 16]]:
-    """Pixels in [0, 1], h w c, with all their bits; Pillow reads PNG with 8 only."""
-    data = path.read_bytes()
-    if data.startswith(b"\x89PNG"):
-        width, height, rows, info = png.Reader(io.BytesIO(data)).asDirect()
-        bits = 16 if info["bitdepth"] == 16 else 8
-        levels = np.vstack([np.asarray(row, np.uint16) for row in rows])
-        pixels = levels.reshape(height, width, info["planes"])
-        return pixels / np.float32(2 ** info["bitdepth"] - 1), bits
-    with open_pillow(path) as file:
-        return np.asarray(file.convert("RGB"), np.float32) / 255, 8
+    """A result's own numbers in [0, 1], h w c, with all their bits."""
+    with open_source(path, profiled=False) as source:
+        return as_floats(source.decode(None)), 16 if source.bits == 16 else 8
