@@ -1,24 +1,20 @@
 """`jaxnst again` paints a picture once more, as its manifest says."""
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxnst.command.flags import Files, byte_count, one_file
-from jaxnst.command.manifest import (
-    bits_read,
-    describe_device,
-    manifest_path,
-    package_versions,
-)
+from jaxnst.command.manifest import describe_device, manifest_path, package_versions
 from jaxnst.command.reporter import say
 from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.command.stylize import check_request, free_path, paint, planned
 from jaxnst.messages import found_at
 from jaxnst.painting.manifest import parse_manifest, read_manifest, recipe_of
 from jaxnst.painting.memory import usable_memory
-from jaxnst.pictures.files import read_description
+from jaxnst.pictures.files import image_bits, read_description
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
@@ -140,7 +136,9 @@ def same_bits(args: argparse.Namespace) -> Literal[8, 16]:
     picture = args.picture
     picture = picture.with_suffix("") if picture.suffix == ".json" else picture
     deep = args.out is None or args.out.suffix.lower() in (".png", ".tif", ".tiff")
-    return 16 if deep and bits_read(picture) == 16 else 8
+    with contextlib.suppress(ValueError):  # the manifest alone may be left
+        return 16 if deep and image_bits(picture) == 16 else 8
+    return 8
 
 
 def masks_of(values: dict[str, Any]) -> MaskFiles:

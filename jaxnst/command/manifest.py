@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def make_manifest(
         "content": near(request.content),
         "styles": list(map(near, request.styles)),
         "pictures_sha256": [hashes[path] for path in request.pictures],
-        "pictures_bits": list(map(bits_read, request.pictures)),
+        "pictures_bits": [bits_read(path, hashes[path]) for path in request.pictures],
         "blend": request.blend,
         "masks": request.masks.map(near)._asdict(),
         "init": near(start) if start else request.init or request.recipe.init,
@@ -53,8 +53,12 @@ def make_manifest(
     return json.loads(json.dumps(manifest))
 
 
-def bits_read(path: Path) -> int | None:
-    """Bits per channel that are read of a picture; None of a video or a folder."""
+@lru_cache(maxsize=4096)  # a grid asks for each of its pictures, often
+def bits_read(path: Path, digest: str) -> int | None:
+    """Bits per channel that are read of a picture; None of a video or a folder.
+
+    The digest of the file is there for the cache alone.
+    """
     with contextlib.suppress(ValueError):
         return image_bits(path)
     return None

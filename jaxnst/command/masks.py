@@ -191,7 +191,7 @@ def check_moving_masks(
         for path in (*now.labels[:1], *([now.hold] if now.hold else [])):
             load_mask(path)
         masks = [load_mask(path) for path, _ in now.regions]
-        white |= {i for i, mask in enumerate(masks) if mask.any()}
+        white |= {i for i, mask in enumerate(masks) if mask.max() >= FAINT}
         if masks and not rest:
             _, left = share_out([fit_mask(x, shape) for x in masks])
             bare = max(bare, (float(left.mean()), number))

@@ -4,7 +4,6 @@ The lanes of a batch run side by side in a `vmap`, spread over the devices of a 
 which do not communicate. All that differs between the lanes is in arrays.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from jaxnst.checks import check_kind, check_list, check_untraced
+from jaxnst.checks import check_image, check_kind, check_list, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.inputs import check_key
 from jaxnst.painting.lanes import (
@@ -30,7 +29,7 @@ from jaxnst.painting.lanes import (
 from jaxnst.painting.measurer import Measurer, pad_zeros
 from jaxnst.painting.plan import Stage
 from jaxnst.painting.programs import prepare_backbone
-from jaxnst.painting.scene import Masks, Style, check_pictures
+from jaxnst.painting.scene import Masks, Style, check_styles
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Program, Recipe
@@ -271,8 +270,10 @@ def stylize_grid(
     check_kind(backbone, Backbone, "load_backbone")
     check_kind(recipe, Recipe, "get_recipe")
     check_list(contents, "content")
-    for content, own in itertools.product(contents, options.masks or [Masks()]):
-        check_pictures(content, styles, own)
+    for content in contents:
+        check_image(content, "content")
+    for own in options.masks or [Masks()]:
+        check_styles(styles, own)
     if not len(contents):
         raise ValueError("expected at least one content, got none")
     check_key(key)

@@ -122,6 +122,11 @@ GREY = 2 / 255
 def check_pictures(content: Any, styles: Any, masks: Masks = Masks()) -> None:
     """Raise a ValueError unless all pictures and masks of a run are as documented."""
     check_image(content, "content")
+    check_styles(styles, masks)
+
+
+def check_styles(styles: Any, masks: Masks) -> None:
+    """`check_pictures` of all but the content."""
     check_list(styles, "style")
     for number, region in enumerate(masks.regions, start=1):
         check_kind(region, Region, "jaxnst.Region")

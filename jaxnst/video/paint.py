@@ -242,7 +242,7 @@ class VideoPainter:
         key: Array,
         options: VideoOptions,
     ):
-        check_untraced("a video", backbone, styles, key)
+        check_untraced("stylize_video", backbone, styles, key)
         check_kind(backbone, Backbone, "load_backbone")
         check_kind(recipe, Recipe, "get_recipe")
         self.backbone, self.styles, self.recipe = backbone, list(styles), recipe
