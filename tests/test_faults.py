@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnst import disk, process
-from jaxnst.command import manifest, records, reporter, stylize
+from jaxnst import disk
+from jaxnst.command import devices, manifest, program_cache, records, reporter, stylize
 from jaxnst.command.cli import main
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
@@ -147,7 +147,7 @@ def programs_in():
 
     def use(folder, most=None):
         jax.experimental.compilation_cache.compilation_cache.reset_cache()
-        return process.keep_programs(folder, most)
+        return program_cache.keep_programs(folder, most)
 
     yield use
     jax.experimental.compilation_cache.compilation_cache.reset_cache()
@@ -164,7 +164,7 @@ def test_damaged_programs_are_said_once_and_replaced(elsewhere, programs_in, dam
         jax.clear_caches()
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            with process.one_warning(folder, told.append):
+            with program_cache.one_warning(folder, told.append):
                 for factor in (2, 3, 4):
                     assert jax.jit(lambda x, f=factor: f * x + 1)(jnp.ones(3))[0] > 2
 
@@ -185,7 +185,7 @@ def trouble(message, folder, *, ours=True):
     told = []
     with (
         warnings.catch_warnings(),
-        process.one_warning(folder, told.append, ours=ours),
+        program_cache.one_warning(folder, told.append, ours=ours),
     ):
         warnings.simplefilter("always")
         warnings.warn(message, stacklevel=1)
@@ -227,7 +227,7 @@ def test_a_foreign_file_among_programs_is_no_damage(
     told = []
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        with process.one_warning(elsewhere / "xla", told.append):
+        with program_cache.one_warning(elsewhere / "xla", told.append):
             assert jax.jit(lambda x: 5 * x + 1)(jnp.ones(3))[0] == 6
     assert "damaged" not in "".join(told).replace(str(elsewhere), "")
     assert len(told) == (bound_of_jax > 0)  # JAX's bound reads the time of every file
@@ -313,12 +313,12 @@ def test_errors_of_devices_are_said_with_their_cure(message, monkeypatch, capsys
 def test_an_unused_card_is_said_in_the_first_line(elsewhere, monkeypatch, capsys):
     monkeypatch.delenv("JAX_PLATFORMS")
     (elsewhere / "nvidia0").touch()
-    assert process.unused_gpu(["none"]) == ""
-    assert "pip install 'jaxnst[cuda]'" in process.unused_gpu(["none", "nvidia0"])
-    monkeypatch.setattr(process, "find_spec", lambda name: name)
-    assert "driver" in process.unused_gpu(["nvidia0"])
+    assert devices.unused_gpu(["none"]) == ""
+    assert "pip install 'jaxnst[cuda]'" in devices.unused_gpu(["none", "nvidia0"])
+    monkeypatch.setattr(devices, "find_spec", lambda name: name)
+    assert "driver" in devices.unused_gpu(["nvidia0"])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert process.unused_gpu(["nvidia0"]) == ""
+    assert devices.unused_gpu(["nvidia0"]) == ""
     monkeypatch.setattr(manifest, "unused_gpu", lambda: "the card is not used")
     assert main([*RUN[:-5], "-o", "b.png", "--recipe", "udacity"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
@@ -437,7 +437,7 @@ def test_programs_of_others_are_not_deleted(elsewhere):
     for ours, word in ((False, "reading"), (True, "writing")):
         with (
             warnings.catch_warnings(),
-            process.one_warning(elsewhere, told.append, ours=ours),
+            program_cache.one_warning(elsewhere, told.append, ours=ours),
         ):
             warnings.simplefilter("always")
             warnings.warn(text.format(word), stacklevel=1)

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import jax
 
-from jaxnst.command.defaults import programs_folder
+from jaxnst.command.program_cache import (
+    MOST_PROGRAMS,
+    delete_programs,
+    kept_programs,
+    programs_folder,
+)
 from jaxnst.messages import gigabytes
-from jaxnst.process import MOST_PROGRAMS, delete_programs, kept_programs
 
 
 def add_cache_flags(p: argparse.ArgumentParser) -> None:

@@ -18,9 +18,15 @@ import jax
 from jaxnst.command.again import add_again_flags, again_command
 from jaxnst.command.bench import add_bench_flags, bench_command
 from jaxnst.command.cache import add_cache_flags, cache_command
-from jaxnst.command.defaults import programs_folder
 from jaxnst.command.demo import add_demo_flags, demo_command
+from jaxnst.command.devices import cure
 from jaxnst.command.grid import add_grid_flags, grid_command
+from jaxnst.command.program_cache import (
+    MOST_PROGRAMS,
+    keep_programs,
+    one_warning,
+    programs_folder,
+)
 from jaxnst.command.reporter import complain, ignore_output
 from jaxnst.command.studio import add_studio_flags, studio_command
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
@@ -28,13 +34,7 @@ from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.disk import matches
 from jaxnst.pictures.files import any_number_of_pixels
-from jaxnst.process import (
-    MOST_PROGRAMS,
-    cure,
-    keep_programs,
-    one_warning,
-    usual_numbers,
-)
+from jaxnst.process import usual_numbers
 from jaxnst.recipes import RECIPES, get_recipe
 
 

@@ -1,6 +1,5 @@
 """What the command does unless it is told otherwise, on this machine."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -40,12 +39,6 @@ def with_steps(recipe: Recipe, factor: float) -> Recipe:
         first_steps=max(1, round(recipe.first_steps * factor)),
         steps=max(1, round(recipe.steps * factor)),
     )
-
-
-def programs_folder() -> tuple[Path, bool]:
-    """Folder of compiled programs, and whether it is ours and not the user's."""
-    told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    return Path(told or cache_folder() / "xla"), not told
 
 
 def times_path() -> Path:

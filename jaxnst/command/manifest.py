@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 
+from jaxnst.command.devices import unused_gpu
 from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
 from jaxnst.painting.manifest import FIELDS
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import image_bits
-from jaxnst.process import unused_gpu
 from jaxnst.weights.registry import ASSETS
 
 SAME = tuple(key for key in FIELDS if key not in ("content", "styles"))

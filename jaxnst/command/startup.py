@@ -15,6 +15,7 @@ import psutil
 
 from jaxnst.command.defaults import default_recipe
 from jaxnst.command.manifest import compile_timer
+from jaxnst.command.program_cache import keep_programs
 from jaxnst.command.timings import (
     BenchInputs,
     by_adam,
@@ -24,7 +25,6 @@ from jaxnst.command.timings import (
 )
 from jaxnst.network.calibrate import calibrate
 from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.process import keep_programs
 from jaxnst.recipes import get_recipe
 
 
