@@ -90,8 +90,10 @@ def held(path: Path) -> Iterator[bool]:
     """Reserve the name of an output; yields whether no other run has it.
 
     A lock on a hidden file beside it excludes other processes and threads. The file is
-    deleted at the end; if the process is killed, the system frees the lock.
+    deleted at the end; if the process is killed, the system frees the lock. Of a link,
+    the target is reserved.
     """
+    path = path.resolve()
     made = not path.parent.exists()
     path.parent.mkdir(exist_ok=True)
     place = path.with_name(f".{path.name}.lock")

@@ -105,6 +105,13 @@ def test_a_recipe_that_was_changed_is_refused(field):
         recipe_of(recipe | {field: [["\0"]]})
 
 
+def test_a_recipe_that_lacks_a_field_is_refused():
+    recipe = json.loads(json.dumps(get_recipe("painterly").values()))
+    del recipe["tv_weight"]
+    with pytest.raises(ValueError, match="got no tv_weight"):
+        recipe_of(recipe)
+
+
 @pytest.mark.parametrize("data", [b"[" * 10**6, b"\xff\xfe", b'{"seed": NaN}'])
 def test_a_manifest_that_is_no_json_is_refused_in_one_line(data, pictures, capsys):
     (pictures / "a.jpg.json").write_bytes(data)

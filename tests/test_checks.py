@@ -99,6 +99,13 @@ plain = recipe.replace(style_weight=2.0, steps=5, style_layers=(("relu1_1", 1.0)
 found["numbers of NumPy"] = str(
     own == plain and hash(own) == hash(plain) and len(json.dumps(own.values())) > 9
 )
+found["a whole number"] = type(recipe.replace(pool_scale=2).pool_scale).__name__
+huge = {"pool_scale": 10**400, "style_weight": 1e308, "steps": 2**31}
+for name, value in huge.items():
+    try:
+        recipe.replace(**{name: value})
+    except ValueError as error:
+        found[f"huge {name}"] = str(error)
 try:
     recipe.replace(style_layers=["relu1_1"])
 except ValueError as error:
@@ -144,6 +151,10 @@ def test_what_jax_cannot_transform_says_what_it_can(found):
 def test_a_recipe_takes_numbers_of_numpy_and_lists(found):
     assert found["numbers of NumPy"] == "True"
     assert "style_layers as pairs such as" in found["layers without weights"]
+    assert found["a whole number"] == "float"
+    for name in ("pool_scale", "style_weight", "steps"):
+        assert f"expected {name} to be a" in found[f"huge {name}"]
+        assert "below" in found[f"huge {name}"]
 
 
 @given(

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -379,7 +380,7 @@ def test_patterns_that_the_shell_left_alone_are_expanded(elsewhere):
 
 def test_divergence_keeps_the_last_finite_picture(elsewhere, capsys):
     # A weight so large that the loss overflows.
-    flags = ["--style-weight", "3e38", "--content-weight", "3e38", "-o", "a.png"]
+    flags = ["--style-weight", "1e29", "--content-weight", "3e38", "-o", "a.png"]
     assert main(["stylize", CONTENT, STYLE, *QUICK, *flags]) == 3
     assert "not finite" in capsys.readouterr().err
     assert np.isfinite(load_image("a.png")).all()
@@ -440,3 +441,11 @@ def test_output_that_nobody_reads_to_the_end_is_no_error():
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout.startswith("name")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_a_picture_is_painted_where_nothing_can_be_said(elsewhere, closed):
+    flags = shlex.join(["stylize", CONTENT, STYLE, *QUICK, "-o", "a.png"])
+    command = f"exec {shlex.quote(sys.executable)} -m jaxnst {flags} {closed}"
+    assert subprocess.run(["sh", "-c", command]).returncode == 0
+    assert (elsewhere / "a.png").exists()

@@ -263,7 +263,7 @@ def test_the_cache_is_told_and_cleared(
     monkeypatch.setenv("JAXNST_HOME", str(elsewhere / "home"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder) if told else "")
     assert main(["cache", "--clear"]) == 0
-    assert "deleted 0 programs (0 MB)" in capsys.readouterr().out
+    assert "deleted 0 of 0 programs" in capsys.readouterr().out
     left = write_programs(folder, 1_500_000, 600_000)
     (folder / f"jit_f-{0:064x}-atime").write_bytes(bytes(8))
     assert main(["cache"]) == 0
@@ -273,7 +273,7 @@ def test_the_cache_is_told_and_cleared(
     assert ("2 MB, of at most 1.0 GB" in said) == (not told)
     assert left() == [0, 1]
     assert main(["cache", "--clear"]) == 0
-    assert "deleted 2 programs (2 MB)" in capsys.readouterr().out
+    assert "deleted 2 of 2 programs" in capsys.readouterr().out
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["jit_f-cache", "notes.txt", "x-cache"]
 
@@ -449,3 +449,20 @@ def test_a_folder_where_no_programs_can_be_kept_is_done_without(elsewhere, progr
     (elsewhere / "file").touch()
     assert "cannot be kept in" in programs_in(elsewhere / "file" / "xla")
     assert jax.config.values["jax_compilation_cache_dir"] is None
+
+
+def test_a_link_and_its_target_are_one_output(elsewhere):
+    target, link = elsewhere / "a.png", elsewhere / "link.png"
+    link.symlink_to(target)
+    with disk.held(target) as first, disk.held(link) as second:
+        assert (first, second) == (True, False)
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with reporter.Reporter(1, 0, quiet=True):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)

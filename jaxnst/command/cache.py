@@ -28,8 +28,9 @@ def cache_command(args: argparse.Namespace) -> int:
     size = gigabytes(sum(map(size_of, found)))
     if args.clear:
         left = delete_programs(found)
-        in_use = f"; {left} files are in use and stay" if left else ""
-        print(f"deleted {len(programs)} programs ({size}) in {folder}{in_use}")
+        stay = f"; {left} files stay, in use or another user's" if left else ""
+        gone = sum(not path.exists() for path in programs)
+        print(f"deleted {gone} of {len(programs)} programs in {folder}{stay}")
         return 0
     print(f"folder    {folder}{'' if ours else ' (JAX_COMPILATION_CACHE_DIR)'}")
     most = f", of at most {gigabytes(MOST_PROGRAMS)}" if ours else ""

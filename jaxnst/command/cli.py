@@ -7,6 +7,7 @@ import argparse
 import codecs
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -133,6 +134,9 @@ def write_in_any_encoding() -> None:
         return codecs.backslashreplace_errors(error)
 
     codecs.register_error("spell", spell)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started the process
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, for good
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spell")

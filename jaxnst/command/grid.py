@@ -242,6 +242,7 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
     def save(lane: Lane, result: Result, alpha: Mask | None) -> None:
         job = of_lane[id(lane)]
         found = describe_result(result, sum(result.seconds))
+        is_painted(job)  # raises an error if another run has painted another one
         # The manifest comes first, so that every picture on disk has one.
         manifest = job.manifest()
         about = description(manifest | {"tiles": found["tiles"]})

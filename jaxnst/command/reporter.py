@@ -86,7 +86,9 @@ class Reporter:
         self.interrupted = False
         # Python sets handlers in the main thread only.
         ours = threading.current_thread() is threading.main_thread()
-        heard = SIGNALS if ours else ()
+        # What is ignored, as SIGHUP under nohup, stays so.
+        ignored = lambda sig: signal.getsignal(sig) is signal.SIG_IGN
+        heard = [sig for sig in SIGNALS if ours and not ignored(sig)]
         self.old = {sig: signal.signal(sig, self.interrupt) for sig in heard}
         return self
 

@@ -63,9 +63,11 @@ def studio_command(args: argparse.Namespace) -> int:
         )
         if args.open:
             webbrowser.open(address)
-        if hasattr(signal, "SIGHUP"):  # of a terminal that is closed
+        # Of a terminal that is closed; nohup ignores it.
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
             end = lambda *_: signal.raise_signal(signal.SIGTERM)
-            signal.signal(signal.SIGHUP, end)
+            signal.signal(hangup, end)
         with contextlib.suppress(KeyboardInterrupt):
             studio = Studio(place, keys)
             server = make_server(studio.app(), studio.leave)

@@ -52,7 +52,8 @@ from jaxnst.command.masks import (
 )
 from jaxnst.command.reporter import Reporter, complain, say
 from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
-from jaxnst.disk import write_whole
+from jaxnst.command.stylize import in_use
+from jaxnst.disk import held, write_whole
 from jaxnst.foreign import read_json, shown
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
@@ -276,7 +277,10 @@ def video_command(args: argparse.Namespace) -> int:
     picture = dataclasses.replace(picture, weights=name)
     request = dataclasses.replace(request, picture=picture)
     manifest = video_manifest(request, sha256(weights))
-    with open_state(request, manifest) as found:
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(held(picture.out)):
+            raise ValueError(in_use(picture.out))
+        found = stack.enter_context(open_state(request, manifest))
         height, width = picture.shape
         size = f"{len(clip)} frames of {width} x {height} px, {float(clip.end):.2f} s"
         again = f"; {found} are painted" if found else ""

@@ -109,6 +109,11 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         ValueError: If it is of another version, or was changed to what is none.
     """
     known = {field.name: _reader(field.type) for field in fields(Recipe)}
+    if missing := sorted(known.keys() - values.keys() - {"name", "summary"}):
+        raise ValueError(
+            f"expected all fields of a recipe in the manifest, got no {missing[0]}; "
+            "paint it with the version of jaxnst that wrote it"
+        )
     try:
         return Recipe(**{key: known[key](key, value) for key, value in values.items()})
     except (KeyError, TypeError) as error:

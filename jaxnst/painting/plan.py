@@ -67,6 +67,11 @@ def plan_run(
     # The finest first, since it is the one that may not fit.
     chosen = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
     if tiles is not None:
+        if len(tiles) != len(shapes):
+            raise ValueError(
+                f"expected the tiles of {len(shapes)} scales, got {len(tiles)}; paint "
+                "it anew"
+            )
         chosen = [
             before if process_bytes(shape, recipe, before) <= memory else tile
             for shape, before, tile in zip(shapes, tiles, chosen, strict=True)

@@ -7,6 +7,7 @@ them there, and nothing recompiles.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -338,6 +339,9 @@ class Recipe(Program):
         return "\n".join(f"{name:<20} {_readable(x)}" for name, x in rows.items())
 
 
+LARGEST = {int: 2**31, float: 1e30}
+"""What the numbers of a recipe are below: JAX has 32 bits for each."""
+
 ARRAYS = ("content_weight", "style_weight", "tv_weight", "learning_rate")
 """Fields that steps get as arrays."""
 
@@ -365,6 +369,11 @@ def _plain(name: str, kind: Any, value: Any) -> Any:
     """A field's value as Python's own, of NumPy's numbers and of lists too."""
     if isinstance(value, np.generic):
         return value.item()
+    if kind is float and type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf  # which is refused
     if kind is LayerWeights:
         try:
             return tuple((str(layer), _plain(name, float, x)) for layer, x in value)
@@ -385,16 +394,20 @@ def _check_value(name: str, kind: Any, value: Any) -> None:
     elif get_origin(kind) is Literal:
         fits, wanted = value in get_args(kind), " or ".join(get_args(kind))
     elif kind is float:
-        fits = isinstance(value, int | float) and 0 <= value < float("inf")
+        fits = isinstance(value, int | float) and 0 <= value < LARGEST[kind]
         wanted = "to be a finite number ≥ 0"
     elif kind is int:
-        fits, wanted = type(value) is int and value >= 1, "to be a whole number ≥ 1"
+        fits = type(value) is int and 1 <= value < LARGEST[kind]
+        wanted = "to be a whole number ≥ 1"
     elif kind is bool:
         fits, wanted = type(value) is bool, "to be True or False"
     else:
         return
     if not fits:
-        raise ValueError(f"expected {name} {wanted}, got {value!r}")
+        most = LARGEST.get(kind, math.inf)
+        too_large = isinstance(value, int | float) and value >= most
+        most = f", below {most:g}" if too_large else ""
+        raise ValueError(f"expected {name} {wanted}{most}, got {value!r:.60}")
 
 
 def _readable(value: Any) -> str:

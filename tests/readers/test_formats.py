@@ -11,9 +11,11 @@ import pytest
 import safetensors.numpy
 from networks import check_same, keras_name, mini
 from torch_files import (
+    assemble,
     conv_dict,
     state_dict,
     torch_pickle,
+    torch_tensor,
     write_torch_stream,
     write_torch_tar,
     write_torch_zip,
@@ -253,3 +255,17 @@ def test_families_of_keras(tree, wanted):
 def test_families_of_torch(layers, wanted):
     tree = {f"{layer}.bias": np.ones(1) for layer in layers.split()}
     assert pytorch.family(tree) == wanted
+
+
+@pytest.mark.parametrize("keys", [("model_state_dict",), ("net",), ("model", "ema")])
+def test_a_state_dict_may_lie_inside_other_dicts(tmp_path, keys):
+    tensors = state_dict(mini())
+    storages = {str(i): array.tobytes() for i, array in enumerate(tensors.values())}
+    value = {
+        name: torch_tensor(str(i), array.shape)
+        for i, (name, array) in enumerate(tensors.items())
+    }
+    for key in reversed(keys):
+        value = {"best": {"loss": {}}, key: value}
+    write_torch_zip(tmp_path / "x", b"\x80\x02" + assemble(value) + b".", storages)
+    check_same(read(tmp_path / "x").params, mini())

@@ -63,8 +63,8 @@ def read(path: Path) -> Reading:
         reason = kind + " ".join(str(error).split())[:300]
         raise ValueError(
             f"expected a VGG-19 weights file at {path}, got one that cannot be used "
-            f"({reason}); download it again or check that it is one of Keras, PyTorch, "
-            "safetensors, MatConvNet, Caffe or flaxmodels"
+            f"({reason}); use a whole file of a VGG-19 from Keras, PyTorch (a "
+            "state_dict), safetensors, MatConvNet, Caffe or flaxmodels"
         ) from error
 
 

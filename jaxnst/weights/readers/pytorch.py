@@ -6,7 +6,7 @@ import mmap
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def read_safetensors(path: Path) -> Tree:
 
 
 def read_pytorch(path: Path) -> Tree:
-    """All tensors of a `.pth` file: a state dict, or one inside another dict.
+    """All tensors of a `.pth` file: a state dict, or the largest inside other dicts.
 
     The file is a zip archive (PyTorch 1.6 and later), a stream of pickles, or a tar
     archive (until early 2017). Nothing in it is executed, and nothing is allocated: the
@@ -77,25 +77,35 @@ def read_pytorch(path: Path) -> Tree:
         value, raw = _read_tar(stream)
     else:
         value, raw = _read_stream(stream)
-    for key in ("state_dict", "model"):
-        if isinstance(value, dict) and isinstance(value.get(key), dict):
-            value = value[key]
     if not isinstance(value, dict):
         raise ValueError(f"expected a dict of tensors, got a {type(value).__name__}")
-    tensors = {
+    tensors = max(_state_dicts(value, DEEPEST), key=len)
+    used = {key: raw(key) for key in {each.storage.key for each in tensors.values()}}
+    return {name: _view(each, used[each.storage.key]) for name, each in tensors.items()}
+
+
+DEEPEST = 3
+"""How deep inside other dicts a state dict may lie."""
+
+
+def _state_dicts(value: dict, depth: int) -> Iterator[dict[str, Tensor]]:
+    """The tensors with names in a dict, then those of the dicts inside it."""
+    yield {
         name: tensor
         for name, tensor in value.items()
         if isinstance(name, str) and isinstance(tensor, Tensor)
     }
-    used = {key: raw(key) for key in {each.storage.key for each in tensors.values()}}
-    return {name: _view(each, used[each.storage.key]) for name, each in tensors.items()}
+    for inner in value.values() if depth else ():
+        if isinstance(inner, dict):
+            yield from _state_dicts(inner, depth - 1)
 
 
 def _read_zip(path: Path) -> tuple[Any, Raw]:
     entries = zip_entries(path)
     name = next((name for name in entries if name.endswith("data.pkl")), None)
     if name is None:
-        raise ValueError(f"expected data.pkl in the archive, got {', '.join(entries)}")
+        kind = "NumPy's .npz" if any(x.endswith(".npy") for x in entries) else "others"
+        raise ValueError(f"expected PyTorch's data.pkl in the archive, got {kind}")
     root = name.removesuffix("data.pkl")
     order = entries.get(f"{root}byteorder")
     if order and order() != b"little":
