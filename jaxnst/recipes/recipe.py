@@ -339,7 +339,7 @@ class Recipe(Program):
         return "\n".join(f"{name:<20} {_readable(x)}" for name, x in rows.items())
 
 
-LARGEST = {int: 2**31, float: 1e30}
+LARGEST = {int: 2**31, float: 3.4e38}
 """What the numbers of a recipe are below: JAX has 32 bits for each."""
 
 ARRAYS = ("content_weight", "style_weight", "tv_weight", "learning_rate")
