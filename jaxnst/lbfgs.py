@@ -5,10 +5,12 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
 from jaxnst.linalg import HIGHEST
+from jaxnst.pictures.canvas import Growth
 from jaxnst.storage import (
     StateDtype,
     Stored,
@@ -19,9 +21,6 @@ from jaxnst.storage import (
     unpack,
 )
 from jaxnst.types import Image, Scalar
-
-Shapes = tuple[tuple[int, int], tuple[int, int]]
-"""Height and width of the images of one scale and the next."""
 
 FIRST_MOVE = 0.03
 """What the first step moves a pixel by, RMS, of the picture's range [0, 1]."""
@@ -67,7 +66,7 @@ class LbfgsState(NamedTuple):
 
 
 def enlarge_curvature(
-    before: optax.OptState, fresh: optax.OptState, shapes: Shapes
+    before: optax.OptState, fresh: optax.OptState, growth: Growth
 ) -> optax.OptState:
     """Start L-BFGS anew with the curvature that it has seen.
 
@@ -75,9 +74,9 @@ def enlarge_curvature(
     curved in each, the more there are.
     """
     last, begun = cast(list[LbfgsState], [before, fresh])
-    (h, w), (new_h, new_w) = shapes
-    scale = last.scale * (new_h * new_w * 3) / (h * w * 3)
-    return begun._replace(scale=jnp.where(last.count > 0, scale, begun.scale))
+    scale = growth.pixels * np.asarray(last.scale)
+    begins = np.asarray(last.count) > 0
+    return begun._replace(scale=np.where(begins, scale, np.asarray(begun.scale)))
 
 
 def without_history(state: optax.OptState) -> optax.OptState:

@@ -7,8 +7,8 @@ regions that share out the pixels share out the features, too, without gaps.
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
 from jaxnst.network.vgg import stride
 from jaxnst.pictures.geometry import resize
@@ -21,22 +21,24 @@ NOTHING = 1e-8
 def layer_weights(mask: Mask | None, layers: Sequence[str]) -> dict[str, Mask]:
     """Weights of the positions of each layer, of mean 1; none without a mask.
 
+    They are where the mask is: on the host, or on a device.
+
     Example:
-        >>> mask = jnp.zeros((4, 6, 1)).at[:, 3:].set(1.0)
+        >>> mask = np.array([0, 0, 0, 1, 1, 1], np.float32)[None, :, None].repeat(4, 0)
         >>> layer_weights(mask, ["relu2_1"])["relu2_1"][0, :, 0].round(3).tolist()
         [0.0, 1.0, 2.0]
     """
     if mask is None:
         return {}
     cells = {layer: cell_means(mask, stride(layer)) + NOTHING for layer in layers}
-    return {layer: cell / jnp.mean(cell) for layer, cell in cells.items()}
+    return {layer: cell / cell.mean() for layer, cell in cells.items()}
 
 
 def cell_means(mask: Mask, step: int) -> Mask:
     """Means of squares of that side; an incomplete last row or column is dropped."""
     h, w = mask.shape[0] // step, mask.shape[1] // step
     cells = mask[: h * step, : w * step].reshape(h, step, w, step, 1)
-    return jnp.mean(cells, axis=(1, 3))
+    return cells.mean(axis=(1, 3))
 
 
 def both(first: Weights, second: Weights) -> Weights:
@@ -46,16 +48,14 @@ def both(first: Weights, second: Weights) -> Weights:
     return first * second
 
 
-def fit_mask(mask: Mask, shape: tuple[int, int]) -> Mask:
+def fit_mask(mask: Mask, shape: tuple[int, int]) -> Float[np.ndarray, "_h _w 1"]:
     """A mask of any size at that of a picture.
 
     Example:
-        >>> fit_mask(jnp.ones((2, 2, 1)), (4, 6)).shape
+        >>> fit_mask(np.ones((2, 2, 1)), (4, 6)).shape
         (4, 6, 1)
     """
-    if mask.shape[:2] == shape:
-        return jnp.clip(mask, 0, 1)
-    return jnp.clip(resize(mask, shape, method="linear"), 0, 1)
+    return np.clip(resize(mask, shape, method="linear"), 0, 1)
 
 
 def share_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
@@ -64,10 +64,10 @@ def share_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
     Where they add up to more, each keeps its part of the sum.
 
     Example:
-        >>> halves, rest = share_out([jnp.ones((1, 1, 1))] * 2)
+        >>> halves, rest = share_out([np.ones((1, 1, 1), np.float32)] * 2)
         >>> [float(mask[0, 0, 0]) for mask in (*halves, rest)]
         [0.5, 0.5, 0.0]
     """
-    total: Float[Array, "_h _w 1"] = sum(masks, start=jnp.zeros(()))
-    most = jnp.maximum(total, 1)
-    return [mask / most for mask in masks], 1 - jnp.minimum(total, 1)
+    total: Float[np.ndarray, "_h _w 1"] = sum(masks, start=np.float32(0))
+    most = np.maximum(total, 1)
+    return [mask / most for mask in masks], 1 - np.minimum(total, 1)

@@ -5,20 +5,23 @@
 summary.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxnst.checks import OPTIMIZED, check_image, check_list
+from jaxnst.compiled import kept_jit
 from jaxnst.losses import normalize_gradient
 from jaxnst.masks import layer_weights
 from jaxnst.network.vgg import Backbone, channels, features, stride
+from jaxnst.pictures.canvas import Canvas, exact, extend, inside
+from jaxnst.process import COMPILE_FAST
 from jaxnst.recipes import LayerWeights, Program, Recipe
 from jaxnst.storage import Stored, StoredFeatures, restore, store
 from jaxnst.types import Feature, Features, Image, Mask, Scalar, Weights
@@ -71,6 +74,7 @@ class Targets(NamedTuple):
         paint: Where the image may change; None: everywhere.
         learning_rate: Factor on the optimiser's step; the loss does not depend on it.
         agreement: What the image should agree with. Default: nothing.
+        extent: Height and width of the picture on its canvas; None: the whole image.
     """
 
     content: StoredFeatures
@@ -82,6 +86,7 @@ class Targets(NamedTuple):
     tv_weight: Scalar
     learning_rate: Scalar
     agreement: Agreement | None = None
+    extent: Int[Array | np.ndarray, "2"] | None = None
 
 
 class Terms(NamedTuple):
@@ -154,50 +159,55 @@ def make_targets(
     for style in styles:
         check_image(style, "style")
     program, shapes = recipe.program, [style.shape for style in styles]
-    feats = measure_content(backbone, content, program)
-    summaries = [measure_style(backbone, style, program) for style in styles]
-    measured = blend_styles(summaries, shapes, program, blend=blend)
-    regions = [region_targets(measured, None, program)]
-    return with_weights(feats, regions, recipe.arrays)
-
-
-def region_targets(style: Styles, mask: Mask | None, program: Program) -> RegionTargets:
-    """A style's targets for the region of a mask, or for the whole image."""
-    share = jnp.float32(1) if mask is None else jnp.mean(mask)
-    layers = layer_names(program.style_layers)
-    return RegionTargets(style, layer_weights(mask, layers), share)
+    feats = measure_content(backbone, content, program=program)
+    summaries = [measure_style(backbone, style, program=program) for style in styles]
+    ranks = style_ranks(shapes, program)
+    measured = prepare_styles(
+        summaries, even_blend(blend, len(styles)), program=program, ranks=ranks
+    )
+    pairs = [(measured, None)]
+    return jax.device_put(with_weights(feats, pairs, recipe, exact(content.shape)))
 
 
 def with_weights(
     content: StoredFeatures,
-    regions: Sequence[RegionTargets],
-    arrays: Mapping[str, Scalar],
+    regions: Sequence[tuple[Styles, Mask | None]],
+    recipe: Recipe,
+    canvas: Canvas,
     *,
     hold: Mask | None = None,
     paint: Mask | None = None,
 ) -> Targets:
-    """Join what was measured with a recipe's weights and learning rate.
+    """Join what was measured with a recipe's weights and learning rate, on the host.
 
     Args:
         content: From `measure_content`.
-        regions: From `region_targets`.
-        arrays: Of the recipe.
+        regions: The styles of each, from `prepare_styles`, and its mask on the canvas.
+        recipe: For the weights.
+        canvas: Of the picture.
         hold: How strongly the content holds at each pixel. Default: evenly.
         paint: Which pixels change. Default: all.
 
     Returns:
         The targets.
     """
-    numbers: dict[str, Any] = dict(arrays)
-    if hold is not None:
-        numbers["content_weight"] *= jnp.mean(hold)
+    layers = layer_names(recipe.style_layers)
+    whole = math.prod(canvas.shape)
+    share = lambda mask: np.float32(1 if mask is None else np.sum(mask) / whole)
+    found = (
+        RegionTargets(styles, layer_weights(mask, layers), share(mask))
+        for styles, mask in regions
+    )
+    numbers: dict[str, Any] = dict(recipe.arrays)
+    numbers["content_weight"] = numbers["content_weight"] * share(hold)
     held = layer_weights(hold, tuple(content))
-    return Targets(content, tuple(regions), held, paint, **numbers)
+    targets = Targets(content, tuple(found), held, paint, **numbers)
+    return targets._replace(extent=canvas.extent)
 
 
-@partial(jax.jit, static_argnames="program")
+@kept_jit("program", compiler_options=COMPILE_FAST)
 def measure_content(
-    backbone: Backbone, content: Image, program: Program, hold: Mask | None = None
+    backbone: Backbone, content: Image, hold: Mask | None = None, *, program: Program
 ) -> StoredFeatures:
     """Measure the features of a content that an image is compared with."""
     layers, loss = layer_names(program.content_layers), program.losses.content
@@ -211,9 +221,9 @@ def measure_content(
     return {layer: prepare(layer, feat) for layer, feat in feats.items()}
 
 
-@partial(jax.jit, static_argnames="program")
+@kept_jit("program", compiler_options=COMPILE_FAST)
 def measure_style(
-    backbone: Backbone, style: Image, program: Program, mask: Mask | None = None
+    backbone: Backbone, style: Image, mask: Mask | None = None, *, program: Program
 ) -> StyleSummary:
     """Summarise one style, or the part of it that a mask shows."""
     summarize = program.losses.style.summarize
@@ -230,17 +240,12 @@ def own_means(summary: StyleSummary, program: Program) -> StyleSummary:
     return {layer: blend([own], one) for layer, own in summary.items()}
 
 
-def blend_styles(
-    summaries: Sequence[StyleSummary],
-    shapes: Sequence[tuple[int, ...]],
-    program: Program,
-    *,
-    blend: Float[Array, "_n"] | None = None,
-) -> Styles:
-    """Make the style's targets of the summary and the shape of each style."""
-    blend = jnp.ones(len(shapes)) if blend is None else jnp.asarray(blend, jnp.float32)
-    check_blend(blend, len(shapes))
-    return prepare_styles(summaries, blend, program, style_ranks(shapes, program))
+def even_blend(blend: Any, styles: int) -> Float[Array | np.ndarray, "_n"]:
+    """Weights of styles, checked. Default: equal ones."""
+    if blend is None:
+        return np.ones(styles, np.float32)
+    check_blend(blend, styles)
+    return blend if isinstance(blend, Tracer) else np.asarray(blend, np.float32)
 
 
 def style_ranks(shapes: Sequence[tuple[int, ...]], program: Program) -> tuple[int, ...]:
@@ -265,14 +270,15 @@ def check_blend(blend: Any, styles: int) -> None:
         )
 
 
-@partial(jax.jit, static_argnames=("program", "ranks"))
+@kept_jit("program", "ranks", compiler_options=COMPILE_FAST)
 def prepare_styles(
     summaries: Sequence[StyleSummary],
-    blend: Float[Array, "_n"],
+    blend: Float[Array | np.ndarray, "_n"],
+    *,
     program: Program,
     ranks: tuple[int, ...],
 ) -> Styles:
-    """`blend_styles` for covariances of these ranks, at each style layer."""
+    """Make targets of the summaries of styles, whose covariances have these ranks."""
     shares = blend / jnp.sum(jnp.abs(blend))
     loss, prepared = program.losses.style, {}
     for layer, rank in zip(layer_names(program.style_layers), ranks, strict=True):
@@ -333,6 +339,7 @@ def objective(
         Gatys, Ecker, Bethge (2016), eq. 7.
     """
     check_image(image, beyond=OPTIMIZED)
+    image = extend(image, targets.extent)
     summary = summarize(image, backbone, targets, program)
     loss, terms = compare(summary, image.shape, targets, program)
     return with_agreement(loss, image, targets.agreement), terms
@@ -387,7 +394,7 @@ def summarize(
     return Summary(
         summarize_content(contents, content, program, targets.held),
         summarize_regions(styles, targets.regions, program),
-        program.losses.variation.summarize(image, None),
+        program.losses.variation.summarize(image, inside(image.shape, targets.extent)),
     )
 
 
@@ -420,9 +427,10 @@ def summarize_regions(
 
 
 def compare(
-    summary: Summary, shape: tuple[int, ...], targets: Targets, program: Program
+    summary: Summary, shape: Any, targets: Targets, program: Program
 ) -> tuple[Scalar, Terms]:
     """The loss of an image from its summary and its height and width."""
+    shape = shape if targets.extent is None else targets.extent
     content, style, variation = program.losses
     contents = (
         weight * content.distance(summary.content[layer])

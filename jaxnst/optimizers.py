@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from jaxnst.lbfgs import FIRST_MOVE, Shapes, enlarge_curvature, lbfgs, without_history
-from jaxnst.pictures.geometry import resize
+from jaxnst.lbfgs import FIRST_MOVE, enlarge_curvature, lbfgs, without_history
+from jaxnst.pictures.canvas import Growth
 from jaxnst.recipes import Program
 from jaxnst.storage import StateDtype, dtype_of, restore, store
 from jaxnst.types import Image
@@ -26,15 +26,15 @@ class Optimizer(NamedTuple):
         transform: An optax transformation at a learning rate of 1: the kernel
             multiplies its updates by that of the targets, which is an array. Its
             `update` is also told the loss, as `value`, and that `learning_rate`.
-        enlarge: `enlarge(before, fresh, shapes) -> state`: the first state of a scale,
-            from the last one of the scale before, and a fresh one.
+        enlarge: `enlarge(before, fresh, growth) -> state`: the first state of a scale,
+            from the last one of the scale before, and a fresh one; on the host.
         shed: `shed(state) -> state` without what `enlarge` does not need, so that its
             memory is free.
         work_bytes: Bytes for each pixel that an update takes beside the state.
     """
 
     transform: optax.GradientTransformationExtraArgs
-    enlarge: Callable[[optax.OptState, optax.OptState, Shapes], optax.OptState]
+    enlarge: Callable[[optax.OptState, optax.OptState, Growth], optax.OptState]
     shed: Callable[[optax.OptState], optax.OptState]
     work_bytes: int
 
@@ -66,7 +66,7 @@ def _moments(transform: optax.GradientTransformationExtraArgs) -> Optimizer:
 
 
 def enlarge_moments(
-    before: optax.OptState, fresh: optax.OptState, shapes: Shapes
+    before: optax.OptState, fresh: optax.OptState, growth: Growth
 ) -> optax.OptState:
     """Enlarge the arrays of a state that have the image's shape, linearly.
 
@@ -74,12 +74,11 @@ def enlarge_moments(
     An array of any other shape that depends on the image's, such as a history, starts
     anew.
     """
-    old, new = shapes
 
     def enlarge(x: Array, begun: Array) -> Array:
-        if x.shape == (*old, 3):
-            resized = resize(restore(x), new, method="linear")
-            return store(resized, dtype_of(x))
+        larger = growth.enlarge(restore(x))
+        if larger is not None:
+            return store(jnp.asarray(larger), dtype_of(x))
         return x if x.shape == begun.shape else begun
 
     return jax.tree.map(enlarge, before, fresh)

@@ -6,7 +6,6 @@ not be forked: use `multiprocessing.get_context("spawn")`.
 
 import contextlib
 import ctypes
-import gc
 from collections.abc import Iterator
 
 import jax
@@ -54,10 +53,3 @@ def return_freed_memory() -> None:
     """Give the system back what compiling took; glibc would keep most of it."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # there is no glibc
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def forget_programs() -> None:
-    """Free all compiled programs; what is called again is compiled again."""
-    jax.clear_caches()
-    gc.collect()
-    return_freed_memory()

@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
+from jaxnst.compiled import kept_jit
 from jaxnst.masks import layer_weights
 from jaxnst.network.vgg import Backbone, channels, deepest, receptive_field, stride
 from jaxnst.objective import (
@@ -328,13 +329,14 @@ def _fold(
     )(total, rows, arrays)
 
 
-@partial(jax.jit, static_argnames=("program", "size"))
+@kept_jit("program", "size")
 def measure_content(
     backbone: Backbone,
     content: Image,
+    hold: Mask | None = None,
+    *,
     program: Program,
     size: int,
-    hold: Mask | None = None,
 ) -> StoredFeatures:
     """`objective.measure_content` of a large content, by tiles of that size."""
     layers, loss = layer_names(program.content_layers), program.losses.content
@@ -368,13 +370,14 @@ def measure_content(
     return _fold(write, {layer: empty(layer) for layer in layers}, tiles)
 
 
-@partial(jax.jit, static_argnames=("program", "size"))
+@kept_jit("program", "size")
 def measure_style(
     backbone: Backbone,
     style: Image,
+    mask: Mask | None = None,
+    *,
     program: Program,
     size: int,
-    mask: Mask | None = None,
 ) -> StyleSummary:
     """`objective.measure_style` of a large picture, by tiles of that size."""
     layers, loss = layer_names(program.style_layers), program.losses.style

@@ -5,8 +5,8 @@
 a checkpoint stores. `Info` holds what is logged.
 """
 
-from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import jax
@@ -19,7 +19,7 @@ from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, Terms, objective
 from jaxnst.optimizers import Optimizer, make_optimizer
-from jaxnst.pictures.geometry import resize
+from jaxnst.pictures.canvas import Growth
 from jaxnst.recipes import Program
 from jaxnst.types import Image, Scalar
 
@@ -83,20 +83,15 @@ class Evaluation(NamedTuple):
 
 
 def current_image(state: State, program: Program) -> Image:
-    """The picture so far, clipped to [0, 1]."""
-    return _shown(state.image, state.output, state.step, program.ema_decay)
-
-
-@jax.jit
-def _shown(
-    image: Image, output: Average | Best, step: Int[Array, ""], decay: Scalar | float
-) -> Image:
-    match output:
+    """The picture so far, clipped to [0, 1]; of a state on the host, by NumPy."""
+    numbers = np if isinstance(state.image, np.ndarray) else jnp
+    match state.output:
         case Best(best, _):
             found = best
         case Average(total):
-            found = total / jnp.maximum(1 - decay**step, 1e-6)
-    return jnp.clip(jnp.where(step > 0, found, image), 0, 1)
+            decay = np.float32(program.ema_decay)
+            found = total / numbers.maximum(1 - decay**state.step, np.float32(1e-6))
+    return numbers.clip(numbers.where(state.step > 0, found, state.image), 0, 1)
 
 
 def _update_output(
@@ -112,24 +107,47 @@ def _update_output(
             return Average(decay * total + (1 - decay) * image)
 
 
-class Transfer(NamedTuple):
-    """A style transfer as pure functions.
+@dataclass(frozen=True)
+class Transfer:
+    """A style transfer as pure functions, see `make_transfer`.
+
+    Equal arguments make equal transfers, which share compiled code.
 
     Attributes:
-        init: `init(image) -> state` of an image in [0, 1], h w 3.
-        evaluate: `evaluate(image, backbone, targets) -> evaluation`, by far the most
-            work.
-        move: `move(state, evaluation, learning_rate) -> (state, info)`.
-        enlarge: `enlarge(state, detail) -> state`: the first state of the next scale.
-            The picture so far is enlarged, and the detail, of the new shape, added.
-        optimizer: The optimiser that `move` moves by.
+        program: What to minimise and how.
+        objective: What to minimise.
+        transform: An optax transformation in place of the program's optimiser.
     """
 
-    init: Callable[[Image], State]
-    evaluate: Callable[[Image, Backbone, Targets], Evaluation]
-    move: Callable[[State, Evaluation, Scalar], tuple[State, Info]]
-    enlarge: Callable[[State, Image], State]
-    optimizer: Optimizer
+    program: Program
+    objective: Objective = objective
+    transform: optax.GradientTransformation | None = None
+
+    def __repr__(self) -> str:
+        """Return the arguments, the usual objective by its name."""
+        usual = self.objective is objective
+        loss = "objective" if usual else repr(self.objective)
+        return f"Transfer({self.program}, {loss}, {self.transform})"
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        """The optimiser that `move` moves by."""
+        return make_optimizer(self.program, self.transform)
+
+    @property
+    def units(self) -> Float[np.ndarray, "1 1 3"]:
+        """Factors on the image, for the optimiser."""
+        return np.array(self.program.units, np.float32)[None, None]
+
+    def init(self, image: Image) -> State:
+        """The state that a run begins with, of an image in [0, 1], h w 3."""
+        check_image(image, beyond=OPTIMIZED)
+        zeros, lowest = jnp.zeros_like(image), jnp.float32(jnp.inf)
+        output = Best(zeros, lowest) if self.program.keep_best else Average(zeros)
+        opt_state = self.optimizer.transform.init(image * self.units)
+        state = State(image, output, jnp.int32(0), opt_state)
+        # Copies, because the loop donates the state: no two leaves may share a buffer.
+        return jax.tree.map(jnp.array, state)
 
     def step(
         self, state: State, backbone: Backbone, targets: Targets
@@ -142,89 +160,11 @@ class Transfer(NamedTuple):
         evaluation = self.evaluate(state.image, backbone, targets)
         return self.move(state, evaluation, targets.learning_rate)
 
-    def shed(self, state: State) -> State:
-        """Drop the parts of a state that `enlarge` does not need, to free memory."""
-        return state._replace(opt_state=self.optimizer.shed(state.opt_state))
-
-
-def make_transfer(
-    program: Program,
-    *,
-    objective: Objective = objective,
-    optimizer: optax.GradientTransformation | None = None,
-) -> Transfer:
-    """Specialise the kernel to a program.
-
-    All of it composes with `jit`, `vmap` and `scan`, with Adam also with `grad`. The
-    network and the targets are arguments, so another style of the same size, a loss
-    weight or a learning rate never recompiles.
-
-    Args:
-        program: What to minimise and how; of a recipe, its program.
-        objective: What to minimise instead. It may call `objective.objective` and add
-            to that.
-        optimizer: An optax transformation to use instead of the program's optimiser.
-            Give it a learning rate of 1: its updates are multiplied by that of the
-            targets. `optimizers.enlarge_moments` carries its state to the next scale.
-
-    Returns:
-        The functions, the same ones for the same arguments.
-
-    Raises:
-        ValueError: If the program names an optimiser that is not known.
-
-    Example:
-        >>> import jaxnst
-        >>> transfer = make_transfer(jaxnst.get_recipe("painterly"))
-        >>> state = transfer.init(jnp.full((32, 32, 3), 0.5))
-        >>> state.image.shape
-        (32, 32, 3)
-
-        With an optimiser of optax:
-
-        >>> slow = make_transfer(
-        ...     jaxnst.get_recipe("painterly"), optimizer=optax.sgd(1.0, momentum=0.9)
-        ... )
-    """
-    return _make_transfer(program.program, objective, optimizer)
-
-
-@cache
-def _make_transfer(
-    program: Program,
-    objective: Objective,
-    transform: optax.GradientTransformation | None,
-) -> Transfer:
-    optimizer = make_optimizer(program, transform)
-    kernel = _Kernel(program, objective, optimizer)
-    return Transfer(
-        kernel.init, kernel.evaluate, kernel.move, kernel.enlarge, optimizer
-    )
-
-
-class _Kernel(NamedTuple):
-    """The functions of a `Transfer`, specialised."""
-
-    program: Program
-    objective: Objective
-    optimizer: Optimizer
-
-    @property
-    def units(self) -> Float[np.ndarray, "1 1 3"]:
-        return np.array(self.program.units, np.float32)[None, None]
-
-    def init(self, image: Image) -> State:
-        check_image(image, beyond=OPTIMIZED)
-        zeros, lowest = jnp.zeros_like(image), jnp.float32(jnp.inf)
-        output = Best(zeros, lowest) if self.program.keep_best else Average(zeros)
-        opt_state = self.optimizer.transform.init(image * self.units)
-        state = State(image, output, jnp.int32(0), opt_state)
-        # Copies, because the loop donates the state: no two leaves may share a buffer.
-        return jax.tree.map(jnp.array, state)
-
     def evaluate(
         self, image: Image, backbone: Backbone, targets: Targets
     ) -> Evaluation:
+        """The loss and its gradient, by far the most work of a step."""
+
         def loss_fn(image: Image) -> tuple[Scalar, Terms]:
             return self.objective(image, backbone, targets, self.program)
 
@@ -270,11 +210,62 @@ class _Kernel(NamedTuple):
         output = _update_output(self.program, state.output, image, loss)
         return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
-    def enlarge(self, state: State, detail: Image) -> State:
-        """Carry a state over to the next scale, whose shape is that of the detail."""
-        (h, w, _), (new_h, new_w, _) = state.image.shape, detail.shape
-        larger = resize(current_image(state, self.program), (new_h, new_w))
-        fresh = self.init(jnp.clip(larger + detail, 0, 1))
-        shapes = (h, w), (new_h, new_w)
-        opt_state = self.optimizer.enlarge(state.opt_state, fresh.opt_state, shapes)
-        return fresh._replace(opt_state=opt_state)
+    def enlarge(self, state: State, fresh: State, growth: Growth) -> State:
+        """The state of an enlarged image, and of what the optimiser knows already.
+
+        Args:
+            state: The last one of the scale before.
+            fresh: From `init` of the enlarged image.
+            growth: From the canvas of one to that of the other.
+
+        Returns:
+            The first state of the next scale.
+        """
+        enlarged = self.optimizer.enlarge(state.opt_state, fresh.opt_state, growth)
+        return fresh._replace(opt_state=enlarged)
+
+    def shed(self, state: State) -> State:
+        """Drop the parts of a state that `enlarge` does not need, to free memory."""
+        return state._replace(opt_state=self.optimizer.shed(state.opt_state))
+
+
+def make_transfer(
+    program: Program,
+    *,
+    objective: Objective = objective,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Transfer:
+    """Specialise the kernel to a program.
+
+    `init` and `step` compose with `jit`, `vmap` and `scan`, with Adam also with `grad`.
+    The network and the targets are arguments, so another style of the same size, a loss
+    weight or a learning rate never recompiles.
+
+    Args:
+        program: What to minimise and how; of a recipe, its program.
+        objective: What to minimise instead. It may call `objective.objective` and add
+            to that.
+        optimizer: An optax transformation to use instead of the program's optimiser.
+            Give it a learning rate of 1: its updates are multiplied by that of the
+            targets. `optimizers.enlarge_moments` carries its state to the next scale.
+
+    Returns:
+        The functions.
+
+    Raises:
+        ValueError: If the program names an optimiser that is not known.
+
+    Example:
+        >>> import jaxnst
+        >>> transfer = make_transfer(jaxnst.get_recipe("painterly"))
+        >>> state = transfer.init(jnp.full((32, 32, 3), 0.5))
+        >>> state.image.shape
+        (32, 32, 3)
+
+        With an optimiser of optax:
+
+        >>> slow = make_transfer(
+        ...     jaxnst.get_recipe("painterly"), optimizer=optax.sgd(1.0, momentum=0.9)
+        ... )
+    """
+    return Transfer(program.program, objective, optimizer)

@@ -6,10 +6,11 @@ is the caller's `jax.vmap`. A throw-away axis (`_h`) may differ between argument
 
 from typing import Any
 
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-Image = Float[Array, "_h _w 3"]
+Image = Float[Array | np.ndarray, "_h _w 3"]
 """RGB, sRGB-encoded, nominally in [0, 1]; not clipped unless a function says so."""
 
 Feature = Float[Array, "_h _w _c"]
@@ -25,7 +26,7 @@ Params = dict[str, dict[str, Any]]
 Scalar = Float[Array, ""]
 """A float of rank 0."""
 
-Mask = Float[Array, "_h _w 1"]
+Mask = Float[Array | np.ndarray, "_h _w 1"]
 """How much each pixel, or each position of a layer, counts, in [0, 1] or of mean 1."""
 
 Weights = Mask | None

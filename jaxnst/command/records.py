@@ -19,7 +19,6 @@ from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.studio.live import LiveWriter
-from jaxnst.transfer import current_image
 from jaxnst.types import Image
 
 TIMELAPSES = (".gif", ".webp", ".mp4")
@@ -92,7 +91,7 @@ class Records:
         terms = progress.info.terms
         self.terms += [(progress.scale, *row) for row in zip(*terms, strict=True)]
         if self.request.timelapse is not None:
-            self.add_frame(current_image(progress.state, self.request.recipe))
+            self.add_frame(progress.image)
         if self.request.trace is not None:
             with self.request.trace.open("a") as file:
                 file.write(as_line(self.lines[-1]))

@@ -21,7 +21,6 @@ from jaxnst.painting.plan import total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import save_image
 from jaxnst.studio.live import SO_FAR, LiveLines
-from jaxnst.transfer import current_image
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -233,19 +232,17 @@ class PictureReporter(Reporter):
         if progress.taken // every > before // every:
             side, out = max(progress.stage.shape), self.request.out
             name = f"{out.stem}-{side:05d}px-{progress.taken:04d}{out.suffix}"
-            image = current_image(progress.state, self.request.recipe)
-            save_image(out.with_name(name), image)
+            save_image(out.with_name(name), progress.image)
 
     def save_so_far(self, progress: Progress) -> None:
         """Write the picture of a stopped run, for who watches it."""
         if (folder := self.request.live_folder) is not None:
-            image = current_image(progress.state, self.request.recipe)
-            save_image(folder / SO_FAR, image)
+            save_image(folder / SO_FAR, progress.image)
 
     def save_state(self, progress: Progress) -> None:
         """Write the checkpoint."""
         began = time.monotonic()
-        stages, scale, taken, state, _ = progress
+        stages, scale, taken, state, *_ = progress
         tiles = [stage.tile for stage in stages]
         inputs, records = self.inputs, self.recorded()
         checkpoint = Checkpoint(scale, taken, state, tiles, inputs, records)

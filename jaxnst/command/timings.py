@@ -26,7 +26,7 @@ from jaxnst.painting.programs import prepare_backbone
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
 from jaxnst.recipes import Recipe, get_recipe
-from jaxnst.transfer import current_image, make_transfer
+from jaxnst.transfer import make_transfer
 from jaxnst.types import Image
 from jaxnst.weights import registry
 
@@ -267,9 +267,9 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
 
     def watch(progress: Any) -> None:
         nonlocal spent
-        if progress.state.image.shape == content.shape:
+        if progress.stage.shape == content.shape[:2]:
             now = time.perf_counter()
-            loss = loss_of(current_image(progress.state, plain))
+            loss = loss_of(progress.image)
             curve.append((now - began - spent, loss))
             spent += time.perf_counter() - now
 

@@ -22,12 +22,13 @@ class VariationLoss:
         name: Its name in a recipe.
         summarize: `summarize(image, weights) -> sums`, h w 3 and h w 1 or None. The
             sums of tiles add up to that of the picture.
-        distance: `distance(sums, shape) -> loss`, with the image's height and width.
+        distance: `distance(sums, shape) -> loss`, with the image's height and width,
+            which may be an array.
     """
 
     name: str
     summarize: Callable[[Image, Weights], Any]
-    distance: Callable[[Any, tuple[int, ...]], Scalar]
+    distance: Callable[[Any, Any], Scalar]
 
     def __str__(self) -> str:
         """Return the name."""
@@ -86,7 +87,7 @@ def differences(image: Image, weights: Weights = None) -> Differences:
     )
 
 
-def total_variation(d: Differences, shape: tuple[int, ...]) -> Scalar:
+def total_variation(d: Differences, shape: Any) -> Scalar:
     """Mean squared difference of neighbouring pixels, in eight directions.
 
     `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, edges replicated: the nine-point

@@ -4,12 +4,12 @@ Also here: kernels prepared for fast convolutions on a CPU.
 """
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxnst.compiled import kept_jit
 from jaxnst.network.conv import Transforms, transform_kernels, winograd_kernels
 from jaxnst.network.vgg import (
     Activations,
@@ -48,9 +48,9 @@ def _wide(params: Params) -> dict[str, Array]:
     return {name: x["kernel"] for name, x in params.items() if len(x["bias"]) > 64}
 
 
-@partial(jax.jit, static_argnames=("activations", "layers"))
+@kept_jit("activations", "layers")
 def transform(
-    backbone: Backbone, activations: Activations, layers: tuple[str, ...]
+    backbone: Backbone, *, activations: Activations, layers: tuple[str, ...]
 ) -> tuple[Backbone, dict[str, Transforms]]:
     """`calibrate`, and what `accelerate` then needs, by one compiled program."""
     calibrated = calibrate(backbone, activations)

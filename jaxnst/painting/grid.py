@@ -6,17 +6,19 @@ which do not communicate. All that differs between the lanes is in arrays.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from jaxnst.checks import check_image, check_kind, check_list, check_untraced
+from jaxnst.compiled import KeptJit, Runner
 from jaxnst.network.vgg import Backbone
+from jaxnst.objective import Targets
 from jaxnst.painting.inputs import check_key
 from jaxnst.painting.lanes import (
     Lane,
@@ -26,14 +28,16 @@ from jaxnst.painting.lanes import (
     make_lanes,
     plan_batches,
 )
-from jaxnst.painting.measurer import Measurer, pad_zeros
+from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.plan import Stage
-from jaxnst.painting.programs import prepare_backbone
-from jaxnst.painting.scene import Masks, Style, check_styles
+from jaxnst.painting.scene import Masks, Style, check_styles, compose, turn
+from jaxnst.painting.stage import image_of, init, prepare_backbone
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
+from jaxnst.pictures.canvas import Growth
 from jaxnst.process import single_threaded_lapack, usual_numbers
-from jaxnst.recipes import Program, Recipe
-from jaxnst.transfer import State, Transfer, current_image, make_transfer
+from jaxnst.recipes import Recipe
+from jaxnst.repaint import Levels, lay_levels
+from jaxnst.transfer import Info, State, Transfer, make_transfer
 from jaxnst.types import Image
 
 BatchCallback = Callable[[list[Lane], Progress], None]
@@ -50,33 +54,65 @@ class PaintedLane(NamedTuple):
     result: Result
 
 
-@cache
-def make_batch_transfer(program: Program, mesh: Mesh) -> Transfer:
-    """`make_transfer` for states and targets with an axis of lanes in front.
+@dataclass(frozen=True)
+class BatchTransfer:
+    """A `Transfer` of states and targets with an axis of lanes in front.
 
-    The lanes are spread over the axis `lane` of the mesh and share the network.
+    Attributes:
+        transfer: Of each lane.
+        mesh: Devices with one axis, `lane`, that the lanes are spread over. They share
+            the network.
     """
-    transfer = make_transfer(program)
-    each, all_lanes = PartitionSpec("lane"), PartitionSpec()
 
-    def spread(function: Callable, in_specs: tuple) -> Callable:
-        return jax.shard_map(
-            jax.vmap(function, in_axes=[0 if x == each else None for x in in_specs]),
-            mesh=mesh,
-            in_specs=in_specs,
+    transfer: Transfer
+    mesh: Mesh
+
+    def step(
+        self, state: State, backbone: Backbone, targets: Targets
+    ) -> tuple[State, Info]:
+        """A step of all lanes, see `Transfer.step`."""
+        step = jax.vmap(self.transfer.step, in_axes=(0, None, 0))
+        if self.mesh.size == 1:
+            return step(state, backbone, targets)
+        each, shared = PartitionSpec("lane"), PartitionSpec()
+        spread = jax.shard_map(
+            step,
+            mesh=self.mesh,
+            in_specs=(each, shared, each),
             out_specs=each,
             check_vma=False,  # an optimiser's inner loops are as long in all lanes
         )
+        return spread(state, backbone, targets)
 
-    # Sharded as a step returns it, so that the first chunk needs no extra program.
-    sharding = NamedSharding(mesh, each)
-    return Transfer(
-        init=jax.jit(jax.vmap(transfer.init), out_shardings=sharding),
-        evaluate=spread(transfer.evaluate, (each, all_lanes, each)),
-        move=spread(transfer.move, (each, each, each)),
-        enlarge=jax.jit(jax.vmap(transfer.enlarge), out_shardings=sharding),
-        optimizer=transfer.optimizer,
-    )
+    def shed(self, state: State) -> State:
+        """Drop what the next scale does not need, see `Transfer.shed`."""
+        return self.transfer.shed(state)
+
+
+class BatchRunner(Runner):
+    """Calls programs of one picture for all lanes of a batch."""
+
+    def __init__(self, sharding: NamedSharding):
+        super().__init__()
+        self.sharding = sharding
+
+    def __call__(self, function: KeptJit, *args: Any, **static: Any) -> Any:
+        """Call a program, whose arguments have an axis of lanes."""
+        args = put_lanes(args, self.sharding)
+        if self.sharding.mesh.size == 1:
+            return super().__call__(function.batched, *args, **static)
+        each, mesh = PartitionSpec("lane"), self.sharding.mesh
+        one = partial(function.batched.__wrapped__, **static)
+        spread = jax.shard_map(
+            one, mesh=mesh, in_specs=each, out_specs=each, check_vma=False
+        )
+        return jax.jit(spread)(*args)
+
+
+def put_lanes(tree: PyTree, sharding: NamedSharding) -> Any:
+    """Put arrays with an axis of lanes onto the devices of a mesh."""
+    devices = list(sharding.mesh.devices.flat)
+    return jax.device_put(tree, sharding if len(devices) > 1 else devices[0])
 
 
 def paint_lanes(
@@ -99,11 +135,14 @@ def paint_lanes(
     while plan:
         some, width = plan.pop(0)
         recipe = some[0].recipe
-        network = (recipe.activations, recipe.layers, recipe.dtype)
+        turned = some[0].turned
+        network = recipe.activations, recipe.layers, recipe.dtype, turned
         if network not in prepared:
             prepared.clear()  # one network with prepared kernels is large enough
-            measuring, stepping = prepare_backbone(backbone, recipe)
-            stepping = jax.device_put(stepping, NamedSharding(mesh, PartitionSpec()))
+            measuring, stepping = prepare_backbone(backbone, recipe, turned=turned)
+            if mesh.size > 1:
+                everywhere = NamedSharding(mesh, PartitionSpec())
+                stepping = jax.device_put(stepping, everywhere)
             prepared[network] = measurer_of(measuring), stepping
         painter = BatchPainter(some, width, *prepared[network], mesh)
         try:
@@ -129,22 +168,21 @@ def _paint_batch(
     """Take a batch from coarse to fine."""
     lanes, stages = painter.lanes, painter.lanes[0].stages
     report = None if on_chunk is None else partial(on_chunk, lanes)
-    state, infos, seconds = paint_stages(painter.set_up, stages, on_chunk=report)
+    given = painter.set_up, painter.images, stages
+    state, infos, seconds = paint_stages(*given, on_chunk=report)
     infos = jax.device_get(infos)
-    images = jax.device_get(_current_images(state, painter.program))
     share = [x / len(lanes) for x in seconds]
     painted = []
-    for i, lane in enumerate(lanes):
+    for i, (lane, image) in enumerate(
+        zip(lanes, painter.images(state, stages[-1]), strict=False)
+    ):
         own = [jax.tree.map(lambda x, i=i: x[:, i], info) for info in infos]
         status = "done" if all(info.finite.all() for info in own) else "diverged"
-        image = np.asarray(painter.measurer.finish(lane, jnp.asarray(images[i])))
-        painted.append(PaintedLane(lane, Result(image, stages, own, status, share)))
+        image = painter.measurer.finish(lane, image)
+        painted.append(
+            PaintedLane(lane, Result(image, lane.stages, own, status, share))
+        )
     return painted
-
-
-@partial(jax.jit, static_argnames="program")
-def _current_images(state: State, program: Program) -> Float[Array, "_n _h _w 3"]:
-    return jax.vmap(lambda state: current_image(state, program))(state)
 
 
 class BatchPainter:
@@ -160,40 +198,75 @@ class BatchPainter:
     ):
         self.lanes, self.measurer, self.stepping = lanes, measurer, stepping
         self.filled = lanes + lanes[-1:] * (width - len(lanes))
-        self.program = lanes[0].recipe.program
-        self.transfer = make_batch_transfer(self.program, mesh)
+        self.recipe = lanes[0].recipe
+        self.single = make_transfer(self.recipe)
+        self.transfer = BatchTransfer(self.single, mesh)
         self.sharding = NamedSharding(mesh, PartitionSpec("lane"))
+        self.call = BatchRunner(self.sharding)
 
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
         """Begin a stage, see `stages.SetUp`."""
-        measurer, shape = self.measurer, stage.shape
-        targets = self.stack(lambda lane: measurer.targets(lane, shape))
+        measurer, number = self.measurer, self.lanes[0].stages.index(stage)
+        call = Runner(f"at {max(stage.shape)} px")
+        targets = [measurer.targets(call, lane, number) for lane in self.filled]
         if state is None or before is None:
-            starts = self.stack(lambda lane: measurer.start(lane, shape))
-            state = self.transfer.init(starts)
+            starts = [measurer.start(lane, number) for lane in self.filled]
+            state = self.call(init, np.stack(starts), transfer=self.single)
         else:
-            scales = before.shape, shape
-            details = self.stack(lambda lane: measurer.detail(lane, *scales))
-            state = self.transfer.enlarge(state, details)
-        finish = self.repaint if self.lanes[0].recipe.repaint else None
-        return Setup(self.transfer, state, self.stepping, targets, finish=finish)
+            shown = image_of(state, self.recipe)
+            pairs = zip(self.filled, shown, strict=True)
+            larger = [measurer.enlarged(lane, number, x) for lane, x in pairs]
+            fresh = self.call(init, np.stack(larger), transfer=self.single)
+            canvases = [
+                (measurer.canvas(lane, number - 1), measurer.canvas(lane, number))
+                for lane in self.filled
+            ]
+            state = self.single.enlarge(state, fresh, Growth(canvases, batched=True))
+        state, stacked = put_lanes((state, stack(targets)), self.sharding)
+        finish = partial(self.lay, number) if self.recipe.repaint else None
+        return Setup(self.transfer, state, self.stepping, stacked, call, finish)
 
-    def repaint(self, state: State) -> State:
+    def lay(self, number: int, state: State) -> State:
         """Lay the images of the lanes out of their styles, and begin anew with them."""
-        images = map(jnp.asarray, jax.device_get(_current_images(state, self.program)))
-        laid = self.stack(lambda lane: self.measurer.repaint(lane, next(images)))
-        return self.transfer.init(laid)
+        measurer, lanes = self.measurer, self.filled
+        images = list(image_of(state, self.recipe))
+        levels = [measurer.levels(*x) for x in zip(lanes, repeat(number), images)]
+        parts = zip(*map(self.lay_region, zip(*levels, strict=True)), strict=True)
+        made = []
+        for lane, image, laid in zip(lanes, images, parts, strict=True):
+            scene, own = measurer.scaled(lane, number), measurer.canvas(lane, number)
+            found = compose(scene, own.crop(image), list(map(own.crop, laid)))
+            made.append(measurer.keep(lane, number, found))
+        return self.call(init, np.stack(made), transfer=self.single)
 
-    def stack(self, make: Callable[[Lane], PyTree]) -> Any:
-        """Make something for each lane, and stack it along a first axis of lanes."""
-        trees = [make(lane) for lane in self.filled]
-        return jax.device_put(jax.tree.map(_stack, *trees), self.sharding)
+    def lay_region(self, levels: Sequence[Levels]) -> list[np.ndarray]:
+        """Lay a region of all lanes: at once, where their pyramids are alike."""
+        shapes = [str(jax.tree.map(np.shape, x)) for x in levels]
+        if len(set(shapes)) == 1:
+            return list(np.asarray(lay_levels(stack(levels), self.call)))
+        return [np.asarray(lay_levels(x, Runner())) for x in levels]
+
+    def images(self, state: State, stage: Stage) -> list[Image]:
+        """The pictures of the lanes, as they are seen."""
+        number = self.lanes[0].stages.index(stage)
+        found = zip(self.lanes, image_of(state, self.recipe), strict=False)
+        cropped = [self.measurer.canvas(x, number).crop(image) for x, image in found]
+        return [turn(x) for x in cropped] if self.lanes[0].turned else cropped
 
 
-def _stack(*arrays: Array) -> Array:
-    """Stack arrays, the shorter ones padded with zeros."""
-    shape = tuple(map(max, zip(*(x.shape for x in arrays), strict=True)))
-    return jnp.stack([pad_zeros(x, shape) for x in arrays])
+def stack(trees: Sequence[PyTree]) -> Any:
+    """Stack arrays along a first axis of lanes, the smaller ones padded with zeros."""
+
+    def join(*arrays: Array | np.ndarray) -> np.ndarray:
+        shape = tuple(map(max, zip(*(x.shape for x in arrays), strict=True)))
+        pads = [
+            [(0, b - a) for a, b in zip(x.shape, shape, strict=True)] for x in arrays
+        ]
+        return np.stack(
+            [np.pad(np.asarray(x), p) for x, p in zip(arrays, pads, strict=True)]
+        )
+
+    return jax.tree.map(join, *trees)
 
 
 @dataclass(frozen=True, kw_only=True)

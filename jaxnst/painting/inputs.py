@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxnst.painting.scales import content_size, style_shape
@@ -55,18 +55,17 @@ def initial_image(
     """
     if recipe.init == "content":
         return content
-    noise = jax.random.normal(key, content.shape)
+    noise = np.asarray(jax.random.normal(key, content.shape))
     if recipe.init == "noise":
-        grey = jnp.array([0.485, 0.458, 0.408])
-        return jnp.clip(grey[None, None] + recipe.noise * noise, 0, 1)
-    pixels = jnp.concatenate([style.reshape(-1, 3) for style in styles])
-    mean, spread = pixels.mean(0), pixels.std(0)
-    return jnp.clip(mean[None, None] + spread[None, None] * noise, 0, 1)
+        grey = np.array([0.485, 0.458, 0.408], np.float32)
+        return np.clip(grey + np.float32(recipe.noise) * noise, 0, 1)
+    pixels = np.concatenate([style.reshape(-1, 3) for style in styles])
+    return np.clip(pixels.mean(0) + pixels.std(0) * noise, 0, 1)
 
 
 def scale_content(content: Image, shape: tuple[int, int]) -> Image:
     """A content, or a start image, at the size of a scale, clipped to [0, 1]."""
-    return jnp.clip(resize(content, shape=shape), 0, 1)
+    return np.clip(resize(content, shape), 0, 1)
 
 
 def scale_detail(
@@ -77,9 +76,9 @@ def scale_detail(
     The fraction `detail` of what the scale before cannot show of the content.
     """
     if recipe.detail == 0:
-        return jnp.zeros((*shape, 3))
+        return np.zeros((*shape, 3), np.float32)
     coarse = resize(scale_content(content, before), shape)
-    return recipe.detail * (scale_content(content, shape) - coarse)
+    return np.float32(recipe.detail) * (scale_content(content, shape) - coarse)
 
 
 def scale_styles(

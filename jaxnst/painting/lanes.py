@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxnst.messages import gigabytes, nearest
-from jaxnst.network.vgg import Activations
 from jaxnst.objective import check_blend
 from jaxnst.painting.memory import free_memory, step_bytes
 from jaxnst.painting.plan import Stages, plan_run, total_work
-from jaxnst.recipes import Program, Recipe
+from jaxnst.painting.stage import canvas_of, is_shared
+from jaxnst.recipes import Recipe
 
 
 class Lane(NamedTuple):
@@ -39,6 +39,11 @@ class Lane(NamedTuple):
     blend: tuple[float, ...] | None
     stages: Stages
     parts: tuple | None = None
+
+    @property
+    def turned(self) -> bool:
+        """Whether it is painted turned, see `scene.turn`."""
+        return is_shared(self.recipe) and self.shape[0] > self.shape[1]
 
 
 Values = Sequence[Any] | Array | np.ndarray
@@ -152,11 +157,13 @@ BATCH_PIXELS = {"cpu": 2**16}
 `2**22`, which was not measured."""
 
 
-def group_of(lane: Lane) -> tuple[Program, Activations, bool, Stages, tuple | None]:
+def group_of(lane: Lane) -> tuple:
     """What a lane has in common with the others of a batch."""
     recipe = lane.recipe
-    kind = recipe.program, recipe.activations, recipe.repaint
-    return *kind, lane.stages, lane.parts
+    kind = recipe.program, recipe.activations, recipe.repaint, lane.turned
+    canvases = (canvas_of(x, recipe, turned=lane.turned) for x in lane.stages)
+    sizes = tuple((canvas.size, canvas.part) for canvas in canvases)
+    return *kind, sizes, tuple(x.steps for x in lane.stages), lane.parts
 
 
 def group_lanes(lanes: Sequence[Lane]) -> list[list[Lane]]:

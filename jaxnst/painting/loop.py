@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Sharding
 from jaxtyping import Array, Int
 
 from jaxnst.checks import check_untraced
+from jaxnst.compiled import Runner, kept_jit
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.process import STEP_OPTIONS, return_freed_memory, single_threaded_lapack
@@ -25,15 +25,15 @@ class Launches(NamedTuple):
         start: Steps taken in earlier calls.
         chunk: Steps per launch, at most; each multiple of it ends a launch.
         interval: Seconds per launch, about; the result does not depend on it.
-        host: CPU with more memory that keeps the state. Default: the network's device.
         on_chunk: Called with state and infos after each launch.
+        call: Calls the compiled steps.
     """
 
     start: int = 0
     chunk: int = 50
     interval: float = 2.0
-    host: Sharding | None = None
     on_chunk: Callable[[State, Info], None] | None = None
+    call: Runner = Runner()
 
 
 @single_threaded_lapack
@@ -78,19 +78,16 @@ def run(
         (2,)
     """
     check_untraced("run", state, backbone, targets)
-    start, chunk, interval, host, on_chunk = launches
-    if host is None:
-        launch = partial(run_chunk, transfer=transfer, chunk=chunk)
-    else:
-        launch = partial(_run_on_host, transfer=transfer, host=host)
+    start, chunk, interval, on_chunk, call = launches
+    launch = partial(call, run_chunk, transfer=transfer)
     # Compile with no steps, and free the compiler's memory before the first one.
-    state, _ = launch(state, backbone, targets, 0)
+    state, _ = launch(state, backbone, targets, np.int32(0))
     return_freed_memory()
     infos, taken, count = [], 0, 1
     while taken < steps:
-        count = min(count, chunk - (start + taken) % chunk, steps - taken)
+        count = min(count, MOST, chunk - (start + taken) % chunk, steps - taken)
         began = time.perf_counter()
-        state, info = launch(state, backbone, targets, count)
+        state, info = launch(state, backbone, targets, np.int32(count))
         info = jax.device_get(info)
         infos.append(jax.tree.map(lambda x, n=count: x[:n], info))
         taken += count
@@ -102,25 +99,20 @@ def run(
     return state, jax.tree.map(lambda *xs: np.concatenate(xs), *infos)
 
 
-@partial(
-    jax.jit,
-    static_argnames=("transfer", "chunk"),
-    donate_argnames="state",
-    compiler_options=STEP_OPTIONS,
-)
+MOST = 50
+"""Steps that a launch takes at most."""
+
+
+@kept_jit("transfer", donate=("state",), compiler_options=STEP_OPTIONS)
 def run_chunk(
     state: State,
     backbone: Backbone,
     targets: Targets,
-    count: int | Int[Array, ""],
+    count: Int[Array | np.ndarray, ""],
     *,
     transfer: Transfer,
-    chunk: int,
 ) -> tuple[State, Info]:
-    """Take `count` ≤ `chunk` steps; the rest of the infos is left empty.
-
-    `count` is an argument, so a last, shorter chunk needs no program of its own.
-    """
+    """Take `count` ≤ `MOST` steps; the rest of the infos is left empty."""
     step = jax.jit(transfer.step)  # traced once for both uses
 
     def body(i: Int[Array, ""], carry: tuple[State, Array]) -> tuple[State, Array]:
@@ -132,31 +124,7 @@ def run_chunk(
 
     _, info = jax.eval_shape(step, state, backbone, targets)
     parts, tree = jax.tree.flatten(info)
-    rows = jnp.zeros((chunk, *parts[0].shape, len(parts)))
+    rows = jnp.zeros((MOST, *parts[0].shape, len(parts)))
     state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
     found = [rows[..., k].astype(x.dtype) for k, x in enumerate(parts)]
     return state, tree.unflatten(found)
-
-
-def _run_on_host(
-    state: State,
-    backbone: Backbone,
-    targets: Targets,
-    count: int,
-    *,
-    transfer: Transfer,
-    host: Sharding,
-) -> tuple[State, Info | None]:
-    """Take `count` steps with the state on another device than the network."""
-    there = jax.tree.leaves(backbone)[0].sharding
-    evaluate = jax.jit(transfer.evaluate)
-    move = jax.jit(transfer.move, donate_argnums=0)
-    infos = []
-    for _ in range(count):
-        image = jax.device_put(state.image, there)
-        evaluation = evaluate(image, backbone, targets)
-        del image
-        evaluation, rate = jax.device_put((evaluation, targets.learning_rate), host)
-        state, info = move(state, evaluation, rate)
-        infos.append(info)
-    return state, jax.tree.map(lambda *xs: jnp.stack(xs), *infos) if infos else None

@@ -1,52 +1,40 @@
 """Loads and measures the pictures of a grid once, however many lanes share them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from cachetools import LRUCache
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Float, PyTree
 
+from jaxnst.compiled import Runner
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import (
-    RegionTargets,
-    Targets,
-    blend_styles,
-    measure_content,
-    measure_style,
-    prepare_styles,
-    region_targets,
-    style_ranks,
-    with_weights,
-)
-from jaxnst.painting import inputs
+from jaxnst.objective import Targets
 from jaxnst.painting.lanes import Lane
-from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import (
     Masks,
-    Region,
     Scene,
     Style,
     finish,
-    first_image,
     keep,
     make_scene,
+    on_host,
     painted_content,
-    repaint_scene,
-    scale_scene,
 )
-from jaxnst.types import Features, Image
-
-
-def pad_zeros(x: Array, shape: tuple[int, ...]) -> Array:
-    """An array with zeros at the end of each axis, up to a shape."""
-    if x.shape == shape:
-        return x
-    return jnp.pad(x, [(0, b - a) for a, b in zip(x.shape, shape, strict=True)])
-
+from jaxnst.painting.stage import (
+    canvas_of,
+    first_picture,
+    levels_of,
+    measure,
+    measure_drawing,
+    measure_styles,
+    next_picture,
+    scale,
+)
+from jaxnst.pictures.canvas import Canvas
+from jaxnst.repaint import Levels
+from jaxnst.types import Image
 
 KEPT_BYTES = 2**30
 """Most that a measurer keeps."""
@@ -70,81 +58,64 @@ class Measurer:
         self.load_content, self.load_styles = load_content, load_styles
         self.kept: LRUCache = LRUCache(KEPT_BYTES, getsizeof=_bytes)
 
-    def targets(self, lane: Lane, shape: tuple[int, int]) -> Targets:
-        """What a lane is compared with at a scale."""
-        scene = self._scaled(lane, shape)
+    def canvas(self, lane: Lane, stage: int) -> Canvas:
+        """The canvas of a stage of a lane."""
+        return canvas_of(lane.stages[stage], lane.recipe, turned=lane.turned)
 
-        def measure() -> Features:
-            given = self.backbone, scene.content, lane.recipe.program, scene.hold
-            return measure_content(*given)
+    def targets(self, call: Runner, lane: Lane, stage: int) -> Targets:
+        """What a lane is compared with at a stage."""
+        scene, canvas = self.scaled(lane, stage), self.canvas(lane, stage)
+        given, place = (call, self.backbone), (canvas, lane.recipe)
+        key = canvas, *self._content_key(lane)
+        features = self._once(
+            ("features", *key), lambda: measure_drawing(*given, scene, *place)
+        )
+        key = canvas, *self._style_key(lane)
+        styles = self._once(
+            ("statistics", *key),
+            lambda: [measure_styles(*given, x, *place) for x in scene.regions],
+        )
+        return measure(*given, scene, *place, content=features, styles=styles)
 
-        def measure_styles() -> list[RegionTargets]:
-            return [self._measure(x, lane, shape) for x in scene.regions]
+    def start(self, lane: Lane, stage: int) -> Image:
+        """The start image of a lane, on its canvas."""
+        given = self.scaled(lane, stage), lane.key, self.canvas(lane, stage)
+        return first_picture(self._scene(lane), *given, lane.recipe)
 
-        content, style = self._content_key(lane), self._style_key(lane)
-        features = self._once(("features", shape, *content), measure)
-        regions = self._once(("statistics", shape, *style), measure_styles)
-        options = {"hold": scene.hold, "paint": scene.paint}
-        return with_weights(features, regions, lane.recipe.arrays, **options)
+    def enlarged(self, lane: Lane, stage: int, canvas: Image) -> Image:
+        """The image of a lane at the stage before, on the canvas of a stage."""
+        image = self.canvas(lane, stage - 1).crop(canvas)
+        given = self._content(lane), self.canvas(lane, stage), lane.recipe
+        return next_picture(image, *given)
 
-    def _measure(
-        self, region: Region, lane: Lane, shape: tuple[int, int]
-    ) -> RegionTargets:
-        """A region's targets, padded with zeros to the shapes of a square style's.
+    def levels(self, lane: Lane, stage: int, canvas: Image) -> list[Levels]:
+        """What is laid out of the image of a lane, by region."""
+        own = self.canvas(lane, stage)
+        return levels_of(self.scaled(lane, stage), own.crop(canvas), own, lane.recipe)
 
-        A style with few positions has a covariance of lower rank; padded, all batches
-        share one program.
-        """
-        program, styles = lane.recipe.program, region.styles
-        summaries = [
-            measure_style(self.backbone, style.image, program, style.mask)
-            for style in styles
-        ]
-        shapes = [style.image.shape for style in styles]
-        found = blend_styles(summaries, shapes, program, blend=region.blend)
-        square = style_shape((2**16, 2**16), shape, lane.recipe)
-        own, full = (style_ranks(x, program) for x in (shapes, [square] * len(styles)))
-        ranks = tuple(map(max, own, full))
-        prepare = partial(prepare_styles, program=program, ranks=ranks)
-        shares = jax.ShapeDtypeStruct((len(styles),), np.float32)
-        wanted = jax.eval_shape(prepare, summaries, shares)
-        padded = jax.tree.map(lambda x, like: pad_zeros(x, like.shape), found, wanted)
-        return region_targets(padded, region.mask, program)
-
-    def start(self, lane: Lane, shape: tuple[int, int]) -> Image:
-        """The start image of a lane at its coarsest scale."""
-        scene = self._scaled(lane, shape)
-        return self._keep(lane, scene, first_image(lane.key, scene, lane.recipe))
-
-    def detail(
-        self, lane: Lane, before: tuple[int, int], shape: tuple[int, int]
-    ) -> Image:
-        """The detail that is added when a lane's image is enlarged to a scale."""
-        return inputs.scale_detail(self._content(lane), before, shape, lane.recipe)
-
-    def repaint(self, lane: Lane, image: Image) -> Image:
-        """The image of a lane, laid out of the paint of its styles."""
-        scene = self._scaled(lane, (image.shape[0], image.shape[1]))
-        laid = repaint_scene(scene, image, lane.recipe.content_ratio)
-        return self._keep(lane, scene, laid)
+    def keep(self, lane: Lane, stage: int, image: Image) -> Image:
+        """An image of a lane, on its canvas, as it was where nothing is painted."""
+        kept = keep(self.scaled(lane, stage), image, self._scene(lane).content)
+        return self.canvas(lane, stage).place(kept)
 
     def finish(self, lane: Lane, image: Image) -> Image:
-        """The image of a lane in the colours that its recipe asks for."""
+        """The image of a lane, not turned, in the colours that its recipe asks for."""
         given = self._scene(lane), image, self._photograph(lane), lane.recipe
-        return finish(*given, self._masks(lane).palette)
+        return finish(*given, on_host(self._masks(lane).palette))
 
-    def _keep(self, lane: Lane, scene: Scene, image: Image) -> Image:
-        return keep(scene, image, self._scene(lane).content)
-
-    def _scaled(self, lane: Lane, shape: tuple[int, int]) -> Scene:
-        scene = self._scene(lane)
-        return scale_scene(scene, self._content(lane), shape, lane.recipe)
+    def scaled(self, lane: Lane, stage: int) -> Scene:
+        """The scene of a lane at a stage."""
+        key = stage, *self._content_key(lane), *self._style_key(lane)
+        given = self.canvas(lane, stage), lane.recipe
+        make = lambda: scale(self._scene(lane), self._content(lane), *given)
+        return self._once(("scaled", *key), make)
 
     def _scene(self, lane: Lane) -> Scene:
         styles = self._once(
             ("styles", *self._style_key(lane)), lambda: self.load_styles(lane)
         )
         options = {"blend": _array(lane.blend), "masks": self._masks(lane)}
+        options["turned"] = lane.turned
         given = self._photograph(lane), styles, lane.recipe
         key = "scene", *self._content_key(lane), *self._style_key(lane)
         return self._once(key, lambda: make_scene(*given, **options))
@@ -155,7 +126,7 @@ class Measurer:
 
     def _photograph(self, lane: Lane) -> Image:
         key = "photograph", lane.content, lane.shape
-        return self._once(key, lambda: self.load_content(lane))
+        return self._once(key, lambda: on_host(self.load_content(lane)))
 
     def _content(self, lane: Lane) -> Image:
         """The content in the colours that it is painted in."""
@@ -185,5 +156,5 @@ def _bytes(tree: PyTree) -> int:
     return sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(tree))
 
 
-def _array(blend: tuple[float, ...] | None) -> Float[Array, "_n"] | None:
-    return None if blend is None else jnp.array(blend)
+def _array(blend: tuple[float, ...] | None) -> Float[np.ndarray, "_n"] | None:
+    return None if blend is None else np.array(blend, np.float32)

@@ -3,48 +3,53 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxnst.checks import check_image, check_kind, check_untraced
-from jaxnst.linalg import float32
+from jaxnst.compiled import OnWait, Preparer, Runner, forget_programs, shape_of
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, objective
-from jaxnst.painting.ahead import Ahead, Call, OnWait
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.inputs import check_key
 from jaxnst.painting.loop import run_chunk
 from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.plan import Stage, Stages, plan_run
-from jaxnst.painting.programs import (
-    begin_scale,
-    is_small,
-    measure_scale,
-    measure_targets,
-    prepare_backbone,
-    repaint_scale,
-    scale_pictures,
-)
 from jaxnst.painting.scene import (
     Masks,
     Scene,
     Style,
     check_pictures,
     finish,
+    keep,
     make_scene,
+    on_host,
     painted_content,
+    turn,
+)
+from jaxnst.painting.stage import (
+    canvas_of,
+    first_picture,
+    image_of,
+    init,
+    is_shared,
+    lay,
+    measure,
+    next_picture,
+    prepare_backbone,
+    scale,
 )
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
-from jaxnst.process import forget_programs, single_threaded_lapack, usual_numbers
+from jaxnst.pictures.canvas import Canvas, Growth, exact
+from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.tiles import Tiled
-from jaxnst.transfer import State, Transfer, current_image, make_transfer
+from jaxnst.transfer import State, Transfer, make_transfer
 from jaxnst.types import Image
 
 
@@ -74,7 +79,7 @@ class Options:
         throw: Raise if a step was not finite. Otherwise the result's status says so.
     """
 
-    blend: Float[Array, "_n"] | None = None
+    blend: Float[Array | np.ndarray, "_n"] | None = None
     masks: Masks = Masks()
     init: Image | None = None
     objective: Objective = objective
@@ -150,20 +155,20 @@ def stylize(
     if options.init is not None:
         check_image(options.init, "init")
     painter = PicturePainter(backbone, content, styles, recipe, key, options)
-    try:
-        state, infos, seconds = paint_stages(
-            painter.set_up,
-            painter.stages,
-            resume=options.resume,
-            chunk=options.chunk,
-            on_chunk=options.on_chunk,
-            stop=lambda info: not info.finite.all(),
-        )
-    finally:
-        painter.ahead.close()
+    state, infos, seconds = paint_stages(
+        painter.set_up,
+        painter.image,
+        painter.stages,
+        resume=options.resume,
+        chunk=options.chunk,
+        on_chunk=options.on_chunk,
+        stop=lambda info: not info.finite.all(),
+    )
+    first = options.resume.scale if options.resume else 0
+    last = painter.stages[first + len(seconds) - 1]
     diverged = bool(infos) and not infos[-1].finite.all()
     if diverged and options.throw:
-        height, width, _ = state.image.shape
+        height, width = last.shape
         before = options.resume.taken if options.resume and len(infos) == 1 else 0
         step = before + int(infos[-1].finite.argmin()) + 1
         raise FloatingPointError(
@@ -171,7 +176,7 @@ def stylize(
             "rate or the loss weights, or use throw=False to keep the last finite image"
         )
     status = "diverged" if diverged else "done"
-    image = painter.finish(current_image(state, recipe))
+    image = jnp.asarray(painter.finish(painter.image(state, last)))
     return Result(image, painter.stages, infos, status, seconds)
 
 
@@ -198,70 +203,63 @@ class PicturePainter:
         check_key(key)
         self.recipe, self.options = recipe, options
         self.stages = options.stages or plan_stages(content.shape, recipe, options)
-        self.host = self.device = None
-        if recipe.state_memory == "host":
-            self.host = SingleDeviceSharding(jax.devices("cpu")[0])
-            self.device = jax.tree.leaves(backbone)[0].sharding
-
-        def place(x: Any) -> Any:
-            if not hasattr(x, "shape"):
-                return x
-            return jax.device_put(float32(jnp.asarray(x)), self.host)
-
-        given = content, list(styles), options.init, options.masks
-        self.content, styles, init, self.masks = jax.tree.map(place, given)
-        self.start = key if init is None else init
-        self.scene = make_scene(
-            self.content, styles, recipe, blend=options.blend, masks=self.masks
+        height, width = content.shape[:2]
+        self.turned = height > width and self.shares
+        self.content, self.palette = on_host((content, options.masks.palette))
+        self.start = key
+        if options.init is not None:
+            init = on_host(options.init)
+            self.start = turn(init) if self.turned else init
+        given = {"blend": options.blend, "masks": options.masks, "turned": self.turned}
+        self.scene = make_scene(content, styles, recipe, **given)
+        self.painted = painted_content(self.scene, recipe)
+        self.measuring, self.stepping = prepare_backbone(
+            backbone, recipe, turned=self.turned
         )
-        self.measuring, self.stepping = prepare_backbone(backbone, recipe)
-        self.ahead = Ahead(options.on_wait)
+
+    @property
+    def shares(self) -> bool:
+        """Whether pictures of other shapes share the programs of this one."""
+        return is_shared(self.recipe) and self.options.objective is objective
+
+    def canvas(self, stage: Stage) -> Canvas:
+        """The canvas of a stage."""
+        if not self.shares:
+            return exact(stage.shape)
+        return canvas_of(stage, self.recipe, turned=self.turned)
 
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
         """Begin a stage, see `stages.SetUp`."""
-        recipe, tile = self.recipe, stage.tile
-        if tile is not None:
+        if stage.tile is not None:
             # Programs of earlier stages are no longer needed, and together take as much
             # memory as a tile.
             forget_programs()
-        # Recoloured at each stage: it is fast, and keeping it would take memory.
-        content = painted_content(self.scene, recipe)
         if before is None:
-            self.compile_ahead(content, state, self.stages.index(stage))
-        targets = None
-        if self.is_measured_at_once(content, stage):
-            scene, targets = self.ahead.run(self.measure(content, stage))
-        else:
-            scene = scale_pictures(self.scene, content, **self.sizes(stage))
+            self.prepare(state, self.stages.index(stage))
+        call = Runner(f"at {max(stage.shape)} px", self.options.on_wait)
+        scene, targets = self.measure(call, stage)
         if state is None or before is not None:
-            state = self.ahead.run(self.begin(scene, content, state, stage))
-        del content
-        scene = jax.device_put(scene, self.device)
-        if targets is None:
-            targets = measure_targets(self.measuring, scene, recipe, tile=tile)
-        state = cast(State, jax.device_put(state, self.host))
-        finish = partial(self.repaint, scene, stage) if recipe.repaint else None
-        transfer = self.transfer(stage)
-        setup = Setup(transfer, state, self.stepping, targets, self.host, finish)
-        self.ahead.wait(self.steps(state, targets, stage).name)
-        return setup if tile is None else self.spread(setup)
+            state = self.begin(call, scene, state, before, stage)
+        state = jax.device_put(state)
+        finish = partial(self.lay, call, scene, stage) if self.recipe.repaint else None
+        setup = Setup(self.transfer(stage), state, self.stepping, targets, call, finish)
+        return setup if stage.tile is None else self.spread(setup)
 
-    def compile_ahead(self, content: Image, state: State | None, first: int) -> None:
+    def prepare(self, state: State | None, first: int) -> None:
         """Compile the stages from `first` on, up to one that is painted in tiles."""
-        if self.host is not None or self.options.mesh is not None:
-            return  # where arguments are is known only when they are there
-        compiled, before = self.ahead.compile, None
+        before = None
         for stage in self.stages[first:]:
-            if not self.is_measured_at_once(content, stage):
+            if stage.tile is not None or self.options.mesh is not None:
                 return
-            scene, targets = compiled(self.measure(content, stage))
+            call, transfer = Preparer(), self.transfer(stage)
+            scene, targets = self.measure(call, stage)
             if state is None or before is not None:
-                state = compiled(self.begin(scene, content, state, stage))
-            state, _ = compiled(self.steps(cast(State, state), targets, stage))
+                state = self.begin(call, scene, state, before, stage)
+            given = state, self.stepping, targets, np.int32(0)
+            state, _ = call(run_chunk, *given, transfer=transfer)
             if self.recipe.repaint:
-                state = compiled(self.lay(scene, cast(State, state), stage))
-            state = self.transfer(stage).shed(cast(State, state))
-            before = stage
+                state = self.lay(call, scene, stage, state)
+            state, before = transfer.shed(state), stage
 
     def transfer(self, stage: Stage) -> Transfer:
         """The kernel that paints a stage."""
@@ -272,65 +270,62 @@ class PicturePainter:
             optimizer=options.optimizer,
         )
 
-    def is_measured_at_once(self, content: Image, stage: Stage) -> bool:
-        """Whether one program scales and measures the pictures of a stage."""
-        if stage.tile is not None or self.host is not None:
-            return False
-        sizes = self.sizes(stage)
-        return is_small(scale_pictures.eval_shape(self.scene, content, **sizes))
-
-    def sizes(self, stage: Stage) -> dict[str, Any]:
-        """What the pictures of a stage are scaled by."""
-        return {"shape": stage.shape, "recipe": self.recipe.structure}
+    def measure(self, call: Runner, stage: Stage) -> tuple[Scene, Targets]:
+        """Scale the pictures of a stage, and measure them."""
+        canvas, recipe = self.canvas(stage), self.recipe
+        scene = scale(self.scene, self.painted, canvas, recipe)
+        given = call, self.measuring, scene, canvas, recipe
+        return scene, measure(*given, tile=stage.tile)
 
     def begin(
-        self, scene: Scene, content: Image, state: State | None, stage: Stage
-    ) -> Call:
-        """What makes the first state of a stage."""
-        static = {"transfer": self.transfer(stage), "recipe": self.recipe.structure}
-        given = self.scene, scene, content, self.start, state
-        name = f"the start at {max(stage.shape)} px"
-        return Call(name, begin_scale, given, static)
+        self,
+        call: Runner,
+        scene: Scene,
+        state: State | None,
+        before: Stage | None,
+        stage: Stage,
+    ) -> State:
+        """The first state of a stage."""
+        canvas, recipe, transfer = self.canvas(stage), self.recipe, self.transfer(stage)
+        like = shape_of((*canvas.size, 3))
+        if state is None or before is None:
+            given = self.scene, scene, self.start, canvas, recipe
+            image = call.host(lambda: first_picture(*given), like)
+            return call(init, image, transfer=transfer)
+        old = self.canvas(before)
 
-    def measure(self, content: Image, stage: Stage) -> Call:
-        """What scales and measures the pictures of a stage."""
-        given = self.measuring, self.scene, content, self.recipe.arrays
-        name = f"the targets at {max(stage.shape)} px"
-        return Call(name, measure_scale, given, self.sizes(stage))
+        def enlarge() -> Float[np.ndarray, "_h _w 3"]:
+            image = old.crop(image_of(state, recipe))
+            return next_picture(image, self.painted, canvas, recipe)
 
-    def steps(self, state: State, targets: Targets, stage: Stage) -> Call:
-        """What `run` takes the steps of a stage with."""
-        static = {"transfer": self.transfer(stage), "chunk": self.options.chunk}
-        given = state, self.stepping, targets, 0
-        return Call(f"the steps at {max(stage.shape)} px", run_chunk, given, static)
+        fresh = call(init, call.host(enlarge, like), transfer=transfer)
+        growth = Growth([(old, canvas)])
+        return call.host(lambda: transfer.enlarge(state, fresh, growth), fresh)
 
-    def lay(self, scene: Scene, state: State, stage: Stage) -> Call:
-        """What lays the image of a state out of the styles."""
-        static = {"transfer": self.transfer(stage), "recipe": self.recipe.structure}
-        given = scene, self.scene.content, state._replace(opt_state=())
-        ratio = np.float32(self.recipe.content_ratio)
-        name = f"the patches at {max(stage.shape)} px"
-        return Call(name, repaint_scale, (*given, ratio), static)
-
-    def repaint(self, scene: Scene, stage: Stage, state: State) -> State:
+    def lay(self, call: Runner, scene: Scene, stage: Stage, state: State) -> State:
         """Lay the image of a state out of its styles, and begin anew with it."""
-        state = cast(State, jax.device_put(state._replace(opt_state=()), self.device))
-        call = self.lay(scene, state, stage)
+        canvas, recipe = self.canvas(stage), self.recipe
+        image = call.host(
+            lambda: canvas.crop(image_of(state, recipe)), np.zeros_like(scene.content)
+        )
         del state
-        return jax.device_put(self.ahead.run(call), self.host)
+        laid = keep(scene, lay(call, scene, image, canvas, recipe), self.scene.content)
+        return call(init, canvas.place(laid), transfer=self.transfer(stage))
+
+    def image(self, state: State, stage: Stage) -> Image:
+        """The picture of a state, as it is seen."""
+        image = self.canvas(stage).crop(image_of(state, self.recipe))
+        return turn(image) if self.turned else image
 
     def finish(self, image: Image) -> Image:
         """What was painted, in the colours that the recipe asks for."""
-        given = self.scene, image, self.content, self.recipe
-        return finish(*given, self.masks.palette)
+        return finish(self.scene, image, self.content, self.recipe, self.palette)
 
     def spread(self, setup: Setup) -> Setup:
         """Place arrays as a step in tiles returns them, so that it compiles once."""
         if self.options.mesh is None:
             return setup
-        _, state, backbone, targets, host, _ = setup
         everywhere = NamedSharding(self.options.mesh, PartitionSpec())
-        backbone, targets = jax.device_put((backbone, targets), everywhere)
-        if host is None:
-            state = cast(State, jax.device_put(state, everywhere))
+        given = setup.state, setup.backbone, setup.targets
+        state, backbone, targets = jax.device_put(given, everywhere)
         return setup._replace(state=state, backbone=backbone, targets=targets)

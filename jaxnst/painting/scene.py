@@ -1,6 +1,7 @@
 """The pictures of a run: what is painted, in which styles, and where.
 
-A `Scene` is made once of what the user gives, and brought to the size of every scale.
+A `Scene` is made once of what the user gives, and brought to the size of every scale:
+on the host, so that no photograph or painting of another shape compiles anything.
 """
 
 import math
@@ -9,7 +10,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -20,15 +20,8 @@ from jaxnst.painting import inputs
 from jaxnst.painting.scales import style_shape
 from jaxnst.pictures.color import match_chroma, match_palette, to_grey, with_lightness
 from jaxnst.pictures.geometry import resize
-from jaxnst.process import COMPILE_FAST
 from jaxnst.recipes import Recipe
-from jaxnst.repaint import repaint
-from jaxnst.types import Image, Mask, Scalar
-
-
-@jax.tree_util.register_static
-class Scale(float):
-    """A scale that sizes are made of, so that compiled code depends on it."""
+from jaxnst.types import Image, Mask
 
 
 class Style(NamedTuple):
@@ -57,7 +50,7 @@ class Region(NamedTuple):
 
     styles: Sequence["Style | Any"]
     mask: Mask | None = None
-    blend: Float[Array, "_n"] | None = None
+    blend: Float[Array | np.ndarray, "_n"] | None = None
 
 
 class Masks(NamedTuple):
@@ -96,12 +89,14 @@ class Scene(NamedTuple):
         regions: Their masks add up to at most 1.
         hold: As in `Masks`.
         paint: Where the image changes. Default: everywhere.
+        turned: Whether rows and columns of all pictures are swapped, see `turn`.
     """
 
     content: Image
     regions: tuple[Region, ...]
     hold: Mask | None = None
     paint: Mask | None = None
+    turned: bool = False
 
 
 NOISE = 1e-2
@@ -144,13 +139,30 @@ def check_styles(styles: Any, masks: Masks) -> None:
         check_image(masks.palette, "palette")
 
 
+def turn(tree: Any) -> Any:
+    """Swap rows and columns of all pictures and masks in a tree.
+
+    A high photograph is painted turned, on the canvas of a wide one; the network's
+    kernels are turned with it.
+    """
+    swap = lambda x: np.swapaxes(x, 0, 1) if getattr(x, "ndim", 0) == 3 else x
+    return jax.tree.map(swap, tree)
+
+
+def on_host(tree: Any) -> Any:
+    """All arrays of a tree as NumPy's, in float32; random keys as they are."""
+    put = lambda x: np.asarray(x, np.float32) if getattr(x, "ndim", 0) else x
+    return jax.tree.map(put, tree)
+
+
 def make_scene(
     content: Image,
     styles: Sequence[Style | Image],
     recipe: Recipe,
     *,
-    blend: Float[Array, "_n"] | None = None,
+    blend: Float[Array | np.ndarray, "_n"] | None = None,
     masks: Masks = Masks(),
+    turned: bool = False,
 ) -> Scene:
     """Join the pictures of a run.
 
@@ -160,6 +172,7 @@ def make_scene(
         recipe: For its `colors`, `palette` and `rotate_styles`.
         blend: Weight of each of the styles.
         masks: Where and how the content is painted.
+        turned: Whether to `turn` it.
 
     Returns:
         The scene, in the content's size.
@@ -167,33 +180,36 @@ def make_scene(
     Raises:
         ValueError: If a region is empty, a style is missing, or one is left over.
     """
+    content, styles, blend, masks = on_host((content, list(styles), blend, masks))
+    if turned:
+        content, styles, masks = turn((content, styles, masks))
     parts, paint = _divide(content, styles, blend, masks)
     hold = None if masks.hold is None else _fit(masks.hold, content)
     if masks.alpha is not None:
         alpha = _fit(masks.alpha, content)
         hold = both(hold, alpha)
-        paint = both(paint, (alpha > 0).astype(jnp.float32))
+        paint = both(paint, (alpha > 0).astype(np.float32))
         parts = [x._replace(mask=both(x.mask, alpha)) for x in parts]
     if recipe.colors == "luminance":
-        content = to_grey(content)
+        content = np.asarray(to_grey(content))
     recolored = partial(_recolor, content=content, recipe=recipe, palette=masks.palette)
     parts = map(recolored, parts)
     if recipe.rotate_styles:
         parts = map(_rotate, parts)
-    return Scene(content, tuple(parts), hold, paint)
+    return Scene(content, tuple(parts), hold, paint, turned)
 
 
 def _divide(
     content: Image,
     styles: Sequence[Style | Image],
-    blend: Float[Array, "_n"] | None,
+    blend: Float[np.ndarray, "_n"] | None,
     masks: Masks,
 ) -> tuple[list[Region], Mask | None]:
     """The regions, with that of the rest, and where the image changes."""
     whole = Region(styles, None, blend)
     if not masks.regions:
         return [_complete(whole)], None
-    everywhere = jnp.ones((1, 1, 1))
+    everywhere = np.ones((1, 1, 1), np.float32)
     given = [everywhere if x.mask is None else x.mask for x in masks.regions]
     found = [_fit(mask, content) for mask in given]
     found, rest = share_out(found)
@@ -202,12 +218,12 @@ def _divide(
         for region, mask in zip(masks.regions, found, strict=True)
     ]
     for number, mask in enumerate(found, start=1):
-        if not jnp.mean(mask) > LEAST:
+        if not np.mean(mask) > LEAST:
             raise ValueError(
                 f"expected a region that covers something, got region {number} all "
                 "black; white is where its style is painted"
             )
-    left = float(jnp.mean(rest))
+    left = float(np.mean(rest))
     if styles and masks.keep_rest:
         raise ValueError("expected styles for the rest, or keep_rest, got both")
     if masks.keep_rest:
@@ -233,18 +249,18 @@ def with_traces(masks: Masks, *, rest: bool) -> Masks:
         The masks, with a trace of each region that the frame does not have.
 
     Example:
-        >>> gone = Masks([Region([], jnp.zeros((4, 6, 1)))])
+        >>> gone = Masks([Region([], np.zeros((4, 6, 1), np.float32))])
         >>> bool((with_traces(gone, rest=True).regions[0].mask > LEAST).all())
         True
     """
     if not masks.regions:
         return masks
-    everywhere = jnp.ones((1, 1, 1))
+    everywhere = np.ones((1, 1, 1), np.float32)
     given = [everywhere if x.mask is None else x.mask for x in masks.regions]
-    given = [x if jnp.mean(x) > TRACE else jnp.maximum(x, TRACE) for x in given]
+    given = [x if np.mean(x) > TRACE else np.maximum(x, TRACE) for x in given]
     shape = max(x.shape[:2] for x in given)
     shared, left = share_out([fit_mask(x, (shape[0], shape[1])) for x in given])
-    if rest and not jnp.mean(left) > LEAST:
+    if rest and not np.mean(left) > LEAST:
         given = [(1 - TRACE) * x for x in shared]
     pairs = zip(masks.regions, given, strict=True)
     return masks._replace(regions=[x._replace(mask=mask) for x, mask in pairs])
@@ -254,15 +270,12 @@ def _complete(region: Region) -> Region:
     """A region with whole `Style`s, checked."""
     if not len(region.styles):
         raise ValueError("expected at least one style, got none")
-    blend = None if region.blend is None else jnp.asarray(region.blend, jnp.float32)
+    blend = None if region.blend is None else np.asarray(region.blend, np.float32)
     if blend is not None:
         check_blend(blend, len(region.styles))
-    styles = [
-        _fit_style(x, x.image)._replace(scale=Scale(x.scale))
-        for x in map(_as_style, region.styles)
-    ]
+    styles = [_fit_style(x, x.image) for x in map(_as_style, region.styles)]
     for style in styles:
-        if style.mask is not None and not jnp.mean(style.mask) > LEAST:
+        if style.mask is not None and not np.mean(style.mask) > LEAST:
             raise ValueError(
                 "expected a mask that shows a part of its style, got one all black; "
                 "white is what counts"
@@ -281,7 +294,7 @@ def _fit_style(style: Style, image: Image) -> Style:
 
 
 def _fit(mask: Mask, image: Image) -> Mask:
-    return fit_mask(jnp.asarray(mask), (image.shape[0], image.shape[1]))
+    return fit_mask(mask, (image.shape[0], image.shape[1]))
 
 
 def _recolor(
@@ -292,7 +305,8 @@ def _recolor(
         return region
 
     def recolor(style: Style) -> Style:
-        own = to_grey(style.image) if recipe.colors == "luminance" else style.image
+        grey = recipe.colors == "luminance"
+        own = np.asarray(to_grey(style.image)) if grey else style.image
         wanted, mask = (content, region.mask) if palette is None else (palette, None)
         options: dict = {"mask": style.mask, "reference_masks": [mask]}
         moved = match_palette(own, [wanted], epsilon=NOISE, **options)
@@ -305,11 +319,11 @@ def _rotate(region: Region) -> Region:
     """Each style in its four directions."""
 
     def turn(style: Style, times: int) -> Style:
-        turned = lambda x: None if x is None else jnp.rot90(x, times)
+        turned = lambda x: None if x is None else np.rot90(x, times)
         return style._replace(image=turned(style.image), mask=turned(style.mask))
 
     styles = [turn(style, times) for times in range(4) for style in region.styles]
-    blend = None if region.blend is None else jnp.tile(region.blend, 4)
+    blend = None if region.blend is None else np.tile(region.blend, 4)
     return region._replace(styles=styles, blend=blend)
 
 
@@ -338,11 +352,9 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
     """The content in the colours of the styles, if the recipe says so."""
-    return scene.content if recipe.palette == "content" else _in_palette(scene)
+    if recipe.palette == "content":
+        return scene.content
 
-
-@partial(jax.jit, compiler_options=COMPILE_FAST)
-def _in_palette(scene: Scene) -> Image:
     def match(region: Region) -> Image:
         images, masks = _images(region)
         options: dict = {"mask": region.mask, "reference_masks": masks}
@@ -371,25 +383,13 @@ def keep(scene: Scene, image: Image, photograph: Image) -> Image:
     if scene.paint is None:
         return image
     small = inputs.scale_content(photograph, (image.shape[0], image.shape[1]))
-    return jnp.where(scene.paint > 0, image, small)
+    return np.where(scene.paint > 0, image, small)
 
 
 def first_image(key: Array, scene: Scene, recipe: Recipe) -> Image:
     """The image that a run starts from, see `inputs.initial_image`."""
     start = lambda x: inputs.initial_image(key, scene.content, _images(x)[0], recipe)
     return compose(scene, scene.content, [start(x) for x in scene.regions])
-
-
-def repaint_scene(scene: Scene, image: Image, content_ratio: float | Scalar) -> Image:
-    """Lay an image out of the styles of its regions, see `repaint.repaint`."""
-
-    def lay(region: Region) -> Image:
-        images, masks = _images(region)
-        options: dict = {"mask": region.mask, "held": scene.hold, "style_masks": masks}
-        given = image, scene.content, images, content_ratio, region.blend
-        return repaint(*given, **options)
-
-    return compose(scene, image, [lay(region) for region in scene.regions])
 
 
 def finish(
@@ -405,7 +405,7 @@ def finish(
 
     Args:
         scene: Of any scale.
-        image: What was painted.
+        image: What was painted, not turned.
         photograph: As it was read, of any scale.
         recipe: For its `colors`.
         palette: Whose chroma is wanted. Default: the photograph's.
@@ -413,14 +413,16 @@ def finish(
     Returns:
         RGB in [0, 1].
     """
+    image, photograph = np.asarray(image), np.asarray(photograph)
+    scene = turn(scene)._replace(turned=False) if scene.turned else scene
     if _is_grey(scene):
-        image = to_grey(image)
+        image = np.asarray(to_grey(image))
     if recipe.colors == "style" and scene.paint is None:
         return image
     shape = image.shape[0], image.shape[1]
     scene, original = fit_masks(scene, shape), inputs.scale_content(photograph, shape)
     if recipe.colors == "luminance":
-        image = with_lightness(original, image)
+        image = np.asarray(with_lightness(original, image))
     elif recipe.colors == "content":
         wanted, shown = (original, scene.paint) if palette is None else (palette, None)
         image = match_chroma(image, wanted, mask=scene.paint, reference_mask=shown)
@@ -432,5 +434,4 @@ def finish(
 def _is_grey(scene: Scene) -> bool:
     styles = [image for region in scene.regions for image in _images(region)[0]]
     # The content, which may be by far the largest, comes last.
-    images = map(np.asarray, (*styles, scene.content))
-    return all(np.ptp(image, axis=-1).max() <= GREY for image in images)
+    return all(np.ptp(x, axis=-1).max() <= GREY for x in (*styles, scene.content))

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Sharding
 from jaxtyping import Float
 
+from jaxnst.compiled import Runner
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.painting.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ class Setup(NamedTuple):
 
     Attributes:
         backbone: The network, prepared for the recipe.
-        host: Where the state is kept, if not on the network's device.
+        call: Calls the programs of the stage.
         finish: What is done to the state after the last step.
     """
 
@@ -31,7 +31,7 @@ class Setup(NamedTuple):
     state: State
     backbone: Backbone
     targets: Targets
-    host: Sharding | None = None
+    call: Runner = Runner()
     finish: Callable[[State], State] | None = None
 
 
@@ -50,6 +50,7 @@ class Progress(NamedTuple):
         taken: Steps taken in this stage.
         state: The state; donated after the callback returns, so copy what you keep.
         info: Infos of the last launch.
+        show: What makes a picture of a state and its stage, see `image`.
     """
 
     stages: Stages
@@ -57,11 +58,21 @@ class Progress(NamedTuple):
     taken: int
     state: State
     info: Info
+    show: "Show"
 
     @property
     def stage(self) -> Stage:
         """The stage that is painted."""
         return self.stages[self.scale]
+
+    @property
+    def image(self) -> Image:
+        """The picture so far, RGB in [0, 1]; of lanes, an array of pictures."""
+        return self.show(self.state, self.stage)
+
+
+Show = Callable[[State, Stage], Any]
+"""`show(state, stage)` makes a picture of a state."""
 
 
 class Result(NamedTuple):
@@ -86,6 +97,7 @@ class Result(NamedTuple):
 
 def paint_stages(
     set_up: SetUp,
+    show: Show,
     stages: Stages,
     *,
     resume: Checkpoint | None = None,
@@ -96,8 +108,8 @@ def paint_stages(
     """Paint stage after stage, from a checkpoint on, until `stop` says so.
 
     `on_chunk` is called after every launch, of `chunk` steps at most; `stop` gets the
-    infos of each finished stage. Returns the last state, and the infos and seconds of
-    each stage that was painted.
+    infos of each finished stage. `show` is for `Progress.image`. Returns the last
+    state, and the infos and seconds of each stage that was painted.
     """
     state: Any = None
     first = done = 0
@@ -116,11 +128,11 @@ def paint_stages(
             nonlocal taken
             taken += len(info.loss)
             if on_chunk is not None:
-                on_chunk(Progress(stages, scale, taken, state, info))
+                on_chunk(Progress(stages, scale, taken, state, info, show))
 
         state = setup.state
         if taken < stage.steps:
-            launches = Launches(taken, chunk, host=setup.host, on_chunk=report)
+            launches = Launches(taken, chunk, on_chunk=report, call=setup.call)
             steps = stage.steps - taken
             state, info = run(*setup[:4], steps=steps, launches=launches)
             infos.append(info)

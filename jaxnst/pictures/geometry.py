@@ -1,11 +1,11 @@
 """Sizes of pictures, and resampling to them."""
 
 import math
-from functools import partial
 from typing import Literal
 
-import jax
+import numpy as np
 from jaxtyping import Array, Float
+from PIL import Image as pil
 
 from jaxnst.types import Image
 
@@ -38,8 +38,8 @@ def crop_like(image: Image, shape: tuple[int, ...]) -> Image:
 
 
 def crop_middle(
-    image: Float[Array, "_h _w _c"], pixels: int
-) -> Float[Array, "_new_h _new_w _c"]:
+    image: Float[Array | np.ndarray, "_h _w _c"], pixels: int
+) -> Float[Array | np.ndarray, "_new_h _new_w _c"]:
     """The middle of an image, of the same aspect ratio and at most that many pixels.
 
     Example:
@@ -54,15 +54,29 @@ def crop_middle(
     return image[y : y + height, x : x + width]
 
 
-@partial(jax.jit, static_argnames=("shape", "method"))
+FILTERS = {"cubic": pil.Resampling.BICUBIC, "linear": pil.Resampling.BILINEAR}
+
+
 def resize(
-    image: Float[Array, "_h _w _c"],
+    image: Float[Array | np.ndarray, "_h _w _c"],
     shape: tuple[int, int],
     *,
     method: Literal["cubic", "linear"] = "cubic",
-) -> Float[Array, "_new_h _new_w _c"]:
-    """Resample an image, with antialiasing when it shrinks; not clipped.
+) -> Float[np.ndarray, "_new_h _new_w _c"]:
+    """Resample an image on the host, antialiased when it shrinks; not clipped.
 
-    `cubic` may overshoot the range of the image, `linear` does not.
+    `cubic` may overshoot the range of the image, `linear` does not. It cannot be part
+    of `jit`: no picture of another size compiles anything.
+
+    Example:
+        >>> resize(np.ones((4, 6, 1), np.float32), (2, 3)).shape
+        (2, 3, 1)
     """
-    return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)
+    image = np.asarray(image, np.float32)
+    if image.shape[:2] == shape:
+        return image
+    planes = [
+        pil.fromarray(plane).resize(shape[::-1], FILTERS[method])
+        for plane in np.moveaxis(image, 2, 0)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)

@@ -13,9 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-import jax
 import numpy as np
-from jaxtyping import Array
 
 from jaxnst.losses import (
     CONTENT_LOSSES,
@@ -247,15 +245,15 @@ class Recipe(Program):
         return dataclasses.replace(self, name="", summary="", **ones)
 
     @property
-    def arrays(self) -> dict[str, Array]:
-        """The loss weights and the learning rate, as arrays that steps get.
+    def arrays(self) -> dict[str, np.float32]:
+        """The loss weights and the learning rate, as numbers that steps get.
 
         Example:
             >>> from jaxnst import get_recipe
             >>> float(get_recipe("painterly").arrays["style_weight"])
             1.0
         """
-        return jax.device_put({x: np.float32(getattr(self, x)) for x in ARRAYS})
+        return {x: np.float32(getattr(self, x)) for x in ARRAYS}
 
     @property
     def content_ratio(self) -> float:

@@ -15,7 +15,7 @@ from jaxnst.painting.plan import patch_work, total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
-from jaxnst.transfer import Info, current_image
+from jaxnst.transfer import Info
 from jaxnst.types import Image
 
 FRAME, LINES, SO_FAR = "frame.jpg", "lines.jsonl", "so-far.png"
@@ -100,11 +100,11 @@ class LiveWriter(LiveLines):
 
     def __call__(self, progress: Progress, *, newest: bool = False) -> None:
         """Show a run between two launches of steps; `newest` shows the very picture."""
-        now, (stages, scale, taken, state, info) = time.monotonic(), progress
+        now, (stages, scale, taken, _, info, _) = time.monotonic(), progress
         done = work_done(stages, self.recipe, scale, taken)
         ends = taken == progress.stage.steps or taken == len(info.loss)
         if newest or ends or now >= self.due:
-            self.show(current_image(state, self.recipe))
+            self.show(progress.image)
             # What makes the first frame of a size is compiled, which is no measure.
             known = self.shape == progress.stage.shape
             spent = time.monotonic() - now if known else 0

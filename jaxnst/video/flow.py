@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -229,7 +228,4 @@ class FlowFiles:
         if flow.shape[:2] == (height, width):
             return flow
         scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-        return (
-            np.asarray(resize(jnp.asarray(flow), (height, width), method="linear"))
-            * scale
-        )
+        return resize(flow, (height, width), method="linear") * scale

@@ -1,24 +1,19 @@
 """A shot: its first frame is painted as a picture, later ones from those before."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from jaxnst import tiles
-from jaxnst.objective import (
-    Agreement,
-    Targets,
-    measure_content,
-    region_targets,
-    with_weights,
-)
+from jaxnst.compiled import Runner
+from jaxnst.objective import Agreement, Styles
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.multiscale import PicturePainter
 from jaxnst.painting.plan import Stage, Stages
-from jaxnst.painting.programs import measure_targets
 from jaxnst.painting.scene import (
     Masks,
     Region,
@@ -27,14 +22,17 @@ from jaxnst.painting.scene import (
     finish,
     keep,
     make_scene,
+    on_host,
     painted_content,
-    repaint_scene,
-    scale_scene,
+    turn,
 )
+from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, scale
 from jaxnst.painting.stages import SetUp, Setup, paint_stages
+from jaxnst.pictures.canvas import Canvas
 from jaxnst.pictures.color import to_grey
 from jaxnst.process import single_threaded_lapack, usual_numbers
-from jaxnst.transfer import State, Transfer, current_image
+from jaxnst.recipes import Recipe
+from jaxnst.transfer import State, Transfer
 from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
 from jaxnst.video.temporal import Past
@@ -92,27 +90,47 @@ class Shot:
         return self.painter.transfer(self.stage)
 
     @cached_property
+    def canvas(self) -> Canvas:
+        """The canvas of every other frame."""
+        return self.painter.canvas(self.stage)
+
+    @cached_property
+    def call(self) -> Runner:
+        """Calls the programs of every other frame."""
+        return Runner(f"at {max(self.stage.shape)} px", self.options.on_wait)
+
+    @cached_property
     def scene(self) -> Scene:
         """The scene of the first frame, its styles as large as they are measured."""
         scene = self.painter.scene
-        return scale_scene(scene, scene.content, self.stage.shape, self.recipe)
+        return scale(scene, scene.content, self.canvas, self.recipe)
 
     @cached_property
-    def targets(self) -> Targets:
-        """The targets of the first frame, whose styles are those of all frames."""
-        scene = jax.device_put(self.scene, self.painter.device)
-        measuring, tile = self.painter.measuring, self.stage.tile
-        return measure_targets(measuring, scene, self.recipe, tile=tile)
+    def measured(self) -> list[Styles]:
+        """The styles of all frames, by region."""
+        given = self.call, self.painter.measuring
+        options = {"tile": self.stage.tile}
+        return [
+            measure_styles(*given, region, self.canvas, self.recipe, **options)
+            for region in self.scene.regions
+        ]
+
+    @cached_property
+    def following(self) -> Recipe:
+        """The recipe of every other frame.
+
+        Where patches are laid, each frame would be smoothed once more than the one
+        before, and only what is laid anew gets strokes again.
+        """
+        smooth = 0.0 if self.recipe.repaint else self.recipe.tv_weight
+        return dataclasses.replace(self.recipe, tv_weight=smooth)
 
     @usual_numbers()
     @single_threaded_lapack
     def paint_first(self) -> Painted:
         """Paint the first frame, coarse to fine."""
         resume = self.options.resume
-        try:
-            return self._run(self.painter.set_up, self.stages, resume=resume)
-        finally:
-            self.painter.ahead.close()
+        return self._run(self.painter.set_up, self.stages, resume=resume)
 
     @usual_numbers()
     @single_threaded_lapack
@@ -130,11 +148,13 @@ class Shot:
         Returns:
             The frame; where the past is reliable, it stays as it is.
         """
-        scene = self._scale(scene)
+        scene, past, content = self._scale(scene), *on_host((past, content))
+        if self.painter.turned:
+            past, content = turn((past, content))
         start = scene.content + past.reliability * (past.image - scene.content)
-        start = keep(scene, jnp.clip(start, 0, 1), jnp.asarray(content))
-        if past.reliability.min() == 1:
-            return Painted(start, 0.0)  # nothing is new
+        start = keep(scene, np.clip(start, 0, 1), content)
+        if past.reliability.min() == 1:  # nothing is new
+            return Painted(turn(start) if self.painter.turned else start, 0.0)
         return self._paint(scene, start, past, weight)
 
     @usual_numbers()
@@ -145,64 +165,49 @@ class Shot:
         """A painted frame in the colours that the recipe asks for."""
         scene = self.scene_of(content, masks)
         palette = (masks or self.options.masks).palette
-        given = jnp.asarray(image), jnp.asarray(content), self.recipe, palette
-        return finish(scene, *given)
+        return finish(scene, image, content, self.recipe, on_host(palette))
 
     def scene_of(self, content: ImageArray, masks: Masks | None) -> Scene:
         """The scene of a frame, with the styles of the first one, in the own size.
 
         Its content is grey where the recipe paints nothing but lightness.
         """
-        shown, own = jnp.asarray(content), self.painter.scene
+        own = self.painter.scene
         if masks is None:
-            grey = self.recipe.colors == "luminance"
-            return own._replace(content=to_grey(shown) if grey else shown)
+            own = turn(own)._replace(turned=False) if own.turned else own
+            if self.recipe.colors == "luminance":
+                content = to_grey(content)
+            return own._replace(content=np.asarray(content))
         blend, recipe = self.options.blend, self.recipe
-        found = make_scene(shown, self.styles, recipe, blend=blend, masks=masks)
+        found = make_scene(content, self.styles, recipe, blend=blend, masks=masks)
         return found._replace(regions=_with_masks(own, found))
 
     def _scale(self, scene: Scene) -> Scene:
         """A scene of a frame as it is painted."""
-        content = painted_content(scene, self.recipe)
-        regions = _with_masks(self.scene, scene)
-        return scene._replace(content=content, regions=regions)
+        scene = scene._replace(content=painted_content(scene, self.recipe))
+        if self.painter.turned:
+            scene = turn(scene)._replace(turned=True)
+        return scene._replace(regions=_with_masks(self.scene, scene))
 
-    def _measure(self, scene: Scene) -> Targets:
-        """The targets of a scene, without measuring its styles again."""
-        recipe, tile = self.recipe, self.stage.tile
-        arrays = recipe.arrays
-        given = self.painter.measuring, scene.content, recipe.program
-        if tile is None:
-            feats = measure_content(*given, scene.hold)
-        else:
-            feats = tiles.measure_content(*given, tile, scene.hold)
-        pairs = zip(self.targets.regions, scene.regions, strict=True)
-        regions = [
-            region_targets(measured.style, region.mask, recipe.program)
-            for measured, region in pairs
-        ]
-        if recipe.repaint:
-            # Each frame would be smoothed once more than the one before, and only what
-            # is laid anew gets strokes again.
-            arrays["tv_weight"] = jnp.float32(0)
-        return with_weights(feats, regions, arrays, hold=scene.hold, paint=scene.paint)
-
-    def _paint(
-        self,
-        scene: Scene,
-        start: Image,
-        past: Past,
-        weight: float,
-    ) -> Painted:
+    def _paint(self, scene: Scene, start: Image, past: Past, weight: float) -> Painted:
         """Take the steps of a frame."""
-        painter, host = self.painter, self.painter.host
-        scene, past = jax.device_put((scene, past), painter.device)
-        agreement = Agreement(*past, jnp.float32(weight))
-        targets = self._measure(scene)._replace(agreement=agreement)
-        state = jax.device_put(jax.jit(self.transfer.init)(start), host)
+        painter, canvas, tile = self.painter, self.canvas, self.stage.tile
+        given = self.call, painter.measuring, scene, canvas, self.following
+        targets = measure(*given, tile=tile, styles=self.measured)
+        # The disagreement is a mean over the canvas.
+        weight *= math.prod(canvas.size) / math.prod(canvas.shape)
+        agreement = Agreement(
+            canvas.place(past.image),
+            canvas.place_mask(past.reliability),
+            np.float32(weight),
+        )
+        targets = targets._replace(agreement=jax.device_put(agreement))
+        state = self.call(init, canvas.place(start), transfer=self.transfer)
         finish = partial(self._finish_new, scene, start, past.reliability)
-        setup = Setup(self.transfer, state, painter.stepping, targets, host, finish)
-        if self.stage.tile is not None:
+        setup = Setup(
+            self.transfer, state, painter.stepping, targets, self.call, finish
+        )
+        if tile is not None:
             setup = painter.spread(setup)
         return self._run(lambda *_: setup, (self.stage,))
 
@@ -210,17 +215,16 @@ class Shot:
         self, scene: Scene, start: Image, reliable: Mask, state: State
     ) -> State:
         """Finish what is new in a frame; what is kept is as it was before the steps."""
-        image = current_image(state, self.recipe)
-        image, start = jax.device_put((image, start), self.painter.device)
+        canvas, recipe = self.canvas, self.recipe
         kept = lambda image: image + reliable * (start - image)
-        image = kept(image)
-        if self.recipe.repaint:
+        image = kept(canvas.crop(image_of(state, recipe)))
+        if recipe.repaint:
             # Where strokes stay, they are what is looked for, so that new ones join.
             mixed = scene.content + reliable * (image - scene.content)
-            ratio = self.recipe.content_ratio
-            laid = repaint_scene(scene._replace(content=mixed), image, ratio)
+            joined = scene._replace(content=mixed)
+            laid = lay(self.call, joined, image, canvas, recipe)
             image = keep(scene, kept(laid), start)
-        return jax.jit(self.transfer.init)(jax.device_put(image, self.painter.host))
+        return self.call(init, canvas.place(image), transfer=self.transfer)
 
     def _run(
         self, set_up: SetUp, stages: Stages, resume: Checkpoint | None = None
@@ -228,6 +232,7 @@ class Shot:
         """Paint stages; a FloatingPointError if a step was not finite."""
         state, infos, _ = paint_stages(
             set_up,
+            self.painter.image,
             stages,
             resume=resume,
             chunk=self.options.chunk,
@@ -239,7 +244,7 @@ class Shot:
                 "a step was not finite; lower the learning rate or the loss weights"
             )
         loss = float(infos[-1].loss[-1]) if infos else 0.0
-        return Painted(current_image(state, self.recipe), loss)
+        return Painted(self.painter.image(state, stages[-1]), loss)
 
 
 def _with_masks(scene: Scene, masked: Scene) -> tuple[Region, ...]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnst.pictures.geometry import fit_shape, resize
+from jaxnst.pictures.geometry import fit_shape
 from jaxnst.types import Image, Mask, Scalar
 
 Flow = Float[Array, "_h _w 2"]
@@ -226,10 +226,11 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
     weights = jnp.maximum(2 * reliable - 1, 0) / (1 + gaps / OUTLIER**2)
     shape = content.shape[0], content.shape[1]
     cells = fit_shape(shape, min(CELLS, max(shape)))
-    mean = lambda x: resize(weights * (x + DARK), cells, method="linear") + 1e-4
+    resize = lambda x, shape: jax.image.resize(x, (*shape, x.shape[2]), "linear")
+    mean = lambda x: resize(weights * (x + DARK), cells) + 1e-4
     light = mean(content) / mean(shown)
     most = jnp.maximum(1, mean(target) / mean(image))
-    fine = lambda x: resize(x, shape, method="linear")
+    fine = lambda x: resize(x, shape)
     lit = fine(light) * shown
     known = jnp.round(reliable)
     same = similarity(known * content, known * lit)

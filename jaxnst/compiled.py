@@ -1,0 +1,337 @@
+"""Compiled programs, as values that are kept: in memory, and on disk for good.
+
+`kept_jit` is `jax.jit` for the few large functions of a run. A program that another
+process has compiled is loaded in a fraction of a second, and not even traced.
+"""
+
+import contextlib
+import functools
+import gc
+import hashlib
+import os
+import pickle
+import platform
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+from jax.core import Tracer
+from jax.experimental import serialize_executable
+from jaxtyping import PyTree
+
+from jaxnst.disk import write_whole
+from jaxnst.process import CompilerOptions, return_freed_memory, usual_numbers
+
+HASH = hashlib.sha256
+
+SETTINGS = ("jax_disable_most_optimizations", "jax_default_matmul_precision")
+"""Settings of JAX that change what is compiled; `usual_numbers` fixes the others."""
+
+VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+"""Variables of the environment that do."""
+
+
+class Program(NamedTuple):
+    """A compiled call.
+
+    Attributes:
+        shapes: Of its results, known before it is compiled.
+        compiled: It, as soon as it is compiled or loaded.
+    """
+
+    shapes: PyTree
+    compiled: Future
+
+
+class KeptJit:
+    """A function from `kept_jit`."""
+
+    def __init__(self, function: Callable, static: tuple[str, ...], **options: Any):
+        self.static, self.options, self.programs = static, options, {}
+        functools.update_wrapper(self, function)
+        KEPT.append(self)
+
+    @functools.cached_property
+    def jit(self) -> Any:
+        """The function as `jax.jit` makes it.
+
+        Its name tells of all that it depends on: so JAX's own cache, whose programs
+        cannot be written again, knows it only when this one does.
+        """
+        function = lambda *args, **static: self.__wrapped__(*args, **static)
+        functools.update_wrapper(function, self.__wrapped__)
+        function.__name__ = f"{self.__name__}_{_surroundings()[:8]}"
+        return jax.jit(function, static_argnames=self.static, **self.options)
+
+    @property
+    def name(self) -> str:
+        """What the program is called where it is waited for."""
+        return self.__name__.replace("_", " ")
+
+    @functools.cached_property
+    def batched(self) -> "KeptJit":
+        """The function of many pictures at once: each argument has one more axis."""
+        function = lambda *args, **static: jax.vmap(
+            functools.partial(self.__wrapped__, **static)
+        )(*args)
+        function.__name__ = f"{self.__name__}_batched"
+        function.__qualname__ = f"{self.__qualname__}_batched"
+        return KeptJit(function, self.static, **self.options)
+
+    def keeps(self, args: PyTree) -> bool:
+        """Whether the program of a call is kept, see `kept_jit`."""
+        first = jax.devices()[0]
+
+        def plain(x: Any) -> bool:
+            if isinstance(x, Tracer) or not hasattr(x, "dtype"):
+                return False
+            return not isinstance(x, jax.Array) or x.devices() == {first}
+
+        return all(map(plain, jax.tree.leaves(args)))
+
+    def __call__(self, *args: Any, **static: Any) -> Any:
+        """Call the function, by the kept program where there is one."""
+        if not self.keeps(args):
+            return self.jit(*args, **static)
+        return self.prepare(*args, **static).compiled.result()(*args)
+
+    def prepare(self, *args: Any, **static: Any) -> Program:
+        """Begin to load or compile a call of arrays, or of their shapes."""
+        shapes = jax.tree.map(_shape, args)
+        leaves, structure = jax.tree.flatten(shapes)
+        key = tuple(leaves), structure, tuple(sorted(static.items()))
+        if (program := self.programs.get(key)) is None:
+            program = self._load(shapes, static) or self._compile(shapes, static)
+            self.programs[key] = program
+        return program
+
+    def lower(self, *args: Any, **static: Any) -> jax.stages.Lowered:
+        """Lower a call, as of `jax.jit`."""
+        return self.jit.lower(*args, **static)
+
+    def _path(self, shapes: PyTree, static: dict[str, Any]) -> Path | None:
+        """The file of a call; None where nothing may be kept on disk."""
+        folder = private_folder()
+        if folder is None:
+            return None
+        call = f"{self.options} {jax.tree.leaves(shapes)} {jax.tree.structure(shapes)}"
+        key = f"{self.__qualname__} {call} {sorted(static.items())} {_surroundings()}"
+        if " at 0x" in key:
+            return None  # a function of the user's, another one in each process
+        return folder / f"kept_{self.__name__}-{HASH(key.encode()).hexdigest()}-cache"
+
+    def _load(self, shapes: PyTree, static: dict[str, Any]) -> Program | None:
+        path = self._path(shapes, static)
+        if path is None:
+            return None
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+            digest, data = data[:32], data[32:]
+            if HASH(data).digest() != digest:
+                return None
+            results, *program = pickle.loads(data)  # ours, see `private_folder`
+        except Exception:  # missing, damaged, or of classes that are gone
+            return None
+
+        def load() -> Any:
+            try:
+                return serialize_executable.deserialize_and_load(
+                    *program, execution_devices=jax.devices()[:1]
+                )
+            except Exception:  # the device does not take it
+                return self._compile(shapes, static).compiled.result()
+
+        return Program(results, _loaders().submit(load))
+
+    def _compile(self, shapes: PyTree, static: dict[str, Any]) -> Program:
+        with usual_numbers():
+            traced = self.jit.trace(*shapes, **static)
+        like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
+        results = jax.tree.map(like, traced.out_info)
+
+        def work() -> Any:
+            HITS.count = 0
+            with usual_numbers():
+                compiled = traced.lower().compile()
+            path = self._path(shapes, static)
+            # A device that cannot write its programs, a full disk: compiled next time.
+            with contextlib.suppress(Exception):
+                if path is not None and not HITS.count:
+                    program = serialize_executable.serialize(compiled)
+                    data = pickle.dumps((results, *program))
+                    with write_whole(path) as file:
+                        file.write(HASH(data).digest() + data)
+            return compiled
+
+        return Program(results, _compilers().submit(work))
+
+
+HITS = threading.local()
+"""How many programs this thread has got from JAX's own cache since it was set to 0."""
+
+
+def _count_hits(event: str, **about: Any) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        HITS.count = getattr(HITS, "count", 0) + 1
+
+
+jax.monitoring.register_event_listener(_count_hits)
+
+KEPT: list[KeptJit] = []
+"""All functions of `kept_jit`, whose programs `forget_programs` frees."""
+
+
+def kept_jit(
+    *static: str,
+    donate: tuple[str, ...] = (),
+    compiler_options: CompilerOptions | None = None,
+) -> Callable[[Callable], Any]:
+    """Decorate a function as `jax.jit` does, and keep its compiled programs.
+
+    Static arguments are given by name. Under a transformation of JAX, or with arrays
+    that are spread over devices, the function is what `jax.jit` makes of it.
+
+    Args:
+        static: Names of its static arguments.
+        donate: Names of arguments whose memory the results may take.
+        compiler_options: For XLA.
+
+    Returns:
+        The decorator.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> @kept_jit("times")
+        ... def repeat(x, *, times):
+        ...     return jnp.tile(x, times)
+        >>> repeat.prepare(jax.ShapeDtypeStruct((2,), "float32"), times=3).shapes
+        ShapeDtypeStruct(shape=(6,), dtype=float32)
+        >>> repeat(jnp.ones(2), times=3).shape
+        (6,)
+    """
+
+    def decorate(function: Callable) -> KeptJit:
+        options = {"donate_argnames": donate, "compiler_options": compiler_options}
+        return KeptJit(function, static, **options)
+
+    return decorate
+
+
+def forget_programs() -> None:
+    """Free all compiled programs; what is called again is loaded or compiled again."""
+    for function in KEPT:
+        function.programs.clear()
+    jax.clear_caches()
+    gc.collect()
+    return_freed_memory()
+
+
+def private_folder() -> Path | None:
+    """Where programs are kept on disk: in that of JAX, if nobody else may write there.
+
+    To load a program is to run code, so it must be our own.
+    """
+    named = jax.config.values["jax_compilation_cache_dir"]
+    if not named or not jax.config.values["jax_enable_compilation_cache"]:
+        return None
+    if hasattr(os, "getuid"):
+        with contextlib.suppress(OSError):
+            about = os.stat(named)
+            if about.st_uid == os.getuid() and not about.st_mode & 0o022:
+                return Path(named)
+        return None
+    return Path(named)
+
+
+@functools.cache
+def _surroundings() -> str:
+    """All that a compiled program depends on, beside the call."""
+    device = jax.devices()[0]
+    versions = jax.__version__, jaxlib.__version__, platform.python_version()
+    processor = platform.machine(), platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor += tuple(x for x in lines if x.startswith(("flags", "model name")))
+    client = device.client.platform_version, device.device_kind
+    settings = [str(jax.config.values.get(name)) for name in SETTINGS]
+    variables = [os.environ.get(name) for name in VARIABLES]
+    house = Path(__file__).parent
+    source = [(str(x), x.stat().st_mtime_ns) for x in sorted(house.rglob("*.py"))]
+    told = versions, processor, client, settings, variables, source
+    return HASH(repr(told).encode()).hexdigest()
+
+
+@functools.cache
+def _loaders() -> ThreadPoolExecutor:
+    # JAX knows LAPACK's functions, which loaded programs call, once it has lowered one.
+    jax.jit(jnp.linalg.eigh).lower(np.eye(2, dtype=np.float32))
+    return ThreadPoolExecutor(os.cpu_count(), "jaxnst-load")
+
+
+@functools.cache
+def _compilers() -> ThreadPoolExecutor:
+    """XLA compiles without Python's lock, so several programs at a time."""
+    return ThreadPoolExecutor(os.cpu_count(), "jaxnst-compile")
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
+OnWait = Callable[[str, float], None]
+"""`on_wait(program, seconds)` is called about every second while a program that is
+needed is being compiled."""
+
+
+class Runner:
+    """Calls the programs of a run; waits for those that are still being compiled.
+
+    Args:
+        place: What the calls are for, such as `at 512 px`, for `on_wait`.
+        on_wait: See `OnWait`.
+    """
+
+    def __init__(self, place: str = "", on_wait: OnWait | None = None):
+        self.place, self.on_wait = place, on_wait
+
+    def __call__(self, function: KeptJit, *args: Any, **static: Any) -> Any:
+        """Call a program."""
+        if function.keeps(args):
+            job, began = function.prepare(*args, **static).compiled, time.monotonic()
+            while wait([job], timeout=1).not_done:
+                if self.on_wait is not None:
+                    program = f"{function.name} {self.place}"
+                    self.on_wait(program, time.monotonic() - began)
+        return function(*args, **static)
+
+    def host(self, make: Callable[[], PyTree], like: PyTree) -> PyTree:
+        """Compute something on the host, in arrays of known shapes."""
+        return make()
+
+
+class Preparer(Runner):
+    """Begins to compile what a `Runner` will call, in the same order.
+
+    In place of arrays it returns their shapes.
+    """
+
+    def __call__(self, function: KeptJit, *args: Any, **static: Any) -> Any:
+        """Begin to compile a program."""
+        return function.prepare(*args, **static).shapes
+
+    def host(self, make: Callable[[], PyTree], like: PyTree) -> PyTree:
+        """Compute nothing."""
+        return like
+
+
+def shape_of(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """The shape of an array of float32."""
+    return jax.ShapeDtypeStruct(shape, np.float32)

@@ -1,0 +1,284 @@
+"""A stage of a run: scale its pictures, measure them, begin, and lay the patches.
+
+Pure functions of one picture. What is compiled is called by a `Runner`: a `Preparer`
+in its place compiles the same programs ahead of time.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxnst import tiles
+from jaxnst.compiled import Runner, kept_jit
+from jaxnst.masks import fit_mask
+from jaxnst.network.calibrate import accelerate, calibrate, transform
+from jaxnst.network.vgg import Backbone
+from jaxnst.objective import (
+    Styles,
+    StyleSummary,
+    Targets,
+    even_blend,
+    measure_content,
+    measure_style,
+    prepare_styles,
+    style_ranks,
+    with_weights,
+)
+from jaxnst.painting import inputs
+from jaxnst.painting.plan import Stage
+from jaxnst.painting.scales import style_shape
+from jaxnst.painting.scene import Region, Scene, Style, compose, first_image, keep
+from jaxnst.pictures.canvas import Canvas, exact, shared, square
+from jaxnst.pictures.geometry import crop_like, crop_middle, resize
+from jaxnst.process import COMPILE_FAST
+from jaxnst.recipes import Recipe
+from jaxnst.repaint import Levels, lay_levels, make_levels
+from jaxnst.storage import StoredFeatures
+from jaxnst.tiles import smallest_tile
+from jaxnst.transfer import State, Transfer, current_image
+from jaxnst.types import Image
+
+
+def is_shared(recipe: Recipe) -> bool:
+    """Whether pictures share canvases: not if zeros are padded around each."""
+    return recipe.padding == "replicate"
+
+
+def canvas_of(stage: Stage, recipe: Recipe, *, turned: bool = False) -> Canvas:
+    """The canvas of a stage; in tiles, the picture's own."""
+    shape = stage.shape[::-1] if turned else stage.shape
+    if stage.tile is None and is_shared(recipe) and shape[0] <= shape[1]:
+        return shared(shape)
+    return exact(shape)
+
+
+def prepare_backbone(
+    backbone: Backbone, recipe: Recipe, *, turned: bool = False
+) -> tuple[Backbone, Backbone]:
+    """The network with a recipe's activations: to measure with, and to step with.
+
+    The second has the recipe's dtype. In float32 on a CPU, it holds prepared kernels as
+    well, and shares the plain ones with the first. For pictures that are turned, the
+    kernels are.
+    """
+    layers = recipe.layers
+    if turned:
+        flip = lambda x: np.swapaxes(np.asarray(x), 0, 1) if x.ndim == 4 else x
+        params = jax.device_put(jax.tree.map(flip, backbone.params))
+        backbone = dataclasses.replace(backbone, params=params)
+    if jax.default_backend() == "cpu" and recipe.dtype == "float32":
+        given = {"activations": recipe.activations, "layers": layers}
+        backbone, transforms = transform(backbone, **given)
+        return backbone, accelerate(backbone, layers, transforms)
+    backbone = calibrate(backbone, recipe.activations)
+    cast = lambda x: x.astype(recipe.dtype)
+    params = jax.tree.map(cast, backbone.params)
+    return backbone, dataclasses.replace(backbone, params=params)
+
+
+def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene:
+    """A scene at the size of a stage, with a content in other colours; on the host."""
+    shape = canvas.shape
+    fit = lambda mask: None if mask is None else fit_mask(mask, shape)
+
+    def small(style: Style) -> Style:
+        native = style.image.shape[:2]
+        size = style_shape(native, shape, recipe, style.scale)
+        mask = None if style.mask is None else fit_mask(style.mask, size)
+        return style._replace(image=resize(style.image, size), mask=mask)
+
+    regions = (
+        x._replace(styles=[*map(small, x.styles)], mask=fit(x.mask))
+        for x in scene.regions
+    )
+    return scene._replace(
+        content=inputs.scale_content(content, shape),
+        regions=tuple(regions),
+        hold=fit(scene.hold),
+        paint=fit(scene.paint),
+    )
+
+
+def measure(
+    call: Runner,
+    backbone: Backbone,
+    scene: Scene,
+    canvas: Canvas,
+    recipe: Recipe,
+    *,
+    tile: int | None = None,
+    content: StoredFeatures | None = None,
+    styles: Sequence[Styles] | None = None,
+) -> Targets:
+    """What the image of a stage is compared with.
+
+    Args:
+        call: Calls the programs.
+        backbone: To measure with.
+        scene: Of the stage.
+        canvas: Likewise.
+        recipe: What to measure.
+        tile: Size of the tiles that it is measured in. Default: at once.
+        content: From `measure_drawing`, if it is measured already.
+        styles: From `measure_styles` of each region, likewise.
+
+    Returns:
+        The targets.
+    """
+    given, options = (call, backbone), {"tile": tile}
+    if content is None:
+        content = measure_drawing(*given, scene, canvas, recipe, **options)
+    if styles is None:
+        measured = lambda x: measure_styles(*given, x, canvas, recipe, **options)
+        styles = [measured(region) for region in scene.regions]
+    masks = [canvas.place_mask(region.mask) for region in scene.regions]
+    places = ("hold", "paint")
+    masked = {name: canvas.place_mask(getattr(scene, name)) for name in places}
+    pairs = list(zip(styles, masks, strict=True))
+    targets = with_weights(content, pairs, recipe, canvas, **masked)
+    return call.host(lambda: jax.device_put(targets), targets)
+
+
+def measure_drawing(
+    call: Runner,
+    backbone: Backbone,
+    scene: Scene,
+    canvas: Canvas,
+    recipe: Recipe,
+    *,
+    tile: int | None = None,
+) -> StoredFeatures:
+    """The features of the content that an image is compared with."""
+    given = backbone, canvas.place(scene.content), canvas.place_mask(scene.hold)
+    if tile is None:
+        return call(measure_content, *given, program=recipe.program)
+    feats = call(tiles.measure_content, *given, program=recipe.program, size=tile)
+    # Wait, or it would run and hold memory while the styles are measured.
+    return jax.block_until_ready(feats)
+
+
+def measure_styles(
+    call: Runner,
+    backbone: Backbone,
+    region: Region,
+    canvas: Canvas,
+    recipe: Recipe,
+    *,
+    tile: int | None = None,
+) -> Styles:
+    """What a region is compared with.
+
+    A style that would take more memory than a step on the content is measured in tiles.
+    """
+    program, loss = recipe.program, recipe.losses.style
+    enough = 2 * math.prod(canvas.size)
+    parts = tile or max(math.isqrt(enough), smallest_tile(program.layers))
+    shapes = []
+
+    def summarize(style: Style) -> StyleSummary:
+        image, mask = style.image, style.mask
+        own = exact(image.shape)
+        if canvas.part is not None:
+            edge = max(style_shape((2**16, 2**16), canvas.size, recipe, style.scale))
+            own = square(image.shape, edge)
+        small = tile is None and math.prod(own.size) <= enough
+        if not small:
+            own = exact(image.shape)
+        if loss.match is not None and math.prod(own.size) > parts**2:
+            crop = lambda x: None if x is None else crop_middle(x, parts**2)
+            image, mask = crop_middle(image, parts**2), crop(mask)
+            own = exact(image.shape)
+        shapes.append(own.size)
+        given = backbone, own.place(image), own.place_mask(mask)
+        if small or not loss.additive or loss.match is not None:
+            return call(measure_style, *given, program=program)
+        found = call(tiles.measure_style, *given, program=program, size=parts)
+        return jax.block_until_ready(found)
+
+    summaries = [summarize(style) for style in region.styles]
+    blend = even_blend(region.blend, len(summaries))
+    ranks = style_ranks(shapes, program)
+    return call(prepare_styles, summaries, blend, program=program, ranks=ranks)
+
+
+@kept_jit("transfer", compiler_options=COMPILE_FAST)
+def init(image: Image, *, transfer: Transfer) -> State:
+    """`transfer.init`."""
+    return transfer.init(image)
+
+
+def first_picture(
+    scene: Scene, scaled: Scene, start: Image | Array, canvas: Canvas, recipe: Recipe
+) -> Float[np.ndarray, "_h _w 3"]:
+    """The image that a run begins with, on its canvas.
+
+    Args:
+        scene: Of the run.
+        scaled: Of the stage.
+        start: The start image, of any size, or the random key of one.
+        canvas: Of the stage.
+        recipe: How it is painted.
+
+    Returns:
+        The canvas.
+    """
+    if start.ndim == 3:
+        image = inputs.scale_content(crop_like(start, canvas.shape), canvas.shape)
+    else:
+        image = first_image(start, scaled, recipe)
+    return canvas.place(keep(scaled, image, scene.content))
+
+
+def next_picture(
+    image: Image, content: Image, canvas: Canvas, recipe: Recipe
+) -> Float[np.ndarray, "_h _w 3"]:
+    """The image of a scale, enlarged to the canvas of the next.
+
+    Args:
+        image: That of the scale before.
+        content: Of the run, in the colours that it is painted in.
+        canvas: Of the next scale.
+        recipe: For the detail of the content that is added.
+
+    Returns:
+        The canvas.
+    """
+    before = image.shape[0], image.shape[1]
+    detail = inputs.scale_detail(content, before, canvas.shape, recipe)
+    return canvas.place(np.clip(resize(image, canvas.shape) + detail, 0, 1))
+
+
+def image_of(state: State, recipe: Recipe) -> Float[np.ndarray, "*_lanes _h _w 3"]:
+    """The picture so far, on the host."""
+    return current_image(jax.device_get(state._replace(opt_state=())), recipe)
+
+
+def lay(
+    call: Runner, scene: Scene, image: Image, canvas: Canvas, recipe: Recipe
+) -> Float[np.ndarray, "_h _w 3"]:
+    """An image of a stage, laid out of patches of its styles, see `repaint.repaint`."""
+    found = (lay_levels(x, call) for x in levels_of(scene, image, canvas, recipe))
+    parts = [call.host(lambda x=x: np.asarray(canvas.crop(x)), image) for x in found]
+    return compose(scene, image, parts)
+
+
+def levels_of(
+    scene: Scene, image: Image, canvas: Canvas, recipe: Recipe
+) -> list[Levels]:
+    """The levels of each region, see `repaint.make_levels`."""
+
+    def levels(region: Region) -> Levels:
+        images, masks = (
+            [x.image for x in region.styles],
+            [x.mask for x in region.styles],
+        )
+        given = image, scene.content, images, recipe.content_ratio, region.blend
+        options: dict[str, Any] = {"canvas": canvas, "turned": scene.turned}
+        return make_levels(*given, region.mask, scene.hold, masks, **options)
+
+    return [levels(region) for region in scene.regions]

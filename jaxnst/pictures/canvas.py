@@ -1,0 +1,193 @@
+"""Canvases: a few sizes that pictures of all shapes share, and so their programs.
+
+A picture lies in the upper left corner of its canvas. The rest is filled with the
+picture's own edge, and counts nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxnst.pictures.geometry import resize
+from jaxnst.types import Image, Mask
+
+Values = Float[Array | np.ndarray, "_h _w _c"]
+
+PARTS = (1 / 8, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1)
+"""Short edges of small canvases, as parts of the long one."""
+
+SMALL = 512
+"""Long edge of a small canvas, at most. On a larger one filler would take longer than
+compiling for another canvas, so the next sixteenth is its short edge."""
+
+MARGIN = 1 / 64
+"""Added to each part, since a photograph's sides are rarely a ratio exactly."""
+
+LEAST = 64
+"""Long edge of the canvas of a small level of a pyramid, at least."""
+
+
+class Canvas(NamedTuple):
+    """The canvas of a picture.
+
+    Attributes:
+        shape: Height and width of the picture.
+        size: Those of the canvas.
+        part: Of the short edge in the long one; None on a canvas of this shape alone.
+    """
+
+    shape: tuple[int, int]
+    size: tuple[int, int]
+    part: float | None = None
+
+    @property
+    def extent(self) -> Int[np.ndarray, "2"] | None:
+        """The picture's shape as an array; None on a canvas of its own."""
+        return None if self.part is None else np.array(self.shape, np.int32)
+
+    def halved(self, times: int) -> "Canvas":
+        """The canvas of a level of a pyramid of halves.
+
+        Its long edge is the next power of two: levels of all scales share canvases.
+        """
+        halve = lambda side: math.ceil(side / 2**times)
+        shape = halve(self.shape[0]), halve(self.shape[1])
+        if self.part is None:
+            return exact(shape)
+        if times == 0:
+            return self
+        width = 2 ** math.ceil(math.log2(halve(self.size[1])))
+        return Canvas(shape, _size(self.part, max(LEAST, width)), self.part)
+
+    def place(self, image: Values) -> Float[np.ndarray, "_new_h _new_w _c"]:
+        """Lay a picture on the canvas."""
+        return self._pad(image, mode="edge")
+
+    def place_mask(self, mask: Mask | None) -> Float[np.ndarray, "_h _w 1"] | None:
+        """Lay a mask on the canvas, with zeros around it.
+
+        Without one, it is that of the picture; on a canvas of its own, none.
+        """
+        if mask is None and self.part is None:
+            return None
+        mask = np.ones((*self.shape, 1), np.float32) if mask is None else mask
+        return self._pad(mask, mode="constant")
+
+    def crop(self, canvas: Values) -> Values:
+        """Take the picture off the canvas."""
+        return canvas[: self.shape[0], : self.shape[1]]
+
+    def fit(
+        self, image: Values, *, method: Literal["cubic", "linear"] = "cubic"
+    ) -> Float[np.ndarray, "_new_h _new_w _c"]:
+        """Resample a picture of any size, and lay it on the canvas."""
+        return self.place(resize(image, self.shape, method=method))
+
+    def _pad(
+        self, image: Values, mode: Literal["edge", "constant"]
+    ) -> Float[np.ndarray, "_new_h _new_w _c"]:
+        image = np.asarray(image, np.float32)
+        pairs = zip(self.size, self.shape, strict=True)
+        return np.pad(image, [*((0, big - own) for big, own in pairs), (0, 0)], mode)
+
+
+class Growth(NamedTuple):
+    """The way from the canvas of a scale to that of the next.
+
+    Attributes:
+        pairs: Both canvases; of lanes, those of each.
+        batched: Whether arrays have a first axis of lanes.
+    """
+
+    pairs: Sequence[tuple[Canvas, Canvas]]
+    batched: bool = False
+
+    @property
+    def pixels(self) -> Float[np.ndarray, "*_lanes"]:
+        """How many times as many pixels the picture has."""
+        ratios = [math.prod(b.shape) / math.prod(a.shape) for a, b in self.pairs]
+        return np.array(ratios if self.batched else ratios[0], np.float32)
+
+    def enlarge(self, array: Array | np.ndarray) -> np.ndarray | None:
+        """Enlarge what lies on the old canvas, linearly; None of another size."""
+        if array.ndim < 3 or array.shape[-3:-1] != self.pairs[0][0].size:
+            return None
+        planes = np.asarray(array) if self.batched else np.asarray(array)[None]
+        if planes.ndim != 4:
+            return None
+        larger = [
+            new.fit(old.crop(plane), method="linear")
+            for plane, (old, new) in zip(planes, self.pairs, strict=True)
+        ]
+        return np.stack(larger) if self.batched else larger[0]
+
+
+def exact(shape: tuple[int, ...]) -> Canvas:
+    """A picture's own canvas, without filler."""
+    height, width = shape[:2]
+    return Canvas((height, width), (height, width))
+
+
+def shared(shape: tuple[int, ...]) -> Canvas:
+    """The canvas of a picture that is not higher than wide.
+
+    Example:
+        >>> shared((384, 512)).size, shared((341, 512)).size, shared((683, 1024)).size
+        ((392, 512), (392, 512), (720, 1024))
+    """
+    height, width = shape[:2]
+    parts = PARTS if width <= SMALL else [i / 16 for i in range(1, 17)]
+    part = next(x for x in parts if _size(x, width)[0] >= height)
+    return Canvas((height, width), _size(part, width), part)
+
+
+def square(shape: tuple[int, ...], edge: int) -> Canvas:
+    """The square canvas of that edge, or more if the picture is larger."""
+    height, width = shape[:2]
+    edge = max(edge, height, width)
+    return Canvas((height, width), (edge, edge), 1)
+
+
+def _size(part: float, width: int) -> tuple[int, int]:
+    return min(width, 4 * math.ceil(width * (part + MARGIN) / 4)), width
+
+
+def extend(image: Image, extent: Int[Array | np.ndarray, "2"] | None) -> Image:
+    """Fill a canvas beyond a picture with the picture's edge, for compiled code.
+
+    Its derivative adds what reaches the filler to the edge.
+
+    Args:
+        image: The canvas, h w 3.
+        extent: Height and width of the picture; None: all of it.
+
+    Returns:
+        The filled canvas.
+
+    Example:
+        >>> canvas = jnp.arange(4.0).reshape(1, 4, 1).repeat(3, -1)
+        >>> extend(canvas, jnp.array([1, 2]))[0, :, 0].tolist()
+        [0.0, 1.0, 1.0, 1.0]
+    """
+    if extent is None:
+        return image
+    for axis in (0, 1):
+        place = jnp.expand_dims(jnp.arange(image.shape[axis]), (1 - axis, 2))
+        edge = jax.lax.dynamic_index_in_dim(image, extent[axis] - 1, axis)
+        image = jnp.where(place < extent[axis], image, edge)
+    return image
+
+
+def inside(
+    shape: tuple[int, ...], extent: Int[Array | np.ndarray, "2"] | None
+) -> Mask | None:
+    """Where on a canvas the picture is, h w 1; None: everywhere."""
+    if extent is None:
+        return None
+    rows, columns = (jnp.arange(shape[axis]) < extent[axis] for axis in (0, 1))
+    return (rows[:, None, None] & columns[None, :, None]).astype(jnp.float32)

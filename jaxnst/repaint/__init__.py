@@ -1,0 +1,392 @@
+"""Repaint a picture with the paint of its styles, patch by patch, coarse to fine.
+
+Every patch of the picture is looked up among the patches of the styles. The picture is
+then laid out of the styles' own pixels: coarse strokes first, finer ones inside them.
+
+Levels of a pyramid lie on canvases, so that the levels of all pictures, and of all
+scales of a run, share a few programs.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxnst.checks import check_image, check_list, check_mask
+from jaxnst.compiled import Runner, kept_jit
+from jaxnst.masks import fit_mask
+from jaxnst.pictures.canvas import Canvas, exact, extend, square
+from jaxnst.pictures.geometry import crop_middle
+from jaxnst.process import COMPILE_FAST
+from jaxnst.repaint.bank import (
+    RADIUS,
+    SIDE,
+    WINDOW,
+    Bank,
+    Descriptors,
+    Moments,
+    Styles,
+    count_rows,
+    describe,
+    enliven,
+    make_bank,
+)
+from jaxnst.repaint.filters import clarify, find_edges, halves
+from jaxnst.repaint.search import (
+    Distances,
+    Matches,
+    find_prices,
+    improve,
+    refine,
+    search,
+)
+from jaxnst.types import Image, Mask
+
+COARSEST = 16
+"""Short edge of the coarsest level, at least, in pixels."""
+
+HOLD = 0.125
+"""How strongly the finest level holds to the picture; coarser ones hold in proportion
+to their number."""
+
+DRAWN = 15
+"""How much more strongly it is held at an edge of the content, and to the content."""
+
+HEIGHT = 0.5
+"""What half the height of a picture counts: skies are rather painted as skies."""
+
+ROUNDS = 6
+"""How often, at each level, patches are looked up and laid."""
+
+BLUR = 0.005
+"""Squared distance of descriptors at which a patch counts half as much as a perfect one
+where patches overlap."""
+
+BAND = 2**20
+"""Pixels of a level that are laid at once."""
+
+HALO = 64
+"""Rows beyond a band that its patches see."""
+
+LARGEST = 2**21
+"""Pixels of the styles that are used, at most."""
+
+BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 4
+"""Weights of the pixels of a patch that is laid: its middle counts most, which keeps
+strokes crisp."""
+
+
+class Level(NamedTuple):
+    """What is painted at a level, on its canvas.
+
+    Attributes:
+        shown: What is held: the picture, at edges the content, h w 3.
+        hold: How strongly, h w 1.
+        where: How much each pixel counts where patches are counted, h w 1, of mean 1.
+        heights: What each pixel's height in the picture counts, h w 1.
+        extent: Height and width of the picture.
+    """
+
+    shown: Image
+    hold: Mask
+    where: Mask
+    heights: Descriptors
+    extent: Int[Array | np.ndarray, "2"]
+
+
+Levels = list[tuple[Level, Styles]]
+"""What is painted and with what, level by level, the coarsest first."""
+
+
+RUN = Runner()
+"""Calls functions, and does no more."""
+
+
+def repaint(
+    image: Image,
+    content: Image,
+    styles: Sequence[Image],
+    content_ratio: float,
+    blend: Float[Array | np.ndarray, "_n"] | None = None,
+    *,
+    mask: Mask | None = None,
+    held: Mask | None = None,
+    style_masks: Sequence[Mask | None] = (),
+    canvas: Canvas | None = None,
+    turned: bool = False,
+    call: Runner = RUN,
+) -> Float[np.ndarray, "_h _w 3"]:
+    """Lay out a picture of patches of its styles.
+
+    At each level of a pyramid of halves, coarsest first, the patch around a pixel p is
+    laid from the place m(p) of the styles that minimises
+    `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here g is the picture, s the
+    styles, x what is laid so far, and P the low frequencies of a patch and, with less
+    weight, its height in the picture. Patches of overlapping places are averaged. This
+    repeats `ROUNDS` times. The strength h grows with the ratio of the content's weight
+    to the style's, and where the content has an edge. An average is duller than paint
+    and would find ever duller patches, so what is looked for is first given the mean
+    and deviation of the styles' patches; and what is used more than its share counts as
+    farther.
+
+    Matches start from those of the coarser level, which keeps strokes whole; where
+    there is none they are exact. Then they spread to neighbours, and are tried at
+    random places nearby. The same pictures always give the same result. It runs Python
+    between compiled levels, so it cannot be part of `jit`.
+
+    Args:
+        image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
+            laid in horizontal bands, which join without a seam.
+        content: What is held at its edges, in place of the picture, of the same shape.
+            Its faint forms are strengthened first, see `clarify`.
+        styles: RGB images of any size, as large as they are measured beside the
+            picture; of more than `LARGEST` pixels in all, the middle is used.
+        content_ratio: Weight of the content over that of the style, see
+            `Recipe.content_ratio`.
+        blend: Weight of each style: distances to its patches are divided by it.
+            Default: equal weights.
+        mask: The part of the picture whose patches are counted and made as lively as
+            those of the styles. Default: all of it.
+        held: How strongly the content holds, place by place: a factor on h. Default: 1.
+        style_masks: The part of each style that is used. Default: all of it.
+        canvas: Of the picture. Default: one of its own.
+        turned: Whether rows and columns of all pictures are swapped.
+        call: What calls the compiled functions, see `Runner`.
+
+    Returns:
+        RGB in [0, 1], of the picture's shape.
+
+    Raises:
+        ValueError: If an image is not RGB in [0, 1], or a mask not h w 1 in [0, 1].
+
+    Example:
+        >>> import jaxnst
+        >>> content, style = jaxnst.sample("harbour", 64), jaxnst.sample("swirls", 64)
+        >>> ratio = jaxnst.get_recipe("painterly").content_ratio
+        >>> repaint(content, content, [style], ratio).shape
+        (48, 64, 3)
+
+    Reference:
+        Hertzmann et al. (2001), "Image Analogies", by the texture optimisation of
+        Kwatra et al. (2005), with the search of Barnes et al. (2009), "PatchMatch".
+    """
+    check_image(image)
+    check_image(content, "content")
+    check_list(styles, "style")
+    for style in styles:
+        check_image(style, "style")
+    for each in (mask, held, *style_masks):
+        check_mask(each)
+    levels = make_levels(
+        *(image, content, styles, content_ratio, blend, mask, held, style_masks),
+        canvas=canvas or exact(image.shape),
+        turned=turned,
+    )
+    laid = lay_levels(levels, call)
+    return np.asarray(laid)[: image.shape[0], : image.shape[1]]
+
+
+def make_levels(
+    image: Image,
+    content: Image,
+    styles: Sequence[Image],
+    content_ratio: float,
+    blend: Float[Array | np.ndarray, "_n"] | None,
+    mask: Mask | None,
+    held: Mask | None,
+    style_masks: Sequence[Mask | None],
+    *,
+    canvas: Canvas,
+    turned: bool,
+) -> Levels:
+    """What is painted and with what, level by level, the coarsest first; on the host.
+
+    The arguments are those of `repaint`.
+    """
+    longest = lambda images: [max(x.shape[:2]) for x in images]
+    most = LARGEST // len(styles)
+    crop = lambda x: None if x is None else crop_middle(np.asarray(x), most)
+    parts = [crop(x) for x in style_masks or [None] * len(styles)]
+    styles = [np.asarray(crop(x), np.float32) for x in styles]
+    weights = np.ones(len(styles)) if blend is None else np.abs(np.asarray(blend))
+    weights = weights / np.mean(weights)
+    shortest = min(min(x.shape[:2]) for x in (image, *styles))
+    count = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
+    edge = max(*longest(styles), min(canvas.size[1], math.isqrt(most)))
+    pictures = np.asarray(image, np.float32), clarify(content), *styles
+    pyramid = zip(*(halves(x, count) for x in pictures), strict=True)
+    found = []
+    for level, (shown, drawn, *small) in enumerate(pyramid):
+        own = canvas.halved(level)._replace(shape=shown.shape[:2])
+        strength = (1 + level) * content_ratio
+        given = shown, drawn, mask, held, np.float32(strength), own, turned
+        side = square((1, 1), edge).halved(level).size[0]
+        if canvas.part is None:
+            side = max(longest(small))
+        trios = zip(small, parts, weights, strict=True)
+        banks = [_on_square(*trio, side, turned) for trio in trios]
+        paint = Styles(*map(np.stack, zip(*banks, strict=True)))
+        found.append((_make_level(*given), paint))
+    return found[::-1]
+
+
+def _make_level(
+    shown: Image,
+    drawn: Image,
+    mask: Mask | None,
+    held: Mask | None,
+    strength: np.float32,
+    canvas: Canvas,
+    turned: bool,
+) -> Level:
+    shape = canvas.shape
+    every = np.ones((*shape, 1), np.float32)
+    fit = lambda x: every if x is None else fit_mask(x, shape)
+    edge = find_edges(drawn)[..., None]
+    where = canvas.place_mask(fit(mask))
+    return Level(
+        canvas.place(shown + edge * (drawn - shown)),
+        canvas.place(strength * (HOLD + DRAWN * edge) * fit(held)),
+        where / (np.mean(where) + np.float32(1e-9)),
+        canvas.place(find_heights(shape, turned)),
+        np.array(shape, np.int32),
+    )
+
+
+def _on_square(
+    style: Image, mask: Mask | None, weight: float, edge: int, turned: bool
+) -> Styles:
+    """A style at a level, on a canvas of that edge."""
+    h, w = style.shape[:2]
+    own = square((h, w), edge)
+    part = np.ones((h, w, 1)) if mask is None else fit_mask(mask, (h, w))
+    used = np.zeros((h, w, 1), np.float32)
+    inner = slice(RADIUS, h - RADIUS), slice(RADIUS, w - RADIUS)
+    used[inner] = np.where(part >= part[inner].max() / 2, weight, 0)[inner]
+    weights = own.place_mask(used)[..., 0]
+    return Styles(own.place(style), weights, own.place(find_heights((h, w), turned)))
+
+
+def find_heights(
+    shape: tuple[int, int], turned: bool = False
+) -> Float[np.ndarray, "_h _w 1"]:
+    """How far each pixel is from the middle row of its picture, h w 1."""
+    heights = HEIGHT * np.linspace(-1, 1, shape[turned], dtype=np.float32)
+    heights = heights[None, :, None] if turned else heights[:, None, None]
+    return np.broadcast_to(heights, (*shape, 1))
+
+
+def lay_levels(levels: Levels, call: Runner) -> Image:
+    """Lay all levels, one after another, and give the last one."""
+    matches = laid = before = None
+    for level, styles in levels:
+        edge, shape = styles.weights.shape[-1], level.hold.shape[-3:-1]
+        if before is None:
+            matches = call(find_first, level, styles)
+        else:
+            given = matches, before, edge, shape
+            like = jax.ShapeDtypeStruct(level.hold.shape[:-1], np.int32)
+            matches = call.host(lambda given=given: refine(*given), like)
+        matches, laid = call(lay_level, level, styles, matches)
+        before = edge
+    return laid
+
+
+@kept_jit(compiler_options=COMPILE_FAST)
+def find_first(level: Level, styles: Styles) -> Matches:
+    """The matches of the coarsest level."""
+    bank = make_bank(styles)
+    queries = _look(level.shown, level.hold, level.heights, level.shown)
+    return search(enliven(queries, count_rows(queries, level.where), bank), bank)
+
+
+def _look(shown: Image, hold: Mask, heights: Descriptors, laid: Image) -> Descriptors:
+    """What patches are looked for."""
+    found = (describe(laid) + hold * describe(shown)) / (1 + hold)
+    return jnp.concatenate([found, heights], axis=-1)
+
+
+@kept_jit(compiler_options=COMPILE_FAST)
+def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, Image]:
+    """Look up and lay the patches of a level, in bands of at most `BAND` pixels."""
+    shown, hold, where, heights, extent = level
+    bank = make_bank(styles)
+    height, width, _ = shown.shape
+    rows = math.ceil(height / math.ceil(height * width / BAND))
+
+    def count(_: Array, shown: Image, hold: Mask, *band: Array) -> Moments:
+        heights, laid, where = band
+        return count_rows(_look(shown, hold, heights, laid), where)
+
+    def lay_first(_: Array, matches: Matches) -> Image:
+        return lay(matches, jnp.zeros(matches.shape), bank)
+
+    def again(i: Array, state: tuple[Matches, Image]) -> tuple[Matches, Image]:
+        matches, laid = state
+        laid = extend(laid, extent)
+        counted = _in_bands(count, rows, shown, hold, heights, laid, where)
+        prices = find_prices(matches, where, bank)
+        priced = bank._replace(factors=bank.factors * prices)
+
+        def lay_again(first: Array, matches: Matches, *band: Array) -> tuple:
+            queries = enliven(_look(*band), counted, bank)
+            found = improve(matches, queries, priced, i, first)
+            return found.matches, lay(*found, bank)
+
+        return _in_bands(lay_again, rows, matches, shown, hold, heights, laid)
+
+    laid = _in_bands(lay_first, rows, matches)
+    return jax.lax.fori_loop(0, ROUNDS, again, (matches, laid))
+
+
+def _in_bands(function: Callable, rows: int, *arrays: Array) -> PyTree:
+    """Apply a function to horizontal bands of arrays, each with a halo around it.
+
+    The function takes the first row of a band, and the rows of each array; it returns
+    arrays of as many rows.
+    """
+    height = len(arrays[0])
+    if rows == height:
+        return function(jnp.zeros((), int), *arrays)
+    taller = min(height, rows + 2 * HALO)
+    cut = jax.lax.dynamic_slice_in_dim
+
+    def add(i: Array, whole: PyTree) -> PyTree:
+        start = jnp.minimum(i * rows, height - rows)
+        first = jnp.clip(start - HALO, 0, height - taller)
+        band = function(first, *(cut(x, first, taller) for x in arrays))
+
+        def put(x: Array, y: Array) -> Array:
+            inner = cut(y, start - first, rows)
+            return jax.lax.dynamic_update_slice_in_dim(x, inner, start, 0)
+
+        return jax.tree.map(put, whole, band)
+
+    shapes = jax.eval_shape(function, jnp.zeros((), int), *(x[:taller] for x in arrays))
+    empty = jax.tree.map(lambda x: jnp.zeros((height, *x.shape[1:]), x.dtype), shapes)
+    return jax.lax.fori_loop(0, math.ceil(height / rows), add, empty)
+
+
+def lay(matches: Matches, distances: Distances, bank: Bank) -> Image:
+    """Average the overlapping patches around the matches, near ones most."""
+    h, w = matches.shape
+    last, width = len(bank.pixels) - 1, bank.factors.shape[1]
+    trust = jnp.pad(1 / (1 + distances / BLUR), RADIUS)
+    around = jnp.pad(matches, RADIUS)
+
+    def add(i: Int[Array, ""], sums: tuple[Image, Array]) -> tuple[Image, Array]:
+        total, weight = sums
+        y, x = jnp.divmod(i, SIDE)
+        place = jax.lax.dynamic_slice(around, (y, x), (h, w))
+        place = place - width * (y - RADIUS) - (x - RADIUS)
+        own = jax.lax.dynamic_slice(trust, (y, x), (h, w)) * jnp.asarray(BRUSH)[y, x]
+        own = own[..., None]
+        return total + own * bank.pixels[jnp.clip(place, 0, last)], weight + own
+
+    sums = jnp.zeros((h, w, 3)), jnp.zeros((h, w, 1))
+    total, weight = jax.lax.fori_loop(0, SIDE**2, add, sums)
+    return total / weight

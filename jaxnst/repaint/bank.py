@@ -1,0 +1,132 @@
+"""Patches: what each looks like, and those of the styles side by side."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxnst.types import Image, Mask
+
+RADIUS = 3
+"""Pixels from the centre of a patch to its edge: patches are 7 x 7 px at each level."""
+
+SIDE = 2 * RADIUS + 1
+
+WINDOW = np.exp(-2 * (np.arange(-RADIUS, RADIUS + 1) / RADIUS) ** 2)
+"""Weights of the pixels of a patch along each axis, where patches are compared."""
+
+COLORS = np.array([(1, 1, 1), (1, 0, -1), (1, -2, 1)]) / np.sqrt([[3], [2], [6]])
+"""Light, and two differences of colours, of red, green and blue."""
+
+WAVES = (4, 2, 2)
+"""Frequencies of a patch that count, fewer than these along both axes together: ten of
+its light and three of each difference of colours."""
+
+GAIN = 2
+"""How many times at most what is looked for is made livelier, or calmer."""
+
+NOWHERE = 1e3
+"""What fills descriptors of places that are no whole patch, so nothing matches them."""
+
+Descriptors = Float[Array, "_h _w _c"]
+
+
+class Styles(NamedTuple):
+    """Styles at a level, each on a square canvas.
+
+    Attributes:
+        pixels: RGB, n s s 3.
+        weights: Of the patch around each pixel; 0 where it is none of the style.
+        heights: What each pixel's height in its picture counts.
+    """
+
+    pixels: Float[Array | np.ndarray, "_n _s _s 3"]
+    weights: Float[Array | np.ndarray, "_n _s _s"]
+    heights: Float[Array | np.ndarray, "_n _s _s 1"]
+
+
+class Bank(NamedTuple):
+    """The patches of all styles at a level, row after row.
+
+    Attributes:
+        pixels: RGB, N 3.
+        descriptors: What the patch around each pixel looks like, N c.
+        factors: What distances to it are multiplied by; the rows of all styles below
+            each other, h w.
+        mean: Mean of the descriptors, c.
+        deviation: Their standard deviation, c.
+    """
+
+    pixels: Float[Array, "_n 3"]
+    descriptors: Float[Array, "_n _c"]
+    factors: Float[Array, "_h _w"]
+    mean: Float[Array, "_c"]
+    deviation: Float[Array, "_c"]
+
+
+class Moments(NamedTuple):
+    """Means of the descriptors of each row, and of their squares, h c."""
+
+    mean: Float[Array, "_h _c"]
+    square: Float[Array, "_h _c"]
+
+
+def _cosines(waves: int) -> np.ndarray:
+    """The lowest frequencies of a patch, y x 1 frequency, weighted by `WINDOW`."""
+    along = np.cos(np.pi / SIDE * np.outer(np.arange(SIDE) + 0.5, np.arange(waves)))
+    along *= WINDOW[:, None]
+    along /= np.linalg.norm(along, axis=0)
+    pairs = [(i, j) for i in range(waves) for j in range(waves) if i + j < waves]
+    kernels = [np.outer(along[:, i], along[:, j]) for i, j in pairs]
+    return np.stack(kernels, axis=-1)[:, :, None].astype(np.float32)
+
+
+def describe(image: Image) -> Descriptors:
+    """What the patch around each pixel looks like: cosine transform of its colours."""
+    padded = jnp.pad(image, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)], mode="edge")
+
+    def transform(row: np.ndarray, waves: int) -> Descriptors:
+        plane = sum(padded[..., i] * np.float32(row[i]) for i in range(3))
+        return jax.lax.conv_general_dilated(
+            plane[None, ..., None],
+            jnp.asarray(_cosines(waves)),
+            (1, 1),
+            "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision="highest",
+        )[0]
+
+    found = [transform(*x) for x in zip(COLORS, WAVES, strict=True)]
+    return jnp.concatenate(found, axis=-1)
+
+
+def make_bank(styles: Styles) -> Bank:
+    """The patches of styles; where a style has no weight, they are `NOWHERE`."""
+    weights = jnp.concatenate(list(styles.weights))
+    pairs = zip(styles.pixels, styles.heights, strict=True)
+    found = [jnp.concatenate([describe(x), height], axis=-1) for x, height in pairs]
+    descriptors = jnp.concatenate(found)
+    each = weights[..., None] / jnp.sum(weights)
+    mean = jnp.sum(each * descriptors, axis=(0, 1))
+    squares = jnp.sum(each * (descriptors - mean[None, None]) ** 2, axis=(0, 1))
+    descriptors = jnp.where(each > 0, descriptors, NOWHERE)
+    factors = 1 / jnp.where(weights > 0, weights, 1)
+    flat = lambda x: x.reshape(-1, x.shape[-1])
+    pixels = flat(jnp.asarray(styles.pixels))
+    return Bank(pixels, flat(descriptors), factors, mean, jnp.sqrt(squares))
+
+
+def count_rows(descriptors: Descriptors, weights: Mask) -> Moments:
+    """Means of each row of descriptors and of their squares; the weights' mean is 1."""
+    mean = lambda x: jnp.mean(weights * x, axis=1)
+    return Moments(mean(descriptors), mean(descriptors**2))
+
+
+def enliven(queries: Descriptors, counted: Moments, bank: Bank) -> Descriptors:
+    """Give descriptors the mean and deviation of the bank's."""
+    mean, square = (jnp.mean(rows, axis=0) for rows in counted)
+    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
+    gain = jnp.clip(bank.deviation / (deviation + 1e-6), 1 / GAIN, GAIN)
+    return queries * gain[None, None] + (bank.mean - gain * mean)[None, None]

@@ -1,0 +1,169 @@
+"""The search: for each patch of a picture, the place in the bank that is most like it.
+
+A match is the index of a place, row after row. One that continues another one is so
+many places away as its pixel is; beyond the border of a style nothing matches.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt32
+
+from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors
+from jaxnst.types import Mask
+
+COHERENCE = 0.8
+"""How much nearer, relatively, a patch counts that continues all its neighbours."""
+
+OVERUSE = 4
+"""How many times its share, at most, a patch is counted as used. The root of that
+multiplies distances, so that a lone motif is not copied everywhere."""
+
+STEPS = (4, 1, 2, 1)
+"""Distances in pixels over which matches spread, one after another."""
+
+MULTIPLIER, INCREMENT = np.uint32(1664525), np.uint32(1013904223)
+"""Of a linear congruential generator, Knuth's, as in "Numerical Recipes". It compiles
+in a fraction of the time of JAX's."""
+
+NEIGHBOURS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
+
+Matches = Int[Array, "_h _w"]
+"""Index in the bank of the patch of each pixel."""
+
+Distances = Float[Array, "_h _w"]
+
+
+class Found(NamedTuple):
+    """Matches, and their squared distances times the bank's factors."""
+
+    matches: Matches
+    distances: Distances
+
+
+def search(queries: Descriptors, bank: Bank) -> Matches:
+    """The nearest patches, by exact search."""
+    rows, factors = bank.descriptors, bank.factors.reshape(-1)
+    lengths = jnp.sum(rows**2, axis=-1)
+
+    def nearest(query: Float[Array, "_c"]) -> Int[Array, ""]:
+        products = jnp.matmul(rows, query, precision="highest")
+        return jnp.argmin(factors * (lengths - 2 * products + query @ query))
+
+    found = jax.lax.map(nearest, queries.reshape(-1, rows.shape[1]), batch_size=256)
+    return found.reshape(queries.shape[:2])
+
+
+def refine(
+    matches: Int[Array | np.ndarray, "*_lanes _h _w"],
+    coarse: int,
+    fine: int,
+    shape: tuple[int, int],
+) -> Int[np.ndarray, "*_lanes _new_h _new_w"]:
+    """Matches of a level from those of the level of half the size, on the host.
+
+    Args:
+        matches: Of the coarser level.
+        coarse: Edge of its styles' canvases.
+        fine: That of the finer level.
+        shape: Height and width of its content's canvas.
+
+    Returns:
+        A match at the double place for each of four pixels, in the same style.
+    """
+    matches = np.asarray(matches)
+    row, column = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
+    last = [side - 1 for side in matches.shape[-2:]]
+    known = np.minimum(row // 2, last[0]), np.minimum(column // 2, last[1])
+    style, place = np.divmod(matches[(..., *known)], coarse**2)
+    y, x = np.divmod(place, coarse)
+    y = np.minimum(2 * y + row % 2, fine - 1)
+    x = np.minimum(2 * x + column % 2, fine - 1)
+    return ((style * fine + y) * fine + x).astype(np.int32)
+
+
+def find_prices(matches: Matches, where: Mask, bank: Bank) -> Float[Array, "_h _w"]:
+    """What distances to a patch are multiplied by that is used more than its share."""
+    used = jnp.zeros(bank.factors.size).at[matches.reshape(-1)].add(where.reshape(-1))
+    used = used.reshape(bank.factors.shape)
+    shown = bank.descriptors[:, 0].reshape(used.shape) < NOWHERE
+    weights = jnp.where(shown, 1 / bank.factors, 0)
+    due = weights * used.sum() / weights.sum()
+    nearby = jax.lax.reduce_window(used, 0.0, jax.lax.add, (9, 9), (1, 1), "SAME") / 81
+    return jnp.sqrt(jnp.clip(nearby / (due + 1e-6), 1, OVERUSE))
+
+
+def improve(
+    matches: Matches,
+    queries: Descriptors,
+    bank: Bank,
+    seed: int | Int[Array, ""],
+    first_row: int | Int[Array, ""] = 0,
+) -> Found:
+    """Better matches, from neighbours and random places.
+
+    Random numbers depend on the row of the whole picture, not on that of a band.
+    """
+    h, w, _ = queries.shape
+    last, width = bank.factors.size - 1, bank.factors.shape[1]
+    factors = bank.factors.reshape(-1)
+    rows = first_row + jnp.arange(h, dtype=jnp.uint32)
+    places = 2 * w * rows[:, None, None] + np.arange(2 * w).reshape(1, w, 2)
+    seeds = mix(mix(places.astype(jnp.uint32)) + seed)
+
+    def distances(matches: Matches) -> Distances:
+        squares = (queries - bank.descriptors[matches]) ** 2
+        return factors[matches] * jnp.sum(squares, axis=-1)
+
+    def shift(matches: Matches, move: Int[Array, "2"]) -> Matches:
+        """The places that continue the matches of the pixels `move` away."""
+        reach = max(STEPS)
+        padded = jnp.pad(matches, reach, mode="edge")
+        start = (reach - move[0], reach - move[1])
+        return jax.lax.dynamic_slice(padded, start, (h, w)) + width * move[0] + move[1]
+
+    def try_places(state: Found, offer: Matches) -> Found:
+        matches, least = state
+        offer = jnp.clip(offer, 0, last)
+        found = distances(offer)
+        continued = [shift(matches, jnp.asarray(move)) for move in NEIGHBOURS]
+
+        def seen(distance: Distances, places: Matches) -> Distances:
+            agree = sum((places == x).astype(jnp.float32) for x in continued)
+            return distance * (1 - COHERENCE / 4 * agree)
+
+        better = seen(found, offer) < seen(least, matches)
+        return Found(jnp.where(better, offer, matches), jnp.where(better, found, least))
+
+    # Matches first spread, then wander: places of both kinds are tried by one loop,
+    # which compiles in half the time of two.
+    halvings = max(bank.factors.shape).bit_length()
+    spread = np.concatenate([step * NEIGHBOURS for step in STEPS])
+    moves = jnp.concatenate([spread, np.zeros((halvings, 2), int)])
+
+    def attempt(i: Int[Array, ""], carry: tuple[Found, Array]) -> tuple[Found, Array]:
+        state, bits = carry
+        wanders = i >= len(spread)
+        bits = jnp.where(wanders, MULTIPLIER * bits + INCREMENT, bits)
+        reach = max(bank.factors.shape) >> jnp.maximum(i - len(spread), 0)
+        high = (bits >> 17).astype(jnp.int32)  # the better bits of such a generator
+        offset = (high * (2 * reach + 1) >> 15) - reach
+        offset = width * offset[..., 0] + offset[..., 1]
+        offer = shift(state.matches, moves[i]) + jnp.where(wanders, offset, 0)
+        return try_places(state, offer), bits
+
+    state = Found(matches, distances(matches)), seeds
+    return jax.lax.fori_loop(0, len(moves), attempt, state)[0]
+
+
+def mix(numbers: UInt32[Array, "*_shape"]) -> UInt32[Array, "*_shape"]:
+    """Different numbers for different numbers, without order.
+
+    Reference:
+        Appleby (2011), "MurmurHash3", its last step.
+    """
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        numbers = (numbers ^ (numbers >> shift)) * np.uint32(factor)
+    return numbers ^ (numbers >> 16)
