@@ -4,7 +4,7 @@ XLA on a CPU makes a float32 of a whole bfloat16 array to read a part of it, and
 cannot save one; integers are what they are everywhere.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, UInt16
 
 StateDtype = Literal["float32", "bfloat16"]
 
-Stored = Float[Array, "*_shape"] | UInt16[Array, "*_shape"]
+Stored = Float[Any, "*_shape"] | UInt16[Any, "*_shape"]
 """A float32 array as it is, or one of bfloat16 as its bits."""
 
-StoredFeatures = dict[str, Float[Array, "_h _w _c"] | UInt16[Array, "_h _w _c"]]
+StoredFeatures = dict[str, Float[Any, "_h _w _c"] | UInt16[Any, "_h _w _c"]]
 """Activations by layer name, put away."""
 
 

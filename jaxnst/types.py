@@ -2,18 +2,17 @@
 
 Axes: `h w c` are height, width, channels; there is no batch axis anywhere, batching
 is the caller's `jax.vmap`. A throw-away axis (`_h`) may differ between arguments.
+Arrays are JAX's, or NumPy's on the host.
 """
 
 from typing import Any
 
-import numpy as np
-from jax import Array
 from jaxtyping import Float
 
-Image = Float[Array | np.ndarray, "_h _w 3"]
+Image = Float[Any, "_h _w 3"]
 """RGB, sRGB-encoded, nominally in [0, 1]; not clipped unless a function says so."""
 
-Feature = Float[Array, "_h _w _c"]
+Feature = Float[Any, "_h _w _c"]
 """Activations of one layer."""
 
 Features = dict[str, Feature]
@@ -23,10 +22,10 @@ Params = dict[str, dict[str, Any]]
 """`{"conv1_1": {"kernel": (3, 3, in, out), "bias": (out,)}, …}`; a kernel may also be a
 `conv.WinogradKernel`."""
 
-Scalar = Float[Array, ""]
+Scalar = Float[Any, ""]
 """A float of rank 0."""
 
-Mask = Float[Array | np.ndarray, "_h _w 1"]
+Mask = Float[Any, "_h _w 1"]
 """How much each pixel, or each position of a layer, counts, in [0, 1] or of mean 1."""
 
 Weights = Mask | None

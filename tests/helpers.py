@@ -8,6 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxnst.compiled import Runner
+from jaxnst.painting.stage import measure
+from jaxnst.pictures.canvas import exact
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
@@ -17,6 +21,12 @@ def random_image(seed, height, width):
         jax.random.key(seed), (height // 4 + 1, width // 4 + 1, 3)
     )
     return jnp.clip(jax.image.resize(noise, (height, width, 3), "cubic"), 0, 1)
+
+
+def measure_targets(backbone, scene, recipe, tile=None):
+    """The targets of a scene in its own size."""
+    given = Runner(), backbone, scene, exact(scene.content.shape), recipe
+    return measure(*given, tile=tile)
 
 
 def load_script(path: str) -> ModuleType:

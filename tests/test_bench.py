@@ -8,7 +8,7 @@ from jaxnst.command import timings
 from jaxnst.command.cli import main
 from jaxnst.command.kernels import count_kernels, step_body, step_kernels
 from jaxnst.objective import make_targets, objective
-from jaxnst.painting.programs import prepare_backbone
+from jaxnst.painting.stage import prepare_backbone
 from jaxnst.recipes import get_recipe
 
 

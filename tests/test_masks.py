@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from helpers import random_image
+from helpers import measure_targets, random_image
 
 from jaxnst.losses import STYLE_LOSSES
 from jaxnst.losses.neighbors import patches
 from jaxnst.masks import cell_means, layer_weights, share_out
 from jaxnst.network.vgg import features
 from jaxnst.objective import (
-    blend_styles,
     measure_content,
     measure_style,
     objective,
-    region_targets,
+    prepare_styles,
+    style_ranks,
     summarize,
     with_weights,
 )
@@ -26,8 +26,8 @@ from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage
-from jaxnst.painting.programs import measure_targets
 from jaxnst.painting.scene import Masks, Region, Style, make_scene
+from jaxnst.pictures.canvas import exact
 from jaxnst.recipes import get_recipe
 from jaxnst.tiles import Tiled
 
@@ -50,16 +50,16 @@ by_loss = pytest.mark.parametrize(
 def targets(backbone, regions, recipe=RECIPE, **options):
     """Targets of pairs of a style and a mask."""
     program = recipe.program
-    parts = [
-        region_targets(
-            blend_styles([measure_style(backbone, x, program)], [x.shape], program),
-            mask,
-            program,
-        )
-        for x, mask in regions
-    ]
-    feats = measure_content(backbone, CONTENT, program, options.get("hold"))
-    return with_weights(feats, parts, recipe.arrays, **options)
+    parts = [(styles_of(backbone, x, program), mask) for x, mask in regions]
+    feats = measure_content(backbone, CONTENT, options.get("hold"), program=program)
+    return with_weights(feats, parts, recipe, exact(SHAPE), **options)
+
+
+def styles_of(backbone, style, program):
+    """What a region is compared with, of one style."""
+    summaries = [measure_style(backbone, style, program=program)]
+    ranks = style_ranks([style.shape], program)
+    return prepare_styles(summaries, np.ones(1, "f4"), program=program, ranks=ranks)
 
 
 def loss_of(backbone, aims, recipe=RECIPE):
@@ -145,8 +145,8 @@ def test_weighted_statistics_are_those_of_the_definition(backbone, mask):
 def test_a_hard_region_has_the_statistics_of_what_is_cropped(backbone):
     """As far as its border allows: but for what the layer sees across it."""
     program = RECIPE.program
-    found = measure_style(backbone, STYLE, program, LEFT)
-    cropped = measure_style(backbone, STYLE[:, :24], program)
+    found = measure_style(backbone, STYLE, LEFT, program=program)
+    cropped = measure_style(backbone, STYLE[:, :24], program=program)
     for layer, allowed in (("relu1_1", 0.05), ("relu3_1", 0.25)):
         second, wanted = (x[layer].mean.second for x in (found, cropped))
         assert jnp.linalg.norm(second - wanted) < allowed * jnp.linalg.norm(wanted)
@@ -166,11 +166,10 @@ def test_each_pixel_of_a_small_region_feels_as_much_style_as_of_a_large_one(
 
     def gradient(mask):
         program = recipe.program
-        measured = measure_style(backbone, STYLE, program)
-        style = blend_styles([measured], [STYLE.shape], program)
-        content = measure_content(backbone, image, program)
-        parts = [region_targets(style, mask, program)]
-        aims = with_weights(content, parts, recipe.replace(content_weight=0.0).arrays)
+        content = measure_content(backbone, image, program=program)
+        parts = [(styles_of(backbone, STYLE, program), mask)]
+        styled = recipe.replace(content_weight=0.0)
+        aims = with_weights(content, parts, styled, exact(image.shape))
         loss = lambda x: objective(x, backbone, aims, program)[0]
         return jax.grad(loss)(image)[20:28, 20:28]
 
@@ -292,7 +291,9 @@ def test_a_part_of_a_style_is_the_style(backbone):
     """What the mask hides does not matter but for what is seen across its border."""
     program = RECIPE.replace(style_layers=(("relu1_1", 1.0),)).program
     other = jnp.where(LEFT > 0, STYLE, OTHER)
-    one, two = (measure_style(backbone, x, program, LEFT) for x in (STYLE, other))
+    one, two = (
+        measure_style(backbone, x, LEFT, program=program) for x in (STYLE, other)
+    )
     first, second = (x["relu1_1"].mean.second for x in (one, two))
     assert jnp.linalg.norm(first - second) < 0.05 * jnp.linalg.norm(first)
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnst.objective import make_targets, objective
-from jaxnst.painting import memory
 from jaxnst.painting.memory import (
     GRADIENT,
     REPAINT,
@@ -137,29 +136,6 @@ def test_what_is_too_large_is_refused_with_what_would_fit():
     with pytest.raises(ValueError, match=advice):
         choose_tile((3000, 4000), PAINTERLY, 5 * 10**9)
     choose_tile((3000, 4000), LEAN, 5 * 10**9)
-
-
-def test_on_an_accelerator_the_host_may_keep_the_state(monkeypatch):
-    class Accelerator:
-        platform = "gpu"
-
-    real = jax.devices
-    memory.cost.cache_clear()
-    monkeypatch.setattr(jax, "devices", lambda: [Accelerator()])
-    monkeypatch.setattr(memory, "free_host_memory", lambda: 10**11)
-    kept = PAINTERLY.replace(state_memory="host")
-    shape, little = (6000, 8000), 8 * 10**9
-    # The image, the content, its features at two layers, and the gradient.
-    assert step_bytes(shape, kept, 1024) < 48e6 * (24 + 64 + 32 + 12) + 3e9
-    choose_tile(shape, kept, little)
-    with pytest.raises(ValueError, match="use .*--set state_memory=host"):
-        choose_tile(shape, PAINTERLY, little)
-    with pytest.raises(ValueError, match="GB of host memory for 80000 x 60000 px"):
-        choose_tile((60_000, 80_000), kept, 10**13)
-    monkeypatch.setattr(jax, "devices", real)
-    memory.cost.cache_clear()
-    # A CPU is its own host: nothing is saved.
-    assert process_bytes(shape, kept, 1024) == process_bytes(shape, PAINTERLY, 1024)
 
 
 def test_usable_memory_is_less_than_what_is_free():

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import random_image
+from helpers import measure_targets, random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
@@ -26,7 +26,6 @@ from jaxnst.objective import (
 )
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import plan_run
-from jaxnst.painting.programs import measure_targets
 from jaxnst.painting.scene import make_scene
 from jaxnst.recipes import get_recipe
 from jaxnst.recipes.recipe import LOSS_TABLES
@@ -240,8 +239,8 @@ def test_targets_are_those_of_the_whole(backbone, recipe):
         allowed = 2e-2 if recipe.state_dtype == "bfloat16" else 1e-5
         np.testing.assert_allclose(a, b, atol=allowed * float(jnp.abs(b).max()))
     summaries = [
-        measure_style(backbone, styles[0], recipe.program),
-        tiles.measure_style(backbone, styles[0], recipe.program, 48),
+        measure_style(backbone, styles[0], program=recipe.program),
+        tiles.measure_style(backbone, styles[0], program=recipe.program, size=48),
     ]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *summaries

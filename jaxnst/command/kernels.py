@@ -104,7 +104,7 @@ def step_kernels(
 
     leaves, tree = jax.tree.flatten((state, backbone, targets, jnp.int32(0)))
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x in leaves]
-    launch = partial(inspect.unwrap(run_chunk), transfer=transfer, chunk=50)
+    launch = partial(inspect.unwrap(run_chunk), transfer=transfer)
     program = jax.jit(lambda *leaves: launch(*tree.unflatten(leaves))).lower(*shapes)
     hlo = program.compile(STEP_OPTIONS).as_text() or ""
     return count_kernels(hlo, step_body(hlo))

@@ -51,7 +51,6 @@ from jaxnst.objective import check_blend
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
 from jaxnst.painting.inputs import load_content
 from jaxnst.painting.memory import (
-    host_bytes,
     largest_size,
     mask_bytes,
     process_bytes,
@@ -377,10 +376,8 @@ def plan_command(args: argparse.Namespace) -> int:
         print(describe_stage(stage, recipe))
     peak = max(process_bytes(s.shape, recipe, s.tile) for s in request.stages)
     peak += mask_bytes(shape, recipe, mask_count(request))
-    kept = host_bytes(shape, recipe)
-    on_host = f"{gigabytes(kept)} on the host; " if kept else ""
     print(
-        f"{gigabytes(peak)} at its peak, of {gigabytes(memory)}; {on_host}"
+        f"{gigabytes(peak)} at its peak, of {gigabytes(memory)}; "
         f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
     )
     key = step_key(describe_device(), recipe.program)

@@ -22,7 +22,7 @@ from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.inputs import scale_styles
 from jaxnst.painting.loop import Launches, run
 from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.painting.programs import prepare_backbone
+from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
 from jaxnst.recipes import Recipe, get_recipe

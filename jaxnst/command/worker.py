@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from jaxnst.command.cli import main
-from jaxnst.process import forget_programs
+from jaxnst.compiled import forget_programs
 from jaxnst.studio.jobs import END
 
 MANY = 20_000

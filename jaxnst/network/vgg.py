@@ -11,7 +11,7 @@ Reference:
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -145,9 +145,9 @@ class Backbone:
     """
 
     params: Params
-    scale: Float[Array, "3"]
-    offset: Float[Array, "3"]
-    mean_activation: dict[str, Float[Array, "_c"]]
+    scale: Float[Any, "3"]
+    offset: Float[Any, "3"]
+    mean_activation: dict[str, Float[Any, "_c"]]
     family: Family = field(default="rgb", metadata={"static": True})
 
 

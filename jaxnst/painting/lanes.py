@@ -14,7 +14,7 @@ from jaxnst.messages import gigabytes, nearest
 from jaxnst.objective import check_blend
 from jaxnst.painting.memory import free_memory, step_bytes
 from jaxnst.painting.plan import Stages, plan_run, total_work
-from jaxnst.painting.stage import canvas_of, is_shared
+from jaxnst.painting.stage import canvas_of
 from jaxnst.recipes import Recipe
 
 
@@ -43,7 +43,7 @@ class Lane(NamedTuple):
     @property
     def turned(self) -> bool:
         """Whether it is painted turned, see `scene.turn`."""
-        return is_shared(self.recipe) and self.shape[0] > self.shape[1]
+        return self.recipe.shares_canvases and self.shape[0] > self.shape[1]
 
 
 Values = Sequence[Any] | Array | np.ndarray
@@ -124,11 +124,6 @@ def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
     """The recipe with a setting; seed and blend are checked, but are not in it."""
     changes = {name: x for name, x in setting.items() if name not in EXTRA}
     recipe = setting.get("recipe", recipe).replace(**changes)
-    if recipe.state_memory != "device":
-        raise ValueError(
-            "expected the state_memory device for a grid, got host; leave it out, or "
-            "use jaxnst stylize"
-        )
     if "seed" in setting:
         seed = setting["seed"]
         if type(seed) is not int or not 0 <= seed < 2**32:

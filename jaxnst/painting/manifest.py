@@ -102,6 +102,10 @@ def check_manifest(value: Any, where: str) -> dict[str, Any]:
     return {key: value[key] for key in (*FIELDS, *there)}
 
 
+GONE = [("state_memory", "device")]
+"""Fields of recipes of earlier versions, with the value that means nothing now."""
+
+
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
     """A recipe from the JSON of its values.
 
@@ -109,6 +113,7 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         ValueError: If it is of another version, or was changed to what is none.
     """
     known = {field.name: _reader(field.type) for field in fields(Recipe)}
+    values = {x: y for x, y in values.items() if (x, y) not in GONE}
     if missing := sorted(known.keys() - values.keys() - {"name", "summary"}):
         raise ValueError(
             f"expected all fields of a recipe in the manifest, got no {missing[0]}; "

@@ -52,15 +52,13 @@ class Cost(NamedTuple):
     """Bytes that a run takes for each pixel of its picture.
 
     Attributes:
-        state: What stays on the device of image, output, content and its features, and
-            the optimiser's state.
-        host: What stays on the host.
+        state: What stays of image, output, content and its features, and the
+            optimiser's state.
         step: What a step takes for each pixel that passes through the network.
-        update: What the optimiser's update takes on the device, after the tiles.
+        update: What the optimiser's update takes, after the tiles.
     """
 
     state: int
-    host: int
     step: int
     update: int
 
@@ -87,13 +85,10 @@ def cost(recipe: Recipe) -> Cost:
     )
     content = IMAGE + features
     seen = min(map(shrinkage, recipe.layers))
-    whole = round(2 * IMAGE + moments + content)
-    on_host = recipe.state_memory == "host" and jax.devices()[0].platform != "cpu"
     return Cost(
-        state=round(IMAGE + content) if on_host else whole,
-        host=whole + optimizer.work_bytes if on_host else 0,
+        state=round(2 * IMAGE + moments + content),
         step=round(PICTURE + (STEP[recipe.dtype] - PICTURE) / seen**2),
-        update=0 if on_host else optimizer.work_bytes,
+        update=optimizer.work_bytes,
     )
 
 
@@ -125,11 +120,6 @@ def process_bytes(
     taken = max(step_bytes(shape, recipe, tile), compiling)
     programs = 2 if tile else len(scale_shapes(shape, recipe)) + recipe.repaint
     return taken + PROCESS[device] + programs * PROGRAMS[device]
-
-
-def host_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
-    """Bytes that a picture takes on the host of an accelerator."""
-    return math.prod(shape) * cost(recipe).host
 
 
 def mask_bytes(shape: tuple[int, ...], recipe: Recipe, count: int) -> int:
@@ -172,7 +162,7 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
     """Size of the largest tiles that fit; None if the whole picture does.
 
     Raises:
-        ValueError: If not even the smallest tiles fit, or the host's part does not.
+        ValueError: If not even the smallest tiles fit.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -180,13 +170,6 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
         >>> choose_tile((3072, 4096), get_recipe("painterly"), 7 * 10**9)
         1600
     """
-    kept, free = host_bytes(shape, recipe), free_host_memory()
-    if kept > free:
-        raise ValueError(
-            f"expected {gigabytes(kept)} of host memory for {shape[1]} x {shape[0]} "
-            f"px, got {gigabytes(free)}; use a smaller size, or leave state_memory as "
-            "it is"
-        )
     for tile in _choices(recipe):
         if process_bytes(shape, recipe, tile) <= memory:
             return tile
@@ -213,18 +196,14 @@ def _least(shape: tuple[int, int], recipe: Recipe) -> int:
 
 
 def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
-    on_host: dict[str, Any] = {"state_memory": "host"}
     lean: dict[str, Any] = {"state_dtype": "bfloat16"}
     if recipe.optimizer == "lbfgs":
         lean["history"] = min(3, recipe.history)
     others = []
     if size := largest_size(shape, recipe, memory):
         others.append(f"--size {size}")
-    others += [
-        " ".join(f"--set {name}={x}" for name, x in changes.items())
-        for changes in (on_host, lean)
-        if _least(shape, recipe.replace(**changes)) <= memory
-    ]
+    if _least(shape, recipe.replace(**lean)) <= memory:
+        others.append(" ".join(f"--set {name}={x}" for name, x in lean.items()))
     use = " or ".join(others) or "more memory"
     return (
         f"expected {gigabytes(_least(shape, recipe))} of memory for {shape[1]} x "

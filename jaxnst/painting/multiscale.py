@@ -37,7 +37,6 @@ from jaxnst.painting.stage import (
     first_picture,
     image_of,
     init,
-    is_shared,
     lay,
     measure,
     next_picture,
@@ -220,7 +219,7 @@ class PicturePainter:
     @property
     def shares(self) -> bool:
         """Whether pictures of other shapes share the programs of this one."""
-        return is_shared(self.recipe) and self.options.objective is objective
+        return self.recipe.shares_canvases and self.options.objective is objective
 
     def canvas(self, stage: Stage) -> Canvas:
         """The canvas of a stage."""

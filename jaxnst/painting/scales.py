@@ -10,19 +10,30 @@ from jaxnst.recipes import Recipe
 EDGES = {"long": max, "short": min}
 
 
+RUNG = 512
+"""A long edge of the ladder of scales, in pixels."""
+
+
 def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
     """Height and width of every scale, coarsest first, `scale_factor` apart.
+
+    Pictures that share canvases have the sizes of one ladder, `RUNG` times powers of
+    that factor, up to the last scale, which is as large as asked.
 
     Example:
         >>> from jaxnst import get_recipe
         >>> scale_shapes((192, 256), get_recipe("delicate"))
         [(96, 128), (136, 181), (192, 256)]
     """
-    longest = max(shape)
-    sides = [longest]
+    longest, factor = max(shape), recipe.scale_factor
     smallest = max(map(stride, recipe.layers))
-    for power in itertools.count(1):
-        side = round(longest / recipe.scale_factor**power)
+    top, first = longest, -1
+    if recipe.shares_canvases:
+        # The last step is at least half as large as the others, by its logarithm.
+        top, first = RUNG, math.ceil(math.log(longest / RUNG, factor) - 0.501) - 1
+    sides = [longest]
+    for power in itertools.count(first, -1):
+        side = round(top * factor**power)
         if side < recipe.min_size or min(fit_shape(shape, side)) < smallest:
             break
         if len(sides) == recipe.scales:

@@ -44,15 +44,10 @@ from jaxnst.transfer import State, Transfer, current_image
 from jaxnst.types import Image
 
 
-def is_shared(recipe: Recipe) -> bool:
-    """Whether pictures share canvases: not if zeros are padded around each."""
-    return recipe.padding == "replicate"
-
-
 def canvas_of(stage: Stage, recipe: Recipe, *, turned: bool = False) -> Canvas:
     """The canvas of a stage; in tiles, the picture's own."""
     shape = stage.shape[::-1] if turned else stage.shape
-    if stage.tile is None and is_shared(recipe) and shape[0] <= shape[1]:
+    if stage.tile is None and recipe.shares_canvases and shape[0] <= shape[1]:
         return shared(shape)
     return exact(shape)
 

@@ -190,8 +190,6 @@ class Recipe(Program):
         enlarge: Which pictures are enlarged to reach their size.
         style_scale: Ratio of the style's edge to the content's.
         squash_style: Resize the style to the content's exact shape.
-        state_memory: Whose memory keeps the image and the optimiser's state; that of
-            the host is often larger.
     """
 
     name: str
@@ -218,7 +216,6 @@ class Recipe(Program):
     enlarge: Literal["none", "content", "both"] = "none"
     style_scale: float = 1.0
     squash_style: bool = False
-    state_memory: Literal["device", "host"] = "device"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, saying which and why."""
@@ -254,6 +251,14 @@ class Recipe(Program):
             1.0
         """
         return {x: np.float32(getattr(self, x)) for x in ARRAYS}
+
+    @property
+    def shares_canvases(self) -> bool:
+        """Whether pictures of many shapes may share canvases, and scales their sizes.
+
+        Not where zeros are padded around a picture, since filler is its own edge.
+        """
+        return self.padding == "replicate"
 
     @property
     def content_ratio(self) -> float:

@@ -45,7 +45,7 @@ class LiveLines:
         self.write({"doing": doing})
 
     def wait(self, program: str, seconds: float) -> None:
-        """Show that a program is being compiled, see `painting.ahead.OnWait`."""
+        """Show that a program is being compiled, see `compiled.OnWait`."""
         self.say(f"Compiling {program}, once for this size")
 
     def line(

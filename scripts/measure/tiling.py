@@ -13,12 +13,14 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxnst.compiled import Runner
+from jaxnst.painting.stage import measure, prepare_backbone
 from shared import alternate, describe, machine
 
 import jaxnst
 from jaxnst.objective import objective
-from jaxnst.painting.programs import measure_targets, prepare_backbone
 from jaxnst.painting.scene import make_scene
+from jaxnst.pictures.canvas import exact
 from jaxnst.pictures.geometry import resize
 from jaxnst.process import single_threaded_lapack
 from jaxnst.tiles import Tiled, Tiles, plan_tiles
@@ -41,7 +43,7 @@ def main() -> None:
     content = resize(jaxnst.sample("harbour"), shape)
     plain, backbone = prepare_backbone(jaxnst.load_backbone("embedded"), recipe)
     scene = make_scene(content, [jaxnst.sample("swirls")], recipe)
-    targets = measure_targets(plain, scene, recipe)
+    targets = measure(Runner(), plain, scene, exact(shape), recipe)
     noise = jax.random.normal(jax.random.key(0), content.shape)
     image = jnp.clip(content + 0.1 * noise, 0, 1)
 
