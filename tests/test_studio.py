@@ -1,5 +1,6 @@
 import argparse
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
@@ -66,7 +67,8 @@ from jaxnst.transfer import Info
 TOKEN, COOKIE = "t" * 43, "c" * 43
 HOST = "127.0.0.1"
 CHOSEN = {"content": "harbour", "styles": ["swirls"]}
-WORKER = (sys.executable, studio_worker.__file__)
+PAINTERLY = json.dumps(dataclasses.asdict(get_recipe("painterly")))
+WORKER = (sys.executable, studio_worker.__file__, PAINTERLY)
 LOOP = "loop of the studio"
 
 
