@@ -1,6 +1,7 @@
 import argparse
 import contextlib
 import dataclasses
+import gc
 import http.client
 import io
 import json
@@ -981,6 +982,21 @@ def fill(folder, count):
     for i in range(count):
         (folder / f"{i}.png").write_bytes(picture)
         write_manifest(folder / f"{i}.png")
+
+
+def test_a_collection_of_garbage_has_little_to_look_at(client, tmp_path):
+    """It stops all threads for as long as it takes, that of the loop too."""
+    gc.collect()
+    assert gc.get_freeze_count() > 10_000  # all that is imported
+    folder = tmp_path / "many"
+    fill(folder, 100)
+    for i in range(100):
+        write_manifest(folder / f"{i}.png", recipe=json.loads(PAINTERLY))
+    history, before = History(folder), len(gc.get_objects())
+    history.refresh()
+    gc.collect()
+    assert len(history.known) == 100
+    assert len(gc.get_objects()) - before < 100 * 20
 
 
 def more_lines(folder, count):

@@ -26,6 +26,10 @@ from jaxnst.weights.registry import ASSETS
 RECORD = ".job.json"
 """Suffix of what the studio keeps of a job beside its result: its settings."""
 
+SHOWN = "content", "size", "seconds", "status", "weights"
+"""What is kept of a manifest, beside the name of its recipe. A whole one has hundreds of
+objects, and a collection of the garbage among those of a thousand stops all threads."""
+
 Stamp = tuple[int, int, int] | None
 """When a file was changed, its size and its number; None where there is none."""
 
@@ -40,7 +44,7 @@ class Entry(NamedTuple):
         time: When it was asked for, in seconds since 1970.
         version: Changes whenever what can be seen does.
         resumable: Whether a stopped run left the state to go on from.
-        manifest: What it was painted from; empty before it is painted.
+        manifest: What `SHOWN` names of it; empty before it is painted.
         settings: What was chosen on the page, if it was.
         content: The photograph, if it lies inside the folder.
     """
@@ -161,7 +165,9 @@ class History:
         settings, when = None, None
         if picture and about:
             with contextlib.suppress(OSError, ValueError):
-                manifest = read_manifest(self.folder / f"{name}.json")
+                found = read_manifest(self.folder / f"{name}.json")
+                manifest = {key: found[key] for key in SHOWN if key in found}
+                manifest["recipe"] = found["recipe"]["name"]
         if recorded:
             with contextlib.suppress(OSError, ValueError):
                 settings, when = self._record(name)
@@ -260,7 +266,7 @@ class History:
             "before": entry.content is not None,
             "resumable": entry.resumable,
             "size": manifest.get("size"),
-            "recipe": manifest.get("recipe", {}).get("name"),
+            "recipe": manifest.get("recipe"),
             "seconds": manifest.get("seconds", {}).get("all"),
             "diverged": manifest.get("status") == "diverged",
             "command": self.command(entry),
