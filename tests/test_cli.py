@@ -387,6 +387,23 @@ def test_divergence_keeps_the_last_finite_picture(elsewhere, capsys):
     assert json.loads((elsewhere / "a.png.json").read_text())["status"] == "diverged"
 
 
+@pytest.mark.parametrize("imported", ["jaxtyping", "tqdm"])
+@pytest.mark.parametrize("way", [["-m", "jaxnst"], ["jaxnst"]])
+def test_an_interruption_while_the_command_is_imported_is_silent(
+    elsewhere, imported, way
+):
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+    (elsewhere / f"{imported}.py").write_text(f"{interrupt}import time; time.sleep(9)")
+    script = "import sys; from jaxnst.command.cli import main; sys.exit(main())"
+    (elsewhere / "jaxnst").write_text(script)  # as pip writes it
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join([str(elsewhere), root])
+    env = os.environ | {"PYTHONPATH": path}
+    run = [sys.executable, *way, "recipes"]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_an_interrupted_process_resumes_to_the_same_picture(elsewhere):
     command = [sys.executable, "-m", "jaxnst", "stylize", CONTENT, STYLE]
     command += ["--size", "64", "--steps", "100", "--weights", "embedded"]

@@ -34,6 +34,7 @@ from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_comm
 from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.disk import matches
+from jaxnst.interrupts import raise_again
 from jaxnst.pictures.files import any_number_of_pixels
 from jaxnst.process import usual_numbers
 from jaxnst.recipes import RECIPES, get_recipe
@@ -146,11 +147,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     write_in_any_encoding()
     args = parse(argv)
-    folder, ours = programs_folder()
-    if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
-        complain(why)
-    huge = getattr(args, "allow_huge", False)
     try:
+        raise_again()
+        folder, ours = programs_folder()
+        if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
+            complain(why)
+        huge = getattr(args, "allow_huge", False)
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
         with lifted, usual_numbers(), one_warning(folder, complain, ours=ours):
             return args.call(args)
