@@ -14,7 +14,8 @@ def leave(*_: object) -> None:
 def leave_quietly() -> None:
     """Let Ctrl-C end the process without a word, if it is that of the command."""
     name = Path(*sys.argv[:1]).name
-    ours = name in ("jaxnst", "jaxnst.exe") or name == "-m" and "jaxnst" in sys.orig_argv
+    module = name == "-m" and "jaxnst" in sys.orig_argv
+    ours = module or name in ("jaxnst", "jaxnst.exe")
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave)
 

@@ -14,8 +14,8 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "interrupts", "types", "checks", "storage", "messages", "disk", "foreign", "paths",
-        "process", "linalg", "pictures", "network", "losses", "masks", "weights",
+        "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
+        "paths", "process", "linalg", "pictures", "network", "losses", "masks", "weights",
         "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer",
         "painting", "video", "studio", "command",
     ],

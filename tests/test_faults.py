@@ -216,6 +216,21 @@ def test_only_damaged_programs_are_called_damaged(elsewhere, verb, why, damaged)
     assert program.exists()
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_warnings_are_shown_as_before_whichever_thread_ends_first(elsewhere, first):
+    before, told = warnings.showwarning, []
+    runs = [program_cache.one_warning(elsewhere, told.append) for _ in range(2)]
+    for run in runs:
+        run.__enter__()
+    runs[first].__exit__(None, None, None)
+    warnings.showwarning(
+        "Error writing persistent compilation cache entry", UserWarning, "", 1
+    )
+    assert len(told) == 1
+    runs[1 - first].__exit__(None, None, None)
+    assert warnings.showwarning is before
+
+
 @pytest.mark.parametrize("bound_of_jax", [-1, 10**6])
 def test_a_foreign_file_among_programs_is_no_damage(
     elsewhere, programs_in, bound_of_jax

@@ -27,8 +27,8 @@ RECORD = ".job.json"
 """Suffix of what the studio keeps of a job beside its result: its settings."""
 
 SHOWN = "content", "size", "seconds", "status", "weights"
-"""What is kept of a manifest, beside the name of its recipe. A whole one has hundreds of
-objects, and a collection of the garbage among those of a thousand stops all threads."""
+"""What is kept of a manifest, with the name of its recipe. A whole one has hundreds of
+objects, and collecting garbage among those of a thousand stops all threads."""
 
 Stamp = tuple[int, int, int] | None
 """When a file was changed, its size and its number; None where there is none."""

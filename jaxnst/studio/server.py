@@ -134,7 +134,7 @@ class Studio:
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
         """Paint while the server runs; stop what is painted in order at its end."""
-        # A collection of garbage among all that is imported would stop the loop for 0.1 s.
+        # Collecting garbage among all that is imported would stop the loop for 0.1 s.
         gc.freeze()
         await asyncio.to_thread(self.find_groups)
         tasks = [
