@@ -21,7 +21,7 @@ def check_folder(folder: Path) -> None:
 
     The folder may be missing if the one above it is there: `write_whole` makes it.
     """
-    if not folder.exists() and folder.parent.is_dir():
+    if not os.path.lexists(folder) and folder.parent.is_dir():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         got = "one that cannot be written to" if folder.is_dir() else "no such folder"
@@ -43,18 +43,19 @@ def check_target(path: Path) -> None:
             f"expected a name of at most {LONGEST_NAME} bytes, got {path.name}"
         )
     check_folder(path.parent)
-    if path.is_dir():
-        raise ValueError(f"expected a file to write at {path}, got a folder")
     check_regular(path)
 
 
 def check_regular(path: Path) -> None:
-    """Raise a ValueError if a device, a pipe or a socket would be replaced."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError(
-            f"expected a file to write at {path}, got a device or a pipe; choose "
-            "another output"
-        )
+    """Raise a ValueError if there is something at a path that is no file."""
+    got = "a folder" if path.is_dir() else "a device or a pipe"
+    if os.path.islink(os.path.realpath(path)):
+        got = "a link that leads to itself"
+    elif path.is_file() or not path.exists():
+        return
+    raise ValueError(
+        f"expected a file to write at {path}, got {got}; choose another output"
+    )
 
 
 def matches(path: Path, kind: str = "files") -> list[Path]:
@@ -136,7 +137,7 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         >>> (folder / "a.txt").read_text()
         'all of it'
     """
-    asked, path = path, Path(path).resolve()
+    asked, path = path, Path(os.path.realpath(path))
     check_folder(path.parent)
     check_regular(path)
     path.parent.mkdir(exist_ok=True)

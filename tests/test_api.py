@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
         "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
-        "paths", "process", "linalg", "pictures", "network", "losses", "masks", "weights",
-        "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer",
+        "paths", "process", "linalg", "pictures", "network", "losses", "masks",
+        "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer",
         "painting", "video", "studio", "command",
     ],
     "jaxnst/pictures": ["geometry", "tiff", "source", "files", "samples", "color"],

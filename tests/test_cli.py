@@ -223,6 +223,39 @@ BAD = {
     "out folder": (["stylize", CONTENT, STYLE, "-o", "no/b/a.png"], "no such folder"),
     "out is input": (["stylize", "eight.png", STYLE, "-o", "eight.png"], "none of"),
     "out is a folder": (["stylize", CONTENT, STYLE, "-o", "f.png"], "got a folder"),
+    "manifest is a folder": (["stylize", CONTENT, STYLE, "-o", "g.png"], "got a fol"),
+    "state is a folder": (["stylize", CONTENT, STYLE, "-o", "h.png"], "got a folder"),
+    "result is a folder": (
+        ["grid", "--content", CONTENT, "--style", STYLE, *QUICK, "-o", "cells"],
+        "got a folder",
+    ),
+    "out is a loop": (["stylize", CONTENT, STYLE, "-o", "loop.png"], "to itself"),
+    "no -o, a loop": (["stylize", "swirls.jpg", "swirls.jpg"], "to itself"),
+    "content is a loop": (["stylize", "loop.png", STYLE], "nothing there"),
+    "trace is a loop": (
+        ["stylize", CONTENT, STYLE, "--trace", "loop.png"],
+        "to itself",
+    ),
+    "folder is a loop": (["stylize", CONTENT, STYLE, "-o", "loop.png/a.png"], "folder"),
+    "grid into a loop": (
+        ["grid", "--content", CONTENT, "--style", STYLE, "-o", "loop.png"],
+        "to itself",
+    ),
+    "grid of loops": (
+        ["grid", "--content", "*.png", "--style", STYLE, "-o", "new"],
+        "loop.png",
+    ),
+    "video into a loop": (["video", "text.mp4", STYLE, "-o", "loop.gif"], "to itself"),
+    "weights into a loop": (["weights", "convert", "w.h5", "loop.h5"], "to itself"),
+    "bench into a loop": (["bench", "--out", "loop.json"], "to itself"),
+    "page is a pipe": (
+        ["grid", "--content", CONTENT, "--style", STYLE, "-o", "pipes/page"],
+        "a device or a pipe",
+    ),
+    "sheet is a pipe": (
+        ["grid", "--content", CONTENT, "--style", STYLE, "-o", "pipes/sheet"],
+        "a device or a pipe",
+    ),
     "init": (["stylize", CONTENT, STYLE, "--init", "nosie"], "or a file, got 'nosie'"),
     "seed": (["stylize", CONTENT, STYLE, "--seed", "-3"], "got '-3'"),
     "narrow": (["stylize", "narrow.png", STYLE], "less narrow"),
@@ -268,7 +301,15 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     for file, side in (("one.png", 1), ("eight.png", 8)):
         pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)
     pil.fromarray(np.zeros((16, 4000, 3), np.uint8)).save(elsewhere / "narrow.png")
-    (elsewhere / "f.png").mkdir()
+    for folder in ("f.png", "g.png.json", "h.png.checkpoint.npz"):
+        (elsewhere / folder).mkdir()
+    (elsewhere / "cells" / "harbour__swirls.png.json").mkdir(parents=True)
+    for loop in ("loop.png", "loop.gif", "loop.h5", "loop.json", "swirls-swirls.png"):
+        (elsewhere / loop).symlink_to(loop)
+    (elsewhere / "swirls.jpg").write_bytes(Path(STYLE).read_bytes())
+    for kind, pipe in (("page", "index.html"), ("sheet", "sheet.png")):
+        (elsewhere / "pipes" / kind).mkdir(parents=True)
+        os.mkfifo(elsewhere / "pipes" / kind / pipe)
     (elsewhere / "kept.png.checkpoint.npz").touch()
     before = sorted(elsewhere.iterdir())
     argv, message = BAD[name]

@@ -160,6 +160,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags = "--memory or --size" if hasattr(args, "memory") else "--size"
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return _fail("; ".join(filter(None, (first, cure(str(error), flags)))))
+    except RuntimeError as error:
+        if "Symlink loop" not in str(error):  # of pathlib, before Python 3.13
+            raise
+        return _fail(f"expected files and folders, got a link to itself ({error})")
     except BrokenPipeError:
         ignore_output()
         return 0

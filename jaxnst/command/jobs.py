@@ -16,7 +16,7 @@ from jaxnst.command.manifest import SAME, make_manifest, manifest_path
 from jaxnst.command.masks import as_flags
 from jaxnst.command.request import MaskFiles, StylizeRequest
 from jaxnst.command.sheet import Cell
-from jaxnst.disk import LONGEST_NAME
+from jaxnst.disk import LONGEST_NAME, check_regular
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.lanes import Lane, make_lanes
 from jaxnst.painting.manifest import read_manifest
@@ -192,6 +192,8 @@ def as_setting(setting: dict[str, Any]) -> str:
 def is_painted(job: Job) -> bool:
     """Whether a picture exists; it must have a manifest that matches the job."""
     out = job.asked.out
+    for path in (out, manifest_path(out)):
+        check_regular(path)
     if not out.exists():
         return False
     before, got = None, "without a manifest"

@@ -44,7 +44,7 @@ from jaxnst.command.masks import check_masks, mask_files, read_masks, read_style
 from jaxnst.command.records import Records, check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.request import STARTS, StylizeRequest
-from jaxnst.disk import check_target, held, numbered
+from jaxnst.disk import check_regular, check_target, held, numbered
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import check_blend
@@ -166,8 +166,10 @@ def check_request(request: StylizeRequest) -> None:
             raise ValueError(
                 f"expected an output that is none of the inputs, got {target}"
             )
-    written = [request.out, manifest_path(request.out), request.checkpoint_path]
-    written = [path.resolve() for path in (*written, *request.records)]
+    beside = [manifest_path(request.out), request.checkpoint_path]
+    for path in beside:
+        check_regular(path)
+    written = [x.resolve() for x in (request.out, *beside, *request.records)]
     for path in written:
         if written.count(path) > 1:
             raise ValueError(f"expected outputs of different names, got {path} twice")
