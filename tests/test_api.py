@@ -16,8 +16,8 @@ FLOORS = {
     "jaxnst": [
         "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
         "paths", "process", "linalg", "pictures", "network", "losses", "masks",
-        "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer",
-        "painting", "video", "studio", "command",
+        "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles",
+        "transfer", "painting", "video", "studio", "command",
     ],
     "jaxnst/pictures": ["geometry", "tiff", "source", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
