@@ -325,6 +325,37 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     assert sorted(elsewhere.iterdir()) == before
 
 
+def test_names_are_kept_where_the_locale_has_ascii_alone(elsewhere):
+    for name, source in (("für.jpg", CONTENT), ("öl.jpg", STYLE)):
+        (elsewhere / name).write_bytes(Path(source).read_bytes())
+    code = (
+        "import sys; from jaxnst.command.cli import main; a, b, *quick = sys.argv[1:]\n"
+    )
+    code += "print(main(['stylize', a, b, *quick]),"
+    code += " main(['grid', '--content', a, '--style', b, '-o', 'g', *quick]))"
+    quick = [*QUICK, "--recipe", "udacity", "--quiet"]
+    run = [sys.executable, "-c", code, "für.jpg", "öl.jpg", *quick]
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    here = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    env = os.environ | ascii_alone | here
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0 0\n", "")
+    assert (elsewhere / "für-öl.png").exists()
+    assert (elsewhere / "g" / "für__öl.png").exists()
+    page = (elsewhere / "g" / "index.html").read_text(encoding="utf-8")
+    assert '"content": "für", "style": "öl"' in page
+    assert '"source": "f%C3%BCr__%C3%B6l.png"' in page
+
+
+def test_a_grid_leaves_out_what_has_an_undecodable_name(elsewhere, capsys):
+    name = os.fsdecode(b"b\xff.jpg")
+    (elsewhere / name).write_bytes(Path(CONTENT).read_bytes())
+    assert main(["grid", "--content", name, "--style", STYLE]) == 2
+    assert "left out: expected a name in UTF-8, got b\\udcff.jpg" in (
+        capsys.readouterr().err.encode("ascii", "backslashreplace").decode()
+    )
+
+
 COMMAND_LINES = [
     [],
     ["--help"],

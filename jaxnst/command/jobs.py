@@ -1,6 +1,7 @@
 """A grid request, and the lane, file, manifest and command of each picture."""
 
 import contextlib
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -151,7 +152,7 @@ def lane_request(
     own = shown_setting(request, lane)
     parts = [*(names[path] for path in (content, *styles)), as_setting(own)]
     name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
-    if len(name.encode()) + 4 > LONGEST_NAME:
+    if len(os.fsencode(name)) + 4 > LONGEST_NAME:
         raise ValueError(f"expected shorter picture names, got {name} as the result")
     return StylizeRequest(
         content=content,

@@ -187,8 +187,8 @@ def check_request(request: StylizeRequest) -> None:
 def usual_path(content: Path, styles: Sequence[Path]) -> Path:
     """`CONTENT-STYLE.png` in the current folder."""
     stem = "-".join(path.stem for path in (content, *styles))
-    stem = os.fsencode(stem)[:100].decode(errors="ignore")
-    return Path(f"{stem}.png")
+    whole = os.fsencode(stem)[:100].decode(errors="ignore")  # no half of a character
+    return Path(f"{os.fsdecode(whole.encode())}.png")
 
 
 def free_path(path: Path) -> Path:
