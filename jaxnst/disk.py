@@ -58,17 +58,32 @@ def check_regular(path: Path) -> None:
     )
 
 
+def check_readable(path: Path) -> None:
+    """Raise a ValueError if what is at a path may not be read by this user."""
+    try:
+        allowed = not path.exists() or os.access(path, os.R_OK)
+    except PermissionError:  # to look into a folder on the way
+        allowed = False
+    if not allowed:
+        raise ValueError(
+            f"expected permission to read {path}, got none; change its permissions"
+        )
+
+
 def matches(path: Path, kind: str = "files") -> list[Path]:
     """Files that match a pattern which the shell left alone, sorted.
 
     A path that exists, or is no pattern, is returned as it is.
 
     Raises:
-        ValueError: If nothing matches the pattern.
+        ValueError: If nothing matches the pattern, or a file may not be read.
     """
+    check_readable(path)
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
     if found := sorted(map(Path, glob.glob(str(path)))):
+        for file in found:
+            check_readable(file)
         return found
     raise ValueError(f"expected {kind} like {path}, got none; check the pattern")
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -323,6 +324,48 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert sorted(elsewhere.iterdir()) == before
+
+
+DROPPED = "--bounding-set=-dac_override,-dac_read_search"
+AS_ANYBODY = [] if os.geteuid() else ["setpriv", DROPPED, "--inh-caps=-all"]
+"""Without these rights the superuser is a user like others."""
+
+
+@pytest.mark.skipif(
+    AS_ANYBODY and not shutil.which("setpriv"), reason="needs setpriv, or another user"
+)
+def test_what_may_not_be_read_or_written_is_said_with_its_cure(elsewhere):
+    for name in ("a.jpg", "mask.png"):
+        (elsewhere / name).write_bytes(Path(CONTENT).read_bytes())
+        (elsewhere / name).chmod(0)
+    for name in ("locked", "home"):
+        (elsewhere / name).mkdir()
+    (elsewhere / "locked" / "a.jpg").touch()
+    (elsewhere / "locked").chmod(0)
+    (elsewhere / "home").chmod(0o500)
+    runs = [
+        ["stylize", "a.jpg", STYLE],
+        ["plan", CONTENT, "locked/a.jpg"],
+        ["plan", CONTENT, STYLE, "--content-mask", "mask.png"],
+        ["grid", "--content", "a.jpg", "--style", STYLE],
+        ["weights", "pull", "imagenet"],
+    ]
+    code = "import sys, json; from jaxnst.command.cli import main\n"
+    code += "for argv in json.loads(sys.argv[1]):\n"
+    code += "    try: print(main(argv))\n"
+    code += "    except SystemExit as error: print(error.code)"
+    here = {"PYTHONPATH": str(Path(__file__).parents[1]), "JAXNST_HOME": "home"}
+    env = os.environ | here | {"JAX_COMPILATION_CACHE_DIR": ""}
+    run = [*AS_ANYBODY, sys.executable, "-c", code, json.dumps(runs)]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "2\n" * len(runs)
+    said = done.stderr
+    assert "Traceback" not in said
+    assert said.count("expected permission to read a.jpg, got none; change") == 2
+    assert "permission to read locked/a.jpg" in said
+    assert "permission to read mask.png" in said
+    assert "kept in home/xla (Permission denied); set JAXNST_HOME" in said
+    assert "for weights at home, got one that cannot be written to; set JAXNST" in said
 
 
 def test_names_are_kept_where_the_locale_has_ascii_alone(elsewhere):

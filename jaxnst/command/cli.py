@@ -151,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise_again()
         folder, ours = programs_folder()
         if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
-            complain(why)
+            variable = "JAXNST_HOME" if ours else "JAX_COMPILATION_CACHE_DIR"
+            complain(f"{why}; set {variable} to another folder")
         huge = getattr(args, "allow_huge", False)
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
         with lifted, usual_numbers(), one_warning(folder, complain, ours=ours):

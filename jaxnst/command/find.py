@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxnst.disk import matches
+from jaxnst.disk import check_readable, matches
 from jaxnst.pictures.files import is_picture, load_image
 
 
@@ -48,6 +48,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
     for path in found.values():
         try:
             check_name(path)
+            check_readable(path)
             load_image(path, size=16)
             readable.append(path)
         except ValueError as error:
