@@ -95,6 +95,22 @@ def test_previews_and_states_that_cannot_be_kept_are_said_once(monkeypatch, caps
     assert json.loads(Path("out/a.png.json").read_text())["status"] == "done"
 
 
+@pytest.mark.parametrize("failing", ["save_plot", "save_timelapse"])
+def test_a_record_that_cannot_be_drawn_leaves_all_others(
+    elsewhere, monkeypatch, capsys, failing
+):
+    def fail(*args):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(records, failing, fail)
+    assert main([*RUN, "--plot", "p.svg", "--timelapse", "l.gif"]) == 0
+    kept = {path.name for path in elsewhere.iterdir()}
+    assert kept == {"out", "l.gif" if failing == "save_plot" else "p.svg"}
+    assert json.loads(Path("out/a.png.json").read_text())["status"] == "done"
+    kind = failing.removeprefix("save_")
+    assert f"no {kind} is kept: no font" in capsys.readouterr().err
+
+
 def test_a_long_run_keeps_its_state_until_it_is_done(elsewhere, monkeypatch):
     kept, save = [], reporter.save_checkpoint
 

@@ -294,8 +294,7 @@ def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
     save_result(request, result, manifest, about)
-    with reporter.forgiven("record"):
-        records.finish(result.image[..., :3])
+    records.finish(result.image[..., :3], reporter.forgiven)
     key = step_key(describe_device(), request.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]
