@@ -30,6 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pil
 
+from jaxnst import disk
 from jaxnst.command.cli import main, parse
 from jaxnst.command.flags import assignment, recipe_from
 from jaxnst.command.masks import as_flags
@@ -52,7 +53,7 @@ from jaxnst.studio.jobs import Worker
 from jaxnst.studio.live import LiveLines, LiveReader, LiveWriter
 from jaxnst.studio.names import Names
 from jaxnst.studio.news import News, pack
-from jaxnst.studio.serve import closing, listen, make_server
+from jaxnst.studio.serve import Server, closing, listen, make_server
 from jaxnst.studio.server import Place, Studio
 from jaxnst.studio.settings import (
     Region,
@@ -984,6 +985,14 @@ def fill(folder, count):
         write_manifest(folder / f"{i}.png")
 
 
+def test_a_file_that_is_no_picture_is_no_result(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    pil.new("1", (15_000, 15_000)).save(tmp_path / "huge.png")
+    for name in ("a.png", "huge.png"):
+        write_manifest(tmp_path / name)
+    assert [x["name"] for x in listed(History(tmp_path))] == ["huge.png"]
+
+
 def test_a_collection_of_garbage_has_little_to_look_at(client, tmp_path):
     """It stops all threads for as long as it takes, that of the loop too."""
     gc.collect()
@@ -1236,6 +1245,41 @@ def test_the_end_of_the_server_keeps_the_state_of_what_is_painted(
     assert process.returncode is not None
 
 
+def test_two_studios_never_share_a_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Server, "run", lambda *args, **options: None)
+    folder = tmp_path / "studio"
+    with disk.held(folder / "studio"):  # as a studio does
+        assert main(["studio", "--folder", str(folder)]) == 2
+    assert "which another one serves" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_the_lock_of_a_worker_that_was_killed_is_deleted(client, studio):
+    lock = Path("studio/.harbour-swirls.png.lock")
+    lock.parent.mkdir()
+    lock.touch()
+    assert paint(client, seed=3)["name"] == "harbour-swirls.png"
+    wait_for(lambda: studio.queue.jobs[0].over)
+    assert not lock.exists()
+
+
+def test_the_process_that_paints_ends_once_its_studio_is_gone(tmp_path):
+    pictures = [str(sample_path("harbour")), str(sample_path("swirls"))]
+    forever = [*QUICK, "--set", f"first_steps={10**6}", "--live-folder", str(tmp_path)]
+    arguments = ["stylize", *pictures, "-o", "a.png", *forever]
+    with subprocess.Popen(jobs.WORKER, stdin=subprocess.PIPE, cwd=tmp_path) as process:
+        try:
+            process.stdin.write(json.dumps(arguments).encode() + b"\n")
+            process.stdin.flush()
+            reader = LiveReader(tmp_path)
+            wait_for(lambda: reader.read() and reader.lines)
+            process.stdin.close()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert {path.name for path in tmp_path.glob("*a.png*")} == {"a.png.checkpoint.npz"}
+
+
 # ---- what a run shows
 
 
@@ -1328,6 +1372,34 @@ def test_a_run_of_the_terminal_is_shown_and_cannot_be_changed(tmp_path):
             headers = {"origin": base}
             for path in ("/frame", "/events", "/jobs", "/pictures", "/"):
                 assert client.post(path, headers=headers).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("end", ["done", "stopped"])
+def test_tabs_are_told_how_a_run_ended(tmp_path, end):
+    told, client = [], httpx.Client(timeout=20)
+    with (
+        client,
+        contextlib.ExitStack() as streams,
+        contextlib.suppress(KeyboardInterrupt),
+        served(tmp_path, title="a.png", tell=told.append),
+    ):
+        client.get(told[0])
+        address = f"{told[0].partition('?')[0]}events"
+        answer = streams.enter_context(client.stream("GET", address))
+        events = told_states(answer)
+        assert next(events) == "painting"
+        reader = threading.Thread(target=lambda: told.append(next(events)))
+        reader.start()
+        streams.callback(reader.join)
+        if end == "stopped":
+            raise KeyboardInterrupt
+    assert told[-1] == end
+
+
+def told_states(answer):
+    for event in answer.iter_lines():
+        if event:
+            yield json.loads(event[5:])["state"]
 
 
 def test_a_missing_extra_is_a_line_that_says_what_to_install(capsys, monkeypatch):

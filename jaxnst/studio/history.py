@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image as pil
 
 from jaxnst.disk import write_whole
 from jaxnst.foreign import number, read_fields, read_json
 from jaxnst.painting.manifest import read_manifest
 from jaxnst.paths import as_argument
-from jaxnst.pictures.files import SUFFIXES, read_description, save_image
+from jaxnst.pictures.files import SUFFIXES, image_shape, read_description, save_image
 from jaxnst.pictures.source import as_floats, open_source
 from jaxnst.studio.pictures import plain
 from jaxnst.studio.settings import Settings, read_settings, stylize_arguments
@@ -163,7 +164,7 @@ class History:
         picture, about, recorded, so_far, checkpoint = stamps
         manifest: dict[str, Any] = {}
         settings, when = None, None
-        if picture and about:
+        if picture and about and _is_picture(self.folder / name):
             with contextlib.suppress(OSError, ValueError):
                 found = read_manifest(self.folder / f"{name}.json")
                 manifest = {key: found[key] for key in SHOWN if key in found}
@@ -291,6 +292,15 @@ def _is_ours(name: str) -> bool:
     except UnicodeError:
         return False
     return Path(name).suffix.lower() in SUFFIXES
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file is a picture, of any size, by its header."""
+    try:
+        image_shape(path)
+    except ValueError as error:
+        return isinstance(error.__cause__, pil.DecompressionBombError)
+    return True
 
 
 def _beside(name: str) -> tuple[str, ...]:

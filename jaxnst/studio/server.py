@@ -28,6 +28,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from jaxnst.disk import held
 from jaxnst.foreign import parse_json
 from jaxnst.painting.scales import check_content, content_size
 from jaxnst.pictures.geometry import fit_shape
@@ -423,6 +424,8 @@ class Studio:
             if not job.found:
                 remove_group(job.group)
             return
+        with contextlib.suppress(OSError), held(self.place.folder / job.name):
+            pass  # deletes the lock that a process which was killed has left
         so_far = job.folder / SO_FAR
         if so_far.exists():
             shutil.move(so_far, self.history.so_far(job.name))
