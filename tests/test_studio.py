@@ -1047,7 +1047,7 @@ def test_only_what_has_changed_is_read_again(tmp_path, monkeypatch):
         history.find(f"{i}.png")
     before = history.refresh()
     assert reads == []
-    write_manifest(tmp_path / "3.png", seed=9)
+    write_manifest(tmp_path / "3.png", size=[4, 3])
     (tmp_path / "4.png").unlink()
     save_image(tmp_path / "5.png", np.zeros((4, 6, 3)))
     history.refresh()
