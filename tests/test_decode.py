@@ -133,6 +133,26 @@ def test_a_film_that_lacks_what_its_edit_list_shows_is_refused(tmp_path):
         open_clip(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mkv", "libx264"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx")]
+)
+def test_a_film_of_matroska_that_is_cut_is_refused(tmp_path, name, codec):
+    path = film(tmp_path / name, codec, options={"g": "6"}, reserve_index_space="500")
+    assert shown(open_clip(path)) == list(range(COUNT))
+    with av.open(str(path)) as file:
+        places = [x.pos for x in file.demux(video=0) if x.size]
+    data = path.read_bytes()
+    for end in (places[30], places[30] + 9, len(data) - 1):
+        path.write_bytes(data[:end])
+        with pytest.raises(ValueError, match=r"truncated .* after \d+; .* --end"):
+            open_clip(path)
+        cut = Selection(end=Fraction(4, 5))
+        assert shown(open_clip(path, cut)) == list(range(20))
+    at = data.index(b"\x18\x53\x80\x67") + 4  # a stream does not know its size
+    path.write_bytes(data[:at] + b"\x01" + b"\xff" * 7 + data[at + 8 : places[30]])
+    assert len(open_clip(path)) in (29, 30)
+
+
 def film_of_some(path, codec, kept):
     """A film that shows some frames for longer, as AVI does by empty packets."""
     with av.open(str(path), "w") as out:

@@ -118,6 +118,7 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
                 break
         short = newest is not None and newest < _last(container, stream)
         short = short or (entry == WHOLE and packets < _count(container, stream))
+        short = short or ("matroska" in container.format.name and _is_cut(path))
         if corrupt or short:
             cure = ", or cut the damage off with --end" if number > 1 else ""
             raise ValueError(
@@ -141,6 +142,17 @@ def _count(container: Any, stream: Any) -> int:
     MP4 counts hidden ones, too; AVI counts a frame that is shown for longer as several.
     """
     return 0 if _is_mp4(container) or container.format.name == "avi" else stream.frames
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a Matroska file, such as a WebM, is shorter than its segment."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(b"\x18\x53\x80\x67") + 4
+    length = 9 - head[at].bit_length()  # a leading 1 bit tells how many bytes follow
+    size = int.from_bytes(head[at : at + length]) - 2 ** (7 * length)
+    unknown = size == 2 ** (7 * length) - 1  # of a stream
+    return not unknown and path.stat().st_size < at + length + size
 
 
 def _decoder(stream: Any) -> Any:
