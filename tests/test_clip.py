@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image as pil
 
 import jaxnst
 from jaxnst.video import sound
@@ -168,6 +169,16 @@ def test_an_animated_picture_keeps_its_times(tmp_path, suffix):
     assert (again.times, again.end) == (clip.times, clip.end)
     for number, frame in enumerate(again.frames((48, 64))):
         assert np.abs(frame[40] - picture(number)[40]).max() < 0.03
+
+
+def test_a_still_before_an_animation_is_none_of_its_frames(tmp_path):
+    still, *frames = (pil.new("RGB", (32, 24), (0, 60 * i, 0)) for i in range(4))
+    more = {"save_all": True, "append_images": frames, "duration": [100, 200, 300]}
+    still.save(tmp_path / "a.png", default_image=True, **more)
+    clip = open_clip(tmp_path / "a.png")
+    assert [float(x) for x in clip.durations] == [0.1, 0.2, 0.3]
+    levels = [round(255 * float(x[4, 4, 1])) for x in clip.frames((24, 32))]
+    assert levels == [60, 120, 180]
 
 
 def test_a_folder_is_read_by_the_numbers_of_its_names(tmp_path):

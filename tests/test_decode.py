@@ -273,6 +273,26 @@ def test_what_is_clear_is_laid_over_white(tmp_path, name):
         np.testing.assert_allclose(frames[2][row, 9], wanted, atol=0.03)
 
 
+@pytest.mark.parametrize("name", ["a.mov", "a.avi"])
+def test_what_is_clear_in_a_palette_is_laid_over_white(tmp_path, name):
+    index = np.zeros((48, 64), np.uint8)
+    index[16:32], index[32:] = 1, 2
+    palette = np.zeros((256, 4), np.uint8)  # alpha first
+    palette[:3] = [255, 200, 0, 80], [128, 200, 0, 80], [0, 0, 0, 0]
+    with av.open(str(tmp_path / name), "w") as out:
+        video = out.add_stream("png", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "pal8"
+        for i in range(2):
+            frame = av.VideoFrame.from_ndarray((index, palette), "pal8")
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    red = np.array([200, 0, 80]) / 255
+    for frame in open_clip(tmp_path / name).frames((24, 32)):
+        for row, wanted in ((4, red), (12, (red + 1) / 2), (21, np.ones(3))):
+            np.testing.assert_allclose(frame[row, 9], wanted, atol=0.03)
+
+
 def hdr(path, transfer, primaries=9):
     """A ramp of luminances in cd/m², 10 bits."""
     nits = np.array([0, 5, 26, 100, 203, 400, 1000, 1000])
@@ -373,6 +393,22 @@ def test_a_film_that_is_sought_in_gives_the_same_frames(tmp_path, name):
         for i, frame in zip(places, cut.frames((48, 64)), strict=True):
             np.testing.assert_array_equal(frame, frames[i])
         assert name == "a.avi" or start < 1 or cut.entry.number > 6  # it was sought
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.m4v", "mpeg4"), ("a.h264", "libx264")])
+def test_a_raw_film_that_cannot_be_sought_in_is_decoded_from_its_start(
+    tmp_path, name, codec
+):
+    path = tmp_path / name
+    with av.open(str(path), "w", format=name[2:]) as out:
+        video = out.add_stream(codec, rate=24, options={"bf": "2", "g": "12"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for i in range(COUNT):
+            frame = av.VideoFrame.from_ndarray(marked(i), "gray")
+            out.mux(video.encode(frame.reformat(format="yuv420p")))
+        out.mux(video.encode(None))
+    clip = open_clip(path, Selection(Fraction("1.1")))
+    assert shown(clip) == list(range(27, COUNT))
 
 
 def moving_film(path, codec, options):

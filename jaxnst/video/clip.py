@@ -278,7 +278,9 @@ def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
     """The frames of an animated picture, over white, and how long they are shown."""
     try:
         with open_pillow(path) as file:
-            for number in range(getattr(file, "n_frames", 1)):
+            # A picture for those who show no animation comes first.
+            still = getattr(file, "default_image", False)
+            for number in range(still, getattr(file, "n_frames", 1)):
                 file.seek(number)
                 image = file.convert("RGBA")
                 white = pil.new("RGB", image.size, "white")

@@ -206,7 +206,7 @@ def find_entry(path: Path, start: Fraction) -> Entry:
     The frames are the same as without it: decoding begins two key frames early, since
     open groups of pictures, slow refreshes and streams without an index need that, and
     the times of the frames that come are compared with those in the file. Where they
-    differ, or times are missing, decoding begins with the file.
+    differ, times are missing, or seeking fails, decoding begins with the file.
 
     Args:
         path: A video file.
@@ -226,8 +226,9 @@ def find_entry(path: Path, start: Fraction) -> Entry:
     entry = Entry(seek, key, bisect_left(times, key), begin)
     probe = entry._replace(first=roll)
     expected = [x for x in times if roll <= x <= wanted]
-    with contextlib.closing(decoded(path, probe)) as frames:
-        found = [frame.pts for _, frame in zip(expected, frames, strict=False)]
+    found = []
+    with contextlib.suppress(ValueError), contextlib.closing(decoded(path, probe)) as x:
+        found = [frame.pts for _, frame in zip(expected, x, strict=False)]
     return entry if found == expected else WHOLE
 
 
@@ -301,6 +302,7 @@ def read_pixels(
         shape: Height and width.
     """
     clear = any(x.is_alpha for x in frame.format.components)
+    clear = clear or frame.format.has_palette  # whose colours may be clear
     size = (frame.height, frame.width) if clear else shape
     colors = {"src_colorspace": tags.matrix_name, "src_color_range": tags.range}
     pixels = _levels(frame, size, "rgba64le" if clear else "rgb48le", **colors)
