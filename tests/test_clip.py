@@ -1,5 +1,7 @@
 """Videos, animated pictures and folders: frames in and out, with all they carry."""
 
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -404,6 +406,19 @@ def test_work_ahead_and_beside_raises_where_it_is_awaited():
     with pytest.raises(KeyError, match="block"):
         hand_over(1, take, KeyError("block"))
     assert str(seen[-1]) == "'block'"
+
+
+def test_no_work_ahead_goes_on_when_its_caller_has_stopped():
+    def items():
+        for i in range(3):
+            yield i
+            time.sleep(0.3)
+
+    before = set(threading.enumerate())
+    found = ahead(items())
+    assert next(found) == 0
+    found.close()
+    assert set(threading.enumerate()) == before
 
 
 def test_a_damaged_state_is_named(tmp_path):
