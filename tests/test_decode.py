@@ -293,7 +293,7 @@ def test_what_is_clear_in_a_palette_is_laid_over_white(tmp_path, name):
             np.testing.assert_allclose(frame[row, 9], wanted, atol=0.03)
 
 
-def hdr(path, transfer, primaries=9):
+def hdr(path, transfer, primaries=9, matrix=9):
     """A ramp of luminances in cd/m², 10 bits."""
     nits = np.array([0, 5, 26, 100, 203, 400, 1000, 1000])
     if transfer == PQ:
@@ -309,7 +309,7 @@ def hdr(path, transfer, primaries=9):
         video = out.add_stream("libx265", rate=10, options=quiet)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p10le"
         context = video.codec_context
-        context.colorspace, context.color_range = 9, 1
+        context.colorspace, context.color_range = matrix, 1
         context.color_primaries, context.color_trc = primaries, transfer
         for i in range(3):
             row = np.repeat(coded, 8)
@@ -351,6 +351,13 @@ def test_hdr_becomes_sdr_that_looks_alike(tmp_path, transfer):
     assert (found["tags"], found["format"]) == ((1, 1, 1, 1), "yuv420p")
     with av.open(str(tmp_path / "b.mp4")) as file:
         assert file.streams.video[0].profile == "High"
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_hdr_without_a_matrix_has_that_of_its_standard(tmp_path, transfer):
+    clip = open_clip(hdr(tmp_path / "a.mp4", transfer, primaries=2, matrix=2))
+    assert clip.source == ColorTags(9, 1, 2, transfer)
+    assert clip.source.gamut == 9
 
 
 def test_wide_gamuts_keep_the_colours_that_srgb_has():

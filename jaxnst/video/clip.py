@@ -27,7 +27,16 @@ from jaxnst.video.decode import (
     rate_and_aspect,
     read_pixels,
 )
-from jaxnst.video.tags import BT601, BT709, MATRICES, PEAK, ColorTags
+from jaxnst.video.tags import (
+    BT601,
+    BT709,
+    BT2020,
+    HLG,
+    MATRICES,
+    PEAK,
+    PQ,
+    ColorTags,
+)
 
 RATE = Fraction(24)
 """Frames per second of a folder, unless another rate is asked for."""
@@ -348,13 +357,12 @@ def _scan_video(path: Path, selection: Selection) -> Clip:
 
 
 def _color(frame: Any) -> ColorTags:
-    matrix = int(frame.colorspace)
+    matrix, transfer = int(frame.colorspace), int(frame.color_trc)
     if matrix not in MATRICES:
         matrix = BT709 if frame.height > HIGH else BT601
+        matrix = BT2020 if transfer in (PQ, HLG) else matrix
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
-    return ColorTags(
-        matrix, 2 if full else 1, int(frame.color_primaries), int(frame.color_trc)
-    )
+    return ColorTags(matrix, 2 if full else 1, int(frame.color_primaries), transfer)
 
 
 def _video(clip: Clip, shape: tuple[int, int]) -> Iterator[np.ndarray]:
