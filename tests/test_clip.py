@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image as pil
+from test_pictures import small_in_a_large_gif
 
 import jaxnst
 from jaxnst.video import sound
@@ -181,6 +182,16 @@ def test_a_still_before_an_animation_is_none_of_its_frames(tmp_path):
     assert [float(x) for x in clip.durations] == [0.1, 0.2, 0.3]
     levels = [round(255 * float(x[4, 4, 1])) for x in clip.frames((24, 32))]
     assert levels == [60, 120, 180]
+
+
+def test_a_gif_smaller_than_its_canvas_moves_on_its_background(tmp_path):
+    small_in_a_large_gif(tmp_path / "a.gif", frames=3)
+    clip = open_clip(tmp_path / "a.gif")
+    frames = list(clip.frames((12, 20)))
+    assert len(frames) == 3
+    for frame in frames:
+        np.testing.assert_array_equal(frame[10, 18], [0, 0, 1])
+        np.testing.assert_array_equal(frame[6, 10], [1, 0, 0])
 
 
 def test_a_folder_is_read_by_the_numbers_of_its_names(tmp_path):

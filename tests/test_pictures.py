@@ -1,3 +1,4 @@
+import logging
 import os
 import struct
 import zlib
@@ -243,6 +244,28 @@ def test_tiffs_of_every_kind_have_the_right_pixels(tmp_path, name):
     np.testing.assert_allclose(
         found, np.broadcast_to(expected, (20, 30, 3)), atol=0.006
     )
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("photometric", ["separated", "cielab"])
+def test_planes_that_are_not_rgb_are_refused(tmp_path, kind, photometric):
+    planes = np.zeros((4 if photometric == "separated" else 3, 20, 30), kind)
+    options = {"photometric": photometric, "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **options)
+    with pytest.raises(ValueError, match="separate planes") as caught:
+        load_image(tmp_path / "a.tif")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_cmyk_of_sixteen_bits_has_the_right_colours(tmp_path, order):
+    ink = np.zeros((20, 30, 4), np.uint16)
+    ink[:, :10, 0], ink[:, 10:20, 1], ink[:, 20:, 3] = 65535, 65535, 32768
+    options = {"photometric": "separated", "byteorder": order}
+    tifffile.imwrite(tmp_path / "a.tif", ink, **options)
+    found = np.asarray(load_image(tmp_path / "a.tif"))[10, 5::10]
+    wanted = [[0, 1, 1], [1, 0, 1], [0.5, 0.5, 0.5]]
+    np.testing.assert_allclose(found, wanted, atol=0.01)
 
 
 def test_a_thumbnail_is_not_the_picture(tmp_path):
@@ -570,6 +593,49 @@ def test_a_tiff_that_leads_round_in_circles_is_read(tmp_path):
     data[end : end + 4] = struct.pack("<I", first)
     (tmp_path / "a.tif").write_bytes(data)
     np.testing.assert_allclose(load_image(tmp_path / "a.tif") * 255, picture(), atol=1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_interlaced_png_of_sixteen_bits_is_read_without_a_word(
+    tmp_path, capfd, monkeypatch, channels
+):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as users have it
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 65536, (21, 30, channels)).astype(np.uint16)
+    kind = {"greyscale": channels < 3, "alpha": channels % 2 == 0, "bitdepth": 16}
+    with (tmp_path / "a.png").open("wb") as file:
+        writer = png.Writer(30, 21, interlace=True, **kind)
+        writer.write(file, levels.reshape(21, -1).tolist())
+    found = files.load_cutout(tmp_path / "a.png")
+    colors = levels[..., : channels - 1 + channels % 2] / 65535
+    np.testing.assert_allclose(found.image, colors + np.zeros(3), atol=1e-6)
+    if channels % 2 == 0:
+        np.testing.assert_allclose(found.alpha, levels[..., -1:] / 65535, atol=1e-6)
+    assert capfd.readouterr() == ("", "")
+
+
+def small_in_a_large_gif(path, frames=1):
+    """Red frames of 10 x 6 px at (5, 2) of a canvas of 20 x 12 px, whose background is
+    blue."""
+    image = pil.new("P", (10, 6))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    more = [image.copy() for _ in range(frames - 1)]
+    for number, other in enumerate(more):
+        other.putpixel((number, 0), 1)
+    image.save(path, "GIF", save_all=True, append_images=more, optimize=False)
+    data = bytearray(path.read_bytes())
+    data[6:10], data[11] = struct.pack("<HH", 20, 12), 2
+    at = data.index(b"," + struct.pack("<HHHH", 0, 0, 10, 6)) + 1
+    data[at : at + 4] = struct.pack("<HH", 5, 2)
+    path.write_bytes(data)
+
+
+def test_a_gif_smaller_than_its_canvas_has_its_background(tmp_path):
+    small_in_a_large_gif(tmp_path / "a.gif")
+    wanted = np.zeros((12, 20, 3))
+    wanted[..., 2] = 1
+    wanted[2:8, 5:15] = 1, 0, 0
+    np.testing.assert_array_equal(load_image(tmp_path / "a.gif"), wanted)
 
 
 def test_a_png_with_a_long_text_is_read(tmp_path):

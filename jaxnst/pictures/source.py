@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
-import png
 import tifffile
 from jaxtyping import Float
 from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
@@ -25,6 +25,9 @@ with contextlib.suppress(ImportError):  # an extra
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
+
+# What it logs of chunks and interlacing would be printed.
+logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 # Image generators and editors write more text than Pillow's limit, which is for bombs.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24
@@ -80,7 +83,8 @@ class Source(NamedTuple):
 def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
     """Open a picture of one of `FORMATS`; every failure is a ValueError of one line.
 
-    Its profile and gamma are ignored unless it is `profiled`.
+    Its profile and gamma are ignored unless it is `profiled`, and integers of more than
+    16 bits are divided by 65535.
     """
     if not path.is_file():
         raise ValueError(
@@ -149,7 +153,9 @@ def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
     profile = tag_value(page, "InterColorProfile") if profiled else None
 
     def decode(size: int | None) -> Pixels:
-        return _turn(_to_srgb(read_page(page), profile), turn)
+        # Without a profile, they are labels, whose numbers mean the same in all files.
+        values = read_page(page, largest=None if profiled else 65535)
+        return _turn(_to_srgb(values, profile), turn)
 
     return Source(
         shape=_upright((page.imagelength, page.imagewidth), turn),
@@ -197,6 +203,7 @@ def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
     if size is not None:
         # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
         file.draft("RGB", fit_shape(file.size, size))
+    lay_background(file)
     file.load()
     image = ImageOps.exif_transpose(file) if _exif(file) else file
     alpha = None
@@ -212,10 +219,17 @@ def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
     return image
 
 
+def lay_background(file: pil.Image) -> None:
+    """Give a GIF its background, which is seen where its first frame does not reach."""
+    color = file.info.get("background")
+    if file.format == "GIF" and color is not None:
+        file.im = pil.new(file.mode, file.size, color).im
+
+
 def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
     """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
     if file.format == "PNG":
-        values, top = imagecodecs.png_decode(_bare_png(path)), 65535
+        values, top = imagecodecs.png_decode(path.read_bytes()), 65535
     else:
         values, top = np.asarray(file), 1 if file.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= top):  # false for NaN too
@@ -229,15 +243,6 @@ def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
         colors = 3 - 2 * (values.shape[2] < 3)
         values[..., :colors] = _encode(values[..., :colors] ** (1 / gamma))
     return _turn(_to_srgb(values, profile), _exif(file).get(ExifTags.Base.Orientation))
-
-
-def _bare_png(path: Path) -> bytes:
-    """A PNG without what the decoder would print warnings about."""
-    with path.open("rb") as file, io.BytesIO() as bare:
-        chunks = png.Reader(file=file).chunks()
-        needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-        png.write_chunks(bare, [chunk for chunk in chunks if chunk[0] in needed])
-        return bare.getvalue()
 
 
 def _to_srgb(

@@ -16,7 +16,7 @@ from PIL import Image as pil
 
 from jaxnst.messages import found_at
 from jaxnst.pictures.files import image_shape, is_picture, load_image
-from jaxnst.pictures.source import open_pillow
+from jaxnst.pictures.source import lay_background, open_pillow
 from jaxnst.video.decode import WHOLE as WHOLE_VIDEO
 from jaxnst.video.decode import (
     Entry,
@@ -289,7 +289,9 @@ def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
         with open_pillow(path) as file:
             # A picture for those who show no animation comes first.
             still = getattr(file, "default_image", False)
-            for number in range(still, getattr(file, "n_frames", 1)):
+            numbers = range(still, getattr(file, "n_frames", 1))
+            lay_background(file)
+            for number in numbers:
                 file.seek(number)
                 image = file.convert("RGBA")
                 white = pil.new("RGB", image.size, "white")
