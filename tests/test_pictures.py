@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 import struct
@@ -326,6 +327,72 @@ def test_a_gamma_is_applied_unless_a_profile_says_more(tmp_path):
         writer.write(file, [[0, 55, 255]])
     found = load_image(tmp_path / "a.png")[0, :, 0]
     np.testing.assert_allclose(found, [0, 0.501, 1], atol=0.004)
+
+
+WIDE = {
+    "p3": (12, (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)),
+    "bt2020": (9, (0.708, 0.292, 0.170, 0.797, 0.131, 0.046)),
+}
+
+
+def to_xyz(primaries):
+    """From linear RGB of some primaries, red, green and blue, to XYZ; white is D65."""
+    full = lambda x, y: np.array([x, y, 1 - x - y])
+    columns = np.stack([full(*primaries[i : i + 2]) for i in (0, 2, 4)], axis=1)
+    white = full(0.3127, 0.3290) / 0.3290
+    return columns * np.linalg.solve(columns, white)
+
+
+def write_png(path, levels, *chunks):
+    """A PNG of 8 or 16 bits with further chunks before its pixels."""
+    bits = levels.dtype.itemsize * 8
+    rows = levels.reshape(len(levels), -1).tolist()
+    writer = png.Writer(levels.shape[1], len(levels), greyscale=False, bitdepth=bits)
+    with io.BytesIO() as plain:
+        writer.write(plain, rows)
+        first, *rest = png.Reader(bytes=plain.getvalue()).chunks()
+    with path.open("wb") as file:
+        png.write_chunks(file, [first, *chunks, *rest])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("chunks", ["cICP", "cHRM"])
+def test_a_png_may_state_its_gamut_by_numbers(tmp_path, chunks, name, kind):
+    code, primaries = WIDE[name]
+    numbers = np.random.default_rng(0).uniform(0.3, 0.7, (9, 9, 3))
+    levels = np.rint(numbers * np.iinfo(kind).max).astype(kind)
+    if chunks == "cICP":
+        stated = [(b"cICP", bytes([code, 13, 0, 1])), (b"sRGB", b"\0")]
+        light = ((numbers + 0.055) / 1.055) ** 2.4
+    else:
+        white = (0.3127, 0.3290)
+        values = [round(x * 100_000) for x in (*white, *primaries)]
+        stated = [(b"gAMA", struct.pack(">I", 50_000))]
+        stated += [(b"cHRM", struct.pack(">8I", *values))]
+        light = numbers**2
+    write_png(tmp_path / "a.png", levels, *stated)
+    srgb = np.array([0.64, 0.33, 0.30, 0.60, 0.15, 0.06])
+    light = light @ (np.linalg.inv(to_xyz(srgb)) @ to_xyz(primaries)).T
+    wanted = np.where(
+        light > 0.0031308, 1.055 * np.maximum(light, 0.001) ** (1 / 2.4) - 0.055, 0
+    )
+    found, inside = load_image(tmp_path / "a.png"), light > 0.05
+    assert np.abs(wanted - numbers).max() > 0.1
+    np.testing.assert_allclose(found[inside], wanted[inside], atol=0.008)
+    assert np.abs(load_image(tmp_path / "a.png") - numbers).max() > 0.1
+    np.testing.assert_allclose(
+        files.load_numbers(tmp_path / "a.png"), numbers, atol=0.003
+    )
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_a_png_of_hdr_is_refused(tmp_path, transfer):
+    levels = np.zeros((4, 4, 3), np.uint16)
+    write_png(tmp_path / "a.png", levels, (b"cICP", bytes([9, transfer, 0, 1])))
+    with pytest.raises(ValueError, match="HDR") as caught:
+        load_image(tmp_path / "a.png")
+    assert "\n" not in str(caught.value)
 
 
 LINEAR = ("curv", struct.pack(">I", 0))

@@ -98,6 +98,8 @@ def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
             page = stack.enter_context(open_page(path))
             if page is None:
                 file = stack.enter_context(open_pillow(_mended(path)))
+                if file.format == "PNG":
+                    _add_profile(file, path)
                 for key in () if profiled else ("icc_profile", "gamma"):
                     file.info.pop(key, None)
                 yield _of_pillow(file, path)
@@ -294,6 +296,58 @@ def _from_profile(image: pil.Image) -> pil.Image:
     levels = _encode((np.arange(256) / 255) ** (1 / gamma))
     table = np.rint(levels * 255).astype(int).tolist()
     return image.convert("RGB").point(table * 3)
+
+
+WHITE, SRGB = (0.3127, 0.3290), (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+GAMUTS = {9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046), 11: P3, 12: P3}
+"""Primaries, red, green and blue in x and y; the wide ones by their codes in cICP."""
+
+POWERS = {4: 2.2, 5: 2.8, 8: 1.0}
+"""From numbers to light, by the codes of cICP that are not about as sRGB."""
+
+HDR = 16, 18
+"""Codes of PQ and HLG in cICP."""
+
+
+def _add_profile(file: pil.Image, path: Path) -> None:
+    """Give a PNG a profile of the colours that its cICP, or cHRM and gAMA, state.
+
+    A ValueError says if they are those of HDR.
+    """
+    info, codes = file.info, _cicp(path)
+    if codes:
+        if codes[1] in HDR:
+            raise ValueError("numbers of HDR, expected those of SDR")
+        for key in ("icc_profile", "gamma", "srgb"):  # these count less
+            info.pop(key, None)
+        stated, power = WHITE + GAMUTS.get(codes[0], SRGB), POWERS.get(codes[1])
+        info |= {} if power is None else {"gamma": 1 / power}
+    elif info.get("gamma") and not {"icc_profile", "srgb"} & info.keys():
+        stated, power = info.get("chromaticity", WHITE + SRGB), 1 / info["gamma"]
+    else:
+        return
+    if np.abs(np.subtract(stated, WHITE + SRGB)).max() < 0.002:
+        return  # the gamma says all
+    x = np.linspace(0, 1, 4096)
+    srgb = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    light = np.float32(srgb if power is None else x**power)
+    given = {"whitepoint": stated[:2], "primaries": stated[2:]}
+    with contextlib.suppress(imagecodecs.CmsError, ValueError):
+        info["icc_profile"] = imagecodecs.cms_profile(
+            "rgb", **given, transferfunction=light
+        )
+
+
+def _cicp(path: Path) -> bytes:
+    """The codes of primaries, transfer, matrix and range in a PNG; empty if none."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            if head[4:] == b"cICP":
+                return file.read(4)
+            file.seek(int.from_bytes(head[:4]) + 4, io.SEEK_CUR)
+    return b""
 
 
 def _gamma(image: pil.Image) -> float | None:
