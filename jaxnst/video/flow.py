@@ -91,9 +91,9 @@ def measure_flow(
     height, width, _ = image.shape
     pads = [(0, max(0, SMALLEST - side)) for side in (height, width)]
     image, other = (np.pad(x, [*pads, (0, 0)], mode="edge") for x in (image, other))
-    greys = [np.float32(_grey(x)) for x in (image, other)]
-    window = cv2.createHanningWindow(greys[0].shape[::-1], cv2.CV_32F)
-    move, _ = cv2.phaseCorrelate(*greys, window)
+    grey, found = (_grey(x).astype(np.float32) for x in (image, other))
+    window = cv2.createHanningWindow(grey.shape[::-1], cv2.CV_32F)
+    move, _ = cv2.phaseCorrelate(grey, found, window)
     far = max(np.abs(move)) > FAR * max(height, width)
     moves = [(0, 0), (round(move[0]), round(move[1]))][: 1 + far]
     flow, _ = min((_search(image, other, x) for x in moves), key=lambda x: x[1])
@@ -107,13 +107,13 @@ FAR = 0.1
 def _search(
     image: np.ndarray, other: np.ndarray, move: tuple[int, int]
 ) -> tuple[FlowArray, float]:
-    """The flow beyond a move, with the move; what pixels differ by, typically."""
+    """The flow beyond a move, with the move; what pixels differ by on average."""
     import cv2
 
     (x, y), (height, width, _) = move, image.shape
     back = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
     border = cv2.BORDER_REPLICATE
-    other = cv2.warpAffine(np.float32(other), back, (width, height), borderMode=border)
+    other = cv2.warpAffine(other, back, (width, height), borderMode=border)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     # A fade is not a motion.
@@ -126,7 +126,7 @@ def _search(
     rows, columns = np.indices(grey.shape, np.float32)
     places = columns + flow[..., 0], rows + flow[..., 1]
     seen = cv2.remap(found, *places, cv2.INTER_LINEAR, borderMode=border)
-    return flow + np.float32(move), float(np.mean(cv2.absdiff(grey, seen)))
+    return flow + np.array(move, np.float32), float(np.mean(cv2.absdiff(grey, seen)))
 
 
 SMALLEST = 12
