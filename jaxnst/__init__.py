@@ -13,6 +13,10 @@ Example:
     (48, 64, 3)
 """
 
+from jaxnst import interrupts
+
+interrupts.leave_quietly()  # before the rest, which takes a second
+
 from importlib.metadata import version
 
 from jaxnst import losses, video

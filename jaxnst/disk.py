@@ -21,7 +21,7 @@ def check_folder(folder: Path) -> None:
 
     The folder may be missing if the one above it is there: `write_whole` makes it.
     """
-    if not folder.exists() and folder.parent.is_dir():
+    if not os.path.lexists(folder) and folder.parent.is_dir():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         got = "one that cannot be written to" if folder.is_dir() else "no such folder"
@@ -43,17 +43,30 @@ def check_target(path: Path) -> None:
             f"expected a name of at most {LONGEST_NAME} bytes, got {path.name}"
         )
     check_folder(path.parent)
-    if path.is_dir():
-        raise ValueError(f"expected a file to write at {path}, got a folder")
     check_regular(path)
 
 
 def check_regular(path: Path) -> None:
-    """Raise a ValueError if a device, a pipe or a socket would be replaced."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    """Raise a ValueError if there is something at a path that is no file."""
+    got = "a folder" if path.is_dir() else "a device or a pipe"
+    if os.path.islink(os.path.realpath(path)):
+        got = "a link that leads to itself"
+    elif path.is_file() or not path.exists():
+        return
+    raise ValueError(
+        f"expected a file to write at {path}, got {got}; choose another output"
+    )
+
+
+def check_readable(path: Path) -> None:
+    """Raise a ValueError if what is at a path may not be read by this user."""
+    try:
+        allowed = not path.exists() or os.access(path, os.R_OK)
+    except PermissionError:  # to look into a folder on the way
+        allowed = False
+    if not allowed:
         raise ValueError(
-            f"expected a file to write at {path}, got a device or a pipe; choose "
-            "another output"
+            f"expected permission to read {path}, got none; change its permissions"
         )
 
 
@@ -63,11 +76,14 @@ def matches(path: Path, kind: str = "files") -> list[Path]:
     A path that exists, or is no pattern, is returned as it is.
 
     Raises:
-        ValueError: If nothing matches the pattern.
+        ValueError: If nothing matches the pattern, or a file may not be read.
     """
+    check_readable(path)
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
     if found := sorted(map(Path, glob.glob(str(path)))):
+        for file in found:
+            check_readable(file)
         return found
     raise ValueError(f"expected {kind} like {path}, got none; check the pattern")
 
@@ -136,7 +152,7 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         >>> (folder / "a.txt").read_text()
         'all of it'
     """
-    asked, path = path, Path(path).resolve()
+    asked, path = path, Path(os.path.realpath(path))
     check_folder(path.parent)
     check_regular(path)
     path.parent.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """Stands in for the process that paints: obeys the words of a picture's seed.
 
-It speaks as `jaxnst.command.worker` does, but needs no JAX and takes no time.
+It speaks as `jaxnst.command.worker` does, but needs no JAX and takes no time. Its
+argument is the recipe of variations.
 """
 
 import json
@@ -70,10 +71,7 @@ def paint(arguments):
 def paint_variation(arguments, folder):
     """The second one of a preview: the least content weight, strokes as chosen."""
     varied = dict(x.split("=") for x in arguments if "=" in x)
-    layers = [["relu1_1", 1.0]]
-    recipe = {"name": "painterly", "summary": "", "first_steps": 1, "steps": 1}
-    recipe |= {"content_layers": layers, "style_layers": layers}
-    recipe |= {"style_loss": "gram", "style_weight": 1.0}
+    recipe = json.loads(sys.argv[1])
     for name, number in (("content_weight", 0), ("style_scale", 1)):
         recipe[name] = float(varied[name].split(",")[number])
     shutil.copy(arguments[2], folder / "a.png")

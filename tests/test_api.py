@@ -14,10 +14,10 @@ import jaxnst
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
-        "types", "checks", "storage", "messages", "disk", "foreign", "paths",
-        "process", "linalg", "pictures", "network", "losses", "masks", "weights",
-        "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer",
-        "painting", "video", "studio", "command",
+        "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
+        "paths", "process", "linalg", "pictures", "network", "losses", "masks",
+        "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles",
+        "transfer", "painting", "video", "studio", "command",
     ],
     "jaxnst/pictures": ["geometry", "tiff", "source", "files", "samples", "color"],
     "jaxnst/network": ["conv", "vgg", "calibrate"],

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,39 @@ BAD = {
     "out folder": (["stylize", CONTENT, STYLE, "-o", "no/b/a.png"], "no such folder"),
     "out is input": (["stylize", "eight.png", STYLE, "-o", "eight.png"], "none of"),
     "out is a folder": (["stylize", CONTENT, STYLE, "-o", "f.png"], "got a folder"),
+    "manifest is a folder": (["stylize", CONTENT, STYLE, "-o", "g.png"], "got a fol"),
+    "state is a folder": (["stylize", CONTENT, STYLE, "-o", "h.png"], "got a folder"),
+    "result is a folder": (
+        ["grid", "--content", CONTENT, "--style", STYLE, *QUICK, "-o", "cells"],
+        "got a folder",
+    ),
+    "out is a loop": (["stylize", CONTENT, STYLE, "-o", "loop.png"], "to itself"),
+    "no -o, a loop": (["stylize", "swirls.jpg", "swirls.jpg"], "to itself"),
+    "content is a loop": (["stylize", "loop.png", STYLE], "nothing there"),
+    "trace is a loop": (
+        ["stylize", CONTENT, STYLE, "--trace", "loop.png"],
+        "to itself",
+    ),
+    "folder is a loop": (["stylize", CONTENT, STYLE, "-o", "loop.png/a.png"], "folder"),
+    "grid into a loop": (
+        ["grid", "--content", CONTENT, "--style", STYLE, "-o", "loop.png"],
+        "to itself",
+    ),
+    "grid of loops": (
+        ["grid", "--content", "*.png", "--style", STYLE, "-o", "new"],
+        "loop.png",
+    ),
+    "video into a loop": (["video", "text.mp4", STYLE, "-o", "loop.gif"], "to itself"),
+    "weights into a loop": (["weights", "convert", "w.h5", "loop.h5"], "to itself"),
+    "bench into a loop": (["bench", "--out", "loop.json"], "to itself"),
+    "page is a pipe": (
+        ["grid", "--content", CONTENT, "--style", STYLE, "-o", "pipes/page"],
+        "a device or a pipe",
+    ),
+    "sheet is a pipe": (
+        ["grid", "--content", CONTENT, "--style", STYLE, "-o", "pipes/sheet"],
+        "a device or a pipe",
+    ),
     "init": (["stylize", CONTENT, STYLE, "--init", "nosie"], "or a file, got 'nosie'"),
     "seed": (["stylize", CONTENT, STYLE, "--seed", "-3"], "got '-3'"),
     "narrow": (["stylize", "narrow.png", STYLE], "less narrow"),
@@ -268,7 +302,15 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     for file, side in (("one.png", 1), ("eight.png", 8)):
         pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)
     pil.fromarray(np.zeros((16, 4000, 3), np.uint8)).save(elsewhere / "narrow.png")
-    (elsewhere / "f.png").mkdir()
+    for folder in ("f.png", "g.png.json", "h.png.checkpoint.npz"):
+        (elsewhere / folder).mkdir()
+    (elsewhere / "cells" / "harbour__swirls.png.json").mkdir(parents=True)
+    for loop in ("loop.png", "loop.gif", "loop.h5", "loop.json", "swirls-swirls.png"):
+        (elsewhere / loop).symlink_to(loop)
+    (elsewhere / "swirls.jpg").write_bytes(Path(STYLE).read_bytes())
+    for kind, pipe in (("page", "index.html"), ("sheet", "sheet.png")):
+        (elsewhere / "pipes" / kind).mkdir(parents=True)
+        os.mkfifo(elsewhere / "pipes" / kind / pipe)
     (elsewhere / "kept.png.checkpoint.npz").touch()
     before = sorted(elsewhere.iterdir())
     argv, message = BAD[name]
@@ -282,6 +324,79 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert sorted(elsewhere.iterdir()) == before
+
+
+DROPPED = "--bounding-set=-dac_override,-dac_read_search"
+AS_ANYBODY = [] if os.geteuid() else ["setpriv", DROPPED, "--inh-caps=-all"]
+"""Without these rights the superuser is a user like others."""
+
+
+@pytest.mark.skipif(
+    AS_ANYBODY and not shutil.which("setpriv"), reason="needs setpriv, or another user"
+)
+def test_what_may_not_be_read_or_written_is_said_with_its_cure(elsewhere):
+    for name in ("a.jpg", "mask.png"):
+        (elsewhere / name).write_bytes(Path(CONTENT).read_bytes())
+        (elsewhere / name).chmod(0)
+    for name in ("locked", "home"):
+        (elsewhere / name).mkdir()
+    (elsewhere / "locked" / "a.jpg").touch()
+    (elsewhere / "locked").chmod(0)
+    (elsewhere / "home").chmod(0o500)
+    runs = [
+        ["stylize", "a.jpg", STYLE],
+        ["plan", CONTENT, "locked/a.jpg"],
+        ["plan", CONTENT, STYLE, "--content-mask", "mask.png"],
+        ["grid", "--content", "a.jpg", "--style", STYLE],
+        ["weights", "pull", "imagenet"],
+    ]
+    code = "import sys, json; from jaxnst.command.cli import main\n"
+    code += "for argv in json.loads(sys.argv[1]):\n"
+    code += "    try: print(main(argv))\n"
+    code += "    except SystemExit as error: print(error.code)"
+    here = {"PYTHONPATH": str(Path(__file__).parents[1]), "JAXNST_HOME": "home"}
+    env = os.environ | here | {"JAX_COMPILATION_CACHE_DIR": ""}
+    run = [*AS_ANYBODY, sys.executable, "-c", code, json.dumps(runs)]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "2\n" * len(runs)
+    said = done.stderr
+    assert "Traceback" not in said
+    assert said.count("expected permission to read a.jpg, got none; change") == 2
+    assert "permission to read locked/a.jpg" in said
+    assert "permission to read mask.png" in said
+    assert "kept in home/xla (Permission denied); set JAXNST_HOME" in said
+    assert "for weights at home, got one that cannot be written to; set JAXNST" in said
+
+
+def test_names_are_kept_where_the_locale_has_ascii_alone(elsewhere):
+    for name, source in (("für.jpg", CONTENT), ("öl.jpg", STYLE)):
+        (elsewhere / name).write_bytes(Path(source).read_bytes())
+    code = (
+        "import sys; from jaxnst.command.cli import main; a, b, *quick = sys.argv[1:]\n"
+    )
+    code += "print(main(['stylize', a, b, *quick]),"
+    code += " main(['grid', '--content', a, '--style', b, '-o', 'g', *quick]))"
+    quick = [*QUICK, "--recipe", "udacity", "--quiet"]
+    run = [sys.executable, "-c", code, "für.jpg", "öl.jpg", *quick]
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    here = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    env = os.environ | ascii_alone | here
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0 0\n", "")
+    assert (elsewhere / "für-öl.png").exists()
+    assert (elsewhere / "g" / "für__öl.png").exists()
+    page = (elsewhere / "g" / "index.html").read_text(encoding="utf-8")
+    assert '"content": "für", "style": "öl"' in page
+    assert '"source": "f%C3%BCr__%C3%B6l.png"' in page
+
+
+def test_a_grid_leaves_out_what_has_an_undecodable_name(elsewhere, capsys):
+    name = os.fsdecode(b"b\xff.jpg")
+    (elsewhere / name).write_bytes(Path(CONTENT).read_bytes())
+    assert main(["grid", "--content", name, "--style", STYLE]) == 2
+    assert "left out: expected a name in UTF-8, got b\\udcff.jpg" in (
+        capsys.readouterr().err.encode("ascii", "backslashreplace").decode()
+    )
 
 
 COMMAND_LINES = [
@@ -385,6 +500,23 @@ def test_divergence_keeps_the_last_finite_picture(elsewhere, capsys):
     assert "not finite" in capsys.readouterr().err
     assert np.isfinite(load_image("a.png")).all()
     assert json.loads((elsewhere / "a.png.json").read_text())["status"] == "diverged"
+
+
+@pytest.mark.parametrize("imported", ["jaxtyping", "tqdm"])
+@pytest.mark.parametrize("way", [["-m", "jaxnst"], ["jaxnst"]])
+def test_an_interruption_while_the_command_is_imported_is_silent(
+    elsewhere, imported, way
+):
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+    (elsewhere / f"{imported}.py").write_text(f"{interrupt}import time; time.sleep(9)")
+    script = "import sys; from jaxnst.command.cli import main; sys.exit(main())"
+    (elsewhere / "jaxnst").write_text(script)  # as pip writes it
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join([str(elsewhere), root])
+    env = os.environ | {"PYTHONPATH": path}
+    run = [sys.executable, *way, "recipes"]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_an_interrupted_process_resumes_to_the_same_picture(elsewhere):

@@ -1,11 +1,15 @@
 """Videos, animated pictures and folders: frames in and out, with all they carry."""
 
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image as pil
+from test_pictures import small_in_a_large_gif
 
 import jaxnst
 from jaxnst.video import sound
@@ -168,6 +172,26 @@ def test_an_animated_picture_keeps_its_times(tmp_path, suffix):
     assert (again.times, again.end) == (clip.times, clip.end)
     for number, frame in enumerate(again.frames((48, 64))):
         assert np.abs(frame[40] - picture(number)[40]).max() < 0.03
+
+
+def test_a_still_before_an_animation_is_none_of_its_frames(tmp_path):
+    still, *frames = (pil.new("RGB", (32, 24), (0, 60 * i, 0)) for i in range(4))
+    more = {"save_all": True, "append_images": frames, "duration": [100, 200, 300]}
+    still.save(tmp_path / "a.png", default_image=True, **more)
+    clip = open_clip(tmp_path / "a.png")
+    assert [float(x) for x in clip.durations] == [0.1, 0.2, 0.3]
+    levels = [round(255 * float(x[4, 4, 1])) for x in clip.frames((24, 32))]
+    assert levels == [60, 120, 180]
+
+
+def test_a_gif_smaller_than_its_canvas_moves_on_its_background(tmp_path):
+    small_in_a_large_gif(tmp_path / "a.gif", frames=3)
+    clip = open_clip(tmp_path / "a.gif")
+    frames = list(clip.frames((12, 20)))
+    assert len(frames) == 3
+    for frame in frames:
+        np.testing.assert_array_equal(frame[10, 18], [0, 0, 1])
+        np.testing.assert_array_equal(frame[6, 10], [1, 0, 0])
 
 
 def test_a_folder_is_read_by_the_numbers_of_its_names(tmp_path):
@@ -393,6 +417,19 @@ def test_work_ahead_and_beside_raises_where_it_is_awaited():
     with pytest.raises(KeyError, match="block"):
         hand_over(1, take, KeyError("block"))
     assert str(seen[-1]) == "'block'"
+
+
+def test_no_work_ahead_goes_on_when_its_caller_has_stopped():
+    def items():
+        for i in range(3):
+            yield i
+            time.sleep(0.3)
+
+    before = set(threading.enumerate())
+    found = ahead(items())
+    assert next(found) == 0
+    found.close()
+    assert set(threading.enumerate()) == before
 
 
 def test_a_damaged_state_is_named(tmp_path):

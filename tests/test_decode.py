@@ -133,6 +133,26 @@ def test_a_film_that_lacks_what_its_edit_list_shows_is_refused(tmp_path):
         open_clip(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mkv", "libx264"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx")]
+)
+def test_a_film_of_matroska_that_is_cut_is_refused(tmp_path, name, codec):
+    path = film(tmp_path / name, codec, options={"g": "6"}, reserve_index_space="500")
+    assert shown(open_clip(path)) == list(range(COUNT))
+    with av.open(str(path)) as file:
+        places = [x.pos for x in file.demux(video=0) if x.size]
+    data = path.read_bytes()
+    for end in (places[30], places[30] + 9, len(data) - 1):
+        path.write_bytes(data[:end])
+        with pytest.raises(ValueError, match=r"truncated .* after \d+; .* --end"):
+            open_clip(path)
+        cut = Selection(end=Fraction(4, 5))
+        assert shown(open_clip(path, cut)) == list(range(20))
+    at = data.index(b"\x18\x53\x80\x67") + 4  # a stream does not know its size
+    path.write_bytes(data[:at] + b"\x01" + b"\xff" * 7 + data[at + 8 : places[30]])
+    assert len(open_clip(path)) in (29, 30)
+
+
 def film_of_some(path, codec, kept):
     """A film that shows some frames for longer, as AVI does by empty packets."""
     with av.open(str(path), "w") as out:
@@ -253,7 +273,27 @@ def test_what_is_clear_is_laid_over_white(tmp_path, name):
         np.testing.assert_allclose(frames[2][row, 9], wanted, atol=0.03)
 
 
-def hdr(path, transfer, primaries=9):
+@pytest.mark.parametrize("name", ["a.mov", "a.avi"])
+def test_what_is_clear_in_a_palette_is_laid_over_white(tmp_path, name):
+    index = np.zeros((48, 64), np.uint8)
+    index[16:32], index[32:] = 1, 2
+    palette = np.zeros((256, 4), np.uint8)  # alpha first
+    palette[:3] = [255, 200, 0, 80], [128, 200, 0, 80], [0, 0, 0, 0]
+    with av.open(str(tmp_path / name), "w") as out:
+        video = out.add_stream("png", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "pal8"
+        for i in range(2):
+            frame = av.VideoFrame.from_ndarray((index, palette), "pal8")
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    red = np.array([200, 0, 80]) / 255
+    for frame in open_clip(tmp_path / name).frames((24, 32)):
+        for row, wanted in ((4, red), (12, (red + 1) / 2), (21, np.ones(3))):
+            np.testing.assert_allclose(frame[row, 9], wanted, atol=0.03)
+
+
+def hdr(path, transfer, primaries=9, matrix=9):
     """A ramp of luminances in cd/m², 10 bits."""
     nits = np.array([0, 5, 26, 100, 203, 400, 1000, 1000])
     if transfer == PQ:
@@ -269,7 +309,7 @@ def hdr(path, transfer, primaries=9):
         video = out.add_stream("libx265", rate=10, options=quiet)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p10le"
         context = video.codec_context
-        context.colorspace, context.color_range = 9, 1
+        context.colorspace, context.color_range = matrix, 1
         context.color_primaries, context.color_trc = primaries, transfer
         for i in range(3):
             row = np.repeat(coded, 8)
@@ -313,6 +353,13 @@ def test_hdr_becomes_sdr_that_looks_alike(tmp_path, transfer):
         assert file.streams.video[0].profile == "High"
 
 
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_hdr_without_a_matrix_has_that_of_its_standard(tmp_path, transfer):
+    clip = open_clip(hdr(tmp_path / "a.mp4", transfer, primaries=2, matrix=2))
+    assert clip.source == ColorTags(9, 1, 2, transfer)
+    assert clip.source.gamut == 9
+
+
 def test_wide_gamuts_keep_the_colours_that_srgb_has():
     # Of ITU-R BT.2087: sRGB's red and a mixed colour, in the primaries of BT.2020.
     tags = ColorTags(9, 1, 9, 14)
@@ -353,6 +400,22 @@ def test_a_film_that_is_sought_in_gives_the_same_frames(tmp_path, name):
         for i, frame in zip(places, cut.frames((48, 64)), strict=True):
             np.testing.assert_array_equal(frame, frames[i])
         assert name == "a.avi" or start < 1 or cut.entry.number > 6  # it was sought
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.m4v", "mpeg4"), ("a.h264", "libx264")])
+def test_a_raw_film_that_cannot_be_sought_in_is_decoded_from_its_start(
+    tmp_path, name, codec
+):
+    path = tmp_path / name
+    with av.open(str(path), "w", format=name[2:]) as out:
+        video = out.add_stream(codec, rate=24, options={"bf": "2", "g": "12"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for i in range(COUNT):
+            frame = av.VideoFrame.from_ndarray(marked(i), "gray")
+            out.mux(video.encode(frame.reformat(format="yuv420p")))
+        out.mux(video.encode(None))
+    clip = open_clip(path, Selection(Fraction("1.1")))
+    assert shown(clip) == list(range(27, COUNT))
 
 
 def moving_film(path, codec, options):

@@ -95,6 +95,22 @@ def test_previews_and_states_that_cannot_be_kept_are_said_once(monkeypatch, caps
     assert json.loads(Path("out/a.png.json").read_text())["status"] == "done"
 
 
+@pytest.mark.parametrize("failing", ["save_plot", "save_timelapse"])
+def test_a_record_that_cannot_be_drawn_leaves_all_others(
+    elsewhere, monkeypatch, capsys, failing
+):
+    def fail(*args):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(records, failing, fail)
+    assert main([*RUN, "--plot", "p.svg", "--timelapse", "l.gif"]) == 0
+    kept = {path.name for path in elsewhere.iterdir()}
+    assert kept == {"out", "l.gif" if failing == "save_plot" else "p.svg"}
+    assert json.loads(Path("out/a.png.json").read_text())["status"] == "done"
+    kind = failing.removeprefix("save_")
+    assert f"no {kind} is kept: no font" in capsys.readouterr().err
+
+
 def test_a_long_run_keeps_its_state_until_it_is_done(elsewhere, monkeypatch):
     kept, save = [], reporter.save_checkpoint
 
@@ -214,6 +230,21 @@ def test_only_damaged_programs_are_called_damaged(elsewhere, verb, why, damaged)
     program.touch()
     assert ("jaxnst cache --clear" in trouble(text, elsewhere, ours=False)) == damaged
     assert program.exists()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_warnings_are_shown_as_before_whichever_thread_ends_first(elsewhere, first):
+    before, told = warnings.showwarning, []
+    runs = [program_cache.one_warning(elsewhere, told.append) for _ in range(2)]
+    for run in runs:
+        run.__enter__()
+    runs[first].__exit__(None, None, None)
+    warnings.showwarning(
+        "Error writing persistent compilation cache entry", UserWarning, "", 1
+    )
+    assert len(told) == 1
+    runs[1 - first].__exit__(None, None, None)
+    assert warnings.showwarning is before
 
 
 @pytest.mark.parametrize("bound_of_jax", [-1, 10**6])

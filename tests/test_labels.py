@@ -4,6 +4,7 @@ import imagecodecs
 import numpy as np
 import png
 import pytest
+import tifffile
 from PIL import Image as pil
 from PIL import ImageDraw, ImageFilter
 
@@ -44,6 +45,18 @@ def test_class_numbers_are_labels(tmp_path, mode):
     assert len(regions) == 3
     for number, region in zip(range(3), sorted(regions, key=first_row), strict=True):
         np.testing.assert_array_equal(region.mask[..., 0], numbers() == number)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.uint32, np.int32])
+def test_class_numbers_of_deep_integers_are_exact(tmp_path, kind):
+    ids = np.array([3, 1000, 1001])[numbers()].astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", ids, photometric="minisblack")
+    write_16_bits(tmp_path / "b.png", ids)  # of another depth
+    regions = regions_of(tmp_path / "a.tif", tmp_path / "b.png")
+    assert sorted(map(first_row, regions)) == [0, SIDE // 3, 2 * SIDE // 3]
+    tifffile.imwrite(tmp_path / "a.tif", np.uint32(ids) + 2**20)
+    with pytest.raises(ValueError, match="expected 0 to 65535"):
+        regions_of(tmp_path / "a.tif", tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])

@@ -1,3 +1,5 @@
+import io
+import logging
 import os
 import struct
 import zlib
@@ -245,6 +247,28 @@ def test_tiffs_of_every_kind_have_the_right_pixels(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("photometric", ["separated", "cielab"])
+def test_planes_that_are_not_rgb_are_refused(tmp_path, kind, photometric):
+    planes = np.zeros((4 if photometric == "separated" else 3, 20, 30), kind)
+    options = {"photometric": photometric, "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **options)
+    with pytest.raises(ValueError, match="separate planes") as caught:
+        load_image(tmp_path / "a.tif")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_cmyk_of_sixteen_bits_has_the_right_colours(tmp_path, order):
+    ink = np.zeros((20, 30, 4), np.uint16)
+    ink[:, :10, 0], ink[:, 10:20, 1], ink[:, 20:, 3] = 65535, 65535, 32768
+    options = {"photometric": "separated", "byteorder": order}
+    tifffile.imwrite(tmp_path / "a.tif", ink, **options)
+    found = np.asarray(load_image(tmp_path / "a.tif"))[10, 5::10]
+    wanted = [[0, 1, 1], [1, 0, 1], [0.5, 0.5, 0.5]]
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+
+
 def test_a_thumbnail_is_not_the_picture(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(picture(4, 6), subfiletype=1, photometric="rgb")
@@ -303,6 +327,72 @@ def test_a_gamma_is_applied_unless_a_profile_says_more(tmp_path):
         writer.write(file, [[0, 55, 255]])
     found = load_image(tmp_path / "a.png")[0, :, 0]
     np.testing.assert_allclose(found, [0, 0.501, 1], atol=0.004)
+
+
+WIDE = {
+    "p3": (12, (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)),
+    "bt2020": (9, (0.708, 0.292, 0.170, 0.797, 0.131, 0.046)),
+}
+
+
+def to_xyz(primaries):
+    """From linear RGB of some primaries, red, green and blue, to XYZ; white is D65."""
+    full = lambda x, y: np.array([x, y, 1 - x - y])
+    columns = np.stack([full(*primaries[i : i + 2]) for i in (0, 2, 4)], axis=1)
+    white = full(0.3127, 0.3290) / 0.3290
+    return columns * np.linalg.solve(columns, white)
+
+
+def write_png(path, levels, *chunks):
+    """A PNG of 8 or 16 bits with further chunks before its pixels."""
+    bits = levels.dtype.itemsize * 8
+    rows = levels.reshape(len(levels), -1).tolist()
+    writer = png.Writer(levels.shape[1], len(levels), greyscale=False, bitdepth=bits)
+    with io.BytesIO() as plain:
+        writer.write(plain, rows)
+        first, *rest = png.Reader(bytes=plain.getvalue()).chunks()
+    with path.open("wb") as file:
+        png.write_chunks(file, [first, *chunks, *rest])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("chunks", ["cICP", "cHRM"])
+def test_a_png_may_state_its_gamut_by_numbers(tmp_path, chunks, name, kind):
+    code, primaries = WIDE[name]
+    numbers = np.random.default_rng(0).uniform(0.3, 0.7, (9, 9, 3))
+    levels = np.rint(numbers * np.iinfo(kind).max).astype(kind)
+    if chunks == "cICP":
+        stated = [(b"cICP", bytes([code, 13, 0, 1])), (b"sRGB", b"\0")]
+        light = ((numbers + 0.055) / 1.055) ** 2.4
+    else:
+        white = (0.3127, 0.3290)
+        values = [round(x * 100_000) for x in (*white, *primaries)]
+        stated = [(b"gAMA", struct.pack(">I", 50_000))]
+        stated += [(b"cHRM", struct.pack(">8I", *values))]
+        light = numbers**2
+    write_png(tmp_path / "a.png", levels, *stated)
+    srgb = np.array([0.64, 0.33, 0.30, 0.60, 0.15, 0.06])
+    light = light @ (np.linalg.inv(to_xyz(srgb)) @ to_xyz(primaries)).T
+    wanted = np.where(
+        light > 0.0031308, 1.055 * np.maximum(light, 0.001) ** (1 / 2.4) - 0.055, 0
+    )
+    found, inside = load_image(tmp_path / "a.png"), light > 0.05
+    assert np.abs(wanted - numbers).max() > 0.1
+    np.testing.assert_allclose(found[inside], wanted[inside], atol=0.008)
+    assert np.abs(load_image(tmp_path / "a.png") - numbers).max() > 0.1
+    np.testing.assert_allclose(
+        files.load_numbers(tmp_path / "a.png"), numbers, atol=0.003
+    )
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_a_png_of_hdr_is_refused(tmp_path, transfer):
+    levels = np.zeros((4, 4, 3), np.uint16)
+    write_png(tmp_path / "a.png", levels, (b"cICP", bytes([9, transfer, 0, 1])))
+    with pytest.raises(ValueError, match="HDR") as caught:
+        load_image(tmp_path / "a.png")
+    assert "\n" not in str(caught.value)
 
 
 LINEAR = ("curv", struct.pack(">I", 0))
@@ -570,6 +660,49 @@ def test_a_tiff_that_leads_round_in_circles_is_read(tmp_path):
     data[end : end + 4] = struct.pack("<I", first)
     (tmp_path / "a.tif").write_bytes(data)
     np.testing.assert_allclose(load_image(tmp_path / "a.tif") * 255, picture(), atol=1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_interlaced_png_of_sixteen_bits_is_read_without_a_word(
+    tmp_path, capfd, monkeypatch, channels
+):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as users have it
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 65536, (21, 30, channels)).astype(np.uint16)
+    kind = {"greyscale": channels < 3, "alpha": channels % 2 == 0, "bitdepth": 16}
+    with (tmp_path / "a.png").open("wb") as file:
+        writer = png.Writer(30, 21, interlace=True, **kind)
+        writer.write(file, levels.reshape(21, -1).tolist())
+    found = files.load_cutout(tmp_path / "a.png")
+    colors = levels[..., : channels - 1 + channels % 2] / 65535
+    np.testing.assert_allclose(found.image, colors + np.zeros(3), atol=1e-6)
+    if channels % 2 == 0:
+        np.testing.assert_allclose(found.alpha, levels[..., -1:] / 65535, atol=1e-6)
+    assert capfd.readouterr() == ("", "")
+
+
+def small_in_a_large_gif(path, frames=1):
+    """Red frames of 10 x 6 px at (5, 2) of a canvas of 20 x 12 px, whose background is
+    blue."""
+    image = pil.new("P", (10, 6))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    more = [image.copy() for _ in range(frames - 1)]
+    for number, other in enumerate(more):
+        other.putpixel((number, 0), 1)
+    image.save(path, "GIF", save_all=True, append_images=more, optimize=False)
+    data = bytearray(path.read_bytes())
+    data[6:10], data[11] = struct.pack("<HH", 20, 12), 2
+    at = data.index(b"," + struct.pack("<HHHH", 0, 0, 10, 6)) + 1
+    data[at : at + 4] = struct.pack("<HH", 5, 2)
+    path.write_bytes(data)
+
+
+def test_a_gif_smaller_than_its_canvas_has_its_background(tmp_path):
+    small_in_a_large_gif(tmp_path / "a.gif")
+    wanted = np.zeros((12, 20, 3))
+    wanted[..., 2] = 1
+    wanted[2:8, 5:15] = 1, 0, 0
+    np.testing.assert_array_equal(load_image(tmp_path / "a.gif"), wanted)
 
 
 def test_a_png_with_a_long_text_is_read(tmp_path):

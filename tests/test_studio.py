@@ -1,5 +1,7 @@
 import argparse
 import contextlib
+import dataclasses
+import gc
 import http.client
 import io
 import json
@@ -28,6 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pil
 
+from jaxnst import disk
 from jaxnst.command.cli import main, parse
 from jaxnst.command.flags import assignment, recipe_from
 from jaxnst.command.masks import as_flags
@@ -41,7 +44,7 @@ from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import load_image, read_description, save_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import RECIPES, get_recipe
-from jaxnst.studio import jobs, live
+from jaxnst.studio import jobs, live, serve
 from jaxnst.studio import pictures as uploads
 from jaxnst.studio.assets import PAGE
 from jaxnst.studio.guard import Guard, Keys
@@ -66,7 +69,8 @@ from jaxnst.transfer import Info
 TOKEN, COOKIE = "t" * 43, "c" * 43
 HOST = "127.0.0.1"
 CHOSEN = {"content": "harbour", "styles": ["swirls"]}
-WORKER = (sys.executable, studio_worker.__file__)
+PAINTERLY = json.dumps(dataclasses.asdict(get_recipe("painterly")))
+WORKER = (sys.executable, studio_worker.__file__, PAINTERLY)
 LOOP = "loop of the studio"
 
 
@@ -105,7 +109,7 @@ def visitor(studio, **headers):
 def insider(studio):
     """A client that opened an address, and says where it comes from."""
     with visitor(studio, origin=base(studio)) as client:
-        assert client.get(f"/?token={studio.keys.token}").status_code == 303
+        assert client.get(f"/?token={studio.keys.token}").status_code == 200
         yield client
 
 
@@ -337,7 +341,8 @@ def test_an_address_opens_one_browser_which_then_has_a_cookie(stranger, studio):
     assert stranger.get("/?token=wrong").status_code == 403
     assert stranger.head(f"/?token={TOKEN}").status_code == 403  # spends nothing
     first = stranger.get(f"/?token={TOKEN}")
-    assert (first.status_code, first.headers["location"]) == (303, "/")
+    # A redirect would carry no strict cookie where a link of another site led here.
+    assert (first.status_code, first.headers["refresh"]) == (200, "0; url=/")
     cookie = first.headers["set-cookie"].lower()
     for part in (f"jaxnst-{studio.place.port}=", "httponly", "samesite=strict"):
         assert part in cookie
@@ -345,7 +350,8 @@ def test_an_address_opens_one_browser_which_then_has_a_cookie(stranger, studio):
     assert TOKEN not in cookie
     assert stranger.get("/").status_code == 200
     # The same address again: this browser is known, another one is told what to do.
-    assert stranger.get(f"/?token={TOKEN}").status_code == 303
+    again = stranger.get(f"/?token={TOKEN}")
+    assert (again.status_code, again.headers["refresh"]) == (200, "0; url=/")
     with visitor(studio) as other:
         second = other.get(f"/?token={TOKEN}")
         assert second.status_code == 403
@@ -364,7 +370,7 @@ def test_each_address_that_is_opened_is_followed_by_another_one(studio):
     keys.on_use = lambda: printed.append(keys.address(HOST, studio.place.port))
     address = keys.address(HOST, studio.place.port)
     for count in range(3):
-        with httpx.Client(follow_redirects=True) as client:
+        with httpx.Client() as client:
             assert client.get(address).status_code == 200
         assert len(printed) == count + 1
         address = printed[-1]
@@ -979,6 +985,29 @@ def fill(folder, count):
         write_manifest(folder / f"{i}.png")
 
 
+def test_a_file_that_is_no_picture_is_no_result(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    pil.new("1", (15_000, 15_000)).save(tmp_path / "huge.png")
+    for name in ("a.png", "huge.png"):
+        write_manifest(tmp_path / name)
+    assert [x["name"] for x in listed(History(tmp_path))] == ["huge.png"]
+
+
+def test_a_collection_of_garbage_has_little_to_look_at(client, tmp_path):
+    """It stops all threads for as long as it takes, that of the loop too."""
+    gc.collect()
+    assert gc.get_freeze_count() > 10_000  # all that is imported
+    folder = tmp_path / "many"
+    fill(folder, 100)
+    for i in range(100):
+        write_manifest(folder / f"{i}.png", recipe=json.loads(PAINTERLY))
+    history, before = History(folder), len(gc.get_objects())
+    history.refresh()
+    gc.collect()
+    assert len(history.known) == 100
+    assert len(gc.get_objects()) - before < 100 * 20
+
+
 def more_lines(folder, count):
     """Lines of a run, as long as real ones."""
     numbers = [round(1e4 / (i + 3), 2) for i in range(8)]
@@ -1018,7 +1047,7 @@ def test_only_what_has_changed_is_read_again(tmp_path, monkeypatch):
         history.find(f"{i}.png")
     before = history.refresh()
     assert reads == []
-    write_manifest(tmp_path / "3.png", seed=9)
+    write_manifest(tmp_path / "3.png", size=[4, 3])
     (tmp_path / "4.png").unlink()
     save_image(tmp_path / "5.png", np.zeros((4, 6, 3)))
     history.refresh()
@@ -1216,6 +1245,41 @@ def test_the_end_of_the_server_keeps_the_state_of_what_is_painted(
     assert process.returncode is not None
 
 
+def test_two_studios_never_share_a_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(serve, "make_server", None)  # it would serve without end
+    folder = tmp_path / "studio"
+    with disk.held(folder / "studio"):  # as a studio does
+        assert main(["studio", "--folder", str(folder)]) == 2
+    assert "which another one serves" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_the_lock_of_a_worker_that_was_killed_is_deleted(client, studio):
+    lock = Path("studio/.harbour-swirls.png.lock")
+    lock.parent.mkdir()
+    lock.touch()
+    assert paint(client, seed=3)["name"] == "harbour-swirls.png"
+    wait_for(lambda: studio.queue.jobs[0].over)
+    assert not lock.exists()
+
+
+def test_the_process_that_paints_ends_once_its_studio_is_gone(tmp_path):
+    pictures = [str(sample_path("harbour")), str(sample_path("swirls"))]
+    forever = [*QUICK, "--set", f"first_steps={10**6}", "--live-folder", str(tmp_path)]
+    arguments = ["stylize", *pictures, "-o", "a.png", *forever]
+    with subprocess.Popen(jobs.WORKER, stdin=subprocess.PIPE, cwd=tmp_path) as process:
+        try:
+            process.stdin.write(json.dumps(arguments).encode() + b"\n")
+            process.stdin.flush()
+            reader = LiveReader(tmp_path)
+            wait_for(lambda: reader.read() and reader.lines)
+            process.stdin.close()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert {path.name for path in tmp_path.glob("*a.png*")} == {"a.png.checkpoint.npz"}
+
+
 # ---- what a run shows
 
 
@@ -1297,9 +1361,10 @@ def test_a_run_of_the_terminal_is_shown_and_cannot_be_changed(tmp_path):
     with served(tmp_path, title="a.png", tell=told.append):
         base, _, query = told[0].partition("/?")
         assert base.startswith("http://127.0.0.1:")
-        with httpx.Client(base_url=base, follow_redirects=True) as client:
+        with httpx.Client(base_url=base) as client:
             assert client.get("/frame").status_code == 403
-            assert "jaxnst live" in client.get(f"/?{query}").text
+            assert client.get(f"/?{query}").status_code == 200
+            assert "jaxnst live" in client.get("/").text
             assert len(told) == 2  # for another browser
             assert client.get("/frame").status_code == 404
             (tmp_path / "frame.jpg").write_bytes(b"frame")
@@ -1307,6 +1372,34 @@ def test_a_run_of_the_terminal_is_shown_and_cannot_be_changed(tmp_path):
             headers = {"origin": base}
             for path in ("/frame", "/events", "/jobs", "/pictures", "/"):
                 assert client.post(path, headers=headers).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("end", ["done", "stopped"])
+def test_tabs_are_told_how_a_run_ended(tmp_path, end):
+    told, client = [], httpx.Client(timeout=20)
+    with (
+        client,
+        contextlib.ExitStack() as streams,
+        contextlib.suppress(KeyboardInterrupt),
+        served(tmp_path, title="a.png", tell=told.append),
+    ):
+        client.get(told[0])
+        address = f"{told[0].partition('?')[0]}events"
+        answer = streams.enter_context(client.stream("GET", address))
+        events = told_states(answer)
+        assert next(events) == "painting"
+        reader = threading.Thread(target=lambda: told.append(next(events)))
+        reader.start()
+        streams.callback(reader.join)
+        if end == "stopped":
+            raise KeyboardInterrupt
+    assert told[-1] == end
+
+
+def told_states(answer):
+    for event in answer.iter_lines():
+        if event:
+            yield json.loads(event[5:])["state"]
 
 
 def test_a_missing_extra_is_a_line_that_says_what_to_install(capsys, monkeypatch):

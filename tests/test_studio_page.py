@@ -120,6 +120,17 @@ def enter(page, studio):
     assert "token" not in page.url
 
 
+def test_a_link_on_another_site_opens_the_studio(chromium, studio):
+    page = chromium.new_context().new_page()
+    link = {"content_type": "text/html", "body": f'<a href="{studio.address}">it</a>'}
+    page.route("http://elsewhere.example/", lambda route: route.fulfill(**link))
+    page.goto("http://elsewhere.example/")
+    page.get_by_text("it").click()
+    page.locator("html[data-ready]").wait_for(timeout=20_000)
+    studio.address = studio.next_address()
+    page.context.close()
+
+
 def choose(page):
     """A quick picture of 48 px."""
     page.get_by_role("button", name="Try the samples").click()

@@ -220,6 +220,19 @@ def test_a_fade_is_no_motion_and_a_still_ground_stays_still():
     assert np.abs(flow[textured]).max() == 0
 
 
+@pytest.mark.parametrize("light", [1, 0.6])
+@pytest.mark.parametrize("move", [(60, 0), (-60, 0), (0, 30), (45, -20)])
+def test_a_camera_that_has_moved_far_is_followed(move, light):
+    wide = np.asarray(jaxnst.sample("watercolour", 320))
+    (x, y), (h, w) = move, (96, 160)
+    cut = lambda x, y: wide[60 + y : 60 + y + h, 70 + x : 70 + x + w]
+    flow = measure_flow(light * cut(x, y), cut(0, 0))
+    rows, columns = np.mgrid[:h, :w]
+    seen = (columns + x >= 0) & (columns + x < w) & (rows + y >= 0) & (rows + y < h)
+    right = np.linalg.norm(flow - move, axis=-1) < 1
+    assert right[seen].mean() > 0.9
+
+
 def test_light_is_told_from_what_has_changed():
     shown = jnp.asarray(sample_of("harbour", (48, 64)))
     painted = jnp.asarray(RNG.random((48, 64, 3)), jnp.float32)

@@ -277,6 +277,24 @@ def test_a_mask_that_grows_late_is_painted(backbone):
     assert np.abs(found[8] - frame)[:, 10:22].mean() > 0.02
 
 
+@pytest.mark.parametrize("kind", ["region", "alpha"])
+def test_a_second_pass_mends_nothing_across_masks(backbone, kind):
+    def masks(index):
+        left = jnp.zeros((32, 40, 1)).at[:, : 8 if index == 1 else 24].set(1.0)
+        if kind == "alpha":
+            return Masks(alpha=left)
+        return Masks(regions=[Region([STYLE], left)])
+
+    styles, changed = [jaxnst.sample("harbour", 40)], slice(10, 22)
+    given = backbone, [pan(1)[0]] * 4, FAST, styles
+    # Nothing is known of the frame before, so all of each could be mended.
+    blind = lambda i, j, *images: None if (i, j) == (1, 0) else still(i, j, *images)
+    once, twice = (paint(*given, masks=masks, flows=blind, passes=x) for x in (1, 2))
+    assert np.abs(once[0] - once[1])[:, changed].mean() > 0.02
+    for before, after in zip(once[:2], twice, strict=False):
+        np.testing.assert_allclose(after[:, changed], before[:, changed], atol=1e-5)
+
+
 def test_masks_may_move_with_the_frames(backbone):
     def masks(index):
         left = jnp.zeros((32, 40, 1)).at[:, : 20 - 2 * index].set(1.0)

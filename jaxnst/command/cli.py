@@ -34,6 +34,7 @@ from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_comm
 from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.disk import matches
+from jaxnst.interrupts import raise_again
 from jaxnst.pictures.files import any_number_of_pixels
 from jaxnst.process import usual_numbers
 from jaxnst.recipes import RECIPES, get_recipe
@@ -146,11 +147,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     write_in_any_encoding()
     args = parse(argv)
-    folder, ours = programs_folder()
-    if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
-        complain(why)
-    huge = getattr(args, "allow_huge", False)
     try:
+        raise_again()
+        folder, ours = programs_folder()
+        if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
+            variable = "JAXNST_HOME" if ours else "JAX_COMPILATION_CACHE_DIR"
+            complain(f"{why}; set {variable} to another folder")
+        huge = getattr(args, "allow_huge", False)
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
         with lifted, usual_numbers(), one_warning(folder, complain, ours=ours):
             return args.call(args)
@@ -158,6 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags = "--memory or --size" if hasattr(args, "memory") else "--size"
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return _fail("; ".join(filter(None, (first, cure(str(error), flags)))))
+    except RuntimeError as error:
+        if "Symlink loop" not in str(error):  # of pathlib, before Python 3.13
+            raise
+        return _fail(f"expected files and folders, got a link to itself ({error})")
     except BrokenPipeError:
         ignore_output()
         return 0

@@ -1,11 +1,20 @@
 """Pictures of a grid: found in files, folders and patterns."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxnst.disk import matches
+from jaxnst.disk import check_readable, matches
 from jaxnst.pictures.files import is_picture, load_image
+
+
+def check_name(path: Path) -> None:
+    """Raise a ValueError unless a name is UTF-8, so that a page can show it."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeError:
+        raise ValueError(f"expected a name in UTF-8, got {path}; rename it") from None
 
 
 def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
@@ -38,7 +47,8 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
     readable, problems = [], []
     for path in found.values():
         try:
-            str(path).encode()
+            check_name(path)
+            check_readable(path)
             load_image(path, size=16)
             readable.append(path)
         except ValueError as error:

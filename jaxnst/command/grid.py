@@ -53,7 +53,7 @@ from jaxnst.command.masks import (
 from jaxnst.command.reporter import GridReporter, say
 from jaxnst.command.request import MaskFiles
 from jaxnst.command.sheet import PAGE_MARK, save_page, save_sheet
-from jaxnst.disk import check_folder
+from jaxnst.disk import check_folder, check_regular
 from jaxnst.painting.grid import paint_lanes
 from jaxnst.painting.inputs import load_content
 from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
@@ -150,6 +150,8 @@ def check_request(request: GridRequest) -> None:
         )
     if request.out.exists() and not request.out.is_dir():
         raise ValueError(f"expected a folder at {request.out}, got a file")
+    for path in (request.page, request.sheet):
+        check_regular(path)
     ours = request.page.exists() and PAGE_MARK.encode() in request.page.read_bytes()
     for path in (request.page, request.sheet):
         if path.exists() and not ours:

@@ -1,6 +1,7 @@
 """A grid request, and the lane, file, manifest and command of each picture."""
 
 import contextlib
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from jaxnst.command.manifest import SAME, make_manifest, manifest_path
 from jaxnst.command.masks import as_flags
 from jaxnst.command.request import MaskFiles, StylizeRequest
 from jaxnst.command.sheet import Cell
-from jaxnst.disk import LONGEST_NAME
+from jaxnst.disk import LONGEST_NAME, check_regular
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.lanes import Lane, make_lanes
 from jaxnst.painting.manifest import read_manifest
@@ -151,7 +152,7 @@ def lane_request(
     own = shown_setting(request, lane)
     parts = [*(names[path] for path in (content, *styles)), as_setting(own)]
     name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
-    if len(name.encode()) + 4 > LONGEST_NAME:
+    if len(os.fsencode(name)) + 4 > LONGEST_NAME:
         raise ValueError(f"expected shorter picture names, got {name} as the result")
     return StylizeRequest(
         content=content,
@@ -192,6 +193,8 @@ def as_setting(setting: dict[str, Any]) -> str:
 def is_painted(job: Job) -> bool:
     """Whether a picture exists; it must have a manifest that matches the job."""
     out = job.asked.out
+    for path in (out, manifest_path(out)):
+        check_regular(path)
     if not out.exists():
         return False
     before, got = None, "without a manifest"

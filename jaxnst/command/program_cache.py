@@ -99,6 +99,18 @@ TROUBLE = re.compile(
 """JAX's warning about a kept program: what failed, the exception and its message."""
 
 
+class Listener:
+    """Takes the place of `warnings.showwarning`; once `over`, it passes all on."""
+
+    def __init__(self, take: Callable[[str], bool]):
+        self.take, self.over, self.before = take, False, warnings.showwarning
+
+    def __call__(self, message: Warning | str, *where: Any, **more: Any) -> None:
+        """Show a warning, unless it is taken."""
+        if self.over or not self.take(str(message)):
+            self.before(message, *where, **more)
+
+
 @contextlib.contextmanager
 def one_warning(
     folder: Path, tell: Callable[[str], None], *, ours: bool = True
@@ -110,12 +122,13 @@ def one_warning(
     """
     told = []
 
-    def show(message: Warning | str, *where: Any, **more: Any) -> None:
-        if (trouble := TROUBLE.match(str(message))) is None:
-            return usual(message, *where, **more)
+    def take(message: str) -> bool:
+        if (trouble := TROUBLE.match(message)) is None:
+            return False
         if not told:
             tell(f"{explain(*trouble.groups(default=''))}; compiling anew")
         told.append(message)
+        return True
 
     def explain(verb: str, kind: str, why: str) -> str:
         # A file that is locked, gone or somebody else's is not damaged.
@@ -130,6 +143,11 @@ def one_warning(
         delete_programs(kept_programs(folder))
         return f"programs in {folder} were damaged and are deleted"
 
-    with warnings.catch_warnings():
-        usual, warnings.showwarning = warnings.showwarning, show
+    listener = warnings.showwarning = Listener(take)
+    try:
         yield
+    finally:
+        listener.over = True
+        # Runs in threads end in any order; the last one removes those of all.
+        while isinstance(now := warnings.showwarning, Listener) and now.over:
+            warnings.showwarning = now.before

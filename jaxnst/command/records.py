@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +53,10 @@ def _check_installed(module: str, flag: str, extra: str) -> None:
         raise ValueError(
             f"expected {module} for {flag}, got none; pip install 'jaxnst[{extra}]'"
         )
+
+
+Forgiven = Callable[[str], AbstractContextManager[None]]
+"""What says that something of a kind cannot be kept, see `PictureReporter.forgiven`."""
 
 
 class Records:
@@ -126,17 +131,20 @@ class Records:
         frame = pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC)
         self.frames.append(np.asarray(frame))
 
-    def finish(self, image: Image | np.ndarray) -> None:
-        """Show the picture, and write the plot and the timelapse of a run."""
+    def finish(self, image: Image | np.ndarray, forgiven: Forgiven) -> None:
+        """Show the picture, and write the plot and the timelapse, whatever fails."""
+        request = self.request
         if self.live is not None:
-            self.live.show(image)
-        if self.request.plot is not None and self.terms:
-            save_plot(self.request.plot, self.table, self.request.recipe)
-        if self.request.timelapse is not None:
-            self.add_frame(image)
-            save_timelapse(
-                self.request.timelapse, list(map(pil.fromarray, self.frames))
-            )
+            with forgiven("frame"):
+                self.live.show(image)
+        if request.plot is not None and self.terms:
+            with forgiven("plot"):
+                save_plot(request.plot, self.table, request.recipe)
+        if request.timelapse is not None:
+            with forgiven("timelapse"):
+                self.add_frame(image)
+                frames = list(map(pil.fromarray, self.frames))
+                save_timelapse(request.timelapse, frames)
 
 
 def as_line(values: dict[str, Any]) -> str:

@@ -193,7 +193,7 @@ class PictureReporter(Reporter):
         """Say once that something cannot be written, and paint on."""
         try:
             yield
-        except (OSError, ValueError) as error:
+        except Exception as error:  # of libraries that draw and encode, too
             if kind not in self.complaints:
                 complain(f"no {kind} is kept: {error}")
             self.complaints.add(kind)

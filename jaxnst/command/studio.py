@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxnst.command.flags import positive
 from jaxnst.command.live import check_studio
 from jaxnst.command.reporter import say
-from jaxnst.disk import check_folder
+from jaxnst.disk import check_folder, held
 from jaxnst.weights import registry
 
 LOOPBACK = "127.0.0.1"
@@ -46,7 +46,12 @@ def studio_command(args: argparse.Namespace) -> int:
     from jaxnst.studio.server import Place, Studio
 
     listener = listen(args.host, args.port)
-    with closing(listener) as port:
+    with closing(listener) as port, held(args.folder / "studio") as ours:
+        if not ours:
+            raise ValueError(
+                f"expected a --folder of this studio alone, got {args.folder}, which "
+                "another one serves; open that, or choose another --folder"
+            )
         place = Place(
             host=args.host,
             port=port,

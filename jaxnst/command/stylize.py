@@ -44,7 +44,7 @@ from jaxnst.command.masks import check_masks, mask_files, read_masks, read_style
 from jaxnst.command.records import Records, check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.request import STARTS, StylizeRequest
-from jaxnst.disk import check_target, held, numbered
+from jaxnst.disk import check_regular, check_target, held, numbered
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import check_blend
@@ -165,8 +165,10 @@ def check_request(request: StylizeRequest) -> None:
             raise ValueError(
                 f"expected an output that is none of the inputs, got {target}"
             )
-    written = [request.out, manifest_path(request.out), request.checkpoint_path]
-    written = [path.resolve() for path in (*written, *request.records)]
+    beside = [manifest_path(request.out), request.checkpoint_path]
+    for path in beside:
+        check_regular(path)
+    written = [x.resolve() for x in (request.out, *beside, *request.records)]
     for path in written:
         if written.count(path) > 1:
             raise ValueError(f"expected outputs of different names, got {path} twice")
@@ -184,8 +186,8 @@ def check_request(request: StylizeRequest) -> None:
 def usual_path(content: Path, styles: Sequence[Path]) -> Path:
     """`CONTENT-STYLE.png` in the current folder."""
     stem = "-".join(path.stem for path in (content, *styles))
-    stem = os.fsencode(stem)[:100].decode(errors="ignore")
-    return Path(f"{stem}.png")
+    whole = os.fsencode(stem)[:100].decode(errors="ignore")  # no half of a character
+    return Path(f"{os.fsdecode(whole.encode())}.png")
 
 
 def free_path(path: Path) -> Path:
@@ -291,8 +293,7 @@ def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
     save_result(request, result, manifest, about)
-    with reporter.forgiven("record"):
-        records.finish(result.image[..., :3])
+    records.finish(result.image[..., :3], reporter.forgiven)
     key = step_key(describe_device(), request.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]

@@ -2,15 +2,19 @@
 
 It reads a line of JSON for each command, its arguments, and answers with a line of its
 own after what the command prints. A second picture of a size needs no compiling, and
-nothing that goes wrong here reaches the server.
+nothing that goes wrong here reaches the server. Once standard input ends, the server is
+gone: the command stops, as if it was interrupted, and keeps its state.
 """
 
+import _thread
 import contextlib
 import json
 import signal
 import sys
 import traceback
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from jaxnst.command.cli import main
 from jaxnst.compiled import forget_programs
@@ -24,11 +28,21 @@ several, and Linux gives a process 65,530."""
 def work() -> None:
     """Run the commands of standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between two commands
-    for line in sys.stdin:
+    lines: SimpleQueue[str] = SimpleQueue()
+    Thread(target=listen, args=(lines,), daemon=True).start()
+    for line in iter(lines.get, ""):
         code = run(json.loads(line))
         print(f"{END}{code}", flush=True)
         if memory_maps() > MANY:
             forget_programs()
+
+
+def listen(lines: SimpleQueue[str]) -> None:
+    """Pass the lines of standard input on; at its end, stop the command."""
+    for line in sys.stdin:
+        lines.put(line)
+    _thread.interrupt_main()
+    lines.put("")
 
 
 def run(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
-import png
 import tifffile
 from jaxtyping import Float
 from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
@@ -25,6 +25,9 @@ with contextlib.suppress(ImportError):  # an extra
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
+
+# What it logs of chunks and interlacing would be printed.
+logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 # Image generators and editors write more text than Pillow's limit, which is for bombs.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24
@@ -80,7 +83,8 @@ class Source(NamedTuple):
 def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
     """Open a picture of one of `FORMATS`; every failure is a ValueError of one line.
 
-    Its profile and gamma are ignored unless it is `profiled`.
+    Its profile and gamma are ignored unless it is `profiled`, and integers of more than
+    16 bits are divided by 65535.
     """
     if not path.is_file():
         raise ValueError(
@@ -94,6 +98,8 @@ def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
             page = stack.enter_context(open_page(path))
             if page is None:
                 file = stack.enter_context(open_pillow(_mended(path)))
+                if file.format == "PNG":
+                    _add_profile(file, path)
                 for key in () if profiled else ("icc_profile", "gamma"):
                     file.info.pop(key, None)
                 yield _of_pillow(file, path)
@@ -149,7 +155,9 @@ def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
     profile = tag_value(page, "InterColorProfile") if profiled else None
 
     def decode(size: int | None) -> Pixels:
-        return _turn(_to_srgb(read_page(page), profile), turn)
+        # Without a profile, they are labels, whose numbers mean the same in all files.
+        values = read_page(page, largest=None if profiled else 65535)
+        return _turn(_to_srgb(values, profile), turn)
 
     return Source(
         shape=_upright((page.imagelength, page.imagewidth), turn),
@@ -197,6 +205,7 @@ def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
     if size is not None:
         # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
         file.draft("RGB", fit_shape(file.size, size))
+    lay_background(file)
     file.load()
     image = ImageOps.exif_transpose(file) if _exif(file) else file
     alpha = None
@@ -212,10 +221,17 @@ def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
     return image
 
 
+def lay_background(file: pil.Image) -> None:
+    """Give a GIF its background, which is seen where its first frame does not reach."""
+    color = file.info.get("background")
+    if file.format == "GIF" and color is not None:
+        file.im = pil.new(file.mode, file.size, color).im
+
+
 def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
     """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
     if file.format == "PNG":
-        values, top = imagecodecs.png_decode(_bare_png(path)), 65535
+        values, top = imagecodecs.png_decode(path.read_bytes()), 65535
     else:
         values, top = np.asarray(file), 1 if file.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= top):  # false for NaN too
@@ -229,15 +245,6 @@ def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
         colors = 3 - 2 * (values.shape[2] < 3)
         values[..., :colors] = _encode(values[..., :colors] ** (1 / gamma))
     return _turn(_to_srgb(values, profile), _exif(file).get(ExifTags.Base.Orientation))
-
-
-def _bare_png(path: Path) -> bytes:
-    """A PNG without what the decoder would print warnings about."""
-    with path.open("rb") as file, io.BytesIO() as bare:
-        chunks = png.Reader(file=file).chunks()
-        needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-        png.write_chunks(bare, [chunk for chunk in chunks if chunk[0] in needed])
-        return bare.getvalue()
 
 
 def _to_srgb(
@@ -289,6 +296,58 @@ def _from_profile(image: pil.Image) -> pil.Image:
     levels = _encode((np.arange(256) / 255) ** (1 / gamma))
     table = np.rint(levels * 255).astype(int).tolist()
     return image.convert("RGB").point(table * 3)
+
+
+WHITE, SRGB = (0.3127, 0.3290), (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+GAMUTS = {9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046), 11: P3, 12: P3}
+"""Primaries, red, green and blue in x and y; the wide ones by their codes in cICP."""
+
+POWERS = {4: 2.2, 5: 2.8, 8: 1.0}
+"""From numbers to light, by the codes of cICP that are not about as sRGB."""
+
+HDR = 16, 18
+"""Codes of PQ and HLG in cICP."""
+
+
+def _add_profile(file: pil.Image, path: Path) -> None:
+    """Give a PNG a profile of the colours that its cICP, or cHRM and gAMA, state.
+
+    A ValueError says if they are those of HDR.
+    """
+    info, codes = file.info, _cicp(path)
+    if codes:
+        if codes[1] in HDR:
+            raise ValueError("numbers of HDR, expected those of SDR")
+        for key in ("icc_profile", "gamma", "srgb"):  # these count less
+            info.pop(key, None)
+        stated, power = WHITE + GAMUTS.get(codes[0], SRGB), POWERS.get(codes[1])
+        info |= {} if power is None else {"gamma": 1 / power}
+    elif info.get("gamma") and not {"icc_profile", "srgb"} & info.keys():
+        stated, power = info.get("chromaticity", WHITE + SRGB), 1 / info["gamma"]
+    else:
+        return
+    if np.abs(np.subtract(stated, WHITE + SRGB)).max() < 0.002:
+        return  # the gamma says all
+    x = np.linspace(0, 1, 4096)
+    srgb = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    light = np.float32(srgb if power is None else x**power)
+    given = {"whitepoint": stated[:2], "primaries": stated[2:]}
+    with contextlib.suppress(imagecodecs.CmsError, ValueError):
+        info["icc_profile"] = imagecodecs.cms_profile(
+            "rgb", **given, transferfunction=light
+        )
+
+
+def _cicp(path: Path) -> bytes:
+    """The codes of primaries, transfer, matrix and range in a PNG; empty if none."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            if head[4:] == b"cICP":
+                return file.read(4)
+            file.seek(int.from_bytes(head[:4]) + 4, io.SEEK_CUR)
+    return b""
 
 
 def _gamma(image: pil.Image) -> float | None:

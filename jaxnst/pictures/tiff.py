@@ -39,7 +39,7 @@ def open_page(path: Path) -> Iterator[tifffile.TiffPage | None]:
     It is the first page that is no thumbnail.
 
     Raises:
-        ValueError: If it is the raw data of a camera.
+        ValueError: If it is the raw data of a camera, or has planes of other colours.
     """
     with contextlib.ExitStack() as stack:
         page = None
@@ -55,6 +55,9 @@ def _find_page(file: tifffile.TiffFile) -> tifffile.TiffPage | None:
     ]
     if any(tag_value(page, "PhotometricInterpretation") in RAW for page in pages):
         raise ValueError("a camera's raw data; develop it to a picture first")
+    separate = pages[0].planarconfig == SEPARATE and pages[0].samplesperpixel > 1
+    if separate and pages[0].photometric not in PLAIN:
+        raise ValueError("separate planes that are neither grey nor RGB")
     whole = [page for page in pages if not page.subfiletype & (REDUCED | MASK)]
     page, limit = (whole or pages)[0], pil.MAX_IMAGE_PIXELS
     if page is pages[0] and not _needs_us(page):
@@ -81,8 +84,14 @@ def has_page_alpha(page: tifffile.TiffPage) -> bool:
     return page.extrasamples[:1] in ((ASSOCIATED,), (UNASSOCIATED,))
 
 
-def read_page(page: tifffile.TiffPage) -> Float[np.ndarray, "_h _w _c"]:
+def read_page(
+    page: tifffile.TiffPage, *, largest: int | None = None
+) -> Float[np.ndarray, "_h _w _c"]:
     """Grey or RGB in [0, 1], as stored, with the alpha, which is not multiplied in.
+
+    Args:
+        page: From `open_page`.
+        largest: What deep integers are divided by. Default: their largest number.
 
     Raises:
         ValueError: If its numbers have no meaning.
@@ -90,7 +99,9 @@ def read_page(page: tifffile.TiffPage) -> Float[np.ndarray, "_h _w _c"]:
     pixels = page.asarray()
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
-    values = _to_unit(pixels.reshape(page.imagelength, page.imagewidth, -1), page)
+    values = _to_unit(
+        pixels.reshape(page.imagelength, page.imagewidth, -1), page, largest
+    )
     colors = 1 if page.photometric in PLAIN[1:] else 3
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         values[..., 0] = 1 - values[..., 0]
@@ -101,14 +112,14 @@ def read_page(page: tifffile.TiffPage) -> Float[np.ndarray, "_h _w _c"]:
 
 
 def _to_unit(
-    pixels: Shaped[np.ndarray, "_h _w _c"], page: tifffile.TiffPage
+    pixels: Shaped[np.ndarray, "_h _w _c"], page: tifffile.TiffPage, largest: int | None
 ) -> Float[np.ndarray, "_h _w _c"]:
     """Numbers in [0, 1]: integers are divided by the largest, which a tag may tell."""
     low, high, top = pixels.min(), pixels.max(), 1
     if pixels.dtype.kind != "f":
         usual = 2 ** (page.bitspersample - (pixels.dtype.kind == "i")) - 1
-        top = tag_value(page, "MaxSampleValue") or usual
-        top = max(np.ravel(top))
+        top = max(np.ravel(tag_value(page, "MaxSampleValue") or usual))
+        top = largest if largest and page.bitspersample > 8 else top
     if not (low >= 0 and high <= top):  # false for NaN too
         raise ValueError(f"numbers from {low:g} to {high:g}, expected 0 to {top:g}")
     return (pixels / np.float32(top)).astype(np.float32)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -174,7 +174,8 @@ class Guard:
             return None
         if not known and not self.keys.spend(token):
             return _refuse(403, OPENED if token else STRANGER)
-        found = RedirectResponse("/", status_code=303)
+        # No redirect: after a link on another site, browsers send it no strict cookie.
+        found = HTMLResponse('<a href="/">Go on</a>', headers={"refresh": "0; url=/"})
         if not known:
             safe: dict[str, Any] = {"httponly": True, "samesite": "strict", "path": "/"}
             found.set_cookie(self.cookie, self.keys.secret, **safe)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image as pil
 
 from jaxnst.disk import write_whole
 from jaxnst.foreign import number, read_fields, read_json
 from jaxnst.painting.manifest import read_manifest
 from jaxnst.paths import as_argument
-from jaxnst.pictures.files import SUFFIXES, read_description, save_image
+from jaxnst.pictures.files import SUFFIXES, image_shape, read_description, save_image
 from jaxnst.pictures.source import as_floats, open_source
 from jaxnst.studio.pictures import plain
 from jaxnst.studio.settings import Settings, read_settings, stylize_arguments
@@ -25,6 +26,10 @@ from jaxnst.weights.registry import ASSETS
 
 RECORD = ".job.json"
 """Suffix of what the studio keeps of a job beside its result: its settings."""
+
+SHOWN = "content", "size", "seconds", "status", "weights"
+"""What is kept of a manifest, with the name of its recipe. A whole one has hundreds of
+objects, and collecting garbage among those of a thousand stops all threads."""
 
 Stamp = tuple[int, int, int] | None
 """When a file was changed, its size and its number; None where there is none."""
@@ -40,7 +45,7 @@ class Entry(NamedTuple):
         time: When it was asked for, in seconds since 1970.
         version: Changes whenever what can be seen does.
         resumable: Whether a stopped run left the state to go on from.
-        manifest: What it was painted from; empty before it is painted.
+        manifest: What `SHOWN` names of it; empty before it is painted.
         settings: What was chosen on the page, if it was.
         content: The photograph, if it lies inside the folder.
     """
@@ -159,9 +164,11 @@ class History:
         picture, about, recorded, so_far, checkpoint = stamps
         manifest: dict[str, Any] = {}
         settings, when = None, None
-        if picture and about:
+        if picture and about and _is_picture(self.folder / name):
             with contextlib.suppress(OSError, ValueError):
-                manifest = read_manifest(self.folder / f"{name}.json")
+                found = read_manifest(self.folder / f"{name}.json")
+                manifest = {key: found[key] for key in SHOWN if key in found}
+                manifest["recipe"] = found["recipe"]["name"]
         if recorded:
             with contextlib.suppress(OSError, ValueError):
                 settings, when = self._record(name)
@@ -260,7 +267,7 @@ class History:
             "before": entry.content is not None,
             "resumable": entry.resumable,
             "size": manifest.get("size"),
-            "recipe": manifest.get("recipe", {}).get("name"),
+            "recipe": manifest.get("recipe"),
             "seconds": manifest.get("seconds", {}).get("all"),
             "diverged": manifest.get("status") == "diverged",
             "command": self.command(entry),
@@ -285,6 +292,15 @@ def _is_ours(name: str) -> bool:
     except UnicodeError:
         return False
     return Path(name).suffix.lower() in SUFFIXES
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file is a picture, of any size, by its header."""
+    try:
+        image_shape(path)
+    except ValueError as error:
+        return isinstance(error.__cause__, pil.DecompressionBombError)
+    return True
 
 
 def _beside(name: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import json
 import re
@@ -27,6 +28,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from jaxnst.disk import held
 from jaxnst.foreign import parse_json
 from jaxnst.painting.scales import check_content, content_size
 from jaxnst.pictures.geometry import fit_shape
@@ -133,6 +135,8 @@ class Studio:
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
         """Paint while the server runs; stop what is painted in order at its end."""
+        # Collecting garbage among all that is imported would stop the loop for 0.1 s.
+        gc.freeze()
         await asyncio.to_thread(self.find_groups)
         tasks = [
             asyncio.create_task(self.queue.work()),
@@ -146,6 +150,7 @@ class Studio:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.pictures.close()
+            gc.unfreeze()
 
     async def follow_folder(self) -> None:
         """Tell the tabs that are open of what anybody puts into the folder."""
@@ -419,6 +424,8 @@ class Studio:
             if not job.found:
                 remove_group(job.group)
             return
+        with contextlib.suppress(OSError), held(self.place.folder / job.name):
+            pass  # deletes the lock that a process which was killed has left
         so_far = job.folder / SO_FAR
         if so_far.exists():
             shutil.move(so_far, self.history.so_far(job.name))

@@ -26,11 +26,15 @@ LOOK, GOODBYE = 0.4, 2.0
 
 
 class Watch:
-    """The routes of the page, all of which only read."""
+    """The routes of the page, all of which only read.
+
+    Attributes:
+        end: How the run ended, `done` or `stopped`; empty before.
+    """
 
     def __init__(self, folder: Path, title: str):
         self.reader, self.title = LiveReader(folder), title
-        self.over, self.tabs = False, 0
+        self.end, self.tabs = "", 0
 
     def app(self, host: str, port: int, keys: Keys) -> Starlette:
         """The application."""
@@ -64,13 +68,13 @@ class Watch:
         seen: Any = None
         try:
             while True:
-                over = self.over
+                end = self.end
                 self.reader.read()
-                now = over, len(self.reader.lines), self.reader.doing
+                now = end, len(self.reader.lines), self.reader.doing
                 if now != seen:
                     seen = now
-                    yield f"data: {json.dumps(self.state(over))}\n\n"
-                if over:
+                    yield f"data: {json.dumps(self.state(end))}\n\n"
+                if end:
                     break
                 await asyncio.sleep(LOOK)
         finally:
@@ -78,16 +82,16 @@ class Watch:
 
     async def leave(self) -> None:
         """End what tabs are told."""
-        self.over = True
+        self.end = self.end or "stopped"
 
-    def state(self, over: bool) -> dict[str, Any]:
+    def state(self, end: str) -> dict[str, Any]:
         """What the page shows, as `jobs.Job.as_json` gives it."""
         lines = self.reader.lines
         return {
             "name": self.title,
-            "state": "done" if over else "painting",
+            "state": end or "painting",
             "doing": self.reader.doing,
-            "frame": lines[-1]["frame"] + over if lines else 0,
+            "frame": lines[-1]["frame"] + bool(end) if lines else 0,
             "now": lines[-1] if lines else None,
             "terms": self.reader.terms(),
         }
@@ -117,8 +121,9 @@ def served(
             keys.on_use = lambda: tell(keys.address(host, port))
             keys.on_use()
             yield
+            watch.end = "done"
         finally:
-            watch.over = True
+            watch.end = watch.end or "stopped"
             ended = time.monotonic() + GOODBYE
             while watch.tabs and time.monotonic() < ended:
                 time.sleep(0.05)

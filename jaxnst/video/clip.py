@@ -16,7 +16,7 @@ from PIL import Image as pil
 
 from jaxnst.messages import found_at
 from jaxnst.pictures.files import image_shape, is_picture, load_image
-from jaxnst.pictures.source import open_pillow
+from jaxnst.pictures.source import lay_background, open_pillow
 from jaxnst.video.decode import WHOLE as WHOLE_VIDEO
 from jaxnst.video.decode import (
     Entry,
@@ -27,7 +27,16 @@ from jaxnst.video.decode import (
     rate_and_aspect,
     read_pixels,
 )
-from jaxnst.video.tags import BT601, BT709, MATRICES, PEAK, ColorTags
+from jaxnst.video.tags import (
+    BT601,
+    BT709,
+    BT2020,
+    HLG,
+    MATRICES,
+    PEAK,
+    PQ,
+    ColorTags,
+)
 
 RATE = Fraction(24)
 """Frames per second of a folder, unless another rate is asked for."""
@@ -278,7 +287,11 @@ def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
     """The frames of an animated picture, over white, and how long they are shown."""
     try:
         with open_pillow(path) as file:
-            for number in range(getattr(file, "n_frames", 1)):
+            # A picture for those who show no animation comes first.
+            still = getattr(file, "default_image", False)
+            numbers = range(still, getattr(file, "n_frames", 1))
+            lay_background(file)
+            for number in numbers:
                 file.seek(number)
                 image = file.convert("RGBA")
                 white = pil.new("RGB", image.size, "white")
@@ -346,13 +359,12 @@ def _scan_video(path: Path, selection: Selection) -> Clip:
 
 
 def _color(frame: Any) -> ColorTags:
-    matrix = int(frame.colorspace)
+    matrix, transfer = int(frame.colorspace), int(frame.color_trc)
     if matrix not in MATRICES:
         matrix = BT709 if frame.height > HIGH else BT601
+        matrix = BT2020 if transfer in (PQ, HLG) else matrix
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
-    return ColorTags(
-        matrix, 2 if full else 1, int(frame.color_primaries), int(frame.color_trc)
-    )
+    return ColorTags(matrix, 2 if full else 1, int(frame.color_primaries), transfer)
 
 
 def _video(clip: Clip, shape: tuple[int, int]) -> Iterator[np.ndarray]:

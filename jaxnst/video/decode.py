@@ -118,6 +118,7 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
                 break
         short = newest is not None and newest < _last(container, stream)
         short = short or (entry == WHOLE and packets < _count(container, stream))
+        short = short or ("matroska" in container.format.name and _is_cut(path))
         if corrupt or short:
             cure = ", or cut the damage off with --end" if number > 1 else ""
             raise ValueError(
@@ -141,6 +142,17 @@ def _count(container: Any, stream: Any) -> int:
     MP4 counts hidden ones, too; AVI counts a frame that is shown for longer as several.
     """
     return 0 if _is_mp4(container) or container.format.name == "avi" else stream.frames
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a Matroska file, such as a WebM, is shorter than its segment."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(b"\x18\x53\x80\x67") + 4
+    length = 9 - head[at].bit_length()  # a leading 1 bit tells how many bytes follow
+    size = int.from_bytes(head[at : at + length]) - 2 ** (7 * length)
+    unknown = size == 2 ** (7 * length) - 1  # of a stream
+    return not unknown and path.stat().st_size < at + length + size
 
 
 def _decoder(stream: Any) -> Any:
@@ -194,7 +206,7 @@ def find_entry(path: Path, start: Fraction) -> Entry:
     The frames are the same as without it: decoding begins two key frames early, since
     open groups of pictures, slow refreshes and streams without an index need that, and
     the times of the frames that come are compared with those in the file. Where they
-    differ, or times are missing, decoding begins with the file.
+    differ, times are missing, or seeking fails, decoding begins with the file.
 
     Args:
         path: A video file.
@@ -214,8 +226,9 @@ def find_entry(path: Path, start: Fraction) -> Entry:
     entry = Entry(seek, key, bisect_left(times, key), begin)
     probe = entry._replace(first=roll)
     expected = [x for x in times if roll <= x <= wanted]
-    with contextlib.closing(decoded(path, probe)) as frames:
-        found = [frame.pts for _, frame in zip(expected, frames, strict=False)]
+    found = []
+    with contextlib.suppress(ValueError), contextlib.closing(decoded(path, probe)) as x:
+        found = [frame.pts for _, frame in zip(expected, x, strict=False)]
     return entry if found == expected else WHOLE
 
 
@@ -289,6 +302,7 @@ def read_pixels(
         shape: Height and width.
     """
     clear = any(x.is_alpha for x in frame.format.components)
+    clear = clear or frame.format.has_palette  # whose colours may be clear
     size = (frame.height, frame.width) if clear else shape
     colors = {"src_colorspace": tags.matrix_name, "src_color_range": tags.range}
     pixels = _levels(frame, size, "rgba64le" if clear else "rgb48le", **colors)

@@ -56,7 +56,8 @@ def measure_flow(
 
     Dense inverse search at the full size of the frames; the result does not depend on
     the number of threads. Texture that is in both frames at the same place has not
-    moved, even if what is beside it has.
+    moved, even if what is beside it has. A camera that has moved far is followed, too:
+    its mean motion is found first, by phase correlation.
 
     Args:
         image: RGB in [0, 1], h w 3.
@@ -89,6 +90,29 @@ def measure_flow(
     height, width, _ = image.shape
     pads = [(0, max(0, SMALLEST - side)) for side in (height, width)]
     image, other = (np.pad(x, [*pads, (0, 0)], mode="edge") for x in (image, other))
+    grey, found = (_grey(x).astype(np.float32) for x in (image, other))
+    window = cv2.createHanningWindow(grey.shape[::-1], cv2.CV_32F)
+    move, _ = cv2.phaseCorrelate(grey, found, window)
+    far = max(np.abs(move)) > FAR * max(height, width)
+    moves = [(0, 0), (round(move[0]), round(move[1]))][: 1 + far]
+    flow, _ = min((_search(image, other, x) for x in moves), key=lambda x: x[1])
+    return flow[:height, :width]
+
+
+FAR = 0.1
+"""Part of the long edge from which on the motion of a camera is looked for first."""
+
+
+def _search(
+    image: np.ndarray, other: np.ndarray, move: tuple[int, int]
+) -> tuple[FlowArray, float]:
+    """The flow beyond a move, with the move; what pixels differ by on average."""
+    import cv2
+
+    (x, y), (height, width, _) = move, image.shape
+    back = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
+    border = cv2.BORDER_REPLICATE
+    other = cv2.warpAffine(other, back, (width, height), borderMode=border)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     # A fade is not a motion.
@@ -98,7 +122,10 @@ def measure_flow(
     around = lambda x: cv2.blur(x.astype(np.float32), (STILL_SIDE, STILL_SIDE))
     texture = np.maximum(around(grey.astype(float) ** 2) - around(grey) ** 2, 1)
     flow[around(cv2.absdiff(grey, found)) < STILL_PART * np.sqrt(texture)] = 0
-    return flow[:height, :width]
+    rows, columns = np.indices(grey.shape, np.float32)
+    places = columns + flow[..., 0], rows + flow[..., 1]
+    seen = cv2.remap(found, *places, cv2.INTER_LINEAR, borderMode=border)
+    return flow + np.array(move, np.float32), float(np.mean(cv2.absdiff(grey, seen)))
 
 
 SMALLEST = 12

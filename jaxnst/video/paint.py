@@ -259,10 +259,7 @@ class VideoPainter:
             index, content, self.count = seen.index, seen.content, seen.index + 1
             shot = self.shot_from(seen.first, content)
             scene = shot.scene_of(content, self.masks(index))
-            parts = (*(x.mask for x in scene.regions), scene.hold)
-            areas = [mask for mask in parts if mask is not None]
-            if areas and self.options.masks is not None:
-                self.areas[index] = jnp.concatenate(areas, axis=-1)
+            self.note_area(index, scene)
             if self.store.has(1, index):
                 frame = self.store.load(1, index)
             else:
@@ -446,6 +443,13 @@ class VideoPainter:
             )
         return levels.astype(np.float32)
 
+    def note_area(self, index: int, scene: Scene) -> None:
+        """Keep the masks of a frame, where each has its own."""
+        parts = (*(x.mask for x in scene.regions), scene.hold)
+        areas = [mask for mask in parts if mask is not None]
+        if areas and self.options.masks is not None:
+            self.areas[index] = jnp.concatenate(areas, axis=-1)
+
     def same_area(self, index: int, other: int, pair: Pair) -> Mask | float:
         """Where a frame has the regions of another one, if they move."""
         if not {index, other} <= self.areas.keys():
@@ -459,18 +463,27 @@ class VideoPainter:
 
         `x + c (1 - b) (y - x)` with the next one y, warped, its reliability c, and that
         of the frame before, b: what is new in a frame is painted as it looks in the
-        next one; the rest stays. No steps follow, since both are painted.
+        next one; the rest stays. No steps follow, since both are painted. Paint of
+        another region is not reliable.
         """
-        content = self.content_of(index)
-        pair = self.flow_pair(index, index + 1, content, self.content_of(index + 1))
+        shot = self.shot_from(before.first, None)
+        near = range(max(index - 1, before.first), index + 2)
+        contents = {j: self.content_of(j) for j in near}
+        self.areas = {j: x for j, x in self.areas.items() if j in near}
+        for j in set(near) - self.areas.keys():
+            self.note_area(j, shot.scene_of(contents[j], self.masks(j)))
+
+        def find(j: int) -> tuple[Pair | None, Mask | float]:
+            pair = self.flow_pair(index, j, contents[index], contents[j])
+            if pair is None:
+                return None, 0.0
+            return pair, pair.reliability * self.same_area(index, j, pair)
+
+        pair, share = find(index + 1)
         if pair is None:
             return before._replace(content=None)
-        share = pair.reliability
         if index > before.first:
-            other = self.content_of(index - 1)
-            behind = self.flow_pair(index, index - 1, content, other)
-            if behind is not None:
-                share = share * (1 - behind.reliability)
+            share = share * (1 - find(index - 1)[1])
         image = before.image + share * (pair.bring(after.image) - before.image)
         image = np.asarray(jnp.clip(image, 0, 1))
         return before._replace(image=image, content=None)

@@ -13,7 +13,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Make each item in a thread while the one before is used.
 
     An exception of the items is raised where the item was expected. If the caller
-    stops early, no more items are made than the one that is waiting.
+    stops early, it waits for the item that is being made, and no more are made.
 
     Args:
         items: What to make; it is only touched by that thread.
@@ -45,8 +45,9 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             put("error", error)
         put("end", None)
 
-    # A daemon, so that a process that is interrupted does not wait for it.
-    threading.Thread(target=work, daemon=True).start()
+    # A daemon, so that a process that is interrupted twice does not wait for it.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
         while True:
             kind, item = waiting.get()
@@ -57,6 +58,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
+        thread.join()  # Python aborts if it ends while a library's code runs here
 
 
 @contextlib.contextmanager

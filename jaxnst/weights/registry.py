@@ -79,6 +79,20 @@ def cache_folder() -> Path:
     return Path(home) if home else Path(platformdirs.user_cache_dir("jaxnst"))
 
 
+def make_cache() -> None:
+    """Make `cache_folder()`; a ValueError if no files can be made there."""
+    folder, why = cache_folder(), "one that cannot be written to"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"expected a folder for weights at {folder}, got {why}; set JAXNST_HOME to "
+            "one that can be written to"
+        )
+
+
 def embedded_path() -> Path:
     """Path of the weights that ship: in the installed package, or in its checkout."""
     installed = Path(__file__).parent / "vgg19-embedded.h5"
@@ -145,7 +159,9 @@ def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
             failed.parent.mkdir(parents=True, exist_ok=True)
             failed.touch()
         except OSError:
-            return "embedded", f"{cache_folder()} cannot be written to"
+            return "embedded", (
+                f"{cache_folder()} cannot be written to; set JAXNST_HOME to another"
+            )
         why = f"{_in_a_few_words(error)}; {_next_try(time.time() + DAY)}"
         return "embedded", f"ImageNet weights cannot be fetched: {why}"
     return "imagenet", "fetched"
@@ -182,7 +198,7 @@ def pull(
         Path of the converted weights, in the cache.
 
     Raises:
-        ValueError: If no weights have that name.
+        ValueError: If no weights have that name, or the cache cannot be written to.
         FetchError: If they cannot be fetched; the message tells how to do it by hand.
         WrongFile: If the server offers another file.
     """
@@ -191,7 +207,7 @@ def pull(
     path, remote = asset_path(name), ASSETS[name].remote
     if path.is_file() or remote is None:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_cache()
     download = path.with_name(remote.urls[0].rpartition("/")[2])
     with FileLock(path.with_name(path.name + ".lock")):
         if path.is_file():  # another process was faster
@@ -236,6 +252,6 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
     if not is_ours(path):
         source, path = path, cache_folder() / f"converted-{sha256(path)[:16]}.h5"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_cache()
             convert(source, path)
     return read_backbone(path)

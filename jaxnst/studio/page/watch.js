@@ -9,8 +9,8 @@ get("#caption").append(...live.caption)
 
 follow(() => "events", (job, end) => {
   document.title = `${job.name} – jaxnst live`
-  const over = job.state === "done"
-  get("#status").textContent = over ? `${job.name} is finished` : `${job.name}: ${progressText(job)}`
+  const over = job.state !== "painting"
+  get("#status").textContent = over ? `${job.name} ${job.state === "done" ? "is finished" : "was stopped"}` : `${job.name}: ${progressText(job)}`
   live.update(job)
   if (over) end()
 }, () => { get("#status").textContent = "No answer: the run has ended, or waits" })
