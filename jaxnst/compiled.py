@@ -90,7 +90,7 @@ class KeptJit:
         first = jax.devices()[0]
 
         def plain(x: Any) -> bool:
-            if isinstance(x, Tracer) or not hasattr(x, "dtype"):
+            if not hasattr(x, "dtype"):
                 return False
             return not isinstance(x, jax.Array) or x.devices() == {first}
 
@@ -98,6 +98,8 @@ class KeptJit:
 
     def __call__(self, *args: Any, **static: Any) -> Any:
         """Call the function, by the kept program where there is one."""
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
+            return self.__wrapped__(*args, **static)
         if not self.keeps(args):
             return self.jit(*args, **static)
         return self.prepare(*args, **static).compiled.result()(*args)
@@ -196,8 +198,8 @@ def kept_jit(
 ) -> Callable[[Callable], Any]:
     """Decorate a function as `jax.jit` does, and keep its compiled programs.
 
-    Static arguments are given by name. Under a transformation of JAX, or with arrays
-    that are spread over devices, the function is what `jax.jit` makes of it.
+    Static arguments are given by name. Under a transformation of JAX it is the function
+    itself; with arrays that are on other devices, what `jax.jit` makes of it.
 
     Args:
         static: Names of its static arguments.

@@ -76,9 +76,8 @@ def enlarge_moments(
     """
 
     def enlarge(x: Array, begun: Array) -> Array:
-        larger = growth.enlarge(restore(x))
-        if larger is not None:
-            return store(jnp.asarray(larger), dtype_of(x))
+        if growth.fits(x):
+            return store(jnp.asarray(growth.enlarge(restore(x))), dtype_of(x))
         return x if x.shape == begun.shape else begun
 
     return jax.tree.map(enlarge, before, fresh)

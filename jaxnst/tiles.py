@@ -38,6 +38,7 @@ from jaxnst.objective import (
     summarize_regions,
     with_agreement,
 )
+from jaxnst.pictures.canvas import extend, inside
 from jaxnst.recipes import Program
 from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
 from jaxnst.types import Features, Image, Mask, Scalar, Weights
@@ -181,6 +182,7 @@ class Tiled:
     ) -> tuple[Scalar, Terms]:
         """The loss of an image, and its parts; a ValueError unless `additive`."""
         check_additive(program)
+        image = extend(image, targets.extent)
         tiles = plan_tiles(image.shape, program.layers, self.size)
         # Pixels agree or not one by one, so that term needs no tiles.
         agreement, targets = targets.agreement, targets._replace(agreement=None)
@@ -252,6 +254,8 @@ def _summarize(
         for layer, target in targets.content.items()
     }
     own = _owned(tile, pixels.shape, 1)
+    if targets.extent is not None:
+        own = own & (inside(pixels.shape, targets.extent - tile.start) > 0)
     regions = [
         region._replace(weights=_weights(feats, tile, region.weights))
         for region in targets.regions

@@ -7,7 +7,7 @@ a checkpoint stores. `Info` holds what is logged.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -82,16 +82,17 @@ class Evaluation(NamedTuple):
     norm: Scalar
 
 
-def current_image(state: State, program: Program) -> Image:
+def current_image(state: State, program: Program) -> Float[Any, "*_lanes _h _w 3"]:
     """The picture so far, clipped to [0, 1]; of a state on the host, by NumPy."""
     numbers = np if isinstance(state.image, np.ndarray) else jnp
+    step = state.step[..., None, None, None]
     match state.output:
         case Best(best, _):
             found = best
         case Average(total):
-            decay = np.float32(program.ema_decay)
-            found = total / numbers.maximum(1 - decay**state.step, np.float32(1e-6))
-    return numbers.clip(numbers.where(state.step > 0, found, state.image), 0, 1)
+            left = np.float32(program.ema_decay) ** step.astype(np.float32)
+            found = total / numbers.maximum(1 - left, np.float32(1e-6))
+    return numbers.clip(numbers.where(step > 0, found, state.image), 0, 1)
 
 
 def _update_output(
@@ -105,6 +106,21 @@ def _update_output(
         case Average(total):
             decay = program.ema_decay
             return Average(decay * total + (1 - decay) * image)
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """What takes steps: a `Transfer`, or that of the many pictures of a batch."""
+
+    def step(
+        self, state: State, backbone: Backbone, targets: Targets
+    ) -> tuple[State, Info]:
+        """Take a step, see `Transfer.step`."""
+        ...
+
+    def shed(self, state: State) -> State:
+        """Drop what the next scale does not need, see `Transfer.shed`."""
+        ...
 
 
 @dataclass(frozen=True)

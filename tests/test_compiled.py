@@ -198,7 +198,7 @@ def test_another_picture_in_another_style_traces_no_program(tmp_path):
     large = ("run_chunk", "measure", "lay_level", "find_first", "prepare", "transform")
     first = paint(45, 64, 64, 48, 0)
     assert all(name in first for name in large), first
-    for shape in ((43, 64, 50, 64, 1), (64, 48, 30, 34, 2)):
+    for shape in ((43, 64, 50, 64, 1), (64, 48, 40, 34, 2)):
         again = paint(*shape)
         assert not [name for name in large if name in again], again
     before = set(tmp_path.glob("kept_*"))

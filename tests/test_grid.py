@@ -181,7 +181,9 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
         RECIPE.replace(palette="content", beta2=0.9875),  # traced by no other test
         key=KEY,
         options=GridOptions(
-            vary={"style_weight": [1.0, 2.0], "learning_rate": [0.01, 0.02]}, batch=1
+            vary={"style_weight": [1.0, 2.0], "learning_rate": [0.01, 0.02]},
+            batch=1,
+            mesh=mesh_of(1),
         ),
     )
     scales = 2

@@ -19,7 +19,7 @@ from jaxnst.painting.inputs import (
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.scales import scale_shapes
 from jaxnst.painting.stage import next_picture
-from jaxnst.pictures.canvas import Growth, exact
+from jaxnst.pictures.canvas import Growth, exact, shared
 from jaxnst.pictures.files import save_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.process import usual_numbers
@@ -227,7 +227,8 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone)
     with pytest.raises(FloatingPointError, match="step 1 at .* not finite; lower"):
         paint(broken)
     once = RECIPE.replace(scales=1, first_steps=3)
-    state = transfer.make_transfer(once).init(random_image(0, 36, 48))
+    canvas = shared((36, 48)).place(random_image(0, 36, 48))
+    state = transfer.make_transfer(once).init(canvas)
     with pytest.raises(FloatingPointError, match="step 3 at"):
         paint(broken, once, resume=Checkpoint(0, 2, state, [None], {}))
 

@@ -9,25 +9,24 @@ import pytest
 from helpers import random_image
 
 from jaxnst import Options, stylize, stylize_grid
+from jaxnst.compiled import Runner
 from jaxnst.painting.checkpoint import Checkpoint
+from jaxnst.pictures.canvas import exact, shared
 from jaxnst.recipes import get_recipe
-from jaxnst.repaint import (
+from jaxnst.repaint import find_heights, lay, lay_level, make_levels, repaint
+from jaxnst.repaint.bank import (
+    COLORS,
+    NOWHERE,
     RADIUS,
+    WAVES,
     Bank,
-    clarify,
     count_rows,
     describe,
     enliven,
-    find_edges,
-    find_heights,
-    find_prices,
-    improve,
-    lay,
     make_bank,
-    refine,
-    repaint,
-    search,
 )
+from jaxnst.repaint.filters import CLARITY, CONTRAST, clarify, find_edges
+from jaxnst.repaint.match import OVERUSE, find_prices, improve, refine, search
 from jaxnst.tiles import smallest_tile
 
 room = importlib.import_module("jaxnst.repaint")
@@ -41,10 +40,10 @@ def random_descriptors(key, h, w, c=16):
 
 
 def bank_of(descriptors, factors=None):
-    h, w, _ = descriptors.shape
+    h, w, c = descriptors.shape
     return Bank(
-        random_image(9, h, w),
-        descriptors,
+        random_image(9, h, w).reshape(-1, 3),
+        descriptors.reshape(-1, c),
         jnp.ones((h, w)) if factors is None else factors,
         jnp.mean(descriptors, axis=(0, 1)),
         jnp.std(descriptors, axis=(0, 1)),
@@ -55,13 +54,20 @@ def ones(h, w):
     return jnp.ones((h, w, 1))
 
 
+def styles_of(styles, blend):
+    """The styles at their finest level."""
+    given = styles[0], styles[0], styles, RATIO, jnp.array(blend), None, None, ()
+    return make_levels(*given, canvas=exact(styles[0].shape), turned=False)[-1][1]
+
+
 def style_bank(styles, blend):
-    return make_bank(styles, jnp.array(blend), [ones(*x.shape[:2]) for x in styles])
+    return make_bank(styles_of(styles, blend))
 
 
-def places(h, w, down=0, right=0):
-    found = np.moveaxis(np.indices((h, w)), 0, -1)
-    return jnp.asarray(found + np.array([down, right]))
+def places(h, w, down=0, right=0, *, width):
+    """Indices in a bank of that width."""
+    y, x = np.indices((h, w))
+    return jnp.asarray((y + down) * width + x + right, jnp.int32)
 
 
 def test_a_descriptor_is_a_cosine_transform_of_the_patch():
@@ -73,11 +79,13 @@ def test_a_descriptor_is_a_cosine_transform_of_the_patch():
     unit = [wave(k) / np.linalg.norm(wave(k)) for k in range(4)]
     pairs = [(i, j) for i in range(4) for j in range(4) if i + j < 4]
     expected = [
-        np.einsum("i,j,ij", unit[i], unit[j], patch[..., colour])
-        for colour in range(3)
+        np.einsum("i,j,ijc,c", unit[i], unit[j], patch, color)
+        for color, waves in zip(COLORS, WAVES, strict=True)
         for i, j in pairs
+        if i + j < waves
     ]
     np.testing.assert_allclose(describe(image)[y, x], expected, atol=1e-5)
+    np.testing.assert_allclose(COLORS @ COLORS.T, np.eye(3), atol=1e-12)
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.1])
@@ -86,14 +94,14 @@ def test_edges_are_where_colours_change_however_faint_the_picture_is(contrast):
     found = find_edges(step)
     np.testing.assert_allclose(found[:, :7], 0, atol=1e-3)
     deviation = contrast * np.sqrt(0.4 * 0.6)  # two of five columns
-    expected = deviation / (deviation + room.CONTRAST * contrast / 2 + 1e-3)
+    expected = deviation / (deviation + CONTRAST * contrast / 2 + 1e-3)
     np.testing.assert_allclose(found[:, 9], expected, rtol=1e-4)
 
 
 def test_faint_forms_are_strengthened_and_grain_is_not():
     """A strong checkerboard on the left, a faint one on the right, or grain."""
     board = jnp.indices((96, 192)).sum(0) // 4 % 2 - 0.5
-    for contrast, least, most in [(0.1, 1.8, room.CLARITY), (1e-3, 1.0, 1.1)]:
+    for contrast, least, most in [(0.1, 1.8, CLARITY), (1e-3, 1.0, 1.1)]:
         strength = jnp.where(jnp.arange(192) < 96, 0.6, contrast)[None]
         image = jnp.broadcast_to((0.5 + strength * board)[..., None], (96, 192, 3))
         found = clarify(image)
@@ -111,64 +119,70 @@ def test_the_search_is_exact():
     differences = np.float64(queries)[:, :, None, None] - np.float64(found)
     distances = np.float64(factors) * np.sum(differences**2, axis=-1)
     best = distances.reshape(9, 11, -1).argmin(-1)
-    y, x = jnp.moveaxis(search(queries, bank_of(found, factors)), -1, 0)
-    np.testing.assert_array_equal(y * 13 + x, best)
+    np.testing.assert_array_equal(search(queries, bank_of(found, factors)), best)
 
 
 def test_one_good_match_spreads_to_all():
     descriptors = random_descriptors(5, 30, 30)
-    right = places(20, 20, 4, 6)
-    wrong = jax.random.randint(jax.random.key(3), right.shape, 0, 30)
+    right = places(20, 20, 4, 6, width=30)
+    wrong = jax.random.randint(jax.random.key(3), right.shape, 0, 900)
     matches = wrong.at[10, 10].set(right[10, 10])
     queries, bank = descriptors[4:24, 6:26], bank_of(descriptors)
-    found, distances = improve(matches, queries, bank, 0)
+    for seed in range(3):
+        found, distances = improve(matches, queries, bank, seed)
+        matches = found
     np.testing.assert_array_equal(found, right)
     np.testing.assert_allclose(distances, 0, atol=1e-6)
 
 
 def test_matches_become_no_worse_but_to_continue_their_neighbours(monkeypatch):
     bank = bank_of(random_descriptors(5, 30, 30))
-    queries, matches = random_descriptors(6, 20, 24), places(20, 24)
-    before = jnp.sum((queries - bank.descriptors[:20, :24]) ** 2, -1)
+    queries, matches = random_descriptors(6, 20, 24), places(20, 24, width=30)
+    before = jnp.sum((queries - bank.descriptors[matches]) ** 2, -1)
     coherent = improve(matches, queries, bank, 0)
-    monkeypatch.setattr(room, "COHERENCE", 0.0)
+    monkeypatch.setattr("jaxnst.repaint.match.COHERENCE", 0.0)
     free = improve(matches, queries, bank, 0)
     assert jnp.all(free.distances <= before)
     assert jnp.mean(free.distances) < 0.7 * jnp.mean(before)
     assert jnp.mean(free.distances) < jnp.mean(coherent.distances)
 
     def continued(matches):
-        return jnp.mean(jnp.diff(matches, axis=1) == jnp.array([0, 1])[None, None])
+        return jnp.mean(jnp.diff(matches, axis=1) == 1)
 
     assert continued(coherent.matches) > continued(free.matches)
 
 
 def test_patches_used_more_often_than_others_cost_more():
     bank = bank_of(jnp.zeros((30, 40, 1)))
-    once = find_prices(places(30, 40), ones(30, 40), bank)
+    once = find_prices(places(30, 40, width=40), ones(30, 40), bank)
     np.testing.assert_allclose(once, 1, atol=1e-5)
-    one_place = find_prices(jnp.full((30, 40, 2), 15), ones(30, 40), bank)
-    np.testing.assert_allclose(one_place[15, 15], np.sqrt(room.OVERUSE), atol=1e-5)
+    one_place = find_prices(jnp.full((30, 40), 15 * 40 + 15), ones(30, 40), bank)
+    np.testing.assert_allclose(one_place[15, 15], np.sqrt(OVERUSE), atol=1e-5)
     assert one_place[25, 30] == 1
 
 
 def test_matches_in_order_copy_the_style():
     bank = bank_of(random_descriptors(6, 24, 28))
-    laid = lay(places(10, 12, 5, 7), jnp.zeros((10, 12)), bank)
-    np.testing.assert_allclose(laid, bank.pixels[5:15, 7:19], atol=1e-6)
+    laid = lay(places(10, 12, 5, 7, width=28), jnp.zeros((10, 12)), bank)
+    pixels = bank.pixels.reshape(24, 28, 3)
+    np.testing.assert_allclose(laid, pixels[5:15, 7:19], atol=1e-6)
 
 
 def test_a_far_patch_counts_less_where_patches_overlap():
     bank = bank_of(random_descriptors(6, 30, 30))
-    matches = jnp.concatenate([places(12, 6, 4, 4), places(12, 6, 14, 14)], 1)
+    near, away = (places(12, 6, x, x, width=30) for x in (4, 14))
+    matches = jnp.concatenate([near, away], 1)
     far = jnp.zeros((12, 12)).at[:, 6:].set(1e6)
     left = lay(matches, far, bank)
-    np.testing.assert_allclose(left[:, :6], bank.pixels[4:16, 4:10], atol=1e-3)
+    pixels = bank.pixels.reshape(30, 30, 3)
+    np.testing.assert_allclose(left[:, :6], pixels[4:16, 4:10], atol=1e-3)
 
 
 def test_matches_of_a_finer_level_continue_those_of_the_coarser():
-    found = refine(places(5, 6, 1, 2), (9, 12), bank_of(jnp.zeros((30, 32, 1))))
-    np.testing.assert_array_equal(found, places(9, 12, 2, 4))
+    found = refine(places(5, 6, 1, 2, width=15), 15, 30, (9, 12))
+    np.testing.assert_array_equal(found, places(9, 12, 2, 4, width=30))
+    second = refine(places(5, 6, 16, 2, width=15), 15, 32, (9, 12))
+    np.testing.assert_array_equal(second, places(9, 12, 34, 4, width=32))
 
 
 def test_a_style_is_laid_out_of_itself():
@@ -195,9 +209,9 @@ def test_moments_of_a_bank_are_those_of_whole_patches_after_the_weights():
     styles, blend = [random_image(8, 20, 30), random_image(9, 24, 16)], [3.0, -1.0]
     bank = style_bank(styles, blend)
     whole = [
-        np.append(describe(x), find_heights(*x.shape[:2]), -1)[
+        np.append(describe(x), find_heights(x.shape[:2]), -1)[
             RADIUS:-RADIUS, RADIUS:-RADIUS
-        ].reshape(-1, 31)
+        ].reshape(-1, sum(n * (n + 1) // 2 for n in WAVES) + 1)
         for x in styles
     ]
     weights = np.concatenate(
@@ -213,8 +227,8 @@ def test_moments_of_a_bank_are_those_of_whole_patches_after_the_weights():
 def test_borders_and_styles_without_weight_are_not_used():
     styles = [random_image(8, 48, 64), random_image(9, 40, 40)]
     bank = style_bank(styles, [2.0, 0.0])
-    assert bank.pixels.shape == (48 + 40, 64, 3)
-    used = bank.descriptors[..., 0] < room.NOWHERE
+    assert bank.factors.shape == (2 * 64, 64)
+    used = (bank.descriptors[:, 0] < NOWHERE).reshape(2 * 64, 64)
     assert used[RADIUS : 48 - RADIUS, RADIUS : 64 - RADIUS].all()
     assert used.sum() == (48 - 2 * RADIUS) * (64 - 2 * RADIUS)
     image, styles = random_image(1, 64, 64), [0.5 + styles[0] / 2, styles[1] / 2]
@@ -229,11 +243,11 @@ def test_a_blend_weighs_distances():
     styles = [jnp.full((40, 40, 3), x) for x in (0.3, 0.8)]
     for blend, wanted in [((1.0, 1.0), 0), ((0.2, 0.8), 1), ((-0.2, 0.8), 1)]:
         bank = style_bank(styles, blend)
-        rows = search(grey, bank)[..., 0]
+        rows = search(grey, bank) // 40
         np.testing.assert_array_equal(rows >= 40, wanted)
     equal, most = (style_bank(styles, x) for x in ((1.0, 1.0), (0.2, 0.8)))
     prices = [
-        find_prices(places(80, 40), ones(80, 40), bank)[20, 20]
+        find_prices(places(80, 40, width=40), ones(80, 40), bank)[20, 20]
         for bank in (equal, most)
     ]
     assert 1 == prices[0] < prices[1]
@@ -242,9 +256,10 @@ def test_a_blend_weighs_distances():
 def test_places_of_the_same_height_are_preferred():
     style = jnp.tile(random_image(3, 64, 8), (1, 8, 1))  # all columns look alike
     rows = jnp.concatenate([style, style])
-    queries = style_bank([rows], [1.0]).descriptors[10:118, 10:54]
-    found = search(queries, style_bank([rows], [1.0]))
-    np.testing.assert_array_equal(found[..., 0], places(108, 44, 10)[..., 0])
+    bank = style_bank([rows], [1.0])
+    queries = bank.descriptors.reshape(128, 128, -1)[10:118, 10:54]
+    wanted = places(108, 44, 10, width=128) // 128
+    np.testing.assert_array_equal(search(queries, bank) // 128, wanted)
 
 
 def test_only_colours_of_the_style_are_used():
@@ -255,11 +270,17 @@ def test_only_colours_of_the_style_are_used():
 
 def test_bands_join_without_a_seam(monkeypatch):
     image, style = random_image(3, 640, 40), random_image(4, 64, 64)
-    # A new function each time: compiled code would keep the old bands.
-    lay_out = lambda *given: jax.jit(lambda *x: repaint.__wrapped__(*x))(*given)
-    whole = lay_out(image, image, [style], RATIO)
+
+    def lay_out():
+        lay_level.programs.clear()  # they would keep the old bands
+        monkeypatch.setattr(lay_level, "_load", lambda shapes, static: None)
+        vars(lay_level).pop("jit", None)
+        return repaint(image, image, [style], RATIO)
+
+    whole = lay_out()
     monkeypatch.setattr(room, "BAND", 640 * 40 // 3)
-    bands = lay_out(image, image, [style], RATIO)
+    bands = lay_out()
+    lay_level.programs.clear()
     assert whole.shape == bands.shape == (640, 40, 3)
     np.testing.assert_allclose(bands, whole, atol=1e-5)
 
@@ -316,14 +337,15 @@ def paint(backbone, **options):
 
 
 def test_every_stage_ends_by_repainting(backbone, monkeypatch):
-    shapes, scene = [], importlib.import_module("jaxnst.painting.scene")
+    shapes, stage = [], importlib.import_module("jaxnst.painting.stage")
 
-    def spied(image, *args, **options):
-        shapes.append(image.shape[:2])
-        return repaint(image, *args, **options)
+    def spied(levels, call):
+        if type(call) is Runner:  # and nothing that only compiles
+            shapes.append(tuple(levels[-1][0].extent))
+        return lay_levels(levels, call)
 
-    jax.clear_caches()
-    monkeypatch.setattr(scene, "repaint", spied)
+    lay_levels = stage.lay_levels
+    monkeypatch.setattr(stage, "lay_levels", spied)
     result = paint(backbone)
     assert shapes == [stage.shape for stage in result.stages]
     assert [len(info.loss) for info in result.infos] == [2, 6]
@@ -378,3 +400,23 @@ def test_only_the_masked_part_of_a_style_is_laid():
     part = jnp.zeros((48, 64, 1)).at[:, :32].set(1.0)
     laid = repaint(image, image, [bright], RATIO, style_masks=[part])
     assert float(jnp.quantile(laid, 0.99)) < 0.35
+
+
+def test_filler_beyond_a_picture_changes_nothing_but_rounding():
+    image, style = random_image(1, 41, 64), random_image(2, 48, 60)
+    alone = repaint(image, image, [style], RATIO)
+    filled = repaint(image, image, [style], RATIO, canvas=shared((41, 64)))
+    assert filled.shape == alone.shape
+    # Random places to look at differ with the width of the bank, but not their number.
+    for rows in (slice(None), slice(-6, None)):
+        far = lambda laid, rows=rows: float(jnp.mean((laid - image)[rows] ** 2))
+        assert far(filled) == pytest.approx(far(alone), rel=0.15)
+
+
+def test_a_turned_picture_is_laid_as_one_that_is_not():
+    image, style = random_image(1, 48, 64), random_image(2, 48, 64)
+    swap = lambda x: np.swapaxes(np.asarray(x), 0, 1)
+    laid = repaint(image, image, [style], RATIO)
+    turned = repaint(swap(image), swap(image), [swap(style)], RATIO, turned=True)
+    far = lambda x: float(jnp.mean((x - image) ** 2))
+    assert far(swap(turned)) == pytest.approx(far(laid), rel=0.1)

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from jaxnst.checks import check_image
 from jaxnst.messages import nearest

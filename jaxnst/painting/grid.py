@@ -258,13 +258,11 @@ def stack(trees: Sequence[PyTree]) -> Any:
     """Stack arrays along a first axis of lanes, the smaller ones padded with zeros."""
 
     def join(*arrays: Array | np.ndarray) -> np.ndarray:
-        shape = tuple(map(max, zip(*(x.shape for x in arrays), strict=True)))
-        pads = [
-            [(0, b - a) for a, b in zip(x.shape, shape, strict=True)] for x in arrays
-        ]
-        return np.stack(
-            [np.pad(np.asarray(x), p) for x, p in zip(arrays, pads, strict=True)]
-        )
+        first, *others = map(np.asarray, arrays)
+        if all(x.shape == first.shape for x in others):
+            return np.stack([first, *others])
+        shape = np.max([x.shape for x in arrays], axis=0)
+        return np.stack([np.pad(x, [(0, n) for n in shape - x.shape]) for x in arrays])
 
     return jax.tree.map(join, *trees)
 

@@ -15,7 +15,7 @@ from jaxnst.compiled import Runner, kept_jit
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.process import STEP_OPTIONS, return_freed_memory, single_threaded_lapack
-from jaxnst.transfer import Info, State, Transfer
+from jaxnst.transfer import Info, State, Stepper
 
 
 class Launches(NamedTuple):
@@ -38,7 +38,7 @@ class Launches(NamedTuple):
 
 @single_threaded_lapack
 def run(
-    transfer: Transfer,
+    transfer: Stepper,
     state: State,
     backbone: Backbone,
     targets: Targets,
@@ -53,7 +53,7 @@ def run(
     state had a step that was not finite.
 
     Args:
-        transfer: From `make_transfer` or, for many images, `grid.make_batch_transfer`.
+        transfer: From `make_transfer` or, for many images, `grid.BatchTransfer`.
         state: Where to start. It is donated: use the returned one from then on.
         backbone: The network, prepared for the recipe.
         targets: From `objective.make_targets`.
@@ -110,7 +110,7 @@ def run_chunk(
     targets: Targets,
     count: Int[Array | np.ndarray, ""],
     *,
-    transfer: Transfer,
+    transfer: Stepper,
 ) -> tuple[State, Info]:
     """Take `count` ≤ `MOST` steps; the rest of the infos is left empty."""
     step = jax.jit(transfer.step)  # traced once for both uses

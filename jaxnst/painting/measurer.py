@@ -90,8 +90,8 @@ class Measurer:
 
     def levels(self, lane: Lane, stage: int, canvas: Image) -> list[Levels]:
         """What is laid out of the image of a lane, by region."""
-        own = self.canvas(lane, stage)
-        return levels_of(self.scaled(lane, stage), own.crop(canvas), own, lane.recipe)
+        image = self.canvas(lane, stage).crop(canvas)
+        return levels_of(self.scaled(lane, stage), image, lane.recipe)
 
     def keep(self, lane: Lane, stage: int, image: Image) -> Image:
         """An image of a lane, on its canvas, as it was where nothing is painted."""

@@ -28,7 +28,7 @@ PICTURE = 200
 """Those of them that it takes for the picture itself, however small the network sees
 it."""
 
-REPAINT = 650
+REPAINT = 540
 """Bytes that laying out a picture takes for each of its first 2²¹ pixels."""
 
 GRADIENT = 12

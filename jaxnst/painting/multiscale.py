@@ -308,7 +308,7 @@ class PicturePainter:
             lambda: canvas.crop(image_of(state, recipe)), np.zeros_like(scene.content)
         )
         del state
-        laid = keep(scene, lay(call, scene, image, canvas, recipe), self.scene.content)
+        laid = keep(scene, lay(call, scene, image, recipe), self.scene.content)
         return call(init, canvas.place(laid), transfer=self.transfer(stage))
 
     def image(self, state: State, stage: Stage) -> Image:

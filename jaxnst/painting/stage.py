@@ -45,11 +45,14 @@ from jaxnst.types import Image
 
 
 def canvas_of(stage: Stage, recipe: Recipe, *, turned: bool = False) -> Canvas:
-    """The canvas of a stage; in tiles, the picture's own."""
-    shape = stage.shape[::-1] if turned else stage.shape
-    if stage.tile is None and recipe.shares_canvases and shape[0] <= shape[1]:
-        return shared(shape)
-    return exact(shape)
+    """The canvas of a stage."""
+    return canvas_for(stage.shape[::-1] if turned else stage.shape, recipe)
+
+
+def canvas_for(shape: tuple[int, int], recipe: Recipe) -> Canvas:
+    """The canvas of a picture: one of its own if it is higher than wide."""
+    wide = shape[0] <= shape[1]
+    return shared(shape) if wide and recipe.shares_canvases else exact(shape)
 
 
 def prepare_backbone(
@@ -182,8 +185,6 @@ def measure_styles(
             edge = max(style_shape((2**16, 2**16), canvas.size, recipe, style.scale))
             own = square(image.shape, edge)
         small = tile is None and math.prod(own.size) <= enough
-        if not small:
-            own = exact(image.shape)
         if loss.match is not None and math.prod(own.size) > parts**2:
             crop = lambda x: None if x is None else crop_middle(x, parts**2)
             image, mask = crop_middle(image, parts**2), crop(mask)
@@ -254,24 +255,21 @@ def image_of(state: State, recipe: Recipe) -> Float[np.ndarray, "*_lanes _h _w 3
 
 
 def lay(
-    call: Runner, scene: Scene, image: Image, canvas: Canvas, recipe: Recipe
+    call: Runner, scene: Scene, image: Image, recipe: Recipe
 ) -> Float[np.ndarray, "_h _w 3"]:
     """An image of a stage, laid out of patches of its styles, see `repaint.repaint`."""
-    found = (lay_levels(x, call) for x in levels_of(scene, image, canvas, recipe))
-    parts = [call.host(lambda x=x: np.asarray(canvas.crop(x)), image) for x in found]
+    h, w, _ = image.shape
+    found = (lay_levels(x, call) for x in levels_of(scene, image, recipe))
+    parts = [call.host(lambda x=x: np.asarray(x)[:h, :w], image) for x in found]
     return compose(scene, image, parts)
 
 
-def levels_of(
-    scene: Scene, image: Image, canvas: Canvas, recipe: Recipe
-) -> list[Levels]:
+def levels_of(scene: Scene, image: Image, recipe: Recipe) -> list[Levels]:
     """The levels of each region, see `repaint.make_levels`."""
+    canvas = canvas_for((image.shape[0], image.shape[1]), recipe)
 
     def levels(region: Region) -> Levels:
-        images, masks = (
-            [x.image for x in region.styles],
-            [x.mask for x in region.styles],
-        )
+        images, masks = zip(*((x.image, x.mask) for x in region.styles), strict=True)
         given = image, scene.content, images, recipe.content_ratio, region.blend
         options: dict[str, Any] = {"canvas": canvas, "turned": scene.turned}
         return make_levels(*given, region.mask, scene.hold, masks, **options)

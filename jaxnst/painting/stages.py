@@ -14,7 +14,7 @@ from jaxnst.objective import Targets
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.loop import Launches, run
 from jaxnst.painting.plan import Stage, Stages
-from jaxnst.transfer import Info, State, Transfer
+from jaxnst.transfer import Info, State, Stepper
 from jaxnst.types import Image
 
 
@@ -27,7 +27,7 @@ class Setup(NamedTuple):
         finish: What is done to the state after the last step.
     """
 
-    transfer: Transfer
+    transfer: Stepper
     state: State
     backbone: Backbone
     targets: Targets

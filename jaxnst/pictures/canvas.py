@@ -18,7 +18,7 @@ from jaxnst.types import Image, Mask
 
 Values = Float[Array | np.ndarray, "_h _w _c"]
 
-PARTS = (1 / 8, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1)
+PARTS = (1 / 8, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1.0)
 """Short edges of small canvases, as parts of the long one."""
 
 SMALL = 512
@@ -68,7 +68,7 @@ class Canvas(NamedTuple):
         """Lay a picture on the canvas."""
         return self._pad(image, mode="edge")
 
-    def place_mask(self, mask: Mask | None) -> Float[np.ndarray, "_h _w 1"] | None:
+    def place_mask(self, mask: Mask | None) -> Mask | None:
         """Lay a mask on the canvas, with zeros around it.
 
         Without one, it is that of the picture; on a canvas of its own, none.
@@ -113,13 +113,14 @@ class Growth(NamedTuple):
         ratios = [math.prod(b.shape) / math.prod(a.shape) for a, b in self.pairs]
         return np.array(ratios if self.batched else ratios[0], np.float32)
 
-    def enlarge(self, array: Array | np.ndarray) -> np.ndarray | None:
-        """Enlarge what lies on the old canvas, linearly; None of another size."""
-        if array.ndim < 3 or array.shape[-3:-1] != self.pairs[0][0].size:
-            return None
+    def fits(self, array: Array | np.ndarray) -> bool:
+        """Whether an array lies on the old canvas."""
+        size = self.pairs[0][0].size
+        return array.ndim == 3 + self.batched and array.shape[-3:-1] == size
+
+    def enlarge(self, array: Array | np.ndarray) -> np.ndarray:
+        """Enlarge an array that `fits`, linearly."""
         planes = np.asarray(array) if self.batched else np.asarray(array)[None]
-        if planes.ndim != 4:
-            return None
         larger = [
             new.fit(old.crop(plane), method="linear")
             for plane, (old, new) in zip(planes, self.pairs, strict=True)
@@ -150,7 +151,7 @@ def square(shape: tuple[int, ...], edge: int) -> Canvas:
     """The square canvas of that edge, or more if the picture is larger."""
     height, width = shape[:2]
     edge = max(edge, height, width)
-    return Canvas((height, width), (edge, edge), 1)
+    return Canvas((height, width), (edge, edge), 1.0)
 
 
 def _size(part: float, width: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ scales of a run, share a few programs.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ from jaxnst.repaint.bank import (
     make_bank,
 )
 from jaxnst.repaint.filters import clarify, find_edges, halves
-from jaxnst.repaint.search import (
+from jaxnst.repaint.match import (
     Distances,
     Matches,
     find_prices,
@@ -213,7 +213,7 @@ def make_levels(
     parts = [crop(x) for x in style_masks or [None] * len(styles)]
     styles = [np.asarray(crop(x), np.float32) for x in styles]
     weights = np.ones(len(styles)) if blend is None else np.abs(np.asarray(blend))
-    weights = weights / np.mean(weights)
+    weights = (weights / np.mean(weights)).tolist()
     shortest = min(min(x.shape[:2]) for x in (image, *styles))
     count = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
     edge = max(*longest(styles), min(canvas.size[1], math.isqrt(most)))
@@ -280,7 +280,7 @@ def find_heights(
     return np.broadcast_to(heights, (*shape, 1))
 
 
-def lay_levels(levels: Levels, call: Runner) -> Image:
+def lay_levels(levels: Levels, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
     """Lay all levels, one after another, and give the last one."""
     matches = laid = before = None
     for level, styles in levels:

@@ -222,7 +222,7 @@ class Shot:
             # Where strokes stay, they are what is looked for, so that new ones join.
             mixed = scene.content + reliable * (image - scene.content)
             joined = scene._replace(content=mixed)
-            laid = lay(self.call, joined, image, canvas, recipe)
+            laid = lay(self.call, joined, image, recipe)
             image = keep(scene, kept(laid), start)
         return self.call(init, canvas.place(image), transfer=self.transfer)
 

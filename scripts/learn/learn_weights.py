@@ -57,6 +57,12 @@ WHOLE = Stage((), 200, 0.003, 16, 2, family=4, diversity=1.0)
 
 
 @partial(jax.jit, static_argnames="stage")
+def recolor(paintings: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+    """Give each painting the colours of another one, on the host."""
+    pairs = zip(np.asarray(paintings), np.asarray(firsts), strict=True)
+    return np.stack([match_palette(x, [first]) for x, first in pairs])
+
+
 def draw(
     key: jax.Array,
     paintings: Painting,
@@ -70,7 +76,7 @@ def draw(
     chosen = jax.random.choice(choice, len(paintings.scene), (count,), replace=False)
     scene, painted = (x[chosen].astype(jnp.float32) / 255 for x in paintings)
     firsts = painted[jnp.arange(count) // stage.family * stage.family]
-    recoloured = jax.vmap(lambda x, first: match_palette(x, [first]))(painted, firsts)
+    recoloured = jax.pure_callback(recolor, painted, painted, firsts)
     shared = jax.random.bernoulli(sharing, SHARED_PALETTE, (count, 1, 1, 1))
     painted = jnp.where(shared, recoloured, painted)
 

@@ -15,11 +15,11 @@ os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no dri
 import jax
 from jax.experimental.topologies import get_topology_desc
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxnst.painting.stage import prepare_backbone
 
 import jaxnst
 from jaxnst.command.kernels import step_kernels
 from jaxnst.command.timings import GRAM
+from jaxnst.painting.stage import prepare_backbone
 
 H100 = """
 gpu_device_info {

@@ -13,13 +13,13 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxnst.compiled import Runner
-from jaxnst.painting.stage import measure, prepare_backbone
 from shared import alternate, describe, machine
 
 import jaxnst
+from jaxnst.compiled import Runner
 from jaxnst.objective import objective
 from jaxnst.painting.scene import make_scene
+from jaxnst.painting.stage import measure, prepare_backbone
 from jaxnst.pictures.canvas import exact
 from jaxnst.pictures.geometry import resize
 from jaxnst.process import single_threaded_lapack

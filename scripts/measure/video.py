@@ -19,13 +19,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxnst.painting.stage import prepare_backbone
 from scipy import ndimage
 from shared import machine
 
 import jaxnst
 from jaxnst.command.defaults import QUALITY, with_steps
 from jaxnst.objective import make_targets
+from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.samples import sample_path
 from jaxnst.video import (
     VideoOptions,
