@@ -15,12 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from jax.core import Tracer
 from jax.experimental import serialize_executable
@@ -55,7 +55,9 @@ class KeptJit:
 
     def __init__(self, function: Callable, static: tuple[str, ...], **options: Any):
         self.static, self.options, self.programs = static, options, {}
-        functools.update_wrapper(self, function)
+        self.__wrapped__, self.__doc__ = function, function.__doc__
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__module__ = function.__module__
         KEPT.append(self)
 
     @functools.cached_property
@@ -257,7 +259,7 @@ def private_folder() -> Path | None:
 def _surroundings() -> str:
     """All that a compiled program depends on, beside the call."""
     device = jax.devices()[0]
-    versions = jax.__version__, jaxlib.__version__, platform.python_version()
+    versions = jax.__version__, version("jaxlib"), platform.python_version()
     processor = platform.machine(), platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

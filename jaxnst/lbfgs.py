@@ -132,7 +132,7 @@ def _init(
             f"expected one array to optimise, got a {type(params).__name__}; flatten "
             "it with jax.flatten_util.ravel_pytree"
         )
-    params = cast(Image, params)
+    params = cast(Array, params)
     pairs = stored_zeros((history, *params.shape), dtype)
     return LbfgsState(
         count=jnp.int32(0),

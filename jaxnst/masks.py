@@ -68,6 +68,6 @@ def share_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
         >>> [float(mask[0, 0, 0]) for mask in (*halves, rest)]
         [0.5, 0.5, 0.0]
     """
-    total: Float[np.ndarray, "_h _w 1"] = sum(masks, start=np.float32(0))
+    total = np.asarray(sum(masks, start=np.float32(0)))
     most = np.maximum(total, 1)
     return [mask / most for mask in masks], 1 - np.minimum(total, 1)

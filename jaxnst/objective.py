@@ -279,7 +279,7 @@ def prepare_styles(
     ranks: tuple[int, ...],
 ) -> Styles:
     """Make targets of the summaries of styles, whose covariances have these ranks."""
-    shares = blend / jnp.sum(jnp.abs(blend))
+    shares = jnp.asarray(blend / jnp.sum(jnp.abs(blend)))
     loss, prepared = program.losses.style, {}
     for layer, rank in zip(layer_names(program.style_layers), ranks, strict=True):
         parts = [summary[layer] for summary in summaries]

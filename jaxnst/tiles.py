@@ -22,7 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxnst.compiled import kept_jit
-from jaxnst.masks import layer_weights
+from jaxnst.masks import both, layer_weights
 from jaxnst.network.vgg import Backbone, channels, deepest, receptive_field, stride
 from jaxnst.objective import (
     StyleSummary,
@@ -253,9 +253,9 @@ def _summarize(
         layer: take(target, _place(tile, layer), feats[layer].shape)
         for layer, target in targets.content.items()
     }
-    own = _owned(tile, pixels.shape, 1)
-    if targets.extent is not None:
-        own = own & (inside(pixels.shape, targets.extent - tile.start) > 0)
+    owned = _owned(tile, pixels.shape, 1).astype(jnp.float32)
+    extent = None if targets.extent is None else targets.extent - tile.start
+    own = both(owned, inside(pixels.shape, extent))
     regions = [
         region._replace(weights=_weights(feats, tile, region.weights))
         for region in targets.regions
@@ -264,7 +264,7 @@ def _summarize(
     return Summary(
         summarize_content(feats, content, program, held),
         summarize_regions(feats, regions, program),
-        program.losses.variation.summarize(pixels, own.astype(jnp.float32)),
+        program.losses.variation.summarize(pixels, own),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.types import Image, Scalar, Weights
@@ -49,10 +50,14 @@ def squared_variation(image: Image, weights: Weights = None) -> Scalar:
         jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this.
     """
     check_image(image, beyond=OPTIMIZED)
-    weights = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
+    weights = _given(weights, image)
     here = image[:-1, :-1]
     squares = (image[:-1, 1:] - here) ** 2 + (image[1:, :-1] - here) ** 2
     return jnp.sum(weights[:-1, :-1] * squares) / 2
+
+
+def _given(weights: Weights, image: Image) -> Array:
+    return jnp.ones((*image.shape[:2], 1)) if weights is None else jnp.asarray(weights)
 
 
 class Differences(NamedTuple):
@@ -73,7 +78,7 @@ def differences(image: Image, weights: Weights = None) -> Differences:
     Edges are replicated, and their weights with them.
     """
     check_image(image, beyond=OPTIMIZED)
-    weights = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
+    weights = _given(weights, image)
     x, weights = (
         jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, weights)
     )

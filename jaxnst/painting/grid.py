@@ -111,8 +111,8 @@ class BatchRunner(Runner):
 
 def put_lanes(tree: PyTree, sharding: NamedSharding) -> Any:
     """Put arrays with an axis of lanes onto the devices of a mesh."""
-    devices = list(sharding.mesh.devices.flat)
-    return jax.device_put(tree, sharding if len(devices) > 1 else devices[0])
+    (first, *others) = sharding.device_set
+    return jax.device_put(tree, sharding if others else first)
 
 
 def paint_lanes(
@@ -222,9 +222,9 @@ class BatchPainter:
                 for lane in self.filled
             ]
             state = self.single.enlarge(state, fresh, Growth(canvases, batched=True))
-        state, stacked = put_lanes((state, stack(targets)), self.sharding)
+        placed, stacked = put_lanes((state, stack(targets)), self.sharding)
         finish = partial(self.lay, number) if self.recipe.repaint else None
-        return Setup(self.transfer, state, self.stepping, stacked, call, finish)
+        return Setup(self.transfer, placed, self.stepping, stacked, call, finish)
 
     def lay(self, number: int, state: State) -> State:
         """Lay the images of the lanes out of their styles, and begin anew with them."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -239,9 +240,10 @@ class PicturePainter:
         scene, targets = self.measure(call, stage)
         if state is None or before is not None:
             state = self.begin(call, scene, state, before, stage)
-        state = jax.device_put(state)
+        placed: State = jax.device_put(state)
         finish = partial(self.lay, call, scene, stage) if self.recipe.repaint else None
-        setup = Setup(self.transfer(stage), state, self.stepping, targets, call, finish)
+        given = self.transfer(stage), placed, self.stepping, targets, call
+        setup = Setup(*given, finish)
         return setup if stage.tile is None else self.spread(setup)
 
     def prepare(self, state: State | None, first: int) -> None:
@@ -252,13 +254,14 @@ class PicturePainter:
                 return
             call, transfer = Preparer(), self.transfer(stage)
             scene, targets = self.measure(call, stage)
+            begun: Any = state
             if state is None or before is not None:
-                state = self.begin(call, scene, state, before, stage)
-            given = state, self.stepping, targets, np.int32(0)
-            state, _ = call(run_chunk, *given, transfer=transfer)
+                begun = self.begin(call, scene, state, before, stage)
+            given = begun, self.stepping, targets, np.int32(0)
+            begun, _ = call(run_chunk, *given, transfer=transfer)
             if self.recipe.repaint:
-                state = self.lay(call, scene, stage, state)
-            state, before = transfer.shed(state), stage
+                begun = self.lay(call, scene, stage, begun)
+            state, before = transfer.shed(begun), stage
 
     def transfer(self, stage: Stage) -> Transfer:
         """The kernel that paints a stage."""

@@ -180,7 +180,9 @@ def make_scene(
     Raises:
         ValueError: If a region is empty, a style is missing, or one is left over.
     """
-    content, styles, blend, masks = on_host((content, list(styles), blend, masks))
+    given = content, list(styles), masks
+    content, styles, masks = on_host(given)
+    blend = None if blend is None else np.asarray(blend, np.float32)
     if turned:
         content, styles, masks = turn((content, styles, masks))
     parts, paint = _divide(content, styles, blend, masks)

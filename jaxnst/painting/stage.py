@@ -46,7 +46,8 @@ from jaxnst.types import Image
 
 def canvas_of(stage: Stage, recipe: Recipe, *, turned: bool = False) -> Canvas:
     """The canvas of a stage."""
-    return canvas_for(stage.shape[::-1] if turned else stage.shape, recipe)
+    height, width = stage.shape
+    return canvas_for((width, height) if turned else stage.shape, recipe)
 
 
 def canvas_for(shape: tuple[int, int], recipe: Recipe) -> Canvas:
@@ -134,9 +135,9 @@ def measure(
     if styles is None:
         measured = lambda x: measure_styles(*given, x, canvas, recipe, **options)
         styles = [measured(region) for region in scene.regions]
-    masks = [canvas.place_mask(region.mask) for region in scene.regions]
+    masks = [canvas.mask(region.mask) for region in scene.regions]
     places = ("hold", "paint")
-    masked = {name: canvas.place_mask(getattr(scene, name)) for name in places}
+    masked = {name: canvas.mask(getattr(scene, name)) for name in places}
     pairs = list(zip(styles, masks, strict=True))
     targets = with_weights(content, pairs, recipe, canvas, **masked)
     return call.host(lambda: jax.device_put(targets), targets)
@@ -152,7 +153,7 @@ def measure_drawing(
     tile: int | None = None,
 ) -> StoredFeatures:
     """The features of the content that an image is compared with."""
-    given = backbone, canvas.place(scene.content), canvas.place_mask(scene.hold)
+    given = backbone, canvas.place(scene.content), canvas.mask(scene.hold)
     if tile is None:
         return call(measure_content, *given, program=recipe.program)
     feats = call(tiles.measure_content, *given, program=recipe.program, size=tile)
@@ -190,7 +191,7 @@ def measure_styles(
             image, mask = crop_middle(image, parts**2), crop(mask)
             own = exact(image.shape)
         shapes.append(own.size)
-        given = backbone, own.place(image), own.place_mask(mask)
+        given = backbone, own.place(image), own.mask(mask)
         if small or not loss.additive or loss.match is not None:
             return call(measure_style, *given, program=program)
         found = call(tiles.measure_style, *given, program=program, size=parts)

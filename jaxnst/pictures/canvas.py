@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxnst.pictures.geometry import resize
-from jaxnst.types import Image, Mask
+from jaxnst.types import Image, Mask, Weights
 
 Values = Float[Array | np.ndarray, "_h _w _c"]
 
@@ -68,15 +68,19 @@ class Canvas(NamedTuple):
         """Lay a picture on the canvas."""
         return self._pad(image, mode="edge")
 
-    def place_mask(self, mask: Mask | None) -> Mask | None:
-        """Lay a mask on the canvas, with zeros around it.
+    def place_mask(self, mask: Mask) -> Float[np.ndarray, "_new_h _new_w 1"]:
+        """Lay a mask on the canvas, with zeros around it."""
+        return self._pad(mask, mode="constant")
 
-        Without one, it is that of the picture; on a canvas of its own, none.
+    def mask(self, mask: Weights) -> Weights:
+        """Lay a mask on the canvas; without one, that of the picture.
+
+        A canvas of its own needs none.
         """
         if mask is None and self.part is None:
             return None
-        mask = np.ones((*self.shape, 1), np.float32) if mask is None else mask
-        return self._pad(mask, mode="constant")
+        whole = np.ones((*self.shape, 1), np.float32)
+        return self.place_mask(whole if mask is None else mask)
 
     def crop(self, canvas: Values) -> Values:
         """Take the picture off the canvas."""
@@ -186,7 +190,7 @@ def extend(image: Image, extent: Int[Array | np.ndarray, "2"] | None) -> Image:
 
 def inside(
     shape: tuple[int, ...], extent: Int[Array | np.ndarray, "2"] | None
-) -> Mask | None:
+) -> Weights:
     """Where on a canvas the picture is, h w 1; None: everywhere."""
     if extent is None:
         return None

@@ -147,7 +147,7 @@ def from_oklab(lab: Float[Array | np.ndarray, "_h _w 3"]) -> Image:
     return jnp.where(linear > 0.0031308, curve, 12.92 * linear)
 
 
-def _colors(image: Float[Array, "_h _w 3"], matrix: Any) -> Float[Array, "_h _w 3"]:
+def _colors(image: Image, matrix: Any) -> Float[Array, "_h _w 3"]:
     """Multiply every colour by a matrix."""
     rows = jnp.asarray(np.asarray(matrix, np.float32))
     return jnp.einsum("hwc,dc->hwd", image, rows, precision=HIGHEST)

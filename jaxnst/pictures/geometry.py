@@ -75,8 +75,9 @@ def resize(
     image = np.asarray(image, np.float32)
     if image.shape[:2] == shape:
         return image
+    height, width = shape
     planes = [
-        pil.fromarray(plane).resize(shape[::-1], FILTERS[method])
+        pil.fromarray(plane).resize((width, height), FILTERS[method])
         for plane in np.moveaxis(image, 2, 0)
     ]
     return np.stack([np.asarray(plane) for plane in planes], axis=2)

@@ -9,6 +9,7 @@ scales of a run, share a few programs.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -94,7 +95,7 @@ class Level(NamedTuple):
     shown: Image
     hold: Mask
     where: Mask
-    heights: Descriptors
+    heights: Mask
     extent: Int[Array | np.ndarray, "2"]
 
 
@@ -282,17 +283,13 @@ def find_heights(
 
 def lay_levels(levels: Levels, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
     """Lay all levels, one after another, and give the last one."""
-    matches = laid = before = None
-    for level, styles in levels:
-        edge, shape = styles.weights.shape[-1], level.hold.shape[-3:-1]
-        if before is None:
-            matches = call(find_first, level, styles)
-        else:
-            given = matches, before, edge, shape
-            like = jax.ShapeDtypeStruct(level.hold.shape[:-1], np.int32)
-            matches = call.host(lambda given=given: refine(*given), like)
-        matches, laid = call(lay_level, level, styles, matches)
-        before = edge
+    matches, laid = call(lay_level, *levels[0], call(find_first, *levels[0]))
+    for (_, coarse), (level, fine) in pairwise(levels):
+        edges = coarse.weights.shape[-1], fine.weights.shape[-1]
+        given = matches, *edges, level.hold.shape[-3:-1]
+        like = jax.ShapeDtypeStruct(level.hold.shape[:-1], np.int32)
+        matches = call.host(lambda given=given: refine(*given), like)
+        matches, laid = call(lay_level, level, fine, matches)
     return laid
 
 

@@ -88,7 +88,7 @@ def describe(image: Image) -> Descriptors:
     padded = jnp.pad(image, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)], mode="edge")
 
     def transform(row: np.ndarray, waves: int) -> Descriptors:
-        plane = sum(padded[..., i] * np.float32(row[i]) for i in range(3))
+        plane = jnp.sum(padded * row.astype(np.float32)[None, None], axis=-1)
         return jax.lax.conv_general_dilated(
             plane[None, ..., None],
             jnp.asarray(_cosines(waves)),

@@ -56,13 +56,13 @@ DEEP = Stage(("conv1", "conv2"), 450, 0.012, 10, 3, family=2, diversity=0.4)
 WHOLE = Stage((), 200, 0.003, 16, 2, family=4, diversity=1.0)
 
 
-@partial(jax.jit, static_argnames="stage")
 def recolor(paintings: np.ndarray, firsts: np.ndarray) -> np.ndarray:
     """Give each painting the colours of another one, on the host."""
     pairs = zip(np.asarray(paintings), np.asarray(firsts), strict=True)
     return np.stack([match_palette(x, [first]) for x, first in pairs])
 
 
+@partial(jax.jit, static_argnames="stage")
 def draw(
     key: jax.Array,
     paintings: Painting,
