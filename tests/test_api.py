@@ -15,20 +15,22 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
         "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
-        "paths", "process", "linalg", "pictures", "network", "losses", "masks",
-        "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers", "tiles",
-        "transfer", "painting", "video", "studio", "command",
+        "paths", "process", "compiled", "linalg", "pictures", "network", "losses",
+        "masks", "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers",
+        "tiles", "transfer", "painting", "video", "studio", "command",
     ],
-    "jaxnst/pictures": ["geometry", "tiff", "source", "files", "samples", "color"],
+    "jaxnst/pictures": [
+        "geometry", "canvas", "tiff", "source", "files", "samples", "color",
+    ],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
     "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],
     "jaxnst/weights": ["readers", "format", "download", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named", "texts"],
     "jaxnst/painting": [
-        "ahead", "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint",
-        "loop", "stages", "programs", "multiscale", "lanes", "measurer", "grid",
-        "manifest",
+        "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
+        "stages", "stage", "multiscale", "lanes", "measurer", "grid", "manifest",
     ],
+    "jaxnst/repaint": ["filters", "bank", "match"],
     "jaxnst/studio": [
         "live", "settings", "names", "pictures", "groups", "history", "guard", "assets",
         "jobs", "news", "serve", "watch", "server",

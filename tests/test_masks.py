@@ -356,3 +356,15 @@ def test_colours_of_the_photograph_return(backbone, colors):
     size = np.linalg.norm(cov)
     assert np.linalg.norm(covariance - cov) < 0.03 * size
     assert np.linalg.norm(mean - own) < 0.03 * np.sqrt(size)
+
+
+def test_previews_have_the_colours_of_the_result(backbone):
+    grey, style = (jnp.broadcast_to(x[..., :1], x.shape) for x in (CONTENT, STYLE))
+    seen = []
+    show = lambda progress: seen.append(progress.image)
+    options = Options(on_chunk=show, chunk=1)
+    stylize(backbone, grey, [style], RECIPE, key=KEY, options=options)
+    assert len(seen) == 4
+    for image in seen:
+        assert image.shape == CONTENT.shape
+        assert np.ptp(image, axis=-1).max() < 1e-3

@@ -157,7 +157,7 @@ def stylize(
     painter = PicturePainter(backbone, content, styles, recipe, key, options)
     state, infos, seconds = paint_stages(
         painter.set_up,
-        painter.image,
+        painter.show,
         painter.stages,
         resume=options.resume,
         chunk=options.chunk,
@@ -176,7 +176,7 @@ def stylize(
             "rate or the loss weights, or use throw=False to keep the last finite image"
         )
     status = "diverged" if diverged else "done"
-    image = jnp.asarray(painter.finish(painter.image(state, last)))
+    image = jnp.asarray(painter.show(state, last))
     return Result(image, painter.stages, infos, status, seconds)
 
 
@@ -235,7 +235,7 @@ class PicturePainter:
             # memory as a tile.
             forget_programs()
         if before is None:
-            self.prepare(state, self.stages.index(stage))
+            self.prepare(Preparer(), state, self.stages.index(stage))
         call = Runner(f"at {max(stage.shape)} px", self.options.on_wait)
         scene, targets = self.measure(call, stage)
         if state is None or before is not None:
@@ -246,13 +246,13 @@ class PicturePainter:
         setup = Setup(*given, finish)
         return setup if stage.tile is None else self.spread(setup)
 
-    def prepare(self, state: State | None, first: int) -> None:
+    def prepare(self, call: Preparer, state: State | None, first: int) -> None:
         """Compile the stages from `first` on, up to one that is painted in tiles."""
         before = None
         for stage in self.stages[first:]:
             if stage.tile is not None or self.options.mesh is not None:
                 return
-            call, transfer = Preparer(), self.transfer(stage)
+            transfer = self.transfer(stage)
             scene, targets = self.measure(call, stage)
             begun: Any = state
             if state is None or before is not None:
@@ -315,12 +315,13 @@ class PicturePainter:
         return call(init, canvas.place(laid), transfer=self.transfer(stage))
 
     def image(self, state: State, stage: Stage) -> Image:
-        """The picture of a state, as it is seen."""
+        """What was painted so far."""
         image = self.canvas(stage).crop(image_of(state, self.recipe))
         return turn(image) if self.turned else image
 
-    def finish(self, image: Image) -> Image:
-        """What was painted, in the colours that the recipe asks for."""
+    def show(self, state: State, stage: Stage) -> Image:
+        """What was painted so far, in the colours that the recipe asks for."""
+        image = self.image(state, stage)
         return finish(self.scene, image, self.content, self.recipe, self.palette)
 
     def spread(self, setup: Setup) -> Setup:

@@ -1,0 +1,28 @@
+"""All programs of a picture lower for accelerators that are not at hand."""
+
+import jax
+import pytest
+from helpers import load_script
+from jax import export
+
+from jaxnst.recipes import get_recipe
+
+PLATFORMS = ("tpu", "cuda", "rocm")
+
+
+@pytest.mark.parametrize(
+    "name", ["painterly", "delicate", "nnst", "gatys2016", "tf-blog"]
+)
+def test_every_program_of_a_picture_lowers_for_accelerators(name):
+    programs = load_script("measure/tpu_programs.py")
+    recipe = get_recipe(name).replace(dtype="bfloat16")
+    names = set()
+    for call in programs.list_programs(recipe, (48, 64)):
+        exported = export.export(call.jitted(), platforms=PLATFORMS)(*call.args)
+        assert exported.platforms == PLATFORMS
+        assert len(exported.out_avals) == len(
+            jax.tree.leaves(jax.eval_shape(call.jitted(), *call.args))
+        )
+        names.add(call.function.name)
+    assert {"measure content", "measure style", "init", "run chunk"} <= names
+    assert ("lay level" in names) == recipe.repaint
