@@ -13,8 +13,8 @@ import pickle
 import platform
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,16 +104,25 @@ class KeptJit:
             return self.__wrapped__(*args, **static)
         if not self.keeps(args):
             return self.jit(*args, **static)
-        return self.prepare(*args, **static).compiled.result()(*args)
+        try:
+            compiled = self.prepare(*args, **static).compiled.result()
+        except CancelledError:  # by another run that has ended
+            compiled = self.prepare(*args, **static).compiled.result()
+        return compiled(*args)
 
     def prepare(self, *args: Any, **static: Any) -> Program:
         """Begin to load or compile a call of arrays, or of their shapes."""
         shapes = jax.tree.map(_shape, args)
         leaves, structure = jax.tree.flatten(shapes)
-        key = tuple(leaves), structure, tuple(sorted(static.items()))
+        key = tuple(leaves), structure, tuple(sorted(static.items())), *_settings()
         if (program := self.programs.get(key)) is None:
             program = self._load(shapes, static) or self._compile(shapes, static)
             self.programs[key] = program
+            # One that fails is tried anew by the next call.
+            forget = lambda job: job.cancelled() or job.exception()
+            program.compiled.add_done_callback(
+                lambda job: forget(job) and self.programs.pop(key, None)
+            )
         return program
 
     def lower(self, *args: Any, **static: Any) -> jax.stages.Lowered:
@@ -126,7 +135,8 @@ class KeptJit:
         if folder is None:
             return None
         call = f"{self.options} {jax.tree.leaves(shapes)} {jax.tree.structure(shapes)}"
-        key = f"{self.__qualname__} {call} {sorted(static.items())} {_surroundings()}"
+        around = f"{_settings()} {_surroundings()}"
+        key = f"{self.__qualname__} {call} {sorted(static.items())} {around}"
         if " at 0x" in key:
             return None  # a function of the user's, another one in each process
         return folder / f"kept_{self.__name__}-{HASH(key.encode()).hexdigest()}-cache"
@@ -238,6 +248,20 @@ def forget_programs() -> None:
     return_freed_memory()
 
 
+@contextlib.contextmanager
+def compiling_ahead() -> Iterator[None]:
+    """Forget what is not begun to be compiled once a run ends, however it does.
+
+    What is being compiled ends by itself.
+    """
+    try:
+        yield
+    finally:
+        for function in KEPT:
+            for program in list(function.programs.values()):
+                program.compiled.cancel()
+
+
 def private_folder() -> Path | None:
     """Where programs are kept on disk: in that of JAX, if nobody else may write there.
 
@@ -255,9 +279,13 @@ def private_folder() -> Path | None:
     return Path(named)
 
 
+def _settings() -> tuple[str, ...]:
+    return tuple(str(jax.config.values[name]) for name in SETTINGS)
+
+
 @functools.cache
 def _surroundings() -> str:
-    """All that a compiled program depends on, beside the call."""
+    """All that a compiled program depends on, beside the call and the settings."""
     device = jax.devices()[0]
     versions = jax.__version__, version("jaxlib"), platform.python_version()
     processor = platform.machine(), platform.processor()
@@ -265,11 +293,10 @@ def _surroundings() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor += tuple(x for x in lines if x.startswith(("flags", "model name")))
     client = device.client.platform_version, device.device_kind
-    settings = [str(jax.config.values.get(name)) for name in SETTINGS]
     variables = [os.environ.get(name) for name in VARIABLES]
     house = Path(__file__).parent
     source = [(str(x), x.stat().st_mtime_ns) for x in sorted(house.rglob("*.py"))]
-    told = versions, processor, client, settings, variables, source
+    told = versions, processor, client, variables, source
     return HASH(repr(told).encode()).hexdigest()
 
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,14 @@ import numpy as np
 import pytest
 
 from jaxnst import get_recipe, make_transfer, stylize
-from jaxnst.compiled import KEPT, Preparer, Runner, forget_programs, kept_jit
+from jaxnst.compiled import (
+    KEPT,
+    Preparer,
+    Runner,
+    compiling_ahead,
+    forget_programs,
+    kept_jit,
+)
 from jaxnst.objective import objective
 from jaxnst.painting.stage import init
 
@@ -132,10 +141,47 @@ def test_functions_of_the_users_are_not_kept_on_disk(kept):
     mine = lambda image, backbone, targets, program: objective(
         image, backbone, targets, program
     )
-    for own in (objective, mine):
+
+    @dataclass(frozen=True)
+    class Mine:
+        """As its name and its numbers say, but for its code."""
+
+        weight: float = 1.0
+
+        def __call__(self, image, backbone, targets, program):
+            return objective(image, backbone, targets, program)
+
+    for own in (objective, mine, Mine()):
         transfer = make_transfer(get_recipe("painterly"), objective=own)
         init(jnp.ones((8, 8, 3)), transfer=transfer)
         assert len(list(kept.glob("kept_init-*"))) == 1
+
+
+def test_what_is_not_begun_is_forgotten_when_a_run_ends(kept, monkeypatch):
+    release, traces = threading.Event(), []
+    pool = ThreadPoolExecutor(1)
+    pool.submit(release.wait, 10)
+    monkeypatch.setattr("jaxnst.compiled._compilers", lambda: pool)
+    double = doubling(traces)
+    with compiling_ahead():
+        Preparer()(double, SHAPE, times=2)
+        assert double.programs
+    assert not double.programs
+    release.set()
+    assert double(jnp.ones(3), times=2).tolist() == [2, 2, 2]
+
+
+def test_a_program_that_fails_is_tried_anew(kept, monkeypatch):
+    double, write = doubling([]), jax.stages.Lowered.compile
+
+    def once(*args, **options):
+        monkeypatch.setattr(jax.stages.Lowered, "compile", write)
+        raise MemoryError
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", once)
+    with pytest.raises(MemoryError):
+        double(jnp.ones(3))
+    assert double(jnp.ones(3)).tolist() == [2, 2, 2]
 
 
 def test_equal_transfers_share_programs():

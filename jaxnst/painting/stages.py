@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxnst.compiled import Runner
+from jaxnst.compiled import Runner, compiling_ahead
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.painting.checkpoint import Checkpoint
@@ -95,6 +95,7 @@ class Result(NamedTuple):
     seconds: list[float]
 
 
+@compiling_ahead()
 def paint_stages(
     set_up: SetUp,
     show: Show,
