@@ -132,7 +132,7 @@ def test_what_holds_no_manifest_is_refused_in_one_line(name, pictures, capsys):
 
 
 def test_records_of_a_run(pictures):
-    flags = [*QUICK, "--set", "first_steps=8", "--set", "min_size=34"]
+    flags = [*QUICK, "--set", "first_steps=8", "--set", "min_size=30"]
     records = ["--trace", "t.jsonl", "--plot", "p.svg", "--timelapse", "l.webp"]
     flags += ["--recipe", "delicate", "-o", "x.png", *records, "--set", "steps=4"]
     assert main(["stylize", "a.jpg", "b.jpg", *flags]) == 0

@@ -104,7 +104,7 @@ def test_a_plan_tells_the_time_once_steps_were_timed(elsewhere, capsys):
 
 def test_what_is_set_is_final(elsewhere):
     flags = ["--quality", "best", "--set", "steps=3", "--set", "first_steps=2"]
-    flags += ["--size", "96", "--set", "min_size=48", "--weights", "embedded"]
+    flags += ["--size", "96", "--set", "min_size=44", "--weights", "embedded"]
     flags += ["--recipe", "delicate", "--quiet"]
     assert main(["stylize", CONTENT, STYLE, "-o", "a.png", *flags]) == 0
     manifest = json.loads(Path("a.png.json").read_text())

@@ -126,7 +126,8 @@ def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe,
 
 
 def test_resuming_goes_on_in_the_same_tiles(backbone):
-    state = transfer.make_transfer(RECIPE).init(random_image(0, 36, 48))
+    canvas = shared((36, 48)).place(random_image(0, 36, 48))
+    state = transfer.make_transfer(RECIPE).init(canvas)
     resume = Checkpoint(0, 1, jax.device_get(state), [48], {})
     recipe = RECIPE.replace(scales=1)
     (stage,) = paint(backbone, recipe, resume=resume).stages

@@ -1325,7 +1325,7 @@ def test_patches_are_part_of_the_progress_and_said(tmp_path):
     before = 30 * 40 * 6
     places = ((0, 5, 30 * 40 * 5), (0, 6, before), (1, 1, before + patches[0] + 4800))
     for scale, taken, work in places:
-        progress = Progress(stages, scale, taken, None, None)
+        progress = Progress(stages, scale, taken, None, None, None)
         done = work_done(stages, recipe, scale, taken)
         assert done == work
         line = lines.line(progress, recipe, done, total)
@@ -1340,19 +1340,20 @@ def test_the_frame_is_new_though_the_first_one_took_long(tmp_path, monkeypatch):
     recipe = get_recipe("gatys2016")
     stages, now = (Stage((6, 8), 500),), [0.0]
 
-    def slow_at_first(state, recipe):
+    def slow_at_first(state, stage):
         now[0] += 0.01 if now[0] else 3.0  # compiled
         return np.full((6, 8, 3), state)
 
     monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(live, "current_image", slow_at_first)
     writer = LiveWriter(tmp_path, recipe)
     terms = Terms(*np.ones((3, 5)))
     info = Info(np.ones(5), terms, np.ones(5), np.ones(5, bool))
     for taken, newest, frames in ((5, False, 1), (35, False, 2), (40, False, 2)):
-        writer(Progress(stages, 0, taken, 0.5, info), newest=newest)
+        progress = Progress(stages, 0, taken, 0.5, info, slow_at_first)
+        writer(progress, newest=newest)
         assert writer.frames == frames
-    writer(Progress(stages, 0, 45, 0.9, info), newest=True)  # it is stopped
+    stopped = Progress(stages, 0, 45, 0.9, info, slow_at_first)
+    writer(stopped, newest=True)
     assert np.abs(load_image(tmp_path / "frame.jpg") - 0.9).max() < 0.02
 
 
