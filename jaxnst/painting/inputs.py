@@ -1,17 +1,19 @@
 """The pictures of a run: read in the right size, and at the size of a scale."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.pictures.files import Cutout, image_shape, load_cutout
-from jaxnst.pictures.geometry import resize
+from jaxnst.pictures.geometry import resize, resize_compiled
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
 
@@ -55,17 +57,33 @@ def initial_image(
     """
     if recipe.init == "content":
         return content
-    noise = np.asarray(jax.random.normal(key, content.shape))
-    if recipe.init == "noise":
-        grey = np.array([0.485, 0.458, 0.408], np.float32)
-        return np.clip(grey + np.float32(recipe.noise) * noise, 0, 1)
-    pixels = np.concatenate([style.reshape(-1, 3) for style in styles])
-    return np.clip(pixels.mean(0) + pixels.std(0) * noise, 0, 1)
+    mean, spread = np.array([0.485, 0.458, 0.408]), np.full(3, recipe.noise)
+    if recipe.init == "style":
+        pixels = np.concatenate([style.reshape(-1, 3) for style in styles])
+        mean, spread = pixels.mean(0), pixels.std(0)
+    given = mean.astype(np.float32), spread.astype(np.float32)
+    return np.asarray(_noise(key, *given, shape=content.shape))
+
+
+@partial(jax.jit, static_argnames="shape")
+def _noise(
+    key: Array,
+    mean: Float[Array, "3"],
+    spread: Float[Array, "3"],
+    shape: tuple[int, int, int],
+) -> Image:
+    noise = jax.random.normal(key, shape)
+    return jnp.clip(mean[None, None] + spread[None, None] * noise, 0, 1)
 
 
 def scale_content(content: Image, shape: tuple[int, int]) -> Image:
     """A content, or a start image, at the size of a scale, clipped to [0, 1]."""
     return np.clip(resize(content, shape), 0, 1)
+
+
+def resizer(recipe: Recipe) -> Callable[..., Image]:
+    """What the pictures of a recipe are resampled by."""
+    return resize if recipe.shares_canvases else resize_compiled
 
 
 def scale_detail(

@@ -34,7 +34,7 @@ from jaxnst.painting.plan import Stage
 from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import Region, Scene, Style, compose, first_image, keep
 from jaxnst.pictures.canvas import Canvas, exact, shared, square
-from jaxnst.pictures.geometry import crop_like, crop_middle, resize
+from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import COMPILE_FAST
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import Levels, lay_levels, make_levels
@@ -82,21 +82,21 @@ def prepare_backbone(
 
 def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene:
     """A scene at the size of a stage, with a content in other colours; on the host."""
-    shape = canvas.shape
+    shape, sample = canvas.shape, inputs.resizer(recipe)
     fit = lambda mask: None if mask is None else fit_mask(mask, shape)
 
     def small(style: Style) -> Style:
         native = style.image.shape[:2]
         size = style_shape(native, shape, recipe, style.scale)
         mask = None if style.mask is None else fit_mask(style.mask, size)
-        return style._replace(image=resize(style.image, size), mask=mask)
+        return style._replace(image=np.asarray(sample(style.image, size)), mask=mask)
 
     regions = (
         x._replace(styles=[*map(small, x.styles)], mask=fit(x.mask))
         for x in scene.regions
     )
     return scene._replace(
-        content=inputs.scale_content(content, shape),
+        content=np.clip(sample(content, shape), 0, 1),
         regions=tuple(regions),
         hold=fit(scene.hold),
         paint=fit(scene.paint),
@@ -247,7 +247,8 @@ def next_picture(
     """
     before = image.shape[0], image.shape[1]
     detail = inputs.scale_detail(content, before, canvas.shape, recipe)
-    return canvas.place(np.clip(resize(image, canvas.shape) + detail, 0, 1))
+    larger = inputs.resizer(recipe)(image, canvas.shape)
+    return canvas.place(np.clip(larger + detail, 0, 1))
 
 
 def image_of(state: State, recipe: Recipe) -> Float[np.ndarray, "*_lanes _h _w 3"]:

@@ -1,13 +1,17 @@
 """Sizes of pictures, and resampling to them."""
 
 import math
+from functools import partial
 from typing import Literal
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image as pil
 
 from jaxnst.types import Image
+
+Method = Literal["cubic", "linear"]
 
 
 def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
@@ -54,6 +58,18 @@ def crop_middle(
     return image[y : y + height, x : x + width]
 
 
+@partial(jax.jit, static_argnames=("shape", "method"))
+def resize_compiled(
+    image: Image, shape: tuple[int, int], *, method: Method = "cubic"
+) -> Image:
+    """`resize` in compiled code, which differs by rounding, and compiles each size.
+
+    Recipes that keep exact shapes use it, since Wasserstein losses, L-BFGS and Adam
+    amplify rounding: so they paint the very picture that they did.
+    """
+    return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)
+
+
 FILTERS = {"cubic": pil.Resampling.BICUBIC, "linear": pil.Resampling.BILINEAR}
 
 
@@ -61,7 +77,7 @@ def resize(
     image: Float[Array | np.ndarray, "_h _w _c"],
     shape: tuple[int, int],
     *,
-    method: Literal["cubic", "linear"] = "cubic",
+    method: Method = "cubic",
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
     """Resample an image on the host, antialiased when it shrinks; not clipped.
 

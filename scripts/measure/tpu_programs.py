@@ -90,7 +90,8 @@ def main() -> None:
         total += seconds
         cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
         shapes = (x.shape for x in jax.tree.leaves(call.args) if x.ndim >= 3)
-        size = "x".join(map(str, max(s[:2] for s in shapes if s[-1] in (1, 3))))
+        canvases = [shape[-3:-1] for shape in shapes if shape[-1] in (1, 3)]
+        size = "x".join(map(str, max(canvases, default=())))
         print(
             f"{call.function.name:>24} {size:>12} {seconds:8.1f} "
             f"{cost.get('flops', 0) / 1e9:8.1f} "
