@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float
 
@@ -185,16 +186,22 @@ def _root_trace_and_slope(
         norm = size + squared  # at least the largest eigenvalue of A
         step = lambda scale, zy: 1.5 * scale * eye - 0.5 * scale**3 * zy
         y = (k + squared * eye) / norm
-        # In the first round Z is 1. Unrolled, rounds need no copies, and few kernels.
+
+        def take(yz: tuple[Array, Array], scale: Scalar) -> tuple[tuple, None]:
+            factor = step(scale, matmul(yz[1], yz[0]))
+            return (matmul(yz[0], factor), matmul(factor, yz[1])), None
+
+        def rounds(unroll: bool, y: Array, z: Array) -> tuple[Array, Array]:
+            return jax.lax.scan(take, (y, z), np.float32(rest), unroll=unroll)[0]
+
+        # In the first round Z is 1. On a GPU, rounds that are unrolled need few
+        # kernels; on a TPU, they compile for a quarter of a minute.
         first, *rest = _scales()
         z = step(first, y)
-        y = matmul(y, z)
-        zy = matmul(z, y)
-        for scale in rest:
-            factor = step(scale, zy)
-            y, z = matmul(y, factor), matmul(factor, z)
-            zy = matmul(z, y)
-        error = jnp.linalg.norm(zy - eye)
+        y, z = jax.lax.platform_dependent(
+            matmul(y, z), z, tpu=partial(rounds, False), default=partial(rounds, True)
+        )
+        error = jnp.linalg.norm(matmul(z, y) - eye)
         return (z + z.T) / (2 * jnp.sqrt(norm)), error
 
     def failed(state: tuple[Scalar, Array, Array]) -> Array:

@@ -13,6 +13,9 @@ EDGES = {"long": max, "short": min}
 RUNG = 512
 """A long edge of the ladder of scales, in pixels."""
 
+LAST = 2**0.25
+"""Ratio of the last scale to the one before, at least: half of a step by √2."""
+
 
 def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
     """Height and width of every scale, coarsest first, `scale_factor` apart.
@@ -29,8 +32,7 @@ def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]
     smallest = max(map(stride, recipe.layers))
     top, first = longest, -1
     if recipe.shares_canvases:
-        # The last step is at least half as large as the others, by its logarithm.
-        top, first = RUNG, math.ceil(math.log(longest / RUNG, factor) - 0.501) - 1
+        top, first = RUNG, math.floor(math.log(longest / LAST / RUNG, factor))
     sides = [longest]
     for power in itertools.count(first, -1):
         side = round(top * factor**power)

@@ -48,9 +48,10 @@ PAINTERLY = Recipe(
     first_steps=12,
     steps=8,
     scales=16,
+    scale_factor=2.0,
     min_size=256,
 )
-"""The default: coarse to fine by √2, Wasserstein-2 between Gaussians, L-BFGS. At the
+"""The default: coarse to fine by 2, Wasserstein-2 between Gaussians, L-BFGS. At the
 end of each scale the picture is laid out of patches of the style.
 
 A few steps say which colours and forms go where; the patches bring the strokes. More
@@ -80,6 +81,7 @@ DELICATE = dataclasses.replace(
     repaint=False,
     first_steps=80,
     steps=30,
+    scale_factor=2**0.5,
     min_size=128,
 )
 """The default of version 0.1: the photograph with a fine texture of the style.

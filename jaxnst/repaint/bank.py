@@ -73,32 +73,28 @@ class Moments(NamedTuple):
     square: Float[Array, "_h _c"]
 
 
-def _cosines(waves: int) -> np.ndarray:
-    """The lowest frequencies of a patch, y x 1 frequency, weighted by `WINDOW`."""
+def _cosines(waves: int) -> Float[np.ndarray, "7 _waves"]:
+    """The lowest frequencies along an axis of a patch, weighted by `WINDOW`."""
     along = np.cos(np.pi / SIDE * np.outer(np.arange(SIDE) + 0.5, np.arange(waves)))
     along *= WINDOW[:, None]
-    along /= np.linalg.norm(along, axis=0)
-    pairs = [(i, j) for i in range(waves) for j in range(waves) if i + j < waves]
-    kernels = [np.outer(along[:, i], along[:, j]) for i, j in pairs]
-    return np.stack(kernels, axis=-1)[:, :, None].astype(np.float32)
+    return (along / np.linalg.norm(along, axis=0)).astype(np.float32)
 
 
 def describe(image: Image) -> Descriptors:
     """What the patch around each pixel looks like: cosine transform of its colours."""
     padded = jnp.pad(image, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)], mode="edge")
 
-    def transform(row: np.ndarray, waves: int) -> Descriptors:
-        plane = jnp.sum(padded * row.astype(np.float32)[None, None], axis=-1)
-        return jax.lax.conv_general_dilated(
-            plane[None, ..., None],
-            jnp.asarray(_cosines(waves)),
-            (1, 1),
-            "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision="highest",
-        )[0]
+    def transform(x: Array, axis: int, waves: int) -> Array:
+        """One more axis, of frequencies: of products that all devices compile fast."""
+        size = image.shape[axis]
+        slices = [jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(SIDE)]
+        return jnp.matmul(jnp.stack(slices, -1), _cosines(waves), precision="highest")
 
-    found = [transform(*x) for x in zip(COLORS, WAVES, strict=True)]
+    found = []
+    for color, waves in zip(COLORS.astype(np.float32), WAVES, strict=True):
+        plane = jnp.sum(padded * color[None, None], axis=-1)
+        both = transform(transform(plane, 0, waves), 1, waves)
+        found += [both[..., i, : waves - i] for i in range(waves)]
     return jnp.concatenate(found, axis=-1)
 
 
