@@ -192,7 +192,9 @@ def _root_trace_and_slope(
             return (matmul(yz[0], factor), matmul(factor, yz[1])), None
 
         def rounds(unroll: bool, y: Array, z: Array) -> tuple[Array, Array]:
-            return jax.lax.scan(take, (y, z), np.float32(rest), unroll=unroll)[0]
+            return jax.lax.scan(
+                take, (y, z), np.array(rest, np.float32), unroll=unroll
+            )[0]
 
         # In the first round Z is 1. On a GPU, rounds that are unrolled need few
         # kernels; on a TPU, they compile for a quarter of a minute.
