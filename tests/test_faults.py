@@ -18,6 +18,7 @@ import pytest
 from jaxnst import disk
 from jaxnst.command import devices, manifest, program_cache, records, reporter, stylize
 from jaxnst.command.cli import main
+from jaxnst.compiled import private_folder
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
 
@@ -497,3 +498,14 @@ def test_an_ignored_signal_stays_ignored():
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such modes")
+def test_a_folder_of_ours_is_for_nobody_else(elsewhere, programs_in):
+    folder = elsewhere / "xla"
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert programs_in(folder) == ""  # the user's, left as it is
+    assert private_folder() is None
+    assert programs_in(folder, 10**9) == ""
+    assert private_folder() == folder

@@ -70,8 +70,9 @@ def keep_programs(folder: Path, most: int | None = None) -> str:
 
     Args:
         folder: Where they are kept; it is made.
-        most: Bytes that they may take; programs used least recently are deleted.
-            Default: no bound but JAX's own, `JAX_COMPILATION_CACHE_MAX_SIZE`.
+        most: Of a folder of ours, the bytes that they may take; programs used least
+            recently are deleted. Default: it is the user's, and has no bound but JAX's
+            own, `JAX_COMPILATION_CACHE_MAX_SIZE`.
 
     Returns:
         Why it does not; empty if it does.
@@ -82,6 +83,8 @@ def keep_programs(folder: Path, most: int | None = None) -> str:
         with tempfile.TemporaryFile(dir=folder):
             pass
         if most is not None:
+            # Programs are loaded only from where nobody else may write.
+            folder.chmod(0o700)
             bound_programs(folder, most)
     except OSError as error:
         why = f"compiled programs cannot be kept in {folder} ({error.strerror})"
