@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxnst import get_recipe, make_transfer, stylize
 from jaxnst.compiled import (
@@ -33,9 +34,11 @@ def kept(tmp_path, monkeypatch):
     folder = tmp_path / "programs"
     folder.mkdir(mode=0o700)
     before = jax.config.values["jax_compilation_cache_dir"]
+    compilation_cache.reset_cache()
     jax.config.update("jax_compilation_cache_dir", str(folder))
     yield folder
     jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 def doubling(traces):
