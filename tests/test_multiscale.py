@@ -62,7 +62,7 @@ def test_pictures_of_all_sizes_share_the_sizes_of_scales():
     ]
     assert edges(512) == [256, 512]
     assert edges(700) == [256, 512, 700]
-    assert edges(1024)[:-1] == edges(724)
+    assert edges(1024)[:-1] == edges(512)
     for size in range(300, 1100, 7):
         assert edges(size)[-1] == size
         steps = np.array(edges(size)[1:]) / edges(size)[:-1]

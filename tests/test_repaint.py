@@ -326,7 +326,8 @@ SHALLOW = RECIPE.replace(
     optimizer="adam",
     first_steps=2,
     steps=6,
-    min_size=40,
+    min_size=30,
+    scale_factor=1.5,
     scales=2,
 )
 CONTENT, STYLE = random_image(10, 48, 56), random_image(11, 60, 52)
