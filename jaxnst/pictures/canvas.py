@@ -25,7 +25,7 @@ SMALL = 512
 """Long edge of a small canvas, at most. On a larger one filler would take longer than
 compiling for another canvas, so the next sixteenth is its short edge."""
 
-MARGIN = 1 / 64
+MARGIN = 1 / 128
 """Added to each part, since a photograph's sides are rarely a ratio exactly."""
 
 LEAST = 64
@@ -143,7 +143,7 @@ def shared(shape: tuple[int, ...]) -> Canvas:
 
     Example:
         >>> shared((384, 512)).size, shared((341, 512)).size, shared((683, 1024)).size
-        ((392, 512), (392, 512), (720, 1024))
+        ((388, 512), (388, 512), (712, 1024))
     """
     height, width = shape[:2]
     parts = PARTS if width <= SMALL else [i / 16 for i in range(1, 17)]

@@ -88,7 +88,9 @@ def describe(image: Image) -> Descriptors:
         """One more axis, of frequencies: by sums, which all devices compile fast."""
         size, cosines = image.shape[axis], _cosines(waves)
         part = lambda i: jax.lax.slice_in_dim(x, i, i + size, axis=axis)[..., None]
-        return sum(part(i) * cosines[i].reshape(*x.ndim * [1], -1) for i in range(SIDE))
+        along = lambda i: cosines[i].reshape(*x.ndim * [1], -1)
+        first, *others = (part(i) * along(i) for i in range(SIDE))
+        return sum(others, start=first)
 
     found = []
     for color, waves in zip(COLORS.astype(np.float32), WAVES, strict=True):
