@@ -53,8 +53,11 @@ class Program(NamedTuple):
 class KeptJit:
     """A function from `kept_jit`."""
 
-    def __init__(self, function: Callable, static: tuple[str, ...], **options: Any):
+    def __init__(
+        self, function: Callable, static: tuple[str, ...], name: str, **options: Any
+    ):
         self.static, self.options, self.programs = static, options, {}
+        self.name = name or function.__name__.replace("_", " ")
         self.__wrapped__, self.__doc__ = function, function.__doc__
         self.__name__, self.__qualname__ = function.__name__, function.__qualname__
         self.__module__ = function.__module__
@@ -72,11 +75,6 @@ class KeptJit:
         function.__name__ = f"{self.__name__}_{_surroundings()[:8]}"
         return jax.jit(function, static_argnames=self.static, **self.options)
 
-    @property
-    def name(self) -> str:
-        """What the program is called where it is waited for."""
-        return self.__name__.replace("_", " ")
-
     @functools.cached_property
     def batched(self) -> "KeptJit":
         """The function of many pictures at once: each argument has one more axis."""
@@ -85,7 +83,7 @@ class KeptJit:
         )(*args)
         function.__name__ = f"{self.__name__}_batched"
         function.__qualname__ = f"{self.__qualname__}_batched"
-        return KeptJit(function, self.static, **self.options)
+        return KeptJit(function, self.static, self.name, **self.options)
 
     def keeps(self, args: PyTree) -> bool:
         """Whether the program of a call is kept, see `kept_jit`."""
@@ -205,6 +203,7 @@ KEPT: list[KeptJit] = []
 
 def kept_jit(
     *static: str,
+    name: str = "",
     donate: tuple[str, ...] = (),
     compiler_options: CompilerOptions | None = None,
 ) -> Callable[[Callable], Any]:
@@ -215,6 +214,8 @@ def kept_jit(
 
     Args:
         static: Names of its static arguments.
+        name: What the program is called where it is waited for. Default: as the
+            function.
         donate: Names of arguments whose memory the results may take.
         compiler_options: For XLA.
 
@@ -234,7 +235,7 @@ def kept_jit(
 
     def decorate(function: Callable) -> KeptJit:
         options = {"donate_argnames": donate, "compiler_options": compiler_options}
-        return KeptJit(function, static, **options)
+        return KeptJit(function, static, name, **options)
 
     return decorate
 

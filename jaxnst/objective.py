@@ -205,7 +205,7 @@ def with_weights(
     return targets._replace(extent=canvas.extent)
 
 
-@kept_jit("program", compiler_options=COMPILE_FAST)
+@kept_jit("program", name="the targets", compiler_options=COMPILE_FAST)
 def measure_content(
     backbone: Backbone, content: Image, hold: Mask | None = None, *, program: Program
 ) -> StoredFeatures:
@@ -221,7 +221,7 @@ def measure_content(
     return {layer: prepare(layer, feat) for layer, feat in feats.items()}
 
 
-@kept_jit("program", compiler_options=COMPILE_FAST)
+@kept_jit("program", name="the targets", compiler_options=COMPILE_FAST)
 def measure_style(
     backbone: Backbone, style: Image, mask: Mask | None = None, *, program: Program
 ) -> StyleSummary:
@@ -270,7 +270,7 @@ def check_blend(blend: Any, styles: int) -> None:
         )
 
 
-@kept_jit("program", "ranks", compiler_options=COMPILE_FAST)
+@kept_jit("program", "ranks", name="the targets", compiler_options=COMPILE_FAST)
 def prepare_styles(
     summaries: Sequence[StyleSummary],
     blend: Float[Array | np.ndarray, "_n"],

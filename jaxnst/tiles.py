@@ -333,7 +333,7 @@ def _fold(
     )(total, rows, arrays)
 
 
-@kept_jit("program", "size")
+@kept_jit("program", "size", name="the targets")
 def measure_content(
     backbone: Backbone,
     content: Image,
@@ -374,7 +374,7 @@ def measure_content(
     return _fold(write, {layer: empty(layer) for layer in layers}, tiles)
 
 
-@kept_jit("program", "size")
+@kept_jit("program", "size", name="the targets")
 def measure_style(
     backbone: Backbone,
     style: Image,

@@ -23,6 +23,6 @@ def test_every_program_of_a_picture_lowers_for_accelerators(name):
         assert len(exported.out_avals) == len(
             jax.tree.leaves(jax.eval_shape(call.jitted(), *call.args))
         )
-        names.add(call.function.name)
-    assert {"measure content", "measure style", "init", "run chunk"} <= names
-    assert ("lay level" in names) == recipe.repaint
+        names.add(call.function.__name__)
+    assert {"measure_content", "measure_style", "init", "run_chunk"} <= names
+    assert ("lay_level" in names) == recipe.repaint

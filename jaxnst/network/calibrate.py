@@ -48,7 +48,7 @@ def _wide(params: Params) -> dict[str, Array]:
     return {name: x["kernel"] for name, x in params.items() if len(x["bias"]) > 64}
 
 
-@kept_jit("activations", "layers")
+@kept_jit("activations", "layers", name="the network")
 def transform(
     backbone: Backbone, *, activations: Activations, layers: tuple[str, ...]
 ) -> tuple[Backbone, dict[str, Transforms]]:

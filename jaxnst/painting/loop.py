@@ -103,7 +103,9 @@ MOST = 50
 """Steps that a launch takes at most."""
 
 
-@kept_jit("transfer", donate=("state",), compiler_options=STEP_OPTIONS)
+@kept_jit(
+    "transfer", name="the steps", donate=("state",), compiler_options=STEP_OPTIONS
+)
 def run_chunk(
     state: State,
     backbone: Backbone,

@@ -203,7 +203,7 @@ def measure_styles(
     return call(prepare_styles, summaries, blend, program=program, ranks=ranks)
 
 
-@kept_jit("transfer", compiler_options=COMPILE_FAST)
+@kept_jit("transfer", name="the start", compiler_options=COMPILE_FAST)
 def init(image: Image, *, transfer: Transfer) -> State:
     """`transfer.init`."""
     return transfer.init(image)

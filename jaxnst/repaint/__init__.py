@@ -293,7 +293,7 @@ def lay_levels(levels: Levels, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
     return laid
 
 
-@kept_jit(compiler_options=COMPILE_FAST)
+@kept_jit(name="the patches", compiler_options=COMPILE_FAST)
 def find_first(level: Level, styles: Styles) -> Matches:
     """The matches of the coarsest level."""
     bank = make_bank(styles)
@@ -307,7 +307,7 @@ def _look(shown: Image, hold: Mask, heights: Descriptors, laid: Image) -> Descri
     return jnp.concatenate([found, heights], axis=-1)
 
 
-@kept_jit(compiler_options=COMPILE_FAST)
+@kept_jit(name="the patches", compiler_options=COMPILE_FAST)
 def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, Image]:
     """Look up and lay the patches of a level, in bands of at most `BAND` pixels."""
     shown, hold, where, heights, extent = level

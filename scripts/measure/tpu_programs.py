@@ -48,7 +48,7 @@ class Lister(Preparer):
         """Note a call, and return the shapes of its result."""
         like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
         call = Call(function, jax.tree.map(like, args), static)
-        self.calls[f"{function.name} {call.args} {static}"] = call
+        self.calls[f"{function.__name__} {call.args} {static}"] = call
         return jax.eval_shape(call.jitted(), *call.args)
 
 
@@ -93,7 +93,7 @@ def main() -> None:
         canvases = [shape[-3:-1] for shape in shapes if shape[-1] in (1, 3)]
         size = "x".join(map(str, max(canvases, default=())))
         print(
-            f"{call.function.name:>24} {size:>12} {seconds:8.1f} "
+            f"{call.function.__name__:>24} {size:>12} {seconds:8.1f} "
             f"{cost.get('flops', 0) / 1e9:8.1f} "
             f"{cost.get('bytes accessed', 0) / 1e9:7.2f} "
             f"{memory.temp_size_in_bytes / 1e6:6.0f}",
