@@ -17,9 +17,7 @@ from jaxnst.checks import check_image, check_kind, check_list, check_mask
 from jaxnst.masks import both, fit_mask, share_out
 from jaxnst.objective import check_blend
 from jaxnst.painting import inputs
-from jaxnst.painting.scales import style_shape
 from jaxnst.pictures.color import match_chroma, match_palette, to_grey, with_lightness
-from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
 
@@ -327,22 +325,6 @@ def _rotate(region: Region) -> Region:
     styles = [turn(style, times) for times in range(4) for style in region.styles]
     blend = None if region.blend is None else np.tile(region.blend, 4)
     return region._replace(styles=styles, blend=blend)
-
-
-def scale_scene(
-    scene: Scene, content: Image, shape: tuple[int, int], recipe: Recipe
-) -> Scene:
-    """A scene at the size of a scale, with a content in other colours."""
-
-    def small(style: Style) -> Style:
-        native, scale = style.image.shape[:2], style.scale
-        image = resize(style.image, style_shape(native, shape, recipe, scale))
-        return _fit_style(style, image)
-
-    scene = fit_masks(scene, shape)
-    regions = (x._replace(styles=[*map(small, x.styles)]) for x in scene.regions)
-    scaled = inputs.scale_content(content, shape)
-    return scene._replace(content=scaled, regions=tuple(regions))
 
 
 def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:

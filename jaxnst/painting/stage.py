@@ -32,7 +32,15 @@ from jaxnst.objective import (
 from jaxnst.painting import inputs
 from jaxnst.painting.plan import Stage
 from jaxnst.painting.scales import style_shape
-from jaxnst.painting.scene import Region, Scene, Style, compose, first_image, keep
+from jaxnst.painting.scene import (
+    Region,
+    Scene,
+    Style,
+    compose,
+    first_image,
+    fit_masks,
+    keep,
+)
 from jaxnst.pictures.canvas import Canvas, exact, shared, square
 from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import COMPILE_FAST
@@ -83,7 +91,6 @@ def prepare_backbone(
 def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene:
     """A scene at the size of a stage, with a content in other colours; on the host."""
     shape, sample = canvas.shape, inputs.resizer(recipe)
-    fit = lambda mask: None if mask is None else fit_mask(mask, shape)
 
     def small(style: Style) -> Style:
         native = style.image.shape[:2]
@@ -91,16 +98,10 @@ def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene
         mask = None if style.mask is None else fit_mask(style.mask, size)
         return style._replace(image=np.asarray(sample(style.image, size)), mask=mask)
 
-    regions = (
-        x._replace(styles=[*map(small, x.styles)], mask=fit(x.mask))
-        for x in scene.regions
-    )
-    return scene._replace(
-        content=np.clip(sample(content, shape), 0, 1),
-        regions=tuple(regions),
-        hold=fit(scene.hold),
-        paint=fit(scene.paint),
-    )
+    scene = fit_masks(scene, shape)
+    regions = (x._replace(styles=[*map(small, x.styles)]) for x in scene.regions)
+    drawn = np.clip(sample(content, shape), 0, 1)
+    return scene._replace(content=drawn, regions=tuple(regions))
 
 
 def measure(
