@@ -148,7 +148,7 @@ def make_targets(
         >>> import jaxnst
         >>> recipe = jaxnst.get_recipe("painterly")
         >>> backbone = jaxnst.load_backbone("embedded")
-        >>> backbone = jaxnst.calibrate(backbone, recipe.activations)
+        >>> backbone = jaxnst.calibrate(backbone, recipe.program.activations)
         >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> targets = make_targets(backbone, content, [style], recipe)
         >>> targets.content["relu4_2@2"].shape, float(targets.style_weight)
@@ -191,14 +191,14 @@ def with_weights(
     Returns:
         The targets.
     """
-    layers = layer_names(recipe.style_layers)
+    layers = layer_names(recipe.program.style_layers)
     whole = math.prod(canvas.shape)
     share = lambda mask: np.float32(1 if mask is None else np.sum(mask) / whole)
     found = (
         RegionTargets(styles, layer_weights(mask, layers), share(mask))
         for styles, mask in regions
     )
-    numbers: dict[str, Any] = dict(recipe.arrays)
+    numbers: dict[str, Any] = dict(recipe.weights.arrays)
     numbers["content_weight"] = numbers["content_weight"] * share(hold)
     held = layer_weights(hold, tuple(content))
     targets = Targets(content, tuple(found), held, paint, **numbers)
@@ -319,7 +319,7 @@ def objective(
         image: RGB in [0, 1].
         backbone: The network, prepared for the recipe.
         targets: From `make_targets`, for the same program.
-        program: What to measure; a recipe is one too.
+        program: What to measure.
 
     Returns:
         The loss, and its unweighted terms.
@@ -328,7 +328,7 @@ def objective(
         >>> import jaxnst
         >>> recipe = jaxnst.get_recipe("tf-blog")
         >>> backbone = jaxnst.load_backbone("embedded")
-        >>> backbone = jaxnst.calibrate(backbone, recipe.activations)
+        >>> backbone = jaxnst.calibrate(backbone, recipe.program.activations)
         >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
         >>> targets = make_targets(backbone, content, [style], recipe)
         >>> loss, terms = objective(content, backbone, targets, recipe.program)

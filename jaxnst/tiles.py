@@ -171,7 +171,7 @@ class Tiled:
     Example:
         >>> import jaxnst
         >>> recipe = jaxnst.get_recipe("painterly")
-        >>> transfer = jaxnst.make_transfer(recipe, objective=Tiled(size=1024))
+        >>> transfer = jaxnst.make_transfer(recipe.program, objective=Tiled(size=1024))
     """
 
     size: int

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxnst.checks import OPTIMIZED, check_image
+from jaxnst.checks import OPTIMIZED, check_image, check_kind
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, Terms, objective
 from jaxnst.optimizers import Optimizer, make_optimizer
@@ -276,7 +276,7 @@ def make_transfer(
 
     Example:
         >>> import jaxnst
-        >>> transfer = make_transfer(jaxnst.get_recipe("painterly"))
+        >>> transfer = make_transfer(jaxnst.get_recipe("painterly").program)
         >>> state = transfer.init(jnp.full((32, 32, 3), 0.5))
         >>> state.image.shape
         (32, 32, 3)
@@ -284,7 +284,8 @@ def make_transfer(
         With an optimiser of optax:
 
         >>> slow = make_transfer(
-        ...     jaxnst.get_recipe("painterly"), optimizer=optax.sgd(1.0, momentum=0.9)
+        ...     transfer.program, optimizer=optax.sgd(1.0, momentum=0.9)
         ... )
     """
-    return Transfer(program.program, objective, optimizer)
+    check_kind(program, Program, "recipe.program")
+    return Transfer(program, objective, optimizer)

@@ -71,7 +71,7 @@ def test_kernels_are_counted_with_their_loops():
 def test_the_kernels_of_a_step_do_not_grow(backbone, name, most):
     # Those of a CPU, which has more; scripts/measure/kernels.py counts a GPU's.
     recipe = timings.GRAM if name == "gram" else get_recipe(name)
-    _, stepping = prepare_backbone(backbone, recipe)
+    _, stepping = prepare_backbone(backbone, recipe.program)
     found = step_kernels(stepping, (48, 64), recipe)
     assert 0.7 * most < found <= most
 
@@ -95,10 +95,10 @@ def test_both_sides_minimise_the_same(backbone, recipe):
     from jaxnst.command import torch_loop
 
     content, style = random_image(1, 48, 64), random_image(2, 64, 48)
-    measuring, _ = prepare_backbone(backbone, recipe)
+    measuring, _ = prepare_backbone(backbone, recipe.program)
     targets = make_targets(measuring, content, [style], recipe)
     start = random_image(3, 48, 64)
-    loss, _ = objective(start, measuring, targets, recipe)
+    loss, _ = objective(start, measuring, targets, recipe.program)
     for settings in (torch_loop.Settings(), torch_loop.Settings(channels_last=True)):
         tensor = torch_loop.to_tensor(start, settings)
         loop = torch_loop.make_loop(

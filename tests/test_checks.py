@@ -99,7 +99,7 @@ plain = recipe.replace(style_weight=2.0, steps=5, style_layers=(("relu1_1", 1.0)
 found["numbers of NumPy"] = str(
     own == plain and hash(own) == hash(plain) and len(json.dumps(own.values())) > 9
 )
-found["a whole number"] = type(recipe.replace(pool_scale=2).pool_scale).__name__
+found["a whole number"] = type(recipe.replace(pool_scale=2).program.pool_scale).__name__
 huge = {"pool_scale": 10**400, "style_weight": 1e308, "steps": 2**31}
 for name, value in huge.items():
     try:

@@ -155,7 +155,7 @@ def test_functions_of_the_users_are_not_kept_on_disk(kept):
             return objective(image, backbone, targets, program)
 
     for own in (objective, mine, Mine()):
-        transfer = make_transfer(get_recipe("painterly"), objective=own)
+        transfer = make_transfer(get_recipe("painterly").program, objective=own)
         init(jnp.ones((8, 8, 3)), transfer=transfer)
         assert len(list(kept.glob("kept_init-*"))) == 1
 
@@ -188,10 +188,10 @@ def test_a_program_that_fails_is_tried_anew(kept, monkeypatch):
 
 
 def test_equal_transfers_share_programs():
-    one, two = (make_transfer(get_recipe("painterly")) for _ in range(2))
+    one, two = (make_transfer(get_recipe("painterly").program) for _ in range(2))
     assert one == two
     assert hash(one) == hash(two)
-    assert one != make_transfer(get_recipe("delicate"))
+    assert one != make_transfer(get_recipe("delicate").program)
 
 
 def test_forgotten_programs_are_loaded_again(kept):

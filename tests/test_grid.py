@@ -320,7 +320,7 @@ def test_a_lane_takes_no_more_memory_than_is_planned(backbone):
     recipe = get_recipe("delicate")
     shape = (48, 64)
     content = random_image(0, *shape)
-    make = transfer.make_transfer(recipe)
+    make = transfer.make_transfer(recipe.program)
     targets = make_targets(backbone, content, [content], recipe)
 
     def needed(lanes):

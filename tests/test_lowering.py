@@ -25,4 +25,4 @@ def test_every_program_of_a_picture_lowers_for_accelerators(name):
         )
         names.add(call.function.__name__)
     assert {"measure_content", "measure_style", "init", "run_chunk"} <= names
-    assert ("lay_level" in names) == recipe.repaint
+    assert ("lay_level" in names) == recipe.look.repaint

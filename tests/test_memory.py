@@ -47,7 +47,7 @@ def compiled_bytes(backbone, recipe, shape, tile):
     targets = jax.eval_shape(
         lambda image: make_targets(backbone, image, [image], recipe), image
     )
-    made = make_transfer(recipe, objective=Tiled(tile) if tile else objective)
+    made = make_transfer(recipe.program, objective=Tiled(tile) if tile else objective)
     state = jax.eval_shape(made.init, image)
     # Flat, since what holds our network insists on arrays.
     leaves, structure = jax.tree.flatten(backbone)
@@ -73,7 +73,7 @@ def test_a_step_takes_what_was_planned(backbone, recipe, shape, tile):
 
 @pytest.mark.parametrize("shape", [(384, 512), (768, 1024)])
 def test_repainting_takes_what_was_planned(shape):
-    image, ratio = np.zeros((*shape, 3), "f4"), PAINTERLY.content_ratio
+    image, ratio = np.zeros((*shape, 3), "f4"), PAINTERLY.weights.content_ratio
     given = image, image, [image], ratio, None, None, None, ()
     level, styles = make_levels(*given, canvas=shared(shape), turned=False)[-1]
     matches = jax.ShapeDtypeStruct(level.hold.shape[:2], "int32")
@@ -89,7 +89,7 @@ def test_memory_beyond_a_tile_grows_by_at_most_120_bytes_a_pixel(backbone):
     more = step_bytes(large, recipe, 448) - step_bytes(small, recipe, 448)
     found = [compiled_bytes(backbone, recipe, shape, 448) for shape in (small, large)]
     content = 12 * pixels
-    assert more / pixels == cost(recipe).state + GRADIENT == 114
+    assert more / pixels == cost(recipe.program).state + GRADIENT == 114
     assert found[1] - found[0] + content == pytest.approx(more, rel=0.02)
 
 
@@ -103,7 +103,8 @@ def test_what_is_chosen_fits_and_what_is_refused_does_not(h, w, name, memory):
     try:
         tile = choose_tile((h, w), recipe, int(memory))
     except ValueError:
-        assert process_bytes((h, w), recipe, smallest_tile(recipe.layers)) > memory
+        smallest = smallest_tile(recipe.program.layers)
+        assert process_bytes((h, w), recipe, smallest) > memory
         return
     assert process_bytes((h, w), recipe, tile) <= memory
     if tile is not None:

@@ -118,7 +118,7 @@ def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe,
 
     with pytest.raises(Stop):
         paint(backbone, recipe, on_chunk=stop, chunk=1)
-    kernel = transfer.make_transfer(recipe)
+    kernel = transfer.make_transfer(recipe.program)
     resume, expected = load_checkpoint(path, kernel, inputs), paint(backbone, recipe)
     for _ in range(2):  # a checkpoint is not used up
         resumed = paint(backbone, recipe, resume=resume)
@@ -127,7 +127,7 @@ def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe,
 
 def test_resuming_goes_on_in_the_same_tiles(backbone):
     canvas = shared((36, 48)).place(random_image(0, 36, 48))
-    state = transfer.make_transfer(RECIPE).init(canvas)
+    state = transfer.make_transfer(RECIPE.program).init(canvas)
     resume = Checkpoint(0, 1, jax.device_get(state), [48], {})
     recipe = RECIPE.replace(scales=1)
     (stage,) = paint(backbone, recipe, resume=resume).stages
@@ -138,7 +138,7 @@ def test_resuming_goes_on_in_the_same_tiles(backbone):
 
 def test_a_checkpoint_of_another_run_is_refused(backbone, tmp_path):
     path = tmp_path / "state.npz"
-    kernel = transfer.make_transfer(RECIPE)
+    kernel = transfer.make_transfer(RECIPE.program)
     state = kernel.init(random_image(0, 24, 32))
     save_checkpoint(path, Checkpoint(0, 1, state, [None], {"seed": 0}))
     with pytest.raises(ValueError, match="one with another seed"):
@@ -229,7 +229,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone)
         paint(broken)
     once = RECIPE.replace(scales=1, first_steps=3)
     canvas = shared((36, 48)).place(random_image(0, 36, 48))
-    state = transfer.make_transfer(once).init(canvas)
+    state = transfer.make_transfer(once.program).init(canvas)
     with pytest.raises(FloatingPointError, match="step 3 at"):
         paint(broken, once, resume=Checkpoint(0, 2, state, [None], {}))
 
@@ -283,10 +283,10 @@ def test_the_detail_makes_an_enlarged_content_whole_again():
 
 
 def test_the_next_scale_starts_with_the_picture_its_detail_and_the_curvature():
-    state = transfer.make_transfer(LBFGS).init(random_image(0, 18, 24))
+    state = transfer.make_transfer(LBFGS.program).init(random_image(0, 18, 24))
     seen = state.opt_state._replace(scale=jnp.float32(3), count=jnp.int32(1))
     state = state._replace(opt_state=seen)
-    kernel, detail = transfer.make_transfer(LBFGS), random_image(1, 36, 48)
+    kernel, detail = transfer.make_transfer(LBFGS.program), random_image(1, 36, 48)
     old, new = exact((18, 24)), exact((36, 48))
     larger = next_picture(state.image, detail, new, LBFGS.replace(detail=1.0))
     small = resize(scale_content(detail, (18, 24)), (36, 48))

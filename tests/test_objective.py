@@ -63,46 +63,47 @@ FORMULAS = {
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_loss_is_the_published_formula(backbone, name):
-    content_distance, style_distance, weights = FORMULAS[name]
+    content_distance, style_distance, layer_weights = FORMULAS[name]
     recipe = get_recipe(name)
+    weights = recipe.weights
     image, content = random_image(0, 21, 36), random_image(1, 21, 36)
-    style = random_image(2, *((21, 36) if recipe.squash_style else (32, 22)))
+    style = random_image(2, *((21, 36) if recipe.sizes.squash_style else (32, 22)))
     targets = make_targets(backbone, content, [style], recipe)
     loss, terms = jax.jit(objective, static_argnames="program")(
-        image, backbone, targets, program=recipe
+        image, backbone, targets, program=recipe.program
     )
     gain = 256 / 255 if name == "johnson" else 1
+    pooling, padding = recipe.program.pooling, recipe.program.padding
     seen, wanted, painted = (
-        oracle.features(backbone, gain * np.float64(x), recipe.pooling, 1.0, pad)
+        oracle.features(backbone, gain * np.float64(x), pooling, 1.0, padding)
         for x in (image, content, style)
-        for pad in [recipe.padding]
     )
-    (layer, _), *_ = recipe.content_layers
+    (layer, _), *_ = recipe.program.content_layers
     assert layer == ("relu5_2" if name == "tf-blog" else "relu4_2")
     parts = [
-        recipe.content_weight * content_distance(seen[layer], wanted[layer]),
-        recipe.style_weight
+        weights.content_weight * content_distance(seen[layer], wanted[layer]),
+        weights.style_weight
         * sum(
             w * style_distance(seen[f"relu{b}_1"], painted[f"relu{b}_1"])
-            for b, w in enumerate(weights, 1)
+            for b, w in enumerate(layer_weights, 1)
         ),
     ]
-    ours = [recipe.content_weight * terms.content, recipe.style_weight * terms.style]
+    ours = [weights.content_weight * terms.content, weights.style_weight * terms.style]
     # Eigenvalues of relu5_1, with six positions, are where float32 shows.
     tolerance = 1e-2 if name == "crowson" else 2e-3
     np.testing.assert_allclose(ours, parts, rtol=tolerance)
-    variation = recipe.tv_weight * float(terms.tv)
+    variation = weights.tv_weight * float(terms.tv)
     np.testing.assert_allclose(loss, sum(parts) + variation, rtol=tolerance)
 
 
 def test_johnson_variation_is_that_of_the_image_of_256_levels(backbone):
     recipe, image = get_recipe("johnson"), random_image(0, 16, 20)
     targets = make_targets(backbone, image, [image], recipe)
-    _, terms = objective(image, backbone, targets, recipe)
+    _, terms = objective(image, backbone, targets, recipe.program)
     x = 256 * np.float64(image)
     right, down = x[:-1, 1:] - x[:-1, :-1], x[1:, :-1] - x[:-1, :-1]
     expected = 1e-3 * ((right**2).sum() + (down**2).sum()) / 2
-    np.testing.assert_allclose(recipe.tv_weight * terms.tv, expected, rtol=1e-5)
+    np.testing.assert_allclose(recipe.weights.tv_weight * terms.tv, expected, rtol=1e-5)
 
 
 def test_normalized_gradients_have_the_norm_of_their_weight(backbone):
@@ -116,13 +117,14 @@ def test_normalized_gradients_have_the_norm_of_their_weight(backbone):
     targets = make_targets(backbone, content, [style], recipe)
 
     def gradient(image, targets):
-        return jax.grad(lambda x: objective(x, backbone, targets, recipe)[0])(image)
+        loss = lambda x: objective(x, backbone, targets, recipe.program)[0]
+        return jax.grad(loss)(image)
 
     # The gradient at relu1_1 keeps its direction, so only its length may change.
     only = targets._replace(style_weight=jnp.float32(0))
     plain = recipe.replace(normalize_gradients=False)
     scale = gradient(image, only) / jax.grad(
-        lambda x: objective(x, backbone, only, plain)[0]
+        lambda x: objective(x, backbone, only, plain.program)[0]
     )(image)
     np.testing.assert_allclose(scale, jnp.median(scale), rtol=1e-2)
     twice = only._replace(content_weight=2 * only.content_weight)
@@ -133,12 +135,12 @@ def test_normalized_gradients_have_the_norm_of_their_weight(backbone):
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_recipe_means_its_own_family_exactly_and_others_about(backbone, recipe):
-    level = {"unit_mean": 1, "caffe": 100, "torchvision": 2}[recipe.activations]
-    if recipe.activations != "unit_mean":
-        own = dataclasses.replace(backbone, family=recipe.activations)
-        assert calibrate(own, recipe.activations) is own
-        rescaled = calibrate(unit_mean(own), recipe.activations)
+    level = {"unit_mean": 1, "caffe": 100, "torchvision": 2}[recipe.program.activations]
+    if recipe.program.activations != "unit_mean":
+        own = dataclasses.replace(backbone, family=recipe.program.activations)
+        assert calibrate(own, recipe.program.activations) is own
+        rescaled = calibrate(unit_mean(own), recipe.program.activations)
         assert jnp.isclose(rescaled.mean_activation["relu1_1"].mean(), level)
-    other = calibrate(backbone, recipe.activations)
+    other = calibrate(backbone, recipe.program.activations)
     means = other.mean_activation["relu1_1"]
     np.testing.assert_allclose(jnp.mean(means), level, rtol=1e-4)

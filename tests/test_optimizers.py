@@ -184,9 +184,9 @@ def test_tf1_adam_is_the_formula():
 def test_tf1_adam_with_its_first_step_is_not_optax_adam():
     # ε joins √v before its bias is corrected: √(1e-3) = 1/31.6 of the influence.
     recipe = get_recipe("tf-blog")
-    first = path(make_optimizer(recipe).transform, 1)[0] - START.ravel()
+    first = path(make_optimizer(recipe.program).transform, 1)[0] - START.ravel()
     plain = recipe.replace(optimizer="adam")
-    other = path(make_optimizer(plain).transform, 1)[0] - START.ravel()
+    other = path(make_optimizer(plain.program).transform, 1)[0] - START.ravel()
     gradient = np.abs(HESSIAN @ START.ravel())
     expected = (gradient + 0.1) / (gradient + 0.1 / np.sqrt(1e-3))
     np.testing.assert_allclose(first / other, expected, rtol=1e-3)
@@ -198,7 +198,7 @@ def test_a_slow_second_moment_decays_in_half_the_memory_too():
     image = jnp.zeros((2, 2, 3))
     moves = []
     for dtype in ("float32", "bfloat16"):
-        adam = make_optimizer(recipe.replace(state_dtype=dtype)).transform
+        adam = make_optimizer(recipe.replace(state_dtype=dtype).program).transform
         state = adam.init(image)
         update = jax.jit(lambda g, s, adam=adam: adam.update(g, s, image))
         for step in range(600):

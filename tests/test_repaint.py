@@ -31,7 +31,7 @@ from jaxnst.tiles import smallest_tile
 
 room = importlib.import_module("jaxnst.repaint")
 RECIPE = get_recipe("painterly")
-RATIO = RECIPE.content_ratio
+RATIO = RECIPE.weights.content_ratio
 KEY = jax.random.key(1)
 
 

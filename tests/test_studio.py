@@ -1,6 +1,5 @@
 import argparse
 import contextlib
-import dataclasses
 import gc
 import http.client
 import io
@@ -69,7 +68,7 @@ from jaxnst.transfer import Info
 TOKEN, COOKIE = "t" * 43, "c" * 43
 HOST = "127.0.0.1"
 CHOSEN = {"content": "harbour", "styles": ["swirls"]}
-PAINTERLY = json.dumps(dataclasses.asdict(get_recipe("painterly")))
+PAINTERLY = json.dumps(get_recipe("painterly").values())
 WORKER = (sys.executable, studio_worker.__file__, PAINTERLY)
 LOOP = "loop of the studio"
 
@@ -220,10 +219,10 @@ def test_strokes_are_asked_for_only_where_they_have_an_effect(name, further):
     paths = {name: Path(f"{name}.png") for name in "ab"}
     args = parse(stylize_arguments(chosen, paths, Path("o.png"), "auto"))
     recipe = recipe_from(args)
-    assert recipe.style_scale == (1.0 if recipe.squash_style else 2.0)
+    assert recipe.sizes.style_scale == (1.0 if recipe.sizes.squash_style else 2.0)
     args = parse(grid_arguments(chosen, paths, Path("out"), "auto"))
     names, values = zip(*args.vary, strict=True)
-    assert ("style_scale" in names) != recipe.squash_style
+    assert ("style_scale" in names) != recipe.sizes.squash_style
     lanes = make_lanes(
         [(64, 64)], 1, recipe_from(args), key=jax.random.key(0), vary=dict(args.vary)
     )

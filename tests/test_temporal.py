@@ -147,7 +147,7 @@ def test_agreement_adds_to_the_loss_whole_and_in_tiles(backbone):
     recipe = jaxnst.get_recipe("tf-blog").replace(
         style_layers=(("relu1_1", 1.0),), content_layers=(("relu2_1", 1.0),)
     )
-    size = smallest_tile(recipe.layers)
+    size = smallest_tile(recipe.program.layers)
     shape = (size // 2, 2 * size, 3)
     image, content, style, other = (
         jnp.asarray(RNG.random(shape), jnp.float32) for _ in range(4)

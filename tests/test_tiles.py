@@ -1,6 +1,5 @@
 """A picture in tiles is the picture: plans, losses, gradients, targets, devices."""
 
-import dataclasses
 import re
 from functools import partial
 
@@ -125,7 +124,7 @@ def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe, shape, size)
     )
     # Roots of the eigenvalues that are nearly 0, as pictures with fewer positions than
     # channels have, amplify the rounding of the covariances.
-    tolerance = 2e-2 if recipe.style_loss == "wasserstein2" else 1e-5
+    tolerance = 2e-2 if recipe.program.style_loss == "wasserstein2" else 1e-5
     np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
     for a, b in zip(tiled_terms, terms, strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance)
@@ -137,7 +136,7 @@ def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe, shape, size)
 def test_every_row_of_the_tables_is_that_of_the_whole(backbone, recipe):
     """Or is refused, where it says that it is no sum over positions."""
     image, targets = problem(backbone, recipe, (70, 92))
-    if not recipe.additive:
+    if not recipe.program.additive:
         with pytest.raises(ValueError, match="sums over positions"):
             Tiled(52)(image, backbone, targets, recipe.program)
         return
@@ -145,7 +144,7 @@ def test_every_row_of_the_tables_is_that_of_the_whole(backbone, recipe):
     (tiled_loss, _), tiled_grad = value_and_grad(
         Tiled(52), image, backbone, targets, recipe
     )
-    tolerance = 2e-2 if recipe.style_loss == "wasserstein2" else 1e-5
+    tolerance = 2e-2 if recipe.program.style_loss == "wasserstein2" else 1e-5
     np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
     error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
     assert error < tolerance
@@ -160,7 +159,7 @@ def test_a_row_of_your_own_is_that_of_the_whole(backbone):
     row = StyleLoss("decayed", decayed, lambda own, target: gram_loss(own.mean, target))
     recipe = RECIPES["gram"].replace(style_loss=row)
     image, targets = problem(backbone, recipe, (64, 92))
-    plan = plan_tiles(image.shape, recipe.layers, 52)
+    plan = plan_tiles(image.shape, recipe.program.layers, 52)
     whole = summarize(image, backbone, targets, recipe.program)
     parts = tiles._summary(image, backbone, targets, recipe.program, plan, None)
     for layer, summary in whole.regions[0].items():
@@ -195,7 +194,7 @@ def test_summary_and_its_gradient_are_exact(backbone, name, h, w, more):
     """Before any root is taken, in pictures and tiles of any shape."""
     recipe = RECIPES[name]
     image, targets = problem(backbone, recipe, (h, w))
-    plan = plan_tiles((h, w), recipe.layers, 44 + more)
+    plan = plan_tiles((h, w), recipe.program.layers, 44 + more)
 
     def both(function, *rest):
         @jax.jit
@@ -219,7 +218,7 @@ def test_the_deepest_layers_and_prepared_kernels_too(backbone):
     # Rounding otherwise turns some rectifiers and maxima the other way.
     for network, tolerance in (
         (backbone, 1e-5),
-        (accelerate(backbone, recipe.layers), 2e-2),
+        (accelerate(backbone, recipe.program.layers), 2e-2),
     ):
         (loss, _), grad = value_and_grad(Tiled(320), image, network, targets, recipe)
         np.testing.assert_allclose(loss, whole[0][0], rtol=tolerance)
@@ -236,7 +235,7 @@ def test_targets_are_those_of_the_whole(backbone, recipe):
         assert tiled.content[layer].dtype == feature.dtype
         a, b = (jnp.float32(restore(x)) for x in (tiled.content[layer], feature))
         # The bfloat16 of a bfloat16, where it is kept so.
-        allowed = 2e-2 if recipe.state_dtype == "bfloat16" else 1e-5
+        allowed = 2e-2 if recipe.program.state_dtype == "bfloat16" else 1e-5
         np.testing.assert_allclose(a, b, atol=allowed * float(jnp.abs(b).max()))
     summaries = [
         measure_style(backbone, styles[0], program=recipe.program),
@@ -259,10 +258,11 @@ def test_devices_share_the_tiles_and_add_up_once(backbone, devices):
     for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
         assert jnp.linalg.norm(a - b) <= 1e-2 * jnp.linalg.norm(b)
     arrays, structure = jax.tree.flatten((image, backbone, targets))
-    loss = lambda arrays: Tiled(48, mesh)(*structure.unflatten(arrays), recipe)[0]
+    tiled, program = Tiled(48, mesh), recipe.program
+    loss = lambda arrays: tiled(*structure.unflatten(arrays), program)[0]
     text = jax.jit(jax.grad(loss)).lower(arrays).compile().as_text()
     sums = len(re.findall(r" all-reduce(?:-start)?\(", text))
-    summary = summarize(image, backbone, targets, recipe)
+    summary = summarize(image, backbone, targets, recipe.program)
     assert 2 <= sums <= len(jax.tree.leaves(summary)) + 1  # and one of the gradient
 
 
@@ -286,16 +286,16 @@ def test_a_style_much_larger_than_the_content_is_measured_by_tiles(backbone, rec
     found = squared(measured(backbone, content, [style], recipe).regions[0].style)
     whole = squared(make_targets(backbone, content, [style], recipe).regions[0].style)
     # Roots, see above.
-    allowed = 2e-3 if recipe.style_loss == "wasserstein2" else 1e-5
+    allowed = 2e-3 if recipe.program.style_loss == "wasserstein2" else 1e-5
     close = partial(np.testing.assert_allclose, rtol=1e-3, atol=allowed)
     jax.tree.map(close, found, whole)
 
 
 def test_normalised_gradients_are_refused(backbone):
-    recipe = dataclasses.replace(RECIPES["gram"], normalize_gradients=True)
+    recipe = RECIPES["gram"].replace(normalize_gradients=True)
     image, targets = problem(backbone, recipe, (60, 60))
     with pytest.raises(ValueError, match="without normalize_gradients"):
-        Tiled(48)(image, backbone, targets, recipe)
+        Tiled(48)(image, backbone, targets, recipe.program)
 
 
 def test_stages_in_tiles_paint_the_same_picture(backbone):
@@ -312,7 +312,7 @@ def test_stages_in_tiles_paint_the_same_picture(backbone):
     content, style = random_image(5, 80, 100), random_image(6, 60, 60)
 
     whole = plan_run(content.shape, recipe)
-    smallest = smallest_tile(recipe.layers)
+    smallest = smallest_tile(recipe.program.layers)
     tiled = tuple(stage._replace(tile=smallest) for stage in whole)
 
     def painted(stages, mesh=None):

@@ -36,8 +36,8 @@ def copy(tree):
 def test_the_loss_goes_down(backbone, recipe):
     content, style = random_image(0, 24, 32), random_image(1, 20, 20)
     targets = make_targets(backbone, content, [style], recipe)
-    state = make_transfer(recipe).init(content)
-    _, info = run(make_transfer(recipe), state, backbone, targets, steps=12)
+    state = make_transfer(recipe.program).init(content)
+    _, info = run(make_transfer(recipe.program), state, backbone, targets, steps=12)
     assert info.loss.shape == (12,)
     assert info.finite.all()
     assert info.loss[-1] < 0.8 * info.loss[0]
@@ -45,10 +45,10 @@ def test_the_loss_goes_down(backbone, recipe):
 
 def test_one_step_of_adam_is_adam(backbone, targets):
     content, targets = targets
-    state = make_transfer(PAINTERLY).init(content)
-    moved, info = make_transfer(PAINTERLY).step(state, backbone, targets)
+    state = make_transfer(PAINTERLY.program).init(content)
+    moved, info = make_transfer(PAINTERLY.program).step(state, backbone, targets)
     loss, grad = jax.value_and_grad(
-        lambda x: objective(x, backbone, targets, PAINTERLY)[0]
+        lambda x: objective(x, backbone, targets, PAINTERLY.program)[0]
     )(content)
     # The first step of Adam is the learning rate times the sign, nearly.
     expected = content - 0.02 * grad / (jnp.abs(grad) + 1e-8)
@@ -59,23 +59,25 @@ def test_one_step_of_adam_is_adam(backbone, targets):
 
 def test_the_picture_is_the_debiased_average_of_the_iterates(backbone, targets):
     content, targets = targets
-    transfer = make_transfer(PAINTERLY)
+    transfer = make_transfer(PAINTERLY.program)
     step = jax.jit(transfer.step)
-    state, decay = transfer.init(content), PAINTERLY.ema_decay
+    state, decay = transfer.init(content), PAINTERLY.program.ema_decay
     iterates = []
     for _ in range(4):
         state, _ = step(state, backbone, targets)
         iterates.append(np.float64(state.image))
     weights = decay ** np.arange(3, -1, -1)
     expected = np.average(iterates, axis=0, weights=weights)
-    np.testing.assert_allclose(current_image(state, PAINTERLY), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        current_image(state, PAINTERLY.program), expected, atol=1e-5
+    )
 
 
 def test_chunks_do_not_change_the_picture(backbone, targets):
     content, targets = targets
-    start = make_transfer(PAINTERLY).init(content)
+    start = make_transfer(PAINTERLY.program).init(content)
     once, _ = run(
-        make_transfer(PAINTERLY),
+        make_transfer(PAINTERLY.program),
         copy(start),
         backbone,
         targets,
@@ -83,7 +85,7 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
         launches=Launches(chunk=7),
     )
     many, info = run(
-        make_transfer(PAINTERLY),
+        make_transfer(PAINTERLY.program),
         copy(start),
         backbone,
         targets,
@@ -97,21 +99,23 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
 def test_a_second_style_or_weight_does_not_retrace(backbone, targets):
     content, targets = targets
     recipe = PAINTERLY.replace(beta2=0.985)  # traced by no other test
-    start = make_transfer(recipe).init(content)
+    start = make_transfer(recipe.program).init(content)
     with jax.log_compiles(False):
         before = len(loop.run_chunk.programs)
-        run(make_transfer(recipe), copy(start), backbone, targets, steps=1)
+        run(make_transfer(recipe.program), copy(start), backbone, targets, steps=1)
         other = make_targets(backbone, content, [random_image(9, 20, 20)], recipe)
         other = other._replace(style_weight=jnp.float32(7))
-        run(make_transfer(recipe), copy(start), backbone, other, steps=2)
+        run(make_transfer(recipe.program), copy(start), backbone, other, steps=2)
         assert len(loop.run_chunk.programs) == before + 1
 
 
 def test_a_step_that_is_not_finite_keeps_the_state(backbone, targets):
     content, targets = targets
     broken = targets._replace(style_weight=jnp.float32(np.nan))
-    state = make_transfer(PAINTERLY).init(content)
-    state, info = run(make_transfer(PAINTERLY), state, backbone, broken, steps=30)
+    state = make_transfer(PAINTERLY.program).init(content)
+    state, info = run(
+        make_transfer(PAINTERLY.program), state, backbone, broken, steps=30
+    )
     assert not info.finite.any()
     assert len(info.loss) < 30
     np.testing.assert_array_equal(state.image, content)
@@ -120,14 +124,14 @@ def test_a_step_that_is_not_finite_keeps_the_state(backbone, targets):
 def test_steps_compose_with_vmap_and_grad(backbone, targets):
     """A sweep over a weight, and the slope of the result's loss along it."""
     content, targets = targets
-    transfer = make_transfer(PAINTERLY.replace(clip=False))
+    transfer = make_transfer(PAINTERLY.replace(clip=False).program)
 
     def final_style(weight):
         chosen = targets._replace(style_weight=weight)
         state = transfer.init(content)
         for _ in range(2):
             state, _ = transfer.step(state, backbone, chosen)
-        return objective(state.image, backbone, targets, PAINTERLY)[1].style
+        return objective(state.image, backbone, targets, PAINTERLY.program)[1].style
 
     sweep = jax.jit(jax.vmap(final_style))(jnp.asarray([0.0, 1.0, 100.0]))
     assert sweep[0] > sweep[1] > sweep[2]
@@ -141,8 +145,8 @@ def test_the_optimiser_may_work_on_an_image_of_bytes(backbone, targets):
     )
     plain = PAINTERLY.replace(learning_rate=2 / 255, epsilon=1e-16)
     moved, same = (
-        make_transfer(r).step(
-            make_transfer(r).init(content),
+        make_transfer(r.program).step(
+            make_transfer(r.program).init(content),
             backbone,
             targets._replace(learning_rate=jnp.float32(r.learning_rate)),
         )[0]
@@ -165,7 +169,7 @@ def test_the_best_iterate_is_the_one_after_the_lowest_loss(backbone, targets):
     content, targets = targets
     recipe = PAINTERLY.replace(ema_decay=0.0, keep_best=True)
     targets = targets._replace(learning_rate=jnp.float32(0.5))
-    transfer = make_transfer(recipe)
+    transfer = make_transfer(recipe.program)
     step = jax.jit(transfer.step)
     state, losses, images = transfer.init(content), [], []
     for _ in range(6):
@@ -175,14 +179,14 @@ def test_the_best_iterate_is_the_one_after_the_lowest_loss(backbone, targets):
     best = int(np.argmin(losses))
     assert best < 5  # such large steps do not end at the lowest loss
     np.testing.assert_array_equal(
-        current_image(state, recipe), jnp.clip(images[best], 0, 1)
+        current_image(state, recipe.program), jnp.clip(images[best], 0, 1)
     )
     np.testing.assert_allclose(state.output.lowest, min(losses))
 
 
 def test_a_transfer_that_is_made_while_tracing_can_be_used_afterwards():
     recipe = PAINTERLY.replace(beta1=0.8875)  # made by no other test
-    init = jax.jit(lambda image: make_transfer(recipe).init(image))
+    init = jax.jit(lambda image: make_transfer(recipe.program).init(image))
     image = random_image(0, 16, 20)
-    first, second = init(image), make_transfer(recipe).init(image)
+    first, second = init(image), make_transfer(recipe.program).init(image)
     np.testing.assert_array_equal(first.image, second.image)

@@ -36,8 +36,8 @@ def default_recipe(name: str) -> Recipe:
 def with_steps(recipe: Recipe, factor: float) -> Recipe:
     """A recipe with a number of steps that is a factor times as large."""
     return recipe.replace(
-        first_steps=max(1, round(recipe.first_steps * factor)),
-        steps=max(1, round(recipe.steps * factor)),
+        first_steps=max(1, round(recipe.schedule.first_steps * factor)),
+        steps=max(1, round(recipe.schedule.steps * factor)),
     )
 
 

@@ -14,8 +14,8 @@ from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
 from jaxnst.disk import matches
 from jaxnst.messages import nearest
 from jaxnst.paths import PART, divided, unquoted
-from jaxnst.recipes import Recipe, get_recipe
-from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
+from jaxnst.recipes import FIELDS, Recipe, get_recipe
+from jaxnst.recipes.texts import parse_assignment, parse_value
 
 OVERRIDES = {
     "content_weight": (
@@ -31,7 +31,7 @@ OVERRIDES = {
 }
 """Fields of the recipe that have a flag, with its help."""
 
-COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
+COLORS = get_args(FIELDS["colors"])
 """Whose colours a result may have, beside those of a picture."""
 
 
@@ -65,11 +65,10 @@ def add_run_flags(
 
 def add_recipe_flags(p: argparse.ArgumentParser) -> None:
     """Add what changes the recipe."""
-    types = {field.name: field.type for field in fields(Recipe)}
     for name, text in OVERRIDES.items():
         flag = "precision" if name == "dtype" else name.replace("_", "-")
-        choices = get_args(types[name]) or None
-        kind = str if choices else types[name]
+        choices = get_args(FIELDS[name]) or None
+        kind = str if choices else FIELDS[name]
         p.add_argument(f"--{flag}", dest=name, type=kind, choices=choices, help=text)
     p.add_argument(
         "--set",
@@ -279,7 +278,7 @@ def sweep(text: str) -> tuple[str, list[Any]]:
             f"expected NAME=VALUE,VALUE,… such as {nearest(name, known)}=…, "
             f"got {text!r}"
         )
-    usual = () if name == "blend" else getattr(get_recipe("painterly"), name, None)
+    usual = () if name == "blend" else get_recipe("painterly").values().get(name)
     if name == "region":
         return name, unquoted(values, f"{PART}(?:,{PART})*") or divided(values)
     own = {"recipe": str, "seed": seed, "blend": numbers}
@@ -300,7 +299,8 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     `--set` may replace the steps that `--quality` chose.
     """
     recipe = default_recipe(name or args.recipe)
-    factor = args.steps / recipe.steps if args.steps else QUALITY[args.quality]
+    steps = recipe.schedule.steps
+    factor = args.steps / steps if args.steps else QUALITY[args.quality]
     recipe = with_steps(recipe, factor)
     flags = (
         (name, getattr(args, name, None)) for name in (*OVERRIDES, "rotate_styles")
@@ -313,7 +313,8 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
         asked["colors"] = whose if whose in COLORS else "content"
     final = dict(getattr(args, "set", []))
     if args.steps is not None:
-        asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}
+        schedule = recipe.schedule
+        asked |= {"first_steps": schedule.first_steps, "steps": schedule.steps}
     if twice := asked.keys() & final:
         raise ValueError(f"expected {min(twice)} once, got a flag and --set")
     recipe = recipe.replace(**asked | final)

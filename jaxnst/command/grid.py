@@ -222,7 +222,7 @@ def grid_command(args: argparse.Namespace) -> int:
 def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
     """Paint lanes, and write each picture as soon as it is there."""
     of_lane = {id(job.lane): job for job in jobs}
-    key_of = lambda j, lane: (j, lane.shape, lane.recipe.structure)
+    key_of = lambda j, lane: (j, lane.shape, lane.recipe.program, lane.recipe.sizes)
 
     def files_of(lane: Lane) -> MaskFiles:
         return of_lane[id(lane)].asked.masks

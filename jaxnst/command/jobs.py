@@ -5,7 +5,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from jaxnst.painting.scales import content_size, style_shape
 from jaxnst.paths import as_argument
 from jaxnst.pictures.files import has_alpha, image_shape
 from jaxnst.pictures.geometry import fit_shape
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import FIELDS, Recipe
 from jaxnst.recipes.texts import as_text
 from jaxnst.weights.format import sha256
 
@@ -245,11 +245,14 @@ def recipe_flags(request: GridRequest, recipe: Recipe) -> list[str]:
     # A preview's few steps are not those of the large picture, unless asked for.
     usual = request.usual(recipe.name) if request.preview else named
     flags = []
-    for field in fields(Recipe):
-        name, value = field.name, getattr(recipe, field.name)
-        default = getattr(usual if name in ("first_steps", "steps") else named, name)
-        # Another optimiser would bring another learning rate.
-        told = name == "learning_rate" and recipe.optimizer != named.optimizer
+    values = recipe.values()
+    defaults = named.values()
+    defaults |= {name: usual.values()[name] for name in ("first_steps", "steps")}
+    # Another optimiser would bring another learning rate.
+    other = recipe.program.optimizer != named.program.optimizer
+    for name in FIELDS:
+        value, default = values[name], defaults[name]
+        told = name == "learning_rate" and other
         if value != default or told:
             flags += ["--set", f"{name}={as_text(value)}"]
     return flags

@@ -96,7 +96,7 @@ def step_kernels(
     Returns:
         The number.
     """
-    transfer = make_transfer(recipe)
+    transfer = make_transfer(recipe.program)
     image = jax.ShapeDtypeStruct((*shape, 3), np.float32)
     state = jax.eval_shape(transfer.init, image)
     measured = lambda x: make_targets(backbone, x, [x], recipe)

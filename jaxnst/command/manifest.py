@@ -41,7 +41,7 @@ def make_manifest(
         "pictures_bits": [bits_read(path, hashes[path]) for path in request.pictures],
         "blend": request.blend,
         "masks": request.masks.map(near)._asdict(),
-        "init": near(start) if start else request.init or request.recipe.init,
+        "init": near(start) if start else request.init or request.recipe.look.init,
         "size": request.shape[::-1],
         "seed": request.seed,
         "weights": weights if weights in ASSETS else near(Path(weights)),

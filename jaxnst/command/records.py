@@ -18,7 +18,7 @@ from jaxnst.disk import write_whole
 from jaxnst.objective import Terms
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import LossWeights
 from jaxnst.studio.live import LiveWriter
 from jaxnst.types import Image
 
@@ -139,7 +139,7 @@ class Records:
                 self.live.show(image)
         if request.plot is not None and self.terms:
             with forgiven("plot"):
-                save_plot(request.plot, self.table, request.recipe)
+                save_plot(request.plot, self.table, request.recipe.weights)
         if request.timelapse is not None:
             with forgiven("timelapse"):
                 self.add_frame(image)
@@ -178,20 +178,20 @@ def _write_film(file: IO[bytes], frames: list[pil.Image]) -> None:
         container.mux(stream.encode())
 
 
-def save_plot(path: Path, table: np.ndarray, recipe: Recipe) -> None:
+def save_plot(path: Path, table: np.ndarray, weights: LossWeights) -> None:
     """Plot the weighted terms over the steps; dotted lines divide the scales.
 
     Args:
         path: File to write.
         table: A row for each step: its scale, and the unweighted terms.
-        recipe: Whose weights the terms have.
+        weights: Of the terms.
     """
     from matplotlib.figure import Figure
 
     axes = (figure := Figure(figsize=(8, 4.5), layout="constrained")).subplots()
     scales, *columns = table.T
     for name, values in zip(Terms._fields, columns, strict=True):
-        weight = getattr(recipe, f"{name}_weight")
+        weight = getattr(weights, f"{name}_weight")
         axes.semilogy(np.arange(1, len(values) + 1), weight * values, label=name)
     for end in np.flatnonzero(np.diff(scales)) + 1:
         axes.axvline(end + 0.5, color="grey", linestyle=":")

@@ -215,7 +215,7 @@ class PictureReporter(Reporter):
         """Move the bar, or print a line."""
         recipe, stage = self.request.recipe, progress.stage
         text = " ".join(
-            f"{name} {getattr(recipe, f'{name}_weight') * float(term[-1]):.3g}"
+            f"{name} {getattr(recipe.weights, f'{name}_weight') * float(term[-1]):.3g}"
             for name, term in progress.info.terms._asdict().items()
         )
         now = work_done(progress.stages, recipe, progress.scale, progress.taken)

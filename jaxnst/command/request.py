@@ -1,16 +1,16 @@
 """One picture that is asked for, as everything below the flags sees it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
 from jaxnst.painting.plan import Stages
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import FIELDS, Recipe
 
-STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
+STARTS = get_args(FIELDS["init"])
 """What a run may start from, beside a file."""
 
 

@@ -93,7 +93,7 @@ def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, Any]
 def _short_torch_run(inputs: BenchInputs, began: float) -> dict[str, float]:
     recipe = by_adam(get_recipe("painterly")).replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
-    backbone = calibrate(load_backbone(inputs.weights), recipe.activations)
+    backbone = calibrate(load_backbone(inputs.weights), recipe.program.activations)
     loops, settings = torch_loop(), torch_settings()[0]
     loops.paint(backbone, content, style, recipe, settings)
     return {"peak": loops.peak_memory() or peak_memory()}

@@ -259,7 +259,7 @@ def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
     inputs = {key: manifest[key] for key in SAME}
     resume = None
     if request.resume:
-        transfer = make_transfer(request.recipe)
+        transfer = make_transfer(request.recipe.program)
         resume = load_checkpoint(request.checkpoint_path, transfer, inputs)
         request = planned(request, resume.tiles)
     about = description(manifest | {"tiles": [x.tile for x in request.stages]})
@@ -397,7 +397,8 @@ def describe_stage(stage: Stage, recipe: Recipe) -> str:
     height, width = stage.shape
     how = "on the whole picture"
     if stage.tile is not None:
-        (high, wide), starts, _ = plan_tiles(stage.shape, recipe.layers, stage.tile)
+        layers = recipe.program.layers
+        (high, wide), starts, _ = plan_tiles(stage.shape, layers, stage.tile)
         how = f"in {len(starts)} tile{'s' * (len(starts) > 1)} of {wide} x {high}"
-    then = ", then repainted" if recipe.repaint else ""
+    then = ", then repainted" if recipe.look.repaint else ""
     return f"{f'{width} x {height} px':<18} {stage.steps:>5} steps {how}{then}"

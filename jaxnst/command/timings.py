@@ -47,7 +47,8 @@ def by_adam(recipe: Recipe) -> Recipe:
     By Adam with an average of the iterates, as in style-transfer-pytorch, in twice as
     many steps as by L-BFGS.
     """
-    steps = {"first_steps": 2 * recipe.first_steps, "steps": 2 * recipe.steps}
+    before = recipe.schedule
+    steps = {"first_steps": 2 * before.first_steps, "steps": 2 * before.steps}
     recipe = recipe.replace(optimizer="adam", learning_rate=0.02, ema_decay=0.95)
     return recipe.replace(detail=0.0, repaint=False, **steps)
 
@@ -77,7 +78,7 @@ class BenchInputs(NamedTuple):
         """Content, in the palette that the recipe asks for, and style."""
         content = load_image(self.content, size=size, enlarge=True)
         style = load_image(self.style, size=size)
-        if recipe.palette == "style":
+        if recipe.look.palette == "style":
             content = match_palette(content, [style])
         return content, style
 
@@ -113,12 +114,12 @@ def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
     Twice the multiplications of the features, and as many for their gradient.
     """
     pixels, total = math.prod(shape[:2]), 0.0
-    for factor in set(map(shrinkage, recipe.layers)):
-        last = max(x for x in recipe.layers if shrinkage(x) == factor)
+    for factor in set(map(shrinkage, recipe.program.layers)):
+        last = max(x for x in recipe.program.layers if shrinkage(x) == factor)
         for layer, kernel in zip(LAYERS, kernel_shapes().values(), strict=True):
             if layer <= last:
                 total += pixels / (factor * stride(layer)) ** 2 * math.prod(kernel)
-    for layer, _ in recipe.style_layers:
+    for layer, _ in recipe.program.style_layers:
         total += pixels / stride(layer) ** 2 * channels(layer) ** 2
     return 4 * total
 
@@ -140,9 +141,10 @@ def _stepper(
 ) -> Callable[[], None]:
     """Our loop, `steps` of it at each call."""
     content, style = inputs.pictures(size, recipe)
-    measuring, stepping = prepare_backbone(load_backbone(inputs.weights), recipe)
+    backbone = load_backbone(inputs.weights)
+    measuring, stepping = prepare_backbone(backbone, recipe.program)
     targets = make_targets(measuring, content, [style], recipe)
-    transfer = make_transfer(recipe)
+    transfer = make_transfer(recipe.program)
     state, whole = transfer.init(content), Launches(interval=60.0)
 
     def work() -> None:
@@ -157,7 +159,7 @@ def _torch_stepper(
 ) -> Callable[[], None]:
     """PyTorch's loop, `steps` of it at each call."""
     content, style = inputs.pictures(size, recipe)
-    backbone = calibrate(load_backbone(inputs.weights), recipe.activations)
+    backbone = calibrate(load_backbone(inputs.weights), recipe.program.activations)
     loop = torch_loop().make_loop(backbone, content, style, recipe, settings)
 
     def work() -> None:
@@ -199,7 +201,7 @@ def _time(inputs: BenchInputs, size: int, recipe: Recipe) -> dict[str, Any]:
         print(f"  {name:<36} {x:8.4f} s {rate / 1e9:8.0f} GFLOP/s {part:8.0%}", end="")
         print(f" {seconds['jaxnst float32'] / x:10.2f}")
     _, stepping = prepare_backbone(
-        load_backbone(inputs.weights), recipe.replace(dtype=fastest_dtype())
+        load_backbone(inputs.weights), recipe.replace(dtype=fastest_dtype()).program
     )
     kernels = step_kernels(stepping, (shape[0], shape[1]), recipe)
     print(f"  {kernels} kernels a step")
@@ -257,7 +259,7 @@ def time_picture(inputs: BenchInputs) -> dict[str, Any]:
     content, style = inputs.pictures(inputs.size, recipe)
     plain = recipe.replace(palette="content")  # it has that palette already
     backbone = load_backbone(inputs.weights)
-    measuring = calibrate(backbone, plain.activations)
+    measuring = calibrate(backbone, plain.program.activations)
     seen = scale_styles([style], (content.shape[0], content.shape[1]), plain)
     targets = make_targets(measuring, content, seen, plain)
     compiled = jax.jit(objective, static_argnames="program")

@@ -66,8 +66,8 @@ class Loop:
     def __init__(self, loss: Callable[[Tensor], Tensor], start: Tensor, recipe: Recipe):
         self.loss, self.recipe, self.steps = loss, recipe, 0
         self.image, self.total = start.clone().requires_grad_(), torch.zeros_like(start)
-        rate = recipe.learning_rate / recipe.units[0]
-        betas = recipe.beta1, recipe.beta2
+        rate = recipe.weights.learning_rate / recipe.program.units[0]
+        betas = recipe.program.beta1, recipe.program.beta2
         self.adam = torch.optim.Adam([self.image], rate, betas)
 
     def step(self) -> Tensor:
@@ -77,15 +77,16 @@ class Loop:
         loss.backward()
         self.adam.step()
         with torch.no_grad():
-            if self.recipe.clip:
+            if self.recipe.program.clip:
                 self.image.clamp_(0, 1)
-            self.total.lerp_(self.image, 1 - self.recipe.ema_decay)
+            self.total.lerp_(self.image, 1 - self.recipe.program.ema_decay)
         self.steps += 1
         return loss.detach()
 
     def average(self) -> Tensor:
         """The average so far, clipped."""
-        return (self.total / (1 - self.recipe.ema_decay**self.steps)).clamp(0, 1)
+        left = self.recipe.program.ema_decay**self.steps
+        return (self.total / (1 - left)).clamp(0, 1)
 
 
 def make_loop(
@@ -101,24 +102,25 @@ def make_loop(
     The network is calibrated for the recipe; pictures have the sizes they are seen at.
     """
     network = _Network(backbone, recipe, settings)
-    gram = recipe.style_loss == "gram"
+    gram = recipe.program.style_loss == "gram"
     measure, style_loss = (_gram, _gram_loss) if gram else (_gaussian, _wasserstein2)
-    correlates = recipe.content_loss == "correlation"
+    correlates = recipe.program.content_loss == "correlation"
     content_loss = _correlation if correlates else F.mse_loss
     begin = to_tensor(content, settings)
     with torch.no_grad():
         contents, styles = network(begin), network(to_tensor(style, settings))
-        targets = {name: measure(styles[name]) for name, _ in recipe.style_layers}
+        layers = recipe.program.style_layers
+        targets = {name: measure(styles[name]) for name, _ in layers}
 
     def objective(image: Tensor) -> Tensor:
         found = network(image)
-        loss = recipe.tv_weight * _nine_point(image)
-        for name, weight in recipe.content_layers:
+        loss = recipe.weights.tv_weight * _nine_point(image)
+        for name, weight in recipe.program.content_layers:
             term = content_loss(found[name], contents[name])
-            loss = loss + recipe.content_weight * weight * term
-        for name, weight in recipe.style_layers:
+            loss = loss + recipe.weights.content_weight * weight * term
+        for name, weight in recipe.program.style_layers:
             term = style_loss(found[name], targets[name])
-            loss = loss + recipe.style_weight * weight * term
+            loss = loss + recipe.weights.style_weight * weight * term
         return loss
 
     loss = torch.compile(objective) if settings.compiled else objective
@@ -173,18 +175,18 @@ class _Network:
     def __init__(self, backbone: Backbone, recipe: Recipe, settings: Settings):
         self.recipe, self.settings = recipe, settings
         tensor = lambda x: torch.tensor(np.asarray(x))
-        deepest = max(map(network_layer, recipe.layers))
+        deepest = max(map(network_layer, recipe.program.layers))
         self.convs = {}
         for name in (x for x in LAYERS if x <= deepest):
             conv = backbone.params[conv_name(name)]
             kernel = _place(tensor(conv["kernel"]).permute(3, 2, 0, 1), settings)
             self.convs[name] = kernel, tensor(conv["bias"]).to(settings.device)
         column = lambda x: tensor(x).view(1, 3, 1, 1).to(settings.device)
-        self.scale = column(np.asarray(backbone.scale) * recipe.input_gain)
+        self.scale = column(np.asarray(backbone.scale) * recipe.program.input_gain)
         self.offset = column(backbone.offset)
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        found, factor, layers = {}, 1, self.recipe.layers
+        found, factor, layers = {}, 1, self.recipe.program.layers
         while factor <= max(map(shrinkage, layers)):
             here = {network_layer(x): x for x in layers if shrinkage(x) == factor}
             if here:
@@ -194,7 +196,7 @@ class _Network:
 
     def _features(self, image: Tensor, wanted: dict[str, str]) -> dict[str, Tensor]:
         recipe, found = self.recipe, {}
-        pool = {"max": F.max_pool2d, "average": F.avg_pool2d}[recipe.pooling]
+        pool = {"max": F.max_pool2d, "average": F.avg_pool2d}[recipe.program.pooling]
         x = image * self.scale + self.offset
         half = self.settings.dtype == "bfloat16"
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=half):
@@ -202,9 +204,9 @@ class _Network:
                 if name > max(wanted):
                     break
                 if name.endswith("_1") and name != "relu1_1":
-                    x = pool(x, 2) * recipe.pool_scale
+                    x = pool(x, 2) * recipe.program.pool_scale
                 padding = 1
-                if name == "relu1_1" and recipe.padding == "replicate":
+                if name == "relu1_1" and recipe.program.padding == "replicate":
                     x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 0
                 x = F.relu(F.conv2d(x, kernel, bias, padding=padding))
                 if name in wanted:

@@ -86,7 +86,7 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     Args:
         backbone: From `load_backbone`.
-        activations: As a recipe says: `recipe.activations`.
+        activations: As a recipe says: `recipe.program.activations`.
 
     Returns:
         The network in that scale.

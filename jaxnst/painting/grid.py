@@ -134,12 +134,11 @@ def paint_lanes(
     plan = plan_batches(lanes, mesh, batch=batch)
     while plan:
         some, width = plan.pop(0)
-        recipe = some[0].recipe
-        turned = some[0].turned
-        network = recipe.activations, recipe.layers, recipe.dtype, turned
+        program, turned = some[0].recipe.program, some[0].turned
+        network = program.activations, program.layers, program.dtype, turned
         if network not in prepared:
             prepared.clear()  # one network with prepared kernels is large enough
-            measuring, stepping = prepare_backbone(backbone, recipe, turned=turned)
+            measuring, stepping = prepare_backbone(backbone, program, turned=turned)
             if mesh.size > 1:
                 everywhere = NamedSharding(mesh, PartitionSpec())
                 stepping = jax.device_put(stepping, everywhere)
@@ -199,7 +198,7 @@ class BatchPainter:
         self.lanes, self.measurer, self.stepping = lanes, measurer, stepping
         self.filled = lanes + lanes[-1:] * (width - len(lanes))
         self.recipe = lanes[0].recipe
-        self.single = make_transfer(self.recipe)
+        self.single = make_transfer(self.recipe.program)
         self.transfer = BatchTransfer(self.single, mesh)
         self.sharding = NamedSharding(mesh, PartitionSpec("lane"))
         self.call = BatchRunner(self.sharding)
@@ -213,7 +212,7 @@ class BatchPainter:
             starts = [measurer.start(lane, number) for lane in self.filled]
             state = self.call(init, np.stack(starts), transfer=self.single)
         else:
-            shown = image_of(state, self.recipe)
+            shown = image_of(state, self.recipe.program)
             pairs = zip(self.filled, shown, strict=True)
             larger = [measurer.enlarged(lane, number, x) for lane, x in pairs]
             fresh = self.call(init, np.stack(larger), transfer=self.single)
@@ -223,13 +222,13 @@ class BatchPainter:
             ]
             state = self.single.enlarge(state, fresh, Growth(canvases, batched=True))
         placed, stacked = put_lanes((state, stack(targets)), self.sharding)
-        finish = partial(self.lay, number) if self.recipe.repaint else None
+        finish = partial(self.lay, number) if self.recipe.look.repaint else None
         return Setup(self.transfer, placed, self.stepping, stacked, call, finish)
 
     def lay(self, number: int, state: State) -> State:
         """Lay the images of the lanes out of their styles, and begin anew with them."""
         measurer, lanes = self.measurer, self.filled
-        images = list(image_of(state, self.recipe))
+        images = list(image_of(state, self.recipe.program))
         levels = [measurer.levels(*x) for x in zip(lanes, repeat(number), images)]
         parts = zip(*map(self.lay_region, zip(*levels, strict=True)), strict=True)
         made = []
@@ -249,7 +248,7 @@ class BatchPainter:
     def images(self, state: State, stage: Stage) -> list[Image]:
         """The pictures of the lanes, as they are seen."""
         number = self.lanes[0].stages.index(stage)
-        found = zip(self.lanes, image_of(state, self.recipe), strict=False)
+        found = zip(self.lanes, image_of(state, self.recipe.program), strict=False)
         cropped = [self.measurer.canvas(x, number).crop(image) for x, image in found]
         return [turn(x) for x in cropped] if self.lanes[0].turned else cropped
 

@@ -55,10 +55,10 @@ def initial_image(
     the mean colour of ImageNet; or `style`, noise that has mean and standard deviation
     of the styles' colours.
     """
-    if recipe.init == "content":
+    if recipe.look.init == "content":
         return content
-    mean, spread = np.array([0.485, 0.458, 0.408]), np.full(3, recipe.noise)
-    if recipe.init == "style":
+    mean, spread = np.array([0.485, 0.458, 0.408]), np.full(3, recipe.look.noise)
+    if recipe.look.init == "style":
         pixels = np.concatenate([style.reshape(-1, 3) for style in styles])
         mean, spread = pixels.mean(0), pixels.std(0)
     given = mean.astype(np.float32), spread.astype(np.float32)
@@ -83,7 +83,7 @@ def scale_content(content: Image, shape: tuple[int, int]) -> Image:
 
 def resizer(recipe: Recipe) -> Callable[..., Image]:
     """What the pictures of a recipe are resampled by."""
-    return resize if recipe.shares_canvases else resize_compiled
+    return resize if recipe.program.shares_canvases else resize_compiled
 
 
 def scale_detail(
@@ -93,10 +93,10 @@ def scale_detail(
 
     The fraction `detail` of what the scale before cannot show of the content.
     """
-    if recipe.detail == 0:
+    if recipe.look.detail == 0:
         return np.zeros((*shape, 3), np.float32)
     coarse = resize(scale_content(content, before), shape)
-    return np.float32(recipe.detail) * (scale_content(content, shape) - coarse)
+    return np.float32(recipe.look.detail) * (scale_content(content, shape) - coarse)
 
 
 def scale_styles(

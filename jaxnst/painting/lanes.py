@@ -15,7 +15,7 @@ from jaxnst.objective import check_blend
 from jaxnst.painting.memory import free_memory, step_bytes
 from jaxnst.painting.plan import Stages, plan_run, total_work
 from jaxnst.painting.stage import canvas_of
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import FIELDS, Recipe
 
 
 class Lane(NamedTuple):
@@ -43,7 +43,7 @@ class Lane(NamedTuple):
     @property
     def turned(self) -> bool:
         """Whether it is painted turned, see `scene.turn`."""
-        return self.recipe.shares_canvases and self.shape[0] > self.shape[1]
+        return self.recipe.program.shares_canvases and self.shape[0] > self.shape[1]
 
 
 Values = Sequence[Any] | Array | np.ndarray
@@ -77,7 +77,7 @@ def make_lanes(
         >>> len(lanes), lanes[1].styles, lanes[1].setting
         (30, (0,), {'style_weight': 1.0})
     """
-    known = [*Recipe.__dataclass_fields__, *EXTRA]
+    known = [*FIELDS, *EXTRA]
     vary = {name: _plain(values) for name, values in (vary or {}).items()}
     for name, values in vary.items():
         if name not in known:
@@ -128,7 +128,7 @@ def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
         seed = setting["seed"]
         if type(seed) is not int or not 0 <= seed < 2**32:
             raise ValueError(f"expected a seed from 0 to 4294967295, got {seed!r}")
-        if recipe.init == "content":
+        if recipe.look.init == "content":
             raise ValueError(
                 "seed changes nothing where init is content; set init to noise or "
                 "style as well, or leave it out"
@@ -155,7 +155,7 @@ BATCH_PIXELS = {"cpu": 2**16}
 def group_of(lane: Lane) -> tuple:
     """What a lane has in common with the others of a batch."""
     recipe = lane.recipe
-    kind = recipe.program, recipe.activations, recipe.repaint, lane.turned
+    kind = recipe.program, recipe.look.repaint, lane.turned
     canvases = (canvas_of(x, recipe, turned=lane.turned) for x in lane.stages)
     sizes = tuple((canvas.size, canvas.part) for canvas in canvases)
     return *kind, sizes, tuple(x.steps for x in lane.stages), lane.parts

@@ -67,9 +67,9 @@ def run(
         >>> import jaxnst
         >>> recipe = jaxnst.get_recipe("painterly")
         >>> backbone = jaxnst.load_backbone("embedded")
-        >>> backbone = jaxnst.calibrate(backbone, recipe.activations)
+        >>> backbone = jaxnst.calibrate(backbone, recipe.program.activations)
         >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
-        >>> transfer = jaxnst.make_transfer(recipe)
+        >>> transfer = jaxnst.make_transfer(recipe.program)
         >>> targets = jaxnst.make_targets(backbone, content, [style], recipe)
         >>> state, info = run(
         ...     transfer, transfer.init(content), backbone, targets, steps=2

@@ -5,7 +5,6 @@ A manifest is the JSON beside a picture, or in it, from which it can be painted 
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -25,6 +24,7 @@ from jaxnst.foreign import (
     whole,
     wrong,
 )
+from jaxnst.recipes import FIELDS as RECIPE_FIELDS
 from jaxnst.recipes import LayerWeights, Recipe
 
 _pair = row(text, text)
@@ -112,15 +112,17 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     Raises:
         ValueError: If it is of another version, or was changed to what is none.
     """
-    known = {field.name: _reader(field.type) for field in fields(Recipe)}
+    about = {"name": _plain, "summary": _plain}
+    known = about | {name: _reader(kind) for name, kind in RECIPE_FIELDS.items()}
     values = {x: y for x, y in values.items() if (x, y) not in GONE}
-    if missing := sorted(known.keys() - values.keys() - {"name", "summary"}):
+    if missing := sorted(known.keys() - values.keys() - about.keys()):
         raise ValueError(
             f"expected all fields of a recipe in the manifest, got no {missing[0]}; "
             "paint it with the version of jaxnst that wrote it"
         )
     try:
-        return Recipe(**{key: known[key](key, value) for key, value in values.items()})
+        read = {key: known[key](key, value) for key, value in values.items()}
+        return Recipe.from_values(**read)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"expected the fields of a recipe in the manifest, got others ({error}); "

@@ -105,9 +105,10 @@ class Measurer:
 
     def scaled(self, lane: Lane, stage: int) -> Scene:
         """The scene of a lane at a stage."""
-        key = stage, *self._content_key(lane), *self._style_key(lane)
-        given = self.canvas(lane, stage), lane.recipe
-        make = lambda: scale(self._scene(lane), self._content(lane), *given)
+        canvas = self.canvas(lane, stage)
+        key = canvas, *self._content_key(lane), *self._style_key(lane)
+        given = self._scene(lane), self._content(lane), canvas, lane.recipe
+        make = lambda: scale(*given)
         return self._once(("scaled", *key), make)
 
     def _scene(self, lane: Lane) -> Scene:
@@ -121,7 +122,7 @@ class Measurer:
         return self._once(key, lambda: make_scene(*given, **options))
 
     def _masks(self, lane: Lane) -> Masks:
-        key = "masks", lane.parts, lane.recipe.structure, lane.shape
+        key = "masks", lane.parts, lane.recipe.program, lane.recipe.sizes, lane.shape
         return self._once(key, lambda: self.load_masks(lane))
 
     def _photograph(self, lane: Lane) -> Image:
@@ -134,14 +135,16 @@ class Measurer:
         return self._once(key, lambda: painted_content(self._scene(lane), lane.recipe))
 
     def _content_key(self, lane: Lane) -> tuple:
-        recoloured = lane.recipe.palette == "style"
+        recoloured = lane.recipe.look.palette == "style"
         palette = (lane.styles, lane.blend) if recoloured else ()
-        return lane.content, lane.shape, lane.recipe.structure, palette, lane.parts
+        program, look = lane.recipe.program, lane.recipe.look
+        return lane.content, lane.shape, program, look, palette, lane.parts
 
     def _style_key(self, lane: Lane) -> tuple:
-        alike = lane.parts is None and lane.recipe.colors == "style"
+        alike = lane.parts is None and lane.recipe.look.colors == "style"
         place = (lane.shape,) if alike else self._content_key(lane)
-        return lane.styles, lane.blend, lane.recipe.structure, place
+        program, sizes, look = lane.recipe.program, lane.recipe.sizes, lane.recipe.look
+        return lane.styles, lane.blend, program, sizes, look, place
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         if key in self.kept:

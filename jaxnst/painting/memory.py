@@ -17,7 +17,7 @@ from jaxnst.network.vgg import channels, shrinkage, stride
 from jaxnst.optimizers import make_optimizer
 from jaxnst.painting.scales import scale_shapes
 from jaxnst.pictures.geometry import fit_shape
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import Program, Recipe
 from jaxnst.tiles import smallest_tile, tile_shape
 
 STEP = {"float32": 2350, "bfloat16": 1800}
@@ -64,30 +64,30 @@ class Cost(NamedTuple):
 
 
 @cache
-def cost(recipe: Recipe) -> Cost:
-    """The bytes for each pixel of a recipe.
+def cost(program: Program) -> Cost:
+    """The bytes for each pixel of a program.
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> cost(get_recipe("painterly")).state
+        >>> cost(get_recipe("painterly").program).state
         324
         >>> lean = {"state_dtype": "bfloat16", "history": 3}
-        >>> cost(get_recipe("painterly").replace(**lean)).state
+        >>> cost(get_recipe("painterly").replace(**lean).program).state
         108
     """
-    optimizer = make_optimizer(recipe.program)
+    optimizer = make_optimizer(program)
     image = jax.ShapeDtypeStruct((8, 8, 3), np.float32)
     arrays = jax.tree.leaves(jax.eval_shape(optimizer.transform.init, image))
     moments = sum(x.size * x.dtype.itemsize for x in arrays if x.ndim >= 3) / 8**2
-    number = {"float32": 4, "bfloat16": 2}[recipe.state_dtype]
+    number = {"float32": 4, "bfloat16": 2}[program.state_dtype]
     features = number * sum(
-        channels(layer) / stride(layer) ** 2 for layer, _ in recipe.content_layers
+        channels(layer) / stride(layer) ** 2 for layer, _ in program.content_layers
     )
     content = IMAGE + features
-    seen = min(map(shrinkage, recipe.layers))
+    seen = min(map(shrinkage, program.layers))
     return Cost(
         state=round(2 * IMAGE + moments + content),
-        step=round(PICTURE + (STEP[recipe.dtype] - PICTURE) / seen**2),
+        step=round(PICTURE + (STEP[program.dtype] - PICTURE) / seen**2),
         update=optimizer.work_bytes,
     )
 
@@ -97,13 +97,13 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
 
     Without a tile, it is painted at once.
     """
-    pixels, each = math.prod(shape), cost(recipe)
+    pixels, each = math.prod(shape), cost(recipe.program)
     laying = 0
-    if recipe.repaint:  # without the optimiser's state, which begins anew
+    if recipe.look.repaint:  # without the optimiser's state, which begins anew
         laying = REPAINT * min(pixels, 2**21) + 3 * IMAGE * pixels
     if tile is None:
         return max(laying, pixels * (each.state + each.step))
-    at_once = math.prod(tile_shape(shape, recipe.layers, tile))
+    at_once = math.prod(tile_shape(shape, recipe.program.layers, tile))
     rest = max(at_once * each.step, pixels * each.update)
     return max(laying, pixels * (each.state + GRADIENT) + rest)
 
@@ -116,15 +116,15 @@ def process_bytes(
     On a CPU, they include all that the host takes.
     """
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
-    compiling = math.prod(shape) * cost(recipe).state + COMPILING[device]
+    compiling = math.prod(shape) * cost(recipe.program).state + COMPILING[device]
     taken = max(step_bytes(shape, recipe, tile), compiling)
-    programs = 2 if tile else len(scale_shapes(shape, recipe)) + recipe.repaint
+    programs = 2 if tile else len(scale_shapes(shape, recipe)) + recipe.look.repaint
     return taken + PROCESS[device] + programs * PROGRAMS[device]
 
 
 def mask_bytes(shape: tuple[int, ...], recipe: Recipe, count: int) -> int:
     """Bytes that masks take: of the picture twice, and of each layer."""
-    cells = sum(stride(layer) ** -2 for layer in recipe.layers)
+    cells = sum(stride(layer) ** -2 for layer in recipe.program.layers)
     return round(4 * math.prod(shape[:2]) * count * (2 + cells))
 
 
@@ -184,9 +184,9 @@ def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
 
 def _choices(recipe: Recipe) -> list[int | None]:
     """Sizes of tiles that a recipe may be painted in, the fastest first."""
-    if not recipe.additive:
+    if not recipe.program.additive:
         return [None]
-    smallest = smallest_tile(recipe.layers)
+    smallest = smallest_tile(recipe.program.layers)
     return [None, *range(max(2048, smallest), smallest, -32), smallest]
 
 
@@ -197,8 +197,8 @@ def _least(shape: tuple[int, int], recipe: Recipe) -> int:
 
 def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
     lean: dict[str, Any] = {"state_dtype": "bfloat16"}
-    if recipe.optimizer == "lbfgs":
-        lean["history"] = min(3, recipe.history)
+    if recipe.program.optimizer == "lbfgs":
+        lean["history"] = min(3, recipe.program.history)
     others = []
     if size := largest_size(shape, recipe, memory):
         others.append(f"--size {size}")

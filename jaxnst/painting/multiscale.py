@@ -214,13 +214,14 @@ class PicturePainter:
         self.scene = make_scene(content, styles, recipe, **given)
         self.painted = painted_content(self.scene, recipe)
         self.measuring, self.stepping = prepare_backbone(
-            backbone, recipe, turned=self.turned
+            backbone, recipe.program, turned=self.turned
         )
 
     @property
     def shares(self) -> bool:
         """Whether pictures of other shapes share the programs of this one."""
-        return self.recipe.shares_canvases and self.options.objective is objective
+        usual = self.options.objective is objective
+        return usual and self.recipe.program.shares_canvases
 
     def canvas(self, stage: Stage) -> Canvas:
         """The canvas of a stage."""
@@ -241,7 +242,9 @@ class PicturePainter:
         if state is None or before is not None:
             state = self.begin(call, scene, state, before, stage)
         placed: State = jax.device_put(state)
-        finish = partial(self.lay, call, scene, stage) if self.recipe.repaint else None
+        finish = None
+        if self.recipe.look.repaint:
+            finish = partial(self.lay, call, scene, stage)
         given = self.transfer(stage), placed, self.stepping, targets, call
         setup = Setup(*given, finish)
         return setup if stage.tile is None else self.spread(setup)
@@ -259,7 +262,7 @@ class PicturePainter:
                 begun = self.begin(call, scene, state, before, stage)
             given = begun, self.stepping, targets, np.int32(0)
             begun, _ = call(run_chunk, *given, transfer=transfer)
-            if self.recipe.repaint:
+            if self.recipe.look.repaint:
                 begun = self.lay(call, scene, stage, begun)
             state, before = transfer.shed(begun), stage
 
@@ -267,7 +270,7 @@ class PicturePainter:
         """The kernel that paints a stage."""
         options, tile = self.options, stage.tile
         return make_transfer(
-            self.recipe,
+            self.recipe.program,
             objective=options.objective if tile is None else Tiled(tile, options.mesh),
             optimizer=options.optimizer,
         )
@@ -297,7 +300,7 @@ class PicturePainter:
         old = self.canvas(before)
 
         def enlarge() -> Float[np.ndarray, "_h _w 3"]:
-            image = old.crop(image_of(state, recipe))
+            image = old.crop(image_of(state, recipe.program))
             return next_picture(image, self.painted, canvas, recipe)
 
         fresh = call(init, call.host(enlarge, like), transfer=transfer)
@@ -307,16 +310,15 @@ class PicturePainter:
     def lay(self, call: Runner, scene: Scene, stage: Stage, state: State) -> State:
         """Lay the image of a state out of its styles, and begin anew with it."""
         canvas, recipe = self.canvas(stage), self.recipe
-        image = call.host(
-            lambda: canvas.crop(image_of(state, recipe)), np.zeros_like(scene.content)
-        )
+        shown = lambda: canvas.crop(image_of(state, recipe.program))
+        image = call.host(shown, np.zeros_like(scene.content))
         del state
         laid = keep(scene, lay(call, scene, image, recipe), self.scene.content)
         return call(init, canvas.place(laid), transfer=self.transfer(stage))
 
     def image(self, state: State, stage: Stage) -> Image:
         """What was painted so far."""
-        image = self.canvas(stage).crop(image_of(state, self.recipe))
+        image = self.canvas(stage).crop(image_of(state, self.recipe.program))
         return turn(image) if self.turned else image
 
     def show(self, state: State, stage: Stage) -> Image:

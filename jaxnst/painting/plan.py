@@ -92,7 +92,7 @@ def work_done(stages: Stages, recipe: Recipe, scale: int, taken: int) -> int:
 
 def patch_work(stage: Stage, recipe: Recipe) -> int:
     """The patches of a stage, as pixels times steps."""
-    return PATCH_STEPS * recipe.repaint * math.prod(stage.shape)
+    return PATCH_STEPS * recipe.look.repaint * math.prod(stage.shape)
 
 
 def total_work(stages: Iterable[Stage], recipe: Recipe) -> int:

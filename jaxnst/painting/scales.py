@@ -28,17 +28,18 @@ def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]
         >>> scale_shapes((192, 256), get_recipe("delicate"))
         [(96, 128), (136, 181), (192, 256)]
     """
-    longest, factor = max(shape), recipe.scale_factor
-    smallest = max(map(stride, recipe.layers))
+    schedule = recipe.schedule
+    longest, factor = max(shape), schedule.scale_factor
+    smallest = max(map(stride, recipe.program.layers))
     top, first = longest, -1
-    if recipe.shares_canvases:
+    if recipe.program.shares_canvases:
         top, first = RUNG, math.floor(math.log(longest / LAST / RUNG, factor))
     sides = [longest]
     for power in itertools.count(first, -1):
         side = round(top * factor**power)
-        if side < recipe.min_size or min(fit_shape(shape, side)) < smallest:
+        if side < schedule.min_size or min(fit_shape(shape, side)) < smallest:
             break
-        if len(sides) == recipe.scales:
+        if len(sides) == schedule.scales:
             break
         if side < sides[-1]:  # a small factor may round to the same size
             sides.append(side)
@@ -53,7 +54,7 @@ def scale_steps(recipe: Recipe, scales: int) -> list[int]:
         >>> scale_steps(get_recipe("painterly").replace(first_steps=9, steps=4), 3)
         [9, 4, 4]
     """
-    return [recipe.first_steps] + [recipe.steps] * (scales - 1)
+    return [recipe.schedule.first_steps] + [recipe.schedule.steps] * (scales - 1)
 
 
 def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
@@ -71,9 +72,9 @@ def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
         >>> content_size((200, 300), get_recipe("painterly"))
         300
     """
-    longest = max(shape)
-    size = recipe.size if recipe.enlarge != "none" else min(recipe.size, longest)
-    return round(size * longest / EDGES[recipe.size_edge](shape))
+    longest, sizes = max(shape), recipe.sizes
+    size = sizes.size if sizes.enlarge != "none" else min(sizes.size, longest)
+    return round(size * longest / EDGES[sizes.size_edge](shape))
 
 
 def style_shape(
@@ -88,25 +89,26 @@ def style_shape(
     times the style's own scale, and enough for the network, but larger than the picture
     only if the recipe enlarges styles.
     """
-    if recipe.squash_style:
+    sizes = recipe.sizes
+    if sizes.squash_style:
         return content
-    smallest = max(map(stride, recipe.layers))
+    smallest = max(map(stride, recipe.program.layers))
     if min(style) < smallest:
         raise ValueError(
             f"expected a style of at least {smallest} px on each side, got "
             f"{style[1]} x {style[0]} px; use a larger picture"
         )
     enough = math.ceil(smallest * max(style) / min(style))
-    size = round(EDGES[recipe.size_edge](content) * recipe.style_scale * scale)
-    if recipe.size_edge == "short":
+    size = round(EDGES[sizes.size_edge](content) * sizes.style_scale * scale)
+    if sizes.size_edge == "short":
         size = round(size * max(style) / min(style))
     size = max(size, enough)
-    return fit_shape(style, size if recipe.enlarge == "both" else min(size, max(style)))
+    return fit_shape(style, size if sizes.enlarge == "both" else min(size, max(style)))
 
 
 def check_content(shape: tuple[int, ...], recipe: Recipe) -> None:
     """Raise a ValueError if a content is too small for the layers of a recipe."""
-    smallest = max(map(stride, recipe.layers))
+    smallest = max(map(stride, recipe.program.layers))
     if min(shape[:2]) < smallest:
         raise ValueError(
             f"expected a content of at least {smallest} px on each side, got "

@@ -190,11 +190,11 @@ def make_scene(
         hold = both(hold, alpha)
         paint = both(paint, (alpha > 0).astype(np.float32))
         parts = [x._replace(mask=both(x.mask, alpha)) for x in parts]
-    if recipe.colors == "luminance":
+    if recipe.look.colors == "luminance":
         content = np.asarray(to_grey(content))
     recolored = partial(_recolor, content=content, recipe=recipe, palette=masks.palette)
     parts = map(recolored, parts)
-    if recipe.rotate_styles:
+    if recipe.look.rotate_styles:
         parts = map(_rotate, parts)
     return Scene(content, tuple(parts), hold, paint, turned)
 
@@ -301,11 +301,11 @@ def _recolor(
     region: Region, content: Image, recipe: Recipe, palette: Image | None
 ) -> Region:
     """Give the styles of a region the colours of the photograph there."""
-    if recipe.colors == "style":
+    if recipe.look.colors == "style":
         return region
 
     def recolor(style: Style) -> Style:
-        grey = recipe.colors == "luminance"
+        grey = recipe.look.colors == "luminance"
         own = np.asarray(to_grey(style.image)) if grey else style.image
         wanted, mask = (content, region.mask) if palette is None else (palette, None)
         options: dict = {"mask": style.mask, "reference_masks": [mask]}
@@ -336,7 +336,7 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
     """The content in the colours of the styles, if the recipe says so."""
-    if recipe.palette == "content":
+    if recipe.look.palette == "content":
         return scene.content
 
     def match(region: Region) -> Image:
@@ -401,13 +401,13 @@ def finish(
     scene = turn(scene)._replace(turned=False) if scene.turned else scene
     if _is_grey(scene):
         image = np.asarray(to_grey(image))
-    if recipe.colors == "style" and scene.paint is None:
+    if recipe.look.colors == "style" and scene.paint is None:
         return image
     shape = image.shape[0], image.shape[1]
     scene, original = fit_masks(scene, shape), inputs.scale_content(photograph, shape)
-    if recipe.colors == "luminance":
+    if recipe.look.colors == "luminance":
         image = np.asarray(with_lightness(original, image))
-    elif recipe.colors == "content":
+    elif recipe.look.colors == "content":
         wanted, shown = (original, scene.paint) if palette is None else (palette, None)
         image = match_chroma(image, wanted, mask=scene.paint, reference_mask=shown)
     if scene.paint is None:

@@ -44,7 +44,7 @@ from jaxnst.painting.scene import (
 from jaxnst.pictures.canvas import Canvas, exact, shared, square
 from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import COMPILE_FAST
-from jaxnst.recipes import Recipe
+from jaxnst.recipes import Program, Recipe
 from jaxnst.repaint import Levels, lay_levels, make_levels
 from jaxnst.storage import StoredFeatures
 from jaxnst.tiles import smallest_tile
@@ -61,29 +61,29 @@ def canvas_of(stage: Stage, recipe: Recipe, *, turned: bool = False) -> Canvas:
 def canvas_for(shape: tuple[int, int], recipe: Recipe) -> Canvas:
     """The canvas of a picture: one of its own if it is higher than wide."""
     wide = shape[0] <= shape[1]
-    return shared(shape) if wide and recipe.shares_canvases else exact(shape)
+    return shared(shape) if wide and recipe.program.shares_canvases else exact(shape)
 
 
 def prepare_backbone(
-    backbone: Backbone, recipe: Recipe, *, turned: bool = False
+    backbone: Backbone, program: Program, *, turned: bool = False
 ) -> tuple[Backbone, Backbone]:
-    """The network with a recipe's activations: to measure with, and to step with.
+    """The network with a program's activations: to measure with, and to step with.
 
-    The second has the recipe's dtype. In float32 on a CPU, it holds prepared kernels as
-    well, and shares the plain ones with the first. For pictures that are turned, the
+    The second has the program's dtype. In float32 on a CPU, it holds prepared kernels
+    as well, and shares the plain ones with the first. For pictures that are turned, the
     kernels are.
     """
-    layers = recipe.layers
+    layers = program.layers
     if turned:
         flip = lambda x: np.swapaxes(np.asarray(x), 0, 1) if x.ndim == 4 else x
         params = jax.device_put(jax.tree.map(flip, backbone.params))
         backbone = dataclasses.replace(backbone, params=params)
-    if jax.default_backend() == "cpu" and recipe.dtype == "float32":
-        given = {"activations": recipe.activations, "layers": layers}
+    if jax.default_backend() == "cpu" and program.dtype == "float32":
+        given = {"activations": program.activations, "layers": layers}
         backbone, transforms = transform(backbone, **given)
         return backbone, accelerate(backbone, layers, transforms)
-    backbone = calibrate(backbone, recipe.activations)
-    cast = lambda x: x.astype(recipe.dtype)
+    backbone = calibrate(backbone, program.activations)
+    cast = lambda x: x.astype(program.dtype)
     params = jax.tree.map(cast, backbone.params)
     return backbone, dataclasses.replace(backbone, params=params)
 
@@ -175,7 +175,7 @@ def measure_styles(
 
     A style that would take more memory than a step on the content is measured in tiles.
     """
-    program, loss = recipe.program, recipe.losses.style
+    program, loss = recipe.program, recipe.program.losses.style
     enough = 2 * math.prod(canvas.size)
     parts = tile or max(math.isqrt(enough), smallest_tile(program.layers))
     shapes = []
@@ -252,9 +252,9 @@ def next_picture(
     return canvas.place(np.clip(larger + detail, 0, 1))
 
 
-def image_of(state: State, recipe: Recipe) -> Float[np.ndarray, "*_lanes _h _w 3"]:
+def image_of(state: State, program: Program) -> Float[np.ndarray, "*_lanes _h _w 3"]:
     """The picture so far, on the host."""
-    return current_image(jax.device_get(state._replace(opt_state=())), recipe)
+    return current_image(jax.device_get(state._replace(opt_state=())), program)
 
 
 def lay(
@@ -273,7 +273,7 @@ def levels_of(scene: Scene, image: Image, recipe: Recipe) -> list[Levels]:
 
     def levels(region: Region) -> Levels:
         images, masks = zip(*((x.image, x.mask) for x in region.styles), strict=True)
-        given = image, scene.content, images, recipe.content_ratio, region.blend
+        given = image, scene.content, images, recipe.weights.content_ratio, region.blend
         options: dict[str, Any] = {"canvas": canvas, "turned": scene.turned}
         return make_levels(*given, region.mask, scene.hold, masks, **options)
 

@@ -18,7 +18,12 @@ from jaxnst.recipes.named import UDACITY as UDACITY
 from jaxnst.recipes.named import equal_weights as equal_weights
 from jaxnst.recipes.named import get_recipe as get_recipe
 from jaxnst.recipes.named import weighted as weighted
+from jaxnst.recipes.recipe import FIELDS as FIELDS
 from jaxnst.recipes.recipe import USED_WITH as USED_WITH
 from jaxnst.recipes.recipe import LayerWeights as LayerWeights
+from jaxnst.recipes.recipe import Look as Look
+from jaxnst.recipes.recipe import LossWeights as LossWeights
 from jaxnst.recipes.recipe import Program as Program
 from jaxnst.recipes.recipe import Recipe as Recipe
+from jaxnst.recipes.recipe import Schedule as Schedule
+from jaxnst.recipes.recipe import Sizes as Sizes

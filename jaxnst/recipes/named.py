@@ -1,17 +1,23 @@
 """The recipes of the literature, and the default."""
 
-import dataclasses
-
 from jaxnst.messages import nearest
-from jaxnst.recipes.recipe import LayerWeights, Recipe
+from jaxnst.recipes.recipe import (
+    LayerWeights,
+    Look,
+    LossWeights,
+    Program,
+    Recipe,
+    Schedule,
+    Sizes,
+)
 
 GATYS_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 CAFFE_UNITS = (255.0, 255.0, 255.0)
-"""`Recipe.units` of a picture of bytes, as the Caffe networks see it."""
+"""`Program.units` of a picture of bytes, as the Caffe networks see it."""
 
 TORCHVISION_UNITS = (1 / 0.229, 1 / 0.224, 1 / 0.225)
-"""`Recipe.units` of a picture divided by ImageNet's deviations."""
+"""`Program.units` of a picture divided by ImageNet's deviations."""
 
 
 def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
@@ -27,29 +33,29 @@ def weighted(weights: tuple[float, ...]) -> LayerWeights:
 PAINTERLY = Recipe(
     name="painterly",
     summary="Broad strokes: Wasserstein-2 over a pyramid, repainted (the default)",
-    content_layers=(("relu4_2@2", 0.7), ("relu3_1@2", 0.3)),
-    style_layers=tuple(
-        (layer + size, weight)
-        for size in ("@2", "@4", "@8")
-        for layer, weight in (("relu1_1", 0.35), ("relu2_1", 0.25), ("relu3_1", 0.2))
+    program=Program(
+        content_layers=(("relu4_2@2", 0.7), ("relu3_1@2", 0.3)),
+        style_layers=tuple(
+            (layer + size, weight)
+            for size in ("@2", "@4", "@8")
+            for layer, weight in (
+                ("relu1_1", 0.35),
+                ("relu2_1", 0.25),
+                ("relu3_1", 0.2),
+            )
+        ),
+        content_loss="correlation",
+        style_loss="wasserstein2",
+        pooling="average",
+        padding="replicate",
+        optimizer="lbfgs",
+        ema_decay=0.5,
     ),
-    content_loss="correlation",
-    style_loss="wasserstein2",
-    content_weight=0.3,
-    style_weight=1.0,
-    tv_weight=10.0,
-    pooling="average",
-    padding="replicate",
-    palette="style",
-    optimizer="lbfgs",
-    learning_rate=1.0,
-    ema_decay=0.5,
-    repaint=True,
-    first_steps=12,
-    steps=8,
-    scales=16,
-    scale_factor=2.0,
-    min_size=256,
+    weights=LossWeights(content_weight=0.3, tv_weight=10.0, learning_rate=1.0),
+    schedule=Schedule(
+        first_steps=12, steps=8, scales=16, scale_factor=2.0, min_size=256
+    ),
+    look=Look(palette="style", repaint=True),
 )
 """The default: coarse to fine by 2, Wasserstein-2 between Gaussians, L-BFGS. At the
 end of each scale the picture is laid out of patches of the style.
@@ -69,8 +75,7 @@ Reference:
     patches see `repaint.repaint`.
 """
 
-DELICATE = dataclasses.replace(
-    PAINTERLY,
+DELICATE = PAINTERLY.replace(
     name="delicate",
     summary="Fine strokes that keep every edge: Wasserstein-2, coarse to fine, L-BFGS",
     content_layers=(("relu3_1", 0.5), ("relu4_2", 0.5)),
@@ -93,21 +98,16 @@ Reference:
 CROWSON = Recipe(
     name="crowson",
     summary="style-transfer-pytorch's defaults: Wasserstein-2, coarse to fine, Adam",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=weighted(tuple(x / 341 for x in (256, 64, 16, 4, 1))),
-    style_loss="wasserstein2",
-    content_weight=0.015,
-    style_weight=1.0,
-    tv_weight=2.0,
-    activations="torchvision",
-    padding="replicate",
-    learning_rate=0.02,
-    ema_decay=0.99,
-    first_steps=1000,
-    steps=500,
-    scales=16,
-    min_size=128,
-    enlarge="content",
+    program=Program(
+        style_layers=weighted(tuple(x / 341 for x in (256, 64, 16, 4, 1))),
+        style_loss="wasserstein2",
+        activations="torchvision",
+        padding="replicate",
+        ema_decay=0.99,
+    ),
+    weights=LossWeights(content_weight=0.015, tv_weight=2.0, learning_rate=0.02),
+    schedule=Schedule(first_steps=1000, steps=500, scales=16, min_size=128),
+    sizes=Sizes(enlarge="content"),
 )
 """The published Wasserstein-2 defaults, 3,000 steps at 512 px.
 
@@ -122,19 +122,16 @@ Reference:
 NNST = Recipe(
     name="nnst",
     summary="Neural Neighbor Style Transfer: nearest neighbours of features, Adam",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=equal_weights(GATYS_STYLE_LAYERS[:4]),
-    content_loss="correlation",
-    style_loss="nearest_neighbors",
-    content_weight=0.3,
-    style_weight=1.0,
-    palette="style",
-    learning_rate=0.01,
-    first_steps=200,
-    steps=200,
-    scales=16,
-    scale_factor=2.0,
-    min_size=64,
+    program=Program(
+        style_layers=equal_weights(GATYS_STYLE_LAYERS[:4]),
+        content_loss="correlation",
+        style_loss="nearest_neighbors",
+    ),
+    weights=LossWeights(content_weight=0.3, learning_rate=0.01),
+    schedule=Schedule(
+        first_steps=200, steps=200, scales=16, scale_factor=2.0, min_size=64
+    ),
+    look=Look(palette="style"),
 )
 """Every feature is drawn to the nearest of the style's, as in the final pass of NNST.
 
@@ -152,24 +149,20 @@ Reference:
 HEITZ_2021 = Recipe(
     name="heitz2021",
     summary="Sliced Wasserstein: whole distributions of features, L-BFGS",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=equal_weights(
-        (*GATYS_STYLE_LAYERS[:2], "relu2_2", "relu3_1", "relu3_3", "relu4_1")
+    program=Program(
+        style_layers=equal_weights(
+            (*GATYS_STYLE_LAYERS[:2], "relu2_2", "relu3_1", "relu3_3", "relu4_1")
+        ),
+        content_loss="correlation",
+        style_loss="sliced_wasserstein",
+        padding="replicate",
+        optimizer="lbfgs",
     ),
-    content_loss="correlation",
-    style_loss="sliced_wasserstein",
-    content_weight=0.05,
-    style_weight=1.0,
-    tv_weight=5.0,
-    padding="replicate",
-    palette="style",
-    optimizer="lbfgs",
-    learning_rate=1.0,
-    first_steps=100,
-    steps=50,
-    scales=16,
-    scale_factor=2.0,
-    min_size=128,
+    weights=LossWeights(content_weight=0.05, tv_weight=5.0, learning_rate=1.0),
+    schedule=Schedule(
+        first_steps=100, steps=50, scales=16, scale_factor=2.0, min_size=128
+    ),
+    look=Look(palette="style"),
 )
 """The sliced Wasserstein loss, with a content.
 
@@ -184,25 +177,23 @@ Reference:
 GATYS_2016 = Recipe(
     name="gatys2016",
     summary="Gatys, Ecker, Bethge (CVPR 2016): Gram matrices, L-BFGS from noise",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=equal_weights(GATYS_STYLE_LAYERS),
-    style_loss="gram_quarter_mean",
-    content_loss="half_sum",
+    program=Program(
+        style_layers=equal_weights(GATYS_STYLE_LAYERS),
+        style_loss="gram_quarter_mean",
+        content_loss="half_sum",
+        pooling="average",
+        units=CAFFE_UNITS,
+        optimizer="lbfgs",
+        history=100,
+        clip=False,
+    ),
     # The paper's ratio of 1e-3 fits losses that are means, as in its authors' code for
     # the normalised network (1e6 and 1e9). In the sums of its equations such a content
     # term leaves no style at all; 5e-6 was found by eye.
-    content_weight=5.0,
-    style_weight=1e6,
-    pooling="average",
-    init="noise",
-    units=CAFFE_UNITS,
-    optimizer="lbfgs",
-    learning_rate=1.0,
-    history=100,
-    clip=False,
-    first_steps=500,
-    steps=500,
-    squash_style=True,
+    weights=LossWeights(content_weight=5.0, style_weight=1e6, learning_rate=1.0),
+    schedule=Schedule(first_steps=500, steps=500),
+    sizes=Sizes(squash_style=True),
+    look=Look(init="noise"),
 )
 """The paper: average pooling, the sums of eq. 1 and 4, a start from white noise.
 
@@ -214,25 +205,19 @@ Reference:
 GATYS_2016_CODE = Recipe(
     name="gatys2016-code",
     summary="The authors' PyTorch notebook: 512 px, then 800 px from its result",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
-    # The layer weights 1e3 / n² of the notebook, with n channels.
-    style_loss="gram_channels",
-    content_weight=1.0,
-    style_weight=1e3,
-    activations="caffe",
-    units=CAFFE_UNITS,
-    optimizer="lbfgs",
-    learning_rate=1.0,
-    history=100,
-    clip=False,
-    first_steps=500,
-    steps=200,
-    scales=2,
-    scale_factor=800 / 512,
-    size=800,
-    size_edge="short",
-    enlarge="both",
+    program=Program(
+        style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
+        # The layer weights 1e3 / n² of the notebook, with n channels.
+        style_loss="gram_channels",
+        activations="caffe",
+        units=CAFFE_UNITS,
+        optimizer="lbfgs",
+        history=100,
+        clip=False,
+    ),
+    weights=LossWeights(style_weight=1e3, learning_rate=1.0),
+    schedule=Schedule(first_steps=500, steps=200, scales=2, scale_factor=800 / 512),
+    sizes=Sizes(size=800, size_edge="short", enlarge="both"),
 )
 """What the authors published: max pooling, means instead of the paper's sums, a start
 from the content, and a second pass at high resolution.
@@ -248,27 +233,27 @@ Reference:
 JOHNSON = Recipe(
     name="johnson",
     summary="neural-style (Lua), its defaults: Gram matrices, L-BFGS from faint noise",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
-    style_loss="gram_channels",
-    tv_loss="squares",
-    content_weight=5.0,
-    style_weight=1e2,
-    # 1e-3 on the image in [0, 256].
-    tv_weight=1e-3 * 256**2,
-    activations="caffe",
-    # It multiplies by 256, not by 255, before it takes the mean away.
-    input_gain=256 / 255,
-    init="noise",
-    noise=1e-3 / 256,
-    units=(256.0, 256.0, 256.0),
-    optimizer="lbfgs",
-    learning_rate=1.0,
-    history=100,
-    clip=False,
-    first_steps=1000,
-    steps=1000,
-    enlarge="both",
+    program=Program(
+        style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
+        style_loss="gram_channels",
+        tv_loss="squares",
+        activations="caffe",
+        # It multiplies by 256, not by 255, before it takes the mean away.
+        input_gain=256 / 255,
+        units=(256.0, 256.0, 256.0),
+        optimizer="lbfgs",
+        history=100,
+        clip=False,
+    ),
+    weights=LossWeights(
+        content_weight=5.0,
+        style_weight=1e2,
+        tv_weight=1e-3 * 256**2,  # 1e-3 on the image in [0, 256]
+        learning_rate=1.0,
+    ),
+    schedule=Schedule(first_steps=1000, steps=1000),
+    sizes=Sizes(enlarge="both"),
+    look=Look(init="noise", noise=1e-3 / 256),
 )
 """Justin Johnson's defaults, for `-normalize_gradients` set `normalize_gradients`.
 
@@ -281,22 +266,21 @@ Reference:
 TF_BLOG = Recipe(
     name="tf-blog",
     summary="TensorFlow's eager blog post: Gram matrices, TF1 Adam, the best iterate",
-    content_layers=(("relu5_2", 1.0),),
-    style_layers=equal_weights(GATYS_STYLE_LAYERS),
-    style_loss="gram",
-    content_weight=1e3,
-    style_weight=1e-2,
-    activations="caffe",
-    units=CAFFE_UNITS,
-    optimizer="tf1_adam",
-    learning_rate=5.0,
-    beta1=0.99,
-    beta2=0.999,
-    epsilon=0.1,
-    keep_best=True,
-    first_steps=1000,
-    steps=1000,
-    enlarge="both",
+    program=Program(
+        content_layers=(("relu5_2", 1.0),),
+        style_layers=equal_weights(GATYS_STYLE_LAYERS),
+        style_loss="gram",
+        activations="caffe",
+        units=CAFFE_UNITS,
+        optimizer="tf1_adam",
+        beta1=0.99,
+        beta2=0.999,
+        epsilon=0.1,
+        keep_best=True,
+    ),
+    weights=LossWeights(content_weight=1e3, style_weight=1e-2, learning_rate=5.0),
+    schedule=Schedule(first_steps=1000, steps=1000),
+    sizes=Sizes(enlarge="both"),
 )
 """The tf.keras and eager-execution tutorial: content from block5_conv2, a box clip in
 pixel space.
@@ -311,21 +295,17 @@ Reference:
 UDACITY = Recipe(
     name="udacity",
     summary="Udacity's deep-learning course: Gram matrices, slow Adam from the content",
-    content_layers=(("relu4_2", 1.0),),
-    style_layers=weighted((1.0, 0.75, 0.2, 0.2, 0.2)),
-    style_loss="gram_sums",
-    content_weight=1.0,
-    style_weight=1e6,
-    activations="torchvision",
-    units=TORCHVISION_UNITS,
-    learning_rate=0.003,
-    beta2=0.999,
-    clip=False,
-    first_steps=2000,
-    steps=2000,
-    size=400,
-    size_edge="short",
-    squash_style=True,
+    program=Program(
+        style_layers=weighted((1.0, 0.75, 0.2, 0.2, 0.2)),
+        style_loss="gram_sums",
+        activations="torchvision",
+        units=TORCHVISION_UNITS,
+        beta2=0.999,
+        clip=False,
+    ),
+    weights=LossWeights(style_weight=1e6, learning_rate=0.003),
+    schedule=Schedule(first_steps=2000, steps=2000),
+    sizes=Sizes(size=400, size_edge="short", squash_style=True),
 )
 """The course notebook. Its short edge gets 400 px, or the length of the long edge where
 that is less, so a small picture is enlarged.
@@ -337,8 +317,7 @@ Reference:
     udacity/deep-learning-v2-pytorch (2018), `Style_Transfer_Solution.ipynb`.
 """
 
-KAGGLE = dataclasses.replace(
-    UDACITY,
+KAGGLE = UDACITY.replace(
     name="kaggle",
     summary="soumya044's Kaggle notebook: Udacity's with a thousandfold style weight",
     style_weight=1e9,
@@ -349,14 +328,12 @@ Reference:
     Soumya Ranjan Behera (2018), "Artistic neural style transfer using PyTorch", Kaggle.
 """
 
-BOSTON = dataclasses.replace(
-    KAGGLE,
+BOSTON = KAGGLE.replace(
     name="boston",
     summary="Boston by night: the paper's style terms in the Kaggle notebook's loop",
     # From its README: α = 1, β = 1e3, E_l divided by 4 N² M², weights w_l not stated.
     style_layers=equal_weights(GATYS_STYLE_LAYERS),
     style_loss="gram_quarter_mean",
-    content_weight=1.0,
     style_weight=1e3,
 )
 """The project this one began from. Its README gives the weights, the layers and the
@@ -407,7 +384,7 @@ def get_recipe(name: str) -> Recipe:
         ValueError: If there is none, naming the nearest.
 
     Example:
-        >>> get_recipe("gatys2016").pooling
+        >>> get_recipe("gatys2016").program.pooling
         'average'
     """
     if name not in RECIPES:

@@ -1,17 +1,15 @@
-"""A recipe holds every setting of a style transfer.
+"""A recipe holds every setting of a style transfer, in parts.
 
-`Program` holds the choices that compiled code depends on, `Recipe` those and the rest.
-Both are frozen and hashable, so they may be static arguments or be closed over. Loss
-weights and the learning rate are copied into `objective.Targets`, as arrays: change
-them there, and nothing recompiles.
+Compiled code depends on the `Program` alone. The `LossWeights` are given to it as
+arrays, in `objective.Targets`, so that no other weight recompiles. The host follows the
+`Schedule`, the `Sizes` and the `Look`. All are frozen and hashable, so they may be
+static arguments or be closed over.
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Self, get_args, get_origin
 
 import numpy as np
 
@@ -28,12 +26,91 @@ from jaxnst.network.vgg import Activations, Padding, Pooling, check_layers
 
 LayerWeights = tuple[tuple[str, float], ...]
 
+Units = tuple[float, float, float]
+
 LOSS_TABLES: dict[str, Mapping[str, Any]] = {
     "content_loss": CONTENT_LOSSES,
     "style_loss": STYLE_LOSSES,
     "tv_loss": VARIATION_LOSSES,
 }
 """Fields that name a row of a table of losses, or hold a row, with their tables."""
+
+
+LARGEST = {int: 2**31, float: 3.4e38}
+"""What the numbers of a recipe are below: JAX has 32 bits for each."""
+
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("beta1", "beta2", "ema_decay"), ("in [0, 1)", lambda x: x < 1)),
+    **dict.fromkeys(
+        ("learning_rate", "style_scale", "pool_scale", "input_gain"),
+        ("> 0", lambda x: x > 0),
+    ),
+    "scale_factor": ("> 1", lambda x: x > 1),
+    "units": ("as three units > 0", lambda x: len(x) == 3 and min(x) > 0),
+}
+"""What fields must fulfil in addition to their types, in words and as a test."""
+
+
+def as_text(value: Any) -> str:
+    """The text that `texts.parse_value` reads as that value.
+
+    Example:
+        >>> as_text((("relu1_1", 1.0), ("relu2_1", 0.5)))
+        'relu1_1:1,relu2_1:0.5'
+    """
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    parts = (x if isinstance(x, tuple) else (x,) for x in value)
+    return ",".join(":".join(map(as_text, part)) for part in parts)
+
+
+def _check(part: Any) -> None:
+    """Put fields into Python's own types; a ValueError if one is wrong."""
+    for field in fields(part):
+        value = _read(field.name, field.type, getattr(part, field.name))
+        object.__setattr__(part, field.name, value)  # the class is frozen
+        wanted, holds = RANGES.get(field.name, ("", bool))
+        if wanted and not holds(value):
+            raise ValueError(f"expected {field.name} {wanted}, got {as_text(value)}")
+
+
+def _read(name: str, kind: Any, value: Any) -> Any:
+    """A field's value, also of NumPy's numbers and of lists."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if kind is LayerWeights:
+        try:
+            pairs = [(str(layer), weight) for layer, weight in value]
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"expected {name} as pairs such as (('relu1_1', 1.0),), got {value!r}"
+            ) from None
+        check_layers(tuple(layer for layer, _ in pairs))
+        weigh = lambda layer, x: _read(f"the weight of {layer}", float, x)
+        return tuple((layer, weigh(layer, weight)) for layer, weight in pairs)
+    if kind is Units and isinstance(value, tuple | list):
+        return tuple(_read(name, float, x) for x in value)
+    number, most = type(value) in (int, float), LARGEST.get(kind, 0)
+    if name in LOSS_TABLES:
+        table, (_, row) = LOSS_TABLES[name], get_args(kind)
+        fits = isinstance(value, row) or value in table
+        wanted = f"{' or '.join(table)}, or a {row.__name__}"
+    elif get_origin(kind) is Literal:
+        fits, wanted = value in get_args(kind), " or ".join(get_args(kind))
+    elif kind is float:
+        fits, wanted = number and 0 <= value < most, "to be a finite number ≥ 0"
+    elif kind is int:
+        fits = type(value) is int and 1 <= value < most
+        wanted = "to be a whole number ≥ 1"
+    elif kind is bool:
+        fits, wanted = type(value) is bool, "to be True or False"
+    else:
+        fits, wanted = False, "as three numbers"
+    if not fits:
+        below = f", below {most:g}" if most and number and value >= most else ""
+        raise ValueError(f"expected {name} {wanted}{below}, got {value!r:.60}")
+    return float(value) if kind is float else value
 
 
 class Losses(NamedTuple):
@@ -46,7 +123,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """The choices that compiled code depends on.
+    """What is minimised, and how: all choices that compiled code depends on.
 
     Recipes with the same program share compiled code.
 
@@ -58,6 +135,8 @@ class Program:
         tv_loss: Of `losses.VARIATION_LOSSES`, likewise.
         normalize_gradients: Scale each layer's gradient to the L1 norm 1, at the layer,
             before its weights are applied.
+        activations: Scale of the activations that the loss weights assume, see
+            `network.calibrate.calibrate`.
         pooling: See `network.vgg.features`, likewise `pool_scale`, `padding`, `dtype`.
         input_gain: Factor on the image before the network's own input map.
         units: The optimiser works on the image in [0, 1] times this, by channel.
@@ -75,22 +154,23 @@ class Program:
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> program = get_recipe("painterly").program
-        >>> program.pooling, hasattr(program, "style_weight")
-        ('average', False)
+        >>> recipe = get_recipe("painterly")
+        >>> recipe.replace(style_weight=2.0).program == recipe.program
+        True
     """
 
-    content_layers: LayerWeights
+    content_layers: LayerWeights = (("relu4_2", 1.0),)
     style_layers: LayerWeights
     content_loss: str | ContentLoss = "mean"
     style_loss: str | StyleLoss
     tv_loss: str | VariationLoss = "nine_point"
     normalize_gradients: bool = False
+    activations: Activations = "unit_mean"
     pooling: Pooling = "max"
     pool_scale: float = 1.0
     padding: Padding = "zeros"
     input_gain: float = 1.0
-    units: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    units: Units = (1.0, 1.0, 1.0)
     optimizer: Literal["adam", "tf1_adam", "lbfgs"] = "adam"
     beta1: float = 0.9
     beta2: float = 0.99
@@ -104,19 +184,7 @@ class Program:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, saying which and why."""
-        for field in fields(self):
-            value = _plain(field.name, field.type, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)  # the class is frozen
-            _check_value(field.name, field.type, value)
-        check_layers(tuple(layer for layer, _ in self.content_layers))
-        check_layers(tuple(layer for layer, _ in self.style_layers))
-        for layer, weight in self.content_layers + self.style_layers:
-            _check_value(f"the weight of {layer}", float, weight)
-        for name in ("beta1", "beta2", "ema_decay"):
-            if (value := getattr(self, name)) >= 1:
-                raise ValueError(f"expected {name} in [0, 1), got {value}")
-        if len(self.units) != 3 or min(self.units) <= 0:
-            raise ValueError(f"expected three units > 0, got {self.units}")
+        _check(self)
         if self.keep_best and self.ema_decay:
             raise ValueError(
                 "expected keep_best or an ema_decay, got both; one picture is returned"
@@ -143,30 +211,96 @@ class Program:
         content, style, _ = self.losses
         return content.additive and style.additive and not self.normalize_gradients
 
-    @cached_property
-    def program(self) -> "Program":
-        """The program alone, without what a recipe adds to it.
+    @property
+    def shares_canvases(self) -> bool:
+        """Whether pictures of many shapes may share canvases, and scales their sizes.
 
-        Example:
-            >>> from jaxnst import get_recipe
-            >>> recipe = get_recipe("painterly")
-            >>> recipe.replace(style_weight=2.0).program == recipe.program
-            True
+        Not where zeros are padded around a picture, since filler is its own edge.
         """
-        return Program(**{x.name: getattr(self, x.name) for x in fields(Program)})
+        return self.padding == "replicate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Program):
-    """Every setting of a style transfer: a `Program` and the fields below.
+class LossWeights:
+    """Factors on the terms of the loss and on the step, which steps get as arrays.
 
     Attributes:
-        summary: One line on what it is and where it comes from.
         tv_weight: Factor on the total variation of the image.
-        learning_rate: Adam's step in `units`; for L-BFGS the factor on the quasi-Newton
-            step.
-        activations: Scale of the activations that the loss weights assume, see
-            `network.calibrate.calibrate`.
+        learning_rate: Adam's step in `Program.units`; for L-BFGS the factor on the
+            quasi-Newton step.
+    """
+
+    content_weight: float = 1.0
+    style_weight: float = 1.0
+    tv_weight: float = 0.0
+    learning_rate: float = 0.02
+
+    __post_init__ = _check
+
+    @property
+    def arrays(self) -> dict[str, np.float32]:
+        """All of them, as numbers that steps get.
+
+        Example:
+            >>> LossWeights(style_weight=3.0).arrays["style_weight"]
+            np.float32(3.0)
+        """
+        return {name: np.float32(x) for name, x in dataclasses.asdict(self).items()}
+
+    @property
+    def content_ratio(self) -> float:
+        """Weight of the content over that of the style, 0 to 100."""
+        most = 100 * self.style_weight
+        return min(self.content_weight, most) / self.style_weight if most else 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The scales that a picture is painted at, coarse to fine, and their steps.
+
+    Attributes:
+        first_steps: Steps at the coarsest scale.
+        steps: Steps at every other scale.
+        scales: Number of scales, at most.
+        scale_factor: Ratio of the size of a scale to that of the one before.
+        min_size: Long edge of the coarsest scale, in pixels, at least.
+    """
+
+    first_steps: int
+    steps: int
+    scales: int = 1
+    scale_factor: float = 2**0.5
+    min_size: int = 1
+
+    __post_init__ = _check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large the result and the styles are.
+
+    Attributes:
+        size: Edge of the result in pixels, where no size is asked for.
+        size_edge: Which edge `size` means.
+        enlarge: Which pictures are enlarged to reach their size.
+        style_scale: Ratio of the style's edge to the content's.
+        squash_style: Resize the style to the content's exact shape.
+    """
+
+    size: int = 512
+    size_edge: Literal["long", "short"] = "long"
+    enlarge: Literal["none", "content", "both"] = "none"
+    style_scale: float = 1.0
+    squash_style: bool = False
+
+    __post_init__ = _check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is done to pictures before, between and after the steps.
+
+    Attributes:
         palette: Colours of the content: `content` keeps its own; `style` first gives
             them the style's mean and covariance, see `pictures.color.match_palette`.
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
@@ -180,25 +314,8 @@ class Recipe(Program):
             strokes may turn.
         repaint: At the end of each scale, lay the image out of patches of the styles,
             see `repaint.repaint`.
-        first_steps: Steps at the coarsest scale.
-        steps: Steps at every other scale.
-        scales: Number of scales, at most.
-        scale_factor: Ratio of the size of a scale to that of the one before.
-        min_size: Long edge of the coarsest scale, in pixels, at least.
-        size: Edge of the result in pixels, where no size is asked for.
-        size_edge: Which edge `size` means.
-        enlarge: Which pictures are enlarged to reach their size.
-        style_scale: Ratio of the style's edge to the content's.
-        squash_style: Resize the style to the content's exact shape.
     """
 
-    name: str
-    summary: str
-    content_weight: float
-    style_weight: float
-    tv_weight: float = 0.0
-    learning_rate: float = 0.02
-    activations: Activations = "unit_mean"
     palette: Literal["content", "style"] = "content"
     init: Literal["content", "noise", "style"] = "content"
     noise: float = 0.1
@@ -206,68 +323,49 @@ class Recipe(Program):
     colors: Literal["style", "content", "luminance"] = "style"
     rotate_styles: bool = False
     repaint: bool = False
-    first_steps: int
-    steps: int
-    scales: int = 1
-    scale_factor: float = 2**0.5
-    min_size: int = 1
-    size: int = 512
-    size_edge: Literal["long", "short"] = "long"
-    enlarge: Literal["none", "content", "both"] = "none"
-    style_scale: float = 1.0
-    squash_style: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, saying which and why."""
-        super().__post_init__()
-        for name in ("learning_rate", "style_scale", "pool_scale", "input_gain"):
-            if getattr(self, name) == 0:
-                raise ValueError(f"expected {name} > 0, got 0")
-        if self.scale_factor <= 1:
-            raise ValueError(f"expected scale_factor > 1, got {self.scale_factor}")
+    __post_init__ = _check
 
-    @cached_property
-    def structure(self) -> "Recipe":
-        """The recipe without its name, and with 1 for all that steps get as arrays.
 
-        Recipes of the same structure share all compiled code.
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every setting of a style transfer.
 
-        Example:
-            >>> from jaxnst import get_recipe
-            >>> recipe = get_recipe("painterly")
-            >>> recipe.replace(style_weight=2.0).structure == recipe.structure
-            True
+    The fields of all parts have different names, which `replace` and `values` use.
+
+    Attributes:
+        summary: One line on what it is and where it comes from.
+    """
+
+    name: str
+    summary: str
+    program: Program
+    weights: LossWeights = LossWeights()
+    schedule: Schedule
+    sizes: Sizes = Sizes()
+    look: Look = Look()
+
+    @classmethod
+    def from_values(cls, *, name: str, summary: str, **values: Any) -> Self:
+        """The recipe of which `values` gave these; fields left out have their default.
+
+        Raises:
+            KeyError: If a field is unknown.
+            ValueError: If a value is invalid.
         """
-        ones = dict.fromkeys(ARRAYS, 1.0)
-        return dataclasses.replace(self, name="", summary="", **ones)
+        own = _by_part(values)
+        parts = {part: kind(**own.get(part, {})) for part, kind in PARTS.items()}
+        return cls(name=name, summary=summary, **parts)
 
-    @property
-    def arrays(self) -> dict[str, np.float32]:
-        """The loss weights and the learning rate, as numbers that steps get.
+    def values(self) -> dict[str, Any]:
+        """All fields by name, a loss of your own by its name, as JSON can hold them."""
+        parts = [getattr(self, part) for part in PARTS]
+        held = {x.name: getattr(part, x.name) for part in parts for x in fields(part)}
+        named = {name: str(held[name]) for name in LOSS_TABLES}
+        return {"name": self.name, "summary": self.summary} | held | named
 
-        Example:
-            >>> from jaxnst import get_recipe
-            >>> float(get_recipe("painterly").arrays["style_weight"])
-            1.0
-        """
-        return {x: np.float32(getattr(self, x)) for x in ARRAYS}
-
-    @property
-    def shares_canvases(self) -> bool:
-        """Whether pictures of many shapes may share canvases, and scales their sizes.
-
-        Not where zeros are padded around a picture, since filler is its own edge.
-        """
-        return self.padding == "replicate"
-
-    @property
-    def content_ratio(self) -> float:
-        """Weight of the content over that of the style, 0 to 100."""
-        most = 100 * self.style_weight
-        return min(self.content_weight, most) / self.style_weight if most else 100.0
-
-    def replace(self, **changes: Any) -> "Recipe":
-        """Return a copy with some fields changed.
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, of whichever part.
 
         Raises:
             ValueError: If a field is unknown, or a value is invalid or would have no
@@ -275,26 +373,39 @@ class Recipe(Program):
 
         Example:
             >>> from jaxnst import get_recipe
-            >>> get_recipe("painterly").replace(style_weight=2.0).style_weight
+            >>> get_recipe("painterly").replace(style_weight=2.0).weights.style_weight
             2.0
 
             The learning rate of Adam is a distance, that of L-BFGS a factor. So a
             change between them also sets the learning rate, unless you set it:
 
-            >>> get_recipe("painterly").replace(optimizer="adam").learning_rate
+            >>> adam = get_recipe("painterly").replace(optimizer="adam")
+            >>> adam.weights.learning_rate
             0.02
         """
-        known = [field.name for field in fields(self)]
+        known = ["name", "summary", *FIELDS]
         for name in changes:
             if name not in known:
                 raise ValueError(
                     f"expected a field of Recipe, got {name!r}; "
                     f"did you mean {nearest(name, known)}?"
                 )
-        changed = dataclasses.replace(self, **_with_learning_rate(self, changes))
+        settings = _with_learning_rate(self, changes)
+        about = {x: settings.pop(x) for x in ("name", "summary") if x in settings}
+        parts = {
+            part: dataclasses.replace(getattr(self, part), **own)
+            for part, own in _by_part(settings).items()
+        }
+        changed = dataclasses.replace(self, **about, **parts)
+        before, after = self.values(), changed.values()
         for name in changes:
-            if getattr(changed, name) != getattr(self, name):
-                _check_used(changed, name)
+            if after[name] != before[name] and not changed.uses(name):
+                other, values = USED_WITH[name]
+                raise ValueError(
+                    f"{name} changes nothing where {other} is {after[other]}; set "
+                    f"{other} to {' or '.join(map(str, values))} as well, or leave it "
+                    "out"
+                )
         return changed
 
     def uses(self, name: str) -> bool:
@@ -307,10 +418,12 @@ class Recipe(Program):
             >>> get_recipe("gatys2016").uses("style_scale")  # squashes its styles
             False
         """
-        other, values = USED_WITH.get(name, ("", ()))
-        return not other or getattr(self, other) in values
+        if name not in USED_WITH:
+            return True
+        other, values = USED_WITH[name]
+        return self.values()[other] in values
 
-    def with_strength(self, strength: float) -> "Recipe":
+    def with_strength(self, strength: float) -> Self:
         """A copy between the photograph, 0, and the painting, 1; at ½ it is the same.
 
         The content's weight is multiplied by `((1 - strength) / strength)²`; at 0 the
@@ -318,7 +431,7 @@ class Recipe(Program):
 
         Example:
             >>> from jaxnst import get_recipe
-            >>> get_recipe("painterly").with_strength(0.25).content_weight
+            >>> get_recipe("painterly").with_strength(0.25).weights.content_weight
             2.7
         """
         if not 0 <= strength <= 1:
@@ -326,27 +439,26 @@ class Recipe(Program):
         if strength == 0:
             plain: dict[str, Any] = {"palette": "content", "repaint": False}
             plain |= {"init": "content", "scales": 1, "first_steps": 1}
-            plain |= {"learning_rate": 1e-12}
-            return dataclasses.replace(self, **plain)
-        weight = self.content_weight * ((1 - strength) / strength) ** 2
-        return dataclasses.replace(self, content_weight=weight)
-
-    def values(self) -> dict[str, Any]:
-        """All fields by name, a loss of your own by its name, as JSON can hold them."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        return held | {name: str(held[name]) for name in LOSS_TABLES}
+            return self.replace(**plain, learning_rate=1e-12)
+        weight = self.weights.content_weight * ((1 - strength) / strength) ** 2
+        return self.replace(content_weight=weight)
 
     def __str__(self) -> str:
-        """Return the recipe as a table of its fields."""
-        rows = {"name": self.name, "summary": self.summary} | self.values()
-        return "\n".join(f"{name:<20} {_readable(x)}" for name, x in rows.items())
+        """Return the recipe as a table of its fields, as `--set` takes them."""
+        return "\n".join(f"{x:<20} {as_text(y)}" for x, y in self.values().items())
 
 
-LARGEST = {int: 2**31, float: 3.4e38}
-"""What the numbers of a recipe are below: JAX has 32 bits for each."""
+PARTS: dict[str, type] = {
+    "program": Program,
+    "weights": LossWeights,
+    "schedule": Schedule,
+    "sizes": Sizes,
+    "look": Look,
+}
+"""The parts of a recipe."""
 
-ARRAYS = ("content_weight", "style_weight", "tv_weight", "learning_rate")
-"""Fields that steps get as arrays."""
+FIELDS = {x.name: x.type for kind in PARTS.values() for x in fields(kind)}
+"""Fields of all parts that can be set, with their types."""
 
 USED_WITH = {
     "beta1": ("optimizer", ("adam", "tf1_adam")),
@@ -359,72 +471,20 @@ USED_WITH = {
 """Fields that have an effect only with certain values of another field."""
 
 
-def _check_used(recipe: Recipe, name: str) -> None:
-    if not recipe.uses(name):
-        other, values = USED_WITH[name]
-        raise ValueError(
-            f"{name} changes nothing where {other} is {getattr(recipe, other)}; "
-            f"set {other} to {' or '.join(map(str, values))} as well, or leave it out"
-        )
-
-
-def _plain(name: str, kind: Any, value: Any) -> Any:
-    """A field's value as Python's own, of NumPy's numbers and of lists too."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if kind is float and type(value) is int:
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf  # which is refused
-    if kind is LayerWeights:
-        try:
-            return tuple((str(layer), _plain(name, float, x)) for layer, x in value)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"expected {name} as pairs such as (('relu1_1', 1.0),), got {value!r}"
-            ) from None
-    if get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_plain(name, float, x) for x in value)
-    return value
-
-
-def _check_value(name: str, kind: Any, value: Any) -> None:
-    if name in LOSS_TABLES:
-        table, (_, row) = LOSS_TABLES[name], get_args(kind)
-        fits = isinstance(value, row) or value in table
-        wanted = f"{' or '.join(table)}, or a {row.__name__}"
-    elif get_origin(kind) is Literal:
-        fits, wanted = value in get_args(kind), " or ".join(get_args(kind))
-    elif kind is float:
-        fits = isinstance(value, int | float) and 0 <= value < LARGEST[kind]
-        wanted = "to be a finite number ≥ 0"
-    elif kind is int:
-        fits = type(value) is int and 1 <= value < LARGEST[kind]
-        wanted = "to be a whole number ≥ 1"
-    elif kind is bool:
-        fits, wanted = type(value) is bool, "to be True or False"
-    else:
-        return
-    if not fits:
-        most = LARGEST.get(kind, math.inf)
-        too_large = isinstance(value, int | float) and value >= most
-        most = f", below {most:g}" if too_large else ""
-        raise ValueError(f"expected {name} {wanted}{most}, got {value!r:.60}")
-
-
-def _readable(value: Any) -> str:
-    if isinstance(value, tuple):
-        pairs = (x if isinstance(x, tuple) else (x,) for x in value)
-        return ", ".join(" ".join(_readable(x) for x in pair) for pair in pairs)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _by_part(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    part_of = {x.name: part for part, kind in PARTS.items() for x in fields(kind)}
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        found.setdefault(part_of[name], {})[name] = value
+    return found
 
 
 def _with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
-    """Add a learning rate to changes from one kind of optimiser to the other."""
-    optimizer = changes.get("optimizer", recipe.optimizer)
-    if (optimizer == "lbfgs") == (recipe.optimizer == "lbfgs"):
-        return changes
-    units = changes.get("units", recipe.units)
+    """Changes, with a learning rate where the kind of optimiser becomes another."""
+    before = recipe.program
+    optimizer = changes.get("optimizer", before.optimizer)
+    if (optimizer == "lbfgs") == (before.optimizer == "lbfgs"):
+        return dict(changes)
+    units = changes.get("units", before.units)
     rate = 1.0 if optimizer == "lbfgs" else 0.02 * units[0]
     return {"learning_rate": rate} | changes

@@ -1,14 +1,10 @@
 """Fields of a recipe as texts: FIELD=VALUE, as people type it."""
 
-from dataclasses import fields
 from typing import Any, get_origin
 
 from jaxnst.messages import nearest
 from jaxnst.recipes.named import get_recipe
-from jaxnst.recipes.recipe import LayerWeights, Recipe
-
-FIELDS = [x.name for x in fields(Recipe) if x.name not in ("name", "summary")]
-"""Fields of the recipe that can be set."""
+from jaxnst.recipes.recipe import FIELDS, LayerWeights, as_text
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -37,7 +33,7 @@ def parse_value(name: str, text: str) -> Any:
     Raises:
         ValueError: If the value is of another type, showing one that is not.
     """
-    kind = Recipe.__dataclass_fields__[name].type
+    kind = FIELDS[name]
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
@@ -48,22 +44,7 @@ def parse_value(name: str, text: str) -> Any:
             return tuple(float(part) for part in text.split(","))
         return kind(text) if kind in (int, float) else text
     except (KeyError, ValueError):
-        example = as_text(getattr(get_recipe("painterly"), name))
+        example = as_text(get_recipe("painterly").values()[name])
         raise ValueError(
             f"expected {name}={example} or the like, got {name + '=' + text!r}"
         ) from None
-
-
-def as_text(value: Any) -> str:
-    """The text that is parsed to that value.
-
-    Example:
-        >>> as_text((("relu1_1", 1.0), ("relu2_1", 0.5)))
-        'relu1_1:1,relu2_1:0.5'
-    """
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else str(value)
-    if not isinstance(value, tuple):
-        return str(value)
-    parts = (x if isinstance(x, tuple) else (x,) for x in value)
-    return ",".join(":".join(map(as_text, part)) for part in parts)

@@ -167,7 +167,7 @@ def repaint(
     Example:
         >>> import jaxnst
         >>> content, style = jaxnst.sample("harbour", 64), jaxnst.sample("swirls", 64)
-        >>> ratio = jaxnst.get_recipe("painterly").content_ratio
+        >>> ratio = jaxnst.get_recipe("painterly").weights.content_ratio
         >>> repaint(content, content, [style], ratio).shape
         (48, 64, 3)
 

@@ -84,11 +84,11 @@ class Job:
             if path in self.found.values() or path.is_symlink() or not path.exists():
                 continue  # a manifest comes before its picture
             try:
-                recipe = recipe_of(read_manifest(manifest)["recipe"])
+                found = recipe_of(read_manifest(manifest)["recipe"]).values()
             except (OSError, ValueError):
                 continue
             for number, cell in enumerate(self.cells):
-                if all(isclose(getattr(recipe, name), x) for name, x in cell.items()):
+                if all(isclose(found[name], x) for name, x in cell.items()):
                     self.found[number] = path
 
     def as_json(self, place: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class LiveLines:
         before = self.first = self.first or (now, share)
         rate = (share - before[1]) / (now - before[0]) if now > before[0] else 0
         patches = pictures * patch_work(stage, recipe)
-        laid = recipe.repaint and progress.taken == stage.steps
+        laid = recipe.look.repaint and progress.taken == stage.steps
         return {
             "doing": "Laying patches of the paintings" if laid else "",
             "scale": progress.scale,
@@ -121,7 +121,7 @@ class LiveWriter(LiveLines):
         finite = lambda x: float(f"{x:.5g}") if math.isfinite(x) else None
         found = {}
         for name, term in info.terms._asdict().items():
-            weighted = getattr(self.recipe, f"{name}_weight") * np.asarray(term)
+            weighted = getattr(self.recipe.weights, f"{name}_weight") * np.asarray(term)
             found[name] = [finite(weighted[i]) for i in places if i >= 0]
         return found
 

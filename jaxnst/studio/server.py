@@ -189,8 +189,8 @@ class Studio:
                 "name": recipe.name,
                 "look": LOOKS[recipe.name],
                 "summary": recipe.summary,
-                "content_weight": recipe.content_weight,
-                "style_scale": recipe.style_scale,
+                "content_weight": recipe.weights.content_weight,
+                "style_scale": recipe.sizes.style_scale,
                 "idle": [x for x in CONTROLS if not recipe.uses(x)],
             }
             for recipe in RECIPES.values()

@@ -9,13 +9,13 @@ from typing import Any, Literal, NamedTuple, get_args
 from jaxnst.foreign import Reader, flag, many, number, one_of, shown, whole, wrong
 from jaxnst.messages import nearest
 from jaxnst.paths import as_argument, quoted
-from jaxnst.recipes import RECIPES, Recipe
+from jaxnst.recipes import FIELDS, RECIPES, Recipe
 from jaxnst.recipes.texts import parse_assignment
 
 QUALITIES = ("draft", "normal", "best")
 """Names of `--quality`."""
 
-COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
+COLORS = get_args(FIELDS["colors"])
 """Whose colours a result may have, in addition to those of a picture."""
 
 MOST_STYLES, MOST_REGIONS, MOST_SET = 8, 8, 16
@@ -157,7 +157,8 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         ValueError: If a field or its value cannot be, as the command would say it.
 
     Example:
-        >>> recipe_of({"recipe": "delicate", "set": ("style_weight=2",)}).style_weight
+        >>> recipe = recipe_of({"recipe": "delicate", "set": ("style_weight=2",)})
+        >>> recipe.weights.style_weight
         2.0
     """
     further = dict(map(parse_assignment, values.get("set", ())))
@@ -248,7 +249,8 @@ def variations(settings: Settings) -> tuple[list[float], list[float]]:
         []
     """
     recipe = recipe_of(vars(settings))
-    weight = recipe.content_weight or RECIPES[settings.recipe].content_weight
+    usual = RECIPES[settings.recipe].weights
+    weight = recipe.weights.content_weight or usual.content_weight
 
     def around(name: str, value: float, factors: Sequence[float]) -> list[float]:
         low, high = CONTROL_LIMITS[name]
@@ -258,7 +260,7 @@ def variations(settings: Settings) -> tuple[list[float], list[float]]:
     strokes = STROKE_STEPS if recipe.uses("style_scale") else ()
     return (
         around("content_weight", weight, CONTENT_STEPS),
-        around("style_scale", recipe.style_scale, strokes),
+        around("style_scale", recipe.sizes.style_scale, strokes),
     )
 
 

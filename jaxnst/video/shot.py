@@ -1,6 +1,5 @@
 """A shot: its first frame is painted as a picture, later ones from those before."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -81,7 +80,7 @@ class Shot:
     def stage(self) -> Stage:
         """The one stage of every other frame."""
         last = self.stages[-1]
-        fewer = max(FEWEST, min(self.recipe.steps, last.steps) // 2)
+        fewer = max(FEWEST, min(self.recipe.schedule.steps, last.steps) // 2)
         return last._replace(steps=self.steps or min(fewer, last.steps))
 
     @cached_property
@@ -122,8 +121,8 @@ class Shot:
         Where patches are laid, each frame would be smoothed once more than the one
         before, and only what is laid anew gets strokes again.
         """
-        smooth = 0.0 if self.recipe.repaint else self.recipe.tv_weight
-        return dataclasses.replace(self.recipe, tv_weight=smooth)
+        smooth = 0.0 if self.recipe.look.repaint else self.recipe.weights.tv_weight
+        return self.recipe.replace(tv_weight=smooth)
 
     @usual_numbers()
     @single_threaded_lapack
@@ -175,7 +174,7 @@ class Shot:
         own = self.painter.scene
         if masks is None:
             own = turn(own)._replace(turned=False) if own.turned else own
-            if self.recipe.colors == "luminance":
+            if self.recipe.look.colors == "luminance":
                 content = to_grey(content)
             return own._replace(content=np.asarray(content))
         blend, recipe = self.options.blend, self.recipe
@@ -217,8 +216,8 @@ class Shot:
         """Finish what is new in a frame; what is kept is as it was before the steps."""
         canvas, recipe = self.canvas, self.recipe
         kept = lambda image: image + reliable * (start - image)
-        image = kept(canvas.crop(image_of(state, recipe)))
-        if recipe.repaint:
+        image = kept(canvas.crop(image_of(state, recipe.program)))
+        if recipe.look.repaint:
             # Where strokes stay, they are what is looked for, so that new ones join.
             mixed = scene.content + reliable * (image - scene.content)
             joined = scene._replace(content=mixed)

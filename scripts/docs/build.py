@@ -133,11 +133,11 @@ def recipe_table() -> str:
     rows = [
         (
             f"`{name}`",
-            recipe.style_loss,
-            ", ".join(layer for layer, _ in recipe.content_layers),
-            recipe.pooling,
-            recipe.optimizer,
-            recipe.init,
+            recipe.program.style_loss,
+            ", ".join(layer for layer, _ in recipe.program.content_layers),
+            recipe.program.pooling,
+            recipe.program.optimizer,
+            recipe.look.init,
             steps(recipe),
         )
         for name, recipe in RECIPES.items()
@@ -148,9 +148,9 @@ def recipe_table() -> str:
 
 def steps(recipe: Any) -> str:
     """How many steps a recipe takes, in words."""
-    if recipe.scales == 1:
-        return f"{recipe.first_steps:,}"
-    return f"{recipe.first_steps:,}, then {recipe.steps:,} per scale"
+    if recipe.schedule.scales == 1:
+        return f"{recipe.schedule.first_steps:,}"
+    return f"{recipe.schedule.first_steps:,}, then {recipe.schedule.steps:,} per scale"
 
 
 def section(title: str) -> str:

@@ -12,9 +12,10 @@ recipe = jaxnst.get_recipe("painterly").replace(
     style_layers=(("relu2_1", 1.0),),
 )
 content, style = jaxnst.sample("harbour", size=64), jaxnst.sample("mosaic", size=64)
-backbone = jaxnst.calibrate(jaxnst.load_backbone("embedded"), recipe.activations)
+backbone = jaxnst.load_backbone("embedded")
+backbone = jaxnst.calibrate(backbone, recipe.program.activations)
 targets = jaxnst.make_targets(backbone, content, [style], recipe)
-transfer = jaxnst.make_transfer(recipe)
+transfer = jaxnst.make_transfer(recipe.program)
 
 
 def paint(style_weight):

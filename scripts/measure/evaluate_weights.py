@@ -294,8 +294,8 @@ def conditioning(
     results = {}
     for name in ("painterly", "gatys2016-code", "udacity"):
         recipe = jaxnst.get_recipe(name)
-        calibrated = calibrate(backbone, recipe.activations)
-        transfer = jaxnst.make_transfer(recipe)
+        calibrated = calibrate(backbone, recipe.program.activations)
+        transfer = jaxnst.make_transfer(recipe.program)
         ratios = []
         for content, style in product(contents.values(), styles.values()):
             content, style = (jnp.asarray(x[len(x) // 2]) for x in (content, style))

@@ -59,7 +59,7 @@ def compare(name: str, size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Losses of every step, of the PyTorch loop and of jaxnst."""
     recipe = jaxnst.get_recipe(name)
     backbone = with_input_map(jaxnst.load_backbone("embedded"), name)
-    backbone = calibrate(backbone, recipe.activations)
+    backbone = calibrate(backbone, recipe.program.activations)
     content, style = jaxnst.sample("harbour", size), jaxnst.sample("swirls", size)
     height, width = content.shape[:2]
     shape = style_shape(style.shape[:2], (height, width), recipe)
@@ -68,7 +68,8 @@ def compare(name: str, size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     params = jax.tree.map(np.asarray, backbone.params)
     weights = {}
     if name == "gatys2016":
-        weights = {"alpha": recipe.content_weight, "beta": recipe.style_weight}
+        own = recipe.weights
+        weights = {"alpha": own.content_weight, "beta": own.style_weight}
     theirs = LOOPS[name](
         make_network(params),
         tensor(content),
@@ -77,7 +78,7 @@ def compare(name: str, size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
         steps,
         **weights,
     )
-    transfer = jaxnst.make_transfer(recipe)
+    transfer = jaxnst.make_transfer(recipe.program)
     targets = jaxnst.make_targets(backbone, content, [style], recipe)
     state = transfer.init(start)
     _, info = jaxnst.run(transfer, state, backbone, targets, steps=steps)

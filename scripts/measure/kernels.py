@@ -63,7 +63,7 @@ def main() -> None:
         recipe = GRAM if name == "gram" else jaxnst.get_recipe(name)
         recipe = recipe.replace(dtype="bfloat16")
         backbone = jaxnst.load_backbone("embedded")
-        _, stepping = prepare_backbone(backbone, recipe)
+        _, stepping = prepare_backbone(backbone, recipe.program)
         shape = size * 3 // 4, size
         found = step_kernels(stepping, shape, recipe, sharding)
         print(f"{name:<10} {size} px  {found:>4} kernels a step, at most {most} wanted")

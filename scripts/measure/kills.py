@@ -57,7 +57,7 @@ from jaxnst.command.cli import main
 from jaxnst.painting import memory
 reporter.OFTEN = 0
 if sys.argv.pop(1) == "tiles":
-    memory._choices = lambda recipe: [memory.smallest_tile(recipe.layers) + 40]
+    memory._choices = lambda recipe: [memory.smallest_tile(recipe.program.layers) + 40]
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -60,7 +60,7 @@ def main() -> None:
         tile = choose_tile(shape, recipe, memory)
         how = "at once"
         if tile is not None:
-            how = describe(plan_tiles(shape, recipe.layers, tile))
+            how = describe(plan_tiles(shape, recipe.program.layers, tile))
         planned = process_bytes(shape, recipe, tile)
         found = in_new_process(paint, shape, recipe, memory)
         print(

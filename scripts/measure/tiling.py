@@ -41,7 +41,7 @@ def main() -> None:
     recipe = jaxnst.get_recipe(args.recipe)
     shape = (3 * args.size // 4, args.size)
     content = resize(jaxnst.sample("harbour"), shape)
-    plain, backbone = prepare_backbone(jaxnst.load_backbone("embedded"), recipe)
+    plain, backbone = prepare_backbone(jaxnst.load_backbone("embedded"), recipe.program)
     scene = make_scene(content, [jaxnst.sample("swirls")], recipe)
     targets = measure(Runner(), plain, scene, exact(shape), recipe)
     noise = jax.random.normal(jax.random.key(0), content.shape)
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"{'tiles':>20} {'at once':>9} {'in tiles':>9} {'ratio':>6}  ", end="")
     print("at borders  elsewhere")
     for size in args.tiles:
-        tiles = plan_tiles(shape, recipe.layers, size)
+        tiles = plan_tiles(shape, recipe.program.layers, size)
         parts = gradient(Tiled(size))
         found = np.asarray(parts())
         once, tiled = alternate(args.repeats, whole, parts)

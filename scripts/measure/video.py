@@ -144,7 +144,7 @@ def look(image: np.ndarray, at: np.ndarray) -> np.ndarray:
 def style_term(backbone, frames: list, style, name: str) -> float:
     """Mean style term of a recipe over frames."""
     recipe = jaxnst.get_recipe(name)
-    measuring, _ = prepare_backbone(backbone, recipe)
+    measuring, _ = prepare_backbone(backbone, recipe.program)
     targets = make_targets(measuring, jnp.asarray(frames[0]), [style], recipe)
 
     @jax.jit
