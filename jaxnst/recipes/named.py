@@ -1,5 +1,7 @@
 """The recipes of the literature, and the default."""
 
+import dataclasses
+
 from jaxnst.messages import nearest
 from jaxnst.recipes.recipe import (
     LayerWeights,
@@ -26,8 +28,8 @@ def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
 
 
 def weighted(weights: tuple[float, ...]) -> LayerWeights:
-    """Give the five style layers of Gatys et al. these weights."""
-    return tuple(zip(GATYS_STYLE_LAYERS, weights, strict=True))
+    """Give the style layers of Gatys et al., the first ones at least, these weights."""
+    return tuple(zip(GATYS_STYLE_LAYERS, weights, strict=False))
 
 
 PAINTERLY = Recipe(
@@ -38,11 +40,7 @@ PAINTERLY = Recipe(
         style_layers=tuple(
             (layer + size, weight)
             for size in ("@2", "@4", "@8")
-            for layer, weight in (
-                ("relu1_1", 0.35),
-                ("relu2_1", 0.25),
-                ("relu3_1", 0.2),
-            )
+            for layer, weight in weighted((0.35, 0.25, 0.2))
         ),
         content_loss="correlation",
         style_loss="wasserstein2",
@@ -205,15 +203,14 @@ Reference:
 GATYS_2016_CODE = Recipe(
     name="gatys2016-code",
     summary="The authors' PyTorch notebook: 512 px, then 800 px from its result",
-    program=Program(
+    program=dataclasses.replace(
+        GATYS_2016.program,
         style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
         # The layer weights 1e3 / n² of the notebook, with n channels.
         style_loss="gram_channels",
+        content_loss="mean",
         activations="caffe",
-        units=CAFFE_UNITS,
-        optimizer="lbfgs",
-        history=100,
-        clip=False,
+        pooling="max",
     ),
     weights=LossWeights(style_weight=1e3, learning_rate=1.0),
     schedule=Schedule(first_steps=500, steps=200, scales=2, scale_factor=800 / 512),
@@ -233,17 +230,12 @@ Reference:
 JOHNSON = Recipe(
     name="johnson",
     summary="neural-style (Lua), its defaults: Gram matrices, L-BFGS from faint noise",
-    program=Program(
-        style_layers=weighted((1.0, 1.0, 1.0, 1.0, 1.0)),
-        style_loss="gram_channels",
+    program=dataclasses.replace(
+        GATYS_2016_CODE.program,
         tv_loss="squares",
-        activations="caffe",
         # It multiplies by 256, not by 255, before it takes the mean away.
         input_gain=256 / 255,
         units=(256.0, 256.0, 256.0),
-        optimizer="lbfgs",
-        history=100,
-        clip=False,
     ),
     weights=LossWeights(
         content_weight=5.0,
