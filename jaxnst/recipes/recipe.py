@@ -9,7 +9,7 @@ static arguments or be closed over.
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, Self, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import numpy as np
 
@@ -346,7 +346,7 @@ class Recipe:
     look: Look = Look()
 
     @classmethod
-    def from_values(cls, *, name: str, summary: str, **values: Any) -> Self:
+    def from_values(cls, *, name: str, summary: str, **values: Any) -> "Recipe":
         """The recipe of which `values` gave these; fields left out have their default.
 
         Raises:
@@ -364,7 +364,7 @@ class Recipe:
         named = {name: str(held[name]) for name in LOSS_TABLES}
         return {"name": self.name, "summary": self.summary} | held | named
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed, of whichever part.
 
         Raises:
@@ -423,7 +423,7 @@ class Recipe:
         other, values = USED_WITH[name]
         return self.values()[other] in values
 
-    def with_strength(self, strength: float) -> Self:
+    def with_strength(self, strength: float) -> "Recipe":
         """A copy between the photograph, 0, and the painting, 1; at ½ it is the same.
 
         The content's weight is multiplied by `((1 - strength) / strength)²`; at 0 the
