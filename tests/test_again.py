@@ -11,7 +11,7 @@ from studio_worker import MANIFEST
 from jaxnst.command.cli import main
 from jaxnst.command.manifest import SAME
 from jaxnst.command.records import FRAME, LAST, save_timelapse
-from jaxnst.painting.manifest import recipe_of
+from jaxnst.request.manifest import recipe_of
 from jaxnst.pictures.files import read_description
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe

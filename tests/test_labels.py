@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image as pil
 from PIL import ImageDraw, ImageFilter
 
-from jaxnst.command.labels import label_regions
+from jaxnst.request.labels import label_regions
 from jaxnst.painting.scene import Style
 
 SIDE = 96

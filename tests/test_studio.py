@@ -38,7 +38,7 @@ from jaxnst.command.request import MaskFiles
 from jaxnst.foreign import MOST_BYTES
 from jaxnst.objective import Terms
 from jaxnst.painting.lanes import make_lanes
-from jaxnst.painting.manifest import check_manifest, read_manifest, recipe_of
+from jaxnst.request.manifest import check_manifest, read_manifest, recipe_of
 from jaxnst.painting.plan import PATCH_STEPS, Stage, total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import load_image, read_description, save_image
@@ -50,7 +50,7 @@ from jaxnst.studio.assets import PAGE
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import History, read_levels
 from jaxnst.studio.jobs import Worker
-from jaxnst.studio.live import LiveLines, LiveReader, LiveWriter
+from jaxnst.live import LiveLines, LiveReader, LiveWriter
 from jaxnst.studio.names import Names
 from jaxnst.studio.news import News, pack
 from jaxnst.studio.serve import closing, listen, make_server

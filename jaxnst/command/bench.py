@@ -12,8 +12,8 @@ from typing import Any
 import jax
 
 from jaxnst.command import startup, timings
+from jaxnst.command.describe import describe_device
 from jaxnst.command.flags import positive
-from jaxnst.command.manifest import describe_device
 from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.samples import sample_path

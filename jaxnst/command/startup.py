@@ -13,8 +13,7 @@ from typing import Any
 import jax
 import psutil
 
-from jaxnst.command.defaults import default_recipe
-from jaxnst.command.manifest import compile_timer
+from jaxnst.command.describe import compile_timer
 from jaxnst.command.program_cache import keep_programs
 from jaxnst.command.timings import (
     BenchInputs,
@@ -26,6 +25,7 @@ from jaxnst.command.timings import (
 from jaxnst.network.calibrate import calibrate
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.recipes import get_recipe
+from jaxnst.request.defaults import default_recipe
 
 
 def in_new_process(function: Callable, *args: Any) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnst.command.defaults import default_recipe, fastest_dtype
+from jaxnst.command.describe import compile_timer
 from jaxnst.command.kernels import step_kernels
-from jaxnst.command.manifest import compile_timer
 from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, stride
 from jaxnst.objective import make_targets, objective
@@ -26,6 +25,7 @@ from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
 from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.request.defaults import default_recipe, fastest_dtype
 from jaxnst.transfer import make_transfer
 from jaxnst.types import Image
 from jaxnst.weights import registry

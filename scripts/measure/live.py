@@ -16,7 +16,7 @@ from shared import machine
 from jaxnst.command.cli import main as command
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.samples import sample_path
-from jaxnst.studio.live import LiveWriter
+from jaxnst.live import LiveWriter
 
 
 def main() -> None:
