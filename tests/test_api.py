@@ -17,7 +17,8 @@ FLOORS = {
         "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
         "paths", "process", "compiled", "linalg", "pictures", "network", "losses",
         "masks", "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers",
-        "tiles", "transfer", "painting", "live", "request", "video", "studio", "command",
+        "tiles", "transfer", "painting", "live", "request", "video", "studio",
+        "command",
     ],
     "jaxnst/pictures": [
         "geometry", "canvas", "tiff", "source", "files", "samples", "color",

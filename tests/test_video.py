@@ -13,18 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxnst.command.manifest import compile_timer
 from scipy.ndimage import laplace
 from test_clip import make_video, probe
 from test_decode import hdr
 
 import jaxnst
-from jaxnst.command import masks as masks_module
 from jaxnst.command.cli import main
-from jaxnst.command.manifest import compile_timer
-from jaxnst.command.request import MaskFiles
 from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.pictures.samples import sample_path
+from jaxnst.request.inputs import moving_masks
+from jaxnst.request.painting import Painting
 from jaxnst.video import VideoOptions, stylize_video
 from jaxnst.video.store import MemoryStore
 from jaxnst.video.tags import PQ
@@ -545,10 +545,15 @@ def test_labels_may_come_and_go(here):
     style = np.repeat(colors, 20, axis=0)[:, None] * np.ones((1, 60, 1))
     jaxnst.save_image("style.png", style)
     files = [
-        MaskFiles(labels=(Path(f"labels/{i}.png"), Path("style.png"))) for i in range(6)
+        Painting(
+            content=Path("a.mp4"),
+            labels=(Path(f"labels/{i}.png"), Path("style.png")),
+            recipe=FAST,
+        )
+        for i in range(6)
     ]
     styles = [Style(jnp.asarray(style, jnp.float32))]
-    masks = masks_module.moving_masks(files, styles, (48, 64, 3), FAST)
+    masks = moving_masks(files, styles, (48, 64, 3))
     for i in range(6):
         regions = masks(i).regions
         assert len(regions) == 3

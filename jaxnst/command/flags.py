@@ -303,9 +303,10 @@ def painting_from(
     args: argparse.Namespace, content: Path, styles: Sequence[Path]
 ) -> Painting:
     """What the flags ask for, of a content and of styles."""
+    named = [*styles, *(path for _, own in args.region for path in own)]
     scales = {path: x for path, x in args.style_scale if path is not None}
-    parts = {path: mask for mask, path in args.style_mask}
-    named = {*styles, *(path for _, own in args.region for path in own)}
+    either = [(x, y) if y in named else (y, x) for x, y in args.style_mask]
+    parts = {path: mask for mask, path in either}
     for path in (*parts, *scales):
         if path not in named:
             raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxnst.command.reporter import say
 from jaxnst.live import LiveWriter
 from jaxnst.recipes import Recipe
-from jaxnst.run.run import Run
+from jaxnst.request.run import Run
 
 
 def check_studio(flag: str) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import msgspec
 from msgspec import Meta
 
@@ -82,7 +83,7 @@ def recipe_of(
         2.0
     """
     name = values.get("name", "painterly")
-    known = {key: x for key, x in values.items() if key not in ("name", "summary")}
+    known = {x: _tuples(y) for x, y in values.items() if x not in ("name", "summary")}
     if unknown := known.keys() - FIELDS:
         raise ValueError(
             f"expected the fields of a recipe, got {min(unknown)!r}; paint it with the "
@@ -94,6 +95,11 @@ def recipe_of(
         raise ValueError(
             f"expected the fields of a recipe, got others: {error}"
         ) from None
+
+
+def _tuples(value: Any) -> Any:
+    """A value of JSON with tuples for its lists, as a recipe has them."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +198,10 @@ def check_manifest(value: Any, where: str) -> Manifest:
             "rerun jaxnst video with the settings that it holds"
         )
     if isinstance(value, dict) and "masks" in value:
-        raise ValueError(
-            f"expected {name} of this version, got one that jaxnst 0.1 wrote; paint "
-            "it again with that version"
-        )
+        try:
+            value = _of_first_format(value)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"expected {name}, got another value ({error})") from None
     form = convert(value, _ManifestForm, name)
     recipe = value.get("recipe")
     if isinstance(recipe, dict) and (missing := set(FIELDS) - recipe.keys()):
@@ -211,3 +217,32 @@ def check_manifest(value: Any, where: str) -> Manifest:
         )
     values: dict[str, Any] = vars(form) | {"painting": painting}
     return Manifest(**values)
+
+
+def _of_first_format(value: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of the format in which weights and masks were beside the styles."""
+    masks, init = value["masks"], value["init"]
+    scales, parts = dict(masks["style_scales"]), dict(masks["style_masks"])
+
+    def style(path: str, weight: float = 1.0) -> dict[str, Any]:
+        own = {"scale": scales.get(path, 1.0), "mask": parts.get(path)}
+        return {"path": path, "weight": weight, **own}
+
+    start = [] if init in ("content", "noise", "style") else [init]
+    whole = [value["content"], value["styles"], start, *masks.values()]
+    paths = [x for x in jax.tree.leaves(whole) if isinstance(x, str)]
+    hashes = dict(zip(paths, value["pictures_sha256"], strict=True))
+    blend = value["blend"] or [1.0] * len(value["styles"])
+    found = {
+        **{x: y for x, y in value.items() if x not in ("masks", "pictures_bits")},
+        "styles": list(map(style, value["styles"], blend)),
+        "regions": [
+            {"mask": mask, "styles": list(map(style, own))}
+            for mask, own in masks["regions"]
+        ],
+        **{x: masks[x] for x in ("keep_rest", "labels", "palette")},
+        "content_mask": masks["hold"],
+        "start": start[0] if start else None,
+    }
+    names = map(str, painting_of(found | {"size": None}).paths)
+    return found | {"pictures_sha256": [hashes[x] for x in names]}

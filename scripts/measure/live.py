@@ -14,9 +14,9 @@ from pathlib import Path
 from shared import machine
 
 from jaxnst.command.cli import main as command
+from jaxnst.live import LiveWriter
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.samples import sample_path
-from jaxnst.live import LiveWriter
 
 
 def main() -> None:
