@@ -1,16 +1,17 @@
 """JSON that anybody may have written: read within bounds, and checked by its types."""
 
 import json
-import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from jaxnst.messages import found_at
 
-MOST_BYTES, LONGEST = 10**6, 4096
-"""Bytes of a file, at most, and characters of a path: a manifest has a few thousand."""
+MOST_BYTES = 10**6
+"""Bytes of a file, at most: a manifest has a few thousand."""
 
 
 def read_json(path: Path) -> Any:
@@ -60,6 +61,20 @@ def shown(value: Any) -> str:
     return found if len(found) <= 60 else f"{found[:60]}…"
 
 
+Text = Annotated[str, Meta(pattern=r"^[^\0\ud800-\udc7f\udd00-\udfff]{0,4096}$")]
+"""A text that could be the name of a file: no half of a character."""
+
+TERMS = {
+    r" \| null": "",
+    r"str matching regex '.*'": "a text",
+    r"\bint\b": "a whole number",
+    r"\bfloat\b": "a number",
+    r"\bstr\b": "a text",
+    r"\barray\b": "a list",
+}
+"""Terms of msgspec, and what people call it."""
+
+
 def convert(value: Any, kind: Any, name: str) -> Any:
     """JSON as the value of a type with annotations, such as a dataclass.
 
@@ -82,13 +97,13 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         return msgspec.convert(value, kind, dec_hook=_read_path)
     except (ValueError, RecursionError) as error:
         why = str(error).replace("`", "").replace(" - at $.", " at ")
+        for term, words in TERMS.items():
+            why = re.sub(term, words, why)
         raise ValueError(f"{why[:1].lower()}{why[1:]} in {name}") from None
 
 
 def _read_path(kind: type, value: Any) -> Any:
     """Read a text that could be the name of a file."""
-    fits = isinstance(value, str) and len(value) <= LONGEST and "\0" not in value
-    if kind is Path and fits:
-        os.fsencode(value)
-        return Path(value)
+    if kind is Path:
+        return Path(msgspec.convert(value, Text))
     raise ValueError("expected a path")

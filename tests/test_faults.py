@@ -334,7 +334,7 @@ def test_errors_of_devices_are_said_with_their_cure(message, monkeypatch, capsys
     def fail(*args, **options):
         raise jax.errors.JaxRuntimeError(f"{message}\nwith more lines")
 
-    monkeypatch.setattr(stylize, "run_request", fail)
+    monkeypatch.setattr(stylize, "stylize_files", fail)
     assert main(RUN) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"jaxnst: error: {message}; ")

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from jaxnst.disk import matches
 from jaxnst.messages import nearest
+from jaxnst.objective import check_blend
 from jaxnst.paths import PART, divided, unquoted
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
@@ -32,6 +33,13 @@ OVERRIDES = {
     "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
 }
 """Fields of the recipe that have a flag, with its help."""
+
+OWN_FLAGS = {
+    "init": "--init",
+    "dtype": "--precision",
+    "rotate_styles": "--rotate-styles",
+}
+"""Fields of the recipe that only a flag changes."""
 
 COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
 """Whose colours a result may have, in addition to those of a picture."""
@@ -310,15 +318,12 @@ def painting_from(
     for path in (*parts, *scales):
         if path not in named:
             raise ValueError(
-                f"expected {path} among the styles, which are "
-                f"{', '.join(map(str, named))}; name one of them"
+                f"expected one of the styles, got {path}; the styles are "
+                f"{', '.join(map(str, named))}"
             )
     blend = getattr(args, "blend", None) or [1.0] * len(styles)
-    if len(blend) != len(styles):
-        raise ValueError(
-            f"expected --blend with a weight for each of {len(styles)} styles, got "
-            f"{len(blend)}"
-        )
+    if styles:
+        check_blend(blend, len(styles))
 
     def style(path: Path, weight: float = 1.0) -> StyleFile:
         own = {"scale": scales.get(path, 1.0), "mask": parts.get(path)}
@@ -374,6 +379,9 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     final = dict(getattr(args, "set", []))
     if args.steps is not None:
         asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}
+    for name, flag in OWN_FLAGS.items():
+        if name in final:
+            raise ValueError(f"--set {name} is said by a flag of its own; use {flag}")
     if twice := asked.keys() & final:
         raise ValueError(f"expected {min(twice)} once, got a flag and --set")
     recipe = recipe.replace(**asked | final)

@@ -48,7 +48,6 @@ from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
-from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import PREVIEW, QUALITY, default_recipe, with_steps
 from jaxnst.request.inputs import check_painting, read_masks, read_style
 from jaxnst.request.manifest import Manifest, manifest_path, read_manifest
@@ -240,8 +239,9 @@ def make_cell(args: argparse.Namespace, item: Item) -> Cell:
     if args.preview:
         # Its few steps are not those of the large picture, unless asked for.
         named = default_recipe(recipe.name)
-        if recipe == _with_steps_of(with_steps(named, QUALITY[args.quality]), recipe):
-            recipe = _with_steps_of(named, recipe)
+        own, few = named.values(), with_steps(named, QUALITY[args.quality]).values()
+        steps = {x for x in ("first_steps", "steps") if recipe.values()[x] == few[x]}
+        recipe = recipe.replace(**{x: own[x] for x in steps})
         painting = replace(painting, size=None, recipe=recipe)
         larger = max(painting.shape())
     else:
@@ -253,10 +253,6 @@ def make_cell(args: argparse.Namespace, item: Item) -> Cell:
     text = shlex.join(command + ["--allow-huge"] * args.allow_huge)
     styles = tuple(style.path for style in painting.styles)
     return Cell(painting.content, styles, setting, out, text, larger)
-
-
-def _with_steps_of(named: Recipe, recipe: Recipe) -> Recipe:
-    return recipe.replace(first_steps=named.first_steps, steps=named.steps)
 
 
 def paint_items(

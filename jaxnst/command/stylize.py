@@ -141,12 +141,11 @@ def plan(
 
 def check(painting: Painting, run: Run) -> None:
     """Raise a ValueError if a painting cannot be made, whatever the memory."""
-    inputs = painting.paths
+    inputs, shape = painting.paths, painting.shape()
     if painting.weights != "auto":
         inputs = [*inputs, registry.locate(painting.weights)]
     check_outputs(run, inputs)
     check_records(run)
-    shape = painting.shape()
     output_format(run.out, shape, bits=run.bits)
     for line in check_painting(painting, shape):
         complain(line)

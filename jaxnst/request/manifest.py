@@ -17,7 +17,7 @@ import jax
 import msgspec
 from msgspec import Meta
 
-from jaxnst.foreign import convert, parse_json, read_json
+from jaxnst.foreign import Text, convert, parse_json, read_json
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS
 from jaxnst.request.painting import LARGEST, Painting
@@ -83,15 +83,15 @@ def recipe_of(
         2.0
     """
     name = values.get("name", "painterly")
-    known = {x: _tuples(y) for x, y in values.items() if x not in ("name", "summary")}
+    known = {key: x for key, x in values.items() if key not in ("name", "summary")}
     if unknown := known.keys() - FIELDS:
         raise ValueError(
             f"expected the fields of a recipe, got {min(unknown)!r}; paint it with the "
             "version of jaxnst that wrote it"
         )
     try:
-        return named(name).replace(**known)
-    except TypeError as error:  # a list where a name should be
+        return named(name).replace(**{key: _tuples(x) for key, x in known.items()})
+    except (TypeError, RecursionError) as error:  # a list where a name should be
         raise ValueError(
             f"expected the fields of a recipe, got others: {error}"
         ) from None
@@ -118,12 +118,12 @@ class Manifest:
 
     painting: Painting
     size: tuple[Side, Side]
-    pictures_sha256: tuple[str, ...]
+    pictures_sha256: tuple[Text, ...]
     pictures_bits: tuple[int | None, ...] = ()
-    weights_sha256: str
-    device: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    status: str = ""
+    weights_sha256: Text
+    device: Text = ""
+    versions: dict[Text, Text] = field(default_factory=dict)
+    status: Text = ""
     tiles: tuple[Side | None, ...] | None = None
     seconds: dict[str, Any] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import jax
 from msgspec import Meta
 
+from jaxnst.foreign import Text
 from jaxnst.painting.scales import content_size
 from jaxnst.pictures.files import has_alpha, image_shape
 from jaxnst.pictures.geometry import fit_shape
@@ -85,7 +86,7 @@ class Painting:
     recipe: Recipe
     size: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
-    weights: str = "auto"
+    weights: Text = "auto"
 
     @property
     def paths(self) -> list[Path]:

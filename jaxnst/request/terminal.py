@@ -11,18 +11,12 @@ from jaxnst.request.painting import Painting
 
 FLAGS = {
     "content_weight": "--content-weight",
-    "style_weight": "--style-weight",
-    "tv_weight": "--tv-weight",
-    "optimizer": "--optimizer",
-    "learning_rate": "--learning-rate",
-    "pooling": "--pooling",
-    "dtype": "--precision",
     "style_scale": "--style-scale",
     "colors": "--colors",
     "init": "--init",
-    "rotate_styles": "--rotate-styles",
+    "dtype": "--precision",
 }
-"""Fields of a recipe that have a flag."""
+"""Fields of a recipe that are changed by a flag; all others by `--set`."""
 
 
 def as_command(
@@ -84,7 +78,7 @@ def _recipe_flags(painting: Painting, named: Recipe) -> list[str]:
             continue
         if name == "rotate_styles" and values[name]:
             flags += ["--rotate-styles"]
-        elif name in FLAGS and name != "rotate_styles":
+        elif name in FLAGS:
             flags += [FLAGS[name], as_text(values[name])]
         else:
             flags += ["--set", f"{name}={as_text(values[name])}"]
@@ -105,7 +99,10 @@ def _mask_flags(painting: Painting) -> list[str]:
         if style.mask is not None:
             flags += ["--style-mask", f"{quoted(style.mask)}={quoted(style.path)}"]
         if style.scale != 1:
-            flags += ["--style-scale", f"{style.path}={as_text(style.scale)}"]
+            flags += [
+                "--style-scale",
+                f"{as_argument(style.path)}={as_text(style.scale)}",
+            ]
     if painting.labels:
         flags += ["--labels", *map(as_argument, painting.labels)]
     if painting.content_mask is not None:

@@ -32,7 +32,7 @@ CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1.0, 3.0), (0.6, 1.0, 1.5)
 """Factors on the content weight and on the size of strokes that a preview shows."""
 
 
-def _between(limits: tuple[float, float]) -> Meta:
+def _between(limits: tuple[int, int] | tuple[float, float]) -> Meta:
     return Meta(ge=limits[0], le=limits[1])
 
 
@@ -156,7 +156,7 @@ def wrong_settings(data: Any) -> dict[str, str]:
 
     Example:
         >>> wrong_settings({"size": 10})
-        {'size': 'expected int >= 16 in size'}
+        {'size': 'expected a whole number >= 16 in size'}
     """
     values, wrong = {}, {}
     for name, value in _given(data).items():
