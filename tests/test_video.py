@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxnst.command.manifest import compile_timer
 from scipy.ndimage import laplace
 from test_clip import make_video, probe
 from test_decode import hdr
 
 import jaxnst
 from jaxnst.command.cli import main
+from jaxnst.command.describe import compile_timer
 from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.pictures.samples import sample_path
