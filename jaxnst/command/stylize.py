@@ -55,7 +55,7 @@ from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.stages import Progress, Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
-from jaxnst.pictures.files import load_image, output_format, save_image
+from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import times_path
 from jaxnst.request.inputs import check_painting, read_masks, read_style
@@ -133,10 +133,15 @@ def plan(
     painting: Painting, run: Run, tiles: Sequence[int | None] | None = None
 ) -> Stages:
     """The stages of a run, of tiles that were used before."""
-    shape, recipe = painting.shape(), painting.recipe
     memory = usable_memory() if run.memory is None else run.memory
-    memory -= mask_bytes(shape, recipe, painting.mask_count())
-    return plan_run(shape, recipe, memory, tiles=tiles)
+    shape, memory = painting.shape(), memory - masks_take(painting)
+    return plan_run(shape, painting.recipe, memory, tiles=tiles)
+
+
+def masks_take(painting: Painting) -> int:
+    """Bytes that the masks of a painting take."""
+    count = painting.mask_count() + has_alpha(painting.content)
+    return mask_bytes(painting.shape(), painting.recipe, count)
 
 
 def check(painting: Painting, run: Run) -> None:
@@ -351,7 +356,7 @@ def describe_run(painting: Painting, run: Run) -> int:
         print(describe_stage(stage, recipe))
     memory = usable_memory() if run.memory is None else run.memory
     peak = max(process_bytes(s.shape, recipe, s.tile) for s in stages)
-    peak += mask_bytes(shape, recipe, painting.mask_count())
+    peak += masks_take(painting)
     print(
         f"{gigabytes(peak)} at its peak, of {gigabytes(memory)}; "
         f"the largest that fits: --size {largest_size(shape, recipe, memory)}"

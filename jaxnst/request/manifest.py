@@ -79,8 +79,8 @@ def recipe_of(
         ValueError: If there is no such recipe, or a field or its value cannot be.
 
     Example:
-        >>> recipe_of({"name": "kaggle", "style_weight": 2}).style_weight
-        2.0
+        >>> recipe_of({"name": "kaggle", "steps": 9}).values()["steps"]
+        9
     """
     name = values.get("name", "painterly")
     known = {key: x for key, x in values.items() if key not in ("name", "summary")}
@@ -92,8 +92,9 @@ def recipe_of(
     try:
         return named(name).replace(**{key: _tuples(x) for key, x in known.items()})
     except (TypeError, RecursionError) as error:  # a list where a name should be
+        why = str(error).partition("\n")[0]
         raise ValueError(
-            f"expected the fields of a recipe, got others: {error}"
+            f"expected the fields of a recipe, got others: {why}"
         ) from None
 
 

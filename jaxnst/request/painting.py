@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from jaxnst.foreign import Text
 from jaxnst.painting.scales import content_size
-from jaxnst.pictures.files import has_alpha, image_shape
+from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 
@@ -121,7 +121,6 @@ class Painting:
         return fit_shape(native, self.size or content_size(native, self.recipe))
 
     def mask_count(self) -> int:
-        """How many masks a run keeps: of regions, the rest, the content, and alpha."""
+        """How many masks a run keeps, without the content's alpha."""
         regions = len(self.regions) + bool(self.regions) + 4 * bool(self.labels)
-        alpha = self.content.is_file() and has_alpha(self.content)
-        return regions + (self.content_mask is not None) + alpha
+        return regions + (self.content_mask is not None)

@@ -35,6 +35,7 @@ def as_command(
         The arguments.
 
     Example:
+        >>> from jaxnst.request.painting import StyleFile
         >>> painting = Painting(
         ...     content=Path("a.jpg"), styles=(StyleFile(path=Path("b.jpg")),),
         ...     recipe=get_recipe("kaggle"), size=256,
