@@ -42,8 +42,7 @@ FLOORS = {
         "defaults", "devices", "program_cache", "flags", "request", "manifest",
         "records", "reporter", "labels", "masks", "sheet", "find", "machines", "live",
         "stylize", "video", "again", "demo", "jobs", "grid", "studio", "weights",
-        "cache", "torch_loop", "kernels", "timings", "startup", "bench", "cli",
-        "worker",
+        "cache", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""
