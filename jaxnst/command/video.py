@@ -51,14 +51,15 @@ from jaxnst.painting.multiscale import Options
 from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import load_image, save_image
-from jaxnst.request.inputs import (
+from jaxnst.request.manifest import manifest_path, path_from
+from jaxnst.request.painting import Painting
+from jaxnst.request.read import (
     check_moving_masks,
     check_painting,
+    mask_count,
     moving_masks,
     read_style,
 )
-from jaxnst.request.manifest import manifest_path, path_from
-from jaxnst.request.painting import Painting
 from jaxnst.tiles import tile_mesh
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow, measured_flow
@@ -245,7 +246,9 @@ def video_command(args: argparse.Namespace) -> int:
     shape, recipe, out = video.shape, video.painting.recipe, video.out
     memory = usable_memory() if args.memory is None else args.memory
     stages = plan_run(
-        shape, recipe, memory - mask_bytes(shape, recipe, video.painting.mask_count())
+        shape,
+        recipe,
+        memory - mask_bytes(shape, recipe, mask_count(video.paintings[0])),
     )
     name, reason = registry.choose(args.weights, quiet=args.quiet)
     weights = registry.locate(name)
