@@ -148,7 +148,7 @@ def test_the_optimiser_may_work_on_an_image_of_bytes(backbone, targets):
         make_transfer(r.program).step(
             make_transfer(r.program).init(content),
             backbone,
-            targets._replace(learning_rate=jnp.float32(r.learning_rate)),
+            targets._replace(learning_rate=jnp.float32(r.weights.learning_rate)),
         )[0]
         for r in (recipe, plain)
     )

@@ -345,18 +345,6 @@ class Recipe:
     sizes: Sizes = Sizes()
     look: Look = Look()
 
-    @classmethod
-    def from_values(cls, *, name: str, summary: str, **values: Any) -> "Recipe":
-        """The recipe of which `values` gave these; fields left out have their default.
-
-        Raises:
-            KeyError: If a field is unknown.
-            ValueError: If a value is invalid.
-        """
-        own = _by_part(values)
-        parts = {part: kind(**own.get(part, {})) for part, kind in PARTS.items()}
-        return cls(name=name, summary=summary, **parts)
-
     def values(self) -> dict[str, Any]:
         """All fields by name, a loss of your own by its name, as JSON can hold them."""
         parts = [getattr(self, part) for part in PARTS]
