@@ -227,7 +227,7 @@ def test_the_page_knows_which_sliders_have_an_effect(client):
     recipes = client.get("/options").json()["recipes"]
     idle = {recipe["name"]: recipe["idle"] for recipe in recipes}
     assert idle["painterly"] == []
-    assert {x for x in idle if idle[x]} == {x for x in idle if RECIPES[x].squash_style}
+    assert {x for x in idle if idle[x]} == {x for x in idle if RECIPES[x].sizes.squash_style}
     settings = CHOSEN | {"recipe": "gatys2016", "style_scale": 0.5}
     data = {"kind": "preview", "settings": settings}
     assert client.post("/jobs", json=data).status_code == 201
