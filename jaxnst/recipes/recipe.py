@@ -419,8 +419,8 @@ class Recipe:
 
         Example:
             >>> from jaxnst import get_recipe
-            >>> get_recipe("painterly").with_strength(0.25).weights.content_weight
-            2.7
+            >>> get_recipe("kaggle").with_strength(0.25).weights.content_weight
+            9.0
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"expected a style strength in [0, 1], got {strength}")
