@@ -18,7 +18,10 @@ function color(x, y) {
 export function sketch(name) {
   const [length, stray] = STROKES[name] ?? [6, 0.1]
   let seed = 7
-  const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647 - 0.5
+  const random = () => {
+    seed = (seed * 16807) % 2147483647
+    return seed / 2147483647 - 0.5
+  }
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
   svg.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH}`)
   svg.setAttribute("aria-hidden", "true")

@@ -409,7 +409,7 @@ async function fetchHistory() {
 }
 
 function followServer() {
-  const news = (event, end, id) => {
+  const news = (event, _end, id) => {
     document.body.classList.remove("lost")
     state.revision = id || state.revision
     take(event)
