@@ -39,11 +39,12 @@ export async function ask(path, options = {}) {
   return kind.startsWith("application/json") ? answer.json() : null
 }
 
-export const send = (path, data) => ask(path, {
-  method: "POST",
-  body: JSON.stringify(data),
-  headers: { "content-type": "application/json" },
-})
+export const send = (path, data) =>
+  ask(path, {
+    method: "POST",
+    body: JSON.stringify(data),
+    headers: { "content-type": "application/json" },
+  })
 
 /** Take a stream of events while the page is seen: browsers allow few connections. */
 export function follow(address, take, lost) {
@@ -94,7 +95,9 @@ export function fit(box, ratio) {
 export function framed(source, alt) {
   const image = make("img", { alt, src: source })
   const box = make("div", { class: "frame" }, image)
-  image.addEventListener("load", () => fit(box, image.naturalWidth / image.naturalHeight), { once: true })
+  image.addEventListener("load", () => fit(box, image.naturalWidth / image.naturalHeight), {
+    once: true,
+  })
   return box
 }
 
@@ -114,7 +117,10 @@ export function redrawList(element, entries) {
     child.dataset.key = key
     return child
   })
-  if (children.length !== element.children.length || children.some((child, i) => child !== element.children[i])) {
+  if (
+    children.length !== element.children.length ||
+    children.some((child, i) => child !== element.children[i])
+  ) {
     element.replaceChildren(...children)
   }
 }
@@ -122,7 +128,12 @@ export function redrawList(element, entries) {
 /** A name whose middle is left out where there is no room for all of it. */
 export function named(name, kind = "name") {
   const cut = Math.max(0, name.length - 12)
-  return make("span", { class: kind }, make("span", {}, name.slice(0, cut)), make("span", {}, name.slice(cut)))
+  return make(
+    "span",
+    { class: kind },
+    make("span", {}, name.slice(0, cut)),
+    make("span", {}, name.slice(cut)),
+  )
 }
 
 /** Replace the children only if what they show has changed, so that focus stays. */

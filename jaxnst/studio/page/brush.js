@@ -13,13 +13,22 @@ export class Brush {
     this.mask.height = Math.max(1, Math.round(picture.height * shrink))
     this.ink = this.mask.getContext("2d")
     this.canvas = make("canvas", {
-      width: this.mask.width, height: this.mask.height, tabIndex: 0, role: "application",
-      "aria-label": "Mask on the photograph", "aria-describedby": "brush-help",
+      width: this.mask.width,
+      height: this.mask.height,
+      tabIndex: 0,
+      role: "application",
+      "aria-label": "Mask on the photograph",
+      "aria-describedby": "brush-help",
     })
     this.screen = this.canvas.getContext("2d")
     this.at = { x: this.mask.width / 2, y: this.mask.height / 2 }
     this.before = []
-    this.box = make("div", { class: "frame draw" }, make("img", { alt: "The photograph", src: source }), this.canvas)
+    this.box = make(
+      "div",
+      { class: "frame draw" },
+      make("img", { alt: "The photograph", src: source }),
+      this.canvas,
+    )
     fit(this.box, picture.width / picture.height)
     this.tools = this.makeTools(about, onDone)
     this.listen()
@@ -36,24 +45,34 @@ export class Brush {
       found.addEventListener("click", call)
       return found
     }
-    return make("div", { class: "tools", role: "group", "aria-label": "Brush" },
+    return make(
+      "div",
+      { class: "tools", role: "group", "aria-label": "Brush" },
       make("p", { class: "about" }, about),
-      make("label", {}, "Brush ", this.size, this.shownSize), make("label", { class: "check" }, this.erase, "Erase"),
+      make("label", {}, "Brush ", this.size, this.shownSize),
+      make("label", { class: "check" }, this.erase, "Erase"),
       button("Undo", () => this.undo()),
-      button("All", () => this.fill(true)), button("Nothing", () => this.fill(false)),
+      button("All", () => this.fill(true)),
+      button("Nothing", () => this.fill(false)),
       button("Cancel", () => onDone(null)),
       button("Use it", () => this.whiteOnBlack().toBlob(onDone, "image/png"), "main"),
-      make("p", { class: "about", id: "brush-help" }, "Keys: arrows move, space paints, + and − change the size, E erases, Z undoes"))
+      make(
+        "p",
+        { class: "about", id: "brush-help" },
+        "Keys: arrows move, space paints, + and − change the size, E erases, Z undoes",
+      ),
+    )
   }
 
   get radius() {
-    return (Number(this.size.value) / 100) * Math.max(this.mask.width, this.mask.height) / 2 + 1
+    return ((Number(this.size.value) / 100) * Math.max(this.mask.width, this.mask.height)) / 2 + 1
   }
 
   listen() {
     const place = event => {
       const area = this.canvas.getBoundingClientRect()
-      const x = (event.clientX - area.left) / area.width, y = (event.clientY - area.top) / area.height
+      const x = (event.clientX - area.left) / area.width,
+        y = (event.clientY - area.top) / area.height
       return { x: x * this.mask.width, y: y * this.mask.height }
     }
     this.canvas.addEventListener("pointerdown", event => {
@@ -76,12 +95,22 @@ export class Brush {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return
     const step = event.shiftKey ? this.radius * 2 : this.radius / 2
-    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }
-    const size = change => { this.size.value = Number(this.size.value) + change }
+    const moves = {
+      ArrowLeft: [-step, 0],
+      ArrowRight: [step, 0],
+      ArrowUp: [0, -step],
+      ArrowDown: [0, step],
+    }
+    const size = change => {
+      this.size.value = Number(this.size.value) + change
+    }
     if (moves[event.key]) {
       const [dx, dy] = moves[event.key]
       const clip = (x, most) => Math.min(Math.max(x, 0), most)
-      this.at = { x: clip(this.at.x + dx, this.mask.width), y: clip(this.at.y + dy, this.mask.height) }
+      this.at = {
+        x: clip(this.at.x + dx, this.mask.width),
+        y: clip(this.at.y + dy, this.mask.height),
+      }
     } else if (event.key === " ") {
       this.remember()
       this.stroke(this.at, this.at)
@@ -96,7 +125,12 @@ export class Brush {
 
   stroke(from, to) {
     this.ink.globalCompositeOperation = this.erase.checked ? "destination-out" : "source-over"
-    Object.assign(this.ink, { lineCap: "round", lineJoin: "round", lineWidth: this.radius * 2, strokeStyle: "white" })
+    Object.assign(this.ink, {
+      lineCap: "round",
+      lineJoin: "round",
+      lineWidth: this.radius * 2,
+      strokeStyle: "white",
+    })
     this.ink.beginPath()
     this.ink.moveTo(from.x, from.y)
     this.ink.lineTo(to.x + 0.01, to.y)
@@ -122,7 +156,10 @@ export class Brush {
   }
 
   remember() {
-    this.before = [...this.before.slice(-11), this.ink.getImageData(0, 0, this.mask.width, this.mask.height)]
+    this.before = [
+      ...this.before.slice(-11),
+      this.ink.getImageData(0, 0, this.mask.width, this.mask.height),
+    ]
   }
 
   undo() {
@@ -133,7 +170,8 @@ export class Brush {
 
   /** The mask over the photograph, and a ring where the brush is. */
   show() {
-    const { width, height } = this.mask, screen = this.screen
+    const { width, height } = this.mask,
+      screen = this.screen
     this.shownSize.value = `${this.size.value} %`
     screen.clearRect(0, 0, width, height)
     screen.globalAlpha = 0.6
@@ -143,7 +181,10 @@ export class Brush {
     screen.fillRect(0, 0, width, height)
     screen.globalCompositeOperation = "source-over"
     screen.globalAlpha = 1
-    for (const [color, wide] of [["#000", 3], ["#fff", 1.5]]) {
+    for (const [color, wide] of [
+      ["#000", 3],
+      ["#fff", 1.5],
+    ]) {
       screen.beginPath()
       screen.arc(this.at.x, this.at.y, this.radius, 0, 2 * Math.PI)
       Object.assign(screen, { strokeStyle: color, lineWidth: wide })

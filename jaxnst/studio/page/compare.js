@@ -7,18 +7,31 @@ export function compare(left, right) {
   const under = make("img", { alt: right.alt, src: right.source })
   const over = make("img", { alt: left.alt, src: left.source, class: "over" })
   const slider = make("input", {
-    type: "range", min: 0, max: 100, step: 1, value: 50,
+    type: "range",
+    min: 0,
+    max: 100,
+    step: 1,
+    value: 50,
     "aria-label": `Divider between ${left.label} and ${right.label}`,
   })
-  const box = make("div", { class: "frame compare" }, under, over,
+  const box = make(
+    "div",
+    { class: "frame compare" },
+    under,
+    over,
     make("div", { class: "divider", "aria-hidden": "true" }),
-    named(left.label, "name tag left"), named(right.label, "name tag right"), slider)
+    named(left.label, "name tag left"),
+    named(right.label, "name tag right"),
+    slider,
+  )
   const move = () => {
     box.style.setProperty("--at", `${slider.value}%`)
     slider.setAttribute("aria-valuetext", `${slider.value} % ${left.label}`)
   }
   slider.addEventListener("input", move)
   move()
-  under.addEventListener("load", () => fit(box, under.naturalWidth / under.naturalHeight), { once: true })
+  under.addEventListener("load", () => fit(box, under.naturalWidth / under.naturalHeight), {
+    once: true,
+  })
   return box
 }

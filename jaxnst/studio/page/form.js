@@ -1,6 +1,18 @@
 // What is chosen: the panel, and the settings that the server understands.
 
-import { ask, complain, get, make, number, part, redraw, send, tell, thumb, upload } from "./base.js"
+import {
+  ask,
+  complain,
+  get,
+  make,
+  number,
+  part,
+  redraw,
+  send,
+  tell,
+  thumb,
+  upload,
+} from "./base.js"
 import { sketch } from "./sketch.js"
 
 const KEPT = "jaxnst-settings"
@@ -37,7 +49,7 @@ export class Form {
 
   /** The settings as the server reads them; those that are unset are left out. */
   settings() {
-    const whole = selector => get(selector).value === "" ? null : get(selector).valueAsNumber
+    const whole = selector => (get(selector).value === "" ? null : get(selector).valueAsNumber)
     const even = this.styles.every(style => style.weight === this.styles[0].weight)
     const keep = get("#keep-rest").checked && this.regions.length > 0
     const styles = keep ? [] : this.styles
@@ -60,7 +72,9 @@ export class Form {
       set: get("#set").value.split(/\s+/).filter(Boolean),
       preview_size: whole("#preview-size"),
     }
-    return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== null && value !== undefined))
+    return Object.fromEntries(
+      Object.entries(found).filter(([, value]) => value !== null && value !== undefined),
+    )
   }
 
   /** What keeps the settings from being painted, in a line; empty if nothing does. */
@@ -85,11 +99,17 @@ export class Form {
   /** Take settings over, such as those of a result. */
   async load(settings) {
     const find = async id => this.samples.get(id) ?? ask(`pictures/${part(id)}`)
-    const set = (selector, value) => { get(selector).value = value ?? "" }
+    const set = (selector, value) => {
+      get(selector).value = value ?? ""
+    }
     const content = await find(settings.content)
     const pictures = await Promise.all((settings.styles ?? []).map(find))
-    const regions = await Promise.all((settings.regions ?? []).map(async region =>
-      ({ mask: await find(region.mask), style: await find(region.styles[0]) })))
+    const regions = await Promise.all(
+      (settings.regions ?? []).map(async region => ({
+        mask: await find(region.mask),
+        style: await find(region.styles[0]),
+      })),
+    )
     this.hold = settings.hold ? await find(settings.hold) : null
     const colors = settings.colors ?? "style"
     this.palette = OWN_COLORS.includes(colors) ? null : await find(colors)
@@ -125,10 +145,13 @@ export class Form {
   choose(values) {
     this.recipeBefore = this.recipe
     const chosen = Object.values(SLIDERS).filter(field => (values[field] ?? null) !== null)
-    const others = get("#set").value.split(/\s+/).filter(text => !chosen.includes(text.split("=")[0]))
+    const others = get("#set")
+      .value.split(/\s+/)
+      .filter(text => !chosen.includes(text.split("=")[0]))
     get("#set").value = others.join(" ")
     for (const [name, field] of Object.entries(SLIDERS)) {
-      const value = values[field] ?? null, usual = this.recipe[field]
+      const value = values[field] ?? null,
+        usual = this.recipe[field]
       this[name] = value === null || Math.abs(value / usual - 1) < 0.01 ? null : value
     }
     this.update()
@@ -141,7 +164,9 @@ export class Form {
     this.showPhotograph()
     if (before && before.id !== picture.id && (this.regions.length || this.hold)) {
       get("#regions-box").open = true
-      tell(`What was drawn on ${before.name} is kept and stretched over ${picture.name}. Remove it under Regions if it does not fit.`)
+      tell(
+        `What was drawn on ${before.name} is kept and stretched over ${picture.name}. Remove it under Regions if it does not fit.`,
+      )
     }
   }
 
@@ -158,7 +183,9 @@ export class Form {
     complain("")
     for (const file of files) {
       if (file.size > this.options.most.bytes) {
-        complain(`${file.name} has ${Math.round(file.size / 1e6)} MB; at most ${this.options.most.bytes / 1e6} MB can be sent`)
+        complain(
+          `${file.name} has ${Math.round(file.size / 1e6)} MB; at most ${this.options.most.bytes / 1e6} MB can be sent`,
+        )
         continue
       }
       document.body.classList.add("busy")
@@ -173,38 +200,73 @@ export class Form {
   }
 
   fillChoices() {
-    get("#recipe").append(make("button", { type: "button" }, document.createElement("selectedcontent")),
-      ...this.options.recipes.map(({ name, look }) => make("option", { value: name }, sketch(name), make("b", {}, name), make("i", {}, " – "), make("small", {}, look))))
+    get("#recipe").append(
+      make("button", { type: "button" }, document.createElement("selectedcontent")),
+      ...this.options.recipes.map(({ name, look }) =>
+        make(
+          "option",
+          { value: name },
+          sketch(name),
+          make("b", {}, name),
+          make("i", {}, " – "),
+          make("small", {}, look),
+        ),
+      ),
+    )
     get("#recipe").value = "painterly"
-    for (const [name, [min, max]] of Object.entries(this.options.limits)) Object.assign(get(FIELDS[name]), { min, max })
-    get("#quality").append(...this.options.qualities.map(name =>
-      make("label", {}, make("input", { type: "radio", name: "quality", value: name, checked: name === "normal" }), make("span", {}, name))))
-    get("#samples").append(...[...this.samples.values()].slice(1).map(picture => {
-      const button = make("button", { type: "button", class: "pick", "aria-label": `Add ${picture.id}`, title: picture.id }, make("img", { alt: "", src: thumb(picture.id) }))
-      button.addEventListener("click", () => this.addStyle(picture))
-      return button
-    }))
+    for (const [name, [min, max]] of Object.entries(this.options.limits))
+      Object.assign(get(FIELDS[name]), { min, max })
+    get("#quality").append(
+      ...this.options.qualities.map(name =>
+        make(
+          "label",
+          {},
+          make("input", {
+            type: "radio",
+            name: "quality",
+            value: name,
+            checked: name === "normal",
+          }),
+          make("span", {}, name),
+        ),
+      ),
+    )
+    get("#samples").append(
+      ...[...this.samples.values()].slice(1).map(picture => {
+        const button = make(
+          "button",
+          { type: "button", class: "pick", "aria-label": `Add ${picture.id}`, title: picture.id },
+          make("img", { alt: "", src: thumb(picture.id) }),
+        )
+        button.addEventListener("click", () => this.addStyle(picture))
+        return button
+      }),
+    )
   }
 
   listen() {
-    const files = (selector, use) => get(selector).addEventListener("change", event => {
-      this.take([...event.target.files], use)
-      event.target.value = ""
-    })
+    const files = (selector, use) =>
+      get(selector).addEventListener("change", event => {
+        this.take([...event.target.files], use)
+        event.target.value = ""
+      })
     files("#content-file", picture => this.setContent(picture))
     files("#style-file", picture => this.addStyle(picture))
     get("#content-sample").addEventListener("click", () => this.setContent(this.options.samples[0]))
-    const slide = (selector, name, usual) => get(selector).addEventListener("input", event => {
-      const power = event.target.valueAsNumber
-      this[name] = Math.abs(power) < 0.03 ? null : Number((this.recipe[usual] * 2 ** power).toPrecision(3))
-      this.update()
-    })
+    const slide = (selector, name, usual) =>
+      get(selector).addEventListener("input", event => {
+        const power = event.target.valueAsNumber
+        this[name] =
+          Math.abs(power) < 0.03 ? null : Number((this.recipe[usual] * 2 ** power).toPrecision(3))
+        this.update()
+      })
     slide("#content-weight", "contentWeight", "content_weight")
     slide("#style-scale", "styleScale", "style_scale")
     get("#recipe").addEventListener("change", () => {
       const before = this.recipeBefore // sliders stay where they are, on its scale
       for (const [name, field] of Object.entries(SLIDERS)) {
-        if (this[name] !== null) this[name] = Number((this[name] / before[field] * this.recipe[field]).toPrecision(3))
+        if (this[name] !== null)
+          this[name] = Number(((this[name] / before[field]) * this.recipe[field]).toPrecision(3))
       }
       this.update()
     })
@@ -212,13 +274,20 @@ export class Form {
       this.palette = null
       if (event.target.value === "file") {
         const file = await pickFile()
-        if (file) await this.take([file], picture => { this.palette = picture })
+        if (file)
+          await this.take([file], picture => {
+            this.palette = picture
+          })
         if (!this.palette) event.target.value = "style"
       }
       this.update()
     })
     get("#add-region").addEventListener("click", () => this.addRegion())
-    get("#add-hold").addEventListener("click", () => this.draw("Draw where the photograph holds", mask => { this.hold = mask }))
+    get("#add-hold").addEventListener("click", () =>
+      this.draw("Draw where the photograph holds", mask => {
+        this.hold = mask
+      }),
+    )
     get("#panel").addEventListener("change", () => {
       this.update()
       this.check().catch(() => {}) // said again when it is painted
@@ -234,10 +303,15 @@ export class Form {
   }
 
   addRegion() {
-    const used = new Set([...this.styles.map(style => style.picture.name), ...this.regions.map(region => region.style.name)])
+    const used = new Set([
+      ...this.styles.map(style => style.picture.name),
+      ...this.regions.map(region => region.style.name),
+    ])
     const paintings = this.options.samples.slice(1)
     const style = paintings.find(picture => !used.has(picture.name)) ?? paintings[0]
-    this.draw("Draw where another painting gives the style", mask => this.regions.push({ mask, style }))
+    this.draw("Draw where another painting gives the style", mask =>
+      this.regions.push({ mask, style }),
+    )
   }
 
   update() {
@@ -253,78 +327,153 @@ export class Form {
     slider("#style-scale", styleScale, recipe.style_scale)
     const strokes = this.uses("style_scale")
     get("#style-scale").disabled = !strokes
-    if (!strokes) get("#style-scale-shown").value = "no effect: the recipe fits each painting to the photograph"
-    get("#preview-about").textContent = `Preview paints ${strokes ? "nine" : "three"} small variations`
-    redraw(get("#recipe-about"), recipe.name, () => [sketch(recipe.name), make("p", {}, `${recipe.look}.`, make("small", {}, recipe.summary))])
+    if (!strokes)
+      get("#style-scale-shown").value = "no effect: the recipe fits each painting to the photograph"
+    get("#preview-about").textContent =
+      `Preview paints ${strokes ? "nine" : "three"} small variations`
+    redraw(get("#recipe-about"), recipe.name, () => [
+      sketch(recipe.name),
+      make("p", {}, `${recipe.look}.`, make("small", {}, recipe.summary)),
+    ])
     const { content } = this
-    redraw(get("#photograph"), content, () => content
-      ? [make("img", { class: "chosen", alt: "", src: thumb(content.id) }), make("span", {}, content.name, make("small", {}, `${content.width} × ${content.height} px`))]
-      : [make("small", {}, "None yet: choose one, or drop it on the page")])
-    redraw(get("#paintings"), this.styles.map(style => style.picture.id), () => this.styles.map(style => this.paintingRow(style.picture)))
+    redraw(get("#photograph"), content, () =>
+      content
+        ? [
+            make("img", { class: "chosen", alt: "", src: thumb(content.id) }),
+            make(
+              "span",
+              {},
+              content.name,
+              make("small", {}, `${content.width} × ${content.height} px`),
+            ),
+          ]
+        : [make("small", {}, "None yet: choose one, or drop it on the page")],
+    )
+    redraw(
+      get("#paintings"),
+      this.styles.map(style => style.picture.id),
+      () => this.styles.map(style => this.paintingRow(style.picture)),
+    )
     this.showShares()
-    redraw(get("#regions"), [this.regions, this.hold, this.styles.map(style => style.picture.id)], () => this.regionRows())
+    redraw(
+      get("#regions"),
+      [this.regions, this.hold, this.styles.map(style => style.picture.id)],
+      () => this.regionRows(),
+    )
     const settings = this.settings()
     if (settings.content) sessionStorage.setItem(KEPT, JSON.stringify(settings))
     this.changed()
   }
 
   paintingRow(picture) {
-    const remove = make("button", { type: "button", class: "quiet", "aria-label": `Remove ${picture.name}` }, "✕")
+    const remove = make(
+      "button",
+      { type: "button", class: "quiet", "aria-label": `Remove ${picture.name}` },
+      "✕",
+    )
     remove.addEventListener("click", () => {
       this.styles = this.styles.filter(style => style.picture.id !== picture.id)
       this.update()
       get("#style-file").focus()
     })
-    const blend = make("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": `Weight of ${picture.name}` })
+    const blend = make("input", {
+      type: "range",
+      min: 0,
+      max: 2,
+      step: 0.05,
+      "aria-label": `Weight of ${picture.name}`,
+    })
     blend.addEventListener("input", () => {
       this.styles.find(style => style.picture.id === picture.id).weight = blend.valueAsNumber
       this.showShares()
     })
     const share = make("span", { class: "share" }, blend, make("output"))
-    return make("li", {}, make("img", { class: "chosen", alt: "", src: thumb(picture.id) }),
-      make("span", {}, picture.name, this.styles.length > 1 ? share : null), remove)
+    return make(
+      "li",
+      {},
+      make("img", { class: "chosen", alt: "", src: thumb(picture.id) }),
+      make("span", {}, picture.name, this.styles.length > 1 ? share : null),
+      remove,
+    )
   }
 
   /** The share of each painting in the blend. */
   showShares() {
     const sum = this.styles.reduce((total, style) => total + style.weight, 0)
     document.querySelectorAll("#paintings .share").forEach((row, i) => {
-      const { weight } = this.styles[i], [blend, output] = row.children
-      output.value = `${Math.round(100 * weight / (sum || 1))} %`
+      const { weight } = this.styles[i],
+        [blend, output] = row.children
+      output.value = `${Math.round((100 * weight) / (sum || 1))} %`
       blend.value = weight
       blend.setAttribute("aria-valuetext", output.value)
     })
   }
 
   regionRows() {
-    const choices = new Map([...this.styles.map(style => style.picture), ...this.regions.map(region => region.style), ...this.options.samples.slice(1)].map(picture => [picture.id, picture]))
+    const choices = new Map(
+      [
+        ...this.styles.map(style => style.picture),
+        ...this.regions.map(region => region.style),
+        ...this.options.samples.slice(1),
+      ].map(picture => [picture.id, picture]),
+    )
     const row = (mask, label, control, forget) => {
-      const remove = make("button", { type: "button", class: "quiet", "aria-label": `Remove: ${label}` }, "✕")
+      const remove = make(
+        "button",
+        { type: "button", class: "quiet", "aria-label": `Remove: ${label}` },
+        "✕",
+      )
       remove.addEventListener("click", () => {
         forget()
         this.update()
         get("#add-region").focus()
       })
-      return make("li", {}, make("img", { class: "chosen", alt: "", src: thumb(mask.id) }), make("span", {}, label, control), remove)
+      return make(
+        "li",
+        {},
+        make("img", { class: "chosen", alt: "", src: thumb(mask.id) }),
+        make("span", {}, label, control),
+        remove,
+      )
     }
     const rows = this.regions.map((region, i) => {
-      const select = make("select", { "aria-label": `Painting of region ${i + 1}` },
-        ...[...choices.values()].map(picture => make("option", { value: picture.id }, picture.name)),
-        make("option", { value: "" }, "another picture…"))
+      const select = make(
+        "select",
+        { "aria-label": `Painting of region ${i + 1}` },
+        ...[...choices.values()].map(picture =>
+          make("option", { value: picture.id }, picture.name),
+        ),
+        make("option", { value: "" }, "another picture…"),
+      )
       select.value = region.style.id
       select.addEventListener("change", async () => {
         if (select.value) region.style = choices.get(select.value)
         else {
           const file = await pickFile()
-          if (file) await this.take([file], picture => { region.style = picture })
+          if (file)
+            await this.take([file], picture => {
+              region.style = picture
+            })
           select.value = region.style.id
         }
         this.update()
       })
-      const pair = make("span", { class: "pair" }, make("img", { class: "chosen", alt: "", src: thumb(region.style.id) }), select)
-      return row(region.mask, `Region ${i + 1}`, pair, () => { this.regions.splice(i, 1) })
+      const pair = make(
+        "span",
+        { class: "pair" },
+        make("img", { class: "chosen", alt: "", src: thumb(region.style.id) }),
+        select,
+      )
+      return row(region.mask, `Region ${i + 1}`, pair, () => {
+        this.regions.splice(i, 1)
+      })
     })
-    if (this.hold) rows.push(row(this.hold, "The photograph holds", null, () => { this.hold = null }))
+    if (this.hold)
+      rows.push(
+        row(this.hold, "The photograph holds", null, () => {
+          this.hold = null
+        }),
+      )
     return rows
   }
 }

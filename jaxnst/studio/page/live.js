@@ -16,11 +16,18 @@ export function progressText(job, seconds = 0) {
   const { now } = job
   if (job.state === "failed") return `Not painted: ${job.message}`
   if (job.state === "waiting") {
-    return job.place === 1 ? "Waits for the picture that is painted" : `Waits; ${job.place - 1} more before it`
+    return job.place === 1
+      ? "Waits for the picture that is painted"
+      : `Waits; ${job.place - 1} more before it`
   }
   const cells = job.cells ?? []
-  const painted = cells.length ? `${cells.filter(cell => cell.there).length} of ${cells.length} painted · ` : ""
-  const left = !now || now.left === null || job.state !== "painting" ? "" : `, about ${duration(now.left - seconds)} left`
+  const painted = cells.length
+    ? `${cells.filter(cell => cell.there).length} of ${cells.length} painted · `
+    : ""
+  const left =
+    !now || now.left === null || job.state !== "painting"
+      ? ""
+      : `, about ${duration(now.left - seconds)} left`
   const stopping = job.state === "stopping" ? "Stopping after this step: " : ""
   if (!now || job.doing) return `${stopping}${painted}${job.doing || "Starting"}${left}`
   const scale = now.scales > 1 ? `scale ${now.scale + 1} of ${now.scales}, ` : ""
@@ -34,15 +41,25 @@ export class ProgressView {
     this.text = make("p", { class: "where" })
     this.about = make("small")
     this.controls = make("div", { class: "row" })
-    this.element = make("div", { class: "progress" }, this.bar, make("div", { class: "between" }, make("div", {}, this.text, this.about), this.controls))
+    this.element = make(
+      "div",
+      { class: "progress" },
+      this.bar,
+      make("div", { class: "between" }, make("div", {}, this.text, this.about), this.controls),
+    )
   }
 
   update(job) {
-    const { now, doing } = job, told = JSON.stringify([now, doing])
+    const { now, doing } = job,
+      told = JSON.stringify([now, doing])
     if (told !== this.told) Object.assign(this, { told, since: Date.now() })
     const seconds = Math.round((Date.now() - this.since) / 1000)
     // While patches are laid nothing is told, so the bar goes on at the pace it had.
-    if (now) this.bar.value = Math.min(now.next ?? now.done, now.done + (1 - now.done) * seconds / (now.left || Infinity))
+    if (now)
+      this.bar.value = Math.min(
+        now.next ?? now.done,
+        now.done + ((1 - now.done) * seconds) / (now.left || Infinity),
+      )
     else this.bar.removeAttribute("value")
     const [weights] = /weights .*/.exec(job.message ?? "") ?? []
     if (weights) this.about.textContent = `With the ${weights}`
@@ -80,9 +97,14 @@ export class LiveView {
     this.showPhotograph(job)
     this.wait.hidden = this.shown > 0
     this.wait.classList.toggle("failed", job.state === "failed")
-    this.wait.textContent = job.state === "waiting" ? "The picture appears here when its turn comes"
-      : going(job) ? "The picture appears here after the first step"
-        : job.state === "failed" ? `Not painted: ${job.message}` : "Stopped before the first steps"
+    this.wait.textContent =
+      job.state === "waiting"
+        ? "The picture appears here when its turn comes"
+        : going(job)
+          ? "The picture appears here after the first step"
+          : job.state === "failed"
+            ? `Not painted: ${job.message}`
+            : "Stopped before the first steps"
     this.showFrame(job)
     const points = JSON.stringify(job.terms)
     if (points !== this.points) {
@@ -121,25 +143,52 @@ export class LiveView {
 
 /** The terms as shares of the loss at the start, on a logarithmic scale; lines divide the scales. */
 function plotOf(terms) {
-  const names = Object.keys(terms[0] ?? {}).filter(name => name !== "scale" && terms.some(point => point[name] > 0))
+  const names = Object.keys(terms[0] ?? {}).filter(
+    name => name !== "scale" && terms.some(point => point[name] > 0),
+  )
   const start = names.reduce((sum, name) => sum + (terms[0][name] ?? 0), 0)
   const seen = terms.flatMap(point => names.map(name => point[name])).filter(x => x > 0)
   if (terms.length < 2 || !seen.length) return []
   const logs = seen.map(Math.log10)
-  const low = Math.max(Math.min(...logs), Math.max(...logs) - 4), high = Math.max(...logs)
+  const low = Math.max(Math.min(...logs), Math.max(...logs) - 4),
+    high = Math.max(...logs)
   const x = i => (100 * i) / (terms.length - 1)
   const y = value => 38 - 36 * ((Math.max(Math.log10(value), low) - low) / (high - low || 1))
-  const picture = drawn("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": "Terms of the loss over the steps" })
+  const picture = drawn("svg", {
+    viewBox: "0 0 100 40",
+    preserveAspectRatio: "none",
+    role: "img",
+    "aria-label": "Terms of the loss over the steps",
+  })
   terms.forEach((point, i) => {
-    if (i && point.scale !== terms[i - 1].scale) picture.append(drawn("line", { x1: x(i), x2: x(i), y1: 0, y2: 40, class: "divide" }))
+    if (i && point.scale !== terms[i - 1].scale)
+      picture.append(drawn("line", { x1: x(i), x2: x(i), y1: 0, y2: 40, class: "divide" }))
   })
   names.forEach((name, index) => {
-    const points = terms.flatMap((point, i) => point[name] > 0 ? [`${x(i).toFixed(2)},${y(point[name]).toFixed(2)}`] : [])
+    const points = terms.flatMap((point, i) =>
+      point[name] > 0 ? [`${x(i).toFixed(2)},${y(point[name]).toFixed(2)}`] : [],
+    )
     picture.append(drawn("polyline", { points: points.join(" "), class: `term term-${index}` }))
   })
   const last = terms.at(-1)
-  const share = value => !(value >= 0 && start) ? "–" : value && value < start / 1000 ? "< 0.1 %" : `${number(100 * value / start)} %`
-  const legend = make("figcaption", {}, make("small", {}, "Of the loss at the start"), ...names.map((name, index) =>
-    make("span", { class: `term-${index}` }, make("i", { "aria-hidden": "true" }), `${TERMS[name] ?? name} ${share(last[name])}`)))
+  const share = value =>
+    !(value >= 0 && start)
+      ? "–"
+      : value && value < start / 1000
+        ? "< 0.1 %"
+        : `${number((100 * value) / start)} %`
+  const legend = make(
+    "figcaption",
+    {},
+    make("small", {}, "Of the loss at the start"),
+    ...names.map((name, index) =>
+      make(
+        "span",
+        { class: `term-${index}` },
+        make("i", { "aria-hidden": "true" }),
+        `${TERMS[name] ?? name} ${share(last[name])}`,
+      ),
+    ),
+  )
   return [picture, legend]
 }

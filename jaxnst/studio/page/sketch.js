@@ -1,11 +1,21 @@
 // A small sketch of what a recipe paints: how long strokes are, and how far they stray.
 
 const STROKES = {
-  "painterly": [11, 0.12], "delicate": [5, 0.03], "crowson": [8, 0.06], "gatys2016": [7, 0.6],
-  "gatys2016-code": [9, 0.35], "johnson": [10, 0.5], "tf-blog": [5, 0.25], "udacity": [3, 0.03],
-  "kaggle": [4, 0.05], "boston": [3.5, 0.01], "nnst": [14, 0.08], "heitz2021": [3, 0.06],
+  painterly: [11, 0.12],
+  delicate: [5, 0.03],
+  crowson: [8, 0.06],
+  gatys2016: [7, 0.6],
+  "gatys2016-code": [9, 0.35],
+  johnson: [10, 0.5],
+  "tf-blog": [5, 0.25],
+  udacity: [3, 0.03],
+  kaggle: [4, 0.05],
+  boston: [3.5, 0.01],
+  nnst: [14, 0.08],
+  heitz2021: [3, 0.06],
 }
-const WIDE = 64, HIGH = 48
+const WIDE = 64,
+  HIGH = 48
 
 /** The colour of a landscape there: hills under a sun, and water. */
 function color(x, y) {
@@ -29,14 +39,17 @@ export function sketch(name) {
   for (let y = 0; y <= HIGH; y += length / 2.5) {
     for (let x = 0; x <= WIDE; x += length / 1.5) {
       const seen = color(x + stray * WIDE * random(), y + stray * HIGH * random())
-      const turn = (0.4 + 5 * stray) * random(), dx = length * Math.cos(turn) / 2, dy = length * Math.sin(turn) / 2
+      const turn = (0.4 + 5 * stray) * random(),
+        dx = (length * Math.cos(turn)) / 2,
+        dy = (length * Math.sin(turn)) / 2
       const stroke = `M${(x - dx).toFixed(1)} ${(y - dy).toFixed(1)}l${(2 * dx).toFixed(1)} ${(2 * dy).toFixed(1)}`
       strokes.set(seen, `${strokes.get(seen) ?? ""}${stroke}`)
     }
   }
   for (const [stroke, d] of strokes) {
     const path = document.createElementNS(svg.namespaceURI, "path")
-    for (const [key, value] of Object.entries({ d, stroke, "stroke-width": length / 2 })) path.setAttribute(key, value)
+    for (const [key, value] of Object.entries({ d, stroke, "stroke-width": length / 2 }))
+      path.setAttribute(key, value)
     svg.append(path)
   }
   return svg

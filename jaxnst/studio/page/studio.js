@@ -1,19 +1,50 @@
 // The page: what the easel shows, the queue, and the history.
 
-import { ask, complain, duration, follow, framed, get, make, named, narrow, number, part, redraw, redrawList, send, tell, view } from "./base.js"
+import {
+  ask,
+  complain,
+  duration,
+  follow,
+  framed,
+  get,
+  make,
+  named,
+  narrow,
+  number,
+  part,
+  redraw,
+  redrawList,
+  send,
+  tell,
+  view,
+} from "./base.js"
 import { Brush } from "./brush.js"
 import { compare } from "./compare.js"
 import { Form } from "./form.js"
 import { LiveView, ProgressView } from "./live.js"
 
 const state = { jobs: [], history: [], revision: 0 }
-const shown = { view: "photograph", job: null, preview: null, result: null, against: "", cell: null }
+const shown = {
+  view: "photograph",
+  job: null,
+  preview: null,
+  result: null,
+  against: "",
+  cell: null,
+}
 const asked = new Map() // of variations: the pictures that they were painted from
 const ratios = new Map() // of photographs, width to height
-const AXES = { content_weight: ["Follow the photograph", "painting", "photograph"], style_scale: ["Stroke size", "fine", "broad"] }
-let form, live = null, progress = null, brush = null
+const AXES = {
+  content_weight: ["Follow the photograph", "painting", "photograph"],
+  style_scale: ["Stroke size", "fine", "broad"],
+}
+let form,
+  live = null,
+  progress = null,
+  brush = null
 
-const easel = get("#easel"), caption = get("#caption")
+const easel = get("#easel"),
+  caption = get("#caption")
 const button = (text, call, properties = {}) => {
   const found = make("button", { type: "button", ...properties }, text)
   found.addEventListener("click", event => run(() => call(event)))
@@ -38,7 +69,12 @@ const address = (result, kind) => `history/${part(result.name)}/${kind}?at=${res
 
 // ---- the views
 
-const VIEWS = [["photograph", "Photograph"], ["variations", "Variations"], ["painting", "Painting"], ["result", "Result"]]
+const VIEWS = [
+  ["photograph", "Photograph"],
+  ["variations", "Variations"],
+  ["painting", "Painting"],
+  ["result", "Result"],
+]
 
 function available(name) {
   if (name === "variations") return Boolean(findJob(shown.preview))
@@ -49,8 +85,11 @@ function available(name) {
 
 function drawViews() {
   const names = VIEWS.filter(([name]) => available(name))
-  redraw(get("#views"), [names, shown.view], () => names.map(([name, text]) =>
-    button(text, () => show(name), { "aria-pressed": String(name === shown.view) })))
+  redraw(get("#views"), [names, shown.view], () =>
+    names.map(([name, text]) =>
+      button(text, () => show(name), { "aria-pressed": String(name === shown.view) }),
+    ),
+  )
 }
 
 function show(name) {
@@ -67,7 +106,12 @@ function draw() {
   if (brush) {
     paintEasel(["brush"], () => [[brush.box], [brush.tools]])
   } else {
-    ({ photograph: drawPhotograph, variations: drawVariations, painting: drawPainting, result: drawResult })[shown.view]()
+    ;({
+      photograph: drawPhotograph,
+      variations: drawVariations,
+      painting: drawPainting,
+      result: drawResult,
+    })[shown.view]()
   }
   drawStatus()
   drawStrip()
@@ -84,14 +128,29 @@ function paintEasel(key, parts) {
 
 function drawPhotograph() {
   const { content } = form
-  paintEasel(["photograph", content?.id], () => content
-    ? [[framed(view(content.id), `The photograph ${content.name}`)], []]
-    : [[make("div", { class: "empty" },
-        make("h2", {}, "Drop a photograph here"),
-        make("p", {}, "Then choose a painting that it is painted after."),
-        make("div", { class: "row" },
-          button("Choose a photograph…", () => get("#content-file").click(), { class: "main" }),
-          button("Try the samples", trySamples)))], []])
+  paintEasel(["photograph", content?.id], () =>
+    content
+      ? [[framed(view(content.id), `The photograph ${content.name}`)], []]
+      : [
+          [
+            make(
+              "div",
+              { class: "empty" },
+              make("h2", {}, "Drop a photograph here"),
+              make("p", {}, "Then choose a painting that it is painted after."),
+              make(
+                "div",
+                { class: "row" },
+                button("Choose a photograph…", () => get("#content-file").click(), {
+                  class: "main",
+                }),
+                button("Try the samples", trySamples),
+              ),
+            ),
+          ],
+          [],
+        ],
+  )
 }
 
 function trySamples() {
@@ -104,47 +163,113 @@ function drawVariations() {
   const ratio = ratioOf(job.content)
   if (!ratio) return paintEasel(["variations", job.id], () => [[], []])
   if (progress?.id !== job.id) progress = Object.assign(new ProgressView(), { id: job.id })
-  paintEasel(["variations", job.id, job.cells, shown.cell, job.state, ratio], () => [[variations(job)], [progress.element]])
+  paintEasel(["variations", job.id, job.cells, shown.cell, job.state, ratio], () => [
+    [variations(job)],
+    [progress.element],
+  ])
   easel.style.setProperty("--ratio", ratio)
   progress.update(job)
-  if (over(job)) progress.text.textContent = outcome(job) ?? "Choose the one that you like, then Paint"
-  redraw(progress.controls, [job.state], () => over(job) ? [
-    button("Use its settings", () => adopt(job)),
-    button("Delete…", () => confirm("Delete these variations for good?") && ask(`jobs/${job.id}`, { method: "DELETE" })),
-  ] : [stopButton(job)])
+  if (over(job))
+    progress.text.textContent = outcome(job) ?? "Choose the one that you like, then Paint"
+  redraw(progress.controls, [job.state], () =>
+    over(job)
+      ? [
+          button("Use its settings", () => adopt(job)),
+          button(
+            "Delete…",
+            () =>
+              confirm("Delete these variations for good?") &&
+              ask(`jobs/${job.id}`, { method: "DELETE" }),
+          ),
+        ]
+      : [stopButton(job)],
+  )
 }
 
 /** Width to height of a photograph; undefined until the server has told it. */
 function ratioOf(id) {
   if (!ratios.has(id)) {
     ratios.set(id, undefined)
-    const known = ratio => { ratios.set(id, ratio); draw() }
-    ask(`pictures/${part(id)}`).then(({ width, height }) => known(width / height), () => known(4 / 3))
+    const known = ratio => {
+      ratios.set(id, ratio)
+      draw()
+    }
+    ask(`pictures/${part(id)}`).then(
+      ({ width, height }) => known(width / height),
+      () => known(4 / 3),
+    )
   }
   return ratios.get(id)
 }
 
 /** A table of the variations, by the one or two settings in which they differ. */
 function variations(job) {
-  const [across, down] = Object.keys(job.cells[0]).filter(name => name !== "there").reverse().map(name => axisOf(job, name))
+  const [across, down] = Object.keys(job.cells[0])
+    .filter(name => name !== "there")
+    .reverse()
+    .map(name => axisOf(job, name))
   const cell = (column, row) => {
-    const index = job.cells.findIndex(one => one[across.name] === column && (!down || one[down.name] === row))
-    const label = [down?.label(row), across.label(column)].filter(Boolean).join(", ").replaceAll("\n", " ")
-    if (!job.cells[index].there) return make("td", {}, make("span", { class: "blank", role: "img", "aria-label": `${label}: not painted yet` }))
-    return make("td", {}, button(make("img", { alt: label, src: `jobs/${job.id}/cells/${index}` }), async () => {
-      const pictures = asked.get(job.id)
-      if (pictures !== picturesOf(form.settings())) await adopt(job)
-      shown.cell = index
-      form.choose(job.cells[index])
-      draw()
-      easel.querySelector("[aria-pressed=true]").focus()
-    }, { "aria-pressed": String(shown.cell === index), class: "cell" }))
+    const index = job.cells.findIndex(
+      one => one[across.name] === column && (!down || one[down.name] === row),
+    )
+    const label = [down?.label(row), across.label(column)]
+      .filter(Boolean)
+      .join(", ")
+      .replaceAll("\n", " ")
+    if (!job.cells[index].there)
+      return make(
+        "td",
+        {},
+        make("span", { class: "blank", role: "img", "aria-label": `${label}: not painted yet` }),
+      )
+    return make(
+      "td",
+      {},
+      button(
+        make("img", { alt: label, src: `jobs/${job.id}/cells/${index}` }),
+        async () => {
+          const pictures = asked.get(job.id)
+          if (pictures !== picturesOf(form.settings())) await adopt(job)
+          shown.cell = index
+          form.choose(job.cells[index])
+          draw()
+          easel.querySelector("[aria-pressed=true]").focus()
+        },
+        { "aria-pressed": String(shown.cell === index), class: "cell" },
+      ),
+    )
   }
-  return make("table", { class: "variations" },
-    make("caption", {}, [down && `${down.title} ↓`, `${across.title} →`].filter(Boolean).join("   ")),
-    make("thead", {}, make("tr", {}, down ? make("td") : null, ...across.values.map(value => make("th", { scope: "col" }, across.label(value))))),
-    make("tbody", {}, ...(down?.values ?? [null]).map(row => make("tr", {},
-      down ? make("th", { scope: "row" }, down.label(row)) : null, ...across.values.map(column => cell(column, row))))))
+  return make(
+    "table",
+    { class: "variations" },
+    make(
+      "caption",
+      {},
+      [down && `${down.title} ↓`, `${across.title} →`].filter(Boolean).join("   "),
+    ),
+    make(
+      "thead",
+      {},
+      make(
+        "tr",
+        {},
+        down ? make("td") : null,
+        ...across.values.map(value => make("th", { scope: "col" }, across.label(value))),
+      ),
+    ),
+    make(
+      "tbody",
+      {},
+      ...(down?.values ?? [null]).map(row =>
+        make(
+          "tr",
+          {},
+          down ? make("th", { scope: "row" }, down.label(row)) : null,
+          ...across.values.map(column => cell(column, row)),
+        ),
+      ),
+    ),
+  )
 }
 
 /** A setting of variations, in the words of its slider. */
@@ -152,7 +277,7 @@ function axisOf(job, name) {
   const values = [...new Set(job.cells.map(cell => cell[name]))]
   const [title, low, high] = AXES[name] ?? [name, "less", "more"]
   const middle = values[Math.floor(values.length / 2)]
-  const word = value => value < middle ? low : value > middle ? high : "as chosen"
+  const word = value => (value < middle ? low : value > middle ? high : "as chosen")
   return { name, title, values, label: value => `${word(value)}\n${number(value)}` }
 }
 
@@ -172,8 +297,12 @@ function outcome(job) {
 }
 
 function stopButton(job) {
-  const text = job.state === "waiting" ? "Remove" : job.state === "stopping" ? "Stop at once" : "Stop"
-  const help = job.state === "painting" && job.kind === "picture" ? "Stops after this step; what is painted is kept" : null
+  const text =
+    job.state === "waiting" ? "Remove" : job.state === "stopping" ? "Stop at once" : "Stop"
+  const help =
+    job.state === "painting" && job.kind === "picture"
+      ? "Stops after this step; what is painted is kept"
+      : null
   return button(text, () => ask(`jobs/${job.id}`, { method: "DELETE" }), { title: help })
 }
 
@@ -185,58 +314,118 @@ function drawPainting() {
   }
   paintEasel(["painting", job.id], () => [live.easel, live.caption])
   live.update(job)
-  redraw(live.progress.controls, [job.state], () => over(job) ? [] : [stopButton(job)])
+  redraw(live.progress.controls, [job.state], () => (over(job) ? [] : [stopButton(job)]))
 }
 
 function drawResult() {
   const result = findResult(shown.result)
   const others = state.history.filter(other => other.seen && other.name !== result.name)
-  if (shown.against && shown.against !== "before" && !others.some(other => other.name === shown.against)) shown.against = ""
-  paintEasel(["result", result, shown.against, others.map(other => other.name)], () => [[resultPicture(result)], [resultTools(result, others)]])
+  if (
+    shown.against &&
+    shown.against !== "before" &&
+    !others.some(other => other.name === shown.against)
+  )
+    shown.against = ""
+  paintEasel(["result", result, shown.against, others.map(other => other.name)], () => [
+    [resultPicture(result)],
+    [resultTools(result, others)],
+  ])
 }
 
 function resultPicture(result) {
-  if (!result.seen) return make("p", { class: "wait" }, result.state === "stopped" ? "Stopped before there was anything to see" : "Not painted yet")
-  const after = { source: address(result, "view"), alt: `The painting ${result.name}`, label: result.name }
+  if (!result.seen)
+    return make(
+      "p",
+      { class: "wait" },
+      result.state === "stopped" ? "Stopped before there was anything to see" : "Not painted yet",
+    )
+  const after = {
+    source: address(result, "view"),
+    alt: `The painting ${result.name}`,
+    label: result.name,
+  }
   if (shown.against === "before") {
-    return compare({ source: address(result, "before"), alt: "The photograph", label: "before" }, { ...after, label: "after" })
+    return compare(
+      { source: address(result, "before"), alt: "The photograph", label: "before" },
+      { ...after, label: "after" },
+    )
   }
   const other = findResult(shown.against)
-  if (other) return compare({ source: address(other, "view"), alt: `The painting ${other.name}`, label: other.name }, after)
+  if (other)
+    return compare(
+      { source: address(other, "view"), alt: `The painting ${other.name}`, label: other.name },
+      after,
+    )
   return framed(after.source, after.alt)
 }
 
 function resultTools(result, others) {
-  const select = make("select", { id: "against" },
+  const select = make(
+    "select",
+    { id: "against" },
     make("option", { value: "" }, "nothing"),
     result.before ? make("option", { value: "before" }, "the photograph") : null,
-    ...others.map(other => make("option", { value: other.name }, other.name)))
+    ...others.map(other => make("option", { value: other.name }, other.name)),
+  )
   select.value = shown.against
   select.addEventListener("change", () => {
     shown.against = select.value
     draw()
     get("#against").focus()
   })
-  const link = (text, kind) => make("a", { class: "button", href: address(result, kind), download: "" }, text)
-  const about = [result.state === "stopped" ? "Stopped on the way" : result.recipe, result.size?.join(" × "), result.seconds && duration(result.seconds)]
+  const link = (text, kind) =>
+    make("a", { class: "button", href: address(result, kind), download: "" }, text)
+  const about = [
+    result.state === "stopped" ? "Stopped on the way" : result.recipe,
+    result.size?.join(" × "),
+    result.seconds && duration(result.seconds),
+  ]
   const done = result.state === "done"
   const command = make("code", {}, result.command)
-  return make("div", { class: "result" },
-    make("p", { class: "where" }, make("b", {}, result.name), ` ${about.filter(Boolean).join(" · ")}`),
-    result.diverged ? make("p", { class: "where failed" }, "A step was not finite; this is the last finite picture") : null,
-    make("div", { class: "row" },
+  return make(
+    "div",
+    { class: "result" },
+    make(
+      "p",
+      { class: "where" },
+      make("b", {}, result.name),
+      ` ${about.filter(Boolean).join(" · ")}`,
+    ),
+    result.diverged
+      ? make(
+          "p",
+          { class: "where failed" },
+          "A step was not finite; this is the last finite picture",
+        )
+      : null,
+    make(
+      "div",
+      { class: "row" },
       result.seen ? make("label", { class: "field" }, "Compare with ", select) : null,
       result.seen ? link(done ? result.name.split(".").pop().toUpperCase() : "PNG", "file") : null,
       done && !result.name.match(/\.tiff?$/) ? link("TIFF", "tiff") : null,
       done ? link("Manifest", "manifest") : null,
       result.resumable ? button("Resume", () => resume(result), { class: "main" }) : null,
-      result.settings ? button("Use its settings", async () => {
-        await form.load(result.settings)
-        tell(`The settings of ${result.name} are taken over`)
-      }) : null,
-      button("Delete…", () => remove(result))),
-    make("details", {}, make("summary", {}, "The command that paints the same"),
-      make("div", { class: "row command" }, command, button("Copy", event => copy(event.currentTarget, result.command)))))
+      result.settings
+        ? button("Use its settings", async () => {
+            await form.load(result.settings)
+            tell(`The settings of ${result.name} are taken over`)
+          })
+        : null,
+      button("Delete…", () => remove(result)),
+    ),
+    make(
+      "details",
+      {},
+      make("summary", {}, "The command that paints the same"),
+      make(
+        "div",
+        { class: "row command" },
+        command,
+        button("Copy", event => copy(event.currentTarget, result.command)),
+      ),
+    ),
+  )
 }
 
 async function copy(target, text) {
@@ -264,10 +453,13 @@ async function remove(result) {
 // ---- queue and history
 
 function drawStatus() {
-  const now = state.jobs.find(busy), waiting = state.jobs.filter(job => job.state === "waiting").length
+  const now = state.jobs.find(busy),
+    waiting = state.jobs.filter(job => job.state === "waiting").length
   const percent = now?.now && !document.hidden ? ` ${Math.round(now.now.done * 100)} %` : ""
   const rest = waiting ? `; ${waiting} more wait${waiting === 1 ? "s" : ""}` : ""
-  const text = now ? `Painting ${now.kind === "preview" ? "variations of " : ""}${now.name}${rest}` : ""
+  const text = now
+    ? `Painting ${now.kind === "preview" ? "variations of " : ""}${now.name}${rest}`
+    : ""
   if (get("#status").textContent !== text) get("#status").textContent = text
   document.title = now ? `${percent || "…"} jaxnst studio`.trim() : "jaxnst studio"
 }
@@ -275,63 +467,132 @@ function drawStatus() {
 function drawStrip() {
   const jobs = state.jobs.filter(job => !over(job))
   const names = new Set(jobs.map(job => job.name))
-  const groups = state.jobs.filter(job => job.kind === "preview" && over(job) && job.cells.some(cell => cell.there))
-  const results = [...state.history.filter(result => !names.has(result.name)), ...groups].sort((a, b) => b.time - a.time)
-  const ofJob = job => [job.id, job.state, job.place, Math.round((job.now?.done ?? 0) * 100), job.kind === "picture" && job.frame, shown.view, [shown.job, shown.preview].includes(job.id)]
-  const ofGroup = job => [job.id, job.cells, shown.view === "variations" && shown.preview === job.id]
-  const ofResult = result => [result.name, result.state, result.time, result.version, shown.view === "result" && shown.result === result.name]
+  const groups = state.jobs.filter(
+    job => job.kind === "preview" && over(job) && job.cells.some(cell => cell.there),
+  )
+  const results = [...state.history.filter(result => !names.has(result.name)), ...groups].sort(
+    (a, b) => b.time - a.time,
+  )
+  const ofJob = job => [
+    job.id,
+    job.state,
+    job.place,
+    Math.round((job.now?.done ?? 0) * 100),
+    job.kind === "picture" && job.frame,
+    shown.view,
+    [shown.job, shown.preview].includes(job.id),
+  ]
+  const ofGroup = job => [
+    job.id,
+    job.cells,
+    shown.view === "variations" && shown.preview === job.id,
+  ]
+  const ofResult = result => [
+    result.name,
+    result.state,
+    result.time,
+    result.version,
+    shown.view === "result" && shown.result === result.name,
+  ]
   const entries = [
     ...jobs.map(job => [JSON.stringify(ofJob(job)), () => jobCard(job)]),
-    ...results.map(result => result.cells
-      ? [JSON.stringify(ofGroup(result)), () => groupCard(result)]
-      : [JSON.stringify(ofResult(result)), () => resultCard(result)]),
+    ...results.map(result =>
+      result.cells
+        ? [JSON.stringify(ofGroup(result)), () => groupCard(result)]
+        : [JSON.stringify(ofResult(result)), () => resultCard(result)],
+    ),
   ]
   const none = () => make("li", { class: "none" }, "Results appear here, and are kept in a folder.")
   redrawList(get("#strip"), entries.length ? entries : [["none", none]])
 }
 
 function jobCard(job) {
-  const text = job.state === "waiting" ? `waits, number ${job.place}` : job.now ? `${Math.round(job.now.done * 100)} %` : "starts"
-  const current = shown.view === (job.kind === "preview" ? "variations" : "painting") && [shown.job, shown.preview].includes(job.id)
-  const image = job.kind === "picture" && job.frame ? make("img", { alt: "", src: `jobs/${job.id}/frame?n=${job.frame}` }) : make("span", { class: "blank" })
-  const open = card(image, job.name, job.kind === "preview" ? `variations, ${text}` : text, current, () => {
-    if (job.kind === "preview") Object.assign(shown, { preview: job.id, cell: null })
-    else shown.job = job.id
-    show(job.kind === "preview" ? "variations" : "painting")
-  })
+  const text =
+    job.state === "waiting"
+      ? `waits, number ${job.place}`
+      : job.now
+        ? `${Math.round(job.now.done * 100)} %`
+        : "starts"
+  const current =
+    shown.view === (job.kind === "preview" ? "variations" : "painting") &&
+    [shown.job, shown.preview].includes(job.id)
+  const image =
+    job.kind === "picture" && job.frame
+      ? make("img", { alt: "", src: `jobs/${job.id}/frame?n=${job.frame}` })
+      : make("span", { class: "blank" })
+  const open = card(
+    image,
+    job.name,
+    job.kind === "preview" ? `variations, ${text}` : text,
+    current,
+    () => {
+      if (job.kind === "preview") Object.assign(shown, { preview: job.id, cell: null })
+      else shown.job = job.id
+      show(job.kind === "preview" ? "variations" : "painting")
+    },
+  )
   return make("li", { class: "job" }, open, job.state === "waiting" ? stopButton(job) : null)
 }
 
 function resultCard(result) {
-  const image = result.seen ? make("img", { alt: "", loading: "lazy", src: address(result, "thumb") }) : make("span", { class: "blank" })
+  const image = result.seen
+    ? make("img", { alt: "", loading: "lazy", src: address(result, "thumb") })
+    : make("span", { class: "blank" })
   const current = shown.view === "result" && shown.result === result.name
-  const text = result.state === "done" ? moment(result.time) : result.state === "stopped" ? `stopped, ${moment(result.time, {})}` : "not painted"
-  return make("li", {}, card(image, result.name, text, current, () => {
-    Object.assign(shown, { result: result.name })
-    show("result")
-  }))
+  const text =
+    result.state === "done"
+      ? moment(result.time)
+      : result.state === "stopped"
+        ? `stopped, ${moment(result.time, {})}`
+        : "not painted"
+  return make(
+    "li",
+    {},
+    card(image, result.name, text, current, () => {
+      Object.assign(shown, { result: result.name })
+      show("result")
+    }),
+  )
 }
 
 /** Variations that are painted, as one card. */
 function groupCard(job) {
-  const images = job.cells.flatMap((cell, i) => cell.there ? [make("img", { alt: "", loading: "lazy", src: `jobs/${job.id}/cells/${i}` })] : [])
+  const images = job.cells.flatMap((cell, i) =>
+    cell.there ? [make("img", { alt: "", loading: "lazy", src: `jobs/${job.id}/cells/${i}` })] : [],
+  )
   const current = shown.view === "variations" && shown.preview === job.id
-  const open = card(make("span", { class: "mosaic" }, ...images), job.name, moment(job.time), current, () => {
-    if (shown.preview !== job.id) Object.assign(shown, { preview: job.id, cell: null })
-    show("variations")
-  })
+  const open = card(
+    make("span", { class: "mosaic" }, ...images),
+    job.name,
+    moment(job.time),
+    current,
+    () => {
+      if (shown.preview !== job.id) Object.assign(shown, { preview: job.id, cell: null })
+      show("variations")
+    },
+  )
   open.append(make("span", { class: "tag" }, `${images.length} variations`))
   return make("li", { class: "group" }, open)
 }
 
 function card(image, name, text, current, open) {
-  const found = button(image, open, { class: "card", title: name, "aria-current": current ? "true" : null })
+  const found = button(image, open, {
+    class: "card",
+    title: name,
+    "aria-current": current ? "true" : null,
+  })
   found.append(named(name), make("small", {}, text))
   return found
 }
 
 const moment = (seconds, day = { month: "short", day: "numeric" }) =>
-  new Date(seconds * 1000).toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" })
+  new Date(seconds * 1000).toLocaleString([], {
+    ...day,
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    hourCycle: "h23",
+  })
 
 // ---- actions
 
@@ -385,7 +646,9 @@ function merge(news) {
   const results = new Map(state.history.map(result => [result.name, result]))
   for (const result of news.history ?? []) results.set(result.name, result)
   for (const name of news.gone ?? []) results.delete(name)
-  state.history = [...results.values()].sort((a, b) => b.time - a.time || (a.name < b.name ? -1 : 1))
+  state.history = [...results.values()].sort(
+    (a, b) => b.time - a.time || (a.name < b.name ? -1 : 1),
+  )
 }
 
 /** Take up what is new; follow a picture that is finished to its result. */
@@ -394,8 +657,11 @@ function take(news) {
   merge(news)
   for (const job of state.jobs) {
     const ended = over(job) && before.has(job.id) && before.get(job.id) !== job.state
-    const seen = shown.view === "painting" && shown.job === job.id || shown.view === "variations" && shown.preview === job.id
-    if (ended && job.state === "failed" && !seen) complain(`${job.name} was not painted: ${job.message}`)
+    const seen =
+      (shown.view === "painting" && shown.job === job.id) ||
+      (shown.view === "variations" && shown.preview === job.id)
+    if (ended && job.state === "failed" && !seen)
+      complain(`${job.name} was not painted: ${job.message}`)
     if (ended) goToResult(job)
   }
   draw()
@@ -420,7 +686,8 @@ function followServer() {
   }
   follow(() => `events?since=${state.revision}`, news, lost)
   document.addEventListener("visibilitychange", drawStatus) // without a percentage that stands still
-  setInterval(() => { // counts seconds, while the server tells what happens
+  setInterval(() => {
+    // counts seconds, while the server tells what happens
     if (state.jobs.some(busy) && !document.body.classList.contains("lost")) draw()
   }, 1000)
 }
@@ -438,7 +705,11 @@ function listen() {
     document.body.classList.toggle("dropping", event.type === "dragover")
     if (event.type !== "drop") return
     const style = event.target.closest?.("#panel") && form.content
-    form.take([...event.dataTransfer.files], picture => style || form.content && !event.target.closest?.("#stage") ? form.addStyle(picture) : form.setContent(picture))
+    form.take([...event.dataTransfer.files], picture =>
+      style || (form.content && !event.target.closest?.("#stage"))
+        ? form.addStyle(picture)
+        : form.setContent(picture),
+    )
   }
   for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(kind, drop)
 }
