@@ -195,6 +195,7 @@ class Studio:
                 "name": recipe.name,
                 "look": LOOKS[recipe.name],
                 "summary": recipe.summary,
+                "size": recipe.size,
                 "content_weight": recipe.content_weight,
                 "style_scale": recipe.style_scale,
                 "idle": [x for x in CONTROLS if not recipe.uses(x)],

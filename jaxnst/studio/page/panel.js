@@ -1,23 +1,9 @@
 // The panel: what is chosen, and what can be.
 
 import { html, number, thumb } from "./base.js"
-import { idOf, recipeOf, SLIDERS, sliderValue, snapped, uses } from "./settings.js"
+import { idOf, recipeOf, rounded, SLIDERS, uses, withRecipe } from "./settings.js"
 import { Sketch } from "./sketch.js"
-import {
-  accepted,
-  act,
-  addRegion,
-  addStyle,
-  check,
-  choose,
-  drawMask,
-  pick,
-  set,
-  setContent,
-  start,
-  state,
-  take,
-} from "./store.js"
+import * as store from "./store.js"
 
 const COLORS = {
   style: "of the paintings",
@@ -26,22 +12,22 @@ const COLORS = {
 }
 
 export function Panel() {
-  const { settings, options, pictures } = state
+  const { settings, options, pictures } = store.state
   const size = uses("style_scale", settings, options)
   const count = options.variations.content_weight * (size ? options.variations.style_scale : 1)
   const submit = event => {
     event.preventDefault()
-    return start("picture")
+    return store.start("picture")
   }
   return html`
-    <form id="panel" aria-label="Settings" novalidate onSubmit=${act(submit)}
-      onChange=${() => check().catch(() => {}) /* said again when it is painted */}>
+    <form id="panel" aria-label="Settings" novalidate onSubmit=${store.act(submit)}
+      onChange=${() => store.check().catch(() => {}) /* said again when it is painted */}>
       <fieldset>
         <legend>Photograph</legend>
         <${Photograph} picture=${pictures[settings.content]} />
         <div class="row">
-          <${Files} id="content-file" use=${setContent}>Choose…<//>
-          <button type="button" id="content-sample" onClick=${() => setContent(options.samples[0])}>Sample</button>
+          <${Files} id="content-file" use=${store.setContent}>Choose…<//>
+          <button type="button" id="content-sample" onClick=${() => store.setContent(options.samples[0])}>Sample</button>
         </div>
       </fieldset>
 
@@ -49,12 +35,12 @@ export function Panel() {
         <legend>Paintings</legend>
         <${Paintings} ...${settings} pictures=${pictures} />
         <div class="row">
-          <${Files} id="style-file" use=${addStyle} multiple>Add…<//>
+          <${Files} id="style-file" use=${store.addStyle} multiple>Add…<//>
           <div class="samples" role="group" aria-label="Sample paintings">
             ${options.samples.slice(1).map(
               picture => html`
               <button type="button" class="pick" aria-label=${`Add ${picture.id}`} title=${picture.id}
-                onClick=${() => addStyle(picture)}><img alt="" src=${thumb(picture.id)} /></button>`,
+                onClick=${() => store.addStyle(picture)}><img alt="" src=${thumb(picture.id)} /></button>`,
             )}
           </div>
         </div>
@@ -74,7 +60,7 @@ export function Panel() {
         <div class="field" role="radiogroup" aria-label="Quality" id="quality">
           ${options.qualities.map(
             name => html`<label><input type="radio" name="quality" value=${name}
-            checked=${settings.quality === name} onChange=${() => choose({ quality: name })} /><span>${name}</span></label>`,
+            checked=${settings.quality === name} onChange=${() => store.choose({ quality: name })} /><span>${name}</span></label>`,
           )}
         </div>
         <${Recipes} chosen=${recipeOf(settings, options)} recipes=${options.recipes} />
@@ -83,10 +69,10 @@ export function Panel() {
       <${Fold} name="regions" title="Regions">
         <${Regions} ...${settings} pictures=${pictures} samples=${options.samples} />
         <div class="row">
-          <button type="button" id="add-region" onClick=${addRegion}>Add a region</button>
+          <button type="button" id="add-region" onClick=${store.addRegion}>Add a region</button>
           <button type="button" id="add-hold" onClick=${() =>
-            drawMask("Paint what to preserve of the photograph", hold =>
-              choose({ hold }),
+            store.drawMask("Paint what to preserve of the photograph", hold =>
+              store.choose({ hold }),
             )}>Preserve the photograph</button>
         </div>
         <${Check} name="keep_rest">Leave the rest of the photograph unchanged<//>
@@ -99,12 +85,12 @@ export function Panel() {
         <${Whole} name="preview_size">Variations (px)<//>
         <${Field} name="set" kind="field wide" type="text" value=${settings.set} spellcheck=${false}
           autocapitalize="off" placeholder="steps=20 history=5"
-          onInput=${event => choose({ set: event.target.value })}>Fields of the recipe<//>
+          onInput=${event => store.choose({ set: event.target.value })}>Fields of the recipe<//>
       <//>
 
       <div class="actions">
         <button type="button" id="preview" aria-describedby="preview-about"
-          onClick=${act(() => start("preview"))}>Preview</button>
+          onClick=${store.act(() => store.start("preview"))}>Preview</button>
         <button type="submit" id="paint" class="main">Paint</button>
         <small id="preview-about">Preview paints ${count} small variations</small>
       </div>
@@ -124,20 +110,20 @@ const Photograph = ({ picture }) => html`
 /** A button that uploads files; `use` gets each picture. */
 function Files({ use, children, ...rest }) {
   const upload = event => {
-    take([...event.target.files], use)
+    store.take([...event.target.files], use)
     event.target.value = ""
   }
-  return html`<label class="button">${children} <input type="file" accept=${accepted()} onChange=${upload} ...${rest} /></label>`
+  return html`<label class="button">${children} <input type="file" accept=${store.accepted()} onChange=${upload} ...${rest} /></label>`
 }
 
 function Paintings({ styles, blend, pictures }) {
   const sum = blend.reduce((total, weight) => total + weight, 0) || 1
   const remove = index => {
     const others = list => list.filter((_, i) => i !== index)
-    choose({ styles: others(styles), blend: others(blend) })
+    store.choose({ styles: others(styles), blend: others(blend) })
     document.querySelector("#style-file").focus()
   }
-  const weigh = (index, weight) => choose({ blend: blend.with(index, weight) })
+  const weigh = (index, weight) => store.choose({ blend: blend.with(index, weight) })
   const row = (id, i) => {
     const { name } = pictures[id]
     const share = `${Math.round((100 * blend[i]) / sum)} %`
@@ -157,24 +143,29 @@ function Paintings({ styles, blend, pictures }) {
   return html`<ul id="paintings">${styles.map(row)}</ul>`
 }
 
-/** A slider from 2 to the power of minus `reach` to 2 to the power of `reach`; `off` says why it is. */
+/** A slider for factors from 2 to the power of minus `reach` to its inverse; `off` says why it is. */
 function Slider({ name, reach, off }) {
-  const { settings, options } = state
+  const { settings, options } = store.state
   const [label, low, high] = SLIDERS[name]
-  const shown = `${number(sliderValue(name, settings, options))}${settings[name] ? "" : " (usual)"}`
+  const usual = recipeOf(settings, options)[name]
+  const power = Math.log2(settings[name] / usual)
+  const shown = `${number(settings[name])}${power ? "" : " (usual)"}`
+  const slide = ({ target: { valueAsNumber: power } }) =>
+    store.choose({ [name]: Math.abs(power) < 0.03 ? usual : rounded(usual * 2 ** power) })
   return html`
     <label class="slider">
       <span>${label} <output id=${`${idOf(name)}-shown`}>${off || shown}</output></span>
-      <input type="range" id=${idOf(name)} min=${-reach} max=${reach} step="0.05" value=${settings[name]}
-        disabled=${Boolean(off)} aria-valuetext=${shown}
-        onInput=${event => choose({ [name]: snapped(event.target.valueAsNumber) })} />
+      <input type="range" id=${idOf(name)} min=${-reach} max=${reach} step="0.05" value=${power}
+        disabled=${Boolean(off)} aria-valuetext=${shown} onInput=${slide} />
       <span class="ends"><small>${low}</small><small>${high}</small></span>
     </label>`
 }
 
 function Colors({ colors, names }) {
   const change = async ({ target }) =>
-    choose({ colors: target.value || (await pick())?.id || state.options.defaults.colors })
+    store.choose({
+      colors: target.value || (await store.pick())?.id || store.state.options.defaults.colors,
+    })
   return html`
     <label class="field">Colours <select id="colors" value=${names.includes(colors) ? colors : ""} onChange=${change}>
       ${names.map(name => html`<option value=${name}>${COLORS[name] ?? name}</option>`)}
@@ -184,7 +175,7 @@ function Colors({ colors, names }) {
 
 const Recipes = ({ chosen, recipes }) => html`
   <label class="field">Recipe <select id="recipe" aria-describedby="recipe-about" value=${chosen.name}
-    onChange=${event => choose({ recipe: event.target.value })}>
+    onChange=${event => store.choose(withRecipe(store.state.settings, event.target.value, store.state.options))}>
     <button type="button"><selectedcontent /></button>
     ${recipes.map(
       ({ name, look }) => html`<option value=${name}>
@@ -202,7 +193,7 @@ function Regions({ regions, styles, hold, pictures, samples }) {
     ...samples.slice(1).map(({ id }) => id),
   ]
   const row = (mask, label, control, remove) => html`
-    <li key=${mask}>
+    <li>
       <img class="chosen" alt="" src=${thumb(mask)} />
       <span>${label}${control}</span>
       <button type="button" class="quiet" aria-label=${`Remove: ${label}`} onClick=${() => {
@@ -212,8 +203,8 @@ function Regions({ regions, styles, hold, pictures, samples }) {
     </li>`
   const region = ({ mask, styles: [style] }, i) => {
     const change = async ({ target }) => {
-      const found = target.value || (await pick())?.id || style
-      choose({ regions: regions.with(i, { mask, styles: [found] }) })
+      const found = target.value || (await store.pick())?.id || style
+      store.choose({ regions: regions.with(i, { mask, styles: [found] }) })
     }
     const control = html`
       <span class="pair">
@@ -223,29 +214,31 @@ function Regions({ regions, styles, hold, pictures, samples }) {
           <option value="">another picture…</option>
         </select>
       </span>`
-    return row(mask, `Region ${i + 1}`, control, () => choose({ regions: regions.toSpliced(i, 1) }))
+    return row(mask, `Region ${i + 1}`, control, () =>
+      store.choose({ regions: regions.toSpliced(i, 1) }),
+    )
   }
   return html`
     <ul id="regions">
       ${regions.map(region)}
-      ${hold && row(hold, "Preserved photograph", null, () => choose({ hold: null }))}
+      ${hold && row(hold, "Preserved photograph", null, () => store.choose({ hold: null }))}
     </ul>`
 }
 
 /** A part of the panel that is folded until it is needed. */
 const Fold = ({ name, title, children }) => html`
-  <details id=${`${name}-box`} open=${Boolean(state.open[name])}
-    onToggle=${event => set({ open: { ...state.open, [name]: event.target.open } })}>
+  <details id=${`${name}-box`} open=${Boolean(store.state.open[name])}
+    onToggle=${event => store.set({ open: { ...store.state.open, [name]: event.target.open } })}>
     <summary>${title}</summary>${children}
   </details>`
 
 const Check = ({ name, on = true, off = false, children }) => html`
-  <label class="check"><input type="checkbox" id=${idOf(name)} checked=${state.settings[name] === on}
-    onChange=${event => choose({ [name]: event.target.checked ? on : off })} /> ${children}</label>`
+  <label class="check"><input type="checkbox" id=${idOf(name)} checked=${store.state.settings[name] === on}
+    onChange=${event => store.choose({ [name]: event.target.checked ? on : off })} /> ${children}</label>`
 
 /** A field, and what is wrong with it. */
 function Field({ name, kind = "field", children, ...rest }) {
-  const wrong = state.wrong[name]
+  const wrong = store.state.wrong[name]
   const about = wrong && `${idOf(name)}-wrong`
   return html`
     <label class=${kind}>${children} <input id=${idOf(name)} aria-invalid=${wrong && "true"} aria-describedby=${about} ...${rest} /></label>
@@ -254,10 +247,10 @@ function Field({ name, kind = "field", children, ...rest }) {
 
 /** A field of a whole number, which is the server's own if it is empty. */
 function Whole({ name, children }) {
-  const { settings, options } = state
+  const { settings, options } = store.state
   const [min, max] = options.limits[name]
-  const input = ({ target }) => choose({ [name]: target.value ? target.valueAsNumber : null })
+  const input = ({ target }) => store.choose({ [name]: target.value ? target.valueAsNumber : null })
   return html`
     <${Field} name=${name} type="number" step="1" min=${min} max=${max} value=${settings[name] ?? ""}
-      placeholder=${options.defaults[name] ?? "512"} onInput=${input}>${children}<//>`
+      placeholder=${options.defaults[name] ?? recipeOf(settings, options).size} onInput=${input}>${children}<//>`
 }

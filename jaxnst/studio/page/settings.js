@@ -1,6 +1,5 @@
-// What is chosen. The page holds the fields of the server's settings, with some of them as its
-// controls need them: `set` is a text, `blend` has a weight for each painting, and a slider has
-// the power of two that the recipe's own value is multiplied by.
+// What is chosen: the server's settings, but `set` is a text, `blend` has a weight for each
+// painting, and sliders have a value even where it is the recipe's own.
 
 /** The fields that have sliders, in words: their name, and their two ends. */
 export const SLIDERS = {
@@ -22,39 +21,15 @@ const words = text => text.split(/\s+/).filter(Boolean)
 /** What the page holds of settings as the server knows them. */
 export function held(sent, options) {
   const found = { content: null, ...options.defaults, ...sent }
-  for (const name of Object.keys(options.limits)) {
-    if (found[name] === options.defaults[name]) found[name] = null
-  }
+  const recipe = recipeOf(found, options)
+  for (const name in SLIDERS) found[name] ??= recipe[name]
   found.blend ??= found.styles.map(() => 1)
-  found.set = found.set.join(" ")
-  return slid(found, found, options)
+  return { ...found, set: found.set.join(" ") }
 }
-
-/** The settings with the sliders at these values, in place of what their fields were set to. */
-export function slid(settings, values, options) {
-  const recipe = recipeOf(settings, options)
-  const found = { ...settings }
-  for (const name of Object.keys(SLIDERS)) {
-    const value = values[name] ?? recipe[name]
-    found[name] = snapped(Math.log2(value / recipe[name]))
-    if (value !== recipe[name]) {
-      found.set = words(found.set)
-        .filter(text => !text.startsWith(`${name}=`))
-        .join(" ")
-    }
-  }
-  return found
-}
-
-/** A power, which is 0 if it is nearly so. */
-export const snapped = power => (Math.abs(power) < 0.015 ? 0 : power)
-
-/** The value of a slider. */
-export const sliderValue = (name, settings, options) =>
-  Number((recipeOf(settings, options)[name] * 2 ** settings[name]).toPrecision(3))
 
 /** The settings as the server reads them. */
 export function sent(settings, options) {
+  const recipe = recipeOf(settings, options)
   const keep = settings.keep_rest && settings.regions.length > 0
   const even = new Set(settings.blend).size < 2
   const found = {
@@ -64,12 +39,29 @@ export function sent(settings, options) {
     keep_rest: keep,
     set: words(settings.set),
   }
-  for (const name of Object.keys(SLIDERS)) {
-    const chosen = settings[name] !== 0 && uses(name, settings, options)
-    found[name] = chosen ? sliderValue(name, settings, options) : null
+  for (const name in SLIDERS) {
+    if (found[name] === recipe[name] || !uses(name, settings, options)) found[name] = null
   }
   return found
 }
+
+/** Values of sliders, in place of what was set in words. */
+export const slid = ({ set }, values) => ({
+  ...values,
+  set: words(set)
+    .filter(text => !(text.split("=")[0] in values))
+    .join(" "),
+})
+
+/** Another recipe; the sliders stay where they are, on its scale. */
+export function withRecipe(settings, recipe, options) {
+  const [before, after] = [recipeOf(settings, options), recipeOf({ recipe }, options)]
+  const moved = name => rounded((settings[name] / before[name]) * after[name])
+  return { recipe, ...Object.fromEntries(Object.keys(SLIDERS).map(name => [name, moved(name)])) }
+}
+
+/** A value as people write it. */
+export const rounded = value => Number(value.toPrecision(3))
 
 /** Whether a field has an effect in the recipe. */
 export function uses(name, settings, options) {

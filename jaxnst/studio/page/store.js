@@ -248,7 +248,8 @@ export async function adopt(job) {
 /** Choose a variation, with the pictures that it was painted from. */
 export async function chooseCell(job, index) {
   if (state.asked[job.id] !== painted()) await adopt(job)
-  choose(slid(state.settings, job.cells[index], state.options))
+  const { there, ...values } = job.cells[index]
+  choose(slid(state.settings, values))
   set({ cell: index })
 }
 

@@ -10,70 +10,69 @@ export function Strip({ view }) {
   const names = new Set(jobs.map(job => job.name))
   const groups = state.jobs.filter(job => over(job) && job.cells.some(cell => cell.there))
   const results = state.results.filter(result => !names.has(result.name))
-  const all = [...results, ...groups].sort((a, b) => b.time - a.time)
-  const shown = { variations: state.preview, painting: state.job, result: state.result }[view]
+  const before = [...results, ...groups].sort((a, b) => b.time - a.time)
+  const cards = [
+    ...jobs.map(jobCard),
+    ...before.map(one => (one.cells ? groupCard(one) : resultCard(one))),
+  ]
+  const current = { variations: state.preview, painting: state.job, result: state.result }[view]
   return html`
     <ul id="strip">
-      ${jobs.map(job => html`<${JobCard} key=${job.id} job=${job} current=${job.id === shown} />`)}
-      ${all.map(one =>
-        one.cells
-          ? html`<${GroupCard} key=${one.id} job=${one} current=${one.id === shown} />`
-          : html`<${ResultCard} key=${one.name} result=${one} current=${one.name === shown} />`,
-      )}
-      ${!jobs.length && !all.length && html`<li class="none">Results appear here, and are kept in a folder.</li>`}
+      ${cards.map(card => html`<${Card} ...${card} current=${card.key === current} />`)}
+      ${!cards.length && html`<li class="none">Results appear here, and are kept in a folder.</li>`}
     </ul>`
 }
 
-const Card = ({ name, text, current, open, children }) => html`
-  <button type="button" class="card" title=${name} aria-current=${current ? "true" : null} onClick=${open}>
-    ${children}<${Named} name=${name} /><small>${text}</small>
-  </button>`
+const Card = ({ kind, name, text, picture, more, open, current }) => html`
+  <li class=${kind}>
+    <button type="button" class="card" title=${name} aria-current=${current ? "true" : null} onClick=${open}>
+      ${picture ?? html`<span class="blank" />`}<${Named} name=${name} /><small>${text}</small>
+    </button>
+    ${more}
+  </li>`
 
-function JobCard({ job, current }) {
+const thumbnail = source => html`<img alt="" loading="lazy" src=${source} />`
+
+function jobCard(job) {
+  const { id, name } = job
   const preview = job.kind === "preview"
-  const where = job.now ? `${Math.round(job.now.done * 100)} %` : "starts"
-  const text = job.state === "waiting" ? `queued, number ${job.place}` : where
-  const open = () => (preview ? showPreview(job.id) : show("painting", { job: job.id }))
-  return html`
-    <li class="job">
-      <${Card} name=${job.name} text=${preview ? `variations, ${text}` : text} current=${current} open=${open}>
-        ${
-          !preview && job.frame
-            ? html`<img alt="" src=${`jobs/${job.id}/frame?n=${job.frame}`} />`
-            : html`<span class="blank" />`
-        }
-      <//>
-      ${job.state === "waiting" && html`<${StopButton} job=${job} />`}
-    </li>`
+  const done = job.now ? `${Math.round(job.now.done * 100)} %` : "starts"
+  const text = job.state === "waiting" ? `queued, number ${job.place}` : done
+  return {
+    key: id,
+    kind: "job",
+    name,
+    text: preview ? `variations, ${text}` : text,
+    picture: !preview && job.frame ? thumbnail(`jobs/${id}/frame?n=${job.frame}`) : null,
+    more: job.state === "waiting" && html`<${StopButton} job=${job} />`,
+    open: () => (preview ? showPreview(id) : show("painting", { job: id })),
+  }
 }
 
-function ResultCard({ result, current }) {
-  const { name, seen, state: end, time } = result
-  const text = { done: moment(time), stopped: `stopped, ${moment(time, {})}` }[end] ?? "not painted"
-  return html`
-    <li>
-      <${Card} name=${name} text=${text} current=${current} open=${() => show("result", { result: name })}>
-        ${
-          seen
-            ? html`<img alt="" loading="lazy" src=${address(result, "thumb")} />`
-            : html`<span class="blank" />`
-        }
-      <//>
-    </li>`
+function resultCard(result) {
+  const { name, seen, time } = result
+  const ends = { done: moment(time), stopped: `stopped, ${moment(time, {})}` }
+  return {
+    key: name,
+    name,
+    text: ends[result.state] ?? "not painted",
+    picture: seen ? thumbnail(address(result, "thumb")) : null,
+    open: () => show("result", { result: name }),
+  }
 }
 
 /** Variations that are painted, as one card. */
-function GroupCard({ job, current }) {
-  const there = job.cells.flatMap((cell, i) => (cell.there ? [i] : []))
-  return html`
-    <li class="group">
-      <${Card} name=${job.name} text=${moment(job.time)} current=${current} open=${() => showPreview(job.id)}>
-        <span class="mosaic">
-          ${there.map(i => html`<img key=${i} alt="" loading="lazy" src=${`jobs/${job.id}/cells/${i}`} />`)}
-        </span>
-        <span class="tag">${there.length} variations</span>
-      <//>
-    </li>`
+function groupCard({ id, name, time, cells }) {
+  const there = cells.flatMap((cell, i) => (cell.there ? [`jobs/${id}/cells/${i}`] : []))
+  return {
+    key: id,
+    kind: "group",
+    name,
+    text: moment(time),
+    picture: html`<span class="mosaic">${there.map(thumbnail)}</span>
+      <span class="tag">${there.length} variations</span>`,
+    open: () => showPreview(id),
+  }
 }
 
 const moment = (seconds, day = { month: "short", day: "numeric" }) =>

@@ -5,37 +5,24 @@ import { Brush } from "./brush.js"
 import { Compare } from "./compare.js"
 import { Live, over, Progress, progressText } from "./live.js"
 import { SLIDERS } from "./settings.js"
-import {
-  act,
-  addStyle,
-  adopt,
-  chooseCell,
-  findJob,
-  findResult,
-  removePreview,
-  removeResult,
-  resume,
-  set,
-  setContent,
-  state,
-  stop,
-  useSettings,
-} from "./store.js"
+import * as store from "./store.js"
 
 export const address = (result, kind) => `history/${part(result.name)}/${kind}?at=${result.version}`
 
 /** A button that does something which the server may refuse. */
 export const Button = ({ call, children, ...rest }) =>
-  html`<button type="button" ...${rest} onClick=${act(call)}>${children}</button>`
+  html`<button type="button" ...${rest} onClick=${store.act(call)}>${children}</button>`
 
 /** The picture of a view, and what is below it. */
 export function Stage({ name }) {
-  const { brush, pictures, settings } = state
+  const { brush, pictures, settings } = store.state
   const content = pictures[settings.content]
-  if (name === "variations") return html`<${Variations} job=${findJob(state.preview)} />`
-  if (name === "painting") return html`<${Painting} key=${state.job} job=${findJob(state.job)} />`
+  if (name === "variations")
+    return html`<${Variations} job=${store.findJob(store.state.preview)} />`
+  if (name === "painting")
+    return html`<${Painting} key=${store.state.job} job=${store.findJob(store.state.job)} />`
   if (name === "result")
-    return html`<${Result} key=${state.result} result=${findResult(state.result)} />`
+    return html`<${Result} key=${store.state.result} result=${store.findResult(store.state.result)} />`
   if (brush) return html`<${Brush} picture=${content} ...${brush} />`
   return html`<${Photograph} picture=${content} />`
 }
@@ -60,9 +47,9 @@ const Photograph = ({ picture }) => html`
   <div id="caption" />`
 
 function trySamples() {
-  const [photograph, painting] = state.options.samples
-  setContent(photograph)
-  if (!state.settings.styles.length) addStyle(painting)
+  const [photograph, painting] = store.state.options.samples
+  store.setContent(photograph)
+  if (!store.state.settings.styles.length) store.addStyle(painting)
 }
 
 const Painting = ({ job }) => html`
@@ -74,11 +61,11 @@ export function StopButton({ job }) {
   const text = { waiting: "Remove", stopping: "Stop at once" }[job.state] ?? "Stop"
   const keeps = job.state === "painting" && job.kind === "picture"
   const title = keeps ? "Stops after this step and keeps the picture so far" : null
-  return html`<${Button} call=${() => stop(job)} title=${title}>${text}<//>`
+  return html`<${Button} call=${() => store.stop(job)} title=${title}>${text}<//>`
 }
 
 function Variations({ job }) {
-  const { pictures, cell } = state
+  const { pictures, cell } = store.state
   const { width, height } = pictures[job.content] ?? {}
   const ends = {
     failed: progressText(job),
@@ -91,8 +78,8 @@ function Variations({ job }) {
       <${Progress} job=${job} text=${ends[job.state]}>
         ${
           over(job)
-            ? html`<${Button} call=${() => adopt(job)}>Use its settings<//>
-              <${Button} call=${() => removePreview(job)}>Delete…<//>`
+            ? html`<${Button} call=${() => store.adopt(job)}>Use its settings<//>
+              <${Button} call=${() => store.removePreview(job)}>Delete…<//>`
             : html`<${StopButton} job=${job} />`
         }
       <//>
@@ -113,7 +100,7 @@ function Table({ job, chosen, ratio }) {
       .replaceAll("\n", " ")
     return html`<td key=${column}>${
       job.cells[index].there
-        ? html`<${Button} class="cell" aria-pressed=${String(chosen === index)} call=${() => chooseCell(job, index)}>
+        ? html`<${Button} class="cell" aria-pressed=${String(chosen === index)} call=${() => store.chooseCell(job, index)}>
           <img alt=${label} src=${`jobs/${job.id}/cells/${index}`} /><//>`
         : html`<span class="blank" role="img" aria-label=${`${label}: not painted yet`} />`
     }</td>`
@@ -146,29 +133,23 @@ function axisOf(job, name) {
 }
 
 function Result({ result }) {
-  const others = state.results.filter(other => other.seen && other !== result)
-  const before = result.before && state.against === "before"
-  const other = others.find(({ name }) => name === state.against)
-  const after = {
-    source: address(result, "view"),
-    alt: `The painting ${result.name}`,
-    label: result.name,
-  }
+  const others = store.state.results.filter(other => other.seen && other !== result)
+  const before = result.before && store.state.against === "before"
+  const other = others.find(({ name }) => name === store.state.against)
+  const shown = one => ({
+    source: address(one, "view"),
+    alt: `The painting ${one.name}`,
+    label: one.name,
+  })
+  const after = shown(result)
   const photograph = { source: address(result, "before"), alt: "The photograph", label: "before" }
   const nothing =
     result.state === "stopped" ? "Stopped before there was anything to see" : "Not painted yet"
   let picture = html`<${Frame}><img alt=${after.alt} src=${after.source} /><//>`
   if (!result.seen) picture = html`<p class="wait">${nothing}</p>`
-  else if (before)
+  if (before)
     picture = html`<${Compare} left=${photograph} right=${{ ...after, label: "after" }} />`
-  else if (other) {
-    const left = {
-      source: address(other, "view"),
-      alt: `The painting ${other.name}`,
-      label: other.name,
-    }
-    picture = html`<${Compare} left=${left} right=${after} />`
-  }
+  if (other) picture = html`<${Compare} left=${shown(other)} right=${after} />`
   return html`
     <div id="easel">${picture}</div>
     <div id="caption"><div class="result">
@@ -178,16 +159,16 @@ function Result({ result }) {
         ${
           result.seen &&
           html`<label class="field">Compare with <select id="against"
-          value=${before || other ? state.against : ""} onChange=${event => set({ against: event.target.value })}>
+          value=${before || other ? store.state.against : ""} onChange=${event => store.set({ against: event.target.value })}>
             <option value="">nothing</option>
             ${result.before && html`<option value="before">the photograph</option>`}
             ${others.map(({ name }) => html`<option key=${name} value=${name}>${name}</option>`)}
           </select></label>`
         }
         <${Downloads} result=${result} />
-        ${result.resumable && html`<${Button} class="main" call=${() => resume(result)}>Resume<//>`}
-        ${result.settings && html`<${Button} call=${() => useSettings(result)}>Use its settings<//>`}
-        <${Button} call=${() => removeResult(result)}>Delete…<//>
+        ${result.resumable && html`<${Button} class="main" call=${() => store.resume(result)}>Resume<//>`}
+        ${result.settings && html`<${Button} call=${() => store.useSettings(result)}>Use its settings<//>`}
+        <${Button} call=${() => store.removeResult(result)}>Delete…<//>
       </div>
       <details>
         <summary>The command for the same picture</summary>
