@@ -173,7 +173,7 @@ function Result({ result }) {
       <details>
         <summary>The command for the same picture</summary>
         <div class="row command">
-          <code>${result.command}</code>
+          <code tabindex="0">${result.command}</code>
           <${Button} call=${event => copy(event.currentTarget, result.command)}>Copy<//>
         </div>
       </details>
