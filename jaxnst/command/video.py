@@ -2,14 +2,12 @@
 
 import argparse
 import contextlib
-import dataclasses
-import hashlib
 import json
 import math
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnst.command.describe import (
+    compile_timer,
+    content_hash,
+    first_line,
+    make_manifest,
+    write_manifest,
+)
 from jaxnst.command.flags import (
     Files,
     add_mask_flags,
@@ -30,42 +35,29 @@ from jaxnst.command.flags import (
     numbers,
     one_file,
     one_name,
+    painting_from,
     positive,
-    recipe_from,
-    same_names,
-)
-from jaxnst.command.manifest import (
-    SAME,
-    compile_timer,
-    first_line,
-    make_manifest,
-    manifest_path,
-    path_from,
-    write_manifest,
-)
-from jaxnst.command.masks import (
-    check_masks,
-    check_moving_masks,
-    mask_files,
-    moving_masks,
-    read_style,
 )
 from jaxnst.command.reporter import Reporter, complain, say
-from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.command.stylize import in_use
 from jaxnst.disk import held, write_whole
 from jaxnst.foreign import read_json, shown
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import check_blend
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.multiscale import Options
-from jaxnst.painting.plan import plan_run
-from jaxnst.painting.scales import content_size, style_shape
+from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
-from jaxnst.pictures.files import image_shape, load_image, save_image
-from jaxnst.pictures.geometry import fit_shape
+from jaxnst.pictures.files import load_image, save_image
+from jaxnst.request.inputs import (
+    check_moving_masks,
+    check_painting,
+    moving_masks,
+    read_style,
+)
+from jaxnst.request.manifest import manifest_path, path_from
+from jaxnst.request.painting import Painting
 from jaxnst.tiles import tile_mesh
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow, measured_flow
@@ -135,42 +127,42 @@ def ratio(text: str) -> Fraction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoRequest:
-    """A video that is asked for, checked.
+class Video:
+    """A video that is asked for: a painting of its frames, and which they are.
 
     Attributes:
-        picture: How its first frame is painted.
+        painting: How its frames are painted; its content is the source.
+        out: Path of the result.
         clip: Its frames.
         selection: Which of the source they are.
+        shape: Height and width of the result.
         passes: Through all frames.
         frame_steps: Of a frame that follows another, if a number was asked for.
         temporal_weight: See `VideoOptions.weight`.
         flow: Folder of flows.
-        keep_state: Whether painted frames are kept when the video is written.
-        force: Whether to begin where the disk may be too small.
     """
 
-    picture: StylizeRequest
+    painting: Painting
+    out: Path
     clip: Clip
     selection: Selection
+    shape: tuple[int, int]
     passes: int
     frame_steps: int | None
     temporal_weight: float
     flow: Path | None
-    keep_state: bool
-    force: bool = False
 
     @property
     def state(self) -> Path:
         """Folder of the painted frames, until the video is written."""
-        out = self.picture.out
-        return out.with_name(out.name + ".state")
+        return self.out.with_name(self.out.name + ".state")
 
     @cached_property
-    def masks(self) -> list[MaskFiles]:
-        """The mask files of each frame: one of a folder, and all others."""
-        files, numbers = self.picture.masks, self.clip.numbers
-        folders = {x: frame_files(x) for x in files.paths if x.is_dir()}
+    def paintings(self) -> list[Painting]:
+        """The painting of each frame: one file of a folder, and all other files."""
+        painting, numbers = self.painting, self.clip.numbers
+        masks = (x for x in painting.paths if x != painting.content)
+        folders = {x: frame_files(x) for x in masks if x.is_dir()}
         for path, found in folders.items():
             if len(found) <= numbers[-1]:
                 raise ValueError(
@@ -178,21 +170,19 @@ class VideoRequest:
                     f"the {numbers[-1] + 1}th, got {len(found)}"
                 )
         if not folders:
-            return [files] * len(numbers)
+            return [painting] * len(numbers)
         of = lambda number: lambda x: folders[x][number] if x in folders else x
-        return [files.map(of(number)) for number in numbers]
+        return [painting.map(of(number)) for number in numbers]
 
     @property
     def masks_change(self) -> bool:
         """Whether there is a folder of masks."""
-        return any(path.is_dir() for path in self.picture.masks.paths)
+        return self.paintings[0] != self.painting
 
 
-def video_request(args: argparse.Namespace) -> VideoRequest:
+def video_from(args: argparse.Namespace) -> Video:
     """What the flags ask for, checked."""
-    recipe, masks = recipe_from(args), mask_files(args)
-    if args.init in STARTS:
-        recipe = recipe.replace(init=args.init)
+    painting = painting_from(args, args.content, args.style)
     if not 0 <= args.temporal_weight < math.inf:
         raise ValueError(
             f"expected --temporal-weight of at least 0, got {args.temporal_weight}"
@@ -206,163 +196,134 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
             f"expected --rate for a folder of frames, got it for {args.content}, which "
             "has its own; leave it out"
         )
-    shape = fit_shape(clip.shape, args.size or content_size(clip.shape, recipe))
+    shape = painting.shape(clip.shape)
     if kind == "video":  # the codecs need even sides
         shape = max(2, shape[0] // 2 * 2), max(2, shape[1] // 2 * 2)
-    memory = usable_memory() if args.memory is None else args.memory
-    changes: dict[str, Any] = {
-        "styles": tuple(args.style),
-        "masks": masks,
-        "recipe": recipe,
-        "shape": shape,
-        "blend": None if args.blend is None else tuple(args.blend),
-        "memory": memory,
-    }
-    picture = StylizeRequest(**same_names(StylizeRequest, args) | changes)
-    request = VideoRequest(
-        picture=picture,
+    video = Video(
+        painting=painting,
+        out=args.out,
         clip=clip,
         selection=selection,
-        **same_names(VideoRequest, args),
+        shape=shape,
+        passes=args.passes,
+        frame_steps=args.frame_steps,
+        temporal_weight=args.temporal_weight,
+        flow=args.flow,
     )
-    check_video(request)
+    check_video(video, force=args.force)
     if clip.color != clip.source:
         complain(f"{clip.path} is {clip.source.name}; it is painted as SDR in BT.709")
     if kind == "video" and (lost := lost_tracks(clip)):
         complain(f"sound tracks of unknown formats, which are left out: {lost}")
-    count = len(masks.paths)
-    stages = plan_run(shape, recipe, memory - mask_bytes(shape, recipe, count))
-    return dataclasses.replace(
-        request, picture=dataclasses.replace(picture, stages=stages)
-    )
+    return video
 
 
-def check_video(request: VideoRequest) -> None:
-    """Raise a ValueError if a request cannot be met, whatever the memory."""
-    picture = request.picture
-    inputs = {path.resolve() for path in picture.pictures}
-    if picture.out.resolve() in inputs:
+def check_video(video: Video, *, force: bool) -> None:
+    """Raise a ValueError if a video cannot be painted, whatever the memory."""
+    painting, out = video.painting, video.out
+    if out.resolve() in {path.resolve() for path in painting.paths}:
+        raise ValueError(f"expected an output that is none of the inputs, got {out}")
+    if painting.weights != "auto":
+        registry.locate(painting.weights)
+    for line in check_painting(video.paintings[0], video.shape):
+        complain(line)
+    paintings = video.paintings if video.masks_change else video.paintings[:1]
+    check_moving_masks(paintings, video.shape)
+    needed, free = state_bytes(video)
+    if needed > free and not force:
         raise ValueError(
-            f"expected an output that is none of the inputs, got {picture.out}"
+            f"expected {gigabytes(needed)} of free disk for the painted frames in "
+            f"{video.state}, got {gigabytes(free)}; free some, paint less (--end, "
+            "--every, --size), or pass --force to begin anyway"
         )
-    if picture.init_path is not None:
-        if not picture.init_path.exists():
-            raise ValueError(
-                f"expected --init {', '.join(STARTS)} or a file, got {picture.init!r}, "
-                "where nothing is"
-            )
-        image_shape(picture.init_path)
-    if picture.weights != "auto":
-        registry.locate(picture.weights)
-    if picture.blend is not None:
-        check_blend(picture.blend, len(picture.styles))
-    files = request.masks if request.masks_change else request.masks[:1]
-    check_masks(files[0], picture.styles)
-    rest = bool(picture.styles) or picture.masks.keep_rest
-    check_moving_masks(files, picture.shape, rest=rest)
-    check_disk(request)
-    if request.flow is not None:
-        FlowFiles(request.flow, request.clip.numbers)
-    for path in picture.all_styles:
-        style_shape(image_shape(path), picture.shape, picture.recipe)
+    if video.flow is not None:
+        FlowFiles(video.flow, video.clip.numbers)
 
 
 def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
-    request = video_request(args)
-    picture, clip = request.picture, request.clip
-    name, reason = registry.choose(picture.weights, quiet=picture.quiet)
+    video = video_from(args)
+    shape, recipe, out = video.shape, video.painting.recipe, video.out
+    memory = usable_memory() if args.memory is None else args.memory
+    stages = plan_run(
+        shape, recipe, memory - mask_bytes(shape, recipe, video.painting.mask_count())
+    )
+    name, reason = registry.choose(args.weights, quiet=args.quiet)
     weights = registry.locate(name)
     backbone = registry.load_backbone(weights)
-    picture = dataclasses.replace(picture, weights=name)
-    request = dataclasses.replace(request, picture=picture)
-    manifest = video_manifest(request, sha256(weights))
+    video = replace(video, painting=replace(video.painting, weights=name))
+    found = make_manifest(video.painting, shape, sha256(weights))
+    about = describe_video(video)
     with contextlib.ExitStack() as stack:
-        if not stack.enter_context(held(picture.out)):
-            raise ValueError(in_use(picture.out))
-        found = stack.enter_context(open_state(request, manifest))
-        height, width = picture.shape
-        size = f"{len(clip)} frames of {width} x {height} px, {float(clip.end):.2f} s"
-        again = f"; {found} are painted" if found else ""
-        say(f"{size}{again}", quiet=picture.quiet)
-        say(first_line(name, reason), quiet=picture.quiet)
-        needed, free = map(gigabytes, state_bytes(request))
+        if not stack.enter_context(held(out)):
+            raise ValueError(in_use(out))
+        record = found.identity | {"video": about}
+        painted = stack.enter_context(open_state(video.state, record))
+        tell = partial(say, quiet=args.quiet)
+        height, width = shape
+        size = f"{len(video.clip)} frames of {width} x {height} px"
+        again = f"; {painted} are painted" if painted else ""
+        tell(f"{size}, {float(video.clip.end):.2f} s{again}")
+        tell(first_line(name, reason))
+        needed, free = map(gigabytes, state_bytes(video))
         where = f"painted frames take up to {needed} of disk, {free} are free"
-        newest = f"the newest frame is {request.state / PREVIEW}"
-        say(f"{where}; {newest}", quiet=picture.quiet)
+        tell(f"{where}; the newest frame is {video.state / PREVIEW}")
         began = time.perf_counter()
         try:
-            with compile_timer() as compiling:
-                firsts = paint_request(request, backbone, found)
+            with (
+                compile_timer() as compiling,
+                VideoReporter(video, painted, quiet=args.quiet) as reporter,
+            ):
+                firsts = paint_video(video, stages, backbone, reporter)
         except FloatingPointError as error:
             complain(f"error: {error}; the frames before it are painted")
             return 3
         except OSError as error:
-            kept = f"painted frames are kept in {request.state}; rerun the command"
+            kept = f"painted frames are kept in {video.state}; rerun the command"
             raise OSError(f"{error}; {kept}") from error
         seconds = time.perf_counter() - began
         spent = {"all": round(seconds, 2)}
         spent["compile"] = round(sum(x for _, x in compiling), 2)
-        manifest["video"]["shots"] = [clip.numbers[i] + 1 for i in firsts]
-        manifest |= {"status": "done", "resumed": found, "seconds": spent}
-        write_manifest(manifest_path(picture.out), manifest)
-        if not request.keep_state:
-            shutil.rmtree(request.state, ignore_errors=True)
-    say(f"wrote {picture.out} in {seconds:.0f} s", quiet=picture.quiet)
+        about["shots"] = [video.clip.numbers[i] + 1 for i in firsts]
+        manifest = found.beside(out) | {"video": about, "status": "done"}
+        manifest |= {"resumed": painted, "seconds": spent}
+        write_manifest(manifest_path(out), manifest)
+        if not args.keep_state:
+            shutil.rmtree(video.state, ignore_errors=True)
+    tell(f"wrote {out} in {seconds:.0f} s")
     return 0
 
 
-def state_bytes(request: VideoRequest) -> tuple[int, int]:
+def state_bytes(video: Video) -> tuple[int, int]:
     """How much of the disk the frames that are not painted may need; what is free."""
-    state, (height, width) = request.state, request.picture.shape
-    whole = height * width * BYTES[request.passes] * len(request.clip)
+    state, (height, width) = video.state, video.shape
+    whole = height * width * BYTES[video.passes] * len(video.clip)
     there = sum(x.stat().st_size for x in state.glob("pass*.npz"))
     folder = next(x for x in state.absolute().parents if x.is_dir())
     return max(0, whole - there), shutil.disk_usage(folder).free
 
 
-def check_disk(request: VideoRequest) -> None:
-    """Raise a ValueError if the disk is too small for the painted frames."""
-    needed, free = state_bytes(request)
-    if needed > free and not request.force:
-        raise ValueError(
-            f"expected {gigabytes(needed)} of free disk for the painted frames in "
-            f"{request.state}, got {gigabytes(free)}; free some, paint less (--end, "
-            "--every, --size), or pass --force to begin anyway"
-        )
-
-
-def video_manifest(request: VideoRequest, weights_sha256: str) -> dict[str, Any]:
-    """All that is needed to paint the same video again."""
-    picture, clip, flow = request.picture, request.clip, request.flow
-    hashes = {path: content_hash(path) for path in picture.pictures}
-    found = make_manifest(picture, weights_sha256, hashes)
+def describe_video(video: Video) -> dict[str, Any]:
+    """What is painted of a source, and how frames follow each other, as JSON."""
+    flow, selection = video.flow, video.selection
     text = lambda x: None if x is None else str(x)
+    versions = {}
     for package in ("av", "opencv-python-headless"):
         with contextlib.suppress(PackageNotFoundError):
-            found["versions"][package] = version(package)
-    found["video"] = {
-        "start": text(request.selection.start),
-        "end": text(request.selection.end),
-        "every": request.selection.every,
-        "frames": len(clip),
-        "rate": text(clip.rate),
-        "passes": request.passes,
-        "frame_steps": request.frame_steps,
-        "temporal_weight": request.temporal_weight,
-        "flow": flow and path_from(picture.out.parent, flow),
+            versions[package] = version(package)
+    return {
+        "start": text(selection.start),
+        "end": text(selection.end),
+        "every": selection.every,
+        "frames": len(video.clip),
+        "rate": text(video.clip.rate),
+        "passes": video.passes,
+        "frame_steps": video.frame_steps,
+        "temporal_weight": video.temporal_weight,
+        "flow": flow and path_from(video.out.parent, flow),
         "flow_sha256": flow and content_hash(flow),
+        "versions": versions,
     }
-    return found
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the names and hashes of its files."""
-    if not path.is_dir():
-        return sha256(path)
-    files = sorted(x for x in path.iterdir() if x.is_file() and x.name[0] != ".")
-    lines = "".join(f"{x.name} {sha256(x)}\n" for x in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 RECORD, PREVIEW, LOCK = "run.json", "newest.png", "lock"
@@ -370,15 +331,13 @@ RECORD, PREVIEW, LOCK = "run.json", "newest.png", "lock"
 
 
 @contextlib.contextmanager
-def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]:
+def open_state(folder: Path, record: dict[str, Any]) -> Iterator[int]:
     """Make the folder of the painted frames, or go on with the one that is there.
 
     Yields how many frames are painted; if none is at the end, the folder is deleted. A
     ValueError says if it is that of another run, or if another process is at work on
     it.
     """
-    folder = request.state
-    record = {key: manifest[key] for key in (*SAME, "video")}
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
@@ -421,15 +380,15 @@ def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]
         lock.release()
 
 
-def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list[int]:
-    """Paint and write the video of a request; return the first frame of each shot."""
-    picture, clip = request.picture, request.clip
-    recipe, shape, start = picture.recipe, picture.shape, picture.init_path
-    first, seen = request.masks[0], (*shape, 3)
-    styles = [read_style(path, first, seen, recipe) for path in picture.styles]
-    masks = moving_masks(request.masks, styles, seen, recipe)
-    flow, firsts = request.flow, set()
-    reporter = VideoReporter(request, found)
+def paint_video(
+    video: Video, stages: Stages, backbone: Backbone, reporter: "VideoReporter"
+) -> list[int]:
+    """Paint and write a video; return the first frame of each shot."""
+    painting, clip, seen = video.paintings[0], video.clip, (*video.shape, 3)
+    recipe, start, flow = painting.recipe, painting.start, video.flow
+    styles = [read_style(style, seen, recipe) for style in painting.styles]
+    masks = moving_masks(video.paintings, styles, seen)
+    firsts = set()
 
     def on_frame(progress: FrameProgress) -> None:
         firsts.add(progress.frame.first)
@@ -437,25 +396,24 @@ def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list
 
     options = VideoOptions(
         picture=Options(
-            blend=None if picture.blend is None else jnp.array(picture.blend),
+            blend=None if painting.blend is None else jnp.array(painting.blend),
             masks=masks(0),
-            init=None if start is None else load_image(start, size=max(shape)),
-            stages=picture.stages,
+            init=None if start is None else load_image(start, size=max(seen)),
+            stages=stages,
             mesh=tile_mesh(),
             on_chunk=reporter.chunk,
         ),
-        masks=masks if request.masks_change else None,
-        steps=request.frame_steps,
-        weight=request.temporal_weight,
+        masks=masks if video.masks_change else None,
+        steps=video.frame_steps,
+        weight=video.temporal_weight,
         flows=measured_flow if flow is None else FlowFiles(flow, clip.numbers),
-        passes=request.passes,
-        store=FolderStore(request.state),
+        passes=video.passes,
+        store=FolderStore(video.state),
         on_frame=on_frame,
     )
-    key, styles_given = jax.random.key(picture.seed), [] if first.labels else styles
-    frames = clip.frames(shape)
-    given = backbone, frames, styles_given, recipe
-    with reporter, beside(partial(write_clip, picture.out, clip)) as write:
+    key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
+    given = backbone, clip.frames(video.shape), styles, recipe
+    with beside(partial(write_clip, video.out, clip)) as write:
         for image in paint_frames(*given, key=key, options=options):
             write(np.asarray(image))
         reporter.move(reporter.total, "writing")
@@ -468,9 +426,9 @@ class VideoReporter(Reporter):
     The unit of its bar is a frame.
     """
 
-    def __init__(self, request: VideoRequest, found: int):
-        self.count, self.request = len(request.clip), request
-        total, quiet = self.count * request.passes, request.picture.quiet
+    def __init__(self, video: Video, found: int, *, quiet: bool):
+        self.count, self.video = len(video.clip), video
+        total = self.count * video.passes
         super().__init__(total, min(found, total), quiet=quiet)
         self.done, self.new, self.steps_taken = 0, 0, False
         self.clock: tuple[float, int] | None = None
@@ -503,7 +461,7 @@ class VideoReporter(Reporter):
         if not self.steps_taken:
             return
         self.steps_taken = False
-        save_image(self.request.state / PREVIEW, progress.image)
+        save_image(self.video.state / PREVIEW, progress.image)
         now = time.monotonic()
         self.new += 1
         if self.new == 2:  # both before compile
@@ -524,5 +482,5 @@ class VideoReporter(Reporter):
     def place(self, number: int) -> str:
         """Where a frame of all passes is, in words."""
         passed, index = divmod(number - 1, self.count)
-        which = f"pass {passed + 1}, " if self.request.passes > 1 else ""
+        which = f"pass {passed + 1}, " if self.video.passes > 1 else ""
         return f"{which}frame {index + 1}/{self.count}"

@@ -17,9 +17,9 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from jaxnst.live import LiveReader
 from jaxnst.studio.assets import PAGE, REFUSALS
 from jaxnst.studio.guard import Guard, Keys
-from jaxnst.studio.live import LiveReader
 from jaxnst.studio.serve import closing, listen, make_server
 
 LOOK, GOODBYE = 0.4, 2.0
