@@ -36,8 +36,8 @@ FLOORS = {
         "jobs", "news", "serve", "watch", "server",
     ],
     "jaxnst/video": [
-        "temporal", "flow", "store", "threads", "tags", "decode", "clip", "sound",
-        "write", "shot", "paint",
+        "temporal", "flow", "store", "tags", "decode", "clip", "sound", "write", "shot",
+        "paint",
     ],
     "jaxnst/command": [
         "defaults", "devices", "program_cache", "flags", "request", "manifest",

@@ -14,8 +14,8 @@ from test_pictures import small_in_a_large_gif
 import jaxnst
 from jaxnst.video import sound
 from jaxnst.video.clip import ColorTags, Selection, open_clip
+from jaxnst.video.paint import ahead
 from jaxnst.video.store import FolderStore, Frame
-from jaxnst.video.threads import ahead, beside
 from jaxnst.video.write import output_kind, write_clip
 
 TIMES = (0, 40, 120, 160, 300, 340)
@@ -324,7 +324,7 @@ def test_sound_of_six_speakers_is_encoded_anew(tmp_path):
 def test_a_failure_to_write_is_not_blamed_on_the_source(tmp_path, monkeypatch):
     clip = open_clip(make_video(tmp_path / "a.mp4", sound="aac"))
     monkeypatch.setattr(
-        sound._Copy, "write", lambda *_: av.error.err_check(-22) or None
+        sound, "_copy", lambda *_: lambda packet: av.error.err_check(-22) or None
     )
     with pytest.raises(OSError, match="cannot be encoded"):
         write_clip(tmp_path / "b.mp4", clip, list(clip.frames(clip.shape)))
@@ -382,7 +382,7 @@ def test_nothing_is_left_of_a_file_whose_frames_stop(tmp_path, name):
     assert [x.name for x in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_work_ahead_and_beside_raises_where_it_is_awaited():
+def test_work_ahead_raises_where_it_is_awaited():
     def items():
         yield 1
         raise KeyError("made")
@@ -391,32 +391,6 @@ def test_work_ahead_and_beside_raises_where_it_is_awaited():
     assert next(found) == 1
     with pytest.raises(KeyError, match="made"):
         next(found)
-
-    def consume(items):
-        assert next(items) == 1
-        raise OSError("full")
-
-    def hand_over(count, consume, error=None):
-        with beside(consume) as put:
-            for _ in range(count):
-                put(1)
-            if error:
-                raise error
-
-    with pytest.raises(OSError, match="full"):
-        hand_over(99, consume)
-    seen = []
-
-    def take(items):
-        try:
-            seen.extend(items)
-        except KeyError as error:
-            seen.append(error)
-            raise
-
-    with pytest.raises(KeyError, match="block"):
-        hand_over(1, take, KeyError("block"))
-    assert str(seen[-1]) == "'block'"
 
 
 def test_no_work_ahead_goes_on_when_its_caller_has_stopped():
@@ -435,9 +409,9 @@ def test_no_work_ahead_goes_on_when_its_caller_has_stopped():
 def test_a_damaged_state_is_named(tmp_path):
     store = FolderStore(tmp_path)
     image = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
-    store.save(1, 0, Frame(image, 0, 2.0, image))
-    np.testing.assert_array_equal(store.load(1, 0).image, image)
-    data = store.path(1, 0).read_bytes()
-    store.path(1, 0).write_bytes(data[: len(data) // 2])
+    store[1, 0] = Frame(image, 0, 2.0, np.uint8(255 * image))
+    np.testing.assert_array_equal(store[1, 0].image, image)
+    data = store.path((1, 0)).read_bytes()
+    store.path((1, 0)).write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"pass1-000001\.npz, got a damaged file"):
-        store.load(1, 0)
+        store[1, 0]

@@ -26,7 +26,6 @@ from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.pictures.samples import sample_path
 from jaxnst.video import VideoOptions, stylize_video
-from jaxnst.video.store import MemoryStore
 from jaxnst.video.tags import PQ
 from jaxnst.video.temporal import reliability, warp, warping_error
 
@@ -117,14 +116,14 @@ def test_a_cut_begins_anew(backbone):
 def test_a_run_goes_on_from_any_frame(backbone, passes, monkeypatch):
     monkeypatch.setattr("jaxnst.video.paint.PERIOD", 2)
 
-    class Dying(MemoryStore):
+    class Dying(dict):
         left = 99
 
-        def save(self, number, index, frame):
+        def __setitem__(self, key, frame):
             self.left -= 1
             if self.left < 0:
                 raise KeyboardInterrupt
-            super().save(number, index, frame)
+            super().__setitem__(key, frame)
 
     frames = [*pan(4), *(1 - x[::-1] for x in pan(2))]
     whole = paint(backbone, frames, passes=passes)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import filelock
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnst.command.flags import (
     Files,
@@ -68,11 +67,10 @@ from jaxnst.pictures.files import image_shape, load_image, save_image
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.tiles import tile_mesh
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
-from jaxnst.video.flow import FlowFiles, check_flow, measured_flow
+from jaxnst.video.flow import FlowFiles, check_flow
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
 from jaxnst.video.sound import lost_tracks
 from jaxnst.video.store import BYTES, FolderStore
-from jaxnst.video.threads import beside
 from jaxnst.video.write import output_kind, write_clip
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
@@ -447,7 +445,7 @@ def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list
         masks=masks if request.masks_change else None,
         steps=request.frame_steps,
         weight=request.temporal_weight,
-        flows=measured_flow if flow is None else FlowFiles(flow, clip.numbers),
+        flows=None if flow is None else FlowFiles(flow, clip.numbers),
         passes=request.passes,
         store=FolderStore(request.state),
         on_frame=on_frame,
@@ -455,10 +453,8 @@ def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list
     key, styles_given = jax.random.key(picture.seed), [] if first.labels else styles
     frames = clip.frames(shape)
     given = backbone, frames, styles_given, recipe
-    with reporter, beside(partial(write_clip, picture.out, clip)) as write:
-        for image in paint_frames(*given, key=key, options=options):
-            write(np.asarray(image))
-        reporter.move(reporter.total, "writing")
+    with reporter:
+        write_clip(picture.out, clip, paint_frames(*given, key=key, options=options))
     return sorted(firsts)
 
 

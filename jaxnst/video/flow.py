@@ -2,10 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -29,15 +28,9 @@ STILL_SIDE, STILL_PART = 7, 0.02
 its deviation. A move by a tenth of a pixel makes more of a difference."""
 
 
-@runtime_checkable
-class Flows(Protocol):
-    """Gives the flow from frame i to frame j, or None where it is not known."""
-
-    def __call__(
-        self, i: int, j: int, image: np.ndarray, other: np.ndarray, /
-    ) -> FlowArray | None:
-        """Return the flow from frame i, `image`, to frame j, `other`, of its shape."""
-        ...
+Flows = Callable[[int, int, np.ndarray, np.ndarray], FlowArray | None]
+"""Gives the flow from frame i to frame j, of one shape, or None if it is not known:
+`flows(i, j, image, other)`."""
 
 
 def check_flow() -> None:
@@ -136,13 +129,6 @@ def _grey(image: np.ndarray) -> np.ndarray:
     """Luma of RGB in [0, 1], in levels of 0 to 255."""
     luma = np.clip(image, 0, 1) @ np.array([0.299, 0.587, 0.114], image.dtype)
     return (luma * 255 + 0.5).astype(np.uint8)
-
-
-def measured_flow(
-    i: int, j: int, image: np.ndarray, other: np.ndarray
-) -> FlowArray | None:
-    """`measure_flow` as `Flows`."""
-    return measure_flow(image, other)
 
 
 SUFFIXES = (".flo", ".npz")

@@ -151,10 +151,9 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        digits = max(6, len(str(len(clip))))
         names = clip.names
         if len({name.casefold() for name in names}) < len(clip):
-            names = tuple(f"{i + 1:0{digits}d}" for i in range(len(clip)))
+            names = tuple(f"{i + 1:06d}" for i in range(len(clip)))
         for name, image in zip(names, images, strict=True):
             save_image(part / f"{name}.png", image)
         if path.is_dir():
@@ -191,12 +190,11 @@ def _write_video(
     """Write a video file: frames at their times, and the sound of the source."""
     import av
 
-    codec, tags = CODECS[suffix], clip.color
-    first, images = _peek(images)
+    codec, tags, images = CODECS[suffix], clip.color, iter(images)
+    first = next(images)
     with av.open(file, "w", format=FORMATS.get(suffix, suffix[1:])) as out:
         stream: Any = out.add_stream(codec, rate=clip.rate, options=QUALITY[codec])
-        height, width = first.shape[:2]
-        stream.width, stream.height = width, height
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"  # all that every browser plays
         context = stream.codec_context
         context.time_base = stream.time_base = clip.time_base
@@ -212,7 +210,8 @@ def _write_video(
                 packet.duration = durations.get(packet.pts, packet.duration)
                 out.mux(packet)
 
-        with carry_sound(clip, out) as sound:
+        with carry_sound(clip, out) as write_sound:
+            images = itertools.chain([first], images)
             for time, when, image in zip(clip.times, pts[:-1], images, strict=True):
                 rgb = av.VideoFrame.from_ndarray(_levels(image, 65535), "rgb48le")
                 frame = rgb.reformat(
@@ -222,11 +221,5 @@ def _write_video(
                 )
                 frame.pts, frame.time_base = when, clip.time_base
                 mux(frame)
-                sound.until(time)
+                write_sound(time)
             mux(None)
-
-
-def _peek(images: Iterable[ImageArray]) -> tuple[ImageArray, Iterator[ImageArray]]:
-    rest = iter(images)
-    first = next(rest)
-    return first, itertools.chain([first], rest)
