@@ -1,6 +1,6 @@
 """What the numbers of a video mean, and SDR made of HDR and of wide gamuts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,10 @@ NITS = 203
 
 PEAK = 1000.0
 """Luminance of the brightest white of HDR that does not state another, in cd/m²."""
+
+HIGH = 576
+"""Lines of a picture up to which colours that are not tagged are those of standard
+definition (BT.601); above it is high definition (BT.709)."""
 
 GAMMA = 2.4
 """Of displays of SDR, see ITU-R BT.1886."""
@@ -83,6 +87,16 @@ class ColorTags(NamedTuple):
         """What people call them."""
         kind = {PQ: "HDR (PQ)", HLG: "HDR (HLG)"}.get(self.transfer, "SDR")
         return f"{kind} in a wide gamut" if self.gamut in PRIMARIES else kind
+
+
+def tags_of(frame: Any) -> ColorTags:
+    """What the numbers of PyAV's frame mean; what is not tagged is guessed."""
+    matrix, transfer = int(frame.colorspace), int(frame.color_trc)
+    if matrix not in MATRICES:
+        matrix = BT709 if frame.height > HIGH else BT601
+        matrix = BT2020 if transfer in (PQ, HLG) else matrix
+    full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
+    return ColorTags(matrix, 2 if full else 1, int(frame.color_primaries), transfer)
 
 
 def to_sdr(
