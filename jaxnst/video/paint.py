@@ -35,7 +35,6 @@ from jaxnst.video.store import Frame, ImageArray, Store
 from jaxnst.video.temporal import (
     DARK,
     Paint,
-    Past,
     join_past,
     reliability,
     relight,
@@ -97,7 +96,7 @@ class VideoOptions:
     cut: float = 0.75
     passes: int = 1
     store: Store | None = None
-    on_frame: Callable[["FrameProgress"], None] | None = None
+    on_frame: Callable[["FrameProgress"], None] = lambda progress: None
 
 
 class FrameProgress(NamedTuple):
@@ -134,18 +133,10 @@ class Pair(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A frame of the source.
-
-    Attributes:
-        index: From 0.
-        first: Index of the first frame of its shot.
-        content: RGB in [0, 1], h w 3.
-        flows: To earlier frames of the shot, by their index, the one that counts most
-            first.
-    """
+    """A frame of the source, and where it is in earlier frames, the best one first."""
 
     index: int
-    first: int
+    first: int  # of its shot
     content: ImageArray
     flows: dict[int, Pair]
 
@@ -207,28 +198,20 @@ def paint_frames(
 ) -> Iterator[Image]:
     """`stylize_video`, frame by frame: for videos that do not fit into memory.
 
-    The next frame is read, and its flow measured, while a frame is painted. With two
-    passes, the first frame comes when all are painted once.
-
-    Args:
-        backbone: As for `stylize_video`, likewise the other arguments.
-        frames: They are read one by one, in a thread.
-        styles: At least one, unless regions cover the frames.
-        recipe: What to minimise and how.
-        key: Random key of the start image of every shot.
-        options: Further options of the run.
-
-    Returns:
-        The painted frames, in order.
+    The arguments are those of `stylize_video`. The next frame is read, and its flow
+    measured, in a thread while a frame is painted. With two passes, the first frame
+    comes when all are painted once.
     """
-    painter = VideoPainter(backbone, styles, recipe, key, options)
+    check_untraced("stylize_video", backbone, styles, key)
+    check_kind(backbone, Backbone, "load_backbone")
+    check_kind(recipe, Recipe, "get_recipe")
+    painter = VideoPainter(backbone, list(styles), recipe, key, options)
     first = painter.paint_forward(frames)
-    if options.passes == 1:
-        yield from first
-        return
-    for _ in first:
-        pass
-    yield from painter.paint_backward()
+    if options.passes > 1:
+        for _ in first:
+            pass
+        first = painter.paint_backward()
+    yield from first
 
 
 class VideoPainter:
@@ -237,52 +220,50 @@ class VideoPainter:
     def __init__(
         self,
         backbone: Backbone,
-        styles: Sequence[Style | Image],
+        styles: list[Style | Image],
         recipe: Recipe,
         key: Array,
         options: VideoOptions,
     ):
-        check_untraced("stylize_video", backbone, styles, key)
-        check_kind(backbone, Backbone, "load_backbone")
-        check_kind(recipe, Recipe, "get_recipe")
-        self.backbone, self.styles, self.recipe = backbone, list(styles), recipe
+        self.backbone, self.styles, self.recipe = backbone, styles, recipe
         self.key, self.options, self.count = key, options, 0
         self.store: Store = {} if options.store is None else options.store
-        self.keeps = options.store is not None or options.passes > 1
         self.shot: Shot | None = None
         self.earlier: dict[int, tuple[Frame, Array | None]] = {}
 
     def paint_forward(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Image]:
         """The first pass, in the order of the frames."""
+        keeps = self.options.store is not None or self.options.passes > 1
         for seen in ahead(self.look(frames)):
             index, content, self.count = seen.index, seen.content, seen.index + 1
             shot = self.shot_from(seen.first, content)
             scene = shot.scene_of(content, self.masks(index))
-            if (1, index) in self.store:
-                frame = self.store[1, index]
-            else:
-                frame = self.paint(shot, seen, scene)
-                if self.keeps:
-                    self.store[1, index] = frame
+            found = (1, index) in self.store
+            frame = self.store[1, index] if found else self.paint(shot, seen, scene)
+            if keeps and not found:
+                self.store[1, index] = frame
             known = self.earlier | {index: (frame, self.area(scene))}
             self.earlier = self.needed(known, seen.first)
             image = shot.finish(scene, content, frame.image)
-            self.report(1, index, frame, image)
+            self.options.on_frame(FrameProgress(1, index, frame, image))
             yield image
 
     def paint_backward(self) -> Iterator[Image]:
         """The second pass, from the last frame to the first; yields them in order."""
-        after: Frame | None = None
         for index in reversed(range(self.count)):
-            before = self.store[1, index]
-            if after is not None and after.first != before.first:
-                after = None  # the last frame of a shot stays
             if (2, index) not in self.store:
-                mended = before if after is None else self.mend(index, before, after)
-                self.store[2, index] = mended._replace(content=None)
-            after = self.store[2, index]
-            self.report(2, index, after, self.finished(index))
-        yield from map(self.finished, range(self.count))
+                self.store[2, index] = self.mend(index)._replace(content=None)
+            frame = self.store[2, index]
+            progress = FrameProgress(2, index, frame, self.finished(index, frame))
+            self.options.on_frame(progress)
+        for index in range(self.count):
+            yield self.finished(index, self.store[2, index])
+
+    def finished(self, index: int, frame: Frame) -> Image:
+        """A frame of the second pass in the colours of the result."""
+        shot, content = self.shot_from(frame.first), self.content_of(index)
+        scene = shot.scene_of(content, self.masks(index))
+        return shot.finish(scene, content, frame.image)
 
     def look(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Seen]:
         """The frames of the source, with the flows that painting needs."""
@@ -392,19 +373,18 @@ class VideoPainter:
     @single_threaded_lapack
     def paint(self, shot: Shot, seen: Seen, scene: Scene) -> Frame:
         """Paint a frame of the first pass."""
-        content, shown = seen.content, scene.content
+        index, content, shown = seen.index, seen.content, scene.content
         try:
-            if seen.index == shot.first:
+            if index == shot.first:
                 image, loss = shot.paint_first()
                 weight = self.options.weight * loss / NEAR**2
             else:
-                weight = self.earlier[seen.index - 1][0].weight
-                image, before, reliable = self.past(seen, scene)
-                shown = shown + reliable * (before - shown)
-                past = Past(image, reliable)
+                weight = self.earlier[index - 1][0].weight
+                past = self.past(seen, scene)
+                shown = shown + past.reliability * (past.shown - shown)
                 image = shot.follow(scene, content, past, weight)
         except FloatingPointError as error:
-            raise FloatingPointError(f"frame {seen.index + 1}: {error}") from error
+            raise FloatingPointError(f"frame {index + 1}: {error}") from error
         levels = np.asarray(jnp.round(255 * shown)).astype(np.uint8)
         kept = content if self.options.passes > 1 else None
         return Frame(np.asarray(image), shot.first, weight, levels, kept)
@@ -417,39 +397,42 @@ class VideoPainter:
         content = jnp.round(255 * scene.content) / 255
         target, area = painted_content(scene, self.recipe), self.area(scene)
 
-        def bring(j: int) -> Past:
+        def bring(j: int) -> Paint:
             (frame, other), pair = self.earlier[j], seen.flows[j]
-            levels = frame.shown.astype(np.float32)
-            image, shown = pair.bring(frame.image), pair.bring(levels / 255)
-            paint = Paint(image, shown, pair.reliability)
-            image, shown, found = relight(paint, content, target)
-            found = jnp.round(found * same_area(area, other, pair))
-            return Past(jnp.concatenate([image, shown], axis=-1), found)
+            given = frame.image, frame.shown.astype(np.float32) / 255
+            image, shown = map(pair.bring, given)
+            paint = relight(Paint(image, shown, pair.reliability), content, target)
+            same = same_area(area, other, pair)
+            return paint._replace(reliability=jnp.round(paint.reliability * same))
 
         before = bring(seen.index - 1)
         images, masks, found = [], [], jnp.zeros(())
         for j in seen.flows:
-            image, mask = before if j == seen.index - 1 else bring(j)
+            image, shown, mask = before if j == seen.index - 1 else bring(j)
+            both = jnp.concatenate([image, shown], axis=-1)
             # What was painted anew since then stays anew.
-            same = jnp.round(similarity(image, before.image))
+            same = jnp.round(similarity(both, jnp.concatenate(before[:2], axis=-1)))
             masks.append(mask * jnp.where(before.reliability > 0, same, 1))
-            images.append(image)
+            images.append(both)
             found = jnp.maximum(found, masks[-1])
             if found.min() == 1:
                 break
         both, reliable = join_past(images, masks)
-        image, shown = jnp.split(both, 2, axis=-1)
-        return Paint(image, shown, reliable)
+        return Paint(both[..., :3], both[..., 3:], reliable)
 
-    def mend(self, index: int, before: Frame, after: Frame) -> Frame:
+    def mend(self, index: int) -> Frame:
         """Join a frame of the first pass with the next one of the second.
 
         `x + c (1 - b) (y - x)` with the next one y, warped, its reliability c, and that
         of the frame before, b: what is new in a frame is painted as it looks in the
         next one; the rest stays. No steps follow, since both are painted. Paint of
-        another region is not reliable.
+        another region is not reliable. The last frame of a shot stays.
         """
-        shot, here = self.shot_from(before.first), self.content_of(index)
+        frame, here = self.store[1, index], self.content_of(index)
+        after = self.store[2, index + 1] if index + 1 < self.count else frame
+        if after is frame or after.first != frame.first:
+            return frame
+        shot = self.shot_from(frame.first)
         area = lambda j, x: self.area(shot.scene_of(x, self.masks(j)))
 
         def find(j: int) -> tuple[Pair | None, Mask | float]:
@@ -462,23 +445,11 @@ class VideoPainter:
 
         pair, share = find(index + 1)
         if pair is None:
-            return before
-        if index > before.first:
+            return frame
+        if index > frame.first:
             share = share * (1 - find(index - 1)[1])
-        image = before.image + share * (pair.bring(after.image) - before.image)
-        return before._replace(image=np.asarray(jnp.clip(image, 0, 1)))
-
-    def finished(self, index: int) -> Image:
-        """A frame of the second pass in the colours of the result."""
-        frame, content = self.store[2, index], self.content_of(index)
-        shot = self.shot_from(frame.first)
-        scene = shot.scene_of(content, self.masks(index))
-        return shot.finish(scene, content, frame.image)
-
-    def report(self, number: int, index: int, frame: Frame, image: Image) -> None:
-        """Tell about a frame."""
-        if self.options.on_frame is not None:
-            self.options.on_frame(FrameProgress(number, index, frame, image))
+        image = frame.image + share * (pair.bring(after.image) - frame.image)
+        return frame._replace(image=np.asarray(jnp.clip(image, 0, 1)))
 
 
 def ahead(items: Iterable[X]) -> Iterator[X]:

@@ -33,7 +33,7 @@ from jaxnst.recipes import Recipe
 from jaxnst.transfer import State
 from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
-from jaxnst.video.temporal import Past
+from jaxnst.video.temporal import Paint
 
 FEWEST = 3
 """Steps of a frame that follows another, at least, unless fewer are asked for."""
@@ -105,7 +105,7 @@ class Shot:
         return painter.image(state, painter.stages[-1]), loss
 
     def follow(
-        self, scene: Scene, content: ImageArray, past: Past, weight: float
+        self, scene: Scene, content: ImageArray, past: Paint, weight: float
     ) -> Image:
         """Another frame, painted; where the past is reliable, it stays as it is.
 
@@ -150,7 +150,7 @@ class Shot:
         found = make_scene(content, self.styles, recipe, blend=blend, masks=masks)
         return found._replace(regions=_with_masks(own, found))
 
-    def _set_up(self, scene: Scene, start: Image, past: Past, weight: float) -> Setup:
+    def _set_up(self, scene: Scene, start: Image, past: Paint, weight: float) -> Setup:
         """What the steps of a frame need."""
         painter, canvas, tile = self.painter, self.canvas, self.stage.tile
         given = self.call, painter.measuring, scene, canvas, self.following

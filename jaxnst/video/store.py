@@ -1,7 +1,7 @@
 """Painted frames: kept in memory, or in a folder that survives the process."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,33 +13,21 @@ ImageArray = Float[np.ndarray, "_h _w 3"]
 
 
 class Frame(NamedTuple):
-    """A painted frame.
+    """A painted frame."""
 
-    Attributes:
-        image: As it was painted, float32, before the colours of the result are made.
-        first: Index of the first frame of its shot.
-        weight: Factor on the disagreement with other frames, of the whole shot.
-        shown: The content that its paint was made for, in levels of 0 to 255.
-        content: The frame of the source, where a second pass needs it.
-    """
-
-    image: ImageArray
-    first: int
-    weight: float
-    shown: UInt8[np.ndarray, "_h _w 3"]
-    content: ImageArray | None = None
+    image: ImageArray  # as it was painted, before the colours of the result are made
+    first: int  # index of the first frame of its shot
+    weight: float  # of the disagreement with other frames, in the whole shot
+    shown: UInt8[np.ndarray, "_h _w 3"]  # the content that its paint was made for
+    content: ImageArray | None = None  # of the source, where a second pass needs it
 
 
+@runtime_checkable
 class Store(Protocol):
-    """Keeps the painted frames of each pass, from 1, by their index, from 0.
-
-    `(number, index)` is the key of a frame; a dict is a store.
-    """
+    """Keeps the frames of each pass, from 1, by their index, from 0; such as a dict."""
 
     def __contains__(self, key: tuple[int, int], /) -> bool: ...
-
     def __getitem__(self, key: tuple[int, int], /) -> Frame: ...
-
     def __setitem__(self, key: tuple[int, int], frame: Frame, /) -> None: ...
 
 
