@@ -17,21 +17,12 @@ from jaxnst.video.tags import PEAK, ColorTags, to_sdr
 
 
 class Entry(NamedTuple):
-    """Where the decoding of a video begins.
+    """Where the decoding of a video begins; times are in the units of the stream."""
 
-    Attributes:
-        seek: Time of a key frame to go to, in the units of the stream. Default: begin
-            with the file.
-        first: Frames before that time are dropped, in the same units.
-        number: Of the first frame that is left, from 0.
-        begin: Time of the video's own first frame, in the same units. Default: that of
-            the first that is left.
-    """
-
-    seek: int | None = None
-    first: int | None = None
-    number: int = 0
-    begin: int | None = None
+    seek: int | None = None  # time of a key frame to go to, if not to the file's start
+    first: int | None = None  # frames before that time are dropped
+    number: int = 0  # of the first frame that is left
+    begin: int | None = None  # of the video's own first frame, if that is not left
 
 
 WHOLE = Entry()

@@ -8,10 +8,8 @@ from jaxtyping import Float
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9
 """Codes of ISO/IEC 23091-2 for matrices of colours, and for primaries."""
 
-MATRICES = {
-    **{1: "ITU709", 4: "FCC", 5: "ITU601", 6: "SMPTE170M", 7: "SMPTE240M"},
-    **{9: "BT2020", 10: "BT2020"},
-}
+MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "SMPTE170M", 7: "SMPTE240M"}
+MATRICES |= {9: "BT2020", 10: "BT2020"}
 """Names of matrices in PyAV."""
 
 PQ, HLG = 16, 18
@@ -34,30 +32,19 @@ WHITE = (0.3127, 0.3290)
 """D65 in x and y; the primaries follow, red, green and blue."""
 
 SRGB = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
-
 P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
-
-PRIMARIES = {
-    BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    **{11: P3, 12: P3},
-}
+WIDE = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
+PRIMARIES = {BT2020: WIDE, 11: P3, 12: P3}
 """Wide gamuts, by their codes."""
 
 
 class ColorTags(NamedTuple):
-    """What the numbers of a video mean, in the codes of ISO/IEC 23091-2.
+    """What the numbers of a video mean, in the codes of ISO/IEC 23091-2."""
 
-    Attributes:
-        matrix: From luma and chroma to RGB.
-        range: 1: luma from 16 to 235 of 255; 2: from 0 to 255.
-        primaries: Chromaticities of RGB.
-        transfer: From numbers to light.
-    """
-
-    matrix: int = BT709
-    range: int = 1
-    primaries: int = UNKNOWN
-    transfer: int = UNKNOWN
+    matrix: int = BT709  # from luma and chroma to RGB
+    range: int = 1  # luma from 16 to 235 of 255; 2: from 0 to 255
+    primaries: int = UNKNOWN  # chromaticities of RGB
+    transfer: int = UNKNOWN  # from numbers to light
 
     @property
     def matrix_name(self) -> str:
