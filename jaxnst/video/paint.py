@@ -100,19 +100,12 @@ class VideoOptions:
 
 
 class FrameProgress(NamedTuple):
-    """A frame that was just painted, or was found in the store.
+    """A frame that was just painted, or was found in the store."""
 
-    Attributes:
-        number: Of the pass, from 1.
-        index: Of the frame, from 0.
-        frame: The frame, see `store.Frame`.
-        image: It in the colours of the result, RGB in [0, 1], h w 3.
-    """
-
-    number: int
-    index: int
+    number: int  # of the pass, from 1
+    index: int  # of the frame, from 0
     frame: Frame
-    image: Image
+    image: Image  # in the colours of the result, RGB in [0, 1], h w 3
 
 
 class Pair(NamedTuple):

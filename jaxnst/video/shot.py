@@ -29,7 +29,6 @@ from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, 
 from jaxnst.painting.stages import SetUp, Setup, paint_stages
 from jaxnst.pictures.color import to_grey
 from jaxnst.process import single_threaded_lapack, usual_numbers
-from jaxnst.recipes import Recipe
 from jaxnst.transfer import State
 from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
@@ -68,32 +67,23 @@ class Shot:
         self.transfer = painter.transfer(self.stage)
         self.canvas = painter.canvas(self.stage)
         self.call = Runner(f"at {max(self.stage.shape)} px", self.options.on_wait)
+        # Where patches are laid, each frame would be smoothed once more than the one
+        # before, and only what is laid anew gets strokes again.
+        smooth = 0.0 if self.recipe.repaint else self.recipe.tv_weight
+        self.following = dataclasses.replace(self.recipe, tv_weight=smooth)
 
     @cached_property
-    def scene(self) -> Scene:
-        """The scene of the first frame, its styles as large as they are measured."""
+    def regions(self) -> tuple[Region, ...]:
+        """The regions of the first frame, their styles as large as is measured."""
         scene = self.painter.scene
-        return scale(scene, scene.content, self.canvas, self.recipe)
+        return scale(scene, scene.content, self.canvas, self.recipe).regions
 
     @cached_property
     def measured(self) -> list[Styles]:
         """The styles of all frames, by region."""
-        given = self.call, self.painter.measuring
-        options = {"tile": self.stage.tile}
-        return [
-            measure_styles(*given, region, self.canvas, self.recipe, **options)
-            for region in self.scene.regions
-        ]
-
-    @cached_property
-    def following(self) -> Recipe:
-        """The recipe of every other frame.
-
-        Where patches are laid, each frame would be smoothed once more than the one
-        before, and only what is laid anew gets strokes again.
-        """
-        smooth = 0.0 if self.recipe.repaint else self.recipe.tv_weight
-        return dataclasses.replace(self.recipe, tv_weight=smooth)
+        given, tile = (self.call, self.painter.measuring), self.stage.tile
+        measured = partial(measure_styles, *given, tile=tile)
+        return [measured(x, self.canvas, self.recipe) for x in self.regions]
 
     def paint_first(self) -> tuple[Image, float]:
         """The first frame, painted coarse to fine; and its last loss.
@@ -119,7 +109,7 @@ class Shot:
         past, content = on_host((past, content))
         if turned := self.painter.turned:
             scene, past, content = turn((scene, past, content))
-        regions = _with_masks(self.scene, scene)
+        regions = _with_masks(self.regions, scene.regions)
         scene = scene._replace(regions=regions, turned=turned)
         start = scene.content + past.reliability * (past.image - scene.content)
         start = keep(scene, np.clip(start, 0, 1), content)
@@ -148,7 +138,7 @@ class Shot:
             return own._replace(content=np.asarray(content))
         blend, recipe = self.options.blend, self.recipe
         found = make_scene(content, self.styles, recipe, blend=blend, masks=masks)
-        return found._replace(regions=_with_masks(own, found))
+        return found._replace(regions=_with_masks(own.regions, found.regions))
 
     def _set_up(self, scene: Scene, start: Image, past: Paint, weight: float) -> Setup:
         """What the steps of a frame need."""
@@ -203,12 +193,12 @@ class Shot:
         return state, float(infos[-1].loss[-1]) if infos else 0.0
 
 
-def _with_masks(scene: Scene, masked: Scene) -> tuple[Region, ...]:
-    """The regions of a scene, with the masks of those of another one."""
-    if len(scene.regions) != len(masked.regions):
+def _with_masks(own: Sequence[Region], other: Sequence[Region]) -> tuple[Region, ...]:
+    """Regions, with the masks of other ones."""
+    if len(own) != len(other):
         raise ValueError(
-            f"expected masks of {len(scene.regions)} regions in every frame, the rest "
-            f"included, got {len(masked.regions)}; regions may not come and go"
+            f"expected masks of {len(own)} regions in every frame, the rest included, "
+            f"got {len(other)}; regions may not come and go"
         )
-    pairs = zip(scene.regions, masked.regions, strict=True)
-    return tuple(own._replace(mask=other.mask) for own, other in pairs)
+    pairs = zip(own, other, strict=True)
+    return tuple(region._replace(mask=masked.mask) for region, masked in pairs)

@@ -185,17 +185,11 @@ def _blur(x: Float[Array, "_h _w"], deviation: float) -> Float[Array, "_h _w"]:
 
 
 class Paint(NamedTuple):
-    """Paint of an earlier frame, as seen from another one.
+    """Paint of an earlier frame, as seen from another one."""
 
-    Attributes:
-        image: h w 3.
-        shown: The content that it was painted for, h w 3.
-        reliability: How reliable that is, h w 1 in [0, 1].
-    """
-
-    image: Image
-    shown: Image
-    reliability: Mask
+    image: Image  # h w 3
+    shown: Image  # the content that it was painted for, h w 3
+    reliability: Mask  # how reliable that is, h w 1 in [0, 1]
 
 
 @jax.jit
