@@ -1,8 +1,8 @@
 """The sound of a video: copied as it is, or encoded anew for another container."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from jaxnst.video.clip import Clip
@@ -25,15 +25,13 @@ def lost_tracks(clip: Clip) -> int:
         return len(source.streams.audio) - len(sound_streams(source))
 
 
-@contextlib.contextmanager
-def carry_sound(clip: Clip, out: Any) -> Iterator[Callable[[Fraction], None]]:
-    """Bring all tracks of sound of a source into PyAV's container `out`.
+def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
+    """All sound of a clip, to be written into PyAV's container `out`.
 
-    Yields a function that writes the sound up to a time, in seconds from the first
-    frame; the rest, up to the end of the clip, is written at the end.
+    Yields when each packet is heard, in seconds from the first frame, and what writes
+    it. Before the first one, the tracks are added to the container.
     """
     if clip.kind != "video":
-        yield lambda time: None
         return
     # Of what is before the first frame, a decoder wants a packet. Containers without
     # edit lists would show the first frame later instead.
@@ -41,32 +39,18 @@ def carry_sound(clip: Clip, out: Any) -> Iterator[Callable[[Fraction], None]]:
     with open_video(clip.path) as source:
         streams = sound_streams(source)
         tracks = {x.index: _track(clip, x, out) for x in streams}
-        packets = _packets(clip, source, streams)
-        coming = next(packets, None)
-
-        def until(time: Fraction) -> None:
-            nonlocal coming
-            while coming is not None and coming[0] < time:
-                when, packet = coming
-                ahead = lead * (packet.duration or 0) * Fraction(packet.time_base)
-                if when >= 0 or when + ahead > 0:
-                    tracks[packet.stream.index](packet)
-                coming = next(packets, None)
-
-        yield until
-        until(clip.end)
+        with reading(clip.path):
+            for packet in source.demux(streams) if streams else ():
+                if packet.pts is None:  # the end of a track
+                    continue
+                unit = Fraction(packet.time_base)
+                when = packet.pts * unit - clip.begin
+                if when >= clip.end:
+                    break
+                if when >= 0 or when + lead * (packet.duration or 0) * unit > 0:
+                    yield when, partial(tracks[packet.stream.index], packet)
         for write in tracks.values():
-            write(None)
-
-
-def _packets(
-    clip: Clip, source: Any, streams: list[Any]
-) -> Iterator[tuple[Fraction, Any]]:
-    """Packets of sound, and their times in seconds from the first frame."""
-    with reading(clip.path):
-        for packet in source.demux(streams) if streams else ():
-            if packet.pts is not None:  # or else the end of a track
-                yield packet.pts * Fraction(packet.time_base) - clip.begin, packet
+            yield clip.end, partial(write, None)
 
 
 REFUSED = {"mov": ("opus", "flac", "truehd"), "mp4": ("truehd", "pcm_f32le")}

@@ -1,10 +1,12 @@
 """Frames to a video file, an animated picture or a folder, whole or not at all."""
 
+import heapq
 import itertools
 import os
 import shutil
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import save_image
 from jaxnst.video.clip import Clip
 from jaxnst.video.decode import check_codecs
-from jaxnst.video.sound import carry_sound
+from jaxnst.video.sound import sound_packets
 from jaxnst.video.store import ImageArray
 
 X264 = "libx264", {"crf": "16", "preset": "medium"}
@@ -204,16 +206,17 @@ def _write_video(
                 packet.duration = durations.get(packet.pts, packet.duration)
                 out.mux(packet)
 
-        with carry_sound(clip, out) as write_sound:
-            images = itertools.chain([first], images)
-            for time, tick, image in zip(clip.times, ticks[:-1], images, strict=True):
-                rgb = av.VideoFrame.from_ndarray(_levels(image, 65535), "rgb48le")
-                frame = rgb.reformat(
-                    format=stream.pix_fmt,
-                    dst_colorspace=tags.matrix_name,
-                    dst_color_range=tags.range,
-                )
-                frame.pts, frame.time_base = tick, clip.time_base
-                mux(frame)
-                write_sound(time)
-            mux(None)
+        def write(image: ImageArray, tick: int) -> None:
+            rgb = av.VideoFrame.from_ndarray(_levels(image, 65535), "rgb48le")
+            colors = {"dst_colorspace": tags.matrix_name, "dst_color_range": tags.range}
+            frame = rgb.reformat(format=stream.pix_fmt, **colors)
+            frame.pts, frame.time_base = tick, clip.time_base
+            mux(frame)
+
+        images = itertools.chain([first], images)
+        given = zip(clip.times, images, ticks[:-1], strict=True)
+        frames = ((time, partial(write, *rest)) for time, *rest in given)
+        sound = sound_packets(clip, out)
+        for _, write_next in heapq.merge(frames, sound, key=lambda found: found[0]):
+            write_next()
+        mux(None)
