@@ -99,11 +99,8 @@ class Shot:
     ) -> Image:
         """Another frame, painted; where the past is reliable, it stays as it is.
 
-        Args:
-            scene: Of the frame, from `scene_of`.
-            content: The frame of the source, h w 3.
-            past: What earlier frames say of it, warped to it.
-            weight: Factor on the disagreement with them.
+        The scene is that of `scene_of`; the weight is a factor on the disagreement with
+        earlier frames.
         """
         scene = scene._replace(content=painted_content(scene, self.recipe))
         past, content = on_host((past, content))

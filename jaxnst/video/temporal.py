@@ -198,16 +198,9 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
 
     Light is the ratio of the colours of the frame to those that the paint shows, both
     averaged over large cells of reliable pixels, so neither grain nor a small thing
-    counts as light. It brightens paint up to the colours of the target. What differs
-    but for light and grain has changed, see `CHANGE`.
-
-    Args:
-        paint: Brought to the frame.
-        content: The frame of the source, RGB in [0, 1], h w 3.
-        target: It in the colours that it is painted in.
-
-    Returns:
-        The paint; where nothing has changed, the same.
+    counts as light. It brightens paint up to the colours of the target, which is the
+    content as it is painted. What differs but for light and grain has changed, see
+    `CHANGE`.
 
     Example:
         >>> grey, all_of_it = jnp.full((12, 12, 3), 0.4), jnp.ones((12, 12, 1))

@@ -40,14 +40,7 @@ Kind = Literal["video", "animation", "folder"]
 
 
 def output_kind(path: Path) -> Kind:
-    """What a path asks for, checked before anything is painted.
-
-    Args:
-        path: A name that ends in one of `VIDEOS` or `ANIMATIONS`, or has no suffix,
-            which is a folder.
-
-    Returns:
-        What is written there.
+    """What a path without a suffix, or of `VIDEOS` or `ANIMATIONS`, asks for.
 
     Raises:
         ValueError: If it has another suffix, cannot be written, is a folder that is
