@@ -38,23 +38,16 @@ def check_codecs() -> None:
         )
 
 
-def open_video(path: Path) -> Any:
-    """Open a video file with PyAV; a ValueError says why that fails."""
-    check_codecs()
-    import av
-
-    with reading(path):
-        # Whole, as FFmpeg takes what is before a colon for a protocol.
-        return av.open(str(path.absolute()), metadata_errors="ignore")
-
-
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn every failure to read a video into a ValueError of one line."""
+def open_video(path: Path) -> Iterator[Any]:
+    """Open a video file with PyAV; all that fails there is a ValueError of one line."""
+    check_codecs()
     import av.error
 
     try:
-        yield
+        # A whole path, as FFmpeg takes what is before a colon for a protocol.
+        with av.open(str(path.absolute()), metadata_errors="ignore") as container:
+            yield container
     except (av.error.FFmpegError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
@@ -83,7 +76,7 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
     They come in the order in which they are shown. Edit lists are followed. Frames have
     their times, in the units of the stream, or None where the file has none.
     """
-    with open_video(path) as container, reading(path):
+    with open_video(path) as container:
         stream = picture_stream(container, path)
         # FFmpeg leaves out what an edit list hides, but not in fragmented files.
         first = 0 if _is_mp4(container) else -math.inf
@@ -178,7 +171,7 @@ def find_entry(path: Path, start: Fraction) -> Entry:
         return WHOLE
     begin, end = shown.pts, shown.pts + start / Fraction(shown.time_base)
     times, keys = [], []
-    with open_video(path) as container, reading(path):
+    with open_video(path) as container:
         stream = picture_stream(container, path)
         for packet in container.demux(stream):
             if packet.size == 0 or (packet.dts is not None and packet.dts > end):
@@ -213,13 +206,12 @@ def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
     """
     known = iter(sorted(x for x in times if x is not None))
     kept: dict[int, Fraction] = {}
-    last, count = 0, len(times)
+    newest, count = -math.inf, len(times)
     for place, given in enumerate(times):
-        time = None if given is None else next(known)
-        if time is not None and (not kept or time > kept[last]):
-            kept[place], last = time, place
+        if given is not None and (time := next(known)) > newest:
+            kept[place] = newest = time
     kept = kept or {0: Fraction(0)}
-    first, far = min(kept), count / rate  # beyond both ends the rate leads
+    first, last, far = min(kept), max(kept), count / rate  # the rate leads beyond both
     around = {first - count: kept[first] - far, **kept, last + count: kept[last] + far}
     found = np.interp(range(count), [*around], [*map(float, around.values())])
     exact = lambda x: Fraction(x).limit_denominator(10**6)

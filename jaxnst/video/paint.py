@@ -29,11 +29,12 @@ from jaxnst.painting.scene import (
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
-from jaxnst.video.flow import FlowArray, Flows, measure_flow
+from jaxnst.video.flow import Flows, measure_flow
 from jaxnst.video.shot import Shot
 from jaxnst.video.store import Frame, ImageArray, Store
 from jaxnst.video.temporal import (
     DARK,
+    Flow,
     Paint,
     join_past,
     reliability,
@@ -111,18 +112,17 @@ class FrameProgress(NamedTuple):
 class Pair(NamedTuple):
     """The flow from a frame to another one, and back, if that is known."""
 
-    away: FlowArray
-    back: FlowArray | None
+    away: Flow
+    back: Flow | None
 
     @property
     def reliability(self) -> Mask:
         """See `temporal.reliability`."""
-        back = None if self.back is None else jnp.asarray(self.back)
-        return reliability(jnp.asarray(self.away), back)
+        return reliability(self.away, self.back)
 
     def bring(self, image: ImageArray) -> Image:
         """The other frame's image, as seen from the frame."""
-        return warp(jnp.asarray(image), jnp.asarray(self.away), degree=DEGREE)
+        return warp(jnp.asarray(image), self.away, degree=DEGREE)
 
 
 class Seen(NamedTuple):
@@ -307,11 +307,10 @@ class VideoPainter:
         self, i: int, j: int, image: ImageArray, other: ImageArray
     ) -> Pair | None:
         """The flow from frame i to frame j, and back, if it is known."""
-        flows = self.options.flows
-        if flows is None:
-            return Pair(measure_flow(image, other), measure_flow(other, image))
-        away = flows(i, j, image, other)
-        return None if away is None else Pair(away, flows(j, i, other, image))
+        flows = self.options.flows or (lambda i, j, *images: measure_flow(*images))
+        found = flows(i, j, image, other), flows(j, i, other, image)
+        away, back = (None if x is None else jnp.asarray(x) for x in found)
+        return None if away is None else Pair(away, back)
 
     def is_cut(self, pair: Pair, content: ImageArray, first: ImageArray) -> bool:
         """Whether too little of the frame before is in a frame, or it lights up.
@@ -463,5 +462,5 @@ def same_area(area: Array | None, other: Array | None, pair: Pair) -> Mask | flo
     """Where a frame has the regions of another one, if they move."""
     if area is None or other is None:
         return 1.0
-    gaps = jnp.abs(area - warp(other, jnp.asarray(pair.away)))
+    gaps = jnp.abs(area - warp(other, pair.away))
     return jnp.clip(1.5 - 2 * jnp.max(gaps, axis=-1, keepdims=True), 0, 1)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from jaxnst.video.clip import Clip
-from jaxnst.video.decode import open_video, reading
+from jaxnst.video.decode import open_video
 
 RATE = 48000
 """Samples per second of sound that is encoded anew; Opus knows few others."""
@@ -39,16 +39,15 @@ def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
     with open_video(clip.path) as source:
         streams = sound_streams(source)
         tracks = {x.index: _track(clip, x, out) for x in streams}
-        with reading(clip.path):
-            for packet in source.demux(streams) if streams else ():
-                if packet.pts is None:  # the end of a track
-                    continue
-                unit = Fraction(packet.time_base)
-                when = packet.pts * unit - clip.begin
-                if when >= clip.end:
-                    break
-                if when >= 0 or when + lead * (packet.duration or 0) * unit > 0:
-                    yield when, partial(tracks[packet.stream.index], packet)
+        for packet in source.demux(streams) if streams else ():
+            if packet.pts is None:  # the end of a track
+                continue
+            unit = Fraction(packet.time_base)
+            when = packet.pts * unit - clip.begin
+            if when >= clip.end:
+                break
+            if when >= 0 or when + lead * (packet.duration or 0) * unit > 0:
+                yield when, partial(tracks[packet.stream.index], packet)
         for write in tracks.values():
             yield clip.end, partial(write, None)
 

@@ -95,8 +95,7 @@ def to_sdr(
     brighter light is compressed by the curve of BT.2390, alike in the three colours, so
     that hues stay. Colours that the gamut lacks are clipped.
 
-    `peak` is the brightest white, in cd/m². RGB is in [0, 1]; that of SDR is returned as
-    it is.
+    `peak` is the brightest white, in cd/m². RGB is in [0, 1]; that of SDR is kept.
 
     Example:
         >>> grey = np.full((1, 1, 3), 0.38, np.float32)  # of 18 % of the light
