@@ -27,6 +27,20 @@ FRAME = Fraction(1, 10)
 """Seconds of a frame of an animated picture that says 0, as browsers show it."""
 
 
+class Selection(NamedTuple):
+    """Which frames of a source are wanted.
+
+    Attributes:
+        start: Seconds from its start to the first one.
+        end: To where it ends. Default: the source's end.
+        every: Of so many frames, one is taken.
+    """
+
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+    every: int = 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """The frames of a source that are painted.
@@ -43,6 +57,7 @@ class Clip:
         time_base: Unit of the source's times, in seconds.
         source: What the numbers of a video mean.
         names: Of the files of a folder.
+        selection: Which of the source's frames they are.
     """
 
     path: Path
@@ -56,6 +71,7 @@ class Clip:
     time_base: Fraction = Fraction(1, 1000)
     source: ColorTags = ColorTags()
     names: tuple[str, ...] = ()
+    selection: Selection = Selection()
 
     def __len__(self) -> int:
         return len(self.times)
@@ -75,26 +91,8 @@ class Clip:
         return self.read(self.numbers, shape)
 
 
-class Selection(NamedTuple):
-    """Which frames of a source are wanted.
-
-    Attributes:
-        start: Seconds from its start to the first one.
-        end: To where it ends. Default: the source's end.
-        every: Of so many frames, one is taken.
-    """
-
-    start: Fraction = Fraction(0)
-    end: Fraction | None = None
-    every: int = 1
-
-
-WHOLE = Selection()
-"""All frames of a source."""
-
-
 def open_clip(
-    path: str | Path, selection: Selection = WHOLE, *, rate: Fraction = RATE
+    path: str | Path, selection: Selection = Selection(), *, rate: Fraction = RATE
 ) -> Clip:
     """Read the times of all frames of a source, and check that they can be painted.
 
@@ -145,7 +143,7 @@ def _select(clip: Clip, selection: Selection) -> Clip:
         what = " of the part that is asked for; take a longer one, or more of it"
         raise ValueError(
             f"expected at least two frames in {clip.path}, got {len(wanted)}"
-            f"{'; paint it with jaxnst stylize' if selection == WHOLE else what}"
+            f"{'; paint it with jaxnst stylize' if selection == Selection() else what}"
         )
     first = clip.times[wanted[0]]
     return dataclasses.replace(
@@ -155,6 +153,7 @@ def _select(clip: Clip, selection: Selection) -> Clip:
         end=ends - first,
         begin=clip.begin + first,
         names=tuple(clip.names[i] for i in wanted) if clip.names else (),
+        selection=selection,
     )
 
 
