@@ -41,6 +41,10 @@ class Selection(NamedTuple):
     every: int = 1
 
 
+WHOLE = Selection()
+"""All frames of a source."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """The frames of a source that are painted.
@@ -71,7 +75,7 @@ class Clip:
     time_base: Fraction = Fraction(1, 1000)
     source: ColorTags = ColorTags()
     names: tuple[str, ...] = ()
-    selection: Selection = Selection()
+    selection: Selection = WHOLE
 
     def __len__(self) -> int:
         return len(self.times)
@@ -92,7 +96,7 @@ class Clip:
 
 
 def open_clip(
-    path: str | Path, selection: Selection = Selection(), *, rate: Fraction = RATE
+    path: str | Path, selection: Selection = WHOLE, *, rate: Fraction = RATE
 ) -> Clip:
     """Read the times of all frames of a source, and check that they can be painted.
 
@@ -143,7 +147,7 @@ def _select(clip: Clip, selection: Selection) -> Clip:
         what = " of the part that is asked for; take a longer one, or more of it"
         raise ValueError(
             f"expected at least two frames in {clip.path}, got {len(wanted)}"
-            f"{'; paint it with jaxnst stylize' if selection == Selection() else what}"
+            f"{'; paint it with jaxnst stylize' if selection == WHOLE else what}"
         )
     first = clip.times[wanted[0]]
     return dataclasses.replace(
