@@ -2,32 +2,32 @@ import json
 
 import jax.numpy as jnp
 import pytest
-from helpers import random_image
+from helpers import load_script, random_image
 
-from jaxnst.command import timings
-from jaxnst.command.cli import main
-from jaxnst.command.kernels import count_kernels, step_body, step_kernels
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.stage import prepare_backbone
 from jaxnst.recipes import get_recipe
 
+kernels = load_script("measure/kernels.py")
+timings = load_script("measure/timings.py")
 
-def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
+
+def test_the_script_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(timings, "find_spec", lambda name: None)  # without PyTorch
     timings.torch_loop.cache_clear()
     out, trace = tmp_path / "bench.json", tmp_path / "trace"
     short = get_recipe("painterly").replace(first_steps=2, steps=2)
     monkeypatch.setattr(timings, "default_recipe", lambda name: short)
     flags = ["--sizes", "48", "--size", "64", "--repeats", "1", "--trace", str(trace)]
-    monkeypatch.setattr(timings, "GRID_SIZE", 48)
     parts = ["--parts", "steps", "picture", "grid", "--lanes", "2"]
-    assert main(["bench", *flags, *parts, "-o", str(out)]) == 0
+    flags += ["--grid-sizes", "48", "-o", str(out)]
+    load_script("benchmark.py").main([*flags, *parts])
     found = json.loads(out.read_text())
     assert {x["recipe"] for x in found["steps"]} == {"gram", "wasserstein2"}
     assert all(x["kernels"] > 50 for x in found["steps"])
-    ((lanes, rates),) = ((x["lanes"], x["rates"]) for x in found["grid"])
-    assert lanes == 2
-    assert min(rates.values()) > 0
+    (grid,) = found["grid"]
+    assert (grid["size"], grid["lanes"]) == (48, 2)
+    assert min(grid["grid"], grid["alone"]) > 0
     assert found["machine"]["matmul GFLOP/s"] > 0
     assert found["picture"]["seconds"] > 0
     assert found["picture"]["compiling"] > 0
@@ -62,9 +62,9 @@ ENTRY %main (p: f32[3]) -> f32[3] {
 
 
 def test_kernels_are_counted_with_their_loops():
-    assert count_kernels(HLO, "body") == 2
-    assert count_kernels(HLO, "main") == 12 * 2 + 0 + 2 + 1
-    assert step_body(HLO) == "body"
+    assert kernels.count_kernels(HLO, "body") == 2
+    assert kernels.count_kernels(HLO, "main") == 12 * 2 + 0 + 2 + 1
+    assert kernels.step_body(HLO) == "body"
 
 
 @pytest.mark.parametrize(("name", "most"), [("gram", 180), ("crowson", 310)])
@@ -72,7 +72,7 @@ def test_the_kernels_of_a_step_do_not_grow(backbone, name, most):
     # Those of a CPU, which has more; scripts/measure/kernels.py counts a GPU's.
     recipe = timings.GRAM if name == "gram" else get_recipe(name)
     _, stepping = prepare_backbone(backbone, recipe)
-    found = step_kernels(stepping, (48, 64), recipe)
+    found = kernels.step_kernels(stepping, (48, 64), recipe)
     assert 0.7 * most < found <= most
 
 
@@ -92,8 +92,7 @@ def test_the_work_of_a_step_is_that_of_its_convolutions_and_statistics():
 )
 def test_both_sides_minimise_the_same(backbone, recipe):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from jaxnst.command import torch_loop
-
+    torch_loop = load_script("measure/torch_loop.py")
     content, style = random_image(1, 48, 64), random_image(2, 64, 48)
     measuring, _ = prepare_backbone(backbone, recipe)
     targets = make_targets(measuring, content, [style], recipe)

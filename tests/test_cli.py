@@ -248,7 +248,6 @@ BAD = {
     ),
     "video into a loop": (["video", "text.mp4", STYLE, "-o", "loop.gif"], "to itself"),
     "weights into a loop": (["weights", "convert", "w.h5", "loop.h5"], "to itself"),
-    "bench into a loop": (["bench", "--out", "loop.json"], "to itself"),
     "page is a pipe": (
         ["grid", "--content", CONTENT, "--style", STYLE, "-o", "pipes/page"],
         "a device or a pipe",
@@ -305,7 +304,7 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     for folder in ("f.png", "g.png.json", "h.png.checkpoint.npz"):
         (elsewhere / folder).mkdir()
     (elsewhere / "cells" / "harbour__swirls.png.json").mkdir(parents=True)
-    for loop in ("loop.png", "loop.gif", "loop.h5", "loop.json", "swirls-swirls.png"):
+    for loop in ("loop.png", "loop.gif", "loop.h5", "swirls-swirls.png"):
         (elsewhere / loop).symlink_to(loop)
     (elsewhere / "swirls.jpg").write_bytes(Path(STYLE).read_bytes())
     for kind, pipe in (("page", "index.html"), ("sheet", "sheet.png")):

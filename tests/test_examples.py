@@ -21,8 +21,6 @@ MODULES = [
 
 @pytest.mark.parametrize("name", ["jaxnst", *MODULES])
 def test_examples(name):
-    if name.endswith("torch_loop"):
-        pytest.importorskip("torch", reason="PyTorch is not installed")
     module = importlib.import_module(name)
     # A type-checking decorator hides functions from the default finder.
     tests = [

@@ -17,7 +17,6 @@ from typing import NoReturn
 import jax
 
 from jaxnst.command.again import add_again_flags, again_command
-from jaxnst.command.bench import add_bench_flags, bench_command
 from jaxnst.command.cache import add_cache_flags, cache_command
 from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.devices import cure
@@ -68,7 +67,6 @@ COMMANDS = (
         studio_command,
     ),
     ("demo", "paint the sample pictures", add_demo_flags, demo_command),
-    ("bench", "time this machine", add_bench_flags, bench_command),
     ("recipes", "list the recipes, or show some", add_recipes_flags, recipes_command),
     ("cache", "show or clear compiled programs", add_cache_flags, cache_command),
 )

@@ -1,9 +1,9 @@
 """Build the documentation: `python scripts/docs/build.py`.
 
-First it writes what comes from elsewhere: a reference for each folder and file of the
-package, the table of recipes, the picture of the house, sections of the README, and
-files that a page shows. The build needs no network. It fails on any warning, and on a
-page that would load something from another site.
+The pages are Markdown files in `pages`, and `mkdocs.yml` states the navigation. This
+script adds what the code knows: a reference from the docstrings, the table of recipes,
+and the table of the package's folders and files. The build needs no network. It fails
+on any warning, and on a page that would load something from another site.
 """
 
 import ast
@@ -11,36 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import house
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parents[1]
 PACKAGE = ROOT / "jaxnst"
 BUILD = DOCS / "build"
-ROOMS = [
-    *("types", "storage", "linalg", "pictures", "network", "losses", "masks"),
-    *("weights", "recipes"),
-    *("objective", "repaint", "lbfgs", "optimizers", "tiles", "transfer", "painting"),
-    "video",
-    "studio",
-]
-"""Folders and files of the package that have a page, in the order of its floors."""
-
-LINKS = {
-    "#recipes": "recipes.md",
-    "#regions-and-colours": "regions.md",
-    "#large-pictures": "large-pictures.md",
-    "#videos": "videos.md",
-    "#studio": "studio.md",
-    "#speed": "speed.md",
-    "weights/README.md": "embedded.md",
-    "scripts/gallery.jpg": "gallery.jpg",
-    "scripts/settings.jpg": "settings.jpg",
-}
-"""Pages of the site, by what the README calls them."""
 
 
 def main() -> int:
@@ -71,17 +49,18 @@ def write_pages(folder: Path) -> None:
     shutil.copytree(DOCS / "pages", folder)
     for name in ("gallery.jpg", "settings.jpg"):
         shutil.copy(ROOT / "scripts" / name, folder)
-    for page in folder.glob("*.md"):
-        text = page.read_text().replace("<!-- recipes -->", recipe_table())
-        text = re.sub(r"<!-- readme: (.+) -->", lambda m: section(m[1]), text)
-        text = re.sub(r"<!-- file: (.+) -->", lambda m: shown(m[1]), text)
-        page.write_text(text)
-    (folder / "house.svg").write_text(house.draw())
-    (folder / "reference").mkdir(exist_ok=True)
-    for room in ROOMS:
+    tables = {"recipes": recipe_table, "rooms": room_table, "names": name_table}
+    for page in folder.rglob("*.md"):
+        text = page.read_text()
+        page.write_text(re.sub("<!-- (.+) -->", lambda m: tables[m[1]](), text))
+    for room in referenced():
         (folder / "reference" / f"{room}.md").write_text(room_page(room))
-    index = folder / "reference" / "index.md"
-    index.write_text(index.read_text().replace("<!-- names -->", name_table()))
+
+
+def referenced() -> list[str]:
+    """Folders and files of the package that have a page in the navigation."""
+    nav = (DOCS / "mkdocs.yml").read_text()
+    return [x for x in re.findall(r"reference/(\w+)\.md", nav) if x != "index"]
 
 
 def room_page(room: str) -> str:
@@ -103,6 +82,17 @@ def room_page(room: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head := list(head), ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def first_line(docstring: str | None) -> str:
+    """The first line of a docstring, for a cell of a table."""
+    return (docstring or "").partition("\n")[0].replace("|", "\\|")
+
+
 def name_table() -> str:
     """Every name of `jaxnst.__all__`, with a link and its first sentence."""
     import jaxnst
@@ -113,64 +103,49 @@ def name_table() -> str:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    rows = [
-        f"| [`{name}`][{homes[name]}] | {first_line(getattr(jaxnst, name))} |"
-        for name in jaxnst.__all__
-    ]
-    return "\n".join(["| Name | |", "|---|---|", *rows])
+    docs = {name: first_line(getattr(jaxnst, name).__doc__) for name in jaxnst.__all__}
+    rows = ((f"[`{name}`][{homes[name]}]", docs[name]) for name in docs)
+    return table(["Name", ""], rows)
 
 
-def first_line(item: Any) -> str:
-    """The first line of a docstring, for a cell of a table."""
-    return (item.__doc__ or "").splitlines()[0].replace("|", "\\|")
+def room_table() -> str:
+    """The folders and files of the package, as the test of imports orders them."""
+    test = ast.parse((ROOT / "tests" / "test_api.py").read_text())
+    floors = next(
+        ast.literal_eval(node.value)
+        for node in test.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLOORS"
+    )
+
+    def row(room: str) -> tuple[str, str, str]:
+        path = PACKAGE / room
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        about = first_line(ast.get_docstring(ast.parse(path.read_text())))
+        linked = f"[`{room}`](reference/{room}.md)"
+        name = linked if room in referenced() else f"`{room}`"
+        return name, about, ", ".join(floors.get(f"jaxnst/{room}", ())[::-1])
+
+    rows = map(row, floors["jaxnst"][::-1])
+    return table(["Folder or file", "Purpose", "Its files, the highest first"], rows)
 
 
 def recipe_table() -> str:
     """What the named recipes measure and how they optimise."""
     from jaxnst.recipes import RECIPES
 
-    head = "Name", "Style", "Content", "Pooling", "Optimiser", "Start", "Steps"
-    rows = [
+    def steps(recipe: Any) -> str:
+        each = f", then {recipe.steps:,} per scale" if recipe.scales > 1 else ""
+        return f"{recipe.first_steps:,}{each}"
+
+    head = "Name", "", "Style", "Pooling", "Optimiser", "Start", "Steps"
+    rows = (
         (
-            f"`{name}`",
-            recipe.style_loss,
-            ", ".join(layer for layer, _ in recipe.content_layers),
-            recipe.pooling,
-            recipe.optimizer,
-            recipe.init,
-            steps(recipe),
+            *(f"`{name}`", recipe.summary, f"`{recipe.style_loss}`", recipe.pooling),
+            *(recipe.optimizer, recipe.init, steps(recipe)),
         )
         for name, recipe in RECIPES.items()
-    ]
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def steps(recipe: Any) -> str:
-    """How many steps a recipe takes, in words."""
-    if recipe.scales == 1:
-        return f"{recipe.first_steps:,}"
-    return f"{recipe.first_steps:,}, then {recipe.steps:,} per scale"
-
-
-def section(title: str) -> str:
-    """The text below a heading of the README, or all of another file but its title."""
-    if title.endswith(".md"):
-        text = (ROOT / title).read_text().partition("\n")[2]
-    else:
-        parts = re.split(r"^#+ (.+)\n", (ROOT / "README.md").read_text(), flags=re.M)
-        text = dict(zip(parts[1::2], parts[2::2], strict=True))[title]
-    for before, after in LINKS.items():
-        text = text.replace(f"]({before})", f"]({after})")
-    return text.strip()
-
-
-def shown(name: str) -> str:
-    """A file of the repository as a block of code; nothing until it exists."""
-    path = ROOT / name
-    if not path.exists():
-        return ""
-    return f'```python title="{name}"\n{path.read_text().strip()}\n```'
+    )
+    return table(head, rows)
 
 
 def loads_from_elsewhere(site: Path) -> list[str]:

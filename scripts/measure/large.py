@@ -12,11 +12,10 @@ import os
 import time
 
 import jax
-from shared import describe, machine
+from shared import describe, in_new_process, machine, peak_memory
 
 import jaxnst
 from jaxnst.command.flags import assignment, byte_count
-from jaxnst.command.startup import in_new_process, peak_memory
 from jaxnst.painting.memory import choose_tile, process_bytes, usable_memory
 from jaxnst.pictures.geometry import resize
 from jaxnst.tiles import plan_tiles

@@ -2,12 +2,12 @@
 
 They share no code with the package. Every loop maps RGB in [0, 1] to the input of its
 network, optimises in the space of its source, and returns the loss of each evaluation,
-before the update. A module of `fidelity.py`.
+before the update. A module of `fidelity.py`; `torch_loop.py` shares its network.
 """
 
 # pyright: reportMissingImports=false
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Network = Callable[[Tensor, Iterable[str], str, float, str], dict[str, Tensor]]
+Network = Callable[[Tensor, Collection[str], str, float, str], dict[str, Tensor]]
 Energy = Callable[[Tensor], Tensor]
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -25,38 +25,44 @@ TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 
-def make_network(params: Mapping[str, Mapping[str, np.ndarray]]) -> Network:
+def make_network(
+    params: Mapping[str, Mapping[str, np.ndarray]],
+    device: str = "cpu",
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Network:
     """VGG-19 from {"conv1_1": {"kernel": HWIO, "bias": O}, …}, on network input."""
-    kernels = {
-        name: torch.tensor(np.asarray(conv["kernel"])).permute(3, 2, 0, 1).contiguous()
+    convs = {
+        name.replace("conv", "relu"): (
+            torch.tensor(np.asarray(conv["kernel"]))
+            .permute(3, 2, 0, 1)
+            .to(device)
+            .contiguous(memory_format=layout),
+            torch.tensor(np.asarray(conv["bias"])).to(device),
+        )
         for name, conv in params.items()
-    }
-    biases = {
-        name: torch.tensor(np.asarray(conv["bias"])) for name, conv in params.items()
     }
 
     def network(
         image: Tensor,
-        layers: Iterable[str],
+        layers: Collection[str],
         pooling: str = "max",
         pool_scale: float = 1.0,
         padding: str = "zeros",
     ) -> dict[str, Tensor]:
         pool = {"max": F.max_pool2d, "average": F.avg_pool2d}[pooling]
-        mode = {"zeros": "constant", "replicate": "replicate"}[padding]
-        wanted, features, x = set(layers), {}, image
-        for block, depth in enumerate((2, 2, 4, 4, 4), start=1):
-            if block > 1:
+        found, x, deepest = {}, image, max(layers)
+        for layer, (kernel, bias) in convs.items():
+            if layer > deepest:
+                break
+            if layer.endswith("_1") and layer != "relu1_1":
                 x = pool(x, 2) * pool_scale
-            for index in range(1, depth + 1):
-                name = f"{block}_{index}"
-                kernel, bias = kernels[f"conv{name}"], biases[f"conv{name}"]
-                x = F.pad(x, (1, 1, 1, 1), mode if name == "1_1" else "constant")
-                x = F.relu(F.conv2d(x, kernel.to(x.dtype), bias.to(x.dtype)))
-                features[f"relu{name}"] = x
-                if wanted <= features.keys():
-                    return features
-        raise ValueError(f"not layers of VGG-19: {wanted - features.keys()}")
+            zeros = 1
+            if layer == "relu1_1" and padding == "replicate":
+                x, zeros = F.pad(x, (1, 1, 1, 1), padding), 0
+            x = F.relu(F.conv2d(x, kernel, bias, padding=zeros))
+            if layer in layers:
+                found[layer] = x
+        return found
 
     return network
 
@@ -356,11 +362,12 @@ class TraceOfRoot(torch.autograd.Function):
 
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and regularised covariance of the channels, in float64."""
-    flat = features[0].flatten(1).double()
+    """Mean and regularised covariance of the channels."""
+    flat = features[0].flatten(1)
     mean = flat.mean(1)
     cov = flat @ flat.T / flat.shape[1] - torch.outer(mean, mean)
-    return mean, cov + COVARIANCE_EPS * torch.eye(len(mean), dtype=cov.dtype)
+    eye = torch.eye(len(mean), dtype=cov.dtype, device=cov.device)
+    return mean, cov + COVARIANCE_EPS * eye
 
 
 def nine_point_tv(image: Tensor) -> Tensor:
@@ -384,7 +391,7 @@ def crowson(
         painted = network(torchvision_input(style), STYLE, "max", 1.0, "replicate")
         targets = []
         for layer in STYLE:
-            mean, cov = mean_and_covariance(painted[layer])
+            mean, cov = mean_and_covariance(painted[layer].double())
             values, vectors = torch.linalg.eigh(cov)
             roots = values.clamp(min=COVARIANCE_EPS).sqrt()
             targets.append((mean, cov.trace(), (vectors * roots) @ vectors.T))
@@ -396,7 +403,7 @@ def crowson(
         loss = loss + 2 * nine_point_tv(image)
         for layer, weight, target in zip(STYLE, weights, targets, strict=True):
             target_mean, target_trace, target_root = target
-            mean, cov = mean_and_covariance(found[layer])
+            mean, cov = mean_and_covariance(found[layer].double())
             cross = TraceOfRoot.apply(cov, target_root)
             spread = (target_trace + cov.trace() - 2 * cross) / len(mean)
             loss = loss + weight * ((mean - target_mean).square().mean() + spread)

@@ -1,47 +1,25 @@
-"""What `jaxnst bench` measures in fresh processes: start-up and memory."""
+"""What `scripts/benchmark.py` measures in fresh processes: start-up and memory."""
 
-import multiprocessing
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import psutil
+from shared import in_new_process, peak_memory
+from timings import Inputs, by_adam, load_backbone, torch_loop, torch_settings
 
 from jaxnst.command.defaults import default_recipe
 from jaxnst.command.manifest import compile_timer
 from jaxnst.command.program_cache import keep_programs
-from jaxnst.command.timings import (
-    BenchInputs,
-    by_adam,
-    load_backbone,
-    torch_loop,
-    torch_settings,
-)
 from jaxnst.network.calibrate import calibrate
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.recipes import get_recipe
 
 
-def in_new_process(function: Callable, *args: Any) -> dict[str, Any]:
-    """Call a function in a process of its own, with the time at which that began."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(function, *args, time.time()).result()
-        except BrokenExecutor:
-            raise ValueError(
-                "a process that was measured was killed, most likely because memory "
-                "ran out; use a smaller --size"
-            ) from None
-
-
-def time_start(inputs: BenchInputs) -> dict[str, Any]:
+def time_start(inputs: Inputs) -> dict[str, Any]:
     """Seconds of a new process, with nothing compiled before, and once more."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +34,7 @@ def time_start(inputs: BenchInputs) -> dict[str, Any]:
     return found
 
 
-def measure_memory(inputs: BenchInputs) -> dict[str, Any]:
+def measure_memory(inputs: Inputs) -> dict[str, Any]:
     """Peak memory of processes that take two steps at every scale."""
     with tempfile.TemporaryDirectory() as folder:
         found = {"jaxnst": in_new_process(_short_run, inputs, folder)["peak"]}
@@ -67,7 +45,7 @@ def measure_memory(inputs: BenchInputs) -> dict[str, Any]:
     return found
 
 
-def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, Any]:
+def _short_run(inputs: Inputs, folder: str, began: float) -> dict[str, Any]:
     keep_programs(Path(folder))
     recipe = default_recipe("painterly").replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
@@ -90,24 +68,10 @@ def _short_run(inputs: BenchInputs, folder: str, began: float) -> dict[str, Any]
     }
 
 
-def _short_torch_run(inputs: BenchInputs, began: float) -> dict[str, float]:
+def _short_torch_run(inputs: Inputs, began: float) -> dict[str, float]:
     recipe = by_adam(get_recipe("painterly")).replace(first_steps=2, steps=2)
     content, style = inputs.pictures(inputs.size, recipe)
     backbone = calibrate(load_backbone(inputs.weights), recipe.activations)
     loops, settings = torch_loop(), torch_settings()[0]
     loops.paint(backbone, content, style, recipe, settings)
     return {"peak": loops.peak_memory() or peak_memory()}
-
-
-def peak_memory() -> float:
-    """Most bytes that the device held; of a CPU, that this process did.
-
-    Where Linux does not tell, those that it holds.
-    """
-    stats = jax.devices()[0].memory_stats() or {}  # none of a CPU
-    if "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"]
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peaks = [float(line.split()[1]) * 1024 for line in lines if "VmHWM" in line]
-    return peaks[0] if peaks else psutil.Process().memory_info().rss

@@ -1,4 +1,4 @@
-"""The classic loops in plain PyTorch, for `jaxnst bench` to measure against.
+"""The classic loops in plain PyTorch, for `scripts/benchmark.py` to measure against.
 
 What a user would write: autograd through `conv2d`, Adam of torch.optim, and for
 Wasserstein-2 the square root of a matrix by Newton-Schulz rounds with the gradient of
@@ -12,9 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from reference_loops import (
+    correlation,
+    gram,
+    make_network,
+    mean_and_covariance,
+    nine_point_tv,
+)
 from torch import Tensor
 
-from jaxnst.network.vgg import LAYERS, Backbone, conv_name, network_layer, shrinkage
+from jaxnst.network.vgg import Backbone, network_layer, shrinkage
 from jaxnst.painting.inputs import scale_content, scale_styles
 from jaxnst.painting.plan import plan_run
 from jaxnst.recipes import Recipe
@@ -28,6 +35,11 @@ class Settings(NamedTuple):
     channels_last: bool = False
     dtype: str = "float32"
     compiled: bool = False
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The layout of images and kernels in memory."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def __str__(self) -> str:
         layout = "channels last" if self.channels_last else "channels first"
@@ -100,11 +112,11 @@ def make_loop(
 
     The network is calibrated for the recipe; pictures have the sizes they are seen at.
     """
-    network = _Network(backbone, recipe, settings)
-    gram = recipe.style_loss == "gram"
-    measure, style_loss = (_gram, _gram_loss) if gram else (_gaussian, _wasserstein2)
+    network = _see(backbone, recipe, settings)
+    by_gram = recipe.style_loss == "gram"
+    measure, style_loss = (_gram, _gram_loss) if by_gram else (_gaussian, _wasserstein2)
     correlates = recipe.content_loss == "correlation"
-    content_loss = _correlation if correlates else F.mse_loss
+    content_loss = correlation if correlates else F.mse_loss
     begin = to_tensor(content, settings)
     with torch.no_grad():
         contents, styles = network(begin), network(to_tensor(style, settings))
@@ -112,7 +124,7 @@ def make_loop(
 
     def objective(image: Tensor) -> Tensor:
         found = network(image)
-        loss = recipe.tv_weight * _nine_point(image)
+        loss = recipe.tv_weight * nine_point_tv(image)
         for name, weight in recipe.content_layers:
             term = content_loss(found[name], contents[name])
             loss = loss + recipe.content_weight * weight * term
@@ -153,7 +165,8 @@ def paint(
 
 def to_tensor(image: Image | np.ndarray, settings: Settings) -> Tensor:
     """An image, h w 3, as a tensor, 1 3 h w."""
-    return _place(torch.tensor(np.asarray(image)).permute(2, 0, 1)[None], settings)
+    tensor = torch.tensor(np.asarray(image)).permute(2, 0, 1)[None]
+    return tensor.to(settings.device).contiguous(memory_format=settings.layout)
 
 
 def to_image(tensor: Tensor) -> np.ndarray:
@@ -161,55 +174,31 @@ def to_image(tensor: Tensor) -> np.ndarray:
     return tensor[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def _place(tensor: Tensor, settings: Settings) -> Tensor:
-    last = settings.channels_last
-    layout = torch.channels_last if last else torch.contiguous_format
-    return tensor.contiguous(memory_format=layout).to(settings.device)
-
-
-class _Network:
+def _see(
+    backbone: Backbone, recipe: Recipe, settings: Settings
+) -> Callable[[Tensor], dict[str, Tensor]]:
     """Features of an image; of smaller images for the layers of a pyramid."""
+    network = make_network(backbone.params, settings.device, settings.layout)
+    column = lambda x: torch.tensor(np.asarray(x)).view(1, 3, 1, 1).to(settings.device)
+    scale = column(np.asarray(backbone.scale) * recipe.input_gain)
+    offset = column(backbone.offset)
+    kinds = recipe.pooling, recipe.pool_scale, recipe.padding
+    half = settings.dtype == "bfloat16"
+    levels: dict[int, dict[str, str]] = {}
+    for layer in recipe.layers:
+        levels.setdefault(shrinkage(layer), {})[network_layer(layer)] = layer
 
-    def __init__(self, backbone: Backbone, recipe: Recipe, settings: Settings):
-        self.recipe, self.settings = recipe, settings
-        tensor = lambda x: torch.tensor(np.asarray(x))
-        deepest = max(map(network_layer, recipe.layers))
-        self.convs = {}
-        for name in (x for x in LAYERS if x <= deepest):
-            conv = backbone.params[conv_name(name)]
-            kernel = _place(tensor(conv["kernel"]).permute(3, 2, 0, 1), settings)
-            self.convs[name] = kernel, tensor(conv["bias"]).to(settings.device)
-        column = lambda x: tensor(x).view(1, 3, 1, 1).to(settings.device)
-        self.scale = column(np.asarray(backbone.scale) * recipe.input_gain)
-        self.offset = column(backbone.offset)
-
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        found, factor, layers = {}, 1, self.recipe.layers
-        while factor <= max(map(shrinkage, layers)):
-            here = {network_layer(x): x for x in layers if shrinkage(x) == factor}
-            if here:
-                found |= self._features(image, here)
+    def features(image: Tensor) -> dict[str, Tensor]:
+        found, factor = {}, 1
+        while factor <= max(levels):
+            if here := levels.get(factor):
+                with torch.autocast(settings.device, torch.bfloat16, enabled=half):
+                    seen = network(image * scale + offset, here, *kinds)
+                found |= {here[name]: x.float() for name, x in seen.items()}
             image, factor = _shrink(image), 2 * factor
         return found
 
-    def _features(self, image: Tensor, wanted: dict[str, str]) -> dict[str, Tensor]:
-        recipe, found = self.recipe, {}
-        pool = {"max": F.max_pool2d, "average": F.avg_pool2d}[recipe.pooling]
-        x = image * self.scale + self.offset
-        half = self.settings.dtype == "bfloat16"
-        with torch.autocast(self.settings.device, torch.bfloat16, enabled=half):
-            for name, (kernel, bias) in self.convs.items():
-                if name > max(wanted):
-                    break
-                if name.endswith("_1") and name != "relu1_1":
-                    x = pool(x, 2) * recipe.pool_scale
-                padding = 1
-                if name == "relu1_1" and recipe.padding == "replicate":
-                    x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 0
-                x = F.relu(F.conv2d(x, kernel, bias, padding=padding))
-                if name in wanted:
-                    found[wanted[name]] = x.float()
-        return found
+    return features
 
 
 def _shrink(image: Tensor) -> Tensor:
@@ -222,37 +211,24 @@ def _shrink(image: Tensor) -> Tensor:
 
 
 def _gram(feature: Tensor) -> Tensor:
-    flat = feature[0].flatten(1)
-    return flat @ flat.T / flat.shape[1]
+    return gram(feature) / feature[0, 0].numel()
 
 
 def _gram_loss(feature: Tensor, target: Any) -> Tensor:
     return F.mse_loss(_gram(feature), target)
 
 
-def _moments(feature: Tensor) -> Tensor:
-    """Mean in the first row, raw second moment in the others."""
-    return torch.cat([feature[0].flatten(1).mean(1)[None], _gram(feature)])
-
-
-def _covariance(m: Tensor) -> Tensor:
-    mean, second = m[0], m[1:]
-    covariance = second - torch.outer(mean, mean)
-    return covariance + 1e-4 * torch.eye(len(mean), device=m.device)
-
-
 def _gaussian(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    m = _moments(feature)
-    return m[0], _covariance(m), _SquareRoot.apply(_covariance(m))
+    mean, covariance = mean_and_covariance(feature)
+    return mean, covariance, _SquareRoot.apply(covariance)
 
 
 def _wasserstein2(feature: Tensor, target: Any) -> Tensor:
     mean, covariance, root = target
-    m = _moments(feature)
-    own = _covariance(m)
+    own_mean, own = mean_and_covariance(feature)
     cross = _SquareRoot.apply(root @ own @ root)
     transport = (covariance + own - 2 * cross).diagonal().sum()
-    return ((m[0] - mean).square().sum() + transport) / len(mean)
+    return ((own_mean - mean).square().sum() + transport) / len(mean)
 
 
 class _SquareRoot(torch.autograd.Function):
@@ -282,21 +258,3 @@ class _SquareRoot(torch.autograd.Function):
             q = (q @ b - a.T @ (a.T @ q - q @ a)) / 2
             a = a @ b / 2
         return q / 2
-
-
-def _correlation(feature: Tensor, target: Tensor) -> Tensor:
-    def standardize(x: Tensor) -> Tensor:
-        x = x - x.mean((2, 3), keepdim=True)
-        return x * (x.square().mean((2, 3), keepdim=True) + 1e-5).rsqrt()
-
-    return F.mse_loss(standardize(feature), standardize(target))
-
-
-def _nine_point(image: Tensor) -> Tensor:
-    x = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    right = x[..., 1:-1, 2:] - x[..., 1:-1, 1:-1]
-    down = x[..., 2:, 1:-1] - x[..., 1:-1, 1:-1]
-    falling = x[..., 1:, 1:] - x[..., :-1, :-1]
-    rising = x[..., :-1, 1:] - x[..., 1:, :-1]
-    mean = lambda d: d.square().mean()
-    return 2 * ((mean(right) + mean(down)) / 3 + (mean(falling) + mean(rising)) / 12)

@@ -1,19 +1,21 @@
-"""What `jaxnst bench` measures in one process, where both sides alternate."""
+"""What `scripts/benchmark.py` measures in one process, where both sides alternate."""
 
 import math
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from kernels import step_kernels
+from shared import GRAM, alternate
 
 from jaxnst.command.defaults import default_recipe, fastest_dtype
-from jaxnst.command.kernels import step_kernels
 from jaxnst.command.manifest import compile_timer
 from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, stride
@@ -29,16 +31,6 @@ from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.transfer import make_transfer
 from jaxnst.types import Image
 from jaxnst.weights import registry
-
-GRAM = get_recipe("gatys2016").replace(
-    name="gram",
-    content_loss="mean",
-    style_loss="gram",
-    optimizer="adam",
-    learning_rate=5.0,
-    init="content",
-)
-"""The classic loop: Gram matrices of five layers, Adam."""
 
 
 def by_adam(recipe: Recipe) -> Recipe:
@@ -56,22 +48,20 @@ ADAM = by_adam(get_recipe("delicate")).replace(name="wasserstein2")
 """Wasserstein-2 at the layers of Gatys et al., by Adam."""
 
 
-GRID_SIZE = 256
-"""Long edge of the pictures of a grid that is measured."""
-
 load_backbone = cache(registry.load_backbone)
 
 
-class BenchInputs(NamedTuple):
-    """What a benchmark measures: pictures of one size, steps of several."""
+class Inputs(NamedTuple):
+    """What is measured: a picture of one size; steps and grids of several."""
 
     content: Path
     style: Path
     weights: str
     size: int
     sizes: list[int]
+    grid_sizes: list[int]
+    lanes: list[int]
     repeats: int
-    lanes: list[int] = [1, 4]
 
     def pictures(self, size: int, recipe: Recipe) -> tuple[Image, Image]:
         """Content, in the palette that the recipe asks for, and style."""
@@ -85,11 +75,7 @@ class BenchInputs(NamedTuple):
 @cache
 def torch_loop() -> Any:
     """PyTorch's side, which takes seconds to import; None without PyTorch."""
-    if find_spec("torch") is None:
-        return None
-    from jaxnst.command import torch_loop as loops
-
-    return loops
+    return import_module("torch_loop") if find_spec("torch") else None
 
 
 def torch_settings() -> list[Any]:
@@ -98,13 +84,16 @@ def torch_settings() -> list[Any]:
     return loops.all_settings(jax.default_backend()) if loops else []
 
 
+@cache
 def matmul_rate(dtype: str) -> float:
     """Floating-point operations each second of a large product of matrices."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     x = jnp.ones((side, side), dtype)
-    product = jax.jit(partial(jnp.matmul, precision="highest"))
-    seconds = alternate({"": lambda: product(x, x).block_until_ready()}, 5)
-    return 2 * side**3 / seconds[""]
+    compiled = jax.jit(partial(jnp.matmul, precision="highest"))
+    multiply = lambda: compiled(x, x).block_until_ready()
+    multiply()
+    (seconds,) = alternate(5, multiply)
+    return 2 * side**3 / seconds
 
 
 def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
@@ -123,20 +112,8 @@ def step_work(shape: tuple[int, ...], recipe: Recipe) -> float:
     return 4 * total
 
 
-def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side; they take turns, after one that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats + 1):
-        for name, work in sides.items():
-            began = time.perf_counter()
-            work()
-            if turn:
-                times[name].append(time.perf_counter() - began)
-    return {name: median(found) for name, found in times.items()}
-
-
 def _stepper(
-    inputs: BenchInputs, size: int, recipe: Recipe, steps: int
+    inputs: Inputs, size: int, recipe: Recipe, steps: int
 ) -> Callable[[], None]:
     """Our loop, `steps` of it at each call."""
     content, style = inputs.pictures(size, recipe)
@@ -153,7 +130,7 @@ def _stepper(
 
 
 def _torch_stepper(
-    inputs: BenchInputs, size: int, recipe: Recipe, steps: int, settings: Any
+    inputs: Inputs, size: int, recipe: Recipe, steps: int, settings: Any
 ) -> Callable[[], None]:
     """PyTorch's loop, `steps` of it at each call."""
     content, style = inputs.pictures(size, recipe)
@@ -168,12 +145,12 @@ def _torch_stepper(
     return work
 
 
-def time_steps(inputs: BenchInputs) -> list[dict[str, Any]]:
+def time_steps(inputs: Inputs) -> list[dict[str, Any]]:
     """Seconds of one step of ours, and of PyTorch's in each of its settings."""
     return [_time(inputs, size, by) for size in inputs.sizes for by in (GRAM, ADAM)]
 
 
-def _time(inputs: BenchInputs, size: int, recipe: Recipe) -> dict[str, Any]:
+def _time(inputs: Inputs, size: int, recipe: Recipe) -> dict[str, Any]:
     # Several, as `run` launches them; fewer where each takes seconds.
     steps = min(8, max(2, 2**20 // size**2)) if jax.default_backend() == "cpu" else 50
     sides = {
@@ -181,21 +158,24 @@ def _time(inputs: BenchInputs, size: int, recipe: Recipe) -> dict[str, Any]:
         for dtype in sorted({"float32", fastest_dtype()}, reverse=True)
     }
     for settings in torch_settings():
-        work = _torch_stepper(inputs, size, recipe, steps, settings)
+        sides[f"PyTorch {settings}"] = _torch_stepper(
+            inputs, size, recipe, steps, settings
+        )
+    for name, work in list(sides.items()):
         try:
             work()
         except Exception as error:  # no compiler for torch.compile, say
-            print(f"  PyTorch {settings} failed: {str(error).splitlines()[:1]}")
-        else:
-            sides[f"PyTorch {settings}"] = work
-    seconds = {name: x / steps for name, x in alternate(sides, inputs.repeats).items()}
+            print(f"  {name} failed: {str(error).splitlines()[:1]}")
+            del sides[name]
+    times = alternate(inputs.repeats, *sides.values())
+    seconds = {name: x / steps for name, x in zip(sides, times, strict=True)}
     shape = inputs.pictures(size, recipe)[0].shape
     work = step_work(shape, recipe)
     title = f"{recipe.name}, {shape[1]} x {shape[0]} px"
     print(f"{title:<40} a step       by our count  of products  faster")
     for name, x in seconds.items():
         rate = work / x
-        part = rate / rate_of("bfloat16" if "bfloat16" in name else "float32")
+        part = rate / matmul_rate("bfloat16" if "bfloat16" in name else "float32")
         print(f"  {name:<36} {x:8.4f} s {rate / 1e9:8.0f} GFLOP/s {part:8.0%}", end="")
         print(f" {seconds['jaxnst float32'] / x:10.2f}")
     _, stepping = prepare_backbone(
@@ -207,38 +187,34 @@ def _time(inputs: BenchInputs, size: int, recipe: Recipe) -> dict[str, Any]:
     return found | {"kernels": kernels}
 
 
-rate_of = cache(matmul_rate)
-
-
-def time_grid(inputs: BenchInputs) -> list[dict[str, Any]]:
-    """Pictures each second of a grid of several loss weights, beside single runs."""
+def time_grid(inputs: Inputs) -> list[dict[str, Any]]:
+    """Pictures each second of a grid of several loss weights, and of single runs."""
     few = default_recipe("painterly").replace(first_steps=4, steps=4)
-    content, style = inputs.pictures(GRID_SIZE, few)
     backbone, key, found = load_backbone(inputs.weights), jax.random.key(0), []
-    given: dict = {"key": key}
 
-    def alone(weights: list[float]) -> None:
+    def alone(content: Image, style: Image, weights: list[float]) -> None:
         for weight in weights:
             recipe = few.replace(style_weight=weight)
-            painted = stylize(backbone, content, [style], recipe, **given)
+            painted = stylize(backbone, content, [style], recipe, key=key)
             jax.block_until_ready(painted.image)
 
-    def together(weights: list[float]) -> None:
+    def together(content: Image, style: Image, weights: list[float]) -> None:
         options = GridOptions(vary={"style_weight": weights})
-        stylize_grid(backbone, [content], [style], few, options=options, **given)
+        stylize_grid(backbone, [content], [style], few, key=key, options=options)
 
-    for lanes in inputs.lanes:
-        weights = [1 + i / lanes for i in range(lanes)]
-        sides = {"grid": partial(together, weights), "alone": partial(alone, weights)}
-        seconds = alternate(sides, 1 if lanes > 4 else inputs.repeats)
-        rates = {name: lanes / x for name, x in seconds.items()}
-        print(f"  {lanes:>3} lanes {rates['grid']:8.3f} pictures a second, ", end="")
-        print(f"alone {rates['alone']:8.3f}", flush=True)
-        found.append({"lanes": lanes, "rates": rates})
+    for size, lanes in product(inputs.grid_sizes, inputs.lanes):
+        given = *inputs.pictures(size, few), [1 + i / lanes for i in range(lanes)]
+        sides = [partial(side, *given) for side in (together, alone)]
+        for side in sides:
+            side()
+        grid, single = alternate(1 if lanes > 4 else inputs.repeats, *sides)
+        print(f"  {size} px, {lanes:>3} lanes: {lanes / grid:.3f} pictures/s, ", end="")
+        print(f"alone {lanes / single:.3f}, ratio {single / grid:.2f}", flush=True)
+        found.append({"size": size, "lanes": lanes, "grid": grid, "alone": single})
     return found
 
 
-def trace_steps(inputs: BenchInputs, folder: Path) -> None:
+def trace_steps(inputs: Inputs, folder: Path) -> None:
     """Write a profile of a few warm steps of the default recipe."""
     work = _stepper(inputs, inputs.sizes[0], default_recipe("painterly"), 3)
     work()
@@ -246,7 +222,7 @@ def trace_steps(inputs: BenchInputs, folder: Path) -> None:
         work()
 
 
-def time_picture(inputs: BenchInputs) -> dict[str, Any]:
+def time_picture(inputs: Inputs) -> dict[str, Any]:
     """Paint the default picture on both sides; compare loss and time.
 
     Both losses are ours, at the finest scale, after the steps. Our time includes the
