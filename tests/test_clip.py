@@ -12,6 +12,7 @@ from PIL import Image as pil
 from test_pictures import small_in_a_large_gif
 
 import jaxnst
+from jaxnst.disk import write_whole
 from jaxnst.video import sound
 from jaxnst.video.clip import Selection, open_clip
 from jaxnst.video.paint import ahead
@@ -332,6 +333,19 @@ def test_a_failure_to_write_is_not_blamed_on_the_source(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="cannot be encoded"):
         write_clip(tmp_path / "b.mp4", clip, list(clip.frames(clip.shape)))
     assert [x.name for x in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_full_disk_is_said_of_the_file_that_has_no_room(tmp_path):
+    clip = open_clip(make_video(tmp_path / "a.mp4"))
+
+    def painted():
+        with write_whole(tmp_path / "state.npz"):
+            raise OSError(28, "No space left on device")
+        yield
+
+    with pytest.raises(OSError, match=r"state\.npz, got No space") as caught:
+        write_clip(tmp_path / "b.gif", clip, painted())
+    assert "b.gif" not in str(caught.value)
 
 
 @pytest.mark.parametrize("module", ["av", "cv2"])

@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -45,6 +46,10 @@ WHOLE = Selection()
 """All frames of a source."""
 
 
+Show = Callable[[tuple[int, int]], np.ndarray]
+"""Makes a frame in a size, h w 3."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """The frames of a source that are painted.
@@ -57,7 +62,7 @@ class Clip:
         times: Seconds from the first frame to each.
         end: Seconds from the first frame to the end of the last.
         begin: Seconds from the source's own start to the first frame.
-        read: Gives frames of the source by their numbers, in a size, see `frames`.
+        read: Gives the number of each frame of the source, and what shows it in a size.
         time_base: Unit of the source's times, in seconds.
         source: What the numbers of a video mean.
         names: Of the files of a folder.
@@ -71,7 +76,7 @@ class Clip:
     times: tuple[Fraction, ...]
     end: Fraction
     begin: Fraction = Fraction(0)
-    read: Callable[[Sequence[int], tuple[int, int]], Iterator[np.ndarray]]
+    read: Callable[[], Iterable[tuple[int, Show]]]
     time_base: Fraction = Fraction(1, 1000)
     source: ColorTags = ColorTags()
     names: tuple[str, ...] = ()
@@ -92,7 +97,12 @@ class Clip:
 
     def frames(self, shape: tuple[int, int]) -> Iterator[Float[np.ndarray, "_h _w 3"]]:
         """The frames in a size, RGB in [0, 1], upright, one after the other."""
-        return self.read(self.numbers, shape)
+        wanted = set(self.numbers)
+        for number, show in self.read():
+            if number in wanted:
+                yield show(shape)
+            if number == self.numbers[-1]:
+                return
 
 
 def open_clip(
@@ -179,14 +189,6 @@ def _folder(path: Path, rate: Fraction) -> Clip:
         load_image(file, size=16)  # a damaged one is found now, not after hours
         _same_size(path, number, image_shape(file)[::-1], first[::-1])
 
-    def read(numbers: Sequence[int], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-        for number in numbers:
-            pixels = load_image(files[number], size=max(shape), enlarge=True)
-            pixels = np.asarray(pixels)
-            if pixels.shape[:2] != shape:
-                pixels = _resize((pixels * 255 + 0.5).astype(np.uint8), shape)
-            yield pixels
-
     return Clip(
         path=path,
         kind="folder",
@@ -194,7 +196,7 @@ def _folder(path: Path, rate: Fraction) -> Clip:
         numbers=tuple(range(len(files))),
         times=tuple(i / rate for i in range(len(files))),
         end=len(files) / rate,
-        read=read,
+        read=lambda: enumerate(partial(_load, file) for file in files),
         names=tuple(file.stem for file in files),
     )
 
@@ -207,6 +209,13 @@ def frame_files(path: Path) -> list[Path]:
         int(y) if y.isdecimal() else y for y in re.split(r"(\d+)", x.name)
     ]
     return sorted(filter(is_picture, files), key=parts)
+
+
+def _load(file: Path, shape: tuple[int, int]) -> np.ndarray:
+    pixels = np.asarray(load_image(file, size=max(shape), enlarge=True))
+    if pixels.shape[:2] != shape:
+        pixels = _resize((pixels * 255 + 0.5).astype(np.uint8), shape)
+    return pixels
 
 
 def _resize(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -226,13 +235,6 @@ def _is_animated(path: Path) -> bool:
 
 def _animation(path: Path) -> Clip:
     ends = [*itertools.accumulate((x for _, x in _animated(path)), initial=Fraction(0))]
-
-    def read(numbers: Sequence[int], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-        wanted = set(numbers)
-        for number, (pixels, _) in enumerate(_animated(path)):
-            if number in wanted:
-                yield _resize(pixels, shape)
-
     return Clip(
         path=path,
         kind="animation",
@@ -240,7 +242,9 @@ def _animation(path: Path) -> Clip:
         numbers=tuple(range(len(ends) - 1)),
         times=tuple(ends[:-1]),
         end=ends[-1],
-        read=read,
+        read=lambda: enumerate(
+            partial(_resize, pixels) for pixels, _ in _animated(path)
+        ),
     )
 
 
@@ -302,14 +306,13 @@ def _video(path: Path, selection: Selection) -> Clip:
     upright = lambda shape: shape[::-1] if turns % 2 else shape
     source, peak = tags.tags_of(first), decode.brightest(first)
 
-    def read(numbers: Sequence[int], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-        wanted = set(numbers)
+    def show(frame: Any, shape: tuple[int, int]) -> np.ndarray:
+        pixels = decode.read_pixels(frame, source, peak, upright(shape))
+        return np.ascontiguousarray(np.rot90(pixels, turns))
+
+    def read() -> Iterator[tuple[int, Show]]:
         for number, frame in enumerate(decode.decoded(path, entry), entry.number):
-            if number in wanted:
-                pixels = decode.read_pixels(frame, source, peak, upright(shape))
-                yield np.ascontiguousarray(np.rot90(pixels, turns))
-            if number == numbers[-1]:
-                return
+            yield number, partial(show, frame)
 
     return Clip(
         path=path,
