@@ -1,6 +1,7 @@
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,12 +10,13 @@ from PIL import Image as pil
 from studio_worker import MANIFEST
 
 from jaxnst.command.cli import main
-from jaxnst.command.manifest import SAME
 from jaxnst.command.records import FRAME, LAST, save_timelapse
-from jaxnst.painting.manifest import recipe_of
 from jaxnst.pictures.files import read_description
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
+from jaxnst.recipes.texts import FIELDS
+from jaxnst.request.manifest import check_manifest, recipe_of
+from jaxnst.request.painting import RegionFile, StyleFile
 from jaxnst.weights.format import sha256
 
 QUICK = ["--size", "48", "--weights", "embedded", "--quiet"]
@@ -57,12 +59,14 @@ def test_blends_start_images_and_repainted_runs_come_back(pictures):
 def test_pictures_that_moved_are_named_anew_and_others_refused(pictures, capsys):
     flags = [*QUICK, "--steps", "1", "--recipe", "udacity", "--size", "32"]
     assert main(["stylize", "a.jpg", "b.jpg", *flags, "-o", "x.png"]) == 0
-    shutil.move("a.jpg", "elsewhere.jpg")
+    Path("deep/er").mkdir(parents=True)
+    shutil.move("a.jpg", "deep/er/elsewhere.jpg")
     assert main(["again", "x.png", "--quiet"]) == 2
-    assert "say where it is by --content" in capsys.readouterr().err
-    assert main(["again", "x.png", "--content", "b.jpg", "--quiet"]) == 2
+    assert "pass --look-in FOLDER" in capsys.readouterr().err
+    shutil.copy("b.jpg", "a.jpg")
+    assert main(["again", "x.png", "--quiet"]) == 2
     assert "got another" in capsys.readouterr().err
-    moved = ["--content", "elsewhere.jpg", "--quiet"]
+    moved = ["--look-in", "deep", "--quiet"]
     assert main(["again", "x.png", *moved, "-o", "x.png"]) == 2
     assert "none of the inputs" in capsys.readouterr().err
     assert main(["again", "x.png", *moved, "-o", "y.png"]) == 0
@@ -73,28 +77,41 @@ STRANGE = [5.5, [], {"a": 1}, [["\0"]], "\ud800", True, 10**400, None, [[1, 2]]]
 """Values that no field of a manifest has; some have one or two of them."""
 
 
-@pytest.mark.parametrize(
-    "key", [*SAME, "content", "styles", "tiles", "seconds", "status"]
-)
+@pytest.mark.parametrize("key", [*MANIFEST, "regions", "palette", "tiles", "seconds"])
 def test_a_manifest_that_was_changed_is_refused_in_one_line(key, pictures, capsys):
-    recipe = json.loads(json.dumps(get_recipe("painterly").values()))
     hashes = [sha256(Path("a.jpg")), sha256(Path("b.jpg"))]
-    whole = MANIFEST | {"content": "a.jpg", "styles": ["b.jpg"], "recipe": recipe}
+    whole = MANIFEST | {"content": "a.jpg", "styles": [{"path": "b.jpg"}]}
     whole |= {"pictures_sha256": hashes, "weights_sha256": "0"}
     changed = [whole | {key: value} for value in STRANGE]
-    if key == "masks":
-        changed = [
-            whole | {key: whole[key] | {field: value}}
-            for field in whole[key]
-            for value in STRANGE
-        ]
+    changed += [whole | {key: [{"path": value}]} for value in STRANGE]
     for manifest in changed:
         Path("x.json").write_text(json.dumps(manifest))
         assert main(["again", "x.json"]) == 2  # if not for that, for its weights
         assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("field", get_recipe("painterly").values())
+def test_a_manifest_of_the_first_format_is_read():
+    """Weights and masks were beside the styles."""
+    new = {"start", "palette", "regions", "labels", "content_mask", "keep_rest"}
+    old = {x: y for x, y in MANIFEST.items() if x not in new}
+    masks = {"regions": [["m.png", ["b.jpg", "c.jpg"]]], "keep_rest": False}
+    masks |= {"style_masks": [["b.jpg", "n.png"]], "style_scales": [["c.jpg", 2.0]]}
+    masks |= {"labels": [], "hold": "h.png", "palette": None}
+    old |= {"styles": ["b.jpg"], "blend": [3.0], "init": "s.png", "masks": masks}
+    old["content"] = "a.jpg"
+    old["pictures_sha256"] = ["A", "B", "S", "M", "B", "C", "B", "N", "C", "H"]
+    found = check_manifest(old, "x.json")
+    b = StyleFile(path=Path("b.jpg"), weight=3.0, mask=Path("n.png"))
+    c = StyleFile(path=Path("c.jpg"), scale=2.0)
+    own = (replace(b, weight=1.0), c)
+    assert found.painting.styles == (b,)
+    assert found.painting.regions == (RegionFile(mask=Path("m.png"), styles=own),)
+    assert found.painting.start == Path("s.png")
+    names = [path.name[0].upper() for path in found.painting.paths]
+    assert list(found.pictures_sha256) == names
+
+
+@pytest.mark.parametrize("field", FIELDS)
 def test_a_recipe_that_was_changed_is_refused(field):
     recipe = json.loads(json.dumps(get_recipe("painterly").values()))
     assert recipe_of(recipe) == get_recipe("painterly")
@@ -106,10 +123,10 @@ def test_a_recipe_that_was_changed_is_refused(field):
 
 
 def test_a_recipe_that_lacks_a_field_is_refused():
-    recipe = json.loads(json.dumps(get_recipe("painterly").values()))
+    recipe = dict(MANIFEST["recipe"])
     del recipe["tv_weight"]
     with pytest.raises(ValueError, match="got no tv_weight"):
-        recipe_of(recipe)
+        check_manifest(MANIFEST | {"recipe": recipe}, "x.json")
 
 
 @pytest.mark.parametrize("data", [b"[" * 10**6, b"\xff\xfe", b'{"seed": NaN}'])
@@ -125,7 +142,7 @@ def test_a_manifest_that_is_no_json_is_refused_in_one_line(data, pictures, capsy
 def test_what_holds_no_manifest_is_refused_in_one_line(name, pictures, capsys):
     (pictures / "text.json").write_text("no JSON")
     (pictures / "list.json").write_text("[1]")
-    other = dict.fromkeys([*SAME, "content", "styles"], []) | {"recipe": {"units": [1]}}
+    other = dict.fromkeys(MANIFEST, []) | {"recipe": {"units": [1]}}
     (pictures / "other.json").write_text(json.dumps(other))
     assert main(["again", name]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -16,7 +16,8 @@ FLOORS = {
         "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
         "paths", "process", "compiled", "linalg", "pictures", "network", "losses",
         "masks", "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers",
-        "tiles", "transfer", "painting", "video", "studio", "command",
+        "tiles", "transfer", "painting", "live", "request", "video", "studio",
+        "command",
     ],
     "jaxnst/pictures": [
         "geometry", "canvas", "tiff", "source", "files", "samples", "color",
@@ -27,11 +28,14 @@ FLOORS = {
     "jaxnst/recipes": ["recipe", "named", "texts"],
     "jaxnst/painting": [
         "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
-        "stages", "stage", "multiscale", "lanes", "measurer", "grid", "manifest",
+        "stages", "stage", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/repaint": ["filters", "bank", "match"],
+    "jaxnst/request": [
+        "defaults", "painting", "run", "manifest", "terminal", "labels", "inputs",
+    ],
     "jaxnst/studio": [
-        "live", "settings", "names", "pictures", "groups", "history", "guard", "assets",
+        "settings", "names", "pictures", "groups", "history", "guard", "assets",
         "jobs", "news", "serve", "watch", "server",
     ],
     "jaxnst/video": [
@@ -39,10 +43,9 @@ FLOORS = {
         "paint",
     ],
     "jaxnst/command": [
-        "defaults", "devices", "program_cache", "flags", "request", "manifest",
-        "records", "reporter", "labels", "masks", "sheet", "find", "machines", "live",
-        "stylize", "video", "again", "demo", "jobs", "grid", "studio", "weights",
-        "cache", "cli", "worker",
+        "devices", "program_cache", "flags", "describe", "records", "reporter", "sheet",
+        "find", "machines", "watched", "stylize", "video", "again", "demo", "expand",
+        "grid", "studio", "weights", "cache", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -68,7 +68,8 @@ def test_flags_reach_the_recipe_and_quiet_is_quiet(elsewhere, capsys):
     assert (recipe["style_scale"], recipe["init"]) == (0.5, "noise")
     assert recipe["style_layers"] == [["relu1_1", 2.0], ["relu2_1", 1.0]]
     assert recipe["clip"] is False
-    assert (manifest["seed"], manifest["blend"]) == (7, [2.0, 1.0])
+    weights = [style["weight"] for style in manifest["styles"]]
+    assert (manifest["seed"], weights) == (7, [2.0, 1.0])
     assert capsys.readouterr() == ("", "")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxnst import disk
-from jaxnst.command import devices, manifest, program_cache, records, reporter, stylize
+from jaxnst.command import describe, devices, program_cache, records, reporter, stylize
 from jaxnst.command.cli import main
 from jaxnst.compiled import private_folder
 from jaxnst.pictures.files import load_image
@@ -334,7 +334,7 @@ def test_errors_of_devices_are_said_with_their_cure(message, monkeypatch, capsys
     def fail(*args, **options):
         raise jax.errors.JaxRuntimeError(f"{message}\nwith more lines")
 
-    monkeypatch.setattr(stylize, "run_request", fail)
+    monkeypatch.setattr(stylize, "stylize_files", fail)
     assert main(RUN) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"jaxnst: error: {message}; ")
@@ -351,7 +351,7 @@ def test_an_unused_card_is_said_in_the_first_line(elsewhere, monkeypatch, capsys
     assert "driver" in devices.unused_gpu(["nvidia0"])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert devices.unused_gpu(["nvidia0"]) == ""
-    monkeypatch.setattr(manifest, "unused_gpu", lambda: "the card is not used")
+    monkeypatch.setattr(describe, "unused_gpu", lambda: "the card is not used")
     assert main([*RUN[:-5], "-o", "b.png", "--recipe", "udacity"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("device cpu")

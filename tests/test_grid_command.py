@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import re
@@ -16,14 +15,14 @@ import pytest
 from PIL import Image as pil
 
 from jaxnst.command.cli import main, make_parser
+from jaxnst.command.expand import Item
 from jaxnst.command.flags import recipe_from
-from jaxnst.command.grid import exit_code
-from jaxnst.command.jobs import Job, is_painted
-from jaxnst.command.request import StylizeRequest
+from jaxnst.command.grid import exit_code, is_painted
 from jaxnst.command.sheet import LARGEST, Cell, draw_sheet, save_page
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
+from jaxnst.request.painting import Painting, StyleFile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
@@ -104,7 +103,7 @@ def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
         steps=1,
     )
     painted = json.loads((out / f"{unquote(cell['source'])}.json").read_text())
-    recipe = dataclasses.asdict(recipe_from(args))
+    recipe = recipe_from(args).values()
     assert json.loads(json.dumps(recipe)) == painted["recipe"]
     # The same command again paints nothing, and leaves what is there alone.
     before = pictures(out)
@@ -162,18 +161,12 @@ def test_a_grid_survives_whatever_lies_beside_a_picture(elsewhere, data, capsys)
     out = elsewhere / "a.png"
     out.touch()
     (elsewhere / "a.png.json").write_bytes(data)
-    asked = StylizeRequest(
-        content=elsewhere / "photos" / "wide.png",
-        styles=(),
-        out=out,
-        recipe=get_recipe("painterly"),
-        shape=(8, 8),
-        weights="embedded",
-    )
-    job = Job(None, asked, dict)
+    style = StyleFile(path=elsewhere / "paintings" / "swirls.jpg")
+    content, recipe = elsewhere / "photos" / "wide.png", get_recipe("painterly")
+    item = Item(Painting(content=content, styles=(style,), recipe=recipe), "", out)
     with pytest.raises(ValueError, match="without a manifest"):
-        is_painted(job)
-    assert exit_code([job], []) == 0
+        is_painted(item, "0")
+    assert exit_code([item], []) == 0
     assert capsys.readouterr().err == ""
 
 

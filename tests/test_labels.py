@@ -8,8 +8,8 @@ import tifffile
 from PIL import Image as pil
 from PIL import ImageDraw, ImageFilter
 
-from jaxnst.command.labels import label_regions
 from jaxnst.painting.scene import Style
+from jaxnst.request.labels import label_regions
 
 SIDE = 96
 STYLE = Style(np.full((SIDE, SIDE, 3), 0.5, np.float32))

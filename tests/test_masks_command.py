@@ -58,17 +58,19 @@ def test_regions_and_the_rest_have_their_styles():
 
 def test_a_picture_with_masks_is_painted_again():
     flags = ["mosaic.jpg", "--region", "left.png=swirls.jpg,mosaic.jpg"]
-    flags += ["--content-mask", "left.png", "--style-mask", "mosaic.jpg=left.png"]
+    flags += ["--content-mask", "left.png", "--style-mask", "left.png=mosaic.jpg"]
     paint(*flags, "--style-scale", "swirls.jpg=0.5", "--style-scale", "0.8")
     manifest = json.loads(Path("out.png.json").read_text())
     assert manifest["recipe"]["style_scale"] == 0.8
-    assert manifest["masks"]["regions"] == [["left.png", ["swirls.jpg", "mosaic.jpg"]]]
+    (region,) = manifest["regions"]
+    assert region["mask"] == "left.png"
+    assert [x["path"] for x in region["styles"]] == ["swirls.jpg", "mosaic.jpg"]
     assert main(["again", "out.png", "-o", "again.png", "--quiet"]) == 0
     assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
     Path("elsewhere").mkdir()
     for name in ("left.png", "swirls.jpg", "mosaic.jpg"):
         Path(name).rename(Path("elsewhere") / name)
-    moved = ["--style", "elsewhere/mosaic.jpg", "--masks", "elsewhere"]
+    moved = ["--look-in", "elsewhere"]
     assert main(["again", "out.png", "-o", "b.png", "--quiet", *moved]) == 0
     assert Path("b.png").read_bytes() == Path("out.png").read_bytes()
 
@@ -148,7 +150,7 @@ def test_colours_of_the_photograph_or_of_a_file():
     wanted = oklab(load_image("mosaic.jpg", size=512))
     chroma = lambda x: x[..., 1:].reshape(-1, 2)
     np.testing.assert_allclose(chroma(moved).mean(0), chroma(wanted).mean(0), atol=3e-3)
-    assert json.loads(Path("out.png.json").read_text())["masks"]["palette"]
+    assert json.loads(Path("out.png.json").read_text())["palette"]
 
 
 def test_strength_zero_is_the_photograph():

@@ -5,7 +5,6 @@ import gc
 import http.client
 import io
 import json
-import math
 import os
 import random
 import re
@@ -21,7 +20,6 @@ import time
 from pathlib import Path
 
 import httpx
-import jax
 import numpy as np
 import pytest
 import studio_worker
@@ -30,27 +28,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pil
 
-from jaxnst import disk
+from jaxnst import disk, live
+from jaxnst.command import stylize, watched
 from jaxnst.command.cli import main, parse
-from jaxnst.command.flags import assignment, recipe_from
-from jaxnst.command.masks import as_flags
-from jaxnst.command.request import MaskFiles
+from jaxnst.command.flags import assignment, painting_from, run_from
 from jaxnst.foreign import MOST_BYTES
+from jaxnst.live import LiveLines, LiveReader, LiveWriter
 from jaxnst.objective import Terms
-from jaxnst.painting.lanes import make_lanes
-from jaxnst.painting.manifest import check_manifest, read_manifest, recipe_of
 from jaxnst.painting.plan import PATCH_STEPS, Stage, total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import load_image, read_description, save_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import RECIPES, get_recipe
-from jaxnst.studio import jobs, live, serve
+from jaxnst.request.manifest import as_json, check_manifest, read_manifest
+from jaxnst.request.manifest import painting_of as read_painting
+from jaxnst.request.painting import RegionFile, StyleFile
+from jaxnst.request.terminal import as_command
+from jaxnst.studio import jobs, serve
 from jaxnst.studio import pictures as uploads
 from jaxnst.studio.assets import PAGE
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import History, read_levels
 from jaxnst.studio.jobs import Worker
-from jaxnst.studio.live import LiveLines, LiveReader, LiveWriter
 from jaxnst.studio.names import Names
 from jaxnst.studio.news import News, pack
 from jaxnst.studio.serve import closing, listen, make_server
@@ -58,9 +57,8 @@ from jaxnst.studio.server import Place, Studio
 from jaxnst.studio.settings import (
     Region,
     Settings,
-    grid_arguments,
+    painting_of,
     read_settings,
-    stylize_arguments,
     variations,
 )
 from jaxnst.studio.watch import served
@@ -69,8 +67,9 @@ from jaxnst.transfer import Info
 TOKEN, COOKIE = "t" * 43, "c" * 43
 HOST = "127.0.0.1"
 CHOSEN = {"content": "harbour", "styles": ["swirls"]}
-PAINTERLY = json.dumps(dataclasses.asdict(get_recipe("painterly")))
+PAINTERLY = json.dumps(get_recipe("painterly").values())
 WORKER = (sys.executable, studio_worker.__file__, PAINTERLY)
+REAL_WORKER = (sys.executable, "-m", "jaxnst.command.worker")
 LOOP = "loop of the studio"
 
 
@@ -185,15 +184,18 @@ def test_settings_become_arguments_that_the_command_understands():
         set=("history=5", "min_size=64"),
     )
     paths = {name: Path(f"{name}.png") for name in "abcm"}
-    args = parse(stylize_arguments(wanted, paths, Path("o.png"), "embedded"))
-    assert (args.content, args.style) == (Path("a.png"), [Path("b.png"), Path("c.png")])
-    assert (args.out, args.size, args.quality) == (Path("o.png"), 320, "best")
-    assert (args.blend, args.recipe, args.weights) == ([2, 0.5], "delicate", "embedded")
-    assert (args.content_weight, args.style_scale) == (0.25, [(None, 1.5)])
-    assert (args.colors, args.rotate_styles, args.seed) == ("luminance", True, 7)
-    assert args.region == [(Path("m.png"), (Path("b.png"),))]
-    assert (args.content_mask, args.bits) == (Path("m.png"), 16)
-    assert args.set == [("history", 5), ("min_size", 64)]
+    painting = read_painting(painting_of(wanted, paths, "embedded"))
+    args = parse(as_command(painting, Path("o.png")))
+    assert painting_from(args, args.content, args.style) == painting
+    b, c = (StyleFile(path=paths[x], weight=y) for x, y in (("b", 2.0), ("c", 0.5)))
+    assert (painting.content, painting.styles) == (Path("a.png"), (b, c))
+    region = RegionFile(mask=Path("m.png"), styles=(StyleFile(path=paths["b"]),))
+    assert (painting.regions, painting.content_mask) == ((region,), Path("m.png"))
+    values = painting.recipe.values()
+    assert (painting.size, painting.seed, painting.weights) == (320, 7, "embedded")
+    assert (values["content_weight"], values["style_scale"]) == (0.25, 1.5)
+    assert (values["colors"], values["rotate_styles"]) == ("luminance", True)
+    assert (values["history"], values["min_size"], values["steps"]) == (5, 64, 90)
 
 
 WITH_REGION = CHOSEN | {"regions": [{"mask": "m", "styles": ["b"]}]}
@@ -201,14 +203,9 @@ WITH_REGION = CHOSEN | {"regions": [{"mask": "m", "styles": ["b"]}]}
 
 def test_a_preview_varies_content_weight_and_strokes_around_what_is_chosen():
     chosen = Settings(content="a", styles=("b", "c"), content_weight=3.0)
-    paths = {name: Path(f"{name}.png") for name in "abc"}
-    args = parse(grid_arguments(chosen, paths, Path("out"), "auto"))
-    vary = dict(args.vary)
-    assert vary["content_weight"] == [1.0, 3.0, 9.0]
-    assert vary["style_scale"] == [0.6, 1.0, 1.5]
-    assert vary["blend"] == [[1.0, 1.0]]  # one mixture, in place of a picture for each
-    assert (args.size, args.quality) == (128, "draft")
-    assert variations(chosen) == (vary["content_weight"], vary["style_scale"])
+    cells = variations(chosen)
+    pairs = [(cell["content_weight"], cell["style_scale"]) for cell in cells]
+    assert pairs == [(x, y) for x in (1.0, 3.0, 9.0) for y in (0.6, 1.0, 1.5)]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -218,16 +215,12 @@ def test_strokes_are_asked_for_only_where_they_have_an_effect(name, further):
         content="a", styles=("b",), recipe=name, style_scale=2.0, set=further
     )
     paths = {name: Path(f"{name}.png") for name in "ab"}
-    args = parse(stylize_arguments(chosen, paths, Path("o.png"), "auto"))
-    recipe = recipe_from(args)
-    assert recipe.style_scale == (1.0 if recipe.squash_style else 2.0)
-    args = parse(grid_arguments(chosen, paths, Path("out"), "auto"))
-    names, values = zip(*args.vary, strict=True)
-    assert ("style_scale" in names) != recipe.squash_style
-    lanes = make_lanes(
-        [(64, 64)], 1, recipe_from(args), key=jax.random.key(0), vary=dict(args.vary)
-    )
-    assert len(lanes) == math.prod(map(len, values)) > 1
+    value = painting_of(chosen, paths, "auto")
+    values = read_painting(value).recipe.values()
+    assert values["style_scale"] == (1.0 if values["squash_style"] else 2.0)
+    for cell in variations(chosen):
+        assert ("style_scale" in cell) != values["squash_style"]
+        read_painting(value | {"recipe": value["recipe"] | cell})
 
 
 def test_the_page_knows_which_sliders_have_an_effect(client):
@@ -253,32 +246,30 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
     regions = Region("m", ("a", "b")), Region("b", ("b.png", "b,c.jpg", "a"))
     chosen = Settings(content="a", regions=regions, keep_rest=True)
     paths = {name: sources / name for name in ("a", "b", "m", "b.png", "b,c.jpg")}
-    wanted = [(paths[x.mask], tuple(paths[name] for name in x.styles)) for x in regions]
-    args = parse(stylize_arguments(chosen, paths, sources / "o.png", "auto"))
-    assert args.region == wanted
-    assert (args.content, args.out) == (paths["a"], sources / "o.png")
-    args = parse(grid_arguments(chosen, paths, sources, "auto"))
-    assert args.region == wanted
-    masks = MaskFiles(regions=tuple(wanted), style_masks=((paths["a"], paths["m"]),))
-    args = parse(["stylize", "a", *as_flags(masks)])
-    assert (args.region, args.style_mask) == (wanted, list(masks.style_masks))
+    painting = read_painting(painting_of(chosen, paths, "auto"))
+    a = StyleFile(path=paths["a"], mask=paths["m"], scale=2.0)
+    masked = dataclasses.replace(painting, styles=(a,), keep_rest=False, regions=())
+    for one in (painting, masked):
+        args = parse(as_command(one, sources / "o.png"))
+        assert painting_from(args, args.content, args.style) == one
+        assert args.out == sources / "o.png"
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"content": None}, "photograph"),
-        ({"content": "../../etc/passwd"}, "picture for content"),
+        ({"content": "../../etc/passwd"}, "text at content"),
         ({"styles": []}, "painting"),
-        ({"styles": ["a"] * 9}, "at most 8"),
+        ({"styles": ["a"] * 9}, "length <= 8 at styles"),
         ({"blend": [1, 2]}, "each of 1 paintings"),
         ({"blend": [0]}, "some weight"),
-        ({"blend": [float("nan")]}, "number from 0"),
-        ({"size": 10**9}, "16 to 20000"),
-        ({"size": True}, "whole number"),
-        ({"recipe": "none"}, "one of painterly"),
-        ({"quality": ["best"]}, "one of draft"),
-        ({"set": ["steps=3; rm -rf /"]}, "FIELD=VALUE"),
+        ({"blend": [float("nan")]}, "number >= 0.0 at blend"),
+        ({"size": 10**9}, "number <= 20000 at size"),
+        ({"size": True}, "a whole number, got bool"),
+        ({"recipe": "none"}, "recipe out of painterly"),
+        ({"quality": ["best"]}, "text, got a list at quality"),
+        ({"set": ["steps=3; rm -rf /"]}, "text at set"),
         ({"set": ["--out=x"]}, "FIELD=VALUE"),
         ({"set": ["style_wieght=3"]}, "such as style_weight, got 'style_wieght=3'"),
         ({"set": ["steps=abc"]}, "expected steps=8 or the like, got 'steps=abc'"),
@@ -286,7 +277,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
         ({"set": ["style_layers=relu9_9"]}, "relu9_9"),
         ({"set": ["beta1=0.5"]}, "beta1 changes nothing where optimizer is lbfgs"),
         ({"keep_rest": True}, "keep what regions leave"),
-        ({"regions": [{"mask": "m", "styles": []}]}, "mask and its paintings"),
+        ({"regions": [{"mask": "m", "styles": []}]}, "length >= 1 at regions"),
         ({"sizes": 3}, "such as size"),
     ],
 )
@@ -304,7 +295,7 @@ def test_the_page_is_told_all_that_is_wrong_by_name(client, studio):
         assignment("style_wieght=3")  # as the terminal says it
     assert wrong["set"] == str(said.value)
     limits = client.get("/options").json()["limits"]
-    assert f"from {limits['size'][0]} to {limits['size'][1]}" in wrong["size"]
+    assert f">= {limits['size'][0]}" in wrong["size"]
     assert client.post("/check", json=CHOSEN | {"set": ["tv_weight=1"]}).json() == {}
     unset = {"recipe": None, "set": None, "colors": None}
     assert client.post("/check", json=CHOSEN | unset).json() == {}
@@ -521,7 +512,7 @@ def test_variations_are_found_again_as_a_group(client, studio):
     job = paint(client, "preview", seed=5)
     folder = studio.queue.find(job["id"]).group
     wait_for(lambda: studio.queue.jobs[0].over)
-    painted = (folder / "a.png").read_bytes()
+    painted = (folder / "1.png").read_bytes()
     others = groups_of_others(folder)
     with running() as later, insider(later) as client:
         (group,) = later.queue.as_json()
@@ -556,10 +547,8 @@ def groups_of_others(folder):
     shutil.copytree(folder, folder.with_name("holiday"))
     old = folder.with_name("group-old")  # its pictures are none that we would paint
     shutil.copytree(folder, old)
-    manifest = read_manifest(old / "a.png.json")
-    manifest["recipe"]["content_weight"] = 77
-    (old / "a.png.json").write_text(json.dumps(manifest))
-    return [*made, elsewhere / "a.png", folder.with_name("holiday"), old / "a.png"]
+    (old / "1.png.json").write_text("no manifest of ours")
+    return [*made, elsewhere / "1.png", folder.with_name("holiday"), old / "1.png"]
 
 
 def test_what_others_put_into_a_group_is_kept(client, studio):
@@ -687,7 +676,7 @@ def test_one_is_painted_at_a_time_and_a_stopped_one_keeps_what_is_there(client, 
     assert client.get(f"/history/{first['name']}/thumb").status_code == 200
     again = client.post(f"/history/{first['name']}/resume", json={})
     assert again.status_code == 201
-    assert studio.queue.jobs[-1].arguments[-1] == "--resume"
+    assert studio.queue.jobs[-1].pictures[0]["run"]["resume"]
 
 
 def test_a_painting_that_fails_or_crashes_leaves_the_studio_running(client, studio):
@@ -788,8 +777,8 @@ def test_a_job_that_hangs_is_ended_at_once_or_when_it_is_stopped_twice(
 HANGS = """
 import json, pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-arguments = json.loads(sys.stdin.readline())
-folder = pathlib.Path(arguments[arguments.index("--live-folder") + 1])
+job = json.loads(sys.stdin.readline())
+folder = pathlib.Path(job["pictures"][0]["run"]["live_folder"])
 for line in sys.argv[1:]:
     (folder / "lines.jsonl").write_text(line + "\\n")
 print("deaf", flush=True)
@@ -1134,9 +1123,11 @@ def test_any_json_is_a_manifest_or_a_value_error(data):
         found = check_manifest(data, "a file")
     except ValueError:
         return
-    assert found.items() <= data.items()
-    with contextlib.suppress(ValueError):
-        recipe_of(found["recipe"])
+    assert found.painting.seed == data["seed"]
+    assert (
+        check_manifest(found.inside(), "a file").painting.recipe
+        == found.painting.recipe
+    )
 
 
 def test_a_command_is_made_anew_and_never_taken_from_a_file(client, studio):
@@ -1153,7 +1144,8 @@ def test_a_command_is_made_anew_and_never_taken_from_a_file(client, studio):
     sources = studio.place.folder / "sources"
     paths = {path.name: path for path in sources.iterdir()}
     settings = read_settings(kept["settings"])
-    wanted = stylize_arguments(settings, paths, Path("studio") / name, "embedded")
+    painting = read_painting(painting_of(settings, paths, "embedded"))
+    wanted = as_command(painting, Path("studio") / name)
     assert entry["command"] == shlex.join(["jaxnst", *wanted])
     # Settings that nobody can have chosen are none; the picture is still ours.
     record.write_text(json.dumps(kept | {"settings": {"content": "; rm -rf /"}}))
@@ -1265,11 +1257,14 @@ def test_the_lock_of_a_worker_that_was_killed_is_deleted(client, studio):
 
 def test_the_process_that_paints_ends_once_its_studio_is_gone(tmp_path):
     pictures = [str(sample_path("harbour")), str(sample_path("swirls"))]
-    forever = [*QUICK, "--set", f"first_steps={10**6}", "--live-folder", str(tmp_path)]
-    arguments = ["stylize", *pictures, "-o", "a.png", *forever]
-    with subprocess.Popen(jobs.WORKER, stdin=subprocess.PIPE, cwd=tmp_path) as process:
+    forever = [*QUICK, "--set", f"first_steps={10**6}"]
+    args = parse(["stylize", *pictures, "-o", "a.png", *forever])
+    painting = as_json(painting_from(args, args.content, args.style))
+    run = {"out": "a.png", "live_folder": str(tmp_path)}
+    job = {"kind": "picture", "pictures": [{"painting": painting, "run": run}]}
+    with subprocess.Popen(REAL_WORKER, stdin=subprocess.PIPE, cwd=tmp_path) as process:
         try:
-            process.stdin.write(json.dumps(arguments).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
             reader = LiveReader(tmp_path)
             wait_for(lambda: reader.read() and reader.lines)
@@ -1292,9 +1287,11 @@ def test_a_run_that_is_watched_paints_the_same_picture(tmp_path, monkeypatch):
     quick = [*QUICK, "--set", "first_steps=6"]
     live = tmp_path / "live"
     live.mkdir()
-    shown = ["--live-folder", str(live)]
     assert main(["stylize", *pictures, "-o", "a.png", *quick]) == 0
-    assert main(["stylize", *pictures, "-o", "b.png", *quick, *shown]) == 0
+    args = parse(["stylize", *pictures, "-o", "b.png", *quick])
+    run = run_from(args, args.out)
+    painting = painting_from(args, args.content, args.style)
+    assert stylize.paint(painting, dataclasses.replace(run, live_folder=live)) == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     reader = LiveReader(live)
     assert reader.read()
@@ -1404,9 +1401,8 @@ def told_states(answer):
 
 
 def test_a_missing_extra_is_a_line_that_says_what_to_install(capsys, monkeypatch):
-    from jaxnst.command import live
 
-    monkeypatch.setattr(live, "find_spec", lambda name: None)
+    monkeypatch.setattr(watched, "find_spec", lambda name: None)
     assert main(["studio"]) == 2
     assert "pip install 'jaxnst[studio]'" in capsys.readouterr().err
 

@@ -18,13 +18,14 @@ from test_clip import make_video, probe
 from test_decode import hdr
 
 import jaxnst
-from jaxnst.command import masks as masks_module
 from jaxnst.command.cli import main
-from jaxnst.command.manifest import compile_timer
-from jaxnst.command.request import MaskFiles
+from jaxnst.command.describe import compile_timer
 from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.pictures.samples import sample_path
+from jaxnst.request import inputs
+from jaxnst.request.inputs import moving_masks
+from jaxnst.request.painting import Painting
 from jaxnst.video import VideoOptions, stylize_video
 from jaxnst.video.tags import PQ
 from jaxnst.video.temporal import reliability, warp, warping_error
@@ -517,9 +518,9 @@ def test_a_mask_may_be_black_in_some_frames(here, capfd, monkeypatch):
         mask = np.zeros((30, 80, 3))
         mask[:, : (0, 0, 40, 80, 20, 0)[i]] = 1
         jaxnst.save_image(f"masks/{i}.png", mask)
-    read, opened = masks_module.load_style, []
+    read, opened = inputs.load_style, []
     counted = lambda path, *rest: opened.append(path) or read(path, *rest)
-    monkeypatch.setattr(masks_module, "load_style", counted)
+    monkeypatch.setattr(inputs, "load_style", counted)
     region = ("--region", f"masks={SWIRLS}")
     assert video("a.mp4", "-o", "b", *region, "--keep-rest") == 0
     assert capfd.readouterr().err.count("is stretched from") == 1
@@ -544,10 +545,15 @@ def test_labels_may_come_and_go(here):
     style = np.repeat(colors, 20, axis=0)[:, None] * np.ones((1, 60, 1))
     jaxnst.save_image("style.png", style)
     files = [
-        MaskFiles(labels=(Path(f"labels/{i}.png"), Path("style.png"))) for i in range(6)
+        Painting(
+            content=Path("a.mp4"),
+            labels=(Path(f"labels/{i}.png"), Path("style.png")),
+            recipe=FAST,
+        )
+        for i in range(6)
     ]
     styles = [Style(jnp.asarray(style, jnp.float32))]
-    masks = masks_module.moving_masks(files, styles, (48, 64, 3), FAST)
+    masks = moving_masks(files, styles, (48, 64, 3))
     for i in range(6):
         regions = masks(i).regions
         assert len(regions) == 3

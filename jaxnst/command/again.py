@@ -2,19 +2,23 @@
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from jaxnst.command.flags import Files, byte_count, one_file
-from jaxnst.command.manifest import describe_device, manifest_path, package_versions
+from jaxnst.command.describe import describe_device, package_versions
+from jaxnst.command.flags import byte_count, one_file, run_from
 from jaxnst.command.reporter import say
-from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
-from jaxnst.command.stylize import check_request, free_path, paint, planned
+from jaxnst.command.stylize import free_path, paint
 from jaxnst.messages import found_at
-from jaxnst.painting.manifest import parse_manifest, read_manifest, recipe_of
-from jaxnst.painting.memory import usable_memory
-from jaxnst.pictures.files import image_bits, read_description
+from jaxnst.pictures.files import image_bits, is_picture, read_description
+from jaxnst.request.manifest import (
+    Manifest,
+    manifest_path,
+    parse_manifest,
+    read_manifest,
+)
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
@@ -24,18 +28,8 @@ def add_again_flags(p: argparse.ArgumentParser) -> None:
     add = p.add_argument
     add("picture", type=one_file, help="a picture that jaxnst painted, or its .json")
     add("-o", "--out", type=Path, help="default: PICTURE-again.png here")
-    moved = "where the picture is now, if not where it was"
-    add("--content", type=one_file, help=moved)
-    add(
-        "--style",
-        type=Path,
-        nargs="+",
-        action=Files,
-        help=f"{moved}: all styles, in order",
-    )
-    add("--init", type=one_file, help=moved)
-    where = "folder of masks and the pictures of regions, if not where they were"
-    add("--masks", type=Path, metavar="FOLDER", help=where)
+    where = "folder to search, with those in it, for pictures that have moved"
+    add("--look-in", type=Path, action="append", metavar="FOLDER", help=where)
     add("--weights", help="the same network, if it is elsewhere now")
     add(
         "--bits", type=int, choices=(8, 16), help="bits per channel (default: the same)"
@@ -47,21 +41,36 @@ def add_again_flags(p: argparse.ArgumentParser) -> None:
 
 def again_command(args: argparse.Namespace) -> int:
     """Paint the picture of a manifest; return the exit code."""
-    manifest = find_manifest(args.picture)
-    request = again_request(args, manifest)
-    here = {"device": describe_device(), "versions": package_versions()}
-    if any(manifest.get(key) != now for key, now in here.items()):
+    picture: Path = args.picture
+    manifest = find_manifest(picture)
+    folders = [picture.parent, *(args.look_in or ())]
+    found = find_pictures(manifest, folders)
+    weights = args.weights or manifest.painting.weights
+    if args.weights is None and weights not in registry.ASSETS:
+        weights = str(picture.parent / weights)
+    if sha256(registry.locate(weights)) != manifest.weights_sha256:
+        raise ValueError(
+            f"expected the network that painted {picture}, got another at {weights}; "
+            "say where it is by --weights"
+        )
+    painting = manifest.painting.map(found.__getitem__)
+    painting = dataclasses.replace(painting, weights=weights)
+    if args.out is not None and args.out.resolve() == picture.resolve():
+        raise ValueError(
+            f"expected an output that is none of the inputs, got {args.out}"
+        )
+    here = manifest.device, manifest.versions
+    if here != (describe_device(), package_versions()):
         text = "painted on another device or with other packages; rounding may differ"
         say(text, quiet=args.quiet)
-    return paint(request, usual=None if args.out else usual_path(args.picture))
+    usual = Path(f"{picture.name.split('.')[0]}-again.png")
+    args.bits = args.bits or same_bits(picture, args.out)
+    run = run_from(args, args.out or free_path(usual))
+    usual = None if args.out else usual
+    return paint(painting, run, usual=usual, tiles=manifest.tiles)
 
 
-def usual_path(picture: Path) -> Path:
-    """`PICTURE-again.png` in the current folder."""
-    return Path(f"{picture.name.split('.')[0]}-again.png")
-
-
-def find_manifest(path: Path) -> dict[str, Any]:
+def find_manifest(path: Path) -> Manifest:
     """The manifest at a path, beside the picture there, or in it."""
     if not path.is_file():
         raise ValueError(
@@ -79,97 +88,46 @@ def find_manifest(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def again_request(args: argparse.Namespace, manifest: dict[str, Any]) -> StylizeRequest:
-    """What a manifest asks for, with its pictures found and checked."""
-    folder, recipe = args.picture.parent, recipe_of(manifest["recipe"])
-    init, masks = manifest["init"], masks_of(manifest["masks"])
-    names = [manifest["content"], *manifest["styles"]]
-    moved = [args.content, *(args.style or [None] * len(manifest["styles"]))]
-    if init not in STARTS:
-        names, moved = [*names, init], [*moved, args.init]
-    if len(moved) != len(names):
-        raise ValueError(
-            f"expected {len(manifest['styles'])} styles, got {len(args.style)}"
-        )
-    places = [now or folder / name for now, name in zip(moved, names, strict=True)]
-    masks = masks.map(lambda path: (args.masks or folder) / path)
-    check_pictures([*places, *masks.paths], manifest["pictures_sha256"])
-    weights = args.weights or manifest["weights"]
-    if weights not in registry.ASSETS and args.weights is None:
-        weights = str(folder / weights)
-    if sha256(registry.locate(weights)) != manifest["weights_sha256"]:
-        raise ValueError(
-            f"expected the network that painted {args.picture}, got another at "
-            f"{weights}; say where it is by --weights"
-        )
-    width, height = manifest["size"]
-    memory = usable_memory() if args.memory is None else args.memory
-    if args.out is not None and args.out.resolve() == args.picture.resolve():
-        raise ValueError(
-            f"expected an output that is none of the inputs, got {args.out}"
-        )
-    blend = manifest["blend"]
-    start = None if init in STARTS else places[-1]
-    request = StylizeRequest(
-        content=places[0],
-        styles=tuple(places[1 : 1 + len(manifest["styles"])]),
-        out=args.out or free_path(usual_path(args.picture)),
-        recipe=recipe,
-        shape=(height, width),
-        size=max(width, height),
-        weights=weights,
-        seed=manifest["seed"],
-        blend=None if blend is None else tuple(blend),
-        init=init if start is None else str(start),
-        masks=masks,
-        memory=memory,
-        bits=args.bits or same_bits(args),
-        resume=args.resume,
-        quiet=args.quiet,
-    )
-    check_request(request)
-    return planned(request, manifest.get("tiles"))
+def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Path]:
+    """Where the pictures of a manifest are now.
+
+    Args:
+        manifest: Names them, with their hashes.
+        folders: That of the manifest, where names are looked up, then those that are
+            searched for files of the same hash.
+
+    Returns:
+        The path of each name.
+
+    Raises:
+        ValueError: If a picture is nowhere.
+    """
+    first, *more = folders
+    elsewhere: dict[str, Path] = {}
+    found = {}
+    names = manifest.painting.paths
+    for name, digest in zip(names, manifest.pictures_sha256, strict=True):
+        path = first / name
+        if path.is_file() and sha256(path) == digest:
+            found[name] = path
+            continue
+        if more and not elsewhere:
+            files = [x for folder in more for x in folder.rglob("*") if is_picture(x)]
+            elsewhere = {sha256(x): x for x in sorted(files) if x.is_file()}
+        if digest not in elsewhere:
+            got = "another one" if path.is_file() else found_at(path)
+            raise ValueError(
+                f"expected the picture that was painted from at {path}, got {got}; "
+                "pass --look-in FOLDER with a folder where it is"
+            )
+        found[name] = elsewhere[digest]
+    return found
 
 
-def same_bits(args: argparse.Namespace) -> Literal[8, 16]:
+def same_bits(picture: Path, out: Path | None) -> Literal[8, 16]:
     """The bits of the picture that is painted again, where the output can have them."""
-    picture = args.picture
     picture = picture.with_suffix("") if picture.suffix == ".json" else picture
-    deep = args.out is None or args.out.suffix.lower() in (".png", ".tif", ".tiff")
+    deep = out is None or out.suffix.lower() in (".png", ".tif", ".tiff")
     with contextlib.suppress(ValueError):  # the manifest alone may be left
         return 16 if deep and image_bits(picture) == 16 else 8
     return 8
-
-
-def masks_of(values: dict[str, Any]) -> MaskFiles:
-    """Masks from their JSON."""
-    pairs = lambda found, second: tuple((Path(a), second(b)) for a, b in found)
-    single = {key: values[key] for key in ("hold", "palette")}
-    return MaskFiles(
-        regions=pairs(values["regions"], lambda own: tuple(map(Path, own))),
-        keep_rest=values["keep_rest"],
-        style_masks=pairs(values["style_masks"], Path),
-        style_scales=pairs(values["style_scales"], float),
-        labels=tuple(map(Path, values["labels"])),
-        **{key: None if path is None else Path(path) for key, path in single.items()},
-    )
-
-
-def check_pictures(places: Sequence[Path], hashes: Sequence[str]) -> None:
-    """Raise a ValueError unless the pictures are there, and are the same."""
-    if len(places) != len(hashes):
-        raise ValueError(
-            f"expected a hash of each of {len(places)} pictures in the manifest, got "
-            f"{len(hashes)}; paint the picture with jaxnst stylize"
-        )
-    for path, wanted in zip(places, hashes, strict=True):
-        if not path.is_file():
-            raise ValueError(
-                f"expected a picture at {path}, got {found_at(path)}; say where it is "
-                "by --content, --style or --init"
-            )
-        if sha256(path) != wanted:
-            raise ValueError(
-                f"expected the very picture that was painted from at {path}, got "
-                "another one; say by --content, --style or --init where it is now"
-            )

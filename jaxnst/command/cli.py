@@ -9,7 +9,8 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -145,18 +146,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     write_in_any_encoding()
     args = parse(argv)
+    huge = getattr(args, "allow_huge", False)
+    flags = "--memory or --size" if hasattr(args, "memory") else "--size"
+    return guarded(partial(args.call, args), huge=huge, flags=flags)
+
+
+def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> int:
+    """Do what a command does, and say in one line what goes wrong.
+
+    Args:
+        call: What it does; returns the exit code.
+        huge: Whether pictures of any number of pixels are read.
+        flags: What makes it take less memory.
+
+    Returns:
+        The exit code.
+    """
     try:
         raise_again()
         folder, ours = programs_folder()
         if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
             variable = "JAXNST_HOME" if ours else "JAX_COMPILATION_CACHE_DIR"
             complain(f"{why}; set {variable} to another folder")
-        huge = getattr(args, "allow_huge", False)
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
         with lifted, usual_numbers(), one_warning(folder, complain, ours=ours):
-            return args.call(args)
+            return call()
     except jax.errors.JaxRuntimeError as error:
-        flags = "--memory or --size" if hasattr(args, "memory") else "--size"
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return _fail("; ".join(filter(None, (first, cure(str(error), flags)))))
     except RuntimeError as error:

@@ -1,15 +1,16 @@
-"""`jaxnst demo`: the sample content in the sample styles."""
+"""`jaxnst demo` paints the sample pictures, which ship with the package."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
-from jaxnst.command.flags import add_run_flags
-from jaxnst.command.manifest import manifest_path
+from jaxnst.command.flags import add_run_flags, recipe_from, run_from
 from jaxnst.command.reporter import say
-from jaxnst.command.request import StylizeRequest, checkpoint_beside
-from jaxnst.command.stylize import add_stylize_flags, paint, stylize_request
+from jaxnst.command.stylize import paint
 from jaxnst.disk import write_whole
 from jaxnst.pictures.samples import SAMPLES, sample_path
+from jaxnst.request.manifest import manifest_path
+from jaxnst.request.painting import Painting, StyleFile
 
 
 def add_demo_flags(p: argparse.ArgumentParser) -> None:
@@ -33,23 +34,21 @@ def demo_command(args: argparse.Namespace) -> int:
             with write_whole(copy) as file:
                 file.write(given.read_bytes())
     for style in args.style:
-        request = demo_request(args, style)
-        if args.resume and manifest_path(request.out).exists():
-            say(f"{request.out} is there already", quiet=args.quiet)
-        elif code := paint(request):
+        painting = Painting(
+            content=sample_path("harbour"),
+            styles=(StyleFile(path=sample_path(style)),),
+            recipe=recipe_from(args),
+            size=args.size,
+            seed=args.seed,
+            weights=args.weights,
+        )
+        run = run_from(args, args.out / f"harbour-{style}.png")
+        if args.resume and manifest_path(run.out).exists():
+            say(f"{run.out} is there already", quiet=args.quiet)
+            continue
+        run = dataclasses.replace(
+            run, resume=run.resume and run.checkpoint_path.exists()
+        )
+        if code := paint(painting, run):
             return code
     return 0
-
-
-def demo_request(args: argparse.Namespace, style: str) -> StylizeRequest:
-    """What `jaxnst stylize` would be asked for one of the sample styles."""
-    out = args.out / f"harbour-{style}.png"
-    flags = vars(args) | {
-        "content": sample_path("harbour"),
-        "style": [sample_path(style)],
-        "out": out,
-        "resume": args.resume and checkpoint_beside(out).exists(),
-    }
-    add_stylize_flags(usual := argparse.ArgumentParser())
-    unset = vars(usual.parse_args([str(flags["content"])]))
-    return stylize_request(argparse.Namespace(**unset | flags))

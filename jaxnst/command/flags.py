@@ -1,21 +1,24 @@
-"""The flags that commands share, and how their values are parsed."""
+"""The flags that commands share, and the painting that they ask for."""
 
 import argparse
 import contextlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from jaxnst.command.defaults import QUALITY, default_recipe, with_steps
 from jaxnst.disk import matches
 from jaxnst.messages import nearest
+from jaxnst.objective import check_blend
 from jaxnst.paths import PART, divided, unquoted
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
+from jaxnst.request.defaults import QUALITY, default_recipe, with_steps
+from jaxnst.request.painting import Painting, RegionFile, StyleFile
+from jaxnst.request.run import Run
 
 OVERRIDES = {
     "content_weight": (
@@ -31,8 +34,18 @@ OVERRIDES = {
 }
 """Fields of the recipe that have a flag, with its help."""
 
+OWN_FLAGS = {
+    "init": "--init",
+    "dtype": "--precision",
+    "rotate_styles": "--rotate-styles",
+}
+"""Fields of the recipe that only a flag changes."""
+
 COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
-"""Whose colours a result may have, beside those of a picture."""
+"""Whose colours a result may have, in addition to those of a picture."""
+
+STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
+"""What a run may start from, in addition to a file."""
 
 
 def add_run_flags(
@@ -101,8 +114,8 @@ def add_mask_flags(p: argparse.ArgumentParser) -> None:
         type=pair,
         action="append",
         default=[],
-        metavar="STYLE=MASK",
-        help="which part of a painting is the style",
+        metavar="MASK=STYLE",
+        help="which part of a style picture is used",
     )
     labels = (
         "in place of regions: the content's parts by colour, and those of each style"
@@ -288,10 +301,60 @@ def sweep(text: str) -> tuple[str, list[Any]]:
     return name, [convert(x) for x in values.split(separator)]
 
 
-def same_names(kind: type, args: argparse.Namespace) -> dict[str, Any]:
-    """What flags say of the fields of a dataclass that have the same names."""
-    names = (field.name for field in fields(kind))
-    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+def run_from(args: argparse.Namespace, out: Path) -> Run:
+    """How the flags ask for a painting to be made."""
+    names = (field.name for field in fields(Run) if field.name != "out")
+    return Run(out=out, **{x: getattr(args, x) for x in names if hasattr(args, x)})
+
+
+def painting_from(
+    args: argparse.Namespace, content: Path, styles: Sequence[Path]
+) -> Painting:
+    """What the flags ask for, of a content and of styles."""
+    named = [*styles, *(path for _, own in args.region for path in own)]
+    scales = {path: x for path, x in args.style_scale if path is not None}
+    either = [(x, y) if y in named else (y, x) for x, y in args.style_mask]
+    parts = {path: mask for mask, path in either}
+    for path in (*parts, *scales):
+        if path not in named:
+            raise ValueError(
+                f"expected one of the styles, got {path}; the styles are "
+                f"{', '.join(map(str, named))}"
+            )
+    blend = getattr(args, "blend", None) or [1.0] * len(styles)
+    if styles:
+        check_blend(blend, len(styles))
+
+    def style(path: Path, weight: float = 1.0) -> StyleFile:
+        own = {"scale": scales.get(path, 1.0), "mask": parts.get(path)}
+        return StyleFile(path=path, weight=weight, **own)
+
+    start, whose = getattr(args, "init", None), args.colors
+    palette = None if whose is None or whose in COLORS else Path(whose)
+    start = None if start is None or start in STARTS else Path(start)
+    for flag, path, names in (("--colors", palette, COLORS), ("--init", start, STARTS)):
+        if path is not None and not path.exists():
+            raise ValueError(
+                f"expected {flag} {', '.join(names)} or a file, got '{path}', where "
+                "nothing is"
+            )
+    return Painting(
+        content=content,
+        styles=tuple(map(style, styles, blend)),
+        regions=tuple(
+            RegionFile(mask=mask, styles=tuple(map(style, own)))
+            for mask, own in args.region
+        ),
+        keep_rest=args.keep_rest,
+        labels=tuple(args.labels or ()),
+        content_mask=args.content_mask,
+        palette=palette,
+        start=start,
+        recipe=recipe_from(args),
+        size=args.size,
+        seed=args.seed,
+        weights=args.weights,
+    )
 
 
 def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
@@ -311,9 +374,14 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
         asked["style_scale"] = scales[-1]
     if (whose := getattr(args, "colors", None)) is not None:
         asked["colors"] = whose if whose in COLORS else "content"
+    if (start := getattr(args, "init", None)) in STARTS:
+        asked["init"] = start
     final = dict(getattr(args, "set", []))
     if args.steps is not None:
         asked |= {"first_steps": recipe.first_steps, "steps": recipe.steps}
+    for name, flag in OWN_FLAGS.items():
+        if name in final:
+            raise ValueError(f"--set {name} is said by a flag of its own; use {flag}")
     if twice := asked.keys() & final:
         raise ValueError(f"expected {min(twice)} once, got a flag and --set")
     recipe = recipe.replace(**asked | final)

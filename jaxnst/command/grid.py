@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import json
+import shlex
 import sys
 import time
 from collections import deque
@@ -16,54 +18,41 @@ import jax
 import numpy as np
 from cachetools import LRUCache, cached
 
-from jaxnst.command.defaults import PREVIEW, QUALITY, default_recipe, with_steps
+from jaxnst.command.describe import (
+    describe_result,
+    first_line,
+    make_manifest,
+    write_manifest,
+)
+from jaxnst.command.expand import Item, expand, make_lanes
 from jaxnst.command.find import find_pictures
 from jaxnst.command.flags import (
     add_mask_flags,
     add_recipe_flags,
     add_run_flags,
+    painting_from,
     positive,
     recipe_from,
-    same_names,
     sweep,
 )
-from jaxnst.command.jobs import (
-    GridRequest,
-    Job,
-    as_setting,
-    is_painted,
-    make_cell,
-    make_jobs,
-)
 from jaxnst.command.machines import join, leave, union_done
-from jaxnst.command.manifest import (
-    describe_result,
-    description,
-    first_line,
-    manifest_path,
-    write_manifest,
-)
-from jaxnst.command.masks import (
-    check_masks,
-    mask_files,
-    read_masks,
-    read_style,
-    with_region_style,
-)
-from jaxnst.command.reporter import GridReporter, say
-from jaxnst.command.request import MaskFiles
-from jaxnst.command.sheet import PAGE_MARK, save_page, save_sheet
+from jaxnst.command.reporter import GridReporter, complain, say
+from jaxnst.command.sheet import PAGE_MARK, Cell, save_page, save_sheet
 from jaxnst.disk import check_folder, check_regular
+from jaxnst.live import LiveLines
+from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.grid import paint_lanes
 from jaxnst.painting.inputs import load_content
 from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
-from jaxnst.painting.manifest import read_manifest
 from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
-from jaxnst.studio.live import LiveLines
-from jaxnst.types import Mask
+from jaxnst.request.defaults import PREVIEW, QUALITY, default_recipe, with_steps
+from jaxnst.request.inputs import check_painting, read_masks, read_style
+from jaxnst.request.manifest import Manifest, manifest_path, read_manifest
+from jaxnst.request.painting import Painting
+from jaxnst.request.terminal import as_command
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
@@ -88,7 +77,6 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
         "in blend='1,0;0.5,0.5'",
     )
     add("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
-    add("--live-folder", type=Path, help=argparse.SUPPRESS)  # the studio reads it
     quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
     add("--preview", action="store_true", help=quick)
     batch = "pictures on a device at a time (default: as many as fit and save time)"
@@ -106,153 +94,211 @@ def add_grid_flags(p: argparse.ArgumentParser) -> None:
     add("--machine", type=int, metavar="I", help="which one: 0 … N-1")
 
 
+PAGE, SHEET = "index.html", "sheet.png"
+"""Names of the page and the contact sheet."""
+
 SHOWN = 4096
 """Pictures on the page and the contact sheet, at most: browsers fail with more."""
 
+LARGER = 2
+"""How much larger the commands on the page paint a picture; those of a preview paint
+the size of `jaxnst stylize` without --size."""
 
-def grid_request(args: argparse.Namespace) -> GridRequest:
-    """What the flags ask for, checked."""
-    quality = args.quality or ("draft" if args.preview else "normal")
-    flags = argparse.Namespace(**vars(args) | {"quality": quality})
-    contents, unreadable = find_pictures(args.content, "content")
-    styles, more = find_pictures(args.style, "style") if args.style else ([], [])
-    vary, masks = _vary(flags), (mask_files(args),)
-    if "region" in vary:
-        masks = tuple(with_region_style(masks[0], x) for x in vary.pop("region"))
-    for each in masks:
-        check_masks(each, styles)
-    if masks[0].labels:
+
+def make_items(
+    args: argparse.Namespace, contents: Sequence[Path], styles: Sequence[Path]
+) -> list[Item]:
+    """The pictures that the flags ask for, of contents and styles that were found."""
+    size = args.size or (PREVIEW if args.preview else None)
+    base = replace(painting_from(args, contents[0], styles), size=size)
+    if base.labels:
         raise ValueError("expected --labels for one picture; use jaxnst stylize")
-    changes = {
-        "contents": tuple(contents),
-        "styles": tuple(styles),
-        "unreadable": (*unreadable, *more),
-        "out": args.out / "preview" if args.preview else args.out,
-        "recipe": recipe_from(flags),
-        "usual": lambda name: with_steps(default_recipe(name), QUALITY[quality]),
-        "vary": vary,
-        "masks": masks,
-        "size": args.size or (PREVIEW if args.preview else None),
-    }
-    request = GridRequest(**same_names(GridRequest, args) | changes)
-    check_request(request)
-    weights, reason = registry.choose(args.weights, quiet=args.quiet)
-    return replace(request, weights=weights, weights_reason=reason)
-
-
-def check_request(request: GridRequest) -> None:
-    """Raise a ValueError if a request cannot be met."""
-    pictures = request.contents + request.styles
-    if request.out.resolve() in {path.resolve().parent for path in pictures}:
-        raise ValueError(
-            f"expected an output folder of its own, got {request.out}, where pictures "
-            "to paint from are; choose another one"
-        )
-    if request.out.exists() and not request.out.is_dir():
-        raise ValueError(f"expected a folder at {request.out}, got a file")
-    for path in (request.page, request.sheet):
-        check_regular(path)
-    ours = request.page.exists() and PAGE_MARK.encode() in request.page.read_bytes()
-    for path in (request.page, request.sheet):
-        if path.exists() and not ours:
-            raise ValueError(
-                f"expected nothing, or the page of a grid at {path}, got another file; "
-                "choose another output folder"
-            )
-    if "size" in request.vary and request.size is not None:
-        raise ValueError("size changes nothing with --size or --preview")
-
-
-def _vary(args: argparse.Namespace) -> dict[str, list[Any]]:
-    """Values by name, recipes in the place of their names."""
     vary: dict[str, list[Any]] = dict(args.vary)
     if len(vary) < len(args.vary):
         raise ValueError("expected --vary once for each name, got one twice")
+    if "size" in vary and size is not None:
+        raise ValueError("size changes nothing with --size or --preview")
     if args.seeds is not None:
         if "seed" in vary:
             raise ValueError("expected --seeds or --vary seed=…, got both")
         vary["seed"] = list(range(args.seed, args.seed + args.seeds))
     if "recipe" in vary:
         vary["recipe"] = [recipe_from(args, name) for name in vary["recipe"]]
-    return vary
+    return expand(base, contents, vary, args.out)
+
+
+def check_items(items: Sequence[Item]) -> None:
+    """Raise a ValueError if the pictures of a grid cannot be painted in its folder."""
+    out, paths = items[0].out.parent, {y for x in items for y in x.painting.paths}
+    if out.resolve() in {path.resolve().parent for path in paths}:
+        raise ValueError(
+            f"expected an output folder of its own, got {out}, where pictures to paint "
+            "from are; choose another one"
+        )
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"expected a folder at {out}, got a file")
+    page, sheet = out / PAGE, out / SHEET
+    for path in (page, sheet):
+        check_regular(path)
+    ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
+    for path in (page, sheet):
+        if path.exists() and not ours:
+            raise ValueError(
+                f"expected nothing, or the page of a grid at {path}, got another file; "
+                "choose another output folder"
+            )
+    shape = cached({}, key=lambda x: (x.content, x.size, x.recipe))(Painting.shape)
+    check = cached({}, key=lambda x, shape: (replace(x, seed=0), shape))(check_painting)
+    found = (check(x.painting, shape(x.painting)) for x in items)
+    for line in dict.fromkeys(line for lines in found for line in lines):
+        complain(line)
 
 
 def grid_command(args: argparse.Namespace) -> int:
     """Paint every content in every style with every setting; return the exit code."""
     join(args.distributed, args.coordinator, args.machines, args.machine)
-    request = grid_request(args)
-    weights_sha256 = sha256(registry.locate(request.weights))
-    jobs = make_jobs(request, weights_sha256)
-    names = [weights_sha256, *(job.asked.out.name for job in jobs)]
-    done = union_done(names, [is_painted(job) for job in jobs])
-    missing = [job.lane for job, there in zip(jobs, done, strict=True) if not there]
+    args.quality = args.quality or ("draft" if args.preview else "normal")
+    args.out = args.out / "preview" if args.preview else args.out
+    contents, unreadable = find_pictures(args.content, "content")
+    styles, more = find_pictures(args.style, "style") if args.style else ([], [])
+    items = make_items(args, contents, styles)
+    check_items(items)
+    name, reason = registry.choose(args.weights, quiet=args.quiet)
+    using = lambda x: x._replace(painting=replace(x.painting, weights=name))
+    items = list(map(using, items))
+    weights_sha256 = sha256(registry.locate(name))
+    names = [weights_sha256, *(item.out.name for item in items)]
+    done = union_done(names, [is_painted(item, weights_sha256) for item in items])
+    lanes = make_lanes([item.painting for item in items])
+    missing = [lane for lane, there in zip(lanes.lanes, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     leave()
     mine = share_of_lanes(missing, index, count)
-    tell = partial(say, quiet=request.quiet)
-    tell(first_line(request.weights, request.weights_reason))
-    settings = {as_setting(job.lane.setting) for job in jobs}
+    tell = partial(say, quiet=args.quiet)
+    tell(first_line(name, reason))
     tell(
-        f"{len(jobs)} pictures: {len(request.contents)} contents, "
-        f"{len(request.styles)} styles, {len(settings)} settings; "
+        f"{len(items)} pictures: {len(contents)} contents, {len(styles)} styles, "
+        f"{len({item.setting for item in items})} settings; "
         f"{sum(done)} are there already"
         + (f"; {len(mine)} are for machine {index} of {count}" if count > 1 else "")
     )
     # Reject what does not fit before anything is written.
-    plan_batches(mine, lane_mesh(), batch=request.batch)
-    request.out.mkdir(parents=True, exist_ok=True)
-    check_folder(request.out)
-    cells = [make_cell(request, job) for job in jobs[:SHOWN]]
-    first = f"the first {SHOWN} of " if len(jobs) > SHOWN else ""
-    save_page(request.page, cells, f"{request.out.name}: {first}{len(jobs)} pictures")
+    plan_batches(mine, lane_mesh(), batch=args.batch)
+    args.out.mkdir(parents=True, exist_ok=True)
+    check_folder(args.out)
+    page, sheet = args.out / PAGE, args.out / SHEET
+    cells = [make_cell(args, item) for item in items[:SHOWN]]
+    first = f"the first {SHOWN} of " if len(items) > SHOWN else ""
+    save_page(page, cells, f"{args.out.name}: {first}{len(items)} pictures")
     began = time.perf_counter()
-    if mine:
-        paint(request, mine, jobs)
+    wanted = {id(lane) for lane in mine}
+    pairs = zip(items, lanes.lanes, strict=True)
+    paint_items([x for x, lane in pairs if id(lane) in wanted], args.batch, args.quiet)
     # Of several machines, the one that finishes last finds everything there.
     last = count == 1 or all(cell.out.exists() for cell in cells)
     if last:
-        save_sheet(request.sheet, cells)
+        save_sheet(sheet, cells)
     tell(
         f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
-        f"see {request.page}" + (f" and {request.sheet}" if last else "")
+        f"see {page}" + (f" and {sheet}" if last else "")
     )
-    return exit_code(jobs, request.unreadable)
+    return exit_code(items, [*unreadable, *more])
 
 
-def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
-    """Paint lanes, and write each picture as soon as it is there."""
-    of_lane = {id(job.lane): job for job in jobs}
-    key_of = lambda j, lane: (j, lane.shape, lane.recipe.structure)
+def is_painted(item: Item, weights_sha256: str) -> bool:
+    """Whether a picture exists; it must have a manifest that matches the item."""
+    out = item.out
+    for path in (out, manifest_path(out)):
+        check_regular(path)
+    if not out.exists():
+        return False
+    before, got = None, "without a manifest"
+    with contextlib.suppress(OSError, ValueError):
+        before = read_manifest(manifest_path(out))
+    if before is not None:
+        now = manifest_of(item.painting, weights_sha256)
+        other = difference(before.identity, now.identity)
+        if not other:
+            return True
+        got = f"with {other}"
+    raise ValueError(
+        f"expected nothing or a picture of this grid at {out}, got one {got}; paint "
+        "into another folder, or remove it"
+    )
 
-    def files_of(lane: Lane) -> MaskFiles:
-        return of_lane[id(lane)].asked.masks
 
-    @cached(LRUCache(maxsize=16), key=key_of)
+def manifest_of(painting: Painting, weights_sha256: str) -> Manifest:
+    """The manifest of a picture of a grid."""
+    return make_manifest(painting, painting.shape(), weights_sha256)
+
+
+def make_cell(args: argparse.Namespace, item: Item) -> Cell:
+    """A picture as the page shows it, with the command that paints it larger."""
+    painting, setting, out = item
+    larger, recipe = LARGER * max(painting.shape()), painting.recipe
+    if args.preview:
+        # Its few steps are not those of the large picture, unless asked for.
+        named = default_recipe(recipe.name)
+        own, few = named.values(), with_steps(named, QUALITY[args.quality]).values()
+        steps = {x for x in ("first_steps", "steps") if recipe.values()[x] == few[x]}
+        recipe = recipe.replace(**{x: own[x] for x in steps})
+        painting = replace(painting, size=None, recipe=recipe)
+        larger = max(painting.shape())
+    else:
+        painting = replace(painting, size=larger)
+    command = [
+        "jaxnst",
+        *as_command(painting, Path(f"{out.stem}-large.png"), default_recipe),
+    ]
+    text = shlex.join(command + ["--allow-huge"] * args.allow_huge)
+    styles = tuple(style.path for style in painting.styles)
+    return Cell(painting.content, styles, setting, out, text, larger)
+
+
+def paint_items(
+    items: Sequence[Item],
+    batch: int | None = None,
+    quiet: bool = False,
+    live: LiveLines | None = None,
+) -> None:
+    """Paint the pictures of a grid, and write each as soon as it is there.
+
+    Args:
+        items: The pictures, with weights that are there.
+        batch: Pictures on a device at a time. Default: as many as fit and save time.
+        quiet: Whether to print errors only.
+        live: Where the progress is shown, for who watches it.
+    """
+    if not items:
+        return
+    weights = items[0].painting.weights
+    weights_sha256 = sha256(registry.locate(weights))
+    contents, styles, lanes = make_lanes([item.painting for item in items])
+    of_lane = {id(lane): item for lane, item in zip(lanes, items, strict=True)}
+
+    @cached(
+        LRUCache(maxsize=16), key=lambda j, lane: (j, lane.shape, lane.recipe.structure)
+    )
     def load(j: int, lane: Lane) -> Style:
-        return read_style(request.styles[j], files_of(lane), lane.shape, lane.recipe)
+        return read_style(styles[j], lane.shape, lane.recipe)
 
     @cached(LRUCache(maxsize=4), key=lambda lane: (lane.content, lane.shape))
     def load_photograph(lane: Lane) -> Cutout:
-        return load_content(
-            request.contents[lane.content], max(lane.shape), lane.recipe
-        )
+        return load_content(contents[lane.content], max(lane.shape), lane.recipe)
 
     def load_masks(lane: Lane) -> Masks:
         alpha = load_photograph(lane).alpha
-        return read_masks(files_of(lane), [], alpha, lane.shape, lane.recipe)
+        return read_masks(of_lane[id(lane)].painting, [], alpha, lane.shape)
 
-    def save(lane: Lane, result: Result, alpha: Mask | None) -> None:
-        job = of_lane[id(lane)]
+    def save(lane: Lane, result: Result) -> None:
+        item = of_lane[id(lane)]
+        is_painted(item, weights_sha256)  # an error if another run has painted another
+        manifest = manifest_of(item.painting, weights_sha256)
         found = describe_result(result, sum(result.seconds))
-        is_painted(job)  # raises an error if another run has painted another one
         # The manifest comes first, so that every picture on disk has one.
-        manifest = job.manifest()
-        about = description(manifest | {"tiles": found["tiles"]})
-        write_manifest(manifest_path(job.asked.out), manifest | found)
-        image = result.image
-        if alpha is not None:
-            image = np.concatenate([image, alpha], axis=-1)
-        save_image(job.asked.out, image, description=about)
+        write_manifest(manifest_path(item.out), manifest.beside(item.out) | found)
+        about = json.dumps(manifest.inside() | {"tiles": found["tiles"]})
+        save_image(item.out, result.image, description=about)
 
     measurer_of = partial(
         Measurer,
@@ -260,35 +306,37 @@ def paint(request: GridRequest, mine: list[Lane], jobs: list[Job]) -> None:
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
         load_masks=load_masks,
     )
-    live = None if request.live_folder is None else LiveLines(request.live_folder)
-    backbone = registry.load_backbone(request.weights)
+    backbone = registry.load_backbone(weights)
     if live is not None:
-        live.say(f"Compiling for {max(mine[0].shape)} px, once for this size")
+        live.say(f"Compiling for {max(lanes[0].shape)} px, once for this size")
     # Pictures are encoded while the next batch is painted; up to 256 may wait.
     saving: deque[Future] = deque()
     with (
-        GridReporter(mine, live, quiet=request.quiet) as reporter,
+        GridReporter(lanes, live, quiet=quiet) as reporter,
         ThreadPoolExecutor(max_workers=1) as saver,
     ):
         for lane, result in paint_lanes(
-            measurer_of, backbone, mine, batch=request.batch, on_chunk=reporter
+            measurer_of, backbone, lanes, batch=batch, on_chunk=reporter
         ):
             alpha = load_photograph(lane).alpha
-            saving.append(saver.submit(save, lane, result, alpha))
+            if alpha is not None:
+                image = np.concatenate([result.image, alpha], axis=-1)
+                result = result._replace(image=image)
+            saving.append(saver.submit(save, lane, result))
             while saving and (saving[0].done() or len(saving) > 256):
                 saving.popleft().result()
         for future in saving:
             future.result()
 
 
-def exit_code(jobs: list[Job], unreadable: Sequence[str]) -> int:
+def exit_code(items: Sequence[Item], unreadable: Sequence[str]) -> int:
     """Print what went wrong, and return the exit code."""
     code = 0
-    for out in (job.asked.out for job in jobs if job.asked.out.exists()):
-        found: dict[str, Any] = {}
+    for out in (item.out for item in items if item.out.exists()):
+        status = ""
         with contextlib.suppress(OSError, ValueError):  # changed meanwhile
-            found = read_manifest(manifest_path(out))
-        if found.get("status") == "diverged":
+            status = read_manifest(manifest_path(out)).status
+        if status == "diverged":
             print(f"jaxnst: error: a step was not finite: {out}", file=sys.stderr)
             code = 3
     for problem in unreadable:

@@ -13,13 +13,13 @@ import numpy as np
 import psutil
 from PIL import Image as pil
 
-from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
+from jaxnst.live import LiveWriter
 from jaxnst.objective import Terms
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
-from jaxnst.studio.live import LiveWriter
+from jaxnst.request.run import Run
 from jaxnst.types import Image
 
 TIMELAPSES = (".gif", ".webp", ".mp4")
@@ -35,14 +35,14 @@ FRAME, LAST = 120, 2400
 """Milliseconds that a picture of a timelapse is shown, and the last one."""
 
 
-def check_records(request: StylizeRequest) -> None:
+def check_records(run: Run) -> None:
     """Raise a ValueError if a record cannot be kept."""
-    for path, suffixes in ((request.timelapse, TIMELAPSES), (request.plot, PLOTS)):
+    for path, suffixes in ((run.timelapse, TIMELAPSES), (run.plot, PLOTS)):
         if path is not None and path.suffix.lower() not in suffixes:
             wanted = ", ".join(suffixes)
             raise ValueError(f"expected a file ending in {wanted}, got {str(path)!r}")
-    film = request.timelapse is not None and request.timelapse.suffix.lower() == ".mp4"
-    if request.plot is not None:
+    film = run.timelapse is not None and run.timelapse.suffix.lower() == ".mp4"
+    if run.plot is not None:
         _check_installed("matplotlib", "--plot", "plot")
     if film:
         _check_installed("av", "--timelapse FILE.mp4", "video")
@@ -63,29 +63,32 @@ class Records:
     """What is kept of a run, chunk by chunk.
 
     Args:
-        request: The picture that is painted.
+        run: What is to be kept.
+        recipe: How the picture is painted.
+        shape: Its height and width.
         live: What shows the run, if anybody watches.
         before: What `state` gave when the run that is resumed was stopped.
     """
 
     def __init__(
         self,
-        request: StylizeRequest,
+        run: Run,
+        recipe: Recipe,
+        shape: tuple[int, int],
         live: LiveWriter | None = None,
         before: Mapping[str, np.ndarray] | None = None,
     ):
-        self.request, self.live = request, live
+        self.run, self.recipe, self.live = run, recipe, live
         before = before or {}
         self.lines: list[dict[str, Any]] = json.loads(str(before.get("lines", "[]")))
         self.terms = list(before.get("terms", ()))
         names = sorted(name for name in before if name.startswith("frame"))
-        self.frames = [before[x] for x in names] if request.timelapse else []
+        self.frames = [before[x] for x in names] if run.timelapse else []
         spent = self.lines[-1]["seconds"] if self.lines else 0
         self.began = time.monotonic() - spent
-        height, width = request.shape
-        self.shape = fit_shape(request.shape, min(LARGEST, max(width, height)))
-        if request.trace is not None:
-            with write_whole(request.trace) as file:
+        self.shape = fit_shape(shape, min(LARGEST, max(shape)))
+        if run.trace is not None:
+            with write_whole(run.trace) as file:
                 file.write("".join(map(as_line, self.lines)).encode())
 
     def __call__(self, progress: Progress, *, last: bool = False) -> None:
@@ -95,10 +98,10 @@ class Records:
         self.lines.append(self.line(progress))
         terms = progress.info.terms
         self.terms += [(progress.scale, *row) for row in zip(*terms, strict=True)]
-        if self.request.timelapse is not None:
+        if self.run.timelapse is not None:
             self.add_frame(progress.image)
-        if self.request.trace is not None:
-            with self.request.trace.open("a") as file:
+        if self.run.trace is not None:
+            with self.run.trace.open("a") as file:
                 file.write(as_line(self.lines[-1]))
 
     def state(self) -> dict[str, np.ndarray]:
@@ -133,18 +136,18 @@ class Records:
 
     def finish(self, image: Image | np.ndarray, forgiven: Forgiven) -> None:
         """Show the picture, and write the plot and the timelapse, whatever fails."""
-        request = self.request
+        run = self.run
         if self.live is not None:
             with forgiven("frame"):
                 self.live.show(image)
-        if request.plot is not None and self.terms:
+        if run.plot is not None and self.terms:
             with forgiven("plot"):
-                save_plot(request.plot, self.table, request.recipe)
-        if request.timelapse is not None:
+                save_plot(run.plot, self.table, self.recipe)
+        if run.timelapse is not None:
             with forgiven("timelapse"):
                 self.add_frame(image)
                 frames = list(map(pil.fromarray, self.frames))
-                save_timelapse(request.timelapse, frames)
+                save_timelapse(run.timelapse, frames)
 
 
 def as_line(values: dict[str, Any]) -> str:

@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from jaxnst.command.request import StylizeRequest
+from jaxnst.live import SO_FAR, LiveLines
 from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.painting.lanes import Lane, lane_work
-from jaxnst.painting.plan import total_work, work_done
+from jaxnst.painting.plan import Stages, total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import save_image
-from jaxnst.studio.live import SO_FAR, LiveLines
+from jaxnst.recipes import Recipe
+from jaxnst.request.run import Run
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -150,18 +151,21 @@ class PictureReporter(Reporter):
 
     def __init__(
         self,
-        request: StylizeRequest,
+        run: Run,
+        recipe: Recipe,
+        stages: Stages,
         inputs: dict[str, Any],
         resume: Checkpoint | None,
+        *,
         recorded: Callable[[], dict[str, np.ndarray]],
     ):
         done = 0
         if resume is not None:
             at = resume.scale, resume.taken
-            done = work_done(request.stages, request.recipe, *at)
-        total = total_work(request.stages, request.recipe)
-        super().__init__(total, done, quiet=request.quiet)
-        self.request, self.inputs, self.recorded = request, inputs, recorded
+            done = work_done(stages, recipe, *at)
+        super().__init__(total_work(stages, recipe), done, quiet=run.quiet)
+        self.run, self.recipe = run, recipe
+        self.inputs, self.recorded = inputs, recorded
         self.written = self.launched = self.started
         self.pause, self.complaints = float(OFTEN), set()
         self.times: dict[int, list[float]] = {}
@@ -170,12 +174,12 @@ class PictureReporter(Reporter):
         """Report, save, or stop, between two launches."""
         self.time(progress)
         self.report(progress)
-        if self.request.save_every is not None:
+        if self.run.save_every is not None:
             with self.forgiven("preview"):
-                self.save_preview(progress, self.request.save_every)
+                self.save_preview(progress, self.run.save_every)
         if progress.taken == progress.stage.steps:
             return  # the scale is finished; an interruption waits for the next one
-        path = self.request.checkpoint_path
+        path = self.run.checkpoint_path
         if self.interrupted:
             with self.forgiven("picture"):
                 self.save_so_far(progress)
@@ -213,7 +217,7 @@ class PictureReporter(Reporter):
 
     def report(self, progress: Progress) -> None:
         """Move the bar, or print a line."""
-        recipe, stage = self.request.recipe, progress.stage
+        recipe, stage = self.recipe, progress.stage
         text = " ".join(
             f"{name} {getattr(recipe, f'{name}_weight') * float(term[-1]):.3g}"
             for name, term in progress.info.terms._asdict().items()
@@ -230,13 +234,13 @@ class PictureReporter(Reporter):
         """Write the picture so far after every `every` steps."""
         before = progress.taken - len(progress.info.loss)
         if progress.taken // every > before // every:
-            side, out = max(progress.stage.shape), self.request.out
+            side, out = max(progress.stage.shape), self.run.out
             name = f"{out.stem}-{side:05d}px-{progress.taken:04d}{out.suffix}"
             save_image(out.with_name(name), progress.image)
 
     def save_so_far(self, progress: Progress) -> None:
         """Write the picture of a stopped run, for who watches it."""
-        if (folder := self.request.live_folder) is not None:
+        if (folder := self.run.live_folder) is not None:
             save_image(folder / SO_FAR, progress.image)
 
     def save_state(self, progress: Progress) -> None:
@@ -247,7 +251,7 @@ class PictureReporter(Reporter):
         inputs, records = self.inputs, self.recorded()
         checkpoint = Checkpoint(scale, taken, state, tiles, inputs, records)
         try:
-            save_checkpoint(self.request.checkpoint_path, checkpoint)
+            save_checkpoint(self.run.checkpoint_path, checkpoint)
         finally:
             self.written = time.monotonic()
             self.pause = max(OFTEN, 20 * (self.written - began))

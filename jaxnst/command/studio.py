@@ -3,12 +3,13 @@
 import argparse
 import contextlib
 import signal
+import sys
 import webbrowser
 from pathlib import Path
 
 from jaxnst.command.flags import positive
-from jaxnst.command.live import check_studio
 from jaxnst.command.reporter import say
+from jaxnst.command.watched import check_studio
 from jaxnst.disk import check_folder, held
 from jaxnst.weights import registry
 
@@ -42,6 +43,7 @@ def studio_command(args: argparse.Namespace) -> int:
     if args.weights != "auto":
         registry.locate(args.weights)
     from jaxnst.studio.guard import Keys
+    from jaxnst.studio.jobs import Worker
     from jaxnst.studio.serve import closing, listen, make_server
     from jaxnst.studio.server import Place, Studio
 
@@ -74,7 +76,8 @@ def studio_command(args: argparse.Namespace) -> int:
             end = lambda *_: signal.raise_signal(signal.SIGTERM)
             signal.signal(hangup, end)
         with contextlib.suppress(KeyboardInterrupt):
-            studio = Studio(place, keys)
+            worker = Worker((sys.executable, "-m", "jaxnst.command.worker"))
+            studio = Studio(place, keys, worker)
             server = make_server(studio.app(), studio.leave)
             server.run(sockets=[listener])
     say(f"ended; the results are in {args.folder}")

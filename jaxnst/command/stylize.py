@@ -1,8 +1,9 @@
-"""`jaxnst stylize` paints one picture; `jaxnst plan` prints how it would."""
+"""`jaxnst stylize` paints one picture; with `--dry-run` it prints how it would."""
 
 import argparse
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import tempfile
@@ -14,7 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnst.command.defaults import times_path
+from jaxnst.command.describe import (
+    compile_timer,
+    describe_device,
+    describe_result,
+    first_line,
+    make_manifest,
+    write_manifest,
+)
 from jaxnst.command.flags import (
     Files,
     add_mask_flags,
@@ -24,30 +32,17 @@ from jaxnst.command.flags import (
     numbers,
     one_file,
     one_name,
+    painting_from,
     positive,
-    recipe_from,
-    same_names,
+    run_from,
 )
-from jaxnst.command.live import watched
-from jaxnst.command.manifest import (
-    SAME,
-    compile_timer,
-    describe_device,
-    describe_result,
-    description,
-    first_line,
-    make_manifest,
-    manifest_path,
-    write_manifest,
-)
-from jaxnst.command.masks import check_masks, mask_files, read_masks, read_style
 from jaxnst.command.records import Records, check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
-from jaxnst.command.request import STARTS, StylizeRequest
+from jaxnst.command.watched import watched
 from jaxnst.disk import check_regular, check_target, held, numbered
+from jaxnst.live import LiveWriter
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import check_blend
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
 from jaxnst.painting.inputs import load_content
 from jaxnst.painting.memory import (
@@ -57,20 +52,16 @@ from jaxnst.painting.memory import (
     usable_memory,
 )
 from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.painting.plan import Stage, plan_run
-from jaxnst.painting.scales import content_size, style_shape
+from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.stages import Progress, Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
-from jaxnst.pictures.files import (
-    has_alpha,
-    image_shape,
-    load_image,
-    output_format,
-    save_image,
-)
-from jaxnst.pictures.geometry import fit_shape
+from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
 from jaxnst.recipes import Recipe
-from jaxnst.studio.live import LiveWriter
+from jaxnst.request.defaults import times_path
+from jaxnst.request.inputs import check_painting, read_masks, read_style
+from jaxnst.request.manifest import manifest_path
+from jaxnst.request.painting import Painting
+from jaxnst.request.run import Run
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
 from jaxnst.weights import registry
@@ -101,91 +92,34 @@ def add_stylize_flags(p: argparse.ArgumentParser) -> None:
     add("--timelapse", type=Path, metavar="FILE.gif|webp|mp4", help=film)
     watch = "show the run on a page of this machine (needs jaxnst[studio])"
     add("--live", action="store_true", help=watch)
-    add("--live-folder", type=Path, help=argparse.SUPPRESS)  # the studio reads it
     memory = "memory to use; tiles make larger pictures fit (default: what is free)"
     add("--memory", type=byte_count, metavar="8GB", help=memory)
     add_recipe_flags(p)
     add_mask_flags(p)
     add("--resume", action="store_true", help="continue from the checkpoint")
+    add("--dry-run", action="store_true", help="show scales, memory and time; stop")
 
 
-def stylize_request(args: argparse.Namespace) -> StylizeRequest:
-    """What the flags ask for, checked."""
-    recipe, masks = recipe_from(args), mask_files(args)
-    styles = args.style or masks.paths[1:2]
-    if args.init in STARTS:
-        recipe = recipe.replace(init=args.init)
-    native = image_shape(args.content)
-    changes = {
-        "styles": tuple(args.style),
-        "masks": masks,
-        "out": args.out or free_path(usual_path(args.content, styles)),
-        "recipe": recipe,
-        "shape": fit_shape(native, args.size or content_size(native, recipe)),
-        "blend": None if args.blend is None else tuple(args.blend),
-        "memory": usable_memory() if args.memory is None else args.memory,
-    }
-    request = StylizeRequest(**same_names(StylizeRequest, args) | changes)
-    check_request(request)
-    return planned(request)
+def stylize_command(args: argparse.Namespace) -> int:
+    """Paint one picture; return the exit code."""
+    painting = painting_from(args, args.content, args.style)
+    usual = usual_path(painting) if args.out is None else None
+    run = run_from(args, args.out or free_path(usual_path(painting)))
+    if args.dry_run:
+        return describe_run(painting, run)
+    return paint(painting, run, usual=usual)
 
 
-def planned(
-    request: StylizeRequest, tiles: list[int | None] | None = None
-) -> StylizeRequest:
-    """A request with the stages of its run, of tiles that were used before."""
-    count = mask_count(request)
-    memory = request.memory - mask_bytes(request.shape, request.recipe, count)
-    stages = plan_run(request.shape, request.recipe, memory, tiles=tiles)
-    return dataclasses.replace(request, stages=stages)
+def plan_command(args: argparse.Namespace) -> int:
+    """`stylize --dry-run` under another name."""
+    args.dry_run = True
+    return stylize_command(args)
 
 
-def mask_count(request: StylizeRequest) -> int:
-    """How many masks a run keeps: of regions, the rest, the content, and alpha."""
-    masks = request.masks
-    regions = len(masks.regions) + bool(masks.regions) + 4 * bool(masks.labels)
-    return regions + (masks.hold is not None) + has_alpha(request.content)
-
-
-def check_request(request: StylizeRequest) -> None:
-    """Raise a ValueError if a request cannot be met, whatever the memory."""
-    inputs = request.pictures
-    if request.init_path is not None:
-        if not request.init_path.exists():
-            raise ValueError(
-                f"expected --init {', '.join(STARTS)} or a file, got {request.init!r}, "
-                "where nothing is"
-            )
-        image_shape(request.init_path)
-    if request.weights != "auto":
-        inputs.append(registry.locate(request.weights))
-    for target in filter(None, (request.out, request.checkpoint, *request.records)):
-        check_target(target)
-        if target.resolve() in {path.resolve() for path in inputs}:
-            raise ValueError(
-                f"expected an output that is none of the inputs, got {target}"
-            )
-    beside = [manifest_path(request.out), request.checkpoint_path]
-    for path in beside:
-        check_regular(path)
-    written = [x.resolve() for x in (request.out, *beside, *request.records)]
-    for path in written:
-        if written.count(path) > 1:
-            raise ValueError(f"expected outputs of different names, got {path} twice")
-    if request.checkpoint is not None and request.checkpoint.suffix != ".npz":
-        raise ValueError(f"expected --checkpoint FILE.npz, got {request.checkpoint}")
-    if request.blend is not None:
-        check_blend(request.blend, len(request.styles))
-    check_records(request)
-    check_masks(request.masks, request.styles)
-    output_format(request.out, request.shape, bits=request.bits)
-    for path in request.all_styles:
-        style_shape(image_shape(path), request.shape, request.recipe)
-
-
-def usual_path(content: Path, styles: Sequence[Path]) -> Path:
+def usual_path(painting: Painting) -> Path:
     """`CONTENT-STYLE.png` in the current folder."""
-    stem = "-".join(path.stem for path in (content, *styles))
+    styles = painting.styles or painting.all_styles[:1]
+    stem = "-".join(x.stem for x in (painting.content, *(y.path for y in styles)))
     whole = os.fsencode(stem)[:100].decode(errors="ignore")  # no half of a character
     return Path(f"{os.fsdecode(whole.encode())}.png")
 
@@ -195,44 +129,90 @@ def free_path(path: Path) -> Path:
     return next(x for x in numbered(path) if not x.exists())
 
 
-def stylize_command(args: argparse.Namespace) -> int:
-    """Paint one picture; return the exit code."""
-    request = stylize_request(args)
-    if args.out is not None:
-        return paint(request)
-    styles = request.styles or request.masks.paths[1:2]
-    return paint(request, usual=usual_path(request.content, styles))
+def plan(
+    painting: Painting, run: Run, tiles: Sequence[int | None] | None = None
+) -> Stages:
+    """The stages of a run, of tiles that were used before."""
+    memory = usable_memory() if run.memory is None else run.memory
+    shape, memory = painting.shape(), memory - masks_take(painting)
+    return plan_run(shape, painting.recipe, memory, tiles=tiles)
 
 
-def paint(request: StylizeRequest, *, usual: Path | None = None) -> int:
+def masks_take(painting: Painting) -> int:
+    """Bytes that the masks of a painting take."""
+    count = painting.mask_count() + has_alpha(painting.content)
+    return mask_bytes(painting.shape(), painting.recipe, count)
+
+
+def check(painting: Painting, run: Run) -> None:
+    """Raise a ValueError if a painting cannot be made, whatever the memory."""
+    inputs, shape = painting.paths, painting.shape()
+    if painting.weights != "auto":
+        inputs = [*inputs, registry.locate(painting.weights)]
+    check_outputs(run, inputs)
+    check_records(run)
+    output_format(run.out, shape, bits=run.bits)
+    for line in check_painting(painting, shape):
+        complain(line)
+
+
+def check_outputs(run: Run, inputs: Sequence[Path]) -> None:
+    """Raise a ValueError unless all outputs can be written, and are no inputs."""
+    for target in filter(None, (run.out, run.checkpoint, *run.records)):
+        check_target(target)
+        if target.resolve() in {path.resolve() for path in inputs}:
+            raise ValueError(
+                f"expected an output that is none of the inputs, got {target}"
+            )
+    beside = [manifest_path(run.out), run.checkpoint_path]
+    for path in beside:
+        check_regular(path)
+    written = [x.resolve() for x in (run.out, *beside, *run.records)]
+    for path in written:
+        if written.count(path) > 1:
+            raise ValueError(f"expected outputs of different names, got {path} twice")
+    if run.checkpoint is not None and run.checkpoint.suffix != ".npz":
+        raise ValueError(f"expected --checkpoint FILE.npz, got {run.checkpoint}")
+
+
+def paint(
+    painting: Painting,
+    run: Run,
+    *,
+    usual: Path | None = None,
+    tiles: Sequence[int | None] | None = None,
+) -> int:
     """Paint a picture and write it with its manifest; return the exit code.
 
     Args:
-        request: What to paint.
+        painting: What to paint.
+        run: How.
         usual: Path of the output if none was asked for, before it was numbered; it is
             numbered again if another run has taken the number.
+        tiles: Size of the tiles of each scale, if they were chosen before.
 
     Raises:
-        ValueError: If another run writes one of the outputs.
+        ValueError: If it cannot be painted, or another run writes one of the outputs.
     """
-    with reserved(request, usual) as request, watched(request) as live:
-        return paint_shown(request, live)
+    check(painting, run)
+    stages = plan(painting, run, tiles)
+    with reserved(run, usual) as run, watched(run, painting.recipe) as live:
+        return paint_shown(painting, run, stages, live)
 
 
 @contextlib.contextmanager
-def reserved(request: StylizeRequest, usual: Path | None) -> Iterator[StylizeRequest]:
-    """A request whose outputs no other run may write until the end; see `paint`."""
+def reserved(run: Run, usual: Path | None) -> Iterator[Run]:
+    """A run whose outputs no other one may write until the end; see `paint`."""
     with contextlib.ExitStack() as stack:
-        others = [request.checkpoint, *request.records]
-        for path in filter(None, others):
+        for path in filter(None, (run.checkpoint, *run.records)):
             if not stack.enter_context(held(path)):
                 raise ValueError(in_use(path))
-        for out in numbered(usual) if usual else [request.out]:
+        for out in numbered(usual) if usual else [run.out]:
             with held(out) as ours:
                 if ours and not (usual and out.exists()):
-                    yield dataclasses.replace(request, out=out)
+                    yield dataclasses.replace(run, out=out)
                     return
-        raise ValueError(in_use(request.out))
+        raise ValueError(in_use(run.out))
 
 
 def in_use(path: Path) -> str:
@@ -243,37 +223,38 @@ def in_use(path: Path) -> str:
     )
 
 
-def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
+def paint_shown(
+    painting: Painting, run: Run, stages: Stages, live: LiveWriter | None
+) -> int:
     """Paint as `paint` does, and show the picture on the way."""
-    if request.checkpoint_path.exists() and not request.resume:
+    if run.checkpoint_path.exists() and not run.resume:
         raise ValueError(
-            f"expected --resume, since {request.checkpoint_path} holds an unfinished "
+            f"expected --resume, since {run.checkpoint_path} holds an unfinished "
             "run; pass --resume or delete it"
         )
-    name, reason = registry.choose(request.weights, quiet=request.quiet)
+    name, reason = registry.choose(painting.weights, quiet=run.quiet)
     weights = registry.locate(name)
     backbone = registry.load_backbone(weights)
-    request = dataclasses.replace(request, weights=name)
-    hashes = {path: sha256(path) for path in request.pictures}
-    manifest = make_manifest(request, sha256(weights), hashes)
-    inputs = {key: manifest[key] for key in SAME}
-    resume = None
-    if request.resume:
-        transfer = make_transfer(request.recipe)
-        resume = load_checkpoint(request.checkpoint_path, transfer, inputs)
-        request = planned(request, resume.tiles)
-    about = description(manifest | {"tiles": [x.tile for x in request.stages]})
-    if resume is not None:
+    painting = dataclasses.replace(painting, weights=name)
+    found = make_manifest(painting, stages[-1].shape, sha256(weights))
+    manifest, resume = found.beside(run.out), None
+    if run.resume:
+        transfer = make_transfer(painting.recipe)
+        resume = load_checkpoint(run.checkpoint_path, transfer, found.identity)
+        stages = plan(painting, run, resume.tiles)
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
-    say(first_line(name, reason), quiet=request.quiet)
+    about = found.inside() | {"tiles": [x.tile for x in stages]}
+    say(first_line(name, reason), quiet=run.quiet)
     started = time.perf_counter()
-    records = Records(request, live, resume and resume.records)
-    if resume is not None and request.timelapse is not None and not records.frames:
+    before = resume and resume.records
+    records = Records(run, painting.recipe, stages[-1].shape, live, before)
+    if resume is not None and run.timelapse is not None and not records.frames:
         complain(
-            f"{request.timelapse} shows the rest of the run: it was begun without "
+            f"{run.timelapse} shows the rest of the run: it was begun without "
             "--timelapse"
         )
-    reporter = PictureReporter(request, inputs, resume, records.state)
+    given = run, painting.recipe, stages, found.identity, resume
+    reporter = PictureReporter(*given, recorded=records.state)
 
     def on_chunk(progress: Progress) -> None:
         with reporter.forgiven("record"):
@@ -286,22 +267,23 @@ def paint_shown(request: StylizeRequest, live: LiveWriter | None) -> int:
         reporter.wait(program, seconds)
 
     if live is not None:
-        live.say(f"Compiling for {max(request.shape)} px, once for this size")
+        live.say(f"Compiling for {max(stages[-1].shape)} px, once for this size")
     with compile_timer() as compiling, reporter:
-        hooks = {"on_chunk": on_chunk, "on_wait": on_wait}
-        result = run_request(request, backbone, hooks, resume)
+        hooks = {"stages": stages, "on_chunk": on_chunk, "on_wait": on_wait}
+        hooks["chunk"] = run.save_every or (4 if run.timelapse else 50)
+        result = stylize_files(painting, backbone, hooks, resume)
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
-    save_result(request, result, manifest, about)
+    save_result(run, result, manifest, about)
     records.finish(result.image[..., :3], reporter.forgiven)
-    key = step_key(describe_device(), request.recipe.program)
+    key = step_key(describe_device(), painting.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]
-    place = f"{request.out} ({width} x {height} px)"
-    say(f"wrote {place} in {seconds:.0f} s", quiet=request.quiet)
+    place = f"{run.out} ({width} x {height} px)"
+    say(f"wrote {place} in {seconds:.0f} s", quiet=run.quiet)
     if result.status == "diverged":
         complain(
-            f"error: a step was not finite; {request.out} is the last finite picture; "
+            f"error: a step was not finite; {run.out} is the last finite picture; "
             "lower --learning-rate or the loss weights"
         )
         return 3
@@ -317,72 +299,70 @@ def stood_still(result: Result) -> bool:
 
 
 def save_result(
-    request: StylizeRequest, result: Result, manifest: dict[str, Any], about: str
+    run: Run, result: Result, manifest: dict[str, Any], about: dict[str, Any]
 ) -> None:
     """Write a picture, what it carries and its manifest; forget the checkpoint."""
     try:
-        bits = request.bits
-        save_image(request.out, result.image, bits=bits, description=about)
-        write_manifest(manifest_path(request.out), manifest)
+        text = json.dumps(about, allow_nan=False)
+        save_image(run.out, result.image, bits=run.bits, description=text)
+        write_manifest(manifest_path(run.out), manifest)
     except (OSError, ValueError) as error:
-        raise OSError(f"{error}; {rescue(request, result)}") from error
-    request.checkpoint_path.unlink(missing_ok=True)
+        raise OSError(f"{error}; {rescue(run, result)}") from error
+    run.checkpoint_path.unlink(missing_ok=True)
 
 
-def rescue(request: StylizeRequest, result: Result) -> str:
+def rescue(run: Run, result: Result) -> str:
     """Save a result where there is room, and say where."""
     folder = Path(tempfile.mkdtemp(prefix="jaxnst-"))
     try:
-        save_image(folder / request.out.name, result.image, bits=request.bits)
+        save_image(folder / run.out.name, result.image, bits=run.bits)
     except OSError as error:
         return f"the picture is lost: {error}"
-    return f"the picture is in {folder / request.out.name}"
+    return f"the picture is in {folder / run.out.name}"
 
 
-def run_request(
-    request: StylizeRequest,
+def stylize_files(
+    painting: Painting,
     backbone: Backbone,
     hooks: Mapping[str, Any],
     resume: Checkpoint | None,
 ) -> Result:
-    """Read the pictures of a request and paint it; hooks are of `Options`."""
-    recipe, start = request.recipe, request.init_path
-    content, alpha = load_content(request.content, request.size, recipe)
-    shape, files = content.shape, request.masks
-    styles = [read_style(path, files, shape, recipe) for path in request.styles]
-    masks = read_masks(files, styles, alpha, shape, recipe)
+    """Read the pictures of a painting and paint it; hooks are of `Options`."""
+    recipe, start = painting.recipe, painting.start
+    content, alpha = load_content(painting.content, painting.size, recipe)
+    shape = content.shape
+    styles = [read_style(style, shape, recipe) for style in painting.styles]
     options = Options(
-        blend=None if request.blend is None else jnp.array(request.blend),
-        masks=masks,
-        init=None if start is None else load_image(start, size=max(content.shape)),
+        blend=None if painting.blend is None else jnp.array(painting.blend),
+        masks=read_masks(painting, styles, alpha, shape),
+        init=None if start is None else load_image(start, size=max(shape)),
         resume=resume,
-        stages=request.stages,
         mesh=tile_mesh(),
-        **hooks,
-        chunk=request.save_every or (4 if request.timelapse else 50),
         throw=False,
+        **hooks,
     )
-    key, styles = jax.random.key(request.seed), [] if files.labels else styles
+    key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
     result = stylize(backbone, content, styles, recipe, key=key, options=options)
     if alpha is None:
         return result
     return result._replace(image=jnp.concatenate([result.image, alpha], axis=-1))
 
 
-def plan_command(args: argparse.Namespace) -> int:
+def describe_run(painting: Painting, run: Run) -> int:
     """Print how a picture would be painted: its scales, memory and time."""
-    request = stylize_request(args)
-    recipe, shape, memory = request.recipe, request.shape, request.memory
-    for stage in request.stages:
+    check(painting, run)
+    stages, recipe, shape = plan(painting, run), painting.recipe, painting.shape()
+    for stage in stages:
         print(describe_stage(stage, recipe))
-    peak = max(process_bytes(s.shape, recipe, s.tile) for s in request.stages)
-    peak += mask_bytes(shape, recipe, mask_count(request))
+    memory = usable_memory() if run.memory is None else run.memory
+    peak = max(process_bytes(s.shape, recipe, s.tile) for s in stages)
+    peak += masks_take(painting)
     print(
         f"{gigabytes(peak)} at its peak, of {gigabytes(memory)}; "
         f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
     )
     key = step_key(describe_device(), recipe.program)
-    seconds = expected_seconds(times_path(), key, request.stages)
+    seconds = expected_seconds(times_path(), key, stages)
     print(
         "time unknown: this machine has timed no such steps yet"
         if seconds is None

@@ -2,24 +2,28 @@
 
 import argparse
 import contextlib
-import dataclasses
-import hashlib
 import json
 import math
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property, partial
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import jax.numpy as jnp
 
+from jaxnst.command.describe import (
+    compile_timer,
+    content_hash,
+    first_line,
+    make_manifest,
+    write_manifest,
+)
 from jaxnst.command.flags import (
     Files,
     add_mask_flags,
@@ -29,42 +33,29 @@ from jaxnst.command.flags import (
     numbers,
     one_file,
     one_name,
+    painting_from,
     positive,
-    recipe_from,
-    same_names,
-)
-from jaxnst.command.manifest import (
-    SAME,
-    compile_timer,
-    first_line,
-    make_manifest,
-    manifest_path,
-    path_from,
-    write_manifest,
-)
-from jaxnst.command.masks import (
-    check_masks,
-    check_moving_masks,
-    mask_files,
-    moving_masks,
-    read_style,
 )
 from jaxnst.command.reporter import Reporter, complain, say
-from jaxnst.command.request import STARTS, MaskFiles, StylizeRequest
 from jaxnst.command.stylize import in_use
 from jaxnst.disk import held, write_whole
 from jaxnst.foreign import read_json, shown
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import check_blend
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.multiscale import Options
-from jaxnst.painting.plan import plan_run
-from jaxnst.painting.scales import content_size, style_shape
+from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
-from jaxnst.pictures.files import image_shape, load_image, save_image
-from jaxnst.pictures.geometry import fit_shape
+from jaxnst.pictures.files import load_image, save_image
+from jaxnst.request.inputs import (
+    check_moving_masks,
+    check_painting,
+    moving_masks,
+    read_style,
+)
+from jaxnst.request.manifest import manifest_path, path_from
+from jaxnst.request.painting import Painting
 from jaxnst.tiles import tile_mesh
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow
@@ -133,42 +124,36 @@ def ratio(text: str) -> Fraction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoRequest:
-    """A video that is asked for, checked.
+class Video:
+    """A video that is asked for: a painting, and the clip that it is of.
 
     Attributes:
-        picture: How its first frame is painted.
-        clip: Its frames.
-        selection: Which of the source they are.
-        passes: Through all frames.
-        frame_steps: Of a frame that follows another, if a number was asked for.
-        temporal_weight: See `VideoOptions.weight`.
-        flow: Folder of flows.
-        keep_state: Whether painted frames are kept when the video is written.
-        force: Whether to begin where the disk may be too small.
+        painting: Of the clip's source; a folder of masks has one for each frame.
+        clip: The frames.
+        shape: Height and width of the result.
+        out: Path of the result.
+        options: How frames follow each other.
+        flow: Folder of flows, if they are not measured.
     """
 
-    picture: StylizeRequest
+    painting: Painting
     clip: Clip
-    selection: Selection
-    passes: int
-    frame_steps: int | None
-    temporal_weight: float
+    shape: tuple[int, int]
+    out: Path
+    options: VideoOptions
     flow: Path | None
-    keep_state: bool
-    force: bool = False
 
     @property
     def state(self) -> Path:
         """Folder of the painted frames, until the video is written."""
-        out = self.picture.out
-        return out.with_name(out.name + ".state")
+        return self.out.with_name(self.out.name + ".state")
 
     @cached_property
-    def masks(self) -> list[MaskFiles]:
-        """The mask files of each frame: one of a folder, and all others."""
-        files, numbers = self.picture.masks, self.clip.numbers
-        folders = {x: frame_files(x) for x in files.paths if x.is_dir()}
+    def paintings(self) -> list[Painting]:
+        """The painting of each frame; one, if no mask changes."""
+        painting, numbers = self.painting, self.clip.numbers
+        masks = (x for x in painting.paths if x != painting.content)
+        folders = {x: frame_files(x) for x in masks if x.is_dir()}
         for path, found in folders.items():
             if len(found) <= numbers[-1]:
                 raise ValueError(
@@ -176,26 +161,43 @@ class VideoRequest:
                     f"the {numbers[-1] + 1}th, got {len(found)}"
                 )
         if not folders:
-            return [files] * len(numbers)
+            return [painting]
         of = lambda number: lambda x: folders[x][number] if x in folders else x
-        return [files.map(of(number)) for number in numbers]
+        return [painting.map(of(number)) for number in numbers]
 
-    @property
-    def masks_change(self) -> bool:
-        """Whether there is a folder of masks."""
-        return any(path.is_dir() for path in self.picture.masks.paths)
+    def disk(self) -> tuple[int, int]:
+        """Bytes that frames which are not painted may need; those that are free."""
+        height, width = self.shape
+        whole = height * width * BYTES[self.options.passes] * len(self.clip)
+        there = sum(x.stat().st_size for x in self.state.glob("pass*.npz"))
+        folder = next(x for x in self.state.absolute().parents if x.is_dir())
+        return max(0, whole - there), shutil.disk_usage(folder).free
+
+    def describe(self) -> dict[str, Any]:
+        """What is painted of the source, and how frames follow each other, as JSON."""
+        start, end, every = self.clip.selection
+        options, flow = self.options, self.flow
+        return {
+            "start": str(start),
+            "end": None if end is None else str(end),
+            "every": every,
+            "frames": len(self.clip),
+            "rate": str(self.clip.rate),
+            "passes": options.passes,
+            "frame_steps": options.steps,
+            "temporal_weight": options.weight,
+            "flow": flow and path_from(self.out.parent, flow),
+            "flow_sha256": flow and content_hash(flow),
+        }
 
 
-def video_request(args: argparse.Namespace) -> VideoRequest:
-    """What the flags ask for, checked."""
-    recipe, masks = recipe_from(args), mask_files(args)
-    if args.init in STARTS:
-        recipe = recipe.replace(init=args.init)
-    if not 0 <= args.temporal_weight < math.inf:
-        raise ValueError(
-            f"expected --temporal-weight of at least 0, got {args.temporal_weight}"
-        )
-    kind, selection = output_kind(args.out), Selection(args.start, args.end, args.every)
+def video_from(args: argparse.Namespace) -> Video:
+    """What the flags ask for; a ValueError if it cannot be painted in any memory."""
+    painting = painting_from(args, args.content, args.style)
+    out, weight = args.out, args.temporal_weight
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"expected --temporal-weight of at least 0, got {weight}")
+    kind, selection = output_kind(out), Selection(args.start, args.end, args.every)
     if args.flow is None:
         check_flow()
     clip = open_clip(args.content, selection, rate=args.rate)
@@ -204,257 +206,158 @@ def video_request(args: argparse.Namespace) -> VideoRequest:
             f"expected --rate for a folder of frames, got it for {args.content}, which "
             "has its own; leave it out"
         )
-    shape = fit_shape(clip.shape, args.size or content_size(clip.shape, recipe))
+    shape = painting.shape(clip.shape)
     if kind == "video":  # the codecs need even sides
         shape = max(2, shape[0] // 2 * 2), max(2, shape[1] // 2 * 2)
-    memory = usable_memory() if args.memory is None else args.memory
-    changes: dict[str, Any] = {
-        "styles": tuple(args.style),
-        "masks": masks,
-        "recipe": recipe,
-        "shape": shape,
-        "blend": None if args.blend is None else tuple(args.blend),
-        "memory": memory,
-    }
-    picture = StylizeRequest(**same_names(StylizeRequest, args) | changes)
-    request = VideoRequest(
-        picture=picture,
-        clip=clip,
-        selection=selection,
-        **same_names(VideoRequest, args),
+    flows = None if args.flow is None else FlowFiles(args.flow, clip.numbers)
+    options = VideoOptions(
+        steps=args.frame_steps, weight=weight, flows=flows, passes=args.passes
     )
-    check_video(request)
-    if clip.color != clip.source:
-        complain(f"{clip.path} is {clip.source.name}; it is painted as SDR in BT.709")
-    if kind == "video" and (lost := lost_tracks(clip)):
-        complain(f"sound tracks of unknown formats, which are left out: {lost}")
-    count = len(masks.paths)
-    stages = plan_run(shape, recipe, memory - mask_bytes(shape, recipe, count))
-    return dataclasses.replace(
-        request, picture=dataclasses.replace(picture, stages=stages)
-    )
-
-
-def check_video(request: VideoRequest) -> None:
-    """Raise a ValueError if a request cannot be met, whatever the memory."""
-    picture = request.picture
-    inputs = {path.resolve() for path in picture.pictures}
-    if picture.out.resolve() in inputs:
+    given = {"out": out, "options": options, "flow": args.flow}
+    video = Video(painting=painting, clip=clip, shape=shape, **given)
+    if out.resolve() in {path.resolve() for path in painting.paths}:
+        raise ValueError(f"expected an output that is none of the inputs, got {out}")
+    if painting.weights != "auto":
+        registry.locate(painting.weights)
+    notes = check_painting(video.paintings[0], shape)
+    check_moving_masks(video.paintings, shape)
+    needed, free = video.disk()
+    if needed > free and not args.force:
         raise ValueError(
-            f"expected an output that is none of the inputs, got {picture.out}"
+            f"expected {gigabytes(needed)} of free disk for the painted frames in "
+            f"{video.state}, got {gigabytes(free)}; free some, paint less (--end, "
+            "--every, --size), or pass --force to begin anyway"
         )
-    if picture.init_path is not None:
-        if not picture.init_path.exists():
-            raise ValueError(
-                f"expected --init {', '.join(STARTS)} or a file, got {picture.init!r}, "
-                "where nothing is"
-            )
-        image_shape(picture.init_path)
-    if picture.weights != "auto":
-        registry.locate(picture.weights)
-    if picture.blend is not None:
-        check_blend(picture.blend, len(picture.styles))
-    files = request.masks if request.masks_change else request.masks[:1]
-    check_masks(files[0], picture.styles)
-    rest = bool(picture.styles) or picture.masks.keep_rest
-    check_moving_masks(files, picture.shape, rest=rest)
-    check_disk(request)
-    if request.flow is not None:
-        FlowFiles(request.flow, request.clip.numbers)
-    for path in picture.all_styles:
-        style_shape(image_shape(path), picture.shape, picture.recipe)
+    if clip.color != clip.source:
+        notes += [f"{clip.path} is {clip.source.name}; it is painted as SDR in BT.709"]
+    if kind == "video" and (lost := lost_tracks(clip)):
+        notes += [f"sound tracks of unknown formats, which are left out: {lost}"]
+    for note in notes:
+        complain(note)
+    return video
+
+
+LIBRARIES = ("av", "opencv-python", "opencv-python-headless")
+"""Packages that a video depends on, too."""
 
 
 def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
-    request = video_request(args)
-    picture, clip = request.picture, request.clip
-    name, reason = registry.choose(picture.weights, quiet=picture.quiet)
+    video, tell = video_from(args), partial(say, quiet=args.quiet)
+    painting, shape, out = video.painting, video.shape, video.out
+    memory = usable_memory() if args.memory is None else args.memory
+    memory -= mask_bytes(shape, painting.recipe, painting.mask_count())
+    stages = plan_run(shape, painting.recipe, memory)
+    name, reason = registry.choose(args.weights, quiet=args.quiet)
     weights = registry.locate(name)
     backbone = registry.load_backbone(weights)
-    picture = dataclasses.replace(picture, weights=name)
-    request = dataclasses.replace(request, picture=picture)
-    manifest = video_manifest(request, sha256(weights))
-    with contextlib.ExitStack() as stack:
-        if not stack.enter_context(held(picture.out)):
-            raise ValueError(in_use(picture.out))
-        found = stack.enter_context(open_state(request, manifest))
-        height, width = picture.shape
-        size = f"{len(clip)} frames of {width} x {height} px, {float(clip.end):.2f} s"
-        again = f"; {found} are painted" if found else ""
-        say(f"{size}{again}", quiet=picture.quiet)
-        say(first_line(name, reason), quiet=picture.quiet)
-        needed, free = map(gigabytes, state_bytes(request))
-        where = f"painted frames take up to {needed} of disk, {free} are free"
-        newest = f"the newest frame is {request.state / PREVIEW}"
-        say(f"{where}; {newest}", quiet=picture.quiet)
-        began = time.perf_counter()
-        try:
-            with compile_timer() as compiling:
-                firsts = paint_request(request, backbone, found)
-        except FloatingPointError as error:
-            complain(f"error: {error}; the frames before it are painted")
-            return 3
-        except OSError as error:
-            kept = f"painted frames are kept in {request.state}; rerun the command"
-            raise OSError(f"{error}; {kept}") from error
-        seconds = time.perf_counter() - began
-        spent = {"all": round(seconds, 2)}
-        spent["compile"] = round(sum(x for _, x in compiling), 2)
-        manifest["video"]["shots"] = [clip.numbers[i] + 1 for i in firsts]
-        manifest |= {"status": "done", "resumed": found, "seconds": spent}
-        write_manifest(manifest_path(picture.out), manifest)
-        if not request.keep_state:
-            shutil.rmtree(request.state, ignore_errors=True)
-    say(f"wrote {picture.out} in {seconds:.0f} s", quiet=picture.quiet)
+    found = make_manifest(replace(painting, weights=name), shape, sha256(weights))
+    libraries = {x.name: x.version for x in distributions() if x.name in LIBRARIES}
+    found = replace(found, versions=found.versions | libraries)
+    about, began = video.describe(), time.perf_counter()
+    record = found.identity | {"video": about}
+    with held(out) as ours:
+        if not ours:
+            raise ValueError(in_use(out))
+        with open_state(video.state, record) as painted:
+            again = f"; {painted} are painted" if painted else ""
+            size = f"{len(video.clip)} frames of {shape[1]} x {shape[0]} px"
+            tell(f"{size}, {float(video.clip.end):.2f} s{again}")
+            tell(first_line(name, reason))
+            needed, free = map(gigabytes, video.disk())
+            where = f"painted frames take up to {needed} of disk, {free} are free"
+            tell(f"{where}; the newest frame is {video.state / PREVIEW}")
+            reporter = VideoReporter(video, painted, quiet=args.quiet)
+            try:
+                with compile_timer() as compiling, reporter:
+                    firsts = paint_video(video, stages, backbone, reporter)
+            except FloatingPointError as error:
+                complain(f"error: {error}; the frames before it are painted")
+                return 3
+            except OSError as error:
+                kept = f"painted frames are kept in {video.state}; rerun the command"
+                raise OSError(f"{error}; {kept}") from error
+            seconds = round(time.perf_counter() - began, 2)
+            spent = {"all": seconds, "compile": round(sum(x for _, x in compiling), 2)}
+            about["shots"] = [video.clip.numbers[i] + 1 for i in firsts]
+            done = {"video": about, "status": "done", "resumed": painted}
+            manifest = found.beside(out) | done | {"seconds": spent}
+            write_manifest(manifest_path(out), manifest)
+            if not args.keep_state:
+                shutil.rmtree(video.state, ignore_errors=True)
+    tell(f"wrote {out} in {seconds:.0f} s")
     return 0
 
 
-def state_bytes(request: VideoRequest) -> tuple[int, int]:
-    """How much of the disk the frames that are not painted may need; what is free."""
-    state, (height, width) = request.state, request.picture.shape
-    whole = height * width * BYTES[request.passes] * len(request.clip)
-    there = sum(x.stat().st_size for x in state.glob("pass*.npz"))
-    folder = next(x for x in state.absolute().parents if x.is_dir())
-    return max(0, whole - there), shutil.disk_usage(folder).free
-
-
-def check_disk(request: VideoRequest) -> None:
-    """Raise a ValueError if the disk is too small for the painted frames."""
-    needed, free = state_bytes(request)
-    if needed > free and not request.force:
-        raise ValueError(
-            f"expected {gigabytes(needed)} of free disk for the painted frames in "
-            f"{request.state}, got {gigabytes(free)}; free some, paint less (--end, "
-            "--every, --size), or pass --force to begin anyway"
-        )
-
-
-def video_manifest(request: VideoRequest, weights_sha256: str) -> dict[str, Any]:
-    """All that is needed to paint the same video again."""
-    picture, clip, flow = request.picture, request.clip, request.flow
-    hashes = {path: content_hash(path) for path in picture.pictures}
-    found = make_manifest(picture, weights_sha256, hashes)
-    text = lambda x: None if x is None else str(x)
-    for package in ("av", "opencv-python-headless"):
-        with contextlib.suppress(PackageNotFoundError):
-            found["versions"][package] = version(package)
-    found["video"] = {
-        "start": text(request.selection.start),
-        "end": text(request.selection.end),
-        "every": request.selection.every,
-        "frames": len(clip),
-        "rate": text(clip.rate),
-        "passes": request.passes,
-        "frame_steps": request.frame_steps,
-        "temporal_weight": request.temporal_weight,
-        "flow": flow and path_from(picture.out.parent, flow),
-        "flow_sha256": flow and content_hash(flow),
-    }
-    return found
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the names and hashes of its files."""
-    if not path.is_dir():
-        return sha256(path)
-    files = sorted(x for x in path.iterdir() if x.is_file() and x.name[0] != ".")
-    lines = "".join(f"{x.name} {sha256(x)}\n" for x in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-RECORD, PREVIEW, LOCK = "run.json", "newest.png", "lock"
+RECORD, PREVIEW = "run.json", "newest.png"
 """Files in the folder of a state, beside the frames."""
 
 
 @contextlib.contextmanager
-def open_state(request: VideoRequest, manifest: dict[str, Any]) -> Iterator[int]:
+def open_state(folder: Path, record: dict[str, Any]) -> Iterator[int]:
     """Make the folder of the painted frames, or go on with the one that is there.
 
     Yields how many frames are painted; if none is at the end, the folder is deleted. A
-    ValueError says if it is that of another run, or if another process is at work on
-    it.
+    ValueError says if it is that of another run.
     """
-    folder = request.state
-    record = {key: manifest[key] for key in (*SAME, "video")}
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
+    path = folder / RECORD
+    if path.is_file():
+        before = read_json(path)
+        if not isinstance(before, dict):
+            raise ValueError(
+                f"expected the settings of a run in {path}, got {shown(before)}; "
+                f"delete {folder}"
+            )
+        if other := difference(before, record):
+            raise ValueError(
+                f"expected the frames of this run in {folder}, got those of one with "
+                f"{other}; repeat the command that painted them, or delete the folder"
+            )
+    elif folder.exists() and any(x.name[0] != "." for x in folder.iterdir()):
         raise ValueError(
-            f"expected {folder} for this run alone, got another process that paints "
-            "there; wait for it, or choose another output"
-        ) from error
-    ours = False
+            f"expected {folder} for painted frames, got a folder with other files; "
+            "choose another output"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        path = folder / RECORD
-        if path.is_file():
-            before = read_json(path)
-            if not isinstance(before, dict):
-                raise ValueError(
-                    f"expected the settings of a run in {path}, got {shown(before)}; "
-                    f"delete {folder}"
-                )
-            if other := difference(before, record):
-                raise ValueError(
-                    f"expected the frames of this run in {folder}, got those of one "
-                    f"with {other}; repeat the command that painted them, or delete "
-                    "the folder"
-                )
-            ours = True
-        else:
-            if any(x.name != LOCK and x.name[0] != "." for x in folder.iterdir()):
-                raise ValueError(
-                    f"expected {folder} for painted frames, got a folder with other "
-                    "files; choose another output"
-                )
-            ours = True
-            with write_whole(path) as file:
-                file.write(json.dumps(record).encode())
+        with write_whole(path) as file:
+            file.write(json.dumps(record).encode())
         yield len(list(folder.glob("pass*.npz")))
     finally:
-        if ours and not any(folder.glob("pass*.npz")):
+        if not any(folder.glob("pass*.npz")):
             shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
 
 
-def paint_request(request: VideoRequest, backbone: Backbone, found: int) -> list[int]:
-    """Paint and write the video of a request; return the first frame of each shot."""
-    picture, clip = request.picture, request.clip
-    recipe, shape, start = picture.recipe, picture.shape, picture.init_path
-    first, seen = request.masks[0], (*shape, 3)
-    styles = [read_style(path, first, seen, recipe) for path in picture.styles]
-    masks = moving_masks(request.masks, styles, seen, recipe)
-    flow, firsts = request.flow, set()
-    reporter = VideoReporter(request, found)
+def paint_video(
+    video: Video, stages: Stages, backbone: Backbone, reporter: "VideoReporter"
+) -> list[int]:
+    """Paint and write a video; return the first frame of each shot."""
+    painting, seen, firsts = video.paintings[0], (*video.shape, 3), set()
+    recipe, start = painting.recipe, painting.start
+    styles = [read_style(style, seen, recipe) for style in painting.styles]
+    masks = moving_masks(video.paintings, styles, seen)
 
     def on_frame(progress: FrameProgress) -> None:
         firsts.add(progress.frame.first)
         reporter.frame(progress)
 
-    options = VideoOptions(
+    options = replace(
+        video.options,
         picture=Options(
-            blend=None if picture.blend is None else jnp.array(picture.blend),
+            blend=None if painting.blend is None else jnp.array(painting.blend),
             masks=masks(0),
-            init=None if start is None else load_image(start, size=max(shape)),
-            stages=picture.stages,
+            init=None if start is None else load_image(start, size=max(seen)),
+            stages=stages,
             mesh=tile_mesh(),
             on_chunk=reporter.chunk,
         ),
-        masks=masks if request.masks_change else None,
-        steps=request.frame_steps,
-        weight=request.temporal_weight,
-        flows=None if flow is None else FlowFiles(flow, clip.numbers),
-        passes=request.passes,
-        store=FolderStore(request.state),
+        masks=masks if len(video.paintings) > 1 else None,
+        store=FolderStore(video.state),
         on_frame=on_frame,
     )
-    key, styles_given = jax.random.key(picture.seed), [] if first.labels else styles
-    frames = clip.frames(shape)
-    given = backbone, frames, styles_given, recipe
-    with reporter:
-        write_clip(picture.out, clip, paint_frames(*given, key=key, options=options))
+    key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
+    given = backbone, video.clip.frames(video.shape), styles, recipe
+    write_clip(video.out, video.clip, paint_frames(*given, key=key, options=options))
     return sorted(firsts)
 
 
@@ -464,61 +367,43 @@ class VideoReporter(Reporter):
     The unit of its bar is a frame.
     """
 
-    def __init__(self, request: VideoRequest, found: int):
-        self.count, self.request = len(request.clip), request
-        total, quiet = self.count * request.passes, request.picture.quiet
+    def __init__(self, video: Video, found: int, *, quiet: bool):
+        self.video, self.count = video, len(video.clip)
+        total = self.count * video.options.passes
         super().__init__(total, min(found, total), quiet=quiet)
-        self.done, self.new, self.steps_taken = 0, 0, False
-        self.clock: tuple[float, int] | None = None
+        self.done, self.new, self.is_new, self.clock = 0, 0, False, (0.0, 0)
 
     def chunk(self, progress: Progress) -> None:
         """Report, or stop, between two launches of a frame's steps."""
-        self.steps_taken = True
-        size, stage = max(progress.stage.shape), progress.stage
-        self.show(f"{size} px {progress.taken}/{stage.steps}")
-        self.check()
-
-    def check(self) -> None:
-        """Stop if the run was interrupted."""
-        if self.interrupted:
-            self.stop(
-                f"painted up to {self.place(self.done)}; rerun the command to paint "
-                "the rest"
-                if self.done
-                else "no frame is painted yet"
-            )
+        self.is_new, stage = True, progress.stage
+        self.show(f"{max(stage.shape)} px {progress.taken}/{stage.steps}")
 
     def frame(self, progress: FrameProgress) -> None:
         """Report a frame, and show it if it is new."""
-        self.done = (progress.number - 1) * self.count
-        self.done += (
-            progress.index + 1 if progress.number == 1 else self.count - progress.index
-        )
+        first, index = progress.number == 1, progress.index
+        self.done = index + 1 if first else 2 * self.count - index
         self.show("")
-        self.check()
-        if not self.steps_taken:
+        if not self.is_new:
             return
-        self.steps_taken = False
-        save_image(self.request.state / PREVIEW, progress.image)
-        now = time.monotonic()
-        self.new += 1
-        if self.new == 2:  # both before compile
-            self.clock = now, self.done
+        self.is_new, self.new = False, self.new + 1
+        save_image(self.video.state / PREVIEW, progress.image)
+        if self.new <= 2:  # both compile
+            self.clock = time.monotonic(), self.done
         if self.line_is_due(at_end=self.done == self.total):
-            line = self.place(self.done)
-            began, begun = self.clock or (now, self.done)
-            if self.done > begun:
-                each = (now - began) / (self.done - begun)
-                left = each * (self.total - self.done)
-                line += f", {each:.1f} s each, about {left:.0f} s left"
-            say(line)
+            began, begun = self.clock
+            each = (time.monotonic() - began) / max(1, self.done - begun)
+            left = f", about {each * (self.total - self.done):.0f} s left"
+            say(self.place(self.done) + left * (self.new > 2))
 
-    def show(self, place: str) -> None:
-        """Move the bar."""
-        self.move(self.done, self.place(min(self.done + 1, self.total)), place)
+    def show(self, text: str) -> None:
+        """Move the bar, or stop if the run was interrupted."""
+        self.move(self.done, self.place(min(self.done + 1, self.total)), text)
+        if self.interrupted:
+            painted = f"painted up to {self.place(self.done)}; rerun to paint the rest"
+            self.stop(painted if self.done else "no frame is painted yet")
 
     def place(self, number: int) -> str:
         """Where a frame of all passes is, in words."""
         passed, index = divmod(number - 1, self.count)
-        which = f"pass {passed + 1}, " if self.request.passes > 1 else ""
+        which = f"pass {passed + 1}, " if self.total > self.count else ""
         return f"{which}frame {index + 1}/{self.count}"

@@ -1,9 +1,9 @@
-"""The process in which the studio paints: one command after the other, programs kept.
+"""The process in which the studio paints: one job after the other, programs kept.
 
-It reads a line of JSON for each command, its arguments, and answers with a line of its
-own after what the command prints. A second picture of a size needs no compiling, and
-nothing that goes wrong here reaches the server. Once standard input ends, the server is
-gone: the command stops, as if it was interrupted, and keeps its state.
+It reads a line of JSON for each job, a picture or the variations of a preview, and
+answers with a line of its own after what is printed. A second picture of a size needs
+no compiling, and nothing that goes wrong here reaches the server. Once standard input
+ends, the server is gone: the job stops, as if it was interrupted, and keeps its state.
 """
 
 import _thread
@@ -12,13 +12,25 @@ import json
 import signal
 import sys
 import traceback
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from typing import Any
 
-from jaxnst.command.cli import main
+from jaxnst.command.cli import guarded
+from jaxnst.command.expand import Item
+from jaxnst.command.grid import exit_code, paint_items
+from jaxnst.command.stylize import paint
 from jaxnst.compiled import forget_programs
+from jaxnst.foreign import convert
+from jaxnst.live import LiveLines
+from jaxnst.request.defaults import default_recipe
+from jaxnst.request.manifest import painting_of
+from jaxnst.request.run import Run
 from jaxnst.studio.jobs import END
+from jaxnst.weights import registry
 
 MANY = 20_000
 """Memory maps from which on compiled programs are freed. On a CPU, each program has
@@ -26,8 +38,8 @@ several, and Linux gives a process 65,530."""
 
 
 def work() -> None:
-    """Run the commands of standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # between two commands
+    """Do the jobs of standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # between two jobs
     lines: SimpleQueue[str] = SimpleQueue()
     Thread(target=listen, args=(lines,), daemon=True).start()
     for line in iter(lines.get, ""):
@@ -38,20 +50,18 @@ def work() -> None:
 
 
 def listen(lines: SimpleQueue[str]) -> None:
-    """Pass the lines of standard input on; at its end, stop the command."""
+    """Pass the lines of standard input on; at its end, stop the job."""
     for line in sys.stdin:
         lines.put(line)
     _thread.interrupt_main()
     lines.put("")
 
 
-def run(arguments: list[str]) -> int:
-    """Run a command as a terminal would; return its exit code."""
+def run(job: dict[str, Any]) -> int:
+    """Do a job as a terminal would; return its exit code."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        return main(arguments)
-    except SystemExit as error:  # of argparse
-        return error.code if isinstance(error.code, int) else 2
+        return guarded(partial(paint_job, job))
     except KeyboardInterrupt:
         return 130
     except Exception:  # a mistake of ours; the studio shows its last line
@@ -59,6 +69,27 @@ def run(arguments: list[str]) -> int:
         return 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def paint_job(job: dict[str, Any]) -> int:
+    """Paint the picture of a job, or its variations."""
+    pairs = [
+        (
+            painting_of(one["painting"], default_recipe),
+            convert(one["run"], Run, "a run"),
+        )
+        for one in job["pictures"]
+    ]
+    if job["kind"] == "picture":
+        ((painting, run),) = pairs
+        return paint(painting, run)
+    _, run = pairs[0]
+    name, _ = registry.choose(pairs[0][0].weights)
+    items = [Item(replace(x, weights=name), "", own.out) for x, own in pairs]
+    missing = [x for x in items if not x.out.exists()]
+    live = None if run.live_folder is None else LiveLines(run.live_folder)
+    paint_items(missing, live=live)
+    return exit_code(items, [])
 
 
 def memory_maps() -> int:

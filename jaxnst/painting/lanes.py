@@ -77,25 +77,11 @@ def make_lanes(
         >>> len(lanes), lanes[1].styles, lanes[1].setting
         (30, (0,), {'style_weight': 1.0})
     """
-    known = [*Recipe.__dataclass_fields__, *EXTRA]
-    vary = {name: _plain(values) for name, values in (vary or {}).items()}
-    for name, values in vary.items():
-        if name not in known:
-            raise ValueError(
-                "expected to vary a field of the recipe, recipe, seed or blend, "
-                f"got {name!r}; did you mean {nearest(name, known)}?"
-            )
-        if not len(values):
-            raise ValueError(f"expected values of {name}, got none")
-        if repeated := [x for i, x in enumerate(values) if x in values[:i]]:
-            raise ValueError(
-                f"expected values of {name} without repeats, got a duplicate value "
-                f"{repeated[0]}"
-            )
+    vary = check_vary(vary or {})
     settings = []
     for values in itertools.product(*vary.values()):
         setting = dict(zip(vary, values, strict=True))
-        changed = _apply(recipe, setting, styles)
+        changed = apply_setting(recipe, setting, styles)
         own = jax.random.key(setting["seed"]) if "seed" in setting else key
         settings.append((setting, changed, own))
     columns = [(j,) for j in range(styles)] or [()]
@@ -113,6 +99,26 @@ def make_lanes(
     return lanes
 
 
+def check_vary(vary: Mapping[str, Values], more: Sequence[str] = ()) -> dict[str, Any]:
+    """Values to try by name; of more than a recipe, `EXTRA` and `more`, an error."""
+    known = [*Recipe.__dataclass_fields__, *EXTRA, *more]
+    found = {name: _plain(values) for name, values in vary.items()}
+    for name, values in found.items():
+        if name not in known:
+            raise ValueError(
+                "expected to vary a field of the recipe, recipe, seed or blend, "
+                f"got {name!r}; did you mean {nearest(name, known)}?"
+            )
+        if not len(values):
+            raise ValueError(f"expected values of {name}, got none")
+        if repeated := [x for i, x in enumerate(values) if x in values[:i]]:
+            raise ValueError(
+                f"expected values of {name} without repeats, got a duplicate value "
+                f"{repeated[0]}"
+            )
+    return found
+
+
 def _plain(value: Any) -> Any:
     """Numbers and tuples in the place of arrays and lists, so that they can be keys."""
     if isinstance(value, Array | np.ndarray | np.generic):
@@ -120,7 +126,7 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
-def _apply(recipe: Recipe, setting: dict[str, Any], styles: int) -> Recipe:
+def apply_setting(recipe: Recipe, setting: Mapping[str, Any], styles: int) -> Recipe:
     """The recipe with a setting; seed and blend are checked, but are not in it."""
     changes = {name: x for name, x in setting.items() if name not in EXTRA}
     recipe = setting.get("recipe", recipe).replace(**changes)

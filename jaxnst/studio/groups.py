@@ -8,14 +8,14 @@ from pathlib import Path
 
 from jaxnst.disk import write_whole
 from jaxnst.foreign import read_json
-from jaxnst.painting.manifest import read_manifest
+from jaxnst.request.manifest import read_manifest
 from jaxnst.studio.settings import Settings, read_settings
 
 FOLDER, PREFIX = "variations", "group-"
 """Folder of all groups beside the results, and how their own names begin."""
 
-RECORD, ABOUT = "settings.json", ("index.html", "sheet.png")
-"""What is kept of each group, and what the command writes beside its pictures."""
+RECORD = "settings.json"
+"""What is kept of each group."""
 
 
 def new_group(results: Path, settings: Settings) -> Path:
@@ -50,6 +50,5 @@ def remove_group(folder: Path) -> None:
                 read_manifest(manifest)
                 manifest.with_suffix("").unlink(missing_ok=True)
                 manifest.unlink()
-        for name in (*ABOUT, RECORD):
-            (folder / name).unlink(missing_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
         folder.rmdir()

@@ -9,27 +9,29 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
-from jaxnst.foreign import number, read_fields, read_json
-from jaxnst.painting.manifest import read_manifest
+from jaxnst.foreign import convert, read_json
 from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, image_shape, read_description, save_image
 from jaxnst.pictures.source import as_floats, open_source
+from jaxnst.request.manifest import painting_of as read_painting
+from jaxnst.request.manifest import read_manifest
+from jaxnst.request.terminal import as_command
 from jaxnst.studio.pictures import plain
-from jaxnst.studio.settings import Settings, read_settings, stylize_arguments
+from jaxnst.studio.settings import Settings, painting_of, read_settings
 from jaxnst.weights.registry import ASSETS
 
 RECORD = ".job.json"
 """Suffix of what the studio keeps of a job beside its result: its settings."""
 
-SHOWN = "content", "size", "seconds", "status", "weights"
-"""What is kept of a manifest, with the name of its recipe. A whole one has hundreds of
-objects, and collecting garbage among those of a thousand stops all threads."""
+When = Annotated[float, Meta(ge=0, le=1e11)]
+"""Seconds since 1970."""
 
 Stamp = tuple[int, int, int] | None
 """When a file was changed, its size and its number; None where there is none."""
@@ -45,7 +47,9 @@ class Entry(NamedTuple):
         time: When it was asked for, in seconds since 1970.
         version: Changes whenever what can be seen does.
         resumable: Whether a stopped run left the state to go on from.
-        manifest: What `SHOWN` names of it; empty before it is painted.
+        manifest: What is shown of it; empty before it is painted. A whole one has
+            hundreds of objects, and collecting garbage among those of a thousand stops
+            all threads.
         settings: What was chosen on the page, if it was.
         content: The photograph, if it lies inside the folder.
     """
@@ -167,8 +171,15 @@ class History:
         if picture and about and _is_picture(self.folder / name):
             with contextlib.suppress(OSError, ValueError):
                 found = read_manifest(self.folder / f"{name}.json")
-                manifest = {key: found[key] for key in SHOWN if key in found}
-                manifest["recipe"] = found["recipe"]["name"]
+                painting = found.painting
+                manifest = {
+                    "content": str(painting.content),
+                    "size": found.size,
+                    "seconds": found.seconds.get("all"),
+                    "status": found.status,
+                    "weights": painting.weights,
+                    "recipe": painting.recipe.name,
+                }
         if recorded:
             with contextlib.suppress(OSError, ValueError):
                 settings, when = self._record(name)
@@ -199,10 +210,11 @@ class History:
 
         Only its settings count: a command in it could be anybody's.
         """
-        needed = {"settings": lambda _, x: read_settings(x), "time": number(0.0, 1e11)}
-        found = read_json(self.folder / f"{name}{RECORD}")
-        found = read_fields(f"the record of {name}", found, needed)
-        return found["settings"], found["time"]
+        found = convert(
+            read_json(self.folder / f"{name}{RECORD}"), dict[str, Any], "a record"
+        )
+        when = convert(found.get("time"), When, "the time of a record")
+        return read_settings(found.get("settings")), when
 
     def _content(
         self, manifest: dict[str, Any], settings: Settings | None
@@ -268,7 +280,7 @@ class History:
             "resumable": entry.resumable,
             "size": manifest.get("size"),
             "recipe": manifest.get("recipe"),
-            "seconds": manifest.get("seconds", {}).get("all"),
+            "seconds": manifest.get("seconds"),
             "diverged": manifest.get("status") == "diverged",
             "command": self.command(entry),
             "settings": None if settings is None else settings.as_json(),
@@ -282,7 +294,9 @@ class History:
         paths = {name: self.sources / name for name in settings.pictures}
         used = entry.manifest.get("weights")
         weights = used if used in ASSETS else self.weights
-        return shlex.join(["jaxnst", *stylize_arguments(settings, paths, out, weights)])
+        painting = read_painting(painting_of(settings, paths, weights))
+        bits = [] if settings.bits == 8 else ["--bits", str(settings.bits)]
+        return shlex.join(["jaxnst", *as_command(painting, out), *bits])
 
 
 def _is_ours(name: str) -> bool:

@@ -6,24 +6,19 @@ import json
 import secrets
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import isclose
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxnst.painting.manifest import read_manifest, recipe_of
+from jaxnst.live import LiveReader
+from jaxnst.request.manifest import manifest_path, read_manifest
 from jaxnst.studio.groups import remove_group
-from jaxnst.studio.live import LiveReader
 from jaxnst.studio.settings import Settings
 
 END = "\x1e"
 """Begins the line by which the process tells the exit code of a command."""
-
-WORKER = (sys.executable, "-m", "jaxnst.command.worker")
-"""The process that paints."""
 
 LOOK, IDLE = 0.4, 600.0
 """Seconds between two looks at what a run shows, and until an idle process ends, which
@@ -44,7 +39,7 @@ class Job:
 
     Attributes:
         name: Name of the result; of a preview, of what it is for.
-        arguments: Of the `jaxnst` command.
+        pictures: A painting and a run for each, as JSON.
         folder: Private; frames and lines.
         content: The photograph, by its name on the page.
         group: Where the pictures of a preview are.
@@ -56,7 +51,7 @@ class Job:
 
     kind: Literal["picture", "preview"]
     name: str
-    arguments: list[str]
+    pictures: list[dict[str, Any]]
     folder: Path
     content: str = ""
     group: Path | None = None
@@ -79,17 +74,13 @@ class Job:
     def look(self) -> None:
         """Take up what was painted since the last look."""
         self.live.read()
-        for manifest in [] if self.group is None else self.group.glob("*.png.json"):
-            path = manifest.with_suffix("")
-            if path in self.found.values() or path.is_symlink() or not path.exists():
-                continue  # a manifest comes before its picture
-            try:
-                recipe = recipe_of(read_manifest(manifest)["recipe"])
-            except (OSError, ValueError):
+        for number, picture in enumerate(self.pictures if self.group else []):
+            path = Path(picture["run"]["out"])
+            if number in self.found or path.is_symlink() or not path.exists():
                 continue
-            for number, cell in enumerate(self.cells):
-                if all(isclose(getattr(recipe, name), x) for name, x in cell.items()):
-                    self.found[number] = path
+            with contextlib.suppress(OSError, ValueError):
+                read_manifest(manifest_path(path))
+                self.found[number] = path
 
     def as_json(self, place: int) -> dict[str, Any]:
         """What the page shows; `place` counts those before it in the queue."""
@@ -121,7 +112,7 @@ class Worker:
     server, which then stops it in order.
     """
 
-    def __init__(self, command: Sequence[str] = WORKER):
+    def __init__(self, command: Sequence[str]):
         self.command = command
         self.process: asyncio.subprocess.Process | None = None
 
@@ -138,13 +129,13 @@ class Worker:
             )
         return self.process
 
-    async def run(self, arguments: list[str], tell: Callable[[str], None]) -> int:
-        """Run a command; `tell` gets its lines. Return its exit code, or a signal's."""
+    async def run(self, job: dict[str, Any], tell: Callable[[str], None]) -> int:
+        """Do a job; `tell` gets its lines. Return its exit code, or a signal's."""
         process = await self.start()
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(ConnectionError):
-            process.stdin.write(json.dumps(arguments).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             await process.stdin.drain()
         async for line in process.stdout:
             text = line.decode(errors="replace").rstrip()
@@ -274,8 +265,10 @@ class Queue:
             if line.startswith("jaxnst: error: "):
                 complaints.append(line.removeprefix("jaxnst: error: ")[:LONGEST])
 
-        shown = [*job.arguments, "--live-folder", str(job.folder)]
-        running = asyncio.create_task(self.worker.run(shown, tell))
+        watched = {"live_folder": str(job.folder)}
+        pictures = [x | {"run": x["run"] | watched} for x in job.pictures]
+        todo = {"kind": job.kind, "pictures": pictures}
+        running = asyncio.create_task(self.worker.run(todo, tell))
         try:
             await self.follow(job, running)
         except Exception:

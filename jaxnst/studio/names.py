@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnst.disk import write_whole
-from jaxnst.foreign import each_value, read_json
+from jaxnst.foreign import convert, read_json
 
 LONGEST = 200
 """Letters of a name, at most."""
@@ -36,7 +36,7 @@ class Names:
     def all(self) -> dict[str, str]:
         """All names; what else is in the file, which anybody can write, is left out."""
         with contextlib.suppress(OSError, ValueError):
-            found = each_value(lambda _, name: name)("names", read_json(self.path))
+            found = convert(read_json(self.path), dict[str, Any], "names")
             return {file: name for file, name in found.items() if _is_name(name)}
         return {}
 

@@ -30,16 +30,17 @@ from starlette.routing import Route
 
 from jaxnst.disk import held
 from jaxnst.foreign import parse_json
+from jaxnst.live import SO_FAR
 from jaxnst.painting.scales import check_content, content_size
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.samples import SAMPLES
 from jaxnst.recipes import LOOKS, RECIPES
+from jaxnst.request.defaults import QUALITY
 from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
 from jaxnst.studio.groups import groups, new_group, remove_group
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import Entry, History, as_tiff
 from jaxnst.studio.jobs import Job, Queue, Worker
-from jaxnst.studio.live import SO_FAR
 from jaxnst.studio.news import News, pack
 from jaxnst.studio.pictures import (
     EDGES,
@@ -52,12 +53,10 @@ from jaxnst.studio.pictures import (
 from jaxnst.studio.settings import (
     CONTROLS,
     LIMITS,
-    QUALITIES,
     Settings,
-    grid_arguments,
+    painting_of,
     read_settings,
     recipe_of,
-    stylize_arguments,
     variations,
     wrong_settings,
 )
@@ -91,11 +90,11 @@ class Place:
 class Studio:
     """The routes, and what they share."""
 
-    def __init__(self, place: Place, keys: Keys, worker: Worker | None = None):
+    def __init__(self, place: Place, keys: Keys, worker: Worker):
         self.place, self.keys = place, keys
         self.pictures = Pictures(place.folder / "sources")
         self.history = History(place.folder, place.weights)
-        self.queue = Queue(worker or Worker(), self.on_end)
+        self.queue = Queue(worker, self.on_end)
         self.streams, self.leaving = 0, False
         self.naming = asyncio.Lock()  # two pictures never get the same name
         self.decoding = asyncio.Lock()  # one large picture in memory at a time
@@ -197,7 +196,7 @@ class Studio:
         ]
         samples = [self.pictures.find(name).as_json() for name in SAMPLES]
         most = {"bytes": MOST_BYTES, "pixels": MOST_PIXELS}
-        found = {"recipes": recipes, "samples": samples, "qualities": QUALITIES}
+        found = {"recipes": recipes, "samples": samples, "qualities": list(QUALITY)}
         return JSONResponse(found | {"most": most, "limits": LIMITS})
 
     async def all_results(self, request: Request) -> Response:
@@ -339,22 +338,35 @@ class Studio:
         names = [self.pictures.find(x).name for x in parts]
         name = self.history.free_name(names, waiting)
         settings, paths = self.kept(settings)
-        out, weights = self.place.folder / name, self.place.weights
-        arguments = stylize_arguments(settings, paths, out, weights)
         self.history.record(name, settings)
-        return Job("picture", name, arguments, self.scratch(name), settings.content)
+        return self.job_of(name, settings, paths)
+
+    def job_of(
+        self, name: str, settings: Settings, paths: dict[str, Path], **run: Any
+    ) -> Job:
+        """A job that paints the result of that name; `run` has fields of its `Run`."""
+        painting = painting_of(settings, paths, self.place.weights)
+        run |= {"out": str(self.place.folder / name), "bits": settings.bits}
+        pictures = [{"painting": painting, "run": run}]
+        return Job("picture", name, pictures, self.scratch(name), settings.content)
 
     def preview_job(self, settings: Settings, group: Path | None = None) -> Job:
         """A job that paints variations to choose from, in a new folder or in theirs."""
         name = self.pictures.find(settings.content).name
         settings, paths = self.kept(settings)
         group = group or new_group(self.place.folder, settings)
-        arguments = grid_arguments(settings, paths, group, self.place.weights)
-        contents, strokes = variations(settings)
-        sizes = [{"style_scale": x} for x in strokes] or [{}]
-        cells = [{"content_weight": x} | size for x in contents for size in sizes]
+        cells = variations(settings)
+        draft = replace(settings, size=settings.preview_size, quality="draft")
+        painting = painting_of(draft, paths, self.place.weights)
+        pictures = [
+            {
+                "painting": painting | {"recipe": painting["recipe"] | cell},
+                "run": {"out": str(group / f"{number}.png")},
+            }
+            for number, cell in enumerate(cells)
+        ]
         place = self.scratch("preview"), settings.content, group
-        return Job("preview", name, arguments, *place, settings, cells)
+        return Job("preview", name, pictures, *place, settings, cells)
 
     def find_groups(self) -> None:
         """Take up the variations that were painted before, as jobs that are done."""
@@ -382,9 +394,7 @@ class Studio:
     def kept(self, settings: Settings) -> tuple[Settings, dict[str, Path]]:
         """The settings with the names of pictures in the sources, and their paths."""
         kept = {x: self.pictures.keep(self.pictures.find(x)) for x in settings.pictures}
-        renamed = rename(
-            settings, lambda name: kept[name].name if name in kept else name
-        )
+        renamed = settings.renamed({name: path.name for name, path in kept.items()})
         return renamed, {path.name: path for path in kept.values()}
 
     async def cancel_job(self, request: Request) -> Response:
@@ -496,9 +506,7 @@ class Studio:
     def resumed_job(self, name: str, settings: Settings) -> Job:
         """A job that goes on with a stopped run."""
         settings, paths = self.kept(settings)
-        out, weights = self.place.folder / name, self.place.weights
-        arguments = [*stylize_arguments(settings, paths, out, weights), "--resume"]
-        return Job("picture", name, arguments, self.scratch(name), settings.content)
+        return self.job_of(name, settings, paths, resume=True)
 
     async def remove(self, request: Request) -> Response:
         """Delete a result."""
@@ -518,19 +526,3 @@ def _attachment(name: str) -> dict[str, str]:
 async def read_json(request: Request) -> Any:
     """The body of a request."""
     return parse_json(await request.body())
-
-
-def rename(settings: Settings, new: Callable[[str], str]) -> Settings:
-    """Settings with other names of the pictures."""
-    regions = tuple(
-        x._replace(mask=new(x.mask), styles=tuple(map(new, x.styles)))
-        for x in settings.regions
-    )
-    return replace(
-        settings,
-        content=new(settings.content),
-        styles=tuple(map(new, settings.styles)),
-        regions=regions,
-        hold=None if settings.hold is None else new(settings.hold),
-        colors=new(settings.colors),
-    )

@@ -1,37 +1,29 @@
-"""What is chosen on the page, checked, and the arguments that paint it."""
+"""What is chosen on the page, checked, and the painting that it asks for."""
 
-import re
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from jaxnst.foreign import Reader, flag, many, number, one_of, shown, whole, wrong
+import msgspec
+from msgspec import Meta
+
+from jaxnst.foreign import convert, shown
 from jaxnst.messages import nearest
-from jaxnst.paths import as_argument, quoted
-from jaxnst.recipes import RECIPES, Recipe
+from jaxnst.recipes import RECIPES, Recipe, get_recipe
 from jaxnst.recipes.texts import parse_assignment
-
-QUALITIES = ("draft", "normal", "best")
-"""Names of `--quality`."""
+from jaxnst.request.defaults import QUALITY, with_steps
 
 COLORS = get_args(next(f.type for f in fields(Recipe) if f.name == "colors"))
 """Whose colours a result may have, in addition to those of a picture."""
-
-MOST_STYLES, MOST_REGIONS, MOST_SET = 8, 8, 16
-"""Most paintings, regions and further settings of a picture."""
 
 LIMITS = {"size": (16, 20_000), "preview_size": (32, 512), "seed": (0, 2**32 - 1)}
 """Least and largest whole numbers; what fits into memory is checked by the command."""
 
 CONTROL_LIMITS = {"content_weight": (0.0, 1e6), "style_scale": (0.05, 20.0)}
 """Least and largest numbers of the sliders, which variations keep to as well."""
-
-ID = re.compile(r"[\w.-]{1,120}")
-"""What the names of pictures look like; only pictures that are known have one."""
-
-ASSIGNMENT = re.compile(r"\S{1,240}")
-"""A further setting, FIELD=VALUE, which `recipe_of` reads."""
 
 CONTROLS = ("content_weight", "style_scale")
 """Fields of a recipe with a slider on the page."""
@@ -40,11 +32,25 @@ CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1.0, 3.0), (0.6, 1.0, 1.5)
 """Factors on the content weight and on the size of strokes that a preview shows."""
 
 
-class Region(NamedTuple):
+def _between(limits: tuple[int, int] | tuple[float, float]) -> Meta:
+    return Meta(ge=limits[0], le=limits[1])
+
+
+Id = Annotated[str, Meta(pattern=r"^[\w.-]{1,120}$")]
+"""What the names of pictures look like; only pictures that are known have one."""
+
+Assignment = Annotated[str, Meta(pattern=r"^\S{1,240}$")]
+"""A further setting, FIELD=VALUE, which `changes` reads."""
+
+Weight = Annotated[float, Meta(ge=0, le=1e6)]
+
+
+@dataclass(frozen=True)
+class Region:
     """A part of the photograph with styles of its own; pictures by their names."""
 
-    mask: str
-    styles: tuple[str, ...]
+    mask: Id
+    styles: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=8)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,37 +70,55 @@ class Settings:
         preview_size: Long edge of the variations to choose from, in pixels.
     """
 
-    content: str
-    styles: tuple[str, ...] = ()
-    blend: tuple[float, ...] | None = None
-    size: int | None = None
-    quality: str = "normal"
+    content: Id
+    styles: Annotated[tuple[Id, ...], Meta(max_length=8)] = ()
+    blend: tuple[Weight, ...] | None = None
+    size: Annotated[int, _between(LIMITS["size"])] | None = None
+    quality: Literal["draft", "normal", "best"] = "normal"
     recipe: str = "painterly"
-    content_weight: float | None = None
-    style_scale: float | None = None
-    colors: str = "style"
+    content_weight: (
+        Annotated[float, _between(CONTROL_LIMITS["content_weight"])] | None
+    ) = None
+    style_scale: Annotated[float, _between(CONTROL_LIMITS["style_scale"])] | None = None
+    colors: Id = "style"
     rotate_styles: bool = False
-    regions: tuple[Region, ...] = ()
+    regions: Annotated[tuple[Region, ...], Meta(max_length=8)] = ()
     keep_rest: bool = False
-    hold: str | None = None
-    seed: int = 0
+    hold: Id | None = None
+    seed: Annotated[int, _between(LIMITS["seed"])] = 0
     bits: Literal[8, 16] = 8
-    set: tuple[str, ...] = ()
-    preview_size: int = 128
+    set: Annotated[tuple[Assignment, ...], Meta(max_length=16)] = ()
+    preview_size: Annotated[int, _between(LIMITS["preview_size"])] = 128
 
     @property
     def pictures(self) -> list[str]:
         """Names of all pictures, each once."""
-        own = [
-            name for region in self.regions for name in (region.mask, *region.styles)
-        ]
+        own = [x for region in self.regions for x in (region.mask, *region.styles)]
         palette = () if self.colors in COLORS else (self.colors,)
         held = () if self.hold is None else (self.hold,)
         return list(dict.fromkeys([self.content, *self.styles, *own, *held, *palette]))
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON that `read_settings` reads."""
-        return asdict(self) | {"regions": [x._asdict() for x in self.regions]}
+        return msgspec.to_builtins(self)
+
+    def renamed(self, new: Mapping[str, str]) -> "Settings":
+        """The same with other names of the pictures."""
+        name = lambda x: new.get(x, x)
+        regions = (Region(name(x.mask), (*map(name, x.styles),)) for x in self.regions)
+        return dataclasses.replace(
+            self,
+            content=name(self.content),
+            styles=tuple(map(name, self.styles)),
+            regions=tuple(regions),
+            hold=name(self.hold),
+            colors=name(self.colors),
+        )
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(Settings, include_extras=True)
 
 
 def read_settings(data: Any) -> Settings:
@@ -110,9 +134,8 @@ def read_settings(data: Any) -> Settings:
     given = _given(data)
     if "content" not in given:
         raise ValueError("expected a photograph, got none; choose one")
-    values = {name: READERS[name](name, x) for name, x in given.items()}
-    recipe_of(values)
-    found = Settings(**values)
+    found = convert(given, Settings, "the settings")
+    recipe_of(vars(found))
     if not found.styles and not found.regions:
         raise ValueError("expected a painting, got none; choose at least one")
     if found.blend is not None:
@@ -133,12 +156,12 @@ def wrong_settings(data: Any) -> dict[str, str]:
 
     Example:
         >>> wrong_settings({"size": 10})
-        {'size': 'expected a whole number from 16 to 20000 for size, got 10'}
+        {'size': 'expected a whole number >= 16 in size'}
     """
     values, wrong = {}, {}
     for name, value in _given(data).items():
         try:
-            values[name] = READERS[name](name, value)
+            values[name] = convert(value, _kinds()[name], name)
         except ValueError as error:
             wrong[name] = str(error)
     try:
@@ -148,20 +171,27 @@ def wrong_settings(data: Any) -> dict[str, str]:
     return wrong
 
 
-def recipe_of(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that settings ask for, by the steps of the quality `normal`.
+def _given(data: Any) -> dict[str, Any]:
+    """What is set of settings that anybody may have sent; all names are known."""
+    if not isinstance(data, dict):
+        raise ValueError(f"expected settings as an object, got {shown(data)}")
+    for name in data:
+        if name not in _kinds():
+            close = nearest(str(name), _kinds())
+            raise ValueError(f"expected a setting such as {close}, got {shown(name)}")
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def changes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What settings change of their recipe, without their quality.
 
     The size of strokes is left out where the recipe gives them none of their own.
 
     Raises:
         ValueError: If a field or its value cannot be, as the command would say it.
-
-    Example:
-        >>> recipe_of({"recipe": "delicate", "set": ("style_weight=2",)}).style_weight
-        2.0
     """
     further = dict(map(parse_assignment, values.get("set", ())))
-    recipe = RECIPES[values.get("recipe", "painterly")].replace(**further)
+    recipe = get_recipe(values.get("recipe", "painterly")).replace(**further)
     given = [name for name in CONTROLS if values.get(name) is not None]
     chosen = {name: values[name] for name in given if recipe.uses(name)}
     chosen |= {"rotate_styles": True} if values.get("rotate_styles") else {}
@@ -171,81 +201,70 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         raise ValueError(
             f"expected {min(twice)} once, got it here and by a control; remove one"
         )
-    return recipe.replace(**chosen)
+    return further | chosen
 
 
-def _given(data: Any) -> dict[str, Any]:
-    """What is set of settings that anybody may have sent; all names are known."""
-    if not isinstance(data, dict):
-        raise ValueError(f"expected settings as an object, got {shown(data)}")
-    known = [field.name for field in fields(Settings)]
-    for name in data:
-        if name not in known:
-            close = nearest(str(name), known)
-            raise ValueError(f"expected a setting such as {close}, got {shown(name)}")
-    return {name: value for name, value in data.items() if value is not None}
-
-
-def stylize_arguments(
-    settings: Settings, paths: Mapping[str, Path], out: Path, weights: str
-) -> list[str]:
-    """Arguments of the `jaxnst` command that paint it; `paths` has every picture.
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that settings ask for, by the steps of the quality `normal`.
 
     Example:
-        >>> paths = {"a": Path("a.jpg"), "b": Path("b.jpg")}
-        >>> settings = Settings(content="a", styles=("b",), size=256)
-        >>> stylize_arguments(settings, paths, Path("out.png"), "auto")
-        ['stylize', 'a.jpg', 'b.jpg', '-o', 'out.png', '--size', '256']
+        >>> recipe_of({"recipe": "delicate", "set": ("style_weight=2",)}).style_weight
+        2.0
     """
-    found = ["stylize", as_argument(paths[settings.content])]
-    found += [as_argument(paths[name]) for name in settings.styles]
-    found += ["-o", as_argument(out)]
-    if settings.size is not None:
-        found += ["--size", str(settings.size)]
-    found += [] if settings.quality == "normal" else ["--quality", settings.quality]
-    if settings.blend is not None and len(settings.styles) > 1:
-        found += [f"--blend={','.join(f'{x:g}' for x in settings.blend)}"]
-    if settings.content_weight is not None:
-        found += ["--content-weight", f"{settings.content_weight:g}"]
-    strokes = recipe_of(vars(settings)).uses("style_scale")
-    if strokes and settings.style_scale is not None:
-        found += ["--style-scale", f"{settings.style_scale:g}"]
-    found += [] if settings.bits == 8 else ["--bits", str(settings.bits)]
-    return found + _shared_arguments(settings, paths, weights)
+    return get_recipe(values.get("recipe", "painterly")).replace(**changes(values))
 
 
-def grid_arguments(
-    settings: Settings, paths: Mapping[str, Path], folder: Path, weights: str
-) -> list[str]:
-    """Arguments of the `jaxnst` command that paint variations to choose from.
+def painting_of(
+    settings: Settings, paths: Mapping[str, Path], weights: str
+) -> dict[str, Any]:
+    """The painting that settings ask for, as JSON, see `request.manifest`.
 
-    Rows are content weights and columns sizes of strokes, if these have an effect, see
-    `variations`.
+    Its recipe has only what is changed, so that the rest is as the machine that paints
+    would choose it.
+
+    Args:
+        settings: What is chosen.
+        paths: The path of each picture, by its name.
+        weights: Name or path of the network's weights.
+
+    Returns:
+        The JSON.
     """
-    found = ["grid", "--content", as_argument(paths[settings.content])]
-    if settings.styles:
-        found += ["--style", *(as_argument(paths[name]) for name in settings.styles)]
-    found += ["-o", as_argument(folder), "--size", str(settings.preview_size)]
-    found += ["--quality", "draft"]
-    contents, strokes = variations(settings)
-    for name, values in (("content_weight", contents), ("style_scale", strokes)):
-        if values:
-            found += ["--vary", f"{name}={','.join(f'{x:g}' for x in values)}"]
-    if len(settings.styles) > 1:
-        blend = settings.blend or (1.0,) * len(settings.styles)
-        found += ["--vary", f"blend={','.join(f'{x:g}' for x in blend)}"]
-    return found + _shared_arguments(settings, paths, weights)
+    named = get_recipe(settings.recipe)
+    style = lambda name, weight=1.0: {"path": str(paths[name]), "weight": weight}
+    blend = settings.blend or (1.0,) * len(settings.styles)
+    path = lambda name: None if name is None else str(paths[name])
+    regions = [
+        {"mask": path(region.mask), "styles": list(map(style, region.styles))}
+        for region in settings.regions
+    ]
+    steps = {}
+    if settings.quality != "normal":
+        own = with_steps(named, QUALITY[settings.quality])
+        steps = {"first_steps": own.first_steps, "steps": own.steps}
+    return {
+        "content": path(settings.content),
+        "styles": list(map(style, settings.styles, blend)),
+        "regions": regions,
+        "keep_rest": settings.keep_rest,
+        "content_mask": path(settings.hold),
+        "palette": None if settings.colors in COLORS else path(settings.colors),
+        "recipe": {"name": settings.recipe} | steps | changes(vars(settings)),
+        "size": settings.size,
+        "seed": settings.seed,
+        "weights": weights,
+    }
 
 
-def variations(settings: Settings) -> tuple[list[float], list[float]]:
-    """Content weights and sizes of strokes of a preview, around what is chosen.
+def variations(settings: Settings) -> list[dict[str, float]]:
+    """Content weights × sizes of strokes of a preview, around what is chosen.
 
     There are no sizes where the recipe gives strokes no size of their own.
 
     Example:
         >>> chosen = Settings(content="a", styles=("b",), recipe="gatys2016")
-        >>> variations(chosen)[1]
-        []
+        >>> [list(x) for x in variations(chosen)]
+        [['content_weight'], ['content_weight'], ['content_weight']]
     """
     recipe = recipe_of(vars(settings))
     weight = recipe.content_weight or RECIPES[settings.recipe].content_weight
@@ -255,73 +274,9 @@ def variations(settings: Settings) -> tuple[list[float], list[float]]:
         values = (min(max(value * factor, low), high) for factor in factors)
         return list(dict.fromkeys(float(f"{x:.2g}") for x in values))
 
-    strokes = STROKE_STEPS if recipe.uses("style_scale") else ()
-    return (
-        around("content_weight", weight, CONTENT_STEPS),
-        around("style_scale", recipe.style_scale, strokes),
-    )
-
-
-def _shared_arguments(
-    settings: Settings, paths: Mapping[str, Path], weights: str
-) -> list[str]:
-    found = []
-    if settings.recipe != "painterly":
-        found += ["--recipe", settings.recipe]
-    if settings.colors != "style":
-        palette = settings.colors not in COLORS
-        whose = as_argument(paths[settings.colors]) if palette else settings.colors
-        found += ["--colors", whose]
-    for region in settings.regions:
-        styles = ",".join(quoted(paths[name]) for name in region.styles)
-        found += ["--region", f"{quoted(paths[region.mask])}={styles}"]
-    if settings.hold is not None:
-        found += ["--content-mask", as_argument(paths[settings.hold])]
-    found += ["--keep-rest"] * settings.keep_rest
-    found += ["--rotate-styles"] * settings.rotate_styles
-    found += [] if settings.seed == 0 else ["--seed", str(settings.seed)]
-    for assignment in settings.set:
-        found += ["--set", assignment]
-    return found + ([] if weights == "auto" else ["--weights", weights])
-
-
-def _text(pattern: re.Pattern[str], wanted: str) -> Reader:
-    def read(name: str, value: Any) -> str:
-        if isinstance(value, str) and pattern.fullmatch(value):
-            return value
-        raise wrong(name, wanted, value)
-
-    return read
-
-
-_picture = _text(ID, "a picture")
-
-
-def _region(name: str, value: Any) -> Region:
-    if isinstance(value, dict) and value.keys() == {"mask", "styles"}:
-        styles = many(_picture, MOST_STYLES)(name, value["styles"])
-        if styles:
-            return Region(_picture(name, value["mask"]), styles)
-    raise wrong(name, "a mask and its paintings", value)
-
-
-READERS = {
-    "content": _picture,
-    "styles": many(_picture, MOST_STYLES),
-    "blend": many(number(0.0, 1e6), MOST_STYLES),
-    "size": whole(*LIMITS["size"]),
-    "quality": one_of(QUALITIES),
-    "recipe": one_of(tuple(RECIPES)),
-    "content_weight": number(*CONTROL_LIMITS["content_weight"]),
-    "style_scale": number(*CONTROL_LIMITS["style_scale"]),
-    "colors": _picture,
-    "rotate_styles": flag,
-    "regions": many(_region, MOST_REGIONS),
-    "keep_rest": flag,
-    "hold": _picture,
-    "seed": whole(*LIMITS["seed"]),
-    "bits": one_of((8, 16)),
-    "set": many(_text(ASSIGNMENT, "FIELD=VALUE"), MOST_SET),
-    "preview_size": whole(*LIMITS["preview_size"]),
-}
-"""What reads each setting: a function of its name and of what was sent."""
+    sizes = [{}]
+    if recipe.uses("style_scale"):
+        strokes = around("style_scale", recipe.style_scale, STROKE_STEPS)
+        sizes = [{"style_scale": x} for x in strokes]
+    contents = around("content_weight", weight, CONTENT_STEPS)
+    return [{"content_weight": x} | size for x in contents for size in sizes]

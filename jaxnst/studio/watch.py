@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from jaxnst.live import LiveReader
 from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
 from jaxnst.studio.guard import Guard, Keys
-from jaxnst.studio.live import LiveReader
 from jaxnst.studio.serve import closing, listen, make_server
 
 LOOK, GOODBYE = 0.4, 2.0

@@ -171,8 +171,10 @@ def strange(value: Any, rng: random.Random) -> Any:
 
 
 MANIFEST = {
-    **{"content": "a.jpg", "styles": ["b.jpg"], "pictures_sha256": ["0" * 64] * 2},
-    **{"blend": [1.0], "masks": {}, "init": "content", "size": [48, 32], "seed": 0},
+    "content": "a.jpg",
+    "styles": [{"path": "b.jpg", "weight": 2.0, "scale": 1.5}],
+    "regions": [{"mask": "c.png", "styles": [{"path": "d.jpg", "mask": "e.png"}]}],
+    **{"pictures_sha256": ["0" * 64] * 5, "size": [48, 32], "seed": 0},
     **{"weights": "embedded", "weights_sha256": "0" * 64, "status": "done"},
     "recipe": jaxnst.get_recipe("painterly").values(),
     **{"seconds": {"all": 1.5}, "device": "cpu", "versions": {"jaxnst": "0.1.0"}},
@@ -180,7 +182,6 @@ MANIFEST = {
 """What lies beside a result."""
 
 RECORD = {
-    **{"command": "jaxnst stylize a.jpg b.jpg", "arguments": ["stylize", "a.jpg"]},
     **{"settings": {"content": "a.jpg", "styles": ["b.jpg"]}, "time": 1.5},
 }
 """What the studio keeps of a job."""

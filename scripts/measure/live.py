@@ -9,14 +9,17 @@ frames that were shown, the seconds that they took, and their share of the run.
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from shared import machine
 
-from jaxnst.command.cli import main as command
+from jaxnst.command.cli import parse
+from jaxnst.command.flags import painting_from, run_from
+from jaxnst.command.stylize import paint
+from jaxnst.live import LiveWriter
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.samples import sample_path
-from jaxnst.studio.live import LiveWriter
 
 
 def main() -> None:
@@ -43,7 +46,9 @@ def main() -> None:
             flags = ["-o", str(Path(folder) / "out.png"), "--size", str(args.size)]
             flags += ["--recipe", args.recipe, "--weights", "embedded", "--quiet"]
             began = time.perf_counter()
-            command(["stylize", *pictures, *flags, "--live-folder", folder])
+            given = parse(["stylize", *pictures, *flags])
+            run = replace(run_from(given, given.out), live_folder=Path(folder))
+            paint(painting_from(given, given.content, given.style), run)
             whole = time.perf_counter() - began
         took, frames = (sum(column) for column in zip(*spent, strict=True))
         print(

@@ -11,12 +11,12 @@ import jax
 from shared import in_new_process, peak_memory
 from timings import Inputs, by_adam, load_backbone, torch_loop, torch_settings
 
-from jaxnst.command.defaults import default_recipe
-from jaxnst.command.manifest import compile_timer
+from jaxnst.command.describe import compile_timer
 from jaxnst.command.program_cache import keep_programs
 from jaxnst.network.calibrate import calibrate
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.recipes import get_recipe
+from jaxnst.request.defaults import default_recipe
 
 
 def time_start(inputs: Inputs) -> dict[str, Any]:

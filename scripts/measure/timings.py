@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from kernels import step_kernels
 from shared import GRAM, alternate
 
-from jaxnst.command.defaults import default_recipe, fastest_dtype
-from jaxnst.command.manifest import compile_timer
+from jaxnst.command.describe import compile_timer
 from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, stride
 from jaxnst.objective import make_targets, objective
@@ -28,6 +27,7 @@ from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
 from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.request.defaults import default_recipe, fastest_dtype
 from jaxnst.transfer import make_transfer
 from jaxnst.types import Image
 from jaxnst.weights import registry

@@ -23,10 +23,10 @@ from scipy import ndimage
 from shared import machine
 
 import jaxnst
-from jaxnst.command.defaults import QUALITY, with_steps
 from jaxnst.objective import make_targets
 from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.samples import sample_path
+from jaxnst.request.defaults import QUALITY, with_steps
 from jaxnst.video import (
     VideoOptions,
     reliability,

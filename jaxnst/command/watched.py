@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jaxnst.command.reporter import say
-from jaxnst.command.request import StylizeRequest
-from jaxnst.studio.live import LiveWriter
+from jaxnst.live import LiveWriter
+from jaxnst.recipes import Recipe
+from jaxnst.request.run import Run
 
 
 def check_studio(flag: str) -> None:
@@ -21,24 +22,24 @@ def check_studio(flag: str) -> None:
 
 
 @contextlib.contextmanager
-def watched(request: StylizeRequest) -> Iterator[LiveWriter | None]:
+def watched(run: Run, recipe: Recipe) -> Iterator[LiveWriter | None]:
     """What shows a run, if that was asked for; the page is served until the end."""
-    if request.live_folder is not None:
-        yield LiveWriter(request.live_folder, request.recipe)
+    if run.live_folder is not None:
+        yield LiveWriter(run.live_folder, recipe)
         return
-    if not request.live:
+    if not run.live:
         yield None
         return
     check_studio("--live")
     from jaxnst.studio.watch import served
 
     with tempfile.TemporaryDirectory(prefix="jaxnst-live-") as name:
-        writer = LiveWriter(Path(name), request.recipe)
+        writer = LiveWriter(Path(name), recipe)
         told: list[str] = []
 
         def tell(address: str) -> None:
             say(f"live view {'for another browser ' * bool(told)}at {address}")
             told.append(address)
 
-        with served(writer.folder, title=request.out.name, tell=tell):
+        with served(writer.folder, title=run.out.name, tell=tell):
             yield writer

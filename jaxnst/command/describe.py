@@ -1,12 +1,13 @@
 """What is written beside a picture: all that is needed to paint it again."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache, partial
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,46 +15,46 @@ from typing import Any
 import jax
 
 from jaxnst.command.devices import unused_gpu
-from jaxnst.command.request import StylizeRequest
 from jaxnst.disk import write_whole
-from jaxnst.painting.manifest import FIELDS
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import image_bits
-from jaxnst.weights.registry import ASSETS
-
-SAME = tuple(key for key in FIELDS if key not in ("content", "styles"))
-"""What two manifests of the same picture have in common, see `difference`."""
+from jaxnst.request.manifest import Manifest
+from jaxnst.request.painting import Painting
+from jaxnst.weights.format import sha256
 
 
 def make_manifest(
-    request: StylizeRequest, weights_sha256: str, hashes: Mapping[Path, str]
-) -> dict[str, Any]:
-    """All that is needed to paint the same picture again, as JSON reads it back.
+    painting: Painting, shape: tuple[int, int], weights_sha256: str
+) -> Manifest:
+    """All that is needed to paint the same picture again, of that height and width."""
+    hashes = tuple(map(content_hash, painting.paths))
+    return Manifest(
+        painting=painting,
+        size=(shape[1], shape[0]),
+        pictures_sha256=hashes,
+        pictures_bits=tuple(map(bits_read, painting.paths, hashes)),
+        weights_sha256=weights_sha256,
+        device=describe_device(),
+        versions=package_versions(),
+    )
 
-    Paths are relative to the folder of the result.
-    """
-    near = partial(path_from, request.out.parent)
-    start, weights = request.init_path, request.weights
-    manifest = {
-        "content": near(request.content),
-        "styles": list(map(near, request.styles)),
-        "pictures_sha256": [hashes[path] for path in request.pictures],
-        "pictures_bits": [bits_read(path, hashes[path]) for path in request.pictures],
-        "blend": request.blend,
-        "masks": request.masks.map(near)._asdict(),
-        "init": near(start) if start else request.init or request.recipe.init,
-        "size": request.shape[::-1],
-        "seed": request.seed,
-        "weights": weights if weights in ASSETS else near(Path(weights)),
-        "weights_sha256": weights_sha256,
-        "recipe": request.recipe.values(),
-        "device": describe_device(),
-        "versions": package_versions(),
-    }
-    return json.loads(json.dumps(manifest))
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the names and hashes of its files."""
+    if not path.is_dir():
+        found = path.stat()
+        return _file_hash(path, found.st_mtime_ns, found.st_size)
+    files = sorted(x for x in path.iterdir() if x.is_file() and x.name[0] != ".")
+    lines = "".join(f"{x.name} {sha256(x)}\n" for x in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @lru_cache(maxsize=4096)  # a grid asks for each of its pictures, often
+def _file_hash(path: Path, changed: int, size: int) -> str:
+    return sha256(path)
+
+
+@lru_cache(maxsize=4096)
 def bits_read(path: Path, digest: str) -> int | None:
     """Bits per channel that are read of a picture; None of a video or a folder.
 
@@ -62,26 +63,6 @@ def bits_read(path: Path, digest: str) -> int | None:
     with contextlib.suppress(ValueError):
         return image_bits(path)
     return None
-
-
-def path_from(folder: Path, path: Path) -> str:
-    """A path as seen from a folder; its name where there is no way."""
-    try:
-        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # another drive
-        return path.name
-
-
-def description(manifest: Mapping[str, Any]) -> str:
-    """A manifest as it travels in a picture: names of files, without their folders."""
-    name = lambda path: path.rpartition("/")[2]
-    names = {key: name(manifest[key]) for key in ("content", "init", "weights")}
-    styles = list(map(name, manifest["styles"]))
-    masks = jax.tree.map(
-        lambda x: name(x) if isinstance(x, str) else x, manifest["masks"]
-    )
-    found = {**manifest, **names, "styles": styles, "masks": masks}
-    return json.dumps(found, allow_nan=False)
 
 
 @cache
@@ -110,11 +91,6 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest, whole or not at all."""
     with write_whole(path) as file:
         file.write(json.dumps(manifest, indent=2, allow_nan=False).encode())
-
-
-def manifest_path(out: Path) -> Path:
-    """Where the manifest of a picture lies: beside it."""
-    return out.with_name(out.name + ".json")
 
 
 @contextlib.contextmanager

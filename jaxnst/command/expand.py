@@ -1,0 +1,155 @@
+"""The pictures of a grid: a painting for each content, style and setting."""
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxnst.disk import LONGEST_NAME
+from jaxnst.painting.lanes import Lane, apply_setting, check_vary
+from jaxnst.painting.plan import plan_run
+from jaxnst.pictures.files import has_alpha, image_shape
+from jaxnst.recipes.texts import as_text
+from jaxnst.request.painting import Painting, StyleFile
+
+
+class Item(NamedTuple):
+    """A picture of a grid, and its setting in a few words; empty if nothing varies."""
+
+    painting: Painting
+    setting: str
+    out: Path
+
+
+def expand(
+    base: Painting,
+    contents: Sequence[Path],
+    vary: Mapping[str, Sequence[Any]],
+    out: Path,
+) -> list[Item]:
+    """All pictures of a grid: contents outermost, then styles, then settings.
+
+    Args:
+        base: Has all styles, and what is not varied.
+        contents: The contents.
+        vary: Values by name: fields of the recipe, `recipe`, `seed`, `blend` of all
+            styles together, and `region`, styles of the one region.
+        out: Folder of the results.
+
+    Returns:
+        The pictures, whose names all differ.
+
+    Raises:
+        ValueError: If a value cannot be, or two results would have the same name.
+    """
+    vary = check_vary(vary, ["region"])
+    columns = [(style,) for style in base.styles] or [()]
+    if "blend" in vary:
+        columns = [base.styles]
+    settings = [
+        dict(zip(vary, values, strict=True))
+        for values in itertools.product(*vary.values())
+    ]
+    names = _names(contents) | _names([style.path for style in base.styles])
+    found: dict[str, Item] = {}
+    for content, styles, setting in itertools.product(contents, columns, settings):
+        own = replace(base, content=content, styles=styles)
+        painting, words = _apply(own, setting), _words(setting)
+        parts = [*(names[x] for x in (content, *(y.path for y in styles))), words]
+        name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
+        if len(os.fsencode(name)) + 4 > LONGEST_NAME:
+            raise ValueError(
+                f"expected shorter picture names, got {name} as the result"
+            )
+        item = Item(painting, words, out / f"{name}.png")
+        if found.setdefault(name.casefold(), item) is not item:
+            raise ValueError(
+                f"expected names that differ, got {name} twice; rename one"
+            )
+    return list(found.values())
+
+
+def _apply(painting: Painting, setting: Mapping[str, Any]) -> Painting:
+    rest = {name: x for name, x in setting.items() if name != "region"}
+    recipe = apply_setting(painting.recipe, rest, len(painting.styles))
+    changes: dict[str, Any] = {"seed": setting.get("seed", painting.seed)}
+    if "blend" in setting:
+        pairs = zip(painting.styles, setting["blend"], strict=True)
+        changes["styles"] = tuple(replace(style, weight=x) for style, x in pairs)
+    if "region" in setting:
+        if len(painting.regions) != 1:
+            raise ValueError(
+                f"expected one --region to vary its style, got {len(painting.regions)}"
+            )
+        style = StyleFile(path=setting["region"])
+        changes["regions"] = (replace(painting.regions[0], styles=(style,)),)
+    return replace(painting, recipe=recipe, **changes)
+
+
+def _words(setting: Mapping[str, Any]) -> str:
+    """A setting in a few words, such as `style_weight=100,seed=2`."""
+    special = {"recipe": lambda recipe: recipe.name, "region": lambda path: path.stem}
+    texts = (f"{x}={special.get(x, as_text)(value)}" for x, value in setting.items())
+    return ",".join(texts)
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Names without suffix, but with it where two pictures have the same name."""
+    count = Counter(path.stem.casefold() for path in paths)
+    twice = lambda path: count[path.stem.casefold()] > 1
+    return {x: x.name.replace(".", "-") if twice(x) else x.stem for x in paths}
+
+
+class Pictures(NamedTuple):
+    """The pictures of a grid, each once, and the lanes that refer to them by number."""
+
+    contents: list[Path]
+    styles: list[StyleFile]
+    lanes: list[Lane]
+
+
+def make_lanes(paintings: Sequence[Painting]) -> Pictures:
+    """A lane of a batch for each painting, see `painting.grid`.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> from jaxnst.pictures.samples import sample_path
+        >>> style = StyleFile(path=sample_path("swirls"))
+        >>> one = Painting(
+        ...     content=sample_path("harbour"), styles=(style,), size=64,
+        ...     recipe=get_recipe("painterly"),
+        ... )
+        >>> [lane.shape for lane in make_lanes([one, one]).lanes]
+        [(48, 64), (48, 64)]
+    """
+    alike = lambda style: replace(style, weight=1.0)
+    number = lambda found: {x: i for i, x in enumerate(dict.fromkeys(found))}
+    contents = number(x.content for x in paintings)
+    styles = number(alike(style) for x in paintings for style in x.styles)
+    native = {path: image_shape(path) for path in contents}
+    alpha = {path: has_alpha(path) for path in contents}
+
+    def lane(painting: Painting) -> Lane:
+        recipe, shape = painting.recipe, painting.shape(native[painting.content])
+        place, parts = contents[painting.content], None
+        if painting.masked or alpha[painting.content]:
+            given = painting.regions, painting.keep_rest, painting.content_mask
+            parts = place, *given, painting.palette
+        return Lane(
+            content=place,
+            styles=tuple(styles[alike(style)] for style in painting.styles),
+            setting={},
+            shape=shape,
+            recipe=recipe,
+            key=jax.random.key(painting.seed),
+            blend=painting.blend,
+            stages=plan_run(shape, recipe),
+            parts=parts,
+        )
+
+    return Pictures(list(contents), list(styles), list(map(lane, paintings)))

@@ -1,0 +1,195 @@
+"""The pictures of a painting, read as large as they are painted and measured."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from jaxnst.masks import fit_mask, share_out
+from jaxnst.objective import check_blend
+from jaxnst.painting.inputs import load_style
+from jaxnst.painting.scales import style_shape
+from jaxnst.painting.scene import LEAST, Masks, Region, Style
+from jaxnst.pictures.files import image_shape, load_image, load_mask
+from jaxnst.recipes import Recipe
+from jaxnst.request.labels import Colors, common_labels, label_masks, label_regions
+from jaxnst.request.painting import Painting, StyleFile, blend_of
+from jaxnst.types import Mask
+
+FAINT = 0.05
+"""Below that, a mask is black everywhere: a compression leaves traces."""
+
+
+def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
+    """Check the pictures of a painting of that shape, by what their headers say.
+
+    Returns:
+        What a user should know, a line each.
+
+    Raises:
+        ValueError: If a picture cannot be read, or pictures do not go together.
+    """
+    styles, regions = painting.styles, painting.regions
+    for path in painting.paths:
+        if path != painting.content:  # of a video, no picture
+            image_shape(path)
+    if painting.labels and (regions or painting.keep_rest):
+        raise ValueError("expected --labels or --region, got both")
+    if painting.labels and len(painting.labels) != 1 + len(styles):
+        raise ValueError(
+            f"expected --labels with a picture for the content and one for each of "
+            f"the {len(styles)} styles, got {len(painting.labels)}"
+        )
+    if painting.keep_rest and not regions:
+        raise ValueError("expected a --region for --keep-rest, got none")
+    if painting.keep_rest and styles:
+        raise ValueError(
+            f"expected styles for the rest or --keep-rest, got both; leave out "
+            f"{styles[0].path} or --keep-rest"
+        )
+    if not painting.all_styles:
+        raise ValueError(
+            "expected at least one style, got none; name a picture after the content"
+        )
+    if painting.blend is not None:
+        check_blend(painting.blend, len(styles))
+    masks = [(x.mask, shape) for x in regions] + [(painting.content_mask, shape)]
+    for style in painting.all_styles:
+        native = image_shape(style.path)
+        style_shape(native, shape, painting.recipe, style.scale)
+        masks.append((style.mask, native))
+        if style.mask is not None:
+            read_white(style.mask, f"{style.path} is the style")
+    return [x for path, of in masks if path is not None for x in _stretched(path, of)]
+
+
+def _stretched(path: Path, shape: tuple[int, int]) -> list[str]:
+    """A line about a mask that has another aspect ratio than what it masks."""
+    (high, wide), (height, width) = image_shape(path), shape
+    if abs(math.log(wide * height / (high * width))) <= 0.03:
+        return []
+    return [
+        f"{path} is stretched from {wide} x {high} px to the shape of its picture, "
+        f"{width} x {height} px"
+    ]
+
+
+def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
+    """A style with its part and scale, as large as it is measured."""
+    image, mask = load_style(style.path, shape, recipe, style.scale)
+    if style.mask is not None:
+        part = read_white(style.mask, f"{style.path} is the style")
+        shown = fit_mask(part, (image.shape[0], image.shape[1]))
+        mask = shown if mask is None else shown * mask
+    return Style(image, mask, style.scale)
+
+
+def read_masks(
+    painting: Painting,
+    styles: Sequence[Style],
+    alpha: Mask | None,
+    shape: tuple[int, ...],
+    *,
+    read_mask: Callable[[Path], Mask] | None = None,
+    colors: Colors | None = None,
+) -> Masks:
+    """The masks of a content of that shape, whose part `alpha` is seen.
+
+    Regions are read by `read_mask`, by default `read_region`; `colors` are the labels,
+    by default those of the content.
+    """
+
+    def region(files: Sequence[StyleFile], mask: Path) -> Region:
+        own = [read_style(style, shape, painting.recipe) for style in files]
+        own_blend = blend_of(files)
+        blend = None if own_blend is None else np.array(own_blend, np.float32)
+        return Region(own, (read_mask or read_region)(mask), blend)
+
+    regions = [region(x.styles, x.mask) for x in painting.regions]
+    if painting.labels:
+        regions = label_regions(painting.labels, styles, shape, colors)
+    held, palette = painting.content_mask, painting.palette
+    return Masks(
+        regions=regions,
+        keep_rest=painting.keep_rest,
+        hold=None if held is None else load_mask(held),
+        alpha=alpha,
+        palette=None if palette is None else load_image(palette, size=512),
+    )
+
+
+def moving_masks(
+    paintings: Sequence[Painting], styles: Sequence[Style], shape: tuple[int, ...]
+) -> Callable[[int], Masks]:
+    """The masks of each frame of a video, by its index; styles are read only once.
+
+    Regions may be black in a frame, and labels missing.
+    """
+    labels = [x.labels[0] for x in paintings if x.labels]
+    colors = common_labels(labels) if labels else None
+    given = paintings[0], styles, None, shape
+    first = read_masks(*given, read_mask=load_mask, colors=colors)
+
+    @lru_cache(maxsize=2)  # each frame asks more than once
+    def masks(index: int) -> Masks:
+        now = paintings[index]
+        found = [load_mask(region.mask) for region in now.regions]
+        if colors is not None:
+            found = label_masks(now.labels[0], colors, shape)
+        pairs = zip(first.regions, found, strict=True)
+        held = now.content_mask
+        return first._replace(
+            regions=[region._replace(mask=mask) for region, mask in pairs],
+            hold=None if held is None else load_mask(held),
+        )
+
+    return masks
+
+
+def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) -> None:
+    """Read the masks of all frames, so that a damaged one is known now, not later.
+
+    A ValueError says if a region is black in all of them, or if a frame has a part
+    without a style, where there are none for the rest.
+    """
+    white, bare = set(), (0.0, 0)
+    for number, now in enumerate(paintings, start=1):
+        for path in (*now.labels[:1], now.content_mask):
+            if path is not None:
+                load_mask(path)
+        masks = [load_mask(region.mask) for region in now.regions]
+        white |= {i for i, mask in enumerate(masks) if mask.max() >= FAINT}
+        if masks and not (now.styles or now.keep_rest):
+            _, left = share_out([fit_mask(x, shape) for x in masks])
+            bare = max(bare, (float(left.mean()), number))
+    for i, region in enumerate(paintings[0].regions):
+        if i not in white:
+            raise ValueError(
+                "expected a mask that is white where its style is painted, got "
+                f"{region.mask}{'' if len(paintings) == 1 else ' and all after it'}, "
+                "which is all black"
+            )
+    if bare[0] > LEAST:
+        raise ValueError(
+            f"expected a style for the {bare[0]:.1%} of frame {bare[1]} that no region "
+            "covers, got none; name one after the input, or leave it as it is by "
+            "--keep-rest"
+        )
+
+
+def read_white(path: Path, where: str) -> Mask:
+    """A mask that is white somewhere; `where` says what that is."""
+    mask = load_mask(path)
+    if mask.max() < FAINT:
+        raise ValueError(
+            f"expected a mask that is white where {where}, got {path}, which is all "
+            "black"
+        )
+    return mask
+
+
+def read_region(path: Path) -> Mask:
+    """The mask of a region."""
+    return read_white(path, "its style is painted")

@@ -1,0 +1,249 @@
+"""A painting as JSON, and the manifest of a result, from which it is painted again.
+
+A manifest is the JSON beside a picture, or in it; anybody may have written or changed
+it.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import msgspec
+from msgspec import Meta
+
+from jaxnst.foreign import Text, convert, parse_json, read_json
+from jaxnst.recipes import Recipe, get_recipe
+from jaxnst.recipes.texts import FIELDS
+from jaxnst.request.painting import LARGEST, Painting
+from jaxnst.weights.registry import ASSETS
+
+Side = Annotated[int, Meta(ge=1, le=LARGEST)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form(Painting):
+    """A painting as it is in JSON, with a recipe that is read by its own fields."""
+
+    recipe: dict[str, Any]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+def as_json(painting: Painting) -> dict[str, Any]:
+    """A painting as JSON that `painting_of` reads.
+
+    Example:
+        >>> painting = Painting(content=Path("a.jpg"), recipe=get_recipe("kaggle"))
+        >>> painting_of(as_json(painting)) == painting
+        True
+    """
+    values: dict[str, Any] = vars(painting) | {"recipe": painting.recipe.values()}
+    return msgspec.to_builtins(_Form(**values), enc_hook=str)
+
+
+def painting_of(
+    value: Any,
+    named: Callable[[str], Recipe] = get_recipe,
+    *,
+    name: str = "a painting",
+) -> Painting:
+    """A painting from JSON that anybody may have written.
+
+    Args:
+        value: The JSON.
+        named: Gives the recipe of a name, whose fields have the place of those that
+            are missing.
+        name: What the JSON should be, for the message.
+
+    Returns:
+        The painting.
+
+    Raises:
+        ValueError: In one line, if it is none.
+    """
+    form = convert(value, _Form, name)
+    values: dict[str, Any] = vars(form) | {"recipe": recipe_of(form.recipe, named)}
+    return Painting(**values)
+
+
+def recipe_of(
+    values: Mapping[str, Any], named: Callable[[str], Recipe] = get_recipe
+) -> Recipe:
+    """A recipe from JSON: the one of its name, with the fields that are there.
+
+    Raises:
+        ValueError: If there is no such recipe, or a field or its value cannot be.
+
+    Example:
+        >>> recipe_of({"name": "kaggle", "steps": 9}).values()["steps"]
+        9
+    """
+    name = values.get("name", "painterly")
+    known = {key: x for key, x in values.items() if key not in ("name", "summary")}
+    if unknown := known.keys() - FIELDS:
+        raise ValueError(
+            f"expected the fields of a recipe, got {min(unknown)!r}; paint it with the "
+            "version of jaxnst that wrote it"
+        )
+    try:
+        return named(name).replace(**{key: _tuples(x) for key, x in known.items()})
+    except (TypeError, RecursionError) as error:  # a list where a name should be
+        why = str(error).partition("\n")[0]
+        raise ValueError(
+            f"expected the fields of a recipe, got others: {why}"
+        ) from None
+
+
+def _tuples(value: Any) -> Any:
+    """A value of JSON with tuples for its lists, as a recipe has them."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All that is needed to paint a picture again, and what came out.
+
+    Attributes:
+        painting: Its paths are relative to the folder of the manifest, once written.
+        size: Width and height of the result.
+        pictures_sha256: Hashes of `Painting.paths`.
+        pictures_bits: Bits per channel that were read of each; None of a video.
+        weights_sha256: Hash of the network's file.
+        tiles: Size of the tiles of each scale; None where it was painted at once.
+        seconds: `all` of them, and more.
+    """
+
+    painting: Painting
+    size: tuple[Side, Side]
+    pictures_sha256: tuple[Text, ...]
+    pictures_bits: tuple[int | None, ...] = ()
+    weights_sha256: Text
+    device: Text = ""
+    versions: dict[Text, Text] = field(default_factory=dict)
+    status: Text = ""
+    tiles: tuple[Side | None, ...] | None = None
+    seconds: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two manifests of the same picture have in common: no paths."""
+        values = as_json(self.painting.map(lambda path: Path()))
+        values |= {"size": self.size, "pictures_sha256": self.pictures_sha256}
+        return json.loads(json.dumps(values | {"weights_sha256": self.weights_sha256}))
+
+    def as_json(self, path_of: Callable[[Path], str]) -> dict[str, Any]:
+        """The manifest with other paths, and without what comes out of the run."""
+        weights = self.painting.weights
+        if weights not in ASSETS:
+            weights = path_of(Path(weights))
+        named = self.painting.map(lambda path: Path(path_of(path)))
+        values = as_json(dataclasses.replace(named, weights=weights))
+        names = ("size", "pictures_sha256", "pictures_bits")
+        names = (*names, "weights_sha256", "device", "versions")
+        return json.loads(json.dumps(values | {x: getattr(self, x) for x in names}))
+
+    def beside(self, out: Path) -> dict[str, Any]:
+        """The manifest as it is written beside a result, with paths from there."""
+        return self.as_json(partial(path_from, out.parent))
+
+    def inside(self) -> dict[str, Any]:
+        """The manifest as it travels in a picture: names of files, without folders."""
+        return self.as_json(lambda path: path.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ManifestForm(Manifest):
+    """A manifest as it is in JSON, whose painting is beside the other fields."""
+
+    painting: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+def path_from(folder: Path, path: Path) -> str:
+    """A path as seen from a folder; its name where there is no way."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.name
+
+
+def manifest_path(out: Path) -> Path:
+    """Where the manifest of a picture lies: beside it."""
+    return out.with_name(out.name + ".json")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file of JSON, checked.
+
+    Raises:
+        ValueError: In one line, if there is none.
+        OSError: If the file cannot be read.
+    """
+    return check_manifest(read_json(path), str(path))
+
+
+def parse_manifest(data: str) -> Manifest:
+    """The manifest in a text, checked; a ValueError if there is none."""
+    return check_manifest(parse_json(data), "a text")
+
+
+def check_manifest(value: Any, where: str) -> Manifest:
+    """The manifest of a picture from JSON; a ValueError if it is none."""
+    name = f"a manifest of jaxnst in {where}"
+    if isinstance(value, dict) and "video" in value:
+        raise ValueError(
+            f"expected the manifest of a picture in {where}, got that of a video; "
+            "rerun jaxnst video with the settings that it holds"
+        )
+    if isinstance(value, dict) and "masks" in value:
+        try:
+            value = _of_first_format(value)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"expected {name}, got another value ({error})") from None
+    form = convert(value, _ManifestForm, name)
+    recipe = value.get("recipe")
+    if isinstance(recipe, dict) and (missing := set(FIELDS) - recipe.keys()):
+        raise ValueError(
+            f"expected all fields of a recipe in {where}, got no {min(missing)}; "
+            "paint it with the version of jaxnst that wrote it"
+        )
+    painting = painting_of(value | {"size": max(form.size)}, name=name)
+    if len(form.pictures_sha256) != len(painting.paths):
+        raise ValueError(
+            f"expected a hash of each of {len(painting.paths)} pictures in {where}, "
+            f"got {len(form.pictures_sha256)}; paint the picture with jaxnst stylize"
+        )
+    values: dict[str, Any] = vars(form) | {"painting": painting}
+    return Manifest(**values)
+
+
+def _of_first_format(value: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of the format in which weights and masks were beside the styles."""
+    masks, init = value["masks"], value["init"]
+    scales, parts = dict(masks["style_scales"]), dict(masks["style_masks"])
+
+    def style(path: str, weight: float = 1.0) -> dict[str, Any]:
+        own = {"scale": scales.get(path, 1.0), "mask": parts.get(path)}
+        return {"path": path, "weight": weight, **own}
+
+    start = [] if init in ("content", "noise", "style") else [init]
+    whole = [value["content"], value["styles"], start, *masks.values()]
+    paths = [x for x in jax.tree.leaves(whole) if isinstance(x, str)]
+    hashes = dict(zip(paths, value["pictures_sha256"], strict=True))
+    blend = value["blend"] or [1.0] * len(value["styles"])
+    found = {
+        **{x: y for x, y in value.items() if x not in ("masks", "pictures_bits")},
+        "styles": list(map(style, value["styles"], blend)),
+        "regions": [
+            {"mask": mask, "styles": list(map(style, own))}
+            for mask, own in masks["regions"]
+        ],
+        **{x: masks[x] for x in ("keep_rest", "labels", "palette")},
+        "content_mask": masks["hold"],
+        "start": start[0] if start else None,
+    }
+    names = map(str, painting_of(found | {"size": None}).paths)
+    return found | {"pictures_sha256": [hashes[x] for x in names]}

@@ -1,0 +1,126 @@
+"""A painting that is asked for: its pictures in files, and its recipe.
+
+The command makes it of flags, the studio of what is chosen on its page, and `again` of
+a manifest. Its JSON is the core of each manifest.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+from msgspec import Meta
+
+from jaxnst.foreign import Text
+from jaxnst.painting.scales import content_size
+from jaxnst.pictures.files import image_shape
+from jaxnst.pictures.geometry import fit_shape
+from jaxnst.recipes import Recipe
+
+LARGEST = 10**7
+"""Long edge of a result, at most, in pixels."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class StyleFile:
+    """A picture that gives a style.
+
+    Attributes:
+        weight: Its share, compared with that of the other styles.
+        scale: Size of its strokes, times the recipe's `style_scale`.
+        mask: Which part of it is the style. Default: all.
+    """
+
+    path: Path
+    weight: Annotated[float, Meta(gt=-1e300, lt=1e300)] = 1.0
+    scale: Annotated[float, Meta(gt=0, lt=1e300)] = 1.0
+    mask: Path | None = None
+
+
+def blend_of(styles: Sequence[StyleFile]) -> tuple[float, ...] | None:
+    """The weight of each style; None if each has 1."""
+    weights = tuple(style.weight for style in styles)
+    return None if set(weights) <= {1.0} else weights
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class RegionFile:
+    """A part of the content, white in the mask, and its styles."""
+
+    mask: Path
+    styles: tuple[StyleFile, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Painting:
+    """A picture that is asked for.
+
+    Attributes:
+        content: The photograph; of a video, the file or folder of its frames.
+        styles: Of all that no region covers.
+        regions: Parts with styles of their own.
+        keep_rest: Whether what the regions leave stays as it is.
+        labels: In place of regions: the content's parts by colour, and those of each
+            style.
+        content_mask: How strongly the content holds at each place.
+        palette: A picture that gives the colours.
+        start: The start image. Default: by the recipe's `init`.
+        recipe: The recipe, with every change.
+        size: Long edge of the result in pixels. Default: by the recipe's rule.
+        seed: Of the start image's noise.
+        weights: Name or path of the network's weights.
+    """
+
+    content: Path
+    styles: tuple[StyleFile, ...] = ()
+    regions: tuple[RegionFile, ...] = ()
+    keep_rest: bool = False
+    labels: tuple[Path, ...] = ()
+    content_mask: Path | None = None
+    palette: Path | None = None
+    start: Path | None = None
+    recipe: Recipe
+    size: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    weights: Text = "auto"
+
+    @property
+    def paths(self) -> list[Path]:
+        """All pictures that are read, in order."""
+        return [x for x in jax.tree.leaves(self) if isinstance(x, Path)]
+
+    @property
+    def all_styles(self) -> list[StyleFile]:
+        """The styles, those of regions too."""
+        own = [style for region in self.regions for style in region.styles]
+        return [*self.styles, *own]
+
+    @property
+    def blend(self) -> tuple[float, ...] | None:
+        """The weight of each style, see `blend_of`."""
+        return blend_of(self.styles)
+
+    @property
+    def masked(self) -> bool:
+        """Whether something depends on the place, but for the content's alpha."""
+        masks = self.content_mask, self.palette, *(x.mask for x in self.all_styles)
+        return bool(self.regions or self.labels or any(masks))
+
+    def map(self, function: Callable[[Path], Path]) -> "Painting":
+        """The same, with a function of the path of each picture."""
+        of_paths = lambda x: function(x) if isinstance(x, Path) else x
+        return jax.tree.map(of_paths, self)
+
+    def shape(self, native: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Height and width of the result; `native` are those of the content."""
+        native = native or image_shape(self.content)
+        return fit_shape(native, self.size or content_size(native, self.recipe))
+
+    def mask_count(self) -> int:
+        """How many masks a run keeps, without the content's alpha."""
+        regions = len(self.regions) + bool(self.regions) + 4 * bool(self.labels)
+        return regions + (self.content_mask is not None)
