@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from jaxnst.command import flags
 from jaxnst.command.describe import (
     compile_timer,
     content_hash,
@@ -24,30 +24,17 @@ from jaxnst.command.describe import (
     make_manifest,
     write_manifest,
 )
-from jaxnst.command.flags import (
-    Files,
-    add_mask_flags,
-    add_recipe_flags,
-    add_run_flags,
-    byte_count,
-    numbers,
-    one_file,
-    one_name,
-    painting_from,
-    positive,
-)
 from jaxnst.command.reporter import Reporter, complain, say
-from jaxnst.command.stylize import in_use
+from jaxnst.command.stylize import in_use, read_options
 from jaxnst.disk import held, write_whole
 from jaxnst.foreign import read_json, shown
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.memory import mask_bytes, usable_memory
-from jaxnst.painting.multiscale import Options
 from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
-from jaxnst.pictures.files import load_image, save_image
+from jaxnst.pictures.files import save_image
 from jaxnst.request.inputs import (
     check_moving_masks,
     check_painting,
@@ -56,7 +43,6 @@ from jaxnst.request.inputs import (
 )
 from jaxnst.request.manifest import manifest_path, path_from
 from jaxnst.request.painting import Painting
-from jaxnst.tiles import tile_mesh
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
@@ -71,23 +57,23 @@ def add_video_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `video`."""
     add, usual = p.add_argument, VideoOptions()
     source = "a video, an animated picture, or a folder of frames"
-    add("content", type=one_file, metavar="INPUT", help=source)
+    add("content", type=flags.one_file, metavar="INPUT", help=source)
     styles = "one or more pictures that give the style; none if regions have them all"
-    add("style", type=Path, nargs="*", action=Files, help=styles)
+    add("style", type=Path, nargs="*", action=flags.Files, help=styles)
     out = "a video, an animated .webp or .gif, or a folder for frames"
     add("-o", "--out", type=Path, required=True, help=out)
-    add_run_flags(p, size=None, quality="normal")
+    flags.add_run_flags(p, size=None, quality="normal")
     first = "where to begin: seconds, or h:mm:ss"
     add("--start", type=clock, default=Fraction(0), metavar="TIME", help=first)
     add("--end", type=clock, metavar="TIME", help="where to end")
     every = "paint one of N frames, each shown for longer"
-    add("--every", type=positive, default=1, metavar="N", help=every)
+    add("--every", type=flags.positive, default=1, metavar="N", help=every)
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
     passes = "2: go through the video once more, backward"
     add("--passes", type=int, choices=(1, 2), default=1, help=passes)
     steps = "steps of a frame that follows another (default: half of those of a scale)"
-    add("--frame-steps", type=positive, metavar="N", help=steps)
+    add("--frame-steps", type=flags.positive, metavar="N", help=steps)
     weight = f"how strongly frames hold to those before (default: {usual.weight:g})"
     add("--temporal-weight", type=float, default=usual.weight, metavar="F", help=weight)
     flow = "folder of flows in place of measured ones: 2-1.flo or 2-1.npz, 1-2.flo, …"
@@ -96,13 +82,13 @@ def add_video_flags(p: argparse.ArgumentParser) -> None:
     add("--keep-state", action="store_true", help=kept)
     full = "begin even if OUT.state may need more disk than is free"
     add("--force", action="store_true", help=full)
-    add("--blend", type=numbers, help="a weight for each style: W,W,…")
+    add("--blend", type=flags.numbers, help="a weight for each style: W,W,…")
     start = "start image of the first frame: content, noise, style or a file"
-    add("--init", type=one_name, help=start)
+    add("--init", type=flags.one_name, help=start)
     memory = "memory to use; tiles make larger frames fit (default: what is free)"
-    add("--memory", type=byte_count, metavar="8GB", help=memory)
-    add_recipe_flags(p)
-    add_mask_flags(p)
+    add("--memory", type=flags.byte_count, metavar="8GB", help=memory)
+    flags.add_recipe_flags(p)
+    flags.add_mask_flags(p)
 
 
 def clock(text: str) -> Fraction:
@@ -125,23 +111,14 @@ def ratio(text: str) -> Fraction:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A video that is asked for: a painting, and the clip that it is of.
+    """A video that is asked for: a painting, and the clip that it is of."""
 
-    Attributes:
-        painting: Of the clip's source; a folder of masks has one for each frame.
-        clip: The frames.
-        shape: Height and width of the result.
-        out: Path of the result.
-        options: How frames follow each other.
-        flow: Folder of flows, if they are not measured.
-    """
-
-    painting: Painting
+    painting: Painting  # a folder of masks in it has one for each frame
     clip: Clip
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # of the result
     out: Path
-    options: VideoOptions
-    flow: Path | None
+    options: VideoOptions  # how frames follow each other
+    flow: Path | None  # folder of flows, if they are not measured
 
     @property
     def state(self) -> Path:
@@ -193,7 +170,7 @@ class Video:
 
 def video_from(args: argparse.Namespace) -> Video:
     """What the flags ask for; a ValueError if it cannot be painted in any memory."""
-    painting = painting_from(args, args.content, args.style)
+    painting = flags.painting_from(args, args.content, args.style)
     out, weight = args.out, args.temporal_weight
     if not 0 <= weight < math.inf:
         raise ValueError(f"expected --temporal-weight of at least 0, got {weight}")
@@ -290,7 +267,7 @@ def video_command(args: argparse.Namespace) -> int:
 
 
 RECORD, PREVIEW = "run.json", "newest.png"
-"""Files in the folder of a state, beside the frames."""
+"""flags.Files in the folder of a state, beside the frames."""
 
 
 @contextlib.contextmanager
@@ -333,7 +310,7 @@ def paint_video(
 ) -> list[int]:
     """Paint and write a video; return the first frame of each shot."""
     painting, seen, firsts = video.paintings[0], (*video.shape, 3), set()
-    recipe, start = painting.recipe, painting.start
+    recipe = painting.recipe
     styles = [read_style(style, seen, recipe) for style in painting.styles]
     masks = moving_masks(video.paintings, styles, seen)
 
@@ -341,16 +318,10 @@ def paint_video(
         firsts.add(progress.frame.first)
         reporter.frame(progress)
 
+    hooks = {"stages": stages, "on_chunk": reporter.chunk}
     options = replace(
         video.options,
-        picture=Options(
-            blend=None if painting.blend is None else jnp.array(painting.blend),
-            masks=masks(0),
-            init=None if start is None else load_image(start, size=max(seen)),
-            stages=stages,
-            mesh=tile_mesh(),
-            on_chunk=reporter.chunk,
-        ),
+        picture=read_options(painting, masks(0), max(seen), hooks),
         masks=masks if len(video.paintings) > 1 else None,
         store=FolderStore(video.state),
         on_frame=on_frame,
