@@ -342,7 +342,7 @@ class VideoReporter(Reporter):
         self.video, self.count = video, len(video.clip)
         total = self.count * video.options.passes
         super().__init__(total, min(found, total), quiet=quiet)
-        self.done, self.new, self.is_new, self.clock = 0, 0, False, (0.0, 0)
+        self.done, self.new, self.is_new = 0, 0, False
 
     def chunk(self, progress: Progress) -> None:
         """Report, or stop, between two launches of a frame's steps."""
@@ -358,13 +358,11 @@ class VideoReporter(Reporter):
             return
         self.is_new, self.new = False, self.new + 1
         save_image(self.video.state / PREVIEW, progress.image)
-        if self.new <= 2:  # both compile
-            self.clock = time.monotonic(), self.done
+        if self.new == 2:  # both compile, so time left is that of those after them
+            self.started, self.begun, self.printed = time.monotonic(), self.done, 0.0
         if self.line_is_due(at_end=self.done == self.total):
-            began, begun = self.clock
-            each = (time.monotonic() - began) / max(1, self.done - begun)
-            left = f", about {each * (self.total - self.done):.0f} s left"
-            say(self.place(self.done) + left * (self.new > 2))
+            left = f", {self.left(self.done)}" if self.new > 2 else ""
+            say(self.place(self.done) + left)
 
     def show(self, text: str) -> None:
         """Move the bar, or stop if the run was interrupted."""
