@@ -214,10 +214,6 @@ def video_from(args: argparse.Namespace) -> Video:
     return video
 
 
-LIBRARIES = ("av", "opencv-python", "opencv-python-headless")
-"""Packages that a video depends on, too."""
-
-
 def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
     video, tell = video_from(args), partial(say, quiet=args.quiet)
@@ -229,7 +225,7 @@ def video_command(args: argparse.Namespace) -> int:
     weights = registry.locate(name)
     backbone = registry.load_backbone(weights)
     found = make_manifest(replace(painting, weights=name), shape, sha256(weights))
-    libraries = {x.name: x.version for x in distributions() if x.name in LIBRARIES}
+    libraries = {x.name: x.version for x in distributions() if x.name in VERSIONS}
     found = replace(found, versions=found.versions | libraries)
     about, began = video.describe(), time.perf_counter()
     record = found.identity | {"video": about}
@@ -267,7 +263,10 @@ def video_command(args: argparse.Namespace) -> int:
 
 
 RECORD, PREVIEW = "run.json", "newest.png"
-"""flags.Files in the folder of a state, beside the frames."""
+"""Files in the folder of a state, beside the frames."""
+
+VERSIONS = ("av", "opencv-python", "opencv-python-headless")
+"""Packages that a video depends on, but no picture."""
 
 
 @contextlib.contextmanager
