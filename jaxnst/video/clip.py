@@ -294,8 +294,7 @@ def _video(path: Path, selection: Selection) -> Clip:
             f"expected frames in the order of their times in {path}, got one of more "
             "than a second before the last; convert it with another program"
         )
-    with decode.open_video(path) as container:
-        stream = decode.picture_stream(container, path)
+    with decode.open_video(path) as (_, stream):
         rate = stream.guessed_rate or stream.average_rate or RATE
         aspect = stream.sample_aspect_ratio or 1  # width of a pixel by its height
     times = decode.even_times(given, rate)

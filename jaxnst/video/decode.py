@@ -39,15 +39,26 @@ def check_codecs() -> None:
 
 
 @contextlib.contextmanager
-def open_video(path: Path) -> Iterator[Any]:
-    """Open a video file with PyAV; all that fails there is a ValueError of one line."""
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video file with PyAV; yields it and its first video that is no cover.
+
+    All that fails there is a ValueError of one line.
+    """
     check_codecs()
     import av.error
+    from av.stream import Disposition
 
     try:
         # A whole path, as FFmpeg takes what is before a colon for a protocol.
         with av.open(str(path.absolute()), metadata_errors="ignore") as container:
-            yield container
+            cover = Disposition.attached_pic
+            videos = [x for x in container.streams.video if not x.disposition & cover]
+            if not videos:
+                raise ValueError(
+                    f"expected a video in {path}, got a file without one, such as "
+                    "sound alone; choose another file"
+                )
+            yield container, videos[0]
     except (av.error.FFmpegError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
@@ -56,28 +67,13 @@ def open_video(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def picture_stream(container: Any, path: Path) -> Any:
-    """The first video of a file, without covers, such as that of a song."""
-    from av.stream import Disposition
-
-    cover = Disposition.attached_pic
-    videos = [x for x in container.streams.video if not x.disposition & cover]
-    if not videos:
-        raise ValueError(
-            f"expected a video in {path}, got a file without one, such as sound "
-            "alone; choose another file"
-        )
-    return videos[0]
-
-
 def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
     """The frames of the first video of a file; a ValueError if it is truncated.
 
     They come in the order in which they are shown. Edit lists are followed. Frames have
     their times, in the units of the stream, or None where the file has none.
     """
-    with open_video(path) as container:
-        stream = picture_stream(container, path)
+    with open_video(path) as (container, stream):
         # FFmpeg leaves out what an edit list hides, but not in fragmented files.
         first = 0 if _is_mp4(container) else -math.inf
         if entry.seek is not None:
@@ -171,8 +167,7 @@ def find_entry(path: Path, start: Fraction) -> Entry:
         return WHOLE
     begin, end = shown.pts, shown.pts + start / Fraction(shown.time_base)
     times, keys = [], []
-    with open_video(path) as container:
-        stream = picture_stream(container, path)
+    with open_video(path) as (container, stream):
         for packet in container.demux(stream):
             if packet.size == 0 or (packet.dts is not None and packet.dts > end):
                 break  # no frame is shown before it is decoded

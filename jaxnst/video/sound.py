@@ -21,7 +21,7 @@ def lost_tracks(clip: Clip) -> int:
     """How many tracks of sound of a clip cannot be carried over."""
     if clip.kind != "video":
         return 0
-    with open_video(clip.path) as source:
+    with open_video(clip.path) as (source, _):
         return len(source.streams.audio) - len(sound_streams(source))
 
 
@@ -36,7 +36,7 @@ def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
     # Of what is before the first frame, a decoder wants a packet. Containers without
     # edit lists would show the first frame later instead.
     lead = 2 if out.format.name in ("mp4", "mov") else 0
-    with open_video(clip.path) as source:
+    with open_video(clip.path) as (source, _):
         streams = sound_streams(source)
         tracks = {x.index: _track(clip, x, out) for x in streams}
         for packet in source.demux(streams) if streams else ():
