@@ -31,3 +31,15 @@ def gigabytes(count: int) -> str:
         ('1.5 GB', '3 MB')
     """
     return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.0f} MB"
+
+
+def with_hint(message: str, otherwise: str = "") -> str:
+    """A message in one line, with what to do after `hint:`.
+
+    Example:
+        >>> with_hint("expected a file, got a folder; name a file")
+        'expected a file, got a folder; hint: name a file'
+    """
+    problem, _, hint = " ".join(message.split()).partition("; ")
+    hint = hint or otherwise
+    return f"{problem}; hint: {hint}" if hint else problem

@@ -118,7 +118,7 @@ def test_a_picture_too_large_is_refused_before_anything_else(elsewhere, capsys):
         assert main([command, CONTENT, STYLE, *flags]) == 2
         said = capsys.readouterr().err
         assert re.search(
-            r"of memory for 20000 x 15000 px, got 5.0 GB; use --size", said
+            r"of memory for 20000 x 15000 px, got 5.0 GB; hint: use --size", said
         )
     assert not list(elsewhere.iterdir())
 
@@ -361,11 +361,11 @@ def test_what_may_not_be_read_or_written_is_said_with_its_cure(elsewhere):
     assert done.stdout == "2\n" * len(runs)
     said = done.stderr
     assert "Traceback" not in said
-    assert said.count("expected permission to read a.jpg, got none; change") == 2
+    assert said.count("expected permission to read a.jpg, got none; hint: change") == 2
     assert "permission to read locked/a.jpg" in said
     assert "permission to read mask.png" in said
     assert "kept in home/xla (Permission denied); set JAXNST_HOME" in said
-    assert "for weights at home, got one that cannot be written to; set JAXNST" in said
+    assert "for weights at home, got one that cannot be written to; hint: set" in said
 
 
 def test_names_are_kept_where_the_locale_has_ascii_alone(elsewhere):
@@ -435,7 +435,7 @@ def test_all_is_said_in_any_encoding(argv, encoding, monkeypatch):
 
 
 PATTERNS = {
-    "content": (["p/*.jpg", "a.jpg"], "got 2 that match p/*.jpg; name one"),
+    "content": (["p/*.jpg", "a.jpg"], "got 2 that match p/*.jpg; hint: name one"),
     "nothing": (["q/*.jpg", "a.jpg"], "expected files like q/*.jpg, got none"),
     "no style": (["a.jpg", "q/*.jpg"], "expected files like q/*.jpg, got none"),
     "later style": (

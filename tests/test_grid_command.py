@@ -205,7 +205,7 @@ BAD = {
     "same": (["--content", "photos", "wide.png"], "contents of different names"),
     "small": (["--style", "tiny.png", "--set", "style_layers=relu2_1"], "at least 2"),
     "out": (["-o", "wide.jpg"], "expected a folder at wide.jpg, got a file"),
-    "page": (["-o", "site"], "got another file; choose another output folder"),
+    "page": (["-o", "site"], "got another file; hint: choose another output folder"),
     "memory": (["--size", "40000"], "which paints in tiles"),
     "coordinator": (
         ["--coordinator", "a", "--machines", "1", "--machine", "0"],

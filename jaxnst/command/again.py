@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxnst.command.describe import describe_device, package_versions
-from jaxnst.command.flags import byte_count, one_file, run_from
+from jaxnst.command.flags import Parser, byte_count, one_file, run_from
 from jaxnst.command.reporter import say
 from jaxnst.command.stylize import free_path, paint
 from jaxnst.messages import found_at
@@ -23,7 +23,7 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def add_again_flags(p: argparse.ArgumentParser) -> None:
+def add_again_flags(p: Parser) -> None:
     """Add the flags of `again`."""
     add = p.add_argument
     add("picture", type=one_file, help="a picture that jaxnst painted, or its .json")

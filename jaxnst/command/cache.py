@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from jaxnst.command.flags import Parser
 from jaxnst.command.program_cache import (
     MOST_PROGRAMS,
     delete_programs,
@@ -14,7 +15,7 @@ from jaxnst.command.program_cache import (
 from jaxnst.messages import gigabytes
 
 
-def add_cache_flags(p: argparse.ArgumentParser) -> None:
+def add_cache_flags(p: Parser) -> None:
     """Add the flags of `cache`."""
     clear = "delete the programs; the next picture of each size is compiled anew"
     p.add_argument("--clear", action="store_true", help=clear)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
 
 import jax
 
@@ -21,6 +20,7 @@ from jaxnst.command.again import add_again_flags, again_command
 from jaxnst.command.cache import add_cache_flags, cache_command
 from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.devices import cure
+from jaxnst.command.flags import Parser
 from jaxnst.command.grid import add_grid_flags, grid_command
 from jaxnst.command.program_cache import (
     MOST_PROGRAMS,
@@ -35,12 +35,13 @@ from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.disk import matches
 from jaxnst.interrupts import raise_again
+from jaxnst.messages import with_hint
 from jaxnst.pictures.files import any_number_of_pixels
 from jaxnst.process import usual_numbers
 from jaxnst.recipes import RECIPES, get_recipe
 
 
-def add_recipes_flags(p: argparse.ArgumentParser) -> None:
+def add_recipes_flags(p: Parser) -> None:
     """Add the flags of `recipes`."""
     p.add_argument("name", nargs="*", help="whose numbers to print")
 
@@ -56,9 +57,19 @@ def recipes_command(args: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    ("stylize", "paint one picture", add_stylize_flags, stylize_command),
-    ("plan", "tell how, in what memory and time", add_stylize_flags, plan_command),
-    ("again", "paint a picture anew", add_again_flags, again_command),
+    (
+        "stylize",
+        "paint a photo in another style",
+        add_stylize_flags,
+        stylize_command,
+    ),
+    (
+        "plan",
+        "the same as stylize --dry-run",
+        add_stylize_flags,
+        plan_command,
+    ),
+    ("again", "repaint a picture from its manifest", add_again_flags, again_command),
     ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
     ("video", "paint a video", add_video_flags, video_command),
     (
@@ -76,14 +87,6 @@ COMMANDS = (
 
 WITH_STYLES = (stylize_command, plan_command, video_command)
 """Commands whose styles may stand after flags."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the mistake and exit with 2."""
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 def make_parser() -> Parser:
@@ -196,5 +199,5 @@ def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> 
 
 
 def _fail(message: str) -> int:
-    print(f"jaxnst: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"jaxnst: error: {with_hint(message)}", file=sys.stderr)
     return 2

@@ -4,7 +4,13 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from jaxnst.command.flags import add_run_flags, recipe_from, run_from
+from jaxnst.command.flags import (
+    Parser,
+    add_machine_flags,
+    add_run_flags,
+    recipe_from,
+    run_from,
+)
 from jaxnst.command.reporter import say
 from jaxnst.command.stylize import paint
 from jaxnst.disk import write_whole
@@ -13,13 +19,14 @@ from jaxnst.request.manifest import manifest_path
 from jaxnst.request.painting import Painting, StyleFile
 
 
-def add_demo_flags(p: argparse.ArgumentParser) -> None:
+def add_demo_flags(p: Parser) -> None:
     """Add the flags of `demo`."""
     add, folder = p.add_argument, "folder (default: demo)"
     add("-o", "--out", type=Path, default=Path("demo"), help=folder)
     names, of = SAMPLES[1:], "samples to learn from (default: the first two)"
     add("--style", choices=names, nargs="+", default=names[:2], help=of)
-    add_run_flags(p, size=384, quality="normal", weights="embedded")
+    add_run_flags(p, size=384, quality="normal")
+    add_machine_flags(p, weights="embedded")
     add("--resume", action="store_true", help="go on where it stopped")
 
 

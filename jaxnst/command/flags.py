@@ -4,14 +4,14 @@ import argparse
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from jaxnst.disk import matches
-from jaxnst.messages import nearest
+from jaxnst.messages import nearest, with_hint
 from jaxnst.objective import check_blend
 from jaxnst.paths import PART, divided, unquoted
 from jaxnst.recipes import Recipe, get_recipe
@@ -22,8 +22,8 @@ from jaxnst.request.run import Run
 
 OVERRIDES = {
     "content_weight": (
-        "weight of the content term: with painterly, 0.05 gives the painting with "
-        "a hint of the photograph, 5 the photograph in paint"
+        "weight of the content term; painterly: 0.05 keeps a hint of the photograph, "
+        "5 nearly all of it"
     ),
     "style_weight": "weight of the style term",
     "tv_weight": "weight of the total variation",
@@ -48,102 +48,131 @@ STARTS = get_args(next(f.type for f in fields(Recipe) if f.name == "init"))
 """What a run may start from, in addition to a file."""
 
 
-def add_run_flags(
-    p: argparse.ArgumentParser,
-    *,
-    size: int | None,
-    quality: str | None,
-    weights: str = "auto",
-) -> None:
-    """Add what every command that paints understands, with its defaults."""
+class Parser(argparse.ArgumentParser):
+    """A parser of whole flags, in groups, that reports a mistake in one line."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options, allow_abbrev=False)
+        self.groups: dict[str, argparse._ArgumentGroup] = {}
+
+    def group(self, title: str) -> Callable[..., argparse.Action]:
+        """What adds a flag to the group of that title."""
+        if title not in self.groups:
+            self.groups[title] = self.add_argument_group(title)
+        return self.groups[title].add_argument
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and exit with 2."""
+        said = with_hint(message, f"see {self.prog} --help")
+        self.exit(2, f"{self.prog}: error: {said}\n")
+
+
+def add_pictures(p: Parser, content: str = "the photograph") -> None:
+    """Add the content and the styles, in this order."""
+    p.add_argument("content", type=one_file, metavar="CONTENT", help=content)
+    styles = "pictures that give the style; none if regions have them all"
     add = p.add_argument
-    add("--recipe", default="painterly", help="see: jaxnst recipes")
-    named = "auto, embedded, imagenet, torchvision or a file"
-    add("--weights", default=weights, help=f"{named} (default: {weights})")
-    usual = size or "the rule of the recipe; painterly: at most 512"
+    add("style", type=Path, nargs="*", action=Files, metavar="STYLE", help=styles)
+
+
+def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
+    """Add what every command that paints understands, with its defaults."""
+    add, usual = p.add_argument, size or "by the recipe; painterly: at most 512"
     long_edge = f"long edge of the result in pixels (default: {usual})"
-    add("--size", type=positive, default=size, help=long_edge)
+    add("--size", type=positive, default=size, metavar="PX", help=long_edge)
+    usual = quality or "normal, or draft for a preview"
     steps = p.add_mutually_exclusive_group()
-    how_many = (
-        f"how many steps (default: {quality or 'normal, or draft for a preview'})"
+    steps.add_argument(
+        "--quality", choices=QUALITY, default=quality, help=f"default: {usual}"
     )
-    steps.add_argument("--quality", choices=QUALITY, default=quality, help=how_many)
-    at_each = "N at each scale; the first gets more, in the recipe's proportion"
+    at_each = "steps at each scale, in place of --quality; more at the first one"
     steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
-    add("--seed", type=seed, default=0, help="seed of the start image's noise")
-    huge = "read pictures of more than 179 megapixels, too"
+    named = "what to minimise and how (default: painterly); list: jaxnst recipes"
+    add("--recipe", default="painterly", metavar="NAME", help=named)
+    noise = "seed of the start image's noise (default: 0)"
+    add("--seed", type=seed, default=0, metavar="N", help=noise)
+
+
+def add_machine_flags(p: Parser, *, weights: str = "auto") -> None:
+    """Add what does not change the picture, and the network."""
+    add = p.group("machine")
+    named = f"auto, embedded, imagenet, torchvision or a file (default: {weights})"
+    add("--weights", default=weights, metavar="NAME|FILE", help=named)
+    huge = "read pictures of more than 179 megapixels"
     add("--allow-huge", action="store_true", help=huge)
     add("--quiet", action="store_true", help="print errors only")
 
 
-def add_recipe_flags(p: argparse.ArgumentParser) -> None:
-    """Add what changes the recipe."""
-    types = {field.name: field.type for field in fields(Recipe)}
-    for name, text in OVERRIDES.items():
-        flag = "precision" if name == "dtype" else name.replace("_", "-")
-        choices = get_args(types[name]) or None
-        kind = str if choices else types[name]
-        p.add_argument(f"--{flag}", dest=name, type=kind, choices=choices, help=text)
-    p.add_argument(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change any field of the recipe; layers: style_layers=relu1_1:1,relu2_1:2",
-    )
+def add_memory_flag(p: Parser) -> None:
+    """Add the limit of memory."""
+    memory = "memory to use; larger pictures are painted in tiles (default: all free)"
+    p.group("machine")("--memory", type=byte_count, metavar="8GB", help=memory)
 
 
-def add_mask_flags(p: argparse.ArgumentParser) -> None:
-    """Add what says where, in which colours and how strongly is painted."""
-    add = p.add_argument_group(
-        "where and how", "masks are pictures of any size: white, or opaque, is where"
-    ).add_argument
-    add(
-        "--region",
-        type=region,
-        action="append",
-        default=[],
-        metavar="MASK=STYLE[,STYLE…]",
-        help="paint a part in styles of its own; the other styles paint what is left; "
-        "a name that contains , or = stands in quotes: 'mask.png=\"a,b.jpg\"'",
-    )
-    add("--keep-rest", action="store_true", help="leave what is left as it is")
-    add(
-        "--style-mask",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="MASK=STYLE",
-        help="which part of a style picture is used",
-    )
-    labels = (
-        "in place of regions: the content's parts by colour, and those of each style"
-    )
-    add(
-        "--labels",
-        type=Path,
-        nargs="+",
-        action=Files,
-        metavar="PICTURE",
-        help=labels,
-    )
-    held = "how strongly the photograph holds, place by place"
-    add("--content-mask", type=one_file, metavar="MASK", help=held)
-    strong = "from the photograph, 0, to the painting, 1; 0.5 is the recipe's own"
+def add_look_flags(p: Parser) -> None:
+    """Add what people change first: strength, strokes, colours."""
+    add = p.add_argument
+    strong = "0 = photo, 1 = painting (default: 0.5, the recipe's own)"
     add("--style-strength", type=float, metavar="0…1", help=strong)
-    colors = "style, content, luminance (paint lightness only) or a picture's"
-    add("--colors", type=one_name, metavar="WHOSE", help=colors)
+    strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add(
         "--style-scale",
         type=scale,
         action="append",
         default=[],
         metavar="X|STYLE=X",
-        help="ratio of the style's long edge to the content's; repeat it by style",
+        help=strokes,
     )
+    colors = "style, content, luminance (paint lightness only) or a picture's colours"
+    add("--colors", type=one_name, metavar="WHOSE", help=colors)
+
+
+def add_start_flags(p: Parser) -> None:
+    """Add how styles are mixed, and what a picture starts from."""
+    add = p.group("recipe")
+    add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
+    start = "start image: content, noise, style or a file, whose middle is used"
+    add("--init", type=one_name, metavar="START", help=start)
+
+
+def add_recipe_flags(p: Parser) -> None:
+    """Add what changes the recipe."""
+    add = p.group("recipe")
+    types = {field.name: field.type for field in fields(Recipe)}
+    for name, text in OVERRIDES.items():
+        flag = "precision" if name == "dtype" else name.replace("_", "-")
+        choices = get_args(types[name]) or None
+        kind, meta = (str, None) if choices else (types[name], "X")
+        options = {"choices": choices, "metavar": meta, "help": text}
+        add(f"--{flag}", dest=name, type=kind, **options)
     turn = "measure the styles in four directions, so that strokes may turn"
     add("--rotate-styles", action="store_true", default=None, help=turn)
+    any_field = "any other field, as jaxnst recipes NAME lists them; repeatable"
+    pairs = {"action": "append", "default": [], "metavar": "FIELD=VALUE"}
+    add("--set", type=assignment, help=any_field, **pairs)
+
+
+def add_mask_flags(p: Parser) -> None:
+    """Add where is painted; masks are pictures of any size, white or opaque there."""
+    add = p.group("regions and masks")
+    add(
+        "--region",
+        type=region,
+        action="append",
+        default=[],
+        metavar="MASK=STYLE[,STYLE…]",
+        help="paint where MASK is white in other styles; repeatable; quote names that "
+        "contain , or =: 'mask.png=\"a,b.jpg\"'",
+    )
+    add("--keep-rest", action="store_true", help="leave what no region covers")
+    part = "use only the part of a style where MASK is white; repeatable"
+    pairs = {"action": "append", "default": [], "metavar": "MASK=STYLE"}
+    add("--style-mask", type=pair, help=part, **pairs)
+    held = "keep more of the photograph where MASK is white"
+    add("--content-mask", type=one_file, metavar="MASK", help=held)
+    labels = "colour-coded region maps of the content and of each style"
+    files = {"type": Path, "nargs": "+", "action": Files, "metavar": "MAP"}
+    add("--labels", help=labels, **files)
 
 
 def all_files(path: Path) -> list[Path]:

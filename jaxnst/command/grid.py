@@ -27,6 +27,9 @@ from jaxnst.command.describe import (
 from jaxnst.command.expand import Item, expand, make_lanes
 from jaxnst.command.find import find_pictures
 from jaxnst.command.flags import (
+    Parser,
+    add_look_flags,
+    add_machine_flags,
     add_mask_flags,
     add_recipe_flags,
     add_run_flags,
@@ -57,39 +60,39 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def add_grid_flags(p: argparse.ArgumentParser) -> None:
+def add_grid_flags(p: Parser) -> None:
     """Add the flags of `jaxnst grid`."""
+    p.usage = "%(prog)s --content PATH … --style PATH … [-o FOLDER] [options]"
     add = p.add_argument
     where = "pictures: files, folders or patterns such as 'photos/*.jpg'"
     add("--content", nargs="+", required=True, metavar="PATH", help=where)
     add("--style", nargs="+", default=[], metavar="PATH", help=where)
     out = "folder (default: grid)"
-    add("-o", "--out", type=Path, default=Path("grid"), help=out)
+    add("-o", "--out", type=Path, default=Path("grid"), metavar="FOLDER", help=out)
     add(
         "--vary",
         type=sweep,
         action="append",
         default=[],
         metavar="NAME=VALUE,VALUE,…",
-        help="values to try for a field of the recipe, or for recipe, seed, blend or "
-        "the style of a region; "
-        "repeat it for all combinations; separate values that contain commas by ;, as "
-        "in blend='1,0;0.5,0.5'",
+        help="values to try of a field of the recipe, or of recipe, seed, blend or "
+        "region; repeatable: all combinations; use ; between values that contain "
+        "commas: blend='1,0;0.5,0.5'",
     )
-    add("--seeds", type=positive, metavar="N", help="N seeds from --seed on")
+    add("--seeds", type=positive, metavar="N", help="try N seeds, from --seed on")
     quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
     add("--preview", action="store_true", help=quick)
-    batch = "pictures on a device at a time (default: as many as fit and save time)"
-    add("--batch", type=positive, metavar="N", help=batch)
     add_run_flags(p, size=None, quality=None)
-    add_recipe_flags(p)
+    add_look_flags(p)
     add_mask_flags(p)
-    add = p.add_argument_group(
-        "several machines", "the same command on each, with a folder that all can see"
-    ).add_argument
+    add_recipe_flags(p)
+    add_machine_flags(p)
+    batch = "pictures on a device at a time (default: as many as fit and save time)"
+    p.group("machine")("--batch", type=positive, metavar="N", help=batch)
+    add = p.group("several machines: the same command on each, and a shared folder")
     find = "let JAX find the machines: under SLURM, Kubernetes or on TPUs"
     add("--distributed", action="store_true", help=find)
-    add("--coordinator", metavar="HOST:PORT", help="of machine 0")
+    add("--coordinator", metavar="HOST:PORT", help="address of machine 0")
     add("--machines", type=positive, metavar="N", help="how many")
     add("--machine", type=int, metavar="I", help="which one: 0 … N-1")
 

@@ -7,7 +7,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from jaxnst.command.flags import positive
+from jaxnst.command.flags import Parser, positive
 from jaxnst.command.reporter import say
 from jaxnst.command.watched import check_studio
 from jaxnst.disk import check_folder, held
@@ -17,7 +17,7 @@ LOOPBACK = "127.0.0.1"
 """Where only this machine can reach the studio."""
 
 
-def add_studio_flags(p: argparse.ArgumentParser) -> None:
+def add_studio_flags(p: Parser) -> None:
     """Add the flags of `studio`."""
     add = p.add_argument
     where = "folder of results, and of the pictures that they were painted from"

@@ -24,14 +24,15 @@ from jaxnst.command.describe import (
     write_manifest,
 )
 from jaxnst.command.flags import (
-    Files,
+    Parser,
+    add_look_flags,
+    add_machine_flags,
     add_mask_flags,
+    add_memory_flag,
+    add_pictures,
     add_recipe_flags,
     add_run_flags,
-    byte_count,
-    numbers,
-    one_file,
-    one_name,
+    add_start_flags,
     painting_from,
     positive,
     run_from,
@@ -69,36 +70,36 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def add_stylize_flags(p: argparse.ArgumentParser) -> None:
+def add_stylize_flags(p: Parser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
+    p.usage = "%(prog)s CONTENT STYLE … [-o FILE] [options]"
+    add_pictures(p)
     add = p.add_argument
-    add("content", type=one_file, help="the photograph")
-    styles = "one or more pictures that give the style; none if regions have them all"
-    add("style", type=Path, nargs="*", action=Files, help=styles)
-    add("-o", "--out", type=Path, help="default: CONTENT-STYLE.png here")
+    add("-o", "--out", type=Path, metavar="FILE", help="default: CONTENT-STYLE.png")
     add_run_flags(p, size=None, quality="normal")
-    add("--blend", type=numbers, help="a weight for each style: W,W,…")
-    start = "start image: content, noise, style or a file, whose middle is used"
-    add("--init", type=one_name, help=start)
-    every = "keep a preview at every N steps of each scale"
-    add("--save-every", type=positive, metavar="N", help=every)
-    kept = "where a long run keeps its state until it is done (default: beside OUT)"
-    add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
-    bits = "bits per channel of a PNG or TIFF"
+    add_look_flags(p)
+    add("--resume", action="store_true", help="continue an interrupted run")
+    add("--dry-run", action="store_true", help="show scales, memory and time; stop")
+    add_mask_flags(p)
+    add_start_flags(p)
+    add_recipe_flags(p)
+    add = p.group("output")
+    bits = "bits per channel of a PNG or TIFF (default: 8)"
     add("--bits", type=int, choices=(8, 16), default=8, help=bits)
-    add("--trace", type=Path, metavar="FILE.jsonl", help="a line for each few steps")
+    every = "keep a preview every N steps of each scale"
+    add("--save-every", type=positive, metavar="N", help=every)
+    film = "write an animation of how it was painted"
+    add("--timelapse", type=Path, metavar="FILE.gif|webp|mp4", help=film)
     terms = "plot the terms of the loss (needs jaxnst[plot])"
     add("--plot", type=Path, metavar="FILE.png|svg", help=terms)
-    film = "an animated picture of how it was painted"
-    add("--timelapse", type=Path, metavar="FILE.gif|webp|mp4", help=film)
-    watch = "show the run on a page of this machine (needs jaxnst[studio])"
+    trace = "write a line of numbers every few steps"
+    add("--trace", type=Path, metavar="FILE.jsonl", help=trace)
+    kept = "where an interrupted run keeps its state (default: beside the result)"
+    add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
+    watch = "show the run in a browser (needs jaxnst[studio])"
     add("--live", action="store_true", help=watch)
-    memory = "memory to use; tiles make larger pictures fit (default: what is free)"
-    add("--memory", type=byte_count, metavar="8GB", help=memory)
-    add_recipe_flags(p)
-    add_mask_flags(p)
-    add("--resume", action="store_true", help="continue from the checkpoint")
-    add("--dry-run", action="store_true", help="show scales, memory and time; stop")
+    add_machine_flags(p)
+    add_memory_flag(p)
 
 
 def stylize_command(args: argparse.Namespace) -> int:

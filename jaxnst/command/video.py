@@ -53,42 +53,40 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def add_video_flags(p: argparse.ArgumentParser) -> None:
+def add_video_flags(p: flags.Parser) -> None:
     """Add the flags of `video`."""
+    p.usage = "%(prog)s CONTENT STYLE … -o FILE [options]"
+    flags.add_pictures(p, "a video, an animated picture, or a folder of frames")
     add, usual = p.add_argument, VideoOptions()
-    source = "a video, an animated picture, or a folder of frames"
-    add("content", type=flags.one_file, metavar="INPUT", help=source)
-    styles = "one or more pictures that give the style; none if regions have them all"
-    add("style", type=Path, nargs="*", action=flags.Files, help=styles)
     out = "a video, an animated .webp or .gif, or a folder for frames"
     add("-o", "--out", type=Path, required=True, help=out)
-    flags.add_run_flags(p, size=None, quality="normal")
     first = "where to begin: seconds, or h:mm:ss"
     add("--start", type=clock, default=Fraction(0), metavar="TIME", help=first)
     add("--end", type=clock, metavar="TIME", help="where to end")
     every = "paint one of N frames, each shown for longer"
     add("--every", type=flags.positive, default=1, metavar="N", help=every)
+    passes = "2: add a backward pass, which flickers less (default: 1)"
+    add("--passes", type=int, choices=(1, 2), default=1, help=passes)
+    flags.add_run_flags(p, size=None, quality="normal")
+    flags.add_look_flags(p)
+    flags.add_mask_flags(p)
+    add = p.group("frames")
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
-    passes = "2: go through the video once more, backward"
-    add("--passes", type=int, choices=(1, 2), default=1, help=passes)
     steps = "steps of a frame that follows another (default: half of those of a scale)"
     add("--frame-steps", type=flags.positive, metavar="N", help=steps)
     weight = f"how strongly frames hold to those before (default: {usual.weight:g})"
-    add("--temporal-weight", type=float, default=usual.weight, metavar="F", help=weight)
+    add("--temporal-weight", type=float, default=usual.weight, metavar="X", help=weight)
     flow = "folder of flows in place of measured ones: 2-1.flo or 2-1.npz, 1-2.flo, …"
     add("--flow", type=Path, metavar="FOLDER", help=flow)
     kept = "keep OUT.state, the frames as floats, when the video is written"
     add("--keep-state", action="store_true", help=kept)
     full = "begin even if OUT.state may need more disk than is free"
     add("--force", action="store_true", help=full)
-    add("--blend", type=flags.numbers, help="a weight for each style: W,W,…")
-    start = "start image of the first frame: content, noise, style or a file"
-    add("--init", type=flags.one_name, help=start)
-    memory = "memory to use; tiles make larger frames fit (default: what is free)"
-    add("--memory", type=flags.byte_count, metavar="8GB", help=memory)
+    flags.add_start_flags(p)
     flags.add_recipe_flags(p)
-    flags.add_mask_flags(p)
+    flags.add_machine_flags(p)
+    flags.add_memory_flag(p)
 
 
 def clock(text: str) -> Fraction:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnst.command.flags import one_file
+from jaxnst.command.flags import Parser, one_file
 from jaxnst.command.reporter import say
 from jaxnst.disk import check_target
 from jaxnst.network.vgg import layer_name
@@ -14,7 +14,7 @@ from jaxnst.weights.convert import convert, read_foreign, to_backbone
 from jaxnst.weights.format import describe, is_ours, read_backbone
 
 
-def add_weights_commands(p: argparse.ArgumentParser) -> None:
+def add_weights_commands(p: Parser) -> None:
     """Add the actions of `weights`."""
     actions = p.add_subparsers(required=True, metavar="ACTION")
     a = actions.add_parser("list", help="named weights and where they are")
