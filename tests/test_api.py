@@ -32,7 +32,7 @@ FLOORS = {
     ],
     "jaxnst/repaint": ["filters", "bank", "match"],
     "jaxnst/request": [
-        "defaults", "painting", "run", "manifest", "terminal", "labels", "inputs",
+        "defaults", "painting", "run", "manifest", "terminal", "labels", "read",
     ],
     "jaxnst/studio": [
         "settings", "names", "pictures", "groups", "history", "guard", "assets",

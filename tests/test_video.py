@@ -23,9 +23,9 @@ from jaxnst.command.describe import compile_timer
 from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.pictures.samples import sample_path
-from jaxnst.request import inputs
-from jaxnst.request.inputs import moving_masks
+from jaxnst.request import read as read_module
 from jaxnst.request.painting import Painting
+from jaxnst.request.read import moving_masks
 from jaxnst.video import VideoOptions, stylize_video
 from jaxnst.video.tags import PQ
 from jaxnst.video.temporal import reliability, warp, warping_error
@@ -518,9 +518,9 @@ def test_a_mask_may_be_black_in_some_frames(here, capfd, monkeypatch):
         mask = np.zeros((30, 80, 3))
         mask[:, : (0, 0, 40, 80, 20, 0)[i]] = 1
         jaxnst.save_image(f"masks/{i}.png", mask)
-    read, opened = inputs.load_style, []
+    read, opened = read_module.load_style, []
     counted = lambda path, *rest: opened.append(path) or read(path, *rest)
-    monkeypatch.setattr(inputs, "load_style", counted)
+    monkeypatch.setattr(read_module, "load_style", counted)
     region = ("--region", f"masks={SWIRLS}")
     assert video("a.mp4", "-o", "b", *region, "--keep-rest") == 0
     assert capfd.readouterr().err.count("is stretched from") == 1

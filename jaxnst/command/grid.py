@@ -52,9 +52,9 @@ from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
 from jaxnst.request.defaults import PREVIEW, QUALITY, default_recipe, with_steps
-from jaxnst.request.inputs import check_painting, read_masks, read_style
 from jaxnst.request.manifest import Manifest, manifest_path, read_manifest
 from jaxnst.request.painting import Painting
+from jaxnst.request.read import check_painting, read_masks, read_style
 from jaxnst.request.terminal import as_command
 from jaxnst.weights import registry
 from jaxnst.weights.format import sha256

@@ -60,9 +60,9 @@ from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import times_path
-from jaxnst.request.inputs import check_painting, read_masks, read_style
 from jaxnst.request.manifest import manifest_path
 from jaxnst.request.painting import Painting
+from jaxnst.request.read import check_painting, mask_count, read_masks, read_style
 from jaxnst.request.run import Run
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
@@ -142,7 +142,7 @@ def plan(
 
 def masks_take(painting: Painting) -> int:
     """Bytes that the masks of a painting take."""
-    count = painting.mask_count() + has_alpha(painting.content)
+    count = mask_count(painting) + has_alpha(painting.content)
     return mask_bytes(painting.shape(), painting.recipe, count)
 
 

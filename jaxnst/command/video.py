@@ -35,14 +35,15 @@ from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.files import save_image
-from jaxnst.request.inputs import (
+from jaxnst.request.manifest import manifest_path, path_from
+from jaxnst.request.painting import Painting
+from jaxnst.request.read import (
     check_moving_masks,
     check_painting,
+    mask_count,
     moving_masks,
     read_style,
 )
-from jaxnst.request.manifest import manifest_path, path_from
-from jaxnst.request.painting import Painting
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles, check_flow
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
@@ -217,7 +218,7 @@ def video_command(args: argparse.Namespace) -> int:
     video, tell = video_from(args), partial(say, quiet=args.quiet)
     painting, shape, out = video.painting, video.shape, video.out
     memory = usable_memory() if args.memory is None else args.memory
-    memory -= mask_bytes(shape, painting.recipe, painting.mask_count())
+    memory -= mask_bytes(shape, painting.recipe, mask_count(video.paintings[0]))
     stages = plan_run(shape, painting.recipe, memory)
     name, reason = registry.choose(args.weights, quiet=args.quiet)
     weights = registry.locate(name)

@@ -234,8 +234,10 @@ def _of_first_format(value: dict[str, Any]) -> dict[str, Any]:
     paths = [x for x in jax.tree.leaves(whole) if isinstance(x, str)]
     hashes = dict(zip(paths, value["pictures_sha256"], strict=True))
     blend = value["blend"] or [1.0] * len(value["styles"])
+    recipe = {x: y for x, y in value["recipe"].items() if x != "state_memory"}
     found = {
         **{x: y for x, y in value.items() if x not in ("masks", "pictures_bits")},
+        "recipe": recipe,  # whose states were always on the device by default
         "styles": list(map(style, value["styles"], blend)),
         "regions": [
             {"mask": mask, "styles": list(map(style, own))}

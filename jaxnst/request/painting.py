@@ -119,8 +119,3 @@ class Painting:
         """Height and width of the result; `native` are those of the content."""
         native = native or image_shape(self.content)
         return fit_shape(native, self.size or content_size(native, self.recipe))
-
-    def mask_count(self) -> int:
-        """How many masks a run keeps, without the content's alpha."""
-        regions = len(self.regions) + bool(self.regions) + 4 * bool(self.labels)
-        return regions + (self.content_mask is not None)

@@ -14,7 +14,13 @@ from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import LEAST, Masks, Region, Style
 from jaxnst.pictures.files import image_shape, load_image, load_mask
 from jaxnst.recipes import Recipe
-from jaxnst.request.labels import Colors, common_labels, label_masks, label_regions
+from jaxnst.request.labels import (
+    Colors,
+    common_labels,
+    label_masks,
+    label_regions,
+    read_labels,
+)
 from jaxnst.request.painting import Painting, StyleFile, blend_of
 from jaxnst.types import Mask
 
@@ -74,6 +80,14 @@ def _stretched(path: Path, shape: tuple[int, int]) -> list[str]:
         f"{path} is stretched from {wide} x {high} px to the shape of its picture, "
         f"{width} x {height} px"
     ]
+
+
+def mask_count(painting: Painting) -> int:
+    """How many masks a run keeps, without the content's alpha."""
+    found = len(painting.regions)
+    if painting.labels:
+        found = len(read_labels(painting.labels[0]).colors)
+    return found + bool(found) + (painting.content_mask is not None)
 
 
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
