@@ -167,6 +167,8 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except OSError as error:
+        if isinstance(error.__cause__, OSError):
+            raise  # of another file, which was written meanwhile
         why = error.strerror or str(error)
         raise OSError(
             f"expected room and the right to write {asked}, got {why}"

@@ -39,8 +39,8 @@ FLOORS = {
         "jobs", "news", "serve", "watch", "server",
     ],
     "jaxnst/video": [
-        "temporal", "flow", "store", "threads", "tags", "decode", "clip", "sound",
-        "write", "shot", "paint",
+        "temporal", "flow", "store", "tags", "decode", "clip", "sound", "write", "shot",
+        "paint",
     ],
     "jaxnst/command": [
         "devices", "program_cache", "flags", "describe", "records", "reporter", "sheet",

@@ -12,10 +12,12 @@ from PIL import Image as pil
 from test_pictures import small_in_a_large_gif
 
 import jaxnst
+from jaxnst.disk import write_whole
 from jaxnst.video import sound
-from jaxnst.video.clip import ColorTags, Selection, open_clip
+from jaxnst.video.clip import Selection, open_clip
+from jaxnst.video.paint import ahead
 from jaxnst.video.store import FolderStore, Frame
-from jaxnst.video.threads import ahead, beside
+from jaxnst.video.tags import ColorTags
 from jaxnst.video.write import output_kind, write_clip
 
 TIMES = (0, 40, 120, 160, 300, 340)
@@ -161,7 +163,7 @@ def test_a_cut_keeps_times_and_sound_in_step(tmp_path):
     assert abs(len(wave) / 48000 - 0.2) < 0.05
     every = open_clip(tmp_path / "a.mp4", Selection(every=4))
     assert every.numbers == (0, 4)
-    assert [float(x) for x in every.durations] == [0.3, 0.08]
+    assert [float(x) for x in (*every.times, every.end)] == [0, 0.3, 0.38]
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
@@ -179,7 +181,9 @@ def test_a_still_before_an_animation_is_none_of_its_frames(tmp_path):
     more = {"save_all": True, "append_images": frames, "duration": [100, 200, 300]}
     still.save(tmp_path / "a.png", default_image=True, **more)
     clip = open_clip(tmp_path / "a.png")
-    assert [float(x) for x in clip.durations] == [0.1, 0.2, 0.3]
+    assert [float(x) for x in (*clip.times, clip.end)] == pytest.approx(
+        [0, 0.1, 0.3, 0.6]
+    )
     levels = [round(255 * float(x[4, 4, 1])) for x in clip.frames((24, 32))]
     assert levels == [60, 120, 180]
 
@@ -280,7 +284,7 @@ def test_a_gif_takes_as_long_as_its_source(tmp_path):
         write_clip(tmp_path / "b.gif", clip, list(clip.frames(clip.shape)))
         again = open_clip(tmp_path / "b.gif")
         assert float(again.end) == pytest.approx(seconds, abs=0.01)
-        assert min(again.durations) >= Fraction(2, 100)
+        assert min(np.diff((*again.times, again.end))) >= Fraction(2, 100)
 
 
 def test_frames_of_one_name_are_numbered(tmp_path):
@@ -324,11 +328,24 @@ def test_sound_of_six_speakers_is_encoded_anew(tmp_path):
 def test_a_failure_to_write_is_not_blamed_on_the_source(tmp_path, monkeypatch):
     clip = open_clip(make_video(tmp_path / "a.mp4", sound="aac"))
     monkeypatch.setattr(
-        sound._Copy, "write", lambda *_: av.error.err_check(-22) or None
+        sound, "_copy", lambda *_: lambda packet: av.error.err_check(-22) or None
     )
     with pytest.raises(OSError, match="cannot be encoded"):
         write_clip(tmp_path / "b.mp4", clip, list(clip.frames(clip.shape)))
     assert [x.name for x in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_full_disk_is_said_of_the_file_that_has_no_room(tmp_path):
+    clip = open_clip(make_video(tmp_path / "a.mp4"))
+
+    def painted():
+        with write_whole(tmp_path / "state.npz"):
+            raise OSError(28, "No space left on device")
+        yield
+
+    with pytest.raises(OSError, match=r"state\.npz, got No space") as caught:
+        write_clip(tmp_path / "b.gif", clip, painted())
+    assert "b.gif" not in str(caught.value)
 
 
 @pytest.mark.parametrize("module", ["av", "cv2"])
@@ -382,7 +399,7 @@ def test_nothing_is_left_of_a_file_whose_frames_stop(tmp_path, name):
     assert [x.name for x in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_work_ahead_and_beside_raises_where_it_is_awaited():
+def test_work_ahead_raises_where_it_is_awaited():
     def items():
         yield 1
         raise KeyError("made")
@@ -391,32 +408,6 @@ def test_work_ahead_and_beside_raises_where_it_is_awaited():
     assert next(found) == 1
     with pytest.raises(KeyError, match="made"):
         next(found)
-
-    def consume(items):
-        assert next(items) == 1
-        raise OSError("full")
-
-    def hand_over(count, consume, error=None):
-        with beside(consume) as put:
-            for _ in range(count):
-                put(1)
-            if error:
-                raise error
-
-    with pytest.raises(OSError, match="full"):
-        hand_over(99, consume)
-    seen = []
-
-    def take(items):
-        try:
-            seen.extend(items)
-        except KeyError as error:
-            seen.append(error)
-            raise
-
-    with pytest.raises(KeyError, match="block"):
-        hand_over(1, take, KeyError("block"))
-    assert str(seen[-1]) == "'block'"
 
 
 def test_no_work_ahead_goes_on_when_its_caller_has_stopped():
@@ -435,9 +426,9 @@ def test_no_work_ahead_goes_on_when_its_caller_has_stopped():
 def test_a_damaged_state_is_named(tmp_path):
     store = FolderStore(tmp_path)
     image = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
-    store.save(1, 0, Frame(image, 0, 2.0, image))
-    np.testing.assert_array_equal(store.load(1, 0).image, image)
-    data = store.path(1, 0).read_bytes()
-    store.path(1, 0).write_bytes(data[: len(data) // 2])
+    store[1, 0] = Frame(image, 0, 2.0, np.uint8(255 * image))
+    np.testing.assert_array_equal(store[1, 0].image, image)
+    data = store.path((1, 0)).read_bytes()
+    store.path((1, 0)).write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"pass1-000001\.npz, got a damaged file"):
-        store.load(1, 0)
+        store[1, 0]

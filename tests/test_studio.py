@@ -227,7 +227,8 @@ def test_the_page_knows_which_sliders_have_an_effect(client):
     recipes = client.get("/options").json()["recipes"]
     idle = {recipe["name"]: recipe["idle"] for recipe in recipes}
     assert idle["painterly"] == []
-    assert {x for x in idle if idle[x]} == {x for x in idle if RECIPES[x].sizes.squash_style}
+    squashed = {x for x in idle if RECIPES[x].sizes.squash_style}
+    assert {x for x in idle if idle[x]} == squashed
     settings = CHOSEN | {"recipe": "gatys2016", "style_scale": 0.5}
     data = {"kind": "preview", "settings": settings}
     assert client.post("/jobs", json=data).status_code == 201
@@ -421,9 +422,12 @@ def test_the_page_may_load_only_what_the_server_sends(client):
 POLICY = "content-security-policy"
 
 
-@pytest.mark.parametrize("path", sorted(PAGE.iterdir()), ids=lambda path: path.name)
+SENT = [x for x in PAGE.rglob("*") if x.suffix in (".html", ".css", ".js", ".svg")]
+
+
+@pytest.mark.parametrize("path", sorted(SENT), ids=lambda path: path.name)
 def test_the_page_refers_to_nothing_elsewhere(path):
-    text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+    text = re.sub(r"http://www\.w3\.org/[\w/]+", "", path.read_text())  # namespaces
     assert not re.search(r"https?://|(?:src|href)=[\"']?//|@import|url\(", text)
     if path.suffix == ".html":  # the policy would refuse what is inside the page
         assert not re.search(r"<script>|\son\w+=|style=", text)

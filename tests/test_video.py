@@ -27,7 +27,6 @@ from jaxnst.request import read as read_module
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import moving_masks
 from jaxnst.video import VideoOptions, stylize_video
-from jaxnst.video.store import MemoryStore
 from jaxnst.video.tags import PQ
 from jaxnst.video.temporal import reliability, warp, warping_error
 
@@ -118,14 +117,14 @@ def test_a_cut_begins_anew(backbone):
 def test_a_run_goes_on_from_any_frame(backbone, passes, monkeypatch):
     monkeypatch.setattr("jaxnst.video.paint.PERIOD", 2)
 
-    class Dying(MemoryStore):
+    class Dying(dict):
         left = 99
 
-        def save(self, number, index, frame):
+        def __setitem__(self, key, frame):
             self.left -= 1
             if self.left < 0:
                 raise KeyboardInterrupt
-            super().save(number, index, frame)
+            super().__setitem__(key, frame)
 
     frames = [*pan(4), *(1 - x[::-1] for x in pan(2))]
     whole = paint(backbone, frames, passes=passes)

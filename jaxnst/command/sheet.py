@@ -170,5 +170,5 @@ def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     template = Path(__file__).with_name("grid.html").read_text(encoding="utf-8")
     with disk.write_whole(path) as file:
-        page = template.replace("{{data}}", text)
+        page = template.replace('"{{data}}"', text)
         file.write(page.encode(errors="surrogateescape"))  # names as they are on disk

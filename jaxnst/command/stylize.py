@@ -54,6 +54,7 @@ from jaxnst.painting.memory import (
 )
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage, Stages, plan_run
+from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Progress, Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
@@ -329,24 +330,32 @@ def stylize_files(
     resume: Checkpoint | None,
 ) -> Result:
     """Read the pictures of a painting and paint it; hooks are of `Options`."""
-    recipe, start = painting.recipe, painting.start
+    recipe = painting.recipe
     content, alpha = load_content(painting.content, painting.size, recipe)
     shape = content.shape
     styles = [read_style(style, shape, recipe) for style in painting.styles]
-    options = Options(
-        blend=None if painting.blend is None else jnp.array(painting.blend),
-        masks=read_masks(painting, styles, alpha, shape),
-        init=None if start is None else load_image(start, size=max(shape)),
-        resume=resume,
-        mesh=tile_mesh(),
-        throw=False,
-        **hooks,
-    )
+    masks = read_masks(painting, styles, alpha, shape)
+    more = {"resume": resume, "throw": False, **hooks}
+    options = read_options(painting, masks, max(shape), more)
     key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
     result = stylize(backbone, content, styles, recipe, key=key, options=options)
     if alpha is None:
         return result
     return result._replace(image=jnp.concatenate([result.image, alpha], axis=-1))
+
+
+def read_options(
+    painting: Painting, masks: Masks, size: int, hooks: Mapping[str, Any]
+) -> Options:
+    """Options of a painting, with its start image, of that long edge, and its masks."""
+    start = painting.start
+    return Options(
+        blend=None if painting.blend is None else jnp.array(painting.blend),
+        masks=masks,
+        init=None if start is None else load_image(start, size=size),
+        mesh=tile_mesh(),
+        **hooks,
+    )
 
 
 def describe_run(painting: Painting, run: Run) -> int:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,19 @@ from starlette.responses import (
     Response,
     StreamingResponse,
 )
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from jaxnst.disk import held
 from jaxnst.foreign import parse_json
 from jaxnst.live import SO_FAR
 from jaxnst.painting.scales import check_content, content_size
+from jaxnst.pictures.files import UNREAD, readable_suffixes
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.samples import SAMPLES
 from jaxnst.recipes import LOOKS, RECIPES
 from jaxnst.request.defaults import QUALITY
-from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
+from jaxnst.studio.assets import PAGE, REFUSALS
 from jaxnst.studio.groups import groups, new_group, remove_group
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import Entry, History, as_tiff
@@ -45,14 +47,18 @@ from jaxnst.studio.news import News, pack
 from jaxnst.studio.pictures import (
     EDGES,
     MOST_BYTES,
-    MOST_PIXELS,
     Picture,
     Pictures,
     as_jpeg,
 )
 from jaxnst.studio.settings import (
+    COLORS,
+    CONTENT_STEPS,
     CONTROLS,
     LIMITS,
+    MOST_REGIONS,
+    MOST_STYLES,
+    STROKE_STEPS,
     Settings,
     painting_of,
     read_settings,
@@ -109,7 +115,7 @@ class Studio:
         return Starlette(
             routes=[
                 get("/", self.page),
-                get("/page/{name}", send_asset),
+                Mount("/page", StaticFiles(directory=PAGE)),
                 get("/options", self.options),
                 get("/events", self.events),
                 post("/pictures", self.add_picture),
@@ -188,16 +194,34 @@ class Studio:
                 "name": recipe.name,
                 "look": LOOKS[recipe.name],
                 "summary": recipe.summary,
+                "size": recipe.sizes.size,
                 "content_weight": recipe.weights.content_weight,
                 "style_scale": recipe.sizes.style_scale,
                 "idle": [x for x in CONTROLS if not recipe.uses(x)],
             }
             for recipe in RECIPES.values()
         ]
-        samples = [self.pictures.find(name).as_json() for name in SAMPLES]
-        most = {"bytes": MOST_BYTES, "pixels": MOST_PIXELS}
-        found = {"recipes": recipes, "samples": samples, "qualities": list(QUALITY)}
-        return JSONResponse(found | {"most": most, "limits": LIMITS})
+        unset = [x.name for x in fields(Settings) if x.default is not MISSING]
+        return JSONResponse(
+            {
+                "recipes": recipes,
+                "samples": [self.pictures.find(name).as_json() for name in SAMPLES],
+                "suffixes": sorted(readable_suffixes() | UNREAD.keys()),
+                "qualities": list(QUALITY),
+                "colors": COLORS,
+                "defaults": {name: getattr(Settings, name) for name in unset},
+                "limits": LIMITS,
+                "most": {
+                    "bytes": MOST_BYTES,
+                    "styles": MOST_STYLES,
+                    "regions": MOST_REGIONS,
+                },
+                "variations": {
+                    "content_weight": len(CONTENT_STEPS),
+                    "style_scale": len(STROKE_STEPS),
+                },
+            }
+        )
 
     async def all_results(self, request: Request) -> Response:
         """All results, and the revision from which on `events` tells of changes."""

@@ -19,6 +19,9 @@ from jaxnst.request.defaults import QUALITY, with_steps
 COLORS = get_args(FIELDS["colors"])
 """Whose colours a result may have, in addition to those of a picture."""
 
+MOST_STYLES, MOST_REGIONS = 8, 8
+"""Most paintings, and regions, of a picture."""
+
 LIMITS = {"size": (16, 20_000), "preview_size": (32, 512), "seed": (0, 2**32 - 1)}
 """Least and largest whole numbers; what fits into memory is checked by the command."""
 
@@ -50,7 +53,7 @@ class Region:
     """A part of the photograph with styles of its own; pictures by their names."""
 
     mask: Id
-    styles: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=8)]
+    styles: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MOST_STYLES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class Settings:
     """
 
     content: Id
-    styles: Annotated[tuple[Id, ...], Meta(max_length=8)] = ()
+    styles: Annotated[tuple[Id, ...], Meta(max_length=MOST_STYLES)] = ()
     blend: tuple[Weight, ...] | None = None
     size: Annotated[int, _between(LIMITS["size"])] | None = None
     quality: Literal["draft", "normal", "best"] = "normal"
@@ -82,7 +85,7 @@ class Settings:
     style_scale: Annotated[float, _between(CONTROL_LIMITS["style_scale"])] | None = None
     colors: Id = "style"
     rotate_styles: bool = False
-    regions: Annotated[tuple[Region, ...], Meta(max_length=8)] = ()
+    regions: Annotated[tuple[Region, ...], Meta(max_length=MOST_REGIONS)] = ()
     keep_rest: bool = False
     hold: Id | None = None
     seed: Annotated[int, _between(LIMITS["seed"])] = 0

@@ -14,10 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from jaxnst.live import LiveReader
-from jaxnst.studio.assets import PAGE, REFUSALS, send_asset
+from jaxnst.studio.assets import PAGE, REFUSALS
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.serve import closing, listen, make_server
 
@@ -40,7 +41,7 @@ class Watch:
         """The application."""
         routes = [
             Route("/", self.page, methods=["GET"]),
-            Route("/page/{name}", send_asset, methods=["GET"]),
+            Mount("/page", StaticFiles(directory=PAGE)),
             Route("/events", self.events, methods=["GET"]),
             Route("/frame", self.frame, methods=["GET"]),
         ]

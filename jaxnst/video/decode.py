@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -17,20 +17,12 @@ from jaxnst.video.tags import PEAK, ColorTags, to_sdr
 
 
 class Entry(NamedTuple):
-    """Where the decoding of a video begins.
+    """Where the decoding of a video begins; times are in the units of the stream."""
 
-    Attributes:
-        seek: Time of a key frame to go to, in the units of the stream. Default: begin
-            with the file.
-        first: Frames before that time are dropped, in the same units.
-        number: Of the first frame that is left, from 0.
-        begin: Time of the video's own first frame, in the same units.
-    """
-
-    seek: int | None = None
-    first: int | None = None
-    number: int = 0
-    begin: int = 0
+    seek: int | None = None  # time of a key frame to go to, if not to the file's start
+    first: int | None = None  # frames before that time are dropped
+    number: int = 0  # of the first frame that is left
+    begin: int | None = None  # of the video's own first frame, if that is not left
 
 
 WHOLE = Entry()
@@ -46,23 +38,27 @@ def check_codecs() -> None:
         )
 
 
-def open_video(path: Path) -> Any:
-    """Open a video file with PyAV; a ValueError says why that fails."""
-    check_codecs()
-    import av
-
-    with reading(path):
-        # Whole, as FFmpeg takes what is before a colon for a protocol.
-        return av.open(str(path.absolute()), metadata_errors="ignore")
-
-
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn every failure to read a video into a ValueError of one line."""
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video file with PyAV; yields it and its first video that is no cover.
+
+    All that fails there is a ValueError of one line.
+    """
+    check_codecs()
     import av.error
+    from av.stream import Disposition
 
     try:
-        yield
+        # A whole path, as FFmpeg takes what is before a colon for a protocol.
+        with av.open(str(path.absolute()), metadata_errors="ignore") as container:
+            cover = Disposition.attached_pic
+            videos = [x for x in container.streams.video if not x.disposition & cover]
+            if not videos:
+                raise ValueError(
+                    f"expected a video in {path}, got a file without one, such as "
+                    "sound alone; choose another file"
+                )
+            yield container, videos[0]
     except (av.error.FFmpegError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
@@ -71,55 +67,43 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def picture_stream(container: Any, path: Path) -> Any:
-    """The first video of a file, without covers, such as that of a song."""
-    from av.stream import Disposition
-
-    cover = Disposition.attached_pic
-    videos = [x for x in container.streams.video if not x.disposition & cover]
-    if not videos:
-        raise ValueError(
-            f"expected a video in {path}, got a file without one, such as sound "
-            "alone; choose another file"
-        )
-    return videos[0]
-
-
 def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
     """The frames of the first video of a file; a ValueError if it is truncated.
 
     They come in the order in which they are shown. Edit lists are followed. Frames have
     their times, in the units of the stream, or None where the file has none.
     """
-    with open_video(path) as container, reading(path):
-        stream = picture_stream(container, path)
-        decoder = _decoder(stream)
+    with open_video(path) as (container, stream):
+        # FFmpeg leaves out what an edit list hides, but not in fragmented files.
+        first = 0 if _is_mp4(container) else -math.inf
         if entry.seek is not None:
             container.seek(entry.seek, stream=stream)
-        clock, number, packets, newest = None, entry.number, 0, None
-        corrupt, end = False, False
+            first = entry.first
+        decoder, number, packets, newest = _decoder(stream), entry.number, 0, None
+        times, guessed, cut = deque(), container.format.name == "avi", False
         for packet in container.demux(stream):
-            end = packet.size == 0 and packet.dts is None
-            corrupt = corrupt or packet.is_corrupt
-            if not (end or corrupt):
+            end, cut = packet.size == 0 and packet.dts is None, packet.is_corrupt
+            if not (end or cut):
                 if packet.size == 0:  # the frame before is shown for longer
                     continue
+                if packets == 0:
+                    guessed = guessed or (packet.pts is None and packet.dts is not None)
                 packets, newest = packets + 1, packet.dts
-                clock = clock or _Clock(container, packet)
-                clock.times.append(packet.dts)
+                times.append(newest)
             # The frames before the damage are still in the decoder.
-            for frame in decoder.decode(None if end or corrupt else packet):
+            for frame in decoder.decode(None if end or cut else packet):
                 frame.time_base = stream.time_base  # the last ones lack it
-                if clock is None or not clock.set(frame, entry.first):
-                    continue
-                number += 1
-                yield frame
-            if end or corrupt:
+                time = times.popleft() if times else None
+                if guessed:
+                    # Where times are those of decoding, the first frame has the first
+                    # one. What FFmpeg takes for the time of showing is a guess then.
+                    frame.pts = time
+                if frame.pts is None or frame.pts >= first:
+                    number += 1
+                    yield frame
+            if end or cut:
                 break
-        short = newest is not None and newest < _last(container, stream)
-        short = short or (entry == WHOLE and packets < _count(container, stream))
-        short = short or ("matroska" in container.format.name and _is_cut(path))
-        if corrupt or short:
+        if cut or _is_short(path, container, stream, entry, packets, newest):
             cure = ", or cut the damage off with --end" if number > 1 else ""
             raise ValueError(
                 f"expected all frames in {path}, got a file that is truncated or "
@@ -127,21 +111,17 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
             )
 
 
-def _last(container: Any, stream: Any) -> int | float:
-    """The time of the last packet as the file states it, if it does."""
-    index = stream.index_entries
-    if _is_mp4(container) and len(index):
-        return index[len(index) - 1].timestamp  # without what edit lists hide
-    # An AVI counts chunks that hold no frame, too, of which some may be the last.
-    return 0.9 * stream.frames - 3 if container.format.name == "avi" else -math.inf
-
-
-def _count(container: Any, stream: Any) -> int:
-    """How many packets there are at least, as the file states it, if it does.
-
-    MP4 counts hidden ones, too; AVI counts a frame that is shown for longer as several.
-    """
-    return 0 if _is_mp4(container) or container.format.name == "avi" else stream.frames
+def _is_short(
+    path: Path, container: Any, stream: Any, entry: Entry, packets: int, newest: Any
+) -> bool:
+    """Whether the end is missing, by what the file states of itself."""
+    kind, index = container.format.name, stream.index_entries
+    if _is_mp4(container):  # whose index is without what edit lists hide
+        return bool(packets and len(index) and newest < index[len(index) - 1].timestamp)
+    if kind == "avi":  # it counts chunks without a frame, too; some may be the last
+        return bool(packets) and newest < 0.9 * stream.frames - 3
+    few = entry == WHOLE and packets < stream.frames
+    return few or ("matroska" in kind and _is_cut(path))
 
 
 def _is_cut(path: Path) -> bool:
@@ -167,96 +147,45 @@ def _decoder(stream: Any) -> Any:
     return stream.codec_context
 
 
-class _Clock:
-    """When frames are shown.
-
-    Args:
-        container: Of the file.
-        packet: Its first one.
-    """
-
-    def __init__(self, container: Any, packet: Any):
-        # Where times are those of decoding, the first frame has the first one, and so
-        # on. What FFmpeg takes for the time of showing is a guess then.
-        guessed = packet.pts is None and packet.dts is not None
-        self.ranked = guessed or container.format.name == "avi"
-        self.edited = _is_mp4(container)
-        self.times: deque[int | None] = deque()
-
-    def set(self, frame: Any, first: int | None) -> bool:
-        """Give a frame its time; return whether it is shown, from `first` on."""
-        time = self.times.popleft() if self.times else None
-        if self.ranked:
-            frame.pts = time
-        if frame.pts is None:
-            return True
-        # FFmpeg leaves out what an edit list hides, but not in fragmented files.
-        if first is None:
-            return frame.pts >= 0 or not self.edited
-        return frame.pts >= first
-
-
 def _is_mp4(container: Any) -> bool:
     return "mp4" in container.format.name.split(",")
 
 
 def find_entry(path: Path, start: Fraction) -> Entry:
-    """Where to begin decoding for the frames from a time on.
+    """Where to begin decoding for the frames from a time on, in seconds from the first.
 
     The frames are the same as without it: decoding begins two key frames early, since
     open groups of pictures, slow refreshes and streams without an index need that, and
     the times of the frames that come are compared with those in the file. Where they
     differ, times are missing, or seeking fails, decoding begins with the file.
-
-    Args:
-        path: A video file.
-        start: Seconds from the first frame.
     """
     if start == 0:
         return WHOLE
     with contextlib.closing(decoded(path)) as frames:
-        first = next(frames, None)
-    if first is None or first.pts is None:
+        shown = next(frames, None)
+    if shown is None or shown.pts is None:
         return WHOLE
-    begin, wanted = first.pts, first.pts + start / Fraction(first.time_base)
-    times, keys = _times_until(path, begin, wanted)
+    begin, end = shown.pts, shown.pts + start / Fraction(shown.time_base)
+    times, keys = [], []
+    with open_video(path) as (container, stream):
+        for packet in container.demux(stream):
+            if packet.size == 0 or (packet.dts is not None and packet.dts > end):
+                break  # no frame is shown before it is decoded
+            if packet.pts is None or container.format.name == "avi":
+                return WHOLE
+            if begin <= packet.pts <= end and not packet.is_discard:
+                times.append(packet.pts)
+                keys += [packet.pts] * packet.is_keyframe
+    times, keys = sorted(times), sorted(keys)
     if len(keys) < 3 or len(set(times)) < len(times):
         return WHOLE
     seek, roll, key = keys[-3:]
     entry = Entry(seek, key, bisect_left(times, key), begin)
-    probe = entry._replace(first=roll)
-    expected = [x for x in times if roll <= x <= wanted]
-    found = []
-    with contextlib.suppress(ValueError), contextlib.closing(decoded(path, probe)) as x:
-        found = [frame.pts for _, frame in zip(expected, x, strict=False)]
+    expected, found = times[bisect_left(times, roll) :], []
+    probe = decoded(path, entry._replace(first=roll))
+    with contextlib.suppress(ValueError), contextlib.closing(probe):
+        found = [frame.pts for _, frame in zip(expected, probe, strict=False)]
     return entry if found == expected else WHOLE
-
-
-def _times_until(path: Path, begin: int, end: Fraction) -> tuple[list, list]:
-    """Sorted times of the frames up to a time, and those of key frames among them.
-
-    Both are empty where times are missing.
-    """
-    times, keys = [], []
-    with open_video(path) as container, reading(path):
-        stream = picture_stream(container, path)
-        for packet in container.demux(stream):
-            if packet.size == 0 or (packet.dts is not None and packet.dts > end):
-                break  # no frame is shown before it is decoded
-            if packet.pts is None or _Clock(container, packet).ranked:
-                return [], []
-            if begin <= packet.pts <= end and not packet.is_discard:
-                times.append(packet.pts)
-                keys += [packet.pts] * packet.is_keyframe
-    return sorted(times), sorted(keys)
-
-
-def rate_and_aspect(path: Path) -> tuple[Fraction | None, Fraction]:
-    """Frames per second of a video, if they are known; width of a pixel by height."""
-    with open_video(path) as container:
-        stream = picture_stream(container, path)
-        rate = stream.guessed_rate or stream.average_rate
-        return rate, stream.sample_aspect_ratio or Fraction(1)
 
 
 def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
@@ -272,22 +201,16 @@ def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
     """
     known = iter(sorted(x for x in times if x is not None))
     kept: dict[int, Fraction] = {}
-    last = 0
+    newest, count = -math.inf, len(times)
     for place, given in enumerate(times):
-        time = None if given is None else next(known)
-        if time is not None and (not kept or time > kept[last]):
-            kept[place], last = time, place
-    if not kept:
-        return [place / rate for place in range(len(times))]
-    places, found = list(kept), []
-    for place in range(len(times)):
-        i = bisect_right(places, place)
-        before = places[max(0, i - 1)]
-        step = 1 / rate
-        if 0 < i < len(places):
-            step = (kept[places[i]] - kept[before]) / (places[i] - before)
-        found.append(kept[before] + (place - before) * step)
-    return found
+        if given is not None and (time := next(known)) > newest:
+            kept[place] = newest = time
+    kept = kept or {0: Fraction(0)}
+    first, last, far = min(kept), max(kept), count / rate  # the rate leads beyond both
+    around = {first - count: kept[first] - far, **kept, last + count: kept[last] + far}
+    found = np.interp(range(count), [*around], [*map(float, around.values())])
+    exact = lambda x: Fraction(x).limit_denominator(10**6)
+    return [kept.get(place, exact(time)) for place, time in enumerate(found)]
 
 
 def read_pixels(

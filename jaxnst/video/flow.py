@@ -2,24 +2,19 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxnst.disk import write_whole
 from jaxnst.messages import found_at
 from jaxnst.pictures.geometry import resize
 
 FlowArray = Float[np.ndarray, "_h _w 2"]
 """As `temporal.Flow`, in NumPy."""
-
-TAG = 202021.25
-"""What a .flo file begins with, as a float32."""
-
 
 DARK = 0.02
 """Added to colours before their ratio is taken, so that black does not divide."""
@@ -29,15 +24,9 @@ STILL_SIDE, STILL_PART = 7, 0.02
 its deviation. A move by a tenth of a pixel makes more of a difference."""
 
 
-@runtime_checkable
-class Flows(Protocol):
-    """Gives the flow from frame i to frame j, or None where it is not known."""
-
-    def __call__(
-        self, i: int, j: int, image: np.ndarray, other: np.ndarray, /
-    ) -> FlowArray | None:
-        """Return the flow from frame i, `image`, to frame j, `other`, of its shape."""
-        ...
+Flows = Callable[[int, int, np.ndarray, np.ndarray], FlowArray | None]
+"""Gives the flow from frame i to frame j, of one shape, or None if it is not known:
+`flows(i, j, image, other)`."""
 
 
 def check_flow() -> None:
@@ -45,7 +34,7 @@ def check_flow() -> None:
     if find_spec("cv2") is None:
         raise ValueError(
             "expected OpenCV to measure the flow between frames, got none; "
-            "pip install 'jaxnst[video]', or give flow files"
+            "pip install 'jaxnst[video]', or give flows as .npz files"
         )
 
 
@@ -138,13 +127,6 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return (luma * 255 + 0.5).astype(np.uint8)
 
 
-def measured_flow(
-    i: int, j: int, image: np.ndarray, other: np.ndarray
-) -> FlowArray | None:
-    """`measure_flow` as `Flows`."""
-    return measure_flow(image, other)
-
-
 SUFFIXES = (".flo", ".npz")
 """Files that hold a flow."""
 
@@ -161,23 +143,16 @@ def load_flow(path: Path) -> FlowArray:
     Raises:
         ValueError: If there is no such file, or no flow in it.
 
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "2-1.flo"
-        >>> save_flow(path, np.full((4, 6, 2), 0.5, np.float32))
-        >>> load_flow(path).shape
-        (4, 6, 2)
-
     Reference:
         Baker et al. (2011), "A Database and Evaluation Methodology for Optical Flow".
     """
     if not path.is_file():
         raise ValueError(f"expected a flow at {path}, got {found_at(path)}")
     try:
-        flow = _read_npz(path) if path.suffix.lower() == ".npz" else _read_flo(path)
+        flow = np.asarray(_read(path), np.float32)
         if flow.ndim != 3 or flow.shape[2] != 2 or not np.isfinite(flow).all():
             raise ValueError(f"numbers of shape {flow.shape}, or not all finite")
-    except Exception as error:  # zipfile and NumPy each raise their own
+    except Exception as error:  # zipfile, NumPy and OpenCV each raise their own
         raise ValueError(
             f"expected a flow of h x w x 2 finite numbers at {path}, got another file "
             f"({error})"
@@ -185,30 +160,14 @@ def load_flow(path: Path) -> FlowArray:
     return flow
 
 
-def _read_npz(path: Path) -> FlowArray:
-    with np.load(path, allow_pickle=False) as file:
-        name = "flow" if "flow" in file.files else file.files[0]
-        return np.asarray(file[name], np.float32)
+def _read(path: Path) -> Any:
+    if path.suffix.lower() == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return file["flow" if "flow" in file.files else file.files[0]]
+    check_flow()
+    import cv2
 
-
-def _read_flo(path: Path) -> FlowArray:
-    data = path.read_bytes()
-    width, height = np.frombuffer(data, "<i4", 2, offset=4)
-    if np.frombuffer(data, "<f4", 1)[0] != np.float32(TAG):
-        raise ValueError("its first number is not that of a .flo file")
-    if len(data) != 12 + 8 * int(width) * int(height):
-        raise ValueError(f"{len(data)} bytes for {width} x {height} px")
-    numbers = np.frombuffer(data, "<f4", offset=12)
-    return numbers.reshape(height, width, 2).astype(np.float32)
-
-
-def save_flow(path: Path, flow: FlowArray) -> None:
-    """Write a flow, h w 2, as a Middlebury .flo file."""
-    height, width, _ = flow.shape
-    with write_whole(path) as file:
-        file.write(np.array([TAG], "<f4").tobytes())
-        file.write(np.array([width, height], "<i4").tobytes())
-        file.write(np.asarray(flow, "<f4").tobytes())
+    return cv2.readOpticalFlow(str(path))
 
 
 class FlowFiles:

@@ -5,9 +5,9 @@ and the content has not changed. What is new in it starts as its own content. A 
 where nothing can be followed, begins a new shot.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -29,20 +29,19 @@ from jaxnst.painting.scene import (
 from jaxnst.process import single_threaded_lapack, usual_numbers
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
-from jaxnst.video.flow import FlowArray, Flows, measured_flow
+from jaxnst.video.flow import Flows, measure_flow
 from jaxnst.video.shot import Shot
-from jaxnst.video.store import Frame, ImageArray, MemoryStore, Store
+from jaxnst.video.store import Frame, ImageArray, Store
 from jaxnst.video.temporal import (
     DARK,
+    Flow,
     Paint,
-    Past,
     join_past,
     reliability,
     relight,
     similarity,
     warp,
 )
-from jaxnst.video.threads import ahead
 
 X = TypeVar("X")
 
@@ -78,13 +77,14 @@ class VideoOptions:
             frame. After the steps it is as it was, whatever the weight.
         back: How many frames back the images are that a frame has paint from where the
             first frame of the shot, and the last of every eight, are not reliable.
-        flows: Where the flow between frames comes from.
+        flows: Where the flow between frames comes from. Default: it is measured.
         cut: Share of a frame and the one before that must be unreliable, on average,
             for a new shot to begin.
         passes: 2: go through the frames once more, backward, so that what comes into
             sight is painted as it looks later on.
-        store: Where painted frames are kept. What is in it is not painted again.
-            Default: in memory, as long as they are needed.
+        store: Where painted frames are kept, such as a dict or a `FolderStore`. What
+            is in it is not painted again. Default: in memory, as long as they are
+            needed.
         on_frame: Called after each frame of each pass, for progress.
     """
 
@@ -93,59 +93,43 @@ class VideoOptions:
     steps: int | None = None
     weight: float = 30.0
     back: tuple[int, ...] = (1, 2, 4)
-    flows: Flows = measured_flow
+    flows: Flows | None = None
     cut: float = 0.75
     passes: int = 1
     store: Store | None = None
-    on_frame: Callable[["FrameProgress"], None] | None = None
+    on_frame: Callable[["FrameProgress"], None] = lambda progress: None
 
 
 class FrameProgress(NamedTuple):
-    """A frame that was just painted, or was found in the store.
+    """A frame that was just painted, or was found in the store."""
 
-    Attributes:
-        number: Of the pass, from 1.
-        index: Of the frame, from 0.
-        frame: The frame, see `store.Frame`.
-        image: It in the colours of the result, RGB in [0, 1], h w 3.
-    """
-
-    number: int
-    index: int
+    number: int  # of the pass, from 1
+    index: int  # of the frame, from 0
     frame: Frame
-    image: Image
+    image: Image  # in the colours of the result, RGB in [0, 1], h w 3
 
 
 class Pair(NamedTuple):
     """The flow from a frame to another one, and back, if that is known."""
 
-    away: FlowArray
-    back: FlowArray | None
+    away: Flow
+    back: Flow | None
 
     @property
     def reliability(self) -> Mask:
         """See `temporal.reliability`."""
-        back = None if self.back is None else jnp.asarray(self.back)
-        return reliability(jnp.asarray(self.away), back)
+        return reliability(self.away, self.back)
 
     def bring(self, image: ImageArray) -> Image:
         """The other frame's image, as seen from the frame."""
-        return warp(jnp.asarray(image), jnp.asarray(self.away), degree=DEGREE)
+        return warp(jnp.asarray(image), self.away, degree=DEGREE)
 
 
 class Seen(NamedTuple):
-    """A frame of the source.
-
-    Attributes:
-        index: From 0.
-        first: Index of the first frame of its shot.
-        content: RGB in [0, 1], h w 3.
-        flows: To earlier frames of the shot, by their index, the one that counts most
-            first.
-    """
+    """A frame of the source, and where it is in earlier frames, the best one first."""
 
     index: int
-    first: int
+    first: int  # of its shot
     content: ImageArray
     flows: dict[int, Pair]
 
@@ -207,28 +191,20 @@ def paint_frames(
 ) -> Iterator[Image]:
     """`stylize_video`, frame by frame: for videos that do not fit into memory.
 
-    The next frame is read, and its flow measured, while a frame is painted. With two
-    passes, the first frame comes when all are painted once.
-
-    Args:
-        backbone: As for `stylize_video`, likewise the other arguments.
-        frames: They are read one by one, in a thread.
-        styles: At least one, unless regions cover the frames.
-        recipe: What to minimise and how.
-        key: Random key of the start image of every shot.
-        options: Further options of the run.
-
-    Returns:
-        The painted frames, in order.
+    The arguments are those of `stylize_video`. The next frame is read, and its flow
+    measured, in a thread while a frame is painted. With two passes, the first frame
+    comes when all are painted once.
     """
-    painter = VideoPainter(backbone, styles, recipe, key, options)
+    check_untraced("stylize_video", backbone, styles, key)
+    check_kind(backbone, Backbone, "load_backbone")
+    check_kind(recipe, Recipe, "get_recipe")
+    painter = VideoPainter(backbone, list(styles), recipe, key, options)
     first = painter.paint_forward(frames)
-    if options.passes == 1:
-        yield from first
-        return
-    for _ in first:
-        pass
-    yield from painter.paint_backward()
+    if options.passes > 1:
+        for _ in first:
+            pass
+        first = painter.paint_backward()
+    yield from first
 
 
 class VideoPainter:
@@ -237,56 +213,50 @@ class VideoPainter:
     def __init__(
         self,
         backbone: Backbone,
-        styles: Sequence[Style | Image],
+        styles: list[Style | Image],
         recipe: Recipe,
         key: Array,
         options: VideoOptions,
     ):
-        check_untraced("stylize_video", backbone, styles, key)
-        check_kind(backbone, Backbone, "load_backbone")
-        check_kind(recipe, Recipe, "get_recipe")
-        self.backbone, self.styles, self.recipe = backbone, list(styles), recipe
+        self.backbone, self.styles, self.recipe = backbone, styles, recipe
         self.key, self.options, self.count = key, options, 0
-        newest = None if options.passes > 1 else max(options.back)
-        self.store = options.store or MemoryStore(newest)
+        self.store: Store = {} if options.store is None else options.store
         self.shot: Shot | None = None
-        self.earlier: dict[int, Frame] = {}
-        self.areas: dict[int, Array] = {}
+        self.earlier: dict[int, tuple[Frame, Array | None]] = {}
 
     def paint_forward(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Image]:
         """The first pass, in the order of the frames."""
+        keeps = self.options.store is not None or self.options.passes > 1
         for seen in ahead(self.look(frames)):
             index, content, self.count = seen.index, seen.content, seen.index + 1
             shot = self.shot_from(seen.first, content)
             scene = shot.scene_of(content, self.masks(index))
-            self.note_area(index, scene)
-            if self.store.has(1, index):
-                frame = self.store.load(1, index)
-            else:
-                frame = self.paint(shot, seen, scene)
-                self.store.save(1, index, frame)
-            self.earlier = self.needed({**self.earlier, index: frame}, seen.first)
-            kept = self.earlier.keys() & self.areas.keys()
-            self.areas = {j: self.areas[j] for j in kept}
-            yield self.report(1, index, frame, content)
+            found = (1, index) in self.store
+            frame = self.store[1, index] if found else self.paint(shot, seen, scene)
+            if keeps and not found:
+                self.store[1, index] = frame
+            known = self.earlier | {index: (frame, self.area(scene))}
+            self.earlier = self.needed(known, seen.first)
+            image = shot.finish(scene, content, frame.image)
+            self.options.on_frame(FrameProgress(1, index, frame, image))
+            yield image
 
     def paint_backward(self) -> Iterator[Image]:
         """The second pass, from the last frame to the first; yields them in order."""
-        after: Frame | None = None
         for index in reversed(range(self.count)):
-            before = self.store.load(1, index)
-            self.shot_from(before.first, None)
-            if after is not None and after.first != before.first:
-                after = None  # the last frame of a shot stays
-            if not self.store.has(2, index):
-                frame = before if after is None else self.mend(index, before, after)
-                self.store.save(2, index, frame)
-            after = self.store.load(2, index)
-            self.report(2, index, after, self.content_of(index))
+            if (2, index) not in self.store:
+                self.store[2, index] = self.mend(index)._replace(content=None)
+            frame = self.store[2, index]
+            progress = FrameProgress(2, index, frame, self.finished(index, frame))
+            self.options.on_frame(progress)
         for index in range(self.count):
-            frame = self.store.load(2, index)
-            shot = self.shot_from(frame.first, None)
-            yield shot.finish(self.content_of(index), frame.image, self.masks(index))
+            yield self.finished(index, self.store[2, index])
+
+    def finished(self, index: int, frame: Frame) -> Image:
+        """A frame of the second pass in the colours of the result."""
+        shot, content = self.shot_from(frame.first), self.content_of(index)
+        scene = shot.scene_of(content, self.masks(index))
+        return shot.finish(scene, content, frame.image)
 
     def look(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Seen]:
         """The frames of the source, with the flows that painting needs."""
@@ -305,8 +275,8 @@ class VideoPainter:
                     f"px in frame {index + 1}"
                 )
             flows: dict[int, Pair] = {}
-            if self.store.has(1, index):
-                first = self.store.load(1, index).first
+            if (1, index) in self.store:
+                first = self.store[1, index].first
             elif index > 0:
                 last = self.flow_pair(index, index - 1, content, before[index - 1])
                 if last is None or self.is_cut(last, content, before[first]):
@@ -316,7 +286,7 @@ class VideoPainter:
                     pair = last if j == index - 1 else self.flow_pair(*given)
                     flows |= {} if pair is None else {j: pair}
             yield Seen(index, first, content, flows)
-            before = self.needed({**before, index: content}, first)
+            before = self.needed(before | {index: content}, first)
 
     def sources(self, first: int, index: int) -> list[int]:
         """The frames of a shot that a later one may have paint from, best first."""
@@ -337,10 +307,10 @@ class VideoPainter:
         self, i: int, j: int, image: ImageArray, other: ImageArray
     ) -> Pair | None:
         """The flow from frame i to frame j, and back, if it is known."""
-        away = self.options.flows(i, j, image, other)
-        if away is None:
-            return None
-        return Pair(away, self.options.flows(j, i, other, image))
+        flows = self.options.flows or (lambda i, j, *images: measure_flow(*images))
+        found = flows(i, j, image, other), flows(j, i, other, image)
+        away, back = (None if x is None else jnp.asarray(x) for x in found)
+        return None if away is None else Pair(away, back)
 
     def is_cut(self, pair: Pair, content: ImageArray, first: ImageArray) -> bool:
         """Whether too little of the frame before is in a frame, or it lights up.
@@ -355,24 +325,22 @@ class VideoPainter:
 
     @usual_numbers()
     @single_threaded_lapack
-    def shot_from(self, first: int, content: ImageArray | None) -> Shot:
+    def shot_from(self, first: int, content: ImageArray | None = None) -> Shot:
         """The shot that begins at a frame; its content is looked up if not given."""
         if self.shot is None or self.shot.first != first:
-            options = self.options
-            picture = options.picture
+            options, picture = self.options, self.options.picture
             if options.masks is not None:
                 picture = dataclasses.replace(picture, masks=self.masks(first))
             if first > 0:
                 picture = dataclasses.replace(picture, resume=None, init=None)
             shown = jnp.asarray(self.content_of(first) if content is None else content)
             given = self.backbone, shown, self.styles, self.recipe, self.key, picture
-            painter = PicturePainter(*given)
-            self.shot = Shot(first, painter, self.styles, options.steps)
+            self.shot = Shot(first, PicturePainter(*given), self.styles, options.steps)
         return self.shot
 
     def content_of(self, index: int) -> ImageArray:
         """A frame of the source that the first pass kept for the second."""
-        content = self.store.load(1, index).content
+        content = self.store[1, index].content
         if content is None:
             raise ValueError(
                 "expected the frames of a run of two passes in the store, got those of "
@@ -386,123 +354,113 @@ class VideoPainter:
             return None
         return with_traces(self.options.masks(index), rest=bool(self.styles))
 
+    def area(self, scene: Scene) -> Array | None:
+        """The masks of a frame that tell its parts, where each has its own."""
+        parts = (*(x.mask for x in scene.regions), scene.hold)
+        found = [mask for mask in parts if mask is not None]
+        moves = found and self.options.masks is not None
+        return jnp.concatenate(found, axis=-1) if moves else None
+
+    @usual_numbers()
+    @single_threaded_lapack
     def paint(self, shot: Shot, seen: Seen, scene: Scene) -> Frame:
         """Paint a frame of the first pass."""
         index, content, shown = seen.index, seen.content, scene.content
-        with _named(index):
+        try:
             if index == shot.first:
                 image, loss = shot.paint_first()
                 weight = self.options.weight * loss / NEAR**2
             else:
-                weight = self.earlier[index - 1].weight
-                past = self.past(shot, seen, scene)
-                image, before = jnp.split(past.image, 2, axis=-1)
-                shown = shown + past.reliability * (before - shown)
-                past = past._replace(image=image)
-                image, _ = shot.follow(scene, content, past, weight)
-        kept = content if self.options.passes > 1 else None
+                weight = self.earlier[index - 1][0].weight
+                past = self.past(seen, scene)
+                shown = shown + past.reliability * (past.shown - shown)
+                image = shot.follow(scene, content, past, weight)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"frame {index + 1}: {error}") from error
         levels = np.asarray(jnp.round(255 * shown)).astype(np.uint8)
-        return Frame(np.asarray(image), shot.first, weight, kept, levels)
+        kept = content if self.options.passes > 1 else None
+        return Frame(np.asarray(image), shot.first, weight, levels, kept)
 
-    def past(self, shot: Shot, seen: Seen, scene: Scene) -> Past:
-        """What earlier frames of a shot say of a frame: paint, and what it shows.
+    def past(self, seen: Seen, scene: Scene) -> Paint:
+        """What earlier frames of a shot say of a frame.
 
         Each pixel has the paint of one frame; half of two would be no stroke of either.
         """
         content = jnp.round(255 * scene.content) / 255
-        target = painted_content(scene, self.recipe)
+        target, area = painted_content(scene, self.recipe), self.area(scene)
 
-        def bring(j: int) -> Past:
-            pair = seen.flows[j]
-            image, shown = map(pair.bring, (self.earlier[j].image, self.shown(j) / 255))
-            paint = Paint(image, shown, pair.reliability)
-            image, shown, found = relight(paint, content, target)
-            found = jnp.round(found * self.same_area(seen.index, j, pair))
-            return Past(jnp.concatenate([image, shown], axis=-1), found)
+        def bring(j: int) -> Paint:
+            (frame, other), pair = self.earlier[j], seen.flows[j]
+            given = frame.image, frame.shown.astype(np.float32) / 255
+            image, shown = map(pair.bring, given)
+            paint = relight(Paint(image, shown, pair.reliability), content, target)
+            same = same_area(area, other, pair)
+            return paint._replace(reliability=jnp.round(paint.reliability * same))
 
         before = bring(seen.index - 1)
         images, masks, found = [], [], jnp.zeros(())
         for j in seen.flows:
-            image, mask = before if j == seen.index - 1 else bring(j)
+            image, shown, mask = before if j == seen.index - 1 else bring(j)
+            both = jnp.concatenate([image, shown], axis=-1)
             # What was painted anew since then stays anew.
-            same = jnp.round(similarity(image, before.image))
+            same = jnp.round(similarity(both, jnp.concatenate(before[:2], axis=-1)))
             masks.append(mask * jnp.where(before.reliability > 0, same, 1))
-            images.append(image)
+            images.append(both)
             found = jnp.maximum(found, masks[-1])
             if found.min() == 1:
                 break
-        return join_past(images, masks)
+        both, reliable = join_past(images, masks)
+        return Paint(both[..., :3], both[..., 3:], reliable)
 
-    def shown(self, index: int) -> ImageArray:
-        """What the paint of an earlier frame shows, in levels."""
-        levels = self.earlier[index].shown
-        if levels is None:
-            raise ValueError(
-                "expected frames of this version in the store, got those of an earlier "
-                "one; begin anew, in an empty one"
-            )
-        return levels.astype(np.float32)
-
-    def note_area(self, index: int, scene: Scene) -> None:
-        """Keep the masks of a frame, where each has its own."""
-        parts = (*(x.mask for x in scene.regions), scene.hold)
-        areas = [mask for mask in parts if mask is not None]
-        if areas and self.options.masks is not None:
-            self.areas[index] = jnp.concatenate(areas, axis=-1)
-
-    def same_area(self, index: int, other: int, pair: Pair) -> Mask | float:
-        """Where a frame has the regions of another one, if they move."""
-        if not {index, other} <= self.areas.keys():
-            return 1.0
-        moved = warp(self.areas[other], jnp.asarray(pair.away))
-        gaps = jnp.abs(self.areas[index] - moved)
-        return jnp.clip(1.5 - 2 * jnp.max(gaps, axis=-1, keepdims=True), 0, 1)
-
-    def mend(self, index: int, before: Frame, after: Frame) -> Frame:
+    def mend(self, index: int) -> Frame:
         """Join a frame of the first pass with the next one of the second.
 
         `x + c (1 - b) (y - x)` with the next one y, warped, its reliability c, and that
         of the frame before, b: what is new in a frame is painted as it looks in the
         next one; the rest stays. No steps follow, since both are painted. Paint of
-        another region is not reliable.
+        another region is not reliable. The last frame of a shot stays.
         """
-        shot = self.shot_from(before.first, None)
-        near = range(max(index - 1, before.first), index + 2)
-        contents = {j: self.content_of(j) for j in near}
-        self.areas = {j: x for j, x in self.areas.items() if j in near}
-        for j in set(near) - self.areas.keys():
-            self.note_area(j, shot.scene_of(contents[j], self.masks(j)))
+        frame, here = self.store[1, index], self.content_of(index)
+        after = self.store[2, index + 1] if index + 1 < self.count else frame
+        if after is frame or after.first != frame.first:
+            return frame
+        shot = self.shot_from(frame.first)
+        area = lambda j, x: self.area(shot.scene_of(x, self.masks(j)))
 
         def find(j: int) -> tuple[Pair | None, Mask | float]:
-            pair = self.flow_pair(index, j, contents[index], contents[j])
+            content = self.content_of(j)
+            pair = self.flow_pair(index, j, here, content)
             if pair is None:
                 return None, 0.0
-            return pair, pair.reliability * self.same_area(index, j, pair)
+            same = same_area(area(index, here), area(j, content), pair)
+            return pair, pair.reliability * same
 
         pair, share = find(index + 1)
         if pair is None:
-            return before._replace(content=None)
-        if index > before.first:
+            return frame
+        if index > frame.first:
             share = share * (1 - find(index - 1)[1])
-        image = before.image + share * (pair.bring(after.image) - before.image)
-        image = np.asarray(jnp.clip(image, 0, 1))
-        return before._replace(image=image, content=None)
-
-    def report(
-        self, number: int, index: int, frame: Frame, content: ImageArray
-    ) -> Image:
-        """Tell about a frame, and return it in the colours of the result."""
-        shot = self.shot_from(frame.first, None)
-        image = shot.finish(content, frame.image, self.masks(index))
-        if self.options.on_frame is not None:
-            self.options.on_frame(FrameProgress(number, index, frame, image))
-        return image
+        image = frame.image + share * (pair.bring(after.image) - frame.image)
+        return frame._replace(image=np.asarray(jnp.clip(image, 0, 1)))
 
 
-@contextlib.contextmanager
-def _named(index: int) -> Iterator[None]:
-    """Say in which frame a step was not finite."""
-    try:
-        yield
-    except FloatingPointError as error:
-        raise FloatingPointError(f"frame {index + 1}: {error}") from error
+def ahead(items: Iterable[X]) -> Iterator[X]:
+    """Make each item in a thread while the one before is used.
+
+    An exception is raised where the item was expected. Nothing is made any more when
+    the caller stops.
+    """
+    rest = ([x] for x in items)  # nothing in place of a list: the end
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, rest, None)
+        while found := coming.result():
+            coming = thread.submit(next, rest, None)
+            yield found[0]
+
+
+def same_area(area: Array | None, other: Array | None, pair: Pair) -> Mask | float:
+    """Where a frame has the regions of another one, if they move."""
+    if area is None or other is None:
+        return 1.0
+    gaps = jnp.abs(area - warp(other, pair.away))
+    return jnp.clip(1.5 - 2 * jnp.max(gaps, axis=-1, keepdims=True), 0, 1)

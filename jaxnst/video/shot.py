@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from jaxnst.compiled import Runner
 from jaxnst.objective import Agreement, Styles
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.multiscale import PicturePainter
-from jaxnst.painting.plan import Stage, Stages
+from jaxnst.painting.plan import Stages
 from jaxnst.painting.scene import (
     Masks,
     Region,
@@ -27,24 +26,15 @@ from jaxnst.painting.scene import (
 )
 from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, scale
 from jaxnst.painting.stages import SetUp, Setup, paint_stages
-from jaxnst.pictures.canvas import Canvas
 from jaxnst.pictures.color import to_grey
 from jaxnst.process import single_threaded_lapack, usual_numbers
-from jaxnst.recipes import Recipe
-from jaxnst.transfer import State, Transfer
+from jaxnst.transfer import State
 from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
-from jaxnst.video.temporal import Past
+from jaxnst.video.temporal import Paint
 
 FEWEST = 3
 """Steps of a frame that follows another, at least, unless fewer are asked for."""
-
-
-class Painted(NamedTuple):
-    """A painted frame, before the colours of the result are made; and its last loss."""
-
-    image: Image
-    loss: float
 
 
 class Shot:
@@ -67,104 +57,69 @@ class Shot:
         styles: Sequence[Style | Image],
         steps: int | None = None,
     ):
-        self.first, self.painter = first, painter
-        self.styles, self.steps = styles, steps
+        self.first, self.painter, self.styles = first, painter, styles
         self.recipe, self.options = painter.recipe, painter.options
-
-    @property
-    def stages(self) -> Stages:
-        """The stages of the first frame."""
-        return self.painter.stages
-
-    @cached_property
-    def stage(self) -> Stage:
-        """The one stage of every other frame."""
-        last = self.stages[-1]
+        # Every other frame has one stage, and its programs.
+        last = painter.stages[-1]
         fewer = max(FEWEST, min(self.recipe.schedule.steps, last.steps) // 2)
-        return last._replace(steps=self.steps or min(fewer, last.steps))
+        self.stage = last._replace(steps=steps or min(fewer, last.steps))
+        self.transfer = painter.transfer(self.stage)
+        self.canvas = painter.canvas(self.stage)
+        self.call = Runner(f"at {max(self.stage.shape)} px", self.options.on_wait)
+        # Where patches are laid, each frame would be smoothed once more than the one
+        # before, and only what is laid anew gets strokes again.
+        smooth = 0.0 if self.recipe.look.repaint else self.recipe.weights.tv_weight
+        self.following = self.recipe.replace(tv_weight=smooth)
 
     @cached_property
-    def transfer(self) -> Transfer:
-        """The kernel of every other frame."""
-        return self.painter.transfer(self.stage)
-
-    @cached_property
-    def canvas(self) -> Canvas:
-        """The canvas of every other frame."""
-        return self.painter.canvas(self.stage)
-
-    @cached_property
-    def call(self) -> Runner:
-        """Calls the programs of every other frame."""
-        return Runner(f"at {max(self.stage.shape)} px", self.options.on_wait)
-
-    @cached_property
-    def scene(self) -> Scene:
-        """The scene of the first frame, its styles as large as they are measured."""
+    def regions(self) -> tuple[Region, ...]:
+        """The regions of the first frame, their styles as large as is measured."""
         scene = self.painter.scene
-        return scale(scene, scene.content, self.canvas, self.recipe)
+        return scale(scene, scene.content, self.canvas, self.recipe).regions
 
     @cached_property
     def measured(self) -> list[Styles]:
         """The styles of all frames, by region."""
-        given = self.call, self.painter.measuring
-        options = {"tile": self.stage.tile}
-        return [
-            measure_styles(*given, region, self.canvas, self.recipe, **options)
-            for region in self.scene.regions
-        ]
+        given, tile = (self.call, self.painter.measuring), self.stage.tile
+        measured = partial(measure_styles, *given, tile=tile)
+        return [measured(x, self.canvas, self.recipe) for x in self.regions]
 
-    @cached_property
-    def following(self) -> Recipe:
-        """The recipe of every other frame.
+    def paint_first(self) -> tuple[Image, float]:
+        """The first frame, painted coarse to fine; and its last loss.
 
-        Where patches are laid, each frame would be smoothed once more than the one
-        before, and only what is laid anew gets strokes again.
+        Frames are returned before the colours of the result are made.
         """
-        smooth = 0.0 if self.recipe.look.repaint else self.recipe.weights.tv_weight
-        return self.recipe.replace(tv_weight=smooth)
+        painter, resume = self.painter, self.options.resume
+        state, loss = self._run(painter.set_up, painter.stages, resume)
+        return painter.image(state, painter.stages[-1]), loss
 
-    @usual_numbers()
-    @single_threaded_lapack
-    def paint_first(self) -> Painted:
-        """Paint the first frame, coarse to fine."""
-        resume = self.options.resume
-        return self._run(self.painter.set_up, self.stages, resume=resume)
-
-    @usual_numbers()
-    @single_threaded_lapack
     def follow(
-        self, scene: Scene, content: ImageArray, past: Past, weight: float
-    ) -> Painted:
-        """Paint another frame.
+        self, scene: Scene, content: ImageArray, past: Paint, weight: float
+    ) -> Image:
+        """Another frame, painted; where the past is reliable, it stays as it is.
 
-        Args:
-            scene: Of the frame, from `scene_of`.
-            content: The frame of the source, h w 3.
-            past: What earlier frames say of it, warped to it.
-            weight: Factor on the disagreement with them.
-
-        Returns:
-            The frame; where the past is reliable, it stays as it is.
+        The scene is that of `scene_of`; the weight is a factor on the disagreement with
+        earlier frames.
         """
-        scene, past, content = self._scale(scene), *on_host((past, content))
-        if self.painter.turned:
-            past, content = turn((past, content))
+        scene = scene._replace(content=painted_content(scene, self.recipe))
+        past, content = on_host((past, content))
+        if turned := self.painter.turned:
+            scene, past, content = turn((scene, past, content))
+        regions = _with_masks(self.regions, scene.regions)
+        scene = scene._replace(regions=regions, turned=turned)
         start = scene.content + past.reliability * (past.image - scene.content)
         start = keep(scene, np.clip(start, 0, 1), content)
         if past.reliability.min() == 1:  # nothing is new
-            return Painted(turn(start) if self.painter.turned else start, 0.0)
-        return self._paint(scene, start, past, weight)
+            return turn(start) if turned else start
+        setup = self._set_up(scene, start, past, weight)
+        state, _ = self._run(lambda *_: setup, (self.stage,))
+        return self.painter.image(state, self.stage)
 
     @usual_numbers()
     @single_threaded_lapack
-    def finish(
-        self, content: ImageArray, image: ImageArray, masks: Masks | None = None
-    ) -> Image:
+    def finish(self, scene: Scene, content: ImageArray, image: ImageArray) -> Image:
         """A painted frame in the colours that the recipe asks for."""
-        scene = self.scene_of(content, masks)
-        palette = (masks or self.options.masks).palette
-        return finish(scene, image, content, self.recipe, on_host(palette))
+        return finish(scene, image, content, self.recipe, self.painter.palette)
 
     def scene_of(self, content: ImageArray, masks: Masks | None) -> Scene:
         """The scene of a frame, with the styles of the first one, in the own size.
@@ -179,17 +134,10 @@ class Shot:
             return own._replace(content=np.asarray(content))
         blend, recipe = self.options.blend, self.recipe
         found = make_scene(content, self.styles, recipe, blend=blend, masks=masks)
-        return found._replace(regions=_with_masks(own, found))
+        return found._replace(regions=_with_masks(own.regions, found.regions))
 
-    def _scale(self, scene: Scene) -> Scene:
-        """A scene of a frame as it is painted."""
-        scene = scene._replace(content=painted_content(scene, self.recipe))
-        if self.painter.turned:
-            scene = turn(scene)._replace(turned=True)
-        return scene._replace(regions=_with_masks(self.scene, scene))
-
-    def _paint(self, scene: Scene, start: Image, past: Past, weight: float) -> Painted:
-        """Take the steps of a frame."""
+    def _set_up(self, scene: Scene, start: Image, past: Paint, weight: float) -> Setup:
+        """What the steps of a frame need."""
         painter, canvas, tile = self.painter, self.canvas, self.stage.tile
         given = self.call, painter.measuring, scene, canvas, self.following
         targets = measure(*given, tile=tile, styles=self.measured)
@@ -203,12 +151,8 @@ class Shot:
         targets = targets._replace(agreement=jax.device_put(agreement))
         state = self.call(init, canvas.place(start), transfer=self.transfer)
         finish = partial(self._finish_new, scene, start, past.reliability)
-        setup = Setup(
-            self.transfer, state, painter.stepping, targets, self.call, finish
-        )
-        if tile is not None:
-            setup = painter.spread(setup)
-        return self._run(lambda *_: setup, (self.stage,))
+        given = self.transfer, state, painter.stepping, targets, self.call, finish
+        return Setup(*given) if tile is None else painter.spread(Setup(*given))
 
     def _finish_new(
         self, scene: Scene, start: Image, reliable: Mask, state: State
@@ -227,7 +171,7 @@ class Shot:
 
     def _run(
         self, set_up: SetUp, stages: Stages, resume: Checkpoint | None = None
-    ) -> Painted:
+    ) -> tuple[State, float]:
         """Paint stages; a FloatingPointError if a step was not finite."""
         state, infos, _ = paint_stages(
             set_up,
@@ -242,16 +186,15 @@ class Shot:
             raise FloatingPointError(
                 "a step was not finite; lower the learning rate or the loss weights"
             )
-        loss = float(infos[-1].loss[-1]) if infos else 0.0
-        return Painted(self.painter.image(state, stages[-1]), loss)
+        return state, float(infos[-1].loss[-1]) if infos else 0.0
 
 
-def _with_masks(scene: Scene, masked: Scene) -> tuple[Region, ...]:
-    """The regions of a scene, with the masks of those of another one."""
-    if len(scene.regions) != len(masked.regions):
+def _with_masks(own: Sequence[Region], other: Sequence[Region]) -> tuple[Region, ...]:
+    """Regions, with the masks of other ones."""
+    if len(own) != len(other):
         raise ValueError(
-            f"expected masks of {len(scene.regions)} regions in every frame, the rest "
-            f"included, got {len(masked.regions)}; regions may not come and go"
+            f"expected masks of {len(own)} regions in every frame, the rest included, "
+            f"got {len(other)}; regions may not come and go"
         )
-    pairs = zip(scene.regions, masked.regions, strict=True)
-    return tuple(own._replace(mask=other.mask) for own, other in pairs)
+    pairs = zip(own, other, strict=True)
+    return tuple(region._replace(mask=masked.mask) for region, masked in pairs)

@@ -1,7 +1,7 @@
 """Painted frames: kept in memory, or in a folder that survives the process."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,63 +13,22 @@ ImageArray = Float[np.ndarray, "_h _w 3"]
 
 
 class Frame(NamedTuple):
-    """A painted frame.
+    """A painted frame."""
 
-    Attributes:
-        image: As it was painted, float32, before the colours of the result are made.
-        first: Index of the first frame of its shot.
-        weight: Factor on the disagreement with other frames, of the whole shot.
-        content: The frame of the source, where a second pass needs it.
-        shown: The content that its paint was made for, in levels of 0 to 255.
-    """
-
-    image: ImageArray
-    first: int
-    weight: float
-    content: ImageArray | None = None
-    shown: UInt8[np.ndarray, "_h _w 3"] | None = None
+    image: ImageArray  # as it was painted, before the colours of the result are made
+    first: int  # index of the first frame of its shot
+    weight: float  # of the disagreement with other frames, in the whole shot
+    shown: UInt8[np.ndarray, "_h _w 3"]  # the content that its paint was made for
+    content: ImageArray | None = None  # of the source, where a second pass needs it
 
 
 @runtime_checkable
 class Store(Protocol):
-    """Keeps the painted frames of each pass, from 1, by their index, from 0."""
+    """Keeps the frames of each pass, from 1, by their index, from 0; such as a dict."""
 
-    def has(self, number: int, index: int) -> bool:
-        """Whether a frame of a pass is there."""
-        ...
-
-    def load(self, number: int, index: int) -> Frame:
-        """Return a frame of a pass that is there."""
-        ...
-
-    def save(self, number: int, index: int, frame: Frame) -> None:
-        """Keep a frame of a pass."""
-        ...
-
-
-class MemoryStore:
-    """Keeps frames in memory: the newest ones of a pass, or all.
-
-    Args:
-        newest: How many. Default: all.
-    """
-
-    def __init__(self, newest: int | None = None):
-        self.newest, self.frames = newest, {}
-
-    def has(self, number: int, index: int) -> bool:
-        """Whether a frame is there."""
-        return (number, index) in self.frames
-
-    def load(self, number: int, index: int) -> Frame:
-        """Return a frame."""
-        return self.frames[number, index]
-
-    def save(self, number: int, index: int, frame: Frame) -> None:
-        """Keep a frame."""
-        self.frames[number, index] = frame
-        if self.newest is not None:
-            self.frames.pop((number, index - self.newest), None)
+    def __contains__(self, key: tuple[int, int], /) -> bool: ...
+    def __getitem__(self, key: tuple[int, int], /) -> Frame: ...
+    def __setitem__(self, key: tuple[int, int], frame: Frame, /) -> None: ...
 
 
 BYTES = {1: 15, 2: 30}
@@ -91,47 +50,41 @@ class FolderStore:
     Example:
         >>> import tempfile
         >>> store = FolderStore(Path(tempfile.mkdtemp()))
-        >>> store.save(1, 7, Frame(np.full((2, 2, 3), 0.1, np.float32), 0, 2.5))
-        >>> store.has(1, 7), store.has(1, 8), store.load(1, 7).weight
+        >>> grey = np.full((2, 2, 3), 0.1, np.float32)
+        >>> store[1, 7] = Frame(grey, 0, 2.5, np.uint8(255 * grey))
+        >>> (1, 7) in store, (1, 8) in store, store[1, 7].weight
         (True, False, 2.5)
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def path(self, number: int, index: int) -> Path:
+    def path(self, key: tuple[int, int]) -> Path:
         """Where a frame lies."""
-        return self.folder / f"pass{number}-{index + 1:06d}.npz"
+        return self.folder / f"pass{key[0]}-{key[1] + 1:06d}.npz"
 
-    def has(self, number: int, index: int) -> bool:
-        """Whether a frame is there."""
-        return self.path(number, index).is_file()
+    def __contains__(self, key: tuple[int, int]) -> bool:
+        return self.path(key).is_file()
 
-    def load(self, number: int, index: int) -> Frame:
-        """Return a frame; a ValueError if its file is damaged."""
-        path = self.path(number, index)
+    def __getitem__(self, key: tuple[int, int]) -> Frame:
+        path = self.path(key)
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                content = _as_floats(file["content"]) if "content" in file else None
-                first, weight = int(file["first"]), float(file["weight"])
-                image, shown = _as_floats(file["image"]), file.get("shown")
-                return Frame(image, first, weight, content, shown)
+                image, first, weight, shown, content = Frame(**file)
+            content = None if content is None else _as_floats(content)
+            return Frame(_as_floats(image), int(first), float(weight), shown, content)
         except Exception as error:  # zipfile, NumPy and the system each raise their own
             raise ValueError(
                 f"expected a painted frame at {path}, got a damaged file; delete it to "
                 "paint from there on"
             ) from error
 
-    def save(self, number: int, index: int, frame: Frame) -> None:
-        """Keep a frame."""
-        arrays: dict[str, Any] = {"first": frame.first, "weight": frame.weight}
-        arrays["image"] = frame.image if number == 1 else _in_16_bits(frame.image)
-        if frame.content is not None:
-            arrays["content"] = _in_16_bits(frame.content)
-        if frame.shown is not None:
-            arrays["shown"] = frame.shown
-        with write_whole(self.path(number, index)) as file:
-            np.savez(file, **arrays)
+    def __setitem__(self, key: tuple[int, int], frame: Frame) -> None:
+        image = frame.image if key[0] == 1 else _in_16_bits(frame.image)
+        content = None if frame.content is None else _in_16_bits(frame.content)
+        kept = frame._replace(image=image, content=content)._asdict()
+        with write_whole(self.path(key)) as file:
+            np.savez(file, **{name: x for name, x in kept.items() if x is not None})
 
 
 def _in_16_bits(image: np.ndarray) -> np.ndarray:

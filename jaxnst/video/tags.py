@@ -1,6 +1,6 @@
 """What the numbers of a video mean, and SDR made of HDR and of wide gamuts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -8,10 +8,8 @@ from jaxtyping import Float
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9
 """Codes of ISO/IEC 23091-2 for matrices of colours, and for primaries."""
 
-MATRICES = {
-    **{1: "ITU709", 4: "FCC", 5: "ITU601", 6: "SMPTE170M", 7: "SMPTE240M"},
-    **{9: "BT2020", 10: "BT2020"},
-}
+MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "SMPTE170M", 7: "SMPTE240M"}
+MATRICES |= {9: "BT2020", 10: "BT2020"}
 """Names of matrices in PyAV."""
 
 PQ, HLG = 16, 18
@@ -23,6 +21,10 @@ NITS = 203
 PEAK = 1000.0
 """Luminance of the brightest white of HDR that does not state another, in cd/m²."""
 
+HIGH = 576
+"""Lines of a picture up to which colours that are not tagged are those of standard
+definition (BT.601); above it is high definition (BT.709)."""
+
 GAMMA = 2.4
 """Of displays of SDR, see ITU-R BT.1886."""
 
@@ -30,30 +32,19 @@ WHITE = (0.3127, 0.3290)
 """D65 in x and y; the primaries follow, red, green and blue."""
 
 SRGB = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
-
 P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
-
-PRIMARIES = {
-    BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    **{11: P3, 12: P3},
-}
+WIDE = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
+PRIMARIES = {BT2020: WIDE, 11: P3, 12: P3}
 """Wide gamuts, by their codes."""
 
 
 class ColorTags(NamedTuple):
-    """What the numbers of a video mean, in the codes of ISO/IEC 23091-2.
+    """What the numbers of a video mean, in the codes of ISO/IEC 23091-2."""
 
-    Attributes:
-        matrix: From luma and chroma to RGB.
-        range: 1: luma from 16 to 235 of 255; 2: from 0 to 255.
-        primaries: Chromaticities of RGB.
-        transfer: From numbers to light.
-    """
-
-    matrix: int = BT709
-    range: int = 1
-    primaries: int = UNKNOWN
-    transfer: int = UNKNOWN
+    matrix: int = BT709  # from luma and chroma to RGB
+    range: int = 1  # luma from 16 to 235 of 255; 2: from 0 to 255
+    primaries: int = UNKNOWN  # chromaticities of RGB
+    transfer: int = UNKNOWN  # from numbers to light
 
     @property
     def matrix_name(self) -> str:
@@ -85,6 +76,16 @@ class ColorTags(NamedTuple):
         return f"{kind} in a wide gamut" if self.gamut in PRIMARIES else kind
 
 
+def tags_of(frame: Any) -> ColorTags:
+    """What the numbers of PyAV's frame mean; what is not tagged is guessed."""
+    matrix, transfer = int(frame.colorspace), int(frame.color_trc)
+    if matrix not in MATRICES:
+        matrix = BT709 if frame.height > HIGH else BT601
+        matrix = BT2020 if transfer in (PQ, HLG) else matrix
+    full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
+    return ColorTags(matrix, 2 if full else 1, int(frame.color_primaries), transfer)
+
+
 def to_sdr(
     pixels: Float[np.ndarray, "_h _w 3"], tags: ColorTags, peak: float = PEAK
 ) -> Float[np.ndarray, "_h _w 3"]:
@@ -94,13 +95,7 @@ def to_sdr(
     brighter light is compressed by the curve of BT.2390, alike in the three colours, so
     that hues stay. Colours that the gamut lacks are clipped.
 
-    Args:
-        pixels: RGB in [0, 1].
-        tags: What they mean.
-        peak: The brightest white, in cd/m².
-
-    Returns:
-        RGB in [0, 1]; the same where the tags are those of SDR already.
+    `peak` is the brightest white, in cd/m². RGB is in [0, 1]; that of SDR is kept.
 
     Example:
         >>> grey = np.full((1, 1, 3), 0.38, np.float32)  # of 18 % of the light

@@ -185,17 +185,11 @@ def _blur(x: Float[Array, "_h _w"], deviation: float) -> Float[Array, "_h _w"]:
 
 
 class Paint(NamedTuple):
-    """Paint of an earlier frame, as seen from another one.
+    """Paint of an earlier frame, as seen from another one."""
 
-    Attributes:
-        image: h w 3.
-        shown: The content that it was painted for, h w 3.
-        reliability: How reliable that is, h w 1 in [0, 1].
-    """
-
-    image: Image
-    shown: Image
-    reliability: Mask
+    image: Image  # h w 3
+    shown: Image  # the content that it was painted for, h w 3
+    reliability: Mask  # how reliable that is, h w 1 in [0, 1]
 
 
 @jax.jit
@@ -204,16 +198,9 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
 
     Light is the ratio of the colours of the frame to those that the paint shows, both
     averaged over large cells of reliable pixels, so neither grain nor a small thing
-    counts as light. It brightens paint up to the colours of the target. What differs
-    but for light and grain has changed, see `CHANGE`.
-
-    Args:
-        paint: Brought to the frame.
-        content: The frame of the source, RGB in [0, 1], h w 3.
-        target: It in the colours that it is painted in.
-
-    Returns:
-        The paint; where nothing has changed, the same.
+    counts as light. It brightens paint up to the colours of the target, which is the
+    content as it is painted. What differs but for light and grain has changed, see
+    `CHANGE`.
 
     Example:
         >>> grey, all_of_it = jnp.full((12, 12, 3), 0.4), jnp.ones((12, 12, 1))
@@ -248,21 +235,9 @@ def similarity(
     return jnp.clip(1.5 - change / CHANGE, 0, 1)
 
 
-class Past(NamedTuple):
-    """What earlier frames say of a frame.
-
-    Attributes:
-        image: h w c.
-        reliability: How reliable that is, h w 1 in [0, 1].
-    """
-
-    image: Float[Array, "_h _w _c"]
-    reliability: Mask
-
-
 def join_past(
     images: Sequence[Float[Array, "_h _w _c"]], masks: Sequence[Mask]
-) -> Past:
+) -> tuple[Float[Array, "_h _w _c"], Mask]:
     """Join warped earlier frames, each where those before it fail.
 
     `c_j' = max(c_j - Σ_{i<j} c_i', 0)`, and the image is `Σ c_j' y_j / Σ c_j'`. Of the
@@ -274,13 +249,13 @@ def join_past(
         masks: Their reliability, h w 1.
 
     Returns:
-        One image, and its reliability.
+        One image, and how reliable it is.
 
     Example:
         >>> dark, light = jnp.full((1, 1, 3), 0.2), jnp.full((1, 1, 3), 0.8)
         >>> half, whole = jnp.full((1, 1, 1), 0.5), jnp.ones((1, 1, 1))
-        >>> past = join_past([dark, light], [half, whole])
-        >>> past.image.tolist(), past.reliability.item()
+        >>> image, reliable = join_past([dark, light], [half, whole])
+        >>> image.tolist(), reliable.item()
         ([[[0.5, 0.5, 0.5]]], 1.0)
 
     Reference:
@@ -290,7 +265,7 @@ def join_past(
     for image, mask in zip(images, masks, strict=True):
         own = jnp.maximum(mask - weight, 0)
         total, weight = total + own * image, weight + own
-    return Past(total / jnp.maximum(weight, 1e-6), weight)
+    return total / jnp.maximum(weight, 1e-6), weight
 
 
 @jax.jit

@@ -1,10 +1,12 @@
 """Frames to a video file, an animated picture or a folder, whole or not at all."""
 
-import contextlib
+import heapq
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,42 +17,30 @@ from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import save_image
 from jaxnst.video.clip import Clip
 from jaxnst.video.decode import check_codecs
-from jaxnst.video.sound import carry_sound
+from jaxnst.video.sound import sound_packets
 from jaxnst.video.store import ImageArray
 
-CODECS = {
-    ".mp4": "libx264",
-    ".m4v": "libx264",
-    ".mov": "libx264",
-    ".mkv": "libx264",
-    ".webm": "libvpx-vp9",
+X264 = "libx264", {"crf": "16", "preset": "medium"}
+VP9 = "libvpx-vp9", {"crf": "24", "b:v": "0", "row-mt": "1", "cpu-used": "3"}
+VIDEOS = {
+    **{".mp4": ("mp4", *X264), ".m4v": ("mp4", *X264), ".mov": ("mov", *X264)},
+    **{".mkv": ("matroska", *X264), ".webm": ("webm", *VP9)},
 }
-"""Codec of the video files that are written, by suffix."""
+"""Containers and codecs of the video files that are written, by suffix, with options:
+strokes are finer than what the usual ones keep."""
 
-QUALITY = {
-    "libx264": {"crf": "16", "preset": "medium"},
-    "libvpx-vp9": {"crf": "24", "b:v": "0", "row-mt": "1", "cpu-used": "3"},
+ANIMATIONS: dict[str, tuple[str, dict[str, Any], int, int]] = {
+    ".webp": ("WEBP", {"quality": 90, "method": 4}, 1, 1),
+    ".gif": ("GIF", {}, 10, 2),  # browsers show a frame of one unit for ten
 }
-"""Options of the codecs: strokes are finer than what the usual ones keep."""
-
-FORMATS = {".m4v": "mp4", ".mkv": "matroska"}
-"""Names of the containers that are not those of the suffix."""
-
-ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}
-"""Formats of the animated pictures that are written, by suffix."""
+"""Formats of the animated pictures that are written, by suffix: their options, the unit
+of their times in ms, and how many units a frame is shown at least."""
 
 Kind = Literal["video", "animation", "folder"]
 
 
 def output_kind(path: Path) -> Kind:
-    """What a path asks for, checked before anything is painted.
-
-    Args:
-        path: A name that ends in one of `CODECS` or `ANIMATIONS`, or has no suffix,
-            which is a folder.
-
-    Returns:
-        What is written there.
+    """What a path without a suffix, or of `VIDEOS` or `ANIMATIONS`, asks for.
 
     Raises:
         ValueError: If it has another suffix, cannot be written, is a folder that is
@@ -78,8 +68,8 @@ def output_kind(path: Path) -> Kind:
     check_target(path)
     if suffix in ANIMATIONS:
         return "animation"
-    if suffix not in CODECS:
-        wanted = ", ".join((*CODECS, *ANIMATIONS))
+    if suffix not in VIDEOS:
+        wanted = ", ".join((*VIDEOS, *ANIMATIONS))
         raise ValueError(
             f"expected an output ending in {wanted}, or a folder without a suffix, "
             f"got {str(path)!r}"
@@ -119,23 +109,18 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
         _write_folder(path, clip, images)
     elif kind == "animation":
         with write_whole(path) as file:
-            _write_animation(file, ANIMATIONS[suffix], clip, images)
+            _write_animation(file, suffix, clip, images)
     else:
-        with _encoding(), write_whole(path) as file:
-            _write_video(file, suffix, clip, images)
+        import av.error
 
-
-@contextlib.contextmanager
-def _encoding() -> Iterator[None]:
-    """Turn failures of FFmpeg that are not the system's into an OSError of one line."""
-    import av.error
-
-    try:
-        yield
-    except av.error.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise
-        raise OSError(f"the video cannot be encoded ({error.strerror})") from error
+        try:
+            with write_whole(path) as file:
+                _write_video(file, suffix, clip, images)
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):  # of the system
+                raise
+            why = f"the video cannot be encoded ({error.strerror})"
+            raise OSError(why) from error
 
 
 def _levels(image: ImageArray, top: int) -> np.ndarray:
@@ -151,10 +136,9 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        digits = max(6, len(str(len(clip))))
         names = clip.names
         if len({name.casefold() for name in names}) < len(clip):
-            names = tuple(f"{i + 1:0{digits}d}" for i in range(len(clip)))
+            names = tuple(f"{i + 1:06d}" for i in range(len(clip)))
         for name, image in zip(names, images, strict=True):
             save_image(part / f"{name}.png", image)
         if path.is_dir():
@@ -164,25 +148,31 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _ticks(clip: Clip, unit: Fraction, least: int = 1) -> list[int]:
+    """The times of the frames and of the end in whole units, so far apart at least.
+
+    They are rounded, not their differences, so that the sum does not drift.
+    """
+    found = [0]
+    for time in (*clip.times[1:], clip.end):
+        found.append(max(found[-1] + least, round(time / unit)))
+    return found
+
+
 def _write_animation(
-    file: Any, kind: str, clip: Clip, images: Iterable[ImageArray]
+    file: Any, suffix: str, clip: Clip, images: Iterable[ImageArray]
 ) -> None:
     """Write an animated picture that repeats without end.
 
     Frames that are equal become one that is shown for longer.
     """
     frames = (pil.fromarray(_levels(image, 255)) for image in images)
-    # Rounded at the ends, so that the sum does not drift. A GIF counts in hundredths of
-    # a second, and browsers show what has only one of them for ten.
-    unit, least = (10, 20) if kind == "GIF" else (1, 1)
-    ends = [0]
-    for time in (*clip.times[1:], clip.end):
-        ends.append(max(ends[-1] + least, unit * round(1000 * time / unit)))
-    shown = [b - a for a, b in itertools.pairwise(ends)]
-    options: dict[str, Any] = {"duration": shown, "loop": 0}
-    if kind == "WEBP":
-        options |= {"quality": 90, "method": 4}
-    next(frames).save(file, kind, save_all=True, append_images=frames, **options)
+    kind, options, unit, least = ANIMATIONS[suffix]
+    ticks = [unit * x for x in _ticks(clip, Fraction(unit, 1000), least)]
+    more = {"duration": [b - a for a, b in itertools.pairwise(ticks)], "loop": 0}
+    next(frames).save(
+        file, kind, save_all=True, append_images=frames, **options, **more
+    )
 
 
 def _write_video(
@@ -191,42 +181,35 @@ def _write_video(
     """Write a video file: frames at their times, and the sound of the source."""
     import av
 
-    codec, tags = CODECS[suffix], clip.color
-    first, images = _peek(images)
-    with av.open(file, "w", format=FORMATS.get(suffix, suffix[1:])) as out:
-        stream: Any = out.add_stream(codec, rate=clip.rate, options=QUALITY[codec])
-        height, width = first.shape[:2]
-        stream.width, stream.height = width, height
+    container, codec, options = VIDEOS[suffix]
+    images, tags = iter(images), clip.color
+    first, ticks = next(images), _ticks(clip, clip.time_base)
+    durations = {a: b - a for a, b in itertools.pairwise(ticks)}
+    with av.open(file, "w", format=container) as out:
+        stream: Any = out.add_stream(codec, rate=clip.rate, options=options)
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"  # all that every browser plays
         context = stream.codec_context
         context.time_base = stream.time_base = clip.time_base
         context.colorspace, context.color_range = tags.matrix, tags.range
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
-        pts = [round(clip.times[0] / clip.time_base)]
-        for time in (*clip.times[1:], clip.end):
-            pts.append(max(pts[-1] + 1, round(time / clip.time_base)))
-        durations = {a: b - a for a, b in itertools.pairwise(pts)}
 
         def mux(frame: Any) -> None:
             for packet in stream.encode(frame):
                 packet.duration = durations.get(packet.pts, packet.duration)
                 out.mux(packet)
 
-        with carry_sound(clip, out) as sound:
-            for time, when, image in zip(clip.times, pts[:-1], images, strict=True):
-                rgb = av.VideoFrame.from_ndarray(_levels(image, 65535), "rgb48le")
-                frame = rgb.reformat(
-                    format=stream.pix_fmt,
-                    dst_colorspace=tags.matrix_name,
-                    dst_color_range=tags.range,
-                )
-                frame.pts, frame.time_base = when, clip.time_base
-                mux(frame)
-                sound.until(time)
-            mux(None)
+        def write(image: ImageArray, tick: int) -> None:
+            rgb = av.VideoFrame.from_ndarray(_levels(image, 65535), "rgb48le")
+            colors = {"dst_colorspace": tags.matrix_name, "dst_color_range": tags.range}
+            frame = rgb.reformat(format=stream.pix_fmt, **colors)
+            frame.pts, frame.time_base = tick, clip.time_base
+            mux(frame)
 
-
-def _peek(images: Iterable[ImageArray]) -> tuple[ImageArray, Iterator[ImageArray]]:
-    rest = iter(images)
-    first = next(rest)
-    return first, itertools.chain([first], rest)
+        images = itertools.chain([first], images)
+        given = zip(clip.times, images, ticks[:-1], strict=True)
+        frames = ((time, partial(write, *rest)) for time, *rest in given)
+        sound = sound_packets(clip, out)
+        for _, write_next in heapq.merge(frames, sound, key=lambda found: found[0]):
+            write_next()
+        mux(None)

@@ -1,153 +1,158 @@
 // A brush on the photograph: draws a mask, with a pointer or with keys.
 
-import { fit, make } from "./base.js"
+import { Frame, html, view } from "./base.js"
+import { Component, createRef } from "./vendor/preact-11.2.0.js"
 
 const LONGEST = 1024 // edge of a mask, in pixels
+const INK = "#ff2d87"
 
-export class Brush {
-  /** Draw on the photograph of that size; `onDone` gets a PNG, or null. */
-  constructor(picture, source, about, onDone) {
-    const shrink = Math.min(1, LONGEST / Math.max(picture.width, picture.height))
-    this.mask = document.createElement("canvas")
-    this.mask.width = Math.max(1, Math.round(picture.width * shrink))
-    this.mask.height = Math.max(1, Math.round(picture.height * shrink))
-    this.ink = this.mask.getContext("2d")
-    this.canvas = make("canvas", {
-      width: this.mask.width, height: this.mask.height, tabIndex: 0, role: "application",
-      "aria-label": "Mask on the photograph", "aria-describedby": "brush-help",
-    })
-    this.screen = this.canvas.getContext("2d")
-    this.at = { x: this.mask.width / 2, y: this.mask.height / 2 }
-    this.before = []
-    this.box = make("div", { class: "frame draw" }, make("img", { alt: "The photograph", src: source }), this.canvas)
-    fit(this.box, picture.width / picture.height)
-    this.tools = this.makeTools(about, onDone)
-    this.listen()
-    this.show()
+/** Draw on a picture; `done` gets a PNG, or null. */
+export class Brush extends Component {
+  canvas = createRef()
+  before = [] // what undoing brings back
+
+  constructor(props) {
+    super(props)
+    const { width, height } = props.picture
+    const shrink = Math.min(1, LONGEST / Math.max(width, height))
+    const [w, h] = [width, height].map(edge => Math.max(1, Math.round(edge * shrink)))
+    this.state = { width: w, height: h, x: w / 2, y: h / 2, size: 8, erase: false }
   }
 
-  makeTools(about, onDone) {
-    this.size = make("input", { type: "range", min: 1, max: 40, value: 8, id: "brush-size" })
-    this.size.addEventListener("input", () => this.show())
-    this.shownSize = make("output")
-    this.erase = make("input", { type: "checkbox" })
-    const button = (text, call, kind) => {
-      const found = make("button", { type: "button", class: kind }, text)
-      found.addEventListener("click", call)
-      return found
+  componentDidMount() {
+    this.ink = this.canvas.current.getContext("2d")
+    this.canvas.current.focus()
+  }
+
+  render({ picture, about, done }, { width, height, x, y, size, erase }) {
+    const button = (text, call, kind) =>
+      html`<button type="button" class=${kind} onClick=${call}>${text}</button>`
+    const percent = (part, all) => `${(100 * part) / all}%`
+    const ring = {
+      left: percent(x, width),
+      top: percent(y, height),
+      width: percent(2 * this.radius, width),
     }
-    return make("div", { class: "tools", role: "group", "aria-label": "Brush" },
-      make("p", { class: "about" }, about),
-      make("label", {}, "Brush ", this.size, this.shownSize), make("label", { class: "check" }, this.erase, "Erase"),
-      button("Undo", () => this.undo()),
-      button("All", () => this.fill(true)), button("Nothing", () => this.fill(false)),
-      button("Cancel", () => onDone(null)),
-      button("Use it", () => this.whiteOnBlack().toBlob(onDone, "image/png"), "main"),
-      make("p", { class: "about", id: "brush-help" }, "Keys: arrows move, space paints, + and − change the size, E erases, Z undoes"))
+    return html`
+      <div id="easel">
+        <${Frame} kind="draw" style=${{ "--ratio": picture.width / picture.height }}>
+          <img alt="The photograph" src=${view(picture.id)} />
+          <canvas ref=${this.canvas} width=${width} height=${height} tabindex="0" role="application"
+            aria-label="Mask on the photograph" aria-describedby="brush-help"
+            onPointerDown=${this.press} onPointerMove=${this.move} onKeyDown=${this.key} />
+          <div class="ring" style=${ring} />
+        <//>
+      </div>
+      <div id="caption">
+        <div class="tools" role="group" aria-label="Brush">
+          <p class="about">${about}</p>
+          <label>Brush <input type="range" id="brush-size" min="1" max="40" value=${size}
+            onInput=${event => this.setState({ size: event.target.valueAsNumber })} />
+            <output>${size} %</output></label>
+          <label class="check"><input type="checkbox" checked=${erase}
+            onChange=${event => this.setState({ erase: event.target.checked })} />Erase</label>
+          ${button("Undo", this.undo)}
+          ${button("All", () => this.fill("source-over"))}
+          ${button("Nothing", () => this.fill("destination-out"))}
+          ${button("Cancel", () => done(null))}
+          ${button("Use it", () => this.whiteOnBlack().toBlob(done, "image/png"), "main")}
+          <p class="about" id="brush-help">
+            Keys: arrows move, space paints, + and − change the size, E erases, Z undoes</p>
+        </div>
+      </div>`
   }
 
   get radius() {
-    return (Number(this.size.value) / 100) * Math.max(this.mask.width, this.mask.height) / 2 + 1
+    const { size, width, height } = this.state
+    return ((size / 100) * Math.max(width, height)) / 2 + 1
   }
 
-  listen() {
-    const place = event => {
-      const area = this.canvas.getBoundingClientRect()
-      const x = (event.clientX - area.left) / area.width, y = (event.clientY - area.top) / area.height
-      return { x: x * this.mask.width, y: y * this.mask.height }
-    }
-    this.canvas.addEventListener("pointerdown", event => {
-      this.canvas.setPointerCapture(event.pointerId)
-      this.remember()
-      this.at = place(event)
-      this.stroke(this.at, this.at)
-      event.preventDefault()
-      this.canvas.focus()
-    })
-    this.canvas.addEventListener("pointermove", event => {
-      const to = place(event)
-      if (event.buttons & 1) this.stroke(this.at, to)
-      this.at = to
-      this.show()
-    })
-    this.canvas.addEventListener("keydown", event => this.key(event))
-  }
-
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return
-    const step = event.shiftKey ? this.radius * 2 : this.radius / 2
-    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }
-    const size = change => { this.size.value = Number(this.size.value) + change }
-    if (moves[event.key]) {
-      const [dx, dy] = moves[event.key]
-      const clip = (x, most) => Math.min(Math.max(x, 0), most)
-      this.at = { x: clip(this.at.x + dx, this.mask.width), y: clip(this.at.y + dy, this.mask.height) }
-    } else if (event.key === " ") {
-      this.remember()
-      this.stroke(this.at, this.at)
-    } else if (event.key === "+") size(1)
-    else if (event.key === "-") size(-1)
-    else if (event.key === "e") this.erase.checked = !this.erase.checked
-    else if (event.key === "z") this.undo()
-    else return
+  press = event => {
+    event.target.setPointerCapture(event.pointerId)
+    event.target.focus()
     event.preventDefault()
-    this.show()
+    this.dab(this.place(event))
+  }
+
+  move = event => {
+    if (event.buttons & 1) this.stroke(this.state, this.place(event))
+    this.setState(this.place(event))
+  }
+
+  /** Where a pointer is on the mask. */
+  place({ offsetX, offsetY, target }) {
+    const scale = this.state.width / target.clientWidth
+    return { x: offsetX * scale, y: offsetY * scale }
+  }
+
+  key = event => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return
+    const clip = (value, least, most) => Math.min(Math.max(value, least), most)
+    const step = event.shiftKey ? this.radius * 2 : this.radius / 2
+    const go = (dx, dy) =>
+      this.setState(({ x, y, width, height }) => ({
+        x: clip(x + dx * step, 0, width),
+        y: clip(y + dy * step, 0, height),
+      }))
+    const grow = change => this.setState(({ size }) => ({ size: clip(size + change, 1, 40) }))
+    const calls = {
+      ArrowLeft: () => go(-1, 0),
+      ArrowRight: () => go(1, 0),
+      ArrowUp: () => go(0, -1),
+      ArrowDown: () => go(0, 1),
+      " ": () => this.dab(this.state),
+      "+": () => grow(1),
+      "-": () => grow(-1),
+      e: () => this.setState(({ erase }) => ({ erase: !erase })),
+      z: this.undo,
+    }
+    if (!calls[event.key]) return
+    event.preventDefault()
+    calls[event.key]()
+  }
+
+  dab(at) {
+    this.remember()
+    this.stroke(at, at)
   }
 
   stroke(from, to) {
-    this.ink.globalCompositeOperation = this.erase.checked ? "destination-out" : "source-over"
-    Object.assign(this.ink, { lineCap: "round", lineJoin: "round", lineWidth: this.radius * 2, strokeStyle: "white" })
-    this.ink.beginPath()
-    this.ink.moveTo(from.x, from.y)
-    this.ink.lineTo(to.x + 0.01, to.y)
-    this.ink.stroke()
-    this.show()
+    const { ink } = this
+    Object.assign(ink, { lineCap: "round", lineWidth: this.radius * 2, strokeStyle: INK })
+    ink.globalCompositeOperation = this.state.erase ? "destination-out" : "source-over"
+    ink.beginPath()
+    ink.moveTo(from.x, from.y)
+    ink.lineTo(to.x + 0.01, to.y)
+    ink.stroke()
   }
 
-  fill(all) {
+  fill(how) {
     this.remember()
-    this.ink.globalCompositeOperation = "source-over"
-    this.ink.clearRect(0, 0, this.mask.width, this.mask.height)
-    this.ink.fillStyle = "white"
-    if (all) this.ink.fillRect(0, 0, this.mask.width, this.mask.height)
-    this.show()
+    cover(this.ink, how, INK)
   }
 
   whiteOnBlack() {
-    const found = make("canvas", { width: this.mask.width, height: this.mask.height })
-    const ink = found.getContext("2d")
-    ink.fillRect(0, 0, found.width, found.height)
-    ink.drawImage(this.mask, 0, 0)
-    return found
+    const { width, height } = this.state
+    const ink = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d")
+    ink.drawImage(this.canvas.current, 0, 0)
+    cover(ink, "source-in", "white")
+    cover(ink, "destination-over", "black")
+    return ink.canvas
   }
 
   remember() {
-    this.before = [...this.before.slice(-11), this.ink.getImageData(0, 0, this.mask.width, this.mask.height)]
+    const { width, height } = this.state
+    this.before = [...this.before.slice(-11), this.ink.getImageData(0, 0, width, height)]
   }
 
-  undo() {
+  undo = () => {
     const last = this.before.pop()
     if (last) this.ink.putImageData(last, 0, 0)
-    this.show()
   }
+}
 
-  /** The mask over the photograph, and a ring where the brush is. */
-  show() {
-    const { width, height } = this.mask, screen = this.screen
-    this.shownSize.value = `${this.size.value} %`
-    screen.clearRect(0, 0, width, height)
-    screen.globalAlpha = 0.6
-    screen.drawImage(this.mask, 0, 0)
-    screen.globalCompositeOperation = "source-in"
-    screen.fillStyle = "#ff2d87"
-    screen.fillRect(0, 0, width, height)
-    screen.globalCompositeOperation = "source-over"
-    screen.globalAlpha = 1
-    for (const [color, wide] of [["#000", 3], ["#fff", 1.5]]) {
-      screen.beginPath()
-      screen.arc(this.at.x, this.at.y, this.radius, 0, 2 * Math.PI)
-      Object.assign(screen, { strokeStyle: color, lineWidth: wide })
-      screen.stroke()
-    }
-  }
+/** Put a colour on all of a canvas, in some way. */
+function cover(ink, how, color) {
+  Object.assign(ink, { globalCompositeOperation: how, fillStyle: color })
+  ink.fillRect(0, 0, ink.canvas.width, ink.canvas.height)
 }

@@ -1,11 +1,23 @@
 // A small sketch of what a recipe paints: how long strokes are, and how far they stray.
 
+import { html } from "./base.js"
+
 const STROKES = {
-  "painterly": [11, 0.12], "delicate": [5, 0.03], "crowson": [8, 0.06], "gatys2016": [7, 0.6],
-  "gatys2016-code": [9, 0.35], "johnson": [10, 0.5], "tf-blog": [5, 0.25], "udacity": [3, 0.03],
-  "kaggle": [4, 0.05], "boston": [3.5, 0.01], "nnst": [14, 0.08], "heitz2021": [3, 0.06],
+  painterly: [11, 0.12],
+  delicate: [5, 0.03],
+  crowson: [8, 0.06],
+  gatys2016: [7, 0.6],
+  "gatys2016-code": [9, 0.35],
+  johnson: [10, 0.5],
+  "tf-blog": [5, 0.25],
+  udacity: [3, 0.03],
+  kaggle: [4, 0.05],
+  boston: [3.5, 0.01],
+  nnst: [14, 0.08],
+  heitz2021: [3, 0.06],
 }
-const WIDE = 64, HIGH = 48
+const WIDE = 64
+const HIGH = 48
 
 /** The colour of a landscape there: hills under a sun, and water. */
 function color(x, y) {
@@ -14,27 +26,36 @@ function color(x, y) {
   return y < 34 ? "#3d7a4a" : "#2b5673"
 }
 
-/** An SVG of that landscape in the strokes of a recipe. */
-export function sketch(name) {
-  const [length, stray] = STROKES[name] ?? [6, 0.1]
+/** The strokes of each colour, as the path of an SVG. */
+function paths(length, stray) {
   let seed = 7
-  const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647 - 0.5
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
-  svg.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH}`)
-  svg.setAttribute("aria-hidden", "true")
-  const strokes = new Map() // a path for each colour
+  const random = () => {
+    seed = (seed * 16807) % 2147483647
+    return seed / 2147483647 - 0.5
+  }
+  const found = {}
   for (let y = 0; y <= HIGH; y += length / 2.5) {
     for (let x = 0; x <= WIDE; x += length / 1.5) {
       const seen = color(x + stray * WIDE * random(), y + stray * HIGH * random())
-      const turn = (0.4 + 5 * stray) * random(), dx = length * Math.cos(turn) / 2, dy = length * Math.sin(turn) / 2
-      const stroke = `M${(x - dx).toFixed(1)} ${(y - dy).toFixed(1)}l${(2 * dx).toFixed(1)} ${(2 * dy).toFixed(1)}`
-      strokes.set(seen, `${strokes.get(seen) ?? ""}${stroke}`)
+      const turn = (0.4 + 5 * stray) * random()
+      const [dx, dy] = [(length * Math.cos(turn)) / 2, (length * Math.sin(turn)) / 2]
+      const [from, to] = [
+        [x - dx, y - dy],
+        [2 * dx, 2 * dy],
+      ].map(point => point.map(at => at.toFixed(1)).join(" "))
+      found[seen] = `${found[seen] ?? ""}M${from}l${to}`
     }
   }
-  for (const [stroke, d] of strokes) {
-    const path = document.createElementNS(svg.namespaceURI, "path")
-    for (const [key, value] of Object.entries({ d, stroke, "stroke-width": length / 2 })) path.setAttribute(key, value)
-    svg.append(path)
-  }
-  return svg
+  return Object.entries(found)
+}
+
+const known = {}
+
+/** That landscape in the strokes of a recipe. */
+export const Sketch = ({ name }) => {
+  const [length, stray] = STROKES[name] ?? [6, 0.1]
+  known[name] ??= paths(length, stray)
+  return html`<svg viewBox=${`0 0 ${WIDE} ${HIGH}`} aria-hidden="true">
+    ${known[name].map(([stroke, d]) => html`<path d=${d} stroke=${stroke} stroke-width=${length / 2} />`)}
+  </svg>`
 }

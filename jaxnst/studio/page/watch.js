@@ -1,16 +1,25 @@
 // The page of `jaxnst stylize --live`: it only looks.
 
-import { follow, get } from "./base.js"
-import { LiveView, progressText } from "./live.js"
+import { follow, html } from "./base.js"
+import { Live, over, progressText } from "./live.js"
+import { render } from "./vendor/preact-11.2.0.js"
 
-const live = new LiveView(job => `frame?n=${job.frame}`)
-get("#easel").append(...live.easel)
-get("#caption").append(...live.caption)
+const status = document.querySelector("#status")
+const stage = document.querySelector("#stage")
 
-follow(() => "events", (job, end) => {
+function take(job, end) {
+  const ended = job.state === "done" ? "is finished" : "was stopped"
   document.title = `${job.name} – jaxnst live`
-  const over = job.state !== "painting"
-  get("#status").textContent = over ? `${job.name} ${job.state === "done" ? "is finished" : "was stopped"}` : `${job.name}: ${progressText(job)}`
-  live.update(job)
-  if (over) end()
-}, () => { get("#status").textContent = "No answer: the run has ended, or waits" })
+  status.textContent = over(job) ? `${job.name} ${ended}` : `${job.name}: ${progressText(job)}`
+  job.since = Date.now()
+  render(html`<${Live} job=${job} frameOf=${number => `frame?n=${number}`} />`, stage)
+  if (over(job)) end()
+}
+
+follow(
+  () => "events",
+  take,
+  () => {
+    status.textContent = "No answer: the run has ended, or waits"
+  },
+)

@@ -1,0 +1,315 @@
+// What the studio shows, in one object, and everything that changes it.
+
+import { ask, part, send, upload } from "./base.js"
+import { over } from "./live.js"
+import { FIELDS, held, idOf, missing, picturesOf, sent, slid } from "./settings.js"
+
+const KEPT = "jaxnst-settings"
+
+export const state = {
+  options: null, // what the server offers
+  settings: null, // what is chosen, see settings.js
+  pictures: {}, // what is known of pictures, by their names on the server
+  jobs: [],
+  results: [],
+  revision: 0, // of the results
+  lost: false, // whether the server does not answer
+  view: "photograph", // or variations, painting, result: of the following
+  preview: null,
+  cell: null, // the variation that is chosen
+  job: null,
+  result: null,
+  against: "", // what the result is compared with
+  asked: {}, // by preview: what it was painted from
+  brush: null, // what is drawn on
+  wrong: {}, // what is wrong with settings, by their names
+  open: {}, // parts of the panel that are unfolded
+  problem: null, // what a person should know
+}
+
+let draw = () => {}
+
+/** Draw the page by `call`, now and after every change. */
+export function drawBy(call) {
+  draw = call
+  draw()
+}
+
+/** Change what is shown. */
+export function set(changes) {
+  Object.assign(state, changes)
+  draw()
+}
+
+/** Show what went wrong until it is dismissed, or until something else works. */
+export const complain = text => set({ problem: { text, kind: "wrong" } })
+
+const tell = text => set({ problem: { text } })
+
+/** Handle an event by something that may be refused, and show why it was. */
+export const act = call => async event => {
+  set({ problem: null })
+  try {
+    await call(event)
+  } catch (error) {
+    complain(error.message)
+  }
+}
+
+export const findJob = id => state.jobs.find(job => job.id === id)
+export const findResult = name => state.results.find(result => result.name === name)
+
+/** The views that have something to show. */
+export const views = () =>
+  [
+    ["photograph", "Photograph", true],
+    ["variations", "Variations", findJob(state.preview)],
+    ["painting", "Painting", findJob(state.job)],
+    ["result", "Result", findResult(state.result)],
+  ].filter(([, , there]) => there)
+
+/** Show a view, with changes that it needs. */
+export function show(view, changes = {}) {
+  set({ view, brush: view === "photograph" ? state.brush : null, ...changes })
+  if (document.querySelector("#stage").getBoundingClientRect().top < 0) scrollTo({ top: 0 })
+}
+
+export const showPreview = id =>
+  show("variations", { preview: id, ...(id !== state.preview && { cell: null }) })
+
+// ---- what is chosen
+
+/** Choose settings, which are there again if the page is loaded anew. */
+export function choose(changes) {
+  state.settings = { ...state.settings, ...changes }
+  if (state.settings.content) sessionStorage.setItem(KEPT, JSON.stringify(settings()))
+  draw()
+}
+
+/** The settings as the server reads them. */
+export const settings = () => sent(state.settings, state.options)
+
+/** Choose what is in settings as the server knows them, such as those of a result. */
+export async function load(settings) {
+  const found = held(settings, state.options)
+  await Promise.all(picturesOf(found, state.options).map(find))
+  if (found.regions.length || found.hold) state.open = { ...state.open, regions: true }
+  choose(found)
+}
+
+/** Take up what was chosen before the page was loaded anew. */
+export async function restore() {
+  const kept = sessionStorage.getItem(KEPT)
+  try {
+    if (kept) await load(JSON.parse(kept))
+  } catch {
+    sessionStorage.removeItem(KEPT) // a picture of a studio that has ended
+  }
+}
+
+/** What the server knows of a picture. */
+async function find(id) {
+  state.pictures[id] ??= await ask(`pictures/${part(id)}`)
+}
+
+/** Find the shape of variations, or guess it where their photograph is gone. */
+const findShape = id =>
+  find(id)
+    .catch(() => {
+      state.pictures[id] = { id, name: id, width: 4, height: 3 }
+    })
+    .then(() => draw())
+
+export function setContent({ id, name, width, height }) {
+  const { content, regions, hold } = state.settings
+  const before = state.pictures[content]
+  state.pictures[id] = { id, name, width, height }
+  choose({ content: id })
+  show("photograph", { brush: null })
+  if (!before || content === id || !(regions.length || hold)) return
+  set({ open: { ...state.open, regions: true } })
+  tell(
+    `Masks drawn on ${before.name} are stretched over ${name}. Remove them under Regions if they do not fit.`,
+  )
+}
+
+export function addStyle({ id }) {
+  const { styles, blend } = state.settings
+  const { most } = state.options
+  if (styles.includes(id)) return
+  if (styles.length >= most.styles) complain(`At most ${most.styles} paintings`)
+  else choose({ styles: [...styles, id], blend: [...blend, 1] })
+}
+
+/** Upload files, one after the other; `use` gets each picture. */
+export async function take(files, use) {
+  const most = state.options.most.bytes
+  set({ problem: null })
+  document.body.classList.add("busy")
+  for (const file of files) {
+    try {
+      if (file.size > most) {
+        throw new Error(
+          `${file.name} has ${Math.round(file.size / 1e6)} MB; at most ${most / 1e6} MB can be sent`,
+        )
+      }
+      const picture = await upload(file, file.name)
+      state.pictures[picture.id] = picture
+      use(picture)
+    } catch (error) {
+      complain(error.message)
+    }
+  }
+  document.body.classList.remove("busy")
+}
+
+/** Choose a file and upload it; the picture, or undefined if none is chosen. */
+export async function pick() {
+  const input = Object.assign(document.createElement("input"), { type: "file", accept: accepted() })
+  const file = await new Promise(resolve => {
+    input.addEventListener("change", () => resolve(input.files[0]))
+    input.addEventListener("cancel", () => resolve())
+    input.click()
+  })
+  let found
+  if (file)
+    await take([file], picture => {
+      found = picture
+    })
+  return found
+}
+
+export const accepted = () => ["image/*", ...state.options.suffixes].join()
+
+/** Draw a mask on the photograph; `use` gets its name. */
+export function drawMask(about, use) {
+  if (!state.settings.content) return complain("Choose a photograph first")
+  const done = async blob => {
+    if (blob) await take([new File([blob], "mask.png")], ({ id }) => use(id))
+    set({ brush: null })
+    document.querySelector("#add-region").focus()
+  }
+  show("photograph", { brush: { about, done } })
+}
+
+export function addRegion() {
+  const { regions, styles } = state.settings
+  const { most, samples } = state.options
+  if (regions.length >= most.regions) return complain(`At most ${most.regions} regions`)
+  const used = [...styles, ...regions.flatMap(region => region.styles)]
+  const paintings = samples.slice(1)
+  const style = paintings.find(({ id }) => !used.includes(id)) ?? paintings[0]
+  drawMask("Paint the region that gets another style", mask =>
+    choose({ regions: [...regions, { mask, styles: [style.id] }] }),
+  )
+}
+
+// ---- what is painted
+
+/** Ask the server what is wrong, and show it at the fields, or as a complaint. */
+export async function check() {
+  const asked = state.settings
+  const wrong = await send("check", settings())
+  if (asked !== state.settings) return
+  const more = state.open.more || FIELDS.some(name => name !== "size" && wrong[name])
+  set({ wrong, open: { ...state.open, more } })
+  const other = Object.keys(wrong).find(name => !FIELDS.includes(name))
+  if (other) throw new Error(wrong[other])
+}
+
+/** Paint a picture, or a preview. */
+export async function start(kind) {
+  const why = missing(settings())
+  if (why) throw new Error(why)
+  await check()
+  const first = FIELDS.find(name => state.wrong[name])
+  if (first) return document.getElementById(idOf(first)).focus()
+  const { id } = await send("jobs", { kind, settings: settings() })
+  if (kind === "picture") return watch(id)
+  state.asked[id] = painted()
+  showPreview(id)
+}
+
+const painted = () => JSON.stringify([settings().content, settings().styles])
+
+/** Show a picture while it is painted, or its result if it was quick. */
+function watch(id) {
+  show("painting", { job: id })
+  const job = findJob(id)
+  if (job && over(job)) goToResult(job)
+}
+
+/** Choose the settings that variations were painted around. */
+export async function adopt(job) {
+  await load(await ask(`jobs/${job.id}/settings`))
+  state.asked[job.id] = painted()
+}
+
+/** Choose a variation, with the pictures that it was painted from. */
+export async function chooseCell(job, index) {
+  if (state.asked[job.id] !== painted()) await adopt(job)
+  const { there, ...values } = job.cells[index]
+  choose(slid(state.settings, values))
+  set({ cell: index })
+}
+
+export const stop = job => ask(`jobs/${job.id}`, { method: "DELETE" })
+
+export const removePreview = job => confirm("Delete these variations for good?") && stop(job)
+
+export async function removeResult({ name }) {
+  if (confirm(`Delete ${name} for good?`)) await ask(`history/${part(name)}`, { method: "DELETE" })
+}
+
+export async function resume({ name }) {
+  const { id } = await send(`history/${part(name)}/resume`, {})
+  watch(id)
+}
+
+export async function useSettings({ name, settings }) {
+  await load(settings)
+  tell(`The settings of ${name} are chosen now`)
+}
+
+/** From a picture that is finished, where it was watched, to its result. */
+function goToResult({ id, kind, name, state: end }) {
+  const watched = kind === "picture" && id === state.job && state.view === "painting"
+  if (watched && end !== "failed" && findResult(name)) show("result", { result: name, against: "" })
+}
+
+// ---- what the server tells
+
+/** Take up what is new, see `news.py`; follow a picture that is finished to its result. */
+export function takeNews(news) {
+  const before = new Map(state.jobs.map(job => [job.id, job.state]))
+  merge(news)
+  for (const job of state.jobs) {
+    const shown = [state.job, state.preview].includes(job.id)
+    if (!over(job) || before.get(job.id) === job.state || !(before.has(job.id) || shown)) continue
+    const seen = shown && ["painting", "variations"].includes(state.view)
+    if (job.state === "failed" && !seen) complain(`${job.name} failed: ${job.message}`)
+    goToResult(job)
+  }
+  draw()
+}
+
+/** Put what has changed in its place. */
+export function merge(news) {
+  const jobs = new Map(state.jobs.map(job => [job.id, job]))
+  for (const { terms, ...fields } of news.jobs ?? []) {
+    const job = { terms: [], ...jobs.get(fields.id), ...fields }
+    if ("now" in fields || "doing" in fields) job.since = Date.now()
+    job.weights = /weights .*/.exec(job.message)?.[0] ?? job.weights
+    if (terms) job.terms = [...job.terms.slice(0, terms.from), ...terms.points]
+    if (job.kind === "preview" && !jobs.has(job.id)) findShape(job.content)
+    jobs.set(job.id, job)
+  }
+  state.jobs = (news.order ?? [...jobs.keys()]).flatMap(id => jobs.get(id) ?? [])
+  if (!news.history && !news.gone) return
+  const results = new Map(state.results.map(result => [result.name, result]))
+  for (const result of news.history ?? []) results.set(result.name, result)
+  for (const name of news.gone ?? []) results.delete(name)
+  state.results = [...results.values()].sort(
+    (a, b) => b.time - a.time || (a.name < b.name ? -1 : 1),
+  )
+}
