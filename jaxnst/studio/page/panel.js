@@ -75,7 +75,7 @@ export function Panel() {
               store.choose({ hold }),
             )}>Preserve the photograph</button>
         </div>
-        <${Check} name="keep_rest">Leave the rest of the photograph unchanged<//>
+        <${Check} name="keep_rest">Keep the rest of the photograph<//>
       <//>
 
       <${Fold} name="more" title="More">
