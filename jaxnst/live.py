@@ -13,6 +13,7 @@ from PIL import Image as pil
 from jaxnst.disk import write_whole
 from jaxnst.painting.plan import patch_work, total_work, work_done
 from jaxnst.painting.stages import Progress
+from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import Info
@@ -37,7 +38,7 @@ class LiveLines:
 
     def __init__(self, folder: Path):
         self.folder, self.frames, self.began = folder, 0, time.monotonic()
-        self.first: tuple[float, float] | None = None  # when, and the work done by then
+        self.left = TimeLeft()
         self.say("Reading the pictures and the network")
 
     def say(self, doing: str) -> None:
@@ -62,9 +63,7 @@ class LiveLines:
         `done` and `total` are its work, of which `next` is the share after the patches.
         """
         share = done / total
-        stage, now = progress.stage, time.monotonic()
-        before = self.first = self.first or (now, share)
-        rate = (share - before[1]) / (now - before[0]) if now > before[0] else 0
+        stage, left = progress.stage, self.left(share)
         patches = pictures * patch_work(stage, recipe)
         laid = recipe.look.repaint and progress.taken == stage.steps
         return {
@@ -76,8 +75,8 @@ class LiveLines:
             "steps": stage.steps,
             "done": round(share, 4),
             "next": round(share + laid * patches / total, 4),
-            "left": round((1 - share) / rate, 1) if rate > 0 else None,
-            "seconds": round(now - self.began, 2),
+            "left": None if left is None else round(left, 1),
+            "seconds": round(time.monotonic() - self.began, 2),
         }
 
     def write(self, line: dict[str, Any]) -> None:

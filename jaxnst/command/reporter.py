@@ -19,6 +19,7 @@ from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.painting.lanes import Lane, lane_work
 from jaxnst.painting.plan import Stages, total_work, work_done
 from jaxnst.painting.stages import Progress
+from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.run import Run
@@ -58,38 +59,55 @@ SIGNALS = [
 OFTEN = 30
 """Seconds between two states, at least; writing them takes a twentieth of the time."""
 
-BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
+BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
+
+OFTEN_SAID = 10
+"""Seconds between two lines, at least, where there is no terminal for a bar."""
 
 
-class Reporter:
-    """A progress bar, or lines, of pixels times steps, since finer scales take longer.
+class Interrupts:
+    """Ctrl-C and the like: the first is seen between launches, the second ends all."""
 
-    The first interruption becomes a flag that is checked between launches.
-    """
-
-    def __init__(self, total: int, done: int, *, quiet: bool):
-        self.total, self.begun = total, done
-        self.bar_shown = not quiet and sys.stderr.isatty()
-        self.lines_shown = not quiet and not self.bar_shown
-        self.started, self.printed = time.monotonic(), -math.inf
-        self.said = self.started
+    def __init__(self):
+        self.seen = False
 
     def __enter__(self):
-        """Show the bar and listen for interruption."""
-        self.bar = tqdm(
-            desc="compiling",
-            total=self.total,
-            initial=self.begun,
-            disable=not self.bar_shown,
-            bar_format=BAR,
-        )
-        self.interrupted = False
+        """Listen."""
         # Python sets handlers in the main thread only.
         ours = threading.current_thread() is threading.main_thread()
         # What is ignored, as SIGHUP under nohup, stays so.
         ignored = lambda sig: signal.getsignal(sig) is signal.SIG_IGN
         heard = [sig for sig in SIGNALS if ours and not ignored(sig)]
-        self.old = {sig: signal.signal(sig, self.interrupt) for sig in heard}
+        self.old = {sig: signal.signal(sig, self.notice) for sig in heard}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Put everything back."""
+        for sig, handler in self.old.items():
+            signal.signal(sig, handler)
+
+    def notice(self, number: int, frame: object) -> None:
+        """Note an interruption; the second one stops without saving the state."""
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+        complain("stopping after this step")
+
+
+class Reporter:
+    """A progress bar, or lines, of work such as pixels times steps."""
+
+    def __init__(self, total: int, done: int, *, quiet: bool):
+        self.total, self.left, self.interrupts = total, TimeLeft(), Interrupts()
+        bar_shown = not quiet and sys.stderr.isatty()
+        self.lines_shown = not quiet and not bar_shown
+        self.said, self.waited = -math.inf, time.monotonic()
+        look: dict[str, Any] = {"desc": "compiling", "bar_format": BAR}
+        self.bar = tqdm(total=total, initial=done, disable=not bar_shown, **look)
+
+    def __enter__(self):
+        """Listen for interruption."""
+        self.interrupts.__enter__()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -97,15 +115,7 @@ class Reporter:
         if kind is None:
             self.bar.update(self.total - self.bar.n)
         self.bar.close()
-        for sig, handler in self.old.items():
-            signal.signal(sig, handler)
-
-    def interrupt(self, number: int, frame: object) -> None:
-        """Note an interruption; the second one stops without saving the state."""
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-        complain("stopping after this step")
+        self.interrupts.__exit__()
 
     def stop(self, message: str) -> NoReturn:
         """Say what is left of an interrupted run, and end it."""
@@ -113,33 +123,28 @@ class Reporter:
         complain(message)
         raise KeyboardInterrupt
 
-    def move(self, work: int, place: str, losses: str = "") -> None:
-        """Move the bar to where so much work is done."""
+    def show(
+        self, work: int, place: str, losses: str = "", *, at_end: bool = False
+    ) -> None:
+        """Move the bar to where so much work is done, or print a line if one is due."""
+        seconds, now = self.left(work / self.total), time.monotonic()
+        left = "" if seconds is None else f"about {seconds:.0f} s left"
+        words = " ".join(filter(None, (losses, left)))
         self.bar.set_description_str(place, refresh=False)
-        self.bar.set_postfix_str(losses, refresh=False)
+        self.bar.set_postfix_str(words, refresh=False)
         self.bar.update(work - self.bar.n)
+        if self.lines_shown and (at_end or now - self.said > OFTEN_SAID):
+            self.said = now
+            say(f"{place} {words}".strip())
 
     def wait(self, program: str, seconds: float) -> None:
-        """Show, or say every 10 s, that a program is being compiled."""
-        self.bar.set_description_str(f"compiling {program}, {seconds:.0f} s")
+        """Show, or say every few seconds, that a program is being compiled."""
+        words = f"compiling {program}, {seconds:.0f} s"
+        self.bar.set_description_str(words)
         now = time.monotonic()
-        if self.lines_shown and now - self.said > 10:
-            self.said = now
-            say(f"compiling {program}, {seconds:.0f} s so far")
-
-    def line_is_due(self, *, at_end: bool) -> bool:
-        """Whether to print a line: first, every 10 s, and at an end."""
-        elapsed = time.monotonic() - self.started
-        due = self.lines_shown and (at_end or elapsed - self.printed > 10)
-        if due:
-            self.printed = elapsed
-        return due
-
-    def left(self, work: int) -> str:
-        """How long the rest will take, in words."""
-        elapsed = time.monotonic() - self.started
-        left = elapsed * (self.total - work) / max(1, work - self.begun)
-        return f"about {left:.0f} s left"
+        if self.lines_shown and now - self.waited > OFTEN_SAID:
+            self.waited = now
+            say(f"{words} so far")
 
 
 class PictureReporter(Reporter):
@@ -166,7 +171,7 @@ class PictureReporter(Reporter):
         super().__init__(total_work(stages, recipe), done, quiet=run.quiet)
         self.run, self.recipe = run, recipe
         self.inputs, self.recorded = inputs, recorded
-        self.written = self.launched = self.started
+        self.written = self.launched = time.monotonic()
         self.pause, self.complaints = float(OFTEN), set()
         self.times: dict[int, list[float]] = {}
 
@@ -180,7 +185,7 @@ class PictureReporter(Reporter):
         if progress.taken == progress.stage.steps:
             return  # the scale is finished; an interruption waits for the next one
         path = self.run.checkpoint_path
-        if self.interrupted:
+        if self.interrupts.seen:
             with self.forgiven("picture"):
                 self.save_so_far(progress)
             try:
@@ -223,12 +228,8 @@ class PictureReporter(Reporter):
             for name, term in progress.info.terms._asdict().items()
         )
         now = work_done(progress.stages, recipe, progress.scale, progress.taken)
-        place = f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
-        self.move(now, place, text)
-        first = self.printed < 0  # its time is that of compiling
-        if self.line_is_due(at_end=progress.taken == stage.steps):
-            line = f"{place.replace(' px ', ' px step ')} {text}"
-            say(line if first else f"{line} {self.left(now)}")
+        place = f"{max(stage.shape)} px step {progress.taken}/{stage.steps}"
+        self.show(now, place, text, at_end=progress.taken == stage.steps)
 
     def save_preview(self, progress: Progress, every: int) -> None:
         """Write the picture so far after every `every` steps."""
@@ -284,13 +285,10 @@ class GridReporter(Reporter):
             now = self.done
         text = (
             f"{self.painted}/{self.lanes} painted, {len(lanes)} at "
-            f"{max(stage.shape)} px {progress.taken}/{stage.steps}"
+            f"{max(stage.shape)} px step {progress.taken}/{stage.steps}"
         )
-        self.move(now, text)
-        first = self.printed < 0  # its time is that of compiling
-        if self.line_is_due(at_end=self.painted == self.lanes):
-            say(text if first else f"{text}, {self.left(now)}")
-        if self.interrupted and not finished:
+        self.show(now, text, at_end=self.painted == self.lanes)
+        if self.interrupts.seen and not finished:
             self.stop(
                 f"{self.painted} of {self.lanes} pictures are painted; "
                 "rerun the command to paint the rest"

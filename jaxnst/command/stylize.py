@@ -260,7 +260,7 @@ def paint_shown(
 
     def on_chunk(progress: Progress) -> None:
         with reporter.forgiven("record"):
-            records(progress, last=reporter.interrupted)
+            records(progress, last=reporter.interrupts.seen)
         reporter(progress)
 
     def on_wait(program: str, seconds: float) -> None:

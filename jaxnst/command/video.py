@@ -34,6 +34,7 @@ from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.memory import mask_bytes, usable_memory
 from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
+from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
 from jaxnst.request.manifest import manifest_path, path_from
 from jaxnst.request.painting import Painting
@@ -345,27 +346,25 @@ class VideoReporter(Reporter):
     def chunk(self, progress: Progress) -> None:
         """Report, or stop, between two launches of a frame's steps."""
         self.is_new, stage = True, progress.stage
-        self.show(f"{max(stage.shape)} px {progress.taken}/{stage.steps}")
+        self.tell(f"{max(stage.shape)} px step {progress.taken}/{stage.steps}")
 
     def frame(self, progress: FrameProgress) -> None:
         """Report a frame, and show it if it is new."""
         first, index = progress.number == 1, progress.index
         self.done = index + 1 if first else 2 * self.count - index
-        self.show("")
+        self.tell("", at_end=self.done == self.total)
         if not self.is_new:
             return
         self.is_new, self.new = False, self.new + 1
         save_image(self.video.state / PREVIEW, progress.image)
         if self.new == 2:  # both compile, so time left is that of those after them
-            self.started, self.begun, self.printed = time.monotonic(), self.done, 0.0
-        if self.line_is_due(at_end=self.done == self.total):
-            left = f", {self.left(self.done)}" if self.new > 2 else ""
-            say(self.place(self.done) + left)
+            self.left = TimeLeft()
 
-    def show(self, text: str) -> None:
+    def tell(self, text: str, *, at_end: bool = False) -> None:
         """Move the bar, or stop if the run was interrupted."""
-        self.move(self.done, self.place(min(self.done + 1, self.total)), text)
-        if self.interrupted:
+        place = self.place(min(self.done + 1, self.total))
+        self.show(self.done, place, text, at_end=at_end)
+        if self.interrupts.seen:
             painted = f"painted up to {self.place(self.done)}; rerun to paint the rest"
             self.stop(painted if self.done else "no frame is painted yet")
 

@@ -1,9 +1,10 @@
-"""How long steps take on this machine, remembered from run to run in a JSON file."""
+"""How long a run will take: by what is done of it, and by earlier runs."""
 
 import contextlib
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,22 @@ from typing import Any
 from jaxnst.disk import write_whole
 from jaxnst.painting.plan import Stages
 from jaxnst.recipes import Program
+
+
+class TimeLeft:
+    """How long work will take, by the time since the first look at it.
+
+    Before that look, programs are compiled.
+    """
+
+    def __init__(self):
+        self.first: tuple[float, float] | None = None  # when, and what was done
+
+    def __call__(self, done: float) -> float | None:
+        """Seconds that are left when that share of the work is done, if known."""
+        now = time.monotonic()
+        began, before = self.first = self.first or (now, done)
+        return (1 - done) * (now - began) / (done - before) if done > before else None
 
 
 def step_key(device: str, program: Program) -> str:
