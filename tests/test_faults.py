@@ -421,7 +421,7 @@ def stopped_run(monkeypatch):
 
         def stop(self, progress):
             report(self, progress)
-            self.interrupted = progress.scale == 1 and not killed
+            self.interrupts.seen = progress.scale == 1 and not killed
             if progress.scale == 1 and progress.taken >= 4:
                 raise RuntimeError("killed")
 
