@@ -122,7 +122,8 @@ def test_a_long_run_keeps_its_state_until_it_is_done(elsewhere, monkeypatch):
     monkeypatch.setattr(reporter, "save_checkpoint", save_checkpoint)
     monkeypatch.setattr(reporter, "OFTEN", 0)
     assert main([*RUN, "--save-every", "1"]) == 0
-    assert kept and all(kept)
+    assert kept
+    assert all(kept)
     assert not list(elsewhere.glob("out/*checkpoint*"))
 
 
