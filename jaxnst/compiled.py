@@ -27,12 +27,12 @@ from jax.experimental import serialize_executable
 from jaxtyping import PyTree
 
 from jaxnst.disk import write_whole
-from jaxnst.process import CompilerOptions, return_freed_memory, usual_numbers
+from jaxnst.process import CompilerOptions, return_freed_memory, standard_dtypes
 
 HASH = hashlib.sha256
 
 SETTINGS = ("jax_disable_most_optimizations", "jax_default_matmul_precision")
-"""Settings of JAX that change what is compiled; `usual_numbers` fixes the others."""
+"""Settings of JAX that change what is compiled; `standard_dtypes` fixes the others."""
 
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 """Variables of the environment that do."""
@@ -165,14 +165,14 @@ class KeptJit:
         return Program(results, _loaders().submit(load))
 
     def _compile(self, shapes: PyTree, static: dict[str, Any]) -> Program:
-        with usual_numbers():
+        with standard_dtypes():
             traced = self.jit.trace(*shapes, **static)
         like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
         results = jax.tree.map(like, traced.out_info)
 
         def work() -> Any:
             HITS.count = 0
-            with usual_numbers():
+            with standard_dtypes():
                 compiled = traced.lower().compile()
             path = self._path(shapes, static)
             # A device that cannot write its programs, a full disk: compiled next time.
@@ -199,7 +199,7 @@ def _count_hits(event: str, **about: Any) -> None:
 jax.monitoring.register_event_listener(_count_hits)
 
 KEPT: list[KeptJit] = []
-"""All functions of `kept_jit`, whose programs `forget_programs` frees."""
+"""All functions of `kept_jit`, whose programs `clear_compiled` frees."""
 
 
 def kept_jit(
@@ -241,7 +241,7 @@ def kept_jit(
     return decorate
 
 
-def forget_programs() -> None:
+def clear_compiled() -> None:
     """Free all compiled programs; what is called again is loaded or compiled again."""
     for function in KEPT:
         function.programs.clear()

@@ -49,7 +49,7 @@ class LbfgsState(NamedTuple):
         steps: Differences of positions, history h w 3.
         changes: Differences of gradients, likewise.
         curvatures: Their products, `sᵀy`.
-        scale: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
+        gamma: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
             there is one.
     """
 
@@ -62,7 +62,7 @@ class LbfgsState(NamedTuple):
     steps: Stored
     changes: Stored
     curvatures: Float[Array, "_history"]
-    scale: Scalar
+    gamma: Scalar
 
 
 def enlarge_curvature(
@@ -74,9 +74,9 @@ def enlarge_curvature(
     curved in each, the more there are.
     """
     last, begun = cast(list[LbfgsState], [before, fresh])
-    scale = growth.pixels * np.asarray(last.scale)
+    scale = growth.pixels * np.asarray(last.gamma)
     begins = np.asarray(last.count) > 0
-    return begun._replace(scale=np.where(begins, scale, np.asarray(begun.scale)))
+    return begun._replace(gamma=np.where(begins, scale, np.asarray(begun.gamma)))
 
 
 def without_history(state: optax.OptState) -> optax.OptState:
@@ -86,7 +86,7 @@ def without_history(state: optax.OptState) -> optax.OptState:
 
 
 def lbfgs(
-    history: int, dtype: StateDtype = "float32", reach: float = FIRST_MOVE
+    history: int, dtype: StateDtype = "float32", initial_radius: float = FIRST_MOVE
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a trust radius in place of a line search.
 
@@ -100,7 +100,7 @@ def lbfgs(
     short as steps become, the history is dropped, and the next step goes down the
     gradient.
 
-    No step is longer than the radius. That is `reach` at first. After a step that won
+    No step is longer than the radius, at first `initial_radius`. After a step that won
     at least a tenth of what its slope promised it is twice its length, or what it was.
     After one that went uphill, taken back or not, it is where the parabola through both
     losses and the slope is lowest: between a tenth and a half of the step. Without a
@@ -120,12 +120,12 @@ def lbfgs(
         Memory Methods", eq. 3.1 (the compact form).
     """
     return optax.GradientTransformationExtraArgs(
-        partial(_init, history, dtype, reach), partial(_update, reach)
+        partial(_init, history, dtype, initial_radius), partial(_update, initial_radius)
     )
 
 
 def _init(
-    history: int, dtype: StateDtype, reach: float, params: optax.Params
+    history: int, dtype: StateDtype, initial_radius: float, params: optax.Params
 ) -> LbfgsState:
     if not hasattr(params, "shape"):
         raise ValueError(
@@ -140,16 +140,16 @@ def _init(
         value=jnp.float32(jnp.inf),
         grad=jnp.zeros_like(params),
         lowest=jnp.float32(jnp.inf),
-        radius=jnp.float32(reach),
+        radius=jnp.float32(initial_radius),
         steps=pairs,
         changes=pairs,
         curvatures=jnp.zeros(history, params.dtype),
-        scale=jnp.float32(0),
+        gamma=jnp.float32(0),
     )
 
 
 def _update(
-    reach: float,
+    initial_radius: float,
     updates: optax.Updates,
     state: optax.OptState,
     params: optax.Params | None = None,
@@ -170,12 +170,12 @@ def _update(
     curvature, bend = jnp.vdot(step, change), jnp.vdot(change, change)
     straight = curvature <= 1e-6 * jnp.sqrt(jnp.vdot(step, step) * bend)
     accepted = begun & ~astray & ~straight
-    slope, shortest = jnp.vdot(old.grad, step), SHORTEST * reach
+    slope, shortest = jnp.vdot(old.grad, step), SHORTEST * initial_radius
     lost = astray & ((slope >= 0) | (old.radius <= shortest))
-    scale = jnp.where(accepted, curvature / bend, old.scale)
+    scale = jnp.where(accepted, curvature / bend, old.gamma)
     radius = _next_radius(old, _rms(step) / learning_rate, slope, value)
     stay = lambda before, now: jnp.where(astray, before, now)
-    take_up = partial(_take_up, old.count % len(old.steps), accepted)
+    accept = partial(_accept_pair, old.count % len(old.steps), accepted)
     new = LbfgsState(
         count=jnp.where(lost, 0, old.count + accepted),
         params=stay(old.params, params),
@@ -183,17 +183,17 @@ def _update(
         grad=stay(old.grad, grad),
         lowest=jnp.minimum(old.lowest, value),
         radius=jnp.maximum(radius, shortest),
-        steps=take_up(old.steps, step),
-        changes=take_up(old.changes, change),
-        curvatures=take_up(old.curvatures, curvature),
-        scale=jnp.where(lost, 0, scale),
+        steps=accept(old.steps, step),
+        changes=accept(old.changes, change),
+        curvatures=accept(old.curvatures, curvature),
+        gamma=jnp.where(lost, 0, scale),
     )
     onward = _within(-_inverse_hessian_times(new.grad, new), new.radius)
     # The first part is zero unless a step is taken back.
     return (new.params - params) / learning_rate + onward, new
 
 
-def _take_up(place: Array, accepted: Array, past: Stored, new: Array) -> Stored:
+def _accept_pair(place: Array, accepted: Array, past: Stored, new: Array) -> Stored:
     """Write one of a pair into its place, if it is accepted.
 
     Nothing else is touched, so that the pairs, most of a state, are not there twice.
@@ -233,7 +233,7 @@ def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
     """
     # Without a scale, a vector as long as the radius.
     downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
-    state = state._replace(scale=jnp.where(state.scale > 0, state.scale, downhill))
+    state = state._replace(gamma=jnp.where(state.gamma > 0, state.gamma, downhill))
     return jax.lax.platform_dependent(vector, state, cpu=two_loops, default=compact)
 
 
@@ -244,7 +244,7 @@ def compact(vector: Image, state: LbfgsState) -> Image:
     D its diagonal, γ the scale and p = R⁻¹ Sᵀg, it is
     `γ g + S R⁻ᵀ (D p + γ YᵀY p - γ Yᵀg) - γ Y p`.
     """
-    history, scale = len(state.steps), state.scale
+    history, scale = len(state.steps), state.gamma
     place = jnp.arange(history)
     known = place < jnp.minimum(state.count, history)
     # Where the i-th oldest pair is; what is not a pair yet comes last.
@@ -308,4 +308,4 @@ def two_loops(vector: Image, state: LbfgsState) -> Image:
         factor = jnp.vdot(change, vector) / state.curvatures[place]
         return vector + (factors[place] - factor) * step
 
-    return jax.lax.fori_loop(0, known, backward, state.scale * vector)
+    return jax.lax.fori_loop(0, known, backward, state.gamma * vector)

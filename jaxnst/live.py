@@ -68,7 +68,7 @@ class LiveLines:
         laid = recipe.look.repaint and progress.taken == stage.steps
         return {
             "doing": "Laying patches of the paintings" if laid else "",
-            "scale": progress.scale,
+            "scale": progress.stage_index,
             "scales": len(progress.stages),
             "size": stage.shape[::-1],
             "step": progress.taken,

@@ -41,7 +41,7 @@ def cell_means(mask: Mask, step: int) -> Mask:
     return cells.mean(axis=(1, 3))
 
 
-def both(first: Weights, second: Weights) -> Weights:
+def multiply_masks(first: Weights, second: Weights) -> Weights:
     """The product of weights, of which each may be None."""
     if first is None or second is None:
         return second if first is None else first
@@ -58,13 +58,13 @@ def fit_mask(mask: Mask, shape: tuple[int, int]) -> Float[np.ndarray, "_h _w 1"]
     return np.clip(resize(mask, shape, method="linear"), 0, 1)
 
 
-def share_out(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
+def normalize_overlaps(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
     """Masks that add up to at most 1, and what they leave.
 
     Where they add up to more, each keeps its part of the sum.
 
     Example:
-        >>> halves, rest = share_out([np.ones((1, 1, 1), np.float32)] * 2)
+        >>> halves, rest = normalize_overlaps([np.ones((1, 1, 1), np.float32)] * 2)
         >>> [float(mask[0, 0, 0]) for mask in (*halves, rest)]
         [0.5, 0.5, 0.0]
     """

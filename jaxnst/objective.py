@@ -26,7 +26,7 @@ from jaxnst.recipes import LayerWeights, Program, Recipe
 from jaxnst.storage import Stored, StoredFeatures, restore, store
 from jaxnst.types import Feature, Features, Image, Mask, Scalar, Weights
 
-Styles = dict[str, Any]
+StyleTarget = dict[str, Any]
 """What `StyleLoss.prepare` makes of a style, by layer."""
 
 StyleSummary = dict[str, Any]
@@ -44,7 +44,7 @@ class RegionTargets(NamedTuple):
             each of its pixels feels the style as one of a whole image does.
     """
 
-    style: Styles
+    style: StyleTarget
     weights: dict[str, Mask]
     share: Scalar
 
@@ -71,7 +71,7 @@ class Targets(NamedTuple):
         regions: Parts of the image and their styles.
         held: How strongly the content holds at each position, by layer, of mean 1;
             empty where it holds evenly.
-        paint: Where the image may change; None: everywhere.
+        paint_mask: Where the image may change; None: everywhere.
         learning_rate: Factor on the optimiser's step; the loss does not depend on it.
         agreement: What the image should agree with. Default: nothing.
         extent: Height and width of the picture on its canvas; None: the whole image.
@@ -80,7 +80,7 @@ class Targets(NamedTuple):
     content: StoredFeatures
     regions: tuple[RegionTargets, ...]
     held: dict[str, Mask]
-    paint: Weights
+    paint_mask: Weights
     content_weight: Scalar
     style_weight: Scalar
     tv_weight: Scalar
@@ -166,17 +166,17 @@ def make_targets(
         summaries, even_blend(blend, len(styles)), program=program, ranks=ranks
     )
     pairs = [(measured, None)]
-    return jax.device_put(with_weights(feats, pairs, recipe, exact(content.shape)))
+    return jax.device_put(assemble_targets(feats, pairs, recipe, exact(content.shape)))
 
 
-def with_weights(
+def assemble_targets(
     content: StoredFeatures,
-    regions: Sequence[tuple[Styles, Mask | None]],
+    regions: Sequence[tuple[StyleTarget, Mask | None]],
     recipe: Recipe,
     canvas: Canvas,
     *,
-    hold: Mask | None = None,
-    paint: Mask | None = None,
+    content_strength: Mask | None = None,
+    paint_mask: Mask | None = None,
 ) -> Targets:
     """Join what was measured with a recipe's weights and learning rate, on the host.
 
@@ -185,8 +185,8 @@ def with_weights(
         regions: The styles of each, from `prepare_styles`, and its mask on the canvas.
         recipe: For the weights.
         canvas: Of the picture.
-        hold: How strongly the content holds at each pixel. Default: evenly.
-        paint: Which pixels change. Default: all.
+        content_strength: How strongly the content holds at each pixel. Default: evenly.
+        paint_mask: Which pixels change. Default: all.
 
     Returns:
         The targets.
@@ -199,19 +199,23 @@ def with_weights(
         for styles, mask in regions
     )
     numbers: dict[str, Any] = dict(recipe.weights.arrays)
-    numbers["content_weight"] = numbers["content_weight"] * share(hold)
-    held = layer_weights(hold, tuple(content))
-    targets = Targets(content, tuple(found), held, paint, **numbers)
+    numbers["content_weight"] = numbers["content_weight"] * share(content_strength)
+    held = layer_weights(content_strength, tuple(content))
+    targets = Targets(content, tuple(found), held, paint_mask, **numbers)
     return targets._replace(extent=canvas.extent)
 
 
 @kept_jit("program", name="the targets", compiler_options=COMPILE_FAST)
 def measure_content(
-    backbone: Backbone, content: Image, hold: Mask | None = None, *, program: Program
+    backbone: Backbone,
+    content: Image,
+    content_strength: Mask | None = None,
+    *,
+    program: Program,
 ) -> StoredFeatures:
     """Measure the features of a content that an image is compared with."""
     layers, loss = layer_names(program.content_layers), program.losses.content
-    weights = layer_weights(hold, layers)
+    weights = layer_weights(content_strength, layers)
 
     def prepare(layer: str, feat: Feature) -> Stored:
         statistics = loss.measure(feat, weights.get(layer))
@@ -231,10 +235,10 @@ def measure_style(
     weights = layer_weights(mask, layers)
     feats = measure(backbone, style, program, layers)
     found = {layer: summarize(x, weights.get(layer)) for layer, x in feats.items()}
-    return own_means(found, program)
+    return normalize_summary(found, program)
 
 
-def own_means(summary: StyleSummary, program: Program) -> StyleSummary:
+def normalize_summary(summary: StyleSummary, program: Program) -> StyleSummary:
     """Turn the sums of one style into means, so that its size does not matter."""
     blend, one = program.losses.style.blend, jnp.ones(1)
     return {layer: blend([own], one) for layer, own in summary.items()}
@@ -277,7 +281,7 @@ def prepare_styles(
     *,
     program: Program,
     ranks: tuple[int, ...],
-) -> Styles:
+) -> StyleTarget:
     """Make targets of the summaries of styles, whose covariances have these ranks."""
     shares = jnp.asarray(blend / jnp.sum(jnp.abs(blend)))
     loss, prepared = program.losses.style, {}
@@ -419,9 +423,12 @@ def summarize_regions(
     feats: Features, regions: Sequence[RegionTargets], program: Program
 ) -> tuple[StyleSummary, ...]:
     """Reduce features to what the style term of each region depends on."""
-    observe, layers = program.losses.style.observe, layer_names(program.style_layers)
+    summarize_image, layers = (
+        program.losses.style.summarize_image,
+        layer_names(program.style_layers),
+    )
     return tuple(
-        {x: observe(feats[x], style[x], weights.get(x)) for x in layers}
+        {x: summarize_image(feats[x], style[x], weights.get(x)) for x in layers}
         for style, weights, _ in regions
     )
 

@@ -28,14 +28,14 @@ class Optimizer(NamedTuple):
             `update` is also told the loss, as `value`, and that `learning_rate`.
         enlarge: `enlarge(before, fresh, growth) -> state`: the first state of a scale,
             from the last one of the scale before, and a fresh one; on the host.
-        shed: `shed(state) -> state` without what `enlarge` does not need, so that its
-            memory is free.
+        drop_history: `drop_history(state) -> state` without what `enlarge` does not
+            need, so that its memory is free.
         work_bytes: Bytes for each pixel that an update takes beside the state.
     """
 
     transform: optax.GradientTransformationExtraArgs
     enlarge: Callable[[optax.OptState, optax.OptState, Growth], optax.OptState]
-    shed: Callable[[optax.OptState], optax.OptState]
+    drop_history: Callable[[optax.OptState], optax.OptState]
     work_bytes: int
 
 
@@ -55,8 +55,8 @@ def make_optimizer(
         case "tf1_adam":
             return _moments(_first_moment_in(tf1_adam(*adam), program.state_dtype))
         case "lbfgs":
-            reach = FIRST_MOVE * max(program.units)
-            transform = lbfgs(program.history, program.state_dtype, reach)
+            initial_radius = FIRST_MOVE * max(program.units)
+            transform = lbfgs(program.history, program.state_dtype, initial_radius)
             return Optimizer(transform, enlarge_curvature, without_history, 60)
     raise ValueError(f"expected adam, tf1_adam or lbfgs, got {program.optimizer!r}")
 

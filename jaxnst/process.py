@@ -35,7 +35,7 @@ depend on their number."""
 
 
 @contextlib.contextmanager
-def usual_numbers() -> Iterator[None]:
+def standard_dtypes() -> Iterator[None]:
     """Compute in float32 with JAX's usual promotion, compiled, whatever is set outside.
 
     It decorates functions too. Arrays of float64 that come in are still float64.

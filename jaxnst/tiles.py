@@ -22,7 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxnst.compiled import kept_jit
-from jaxnst.masks import both, layer_weights
+from jaxnst.masks import layer_weights, multiply_masks
 from jaxnst.network.vgg import Backbone, channels, deepest, receptive_field, stride
 from jaxnst.objective import (
     StyleSummary,
@@ -32,7 +32,7 @@ from jaxnst.objective import (
     compare,
     layer_names,
     measure,
-    own_means,
+    normalize_summary,
     summarize,
     summarize_content,
     summarize_regions,
@@ -255,7 +255,7 @@ def _summarize(
     }
     owned = _owned(tile, pixels.shape, 1).astype(jnp.float32)
     extent = None if targets.extent is None else targets.extent - tile.start
-    own = both(owned, inside(pixels.shape, extent))
+    own = multiply_masks(owned, inside(pixels.shape, extent))
     regions = [
         region._replace(weights=_weights(feats, tile, region.weights))
         for region in targets.regions
@@ -337,14 +337,14 @@ def _fold(
 def measure_content(
     backbone: Backbone,
     content: Image,
-    hold: Mask | None = None,
+    content_strength: Mask | None = None,
     *,
     program: Program,
     size: int,
 ) -> StoredFeatures:
     """`objective.measure_content` of a large content, by tiles of that size."""
     layers, loss = layer_names(program.content_layers), program.losses.content
-    held = layer_weights(hold, layers)
+    held = layer_weights(content_strength, layers)
     tiles = plan_tiles(content.shape, layers, size)
 
     def see(tile: Tile) -> Features:
@@ -393,7 +393,7 @@ def measure_style(
         weights = _weights(feats, tile, shown)
         return {layer: loss.summarize(x, weights[layer]) for layer, x in feats.items()}
 
-    return own_means(_total(part, tiles), program)
+    return normalize_summary(_total(part, tiles), program)
 
 
 def _total(part: Callable[[Tile], PyTree], tiles: Tiles) -> PyTree:

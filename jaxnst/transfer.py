@@ -118,8 +118,8 @@ class Stepper(Protocol):
         """Take a step, see `Transfer.step`."""
         ...
 
-    def shed(self, state: State) -> State:
-        """Drop what the next scale does not need, see `Transfer.shed`."""
+    def drop_history(self, state: State) -> State:
+        """Drop what the next scale does not need, see `Transfer.drop_history`."""
         ...
 
 
@@ -188,8 +188,8 @@ class Transfer:
             return self.objective(image, backbone, targets, self.program)
 
         (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
-        if targets.paint is not None:
-            grad = targets.paint * grad
+        if targets.paint_mask is not None:
+            grad = targets.paint_mask * grad
         # The barrier keeps XLA from computing the gradient again for its norm.
         grad = jax.lax.optimization_barrier(grad)
         return Evaluation(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
@@ -243,9 +243,9 @@ class Transfer:
         enlarged = self.optimizer.enlarge(state.opt_state, fresh.opt_state, growth)
         return fresh._replace(opt_state=enlarged)
 
-    def shed(self, state: State) -> State:
+    def drop_history(self, state: State) -> State:
         """Drop the parts of a state that `enlarge` does not need, to free memory."""
-        return state._replace(opt_state=self.optimizer.shed(state.opt_state))
+        return state._replace(opt_state=self.optimizer.drop_history(state.opt_state))
 
 
 def make_transfer(

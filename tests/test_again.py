@@ -102,7 +102,7 @@ def test_a_manifest_of_the_first_format_is_read():
     old["pictures_sha256"] = ["A", "B", "S", "M", "B", "C", "B", "N", "C", "H"]
     found = check_manifest(old, "x.json")
     b = StyleFile(path=Path("b.jpg"), weight=3.0, mask=Path("n.png"))
-    c = StyleFile(path=Path("c.jpg"), scale=2.0)
+    c = StyleFile(path=Path("c.jpg"), stroke_scale=2.0)
     own = (replace(b, weight=1.0), c)
     assert found.painting.styles == (b,)
     assert found.painting.regions == (RegionFile(mask=Path("m.png"), styles=own),)

@@ -18,8 +18,8 @@ from jaxnst.compiled import (
     KEPT,
     Preparer,
     Runner,
+    clear_compiled,
     compiling_ahead,
-    forget_programs,
     kept_jit,
 )
 from jaxnst.objective import objective
@@ -198,7 +198,7 @@ def test_forgotten_programs_are_loaded_again(kept):
     traces = []
     double = doubling(traces)
     double(jnp.ones(3))
-    forget_programs()
+    clear_compiled()
     assert not any(function.programs for function in KEPT)
     double(jnp.ones(3))
     assert len(traces) == 1

@@ -422,8 +422,8 @@ def stopped_run(monkeypatch):
 
         def stop(self, progress):
             report(self, progress)
-            self.interrupts.seen = progress.scale == 1 and not killed
-            if progress.scale == 1 and progress.taken >= 4:
+            self.interrupts.seen = progress.stage_index == 1 and not killed
+            if progress.stage_index == 1 and progress.taken >= 4:
                 raise RuntimeError("killed")
 
         with monkeypatch.context() as patch:

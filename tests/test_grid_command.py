@@ -18,7 +18,7 @@ from jaxnst.command.cli import main, make_parser
 from jaxnst.command.expand import Item
 from jaxnst.command.flags import recipe_from
 from jaxnst.command.grid import exit_code, is_painted
-from jaxnst.command.sheet import LARGEST, Cell, draw_sheet, save_page
+from jaxnst.command.sheet import LONGEST_SHEET, Cell, draw_sheet, save_page
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
@@ -302,7 +302,7 @@ def test_the_sheet_shows_what_is_missing_and_stays_within_bounds(elsewhere):
         for i in range(300)
     ]
     sheet = draw_sheet(cells)
-    assert max(sheet.size) <= LARGEST + 100
+    assert max(sheet.size) <= LONGEST_SHEET + 100
     assert sheet.getpixel((sheet.width - 14, sheet.height - 14)) == (220, 220, 220)
 
 

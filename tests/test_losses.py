@@ -9,7 +9,7 @@ import pytest
 
 from jaxnst import losses
 from jaxnst.losses import eigh, gaussian, moments, wasserstein2_loss
-from jaxnst.losses.neighbors import PATCHES
+from jaxnst.losses.neighbors import SAMPLES
 from jaxnst.losses.sliced import directions
 
 
@@ -19,7 +19,7 @@ def feature(seed, h=6, w=7, c=5, scale=1.0):
 
 def style_distance(row, f, g, weights=None):
     target = row.prepare(row.summarize(g, None), min(g.shape[0] * g.shape[1], 5))
-    return row.distance(row.observe(f, target, weights), target)
+    return row.distance(row.summarize_image(f, target, weights), target)
 
 
 def content_distance(row, f, g, weights=None):
@@ -150,7 +150,7 @@ def test_summaries_of_complementary_weights_add_up_to_the_whole(name):
             return row.summarize(f, row.prepare(g, row.measure(g, None)), weights)
         if name.startswith("variation"):
             return row.summarize(f[..., :3], weights)
-        return row.observe(f, row.prepare(row.summarize(g, None), 5), weights)
+        return row.summarize_image(f, row.prepare(row.summarize(g, None), 5), weights)
 
     added = jax.tree.map(jnp.add, summary(part), summary(1 - part))
     whole = summary(None)
@@ -412,10 +412,10 @@ def test_neighbors_of_a_style_that_has_no_share_are_never_taken():
     both = [row.summarize(f, None), row.summarize(g, None)]
     target = row.prepare(row.blend(both, jnp.array([0.0, 1.0])), 5)
     alone = row.prepare(row.blend(both[1:], jnp.ones(1)), 5)
-    found, expected = (row.observe(f, x).mean for x in (target, alone))
+    found, expected = (row.summarize_image(f, x).mean for x in (target, alone))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     half = row.prepare(row.blend(both, jnp.array([0.5, 0.5])), 5)
-    assert row.observe(f, half).mean < found / 2
+    assert row.summarize_image(f, half).mean < found / 2
 
 
 def test_neighbors_are_looked_up_block_by_block():
@@ -423,8 +423,8 @@ def test_neighbors_are_looked_up_block_by_block():
     row = losses.STYLE_LOSSES["nearest_neighbors"]
     f, g = feature(1, 40, 50), feature(2, 70, 80)
     target = row.prepare(row.summarize(g, None), 5)
-    assert len(target.directions) == PATCHES < 70 * 80
+    assert len(target.directions) == SAMPLES < 70 * 80
     centred = np.float64(f).reshape(-1, 5) - np.float64(target.mean)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     exact = 1 - (centred @ np.float64(target.directions).T).max(1).mean()
-    np.testing.assert_allclose(row.observe(f, target).mean, exact, rtol=1e-3)
+    np.testing.assert_allclose(row.summarize_image(f, target).mean, exact, rtol=1e-3)

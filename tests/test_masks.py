@@ -10,17 +10,17 @@ import pytest
 from helpers import measure_targets, random_image
 
 from jaxnst.losses import STYLE_LOSSES
-from jaxnst.losses.neighbors import patches
-from jaxnst.masks import cell_means, layer_weights, share_out
+from jaxnst.losses.neighbors import sample_features
+from jaxnst.masks import cell_means, layer_weights, normalize_overlaps
 from jaxnst.network.vgg import features
 from jaxnst.objective import (
+    assemble_targets,
     measure_content,
     measure_style,
     objective,
     prepare_styles,
     style_ranks,
     summarize,
-    with_weights,
 )
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.grid import GridOptions, stylize_grid
@@ -51,8 +51,10 @@ def targets(backbone, regions, recipe=RECIPE, **options):
     """Targets of pairs of a style and a mask."""
     program = recipe.program
     parts = [(styles_of(backbone, x, program), mask) for x, mask in regions]
-    feats = measure_content(backbone, CONTENT, options.get("hold"), program=program)
-    return with_weights(feats, parts, recipe, exact(SHAPE), **options)
+    feats = measure_content(
+        backbone, CONTENT, options.get("content_strength"), program=program
+    )
+    return assemble_targets(feats, parts, recipe, exact(SHAPE), **options)
 
 
 def styles_of(backbone, style, program):
@@ -86,7 +88,7 @@ def test_a_region_too_small_for_a_layer_is_the_whole():
 
 
 def test_overlapping_masks_share():
-    (first, second), rest = share_out([LEFT, SOFT])
+    (first, second), rest = normalize_overlaps([LEFT, SOFT])
     np.testing.assert_allclose(first + second + rest, 1, rtol=1e-6)
     assert jnp.all(rest >= 0)
 
@@ -169,7 +171,7 @@ def test_each_pixel_of_a_small_region_feels_as_much_style_as_of_a_large_one(
         content = measure_content(backbone, image, program=program)
         parts = [(styles_of(backbone, STYLE, program), mask)]
         styled = recipe.replace(content_weight=0.0)
-        aims = with_weights(content, parts, styled, exact(image.shape))
+        aims = assemble_targets(content, parts, styled, exact(image.shape))
         loss = lambda x: objective(x, backbone, aims, program)[0]
         return jax.grad(loss)(image)[20:28, 20:28]
 
@@ -182,7 +184,7 @@ def test_each_pixel_of_a_small_region_feels_as_much_style_as_of_a_large_one(
 def test_the_content_holds_where_the_mask_says(backbone):
     hold = LEFT
     plain = RECIPE.replace(style_weight=0.0, tv_weight=0.0, content_loss="mean")
-    aims = targets(backbone, [(STYLE, None)], plain, hold=hold)
+    aims = targets(backbone, [(STYLE, None)], plain, content_strength=hold)
     (loss, _), grad = loss_of(backbone, aims, plain)
     (_, _), whole = loss_of(backbone, targets(backbone, [(STYLE, None)], plain), plain)
     # Far from the border of the mask nothing, or the same as without a mask.
@@ -195,7 +197,7 @@ def test_the_content_holds_where_the_mask_says(backbone):
 def test_tiles_know_all_masks(backbone, name):
     recipe = RECIPE.replace(style_loss=name)
     pairs = [(STYLE, SOFT), (OTHER, 1 - SOFT)]
-    aims = targets(backbone, pairs, recipe, hold=SOFT, paint=LEFT)
+    aims = targets(backbone, pairs, recipe, content_strength=SOFT, paint_mask=LEFT)
     image = random_image(5, *SHAPE)
 
     def both(function):
@@ -211,7 +213,7 @@ def test_tiles_know_all_masks(backbone, name):
 def test_of_a_masked_style_only_what_counts_is_found():
     feature = jax.random.normal(KEY, (8, 8, 3))
     weights = jnp.zeros((8, 8, 1)).at[2:4, 2:4].set(4.0) + 1e-8
-    kept = patches(feature, weights).rows
+    kept = sample_features(feature, weights).rows
     wanted = {tuple(row) for row in np.asarray(feature[2:4, 2:4].reshape(-1, 3))}
     assert {tuple(row) for row in np.asarray(kept)} == wanted
 
@@ -264,17 +266,22 @@ def test_a_masked_run_is_resumed_bit_for_bit(backbone):
     def keep(progress):
         if progress.taken == 1:
             state = jax.device_get(progress.state)
-            kept.append(Checkpoint(progress.scale, progress.taken, state, [None], {}))
+            kept.append(
+                Checkpoint(progress.stage_index, progress.taken, state, [None], {})
+            )
 
     region = Region([STYLE], SOFT)
-    masks = Masks(regions=[region], hold=SOFT, alpha=LEFT)
+    masks = Masks(regions=[region], content_strength=SOFT, alpha=LEFT)
     whole = paint(backbone, [OTHER], masks=masks, on_chunk=keep)
     again = paint(backbone, [OTHER], masks=masks, resume=kept[0])
     np.testing.assert_array_equal(whole.image, again.image)
 
 
 def test_masks_of_a_grid_are_those_of_single_pictures(backbone):
-    masks = [Masks(regions=[Region([x], SOFT)], hold=SOFT) for x in (STYLE, OTHER)]
+    masks = [
+        Masks(regions=[Region([x], SOFT)], content_strength=SOFT)
+        for x in (STYLE, OTHER)
+    ]
     options = GridOptions(masks=masks, vary={"style_weight": [1.0, 3.0]})
     recipe = RECIPE.replace(style_loss="gram")
     given = backbone, [CONTENT], [STYLE], recipe
@@ -307,7 +314,7 @@ def test_rotated_styles_are_the_average_of_four(backbone):
 
 
 def test_a_style_has_a_scale_of_its_own(backbone):
-    small = make_scene(CONTENT, [Style(STYLE, scale=0.5)], RECIPE)
+    small = make_scene(CONTENT, [Style(STYLE, stroke_scale=0.5)], RECIPE)
     plain = make_scene(CONTENT, [STYLE], RECIPE.replace(style_scale=0.5))
     one = measure_targets(backbone, small, RECIPE).regions[0].style
     two = measure_targets(backbone, plain, RECIPE).regions[0].style

@@ -22,7 +22,7 @@ from jaxnst.painting.stage import next_picture
 from jaxnst.pictures.canvas import Growth, exact, shared
 from jaxnst.pictures.files import save_image
 from jaxnst.pictures.geometry import resize
-from jaxnst.process import usual_numbers
+from jaxnst.process import standard_dtypes
 from jaxnst.recipes import get_recipe
 
 RECIPE = get_recipe("delicate").replace(
@@ -103,11 +103,11 @@ def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe,
         pass
 
     def stop(progress):
-        if progress.scale == 1 and progress.taken == taken:
+        if progress.stage_index == 1 and progress.taken == taken:
             save_checkpoint(
                 path,
                 Checkpoint(
-                    progress.scale,
+                    progress.stage_index,
                     progress.taken,
                     progress.state,
                     [stage.tile for stage in progress.stages],
@@ -162,7 +162,7 @@ def test_a_run_is_compiled_though_jit_is_off_outside():
     traced = jax.jit(lambda x: isinstance(x, jax.core.Tracer))
     with jax.disable_jit():
         assert not traced(1.0)
-        with usual_numbers():
+        with standard_dtypes():
             assert traced(1.0)
 
 
@@ -170,7 +170,7 @@ def test_a_run_moves_its_constants_though_that_is_guarded_outside():
     with jax.transfer_guard("disallow"):
         with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):
             jnp.add(np.ones(3, np.float32), 1)
-        with usual_numbers():
+        with standard_dtypes():
             assert float(jnp.add(np.ones(3, np.float32), 1)[0]) == 2
 
 
@@ -284,7 +284,7 @@ def test_the_detail_makes_an_enlarged_content_whole_again():
 
 def test_the_next_scale_starts_with_the_picture_its_detail_and_the_curvature():
     state = transfer.make_transfer(LBFGS.program).init(random_image(0, 18, 24))
-    seen = state.opt_state._replace(scale=jnp.float32(3), count=jnp.int32(1))
+    seen = state.opt_state._replace(gamma=jnp.float32(3), count=jnp.int32(1))
     state = state._replace(opt_state=seen)
     kernel, detail = transfer.make_transfer(LBFGS.program), random_image(1, 36, 48)
     old, new = exact((18, 24)), exact((36, 48))
@@ -293,5 +293,5 @@ def test_the_next_scale_starts_with_the_picture_its_detail_and_the_curvature():
     expected = resize(random_image(0, 18, 24), (36, 48)) + detail - small
     np.testing.assert_allclose(larger, np.clip(expected, 0, 1), atol=1e-6)
     begun = kernel.enlarge(state, kernel.init(larger), Growth([(old, new)]))
-    assert begun.opt_state.scale == 12
+    assert begun.opt_state.gamma == 12
     assert begun.opt_state.count == begun.step == 0

@@ -35,12 +35,12 @@ def path(optimizer, steps, loss=quadratic):
     return found
 
 
-def bfgs_path(steps, history, reach):
+def bfgs_path(steps, history, initial_radius):
     """L-BFGS with the inverse Hessian as an explicit matrix, in float64."""
     x, pairs, found = START.ravel(), [], []
     gradient = HESSIAN @ x
     for _ in range(steps):
-        inverse = np.eye(60) * reach / np.sqrt(np.mean(gradient**2))
+        inverse = np.eye(60) * initial_radius / np.sqrt(np.mean(gradient**2))
         if pairs:
             s, y = pairs[-1]
             inverse = np.eye(60) * (s @ y) / (y @ y)
@@ -58,8 +58,11 @@ def bfgs_path(steps, history, reach):
 @pytest.mark.parametrize("history", [3, 20])
 def test_lbfgs_is_the_textbook_matrix(history):
     # So far that no step is longer than it trusts, and none goes uphill.
-    reach = 0.5
-    ours, textbook = path(lbfgs(history, reach=reach), 8), bfgs_path(8, history, reach)
+    initial_radius = 0.5
+    ours, textbook = (
+        path(lbfgs(history, initial_radius=initial_radius), 8),
+        bfgs_path(8, history, initial_radius),
+    )
     for a, b in zip(ours, textbook, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3 * np.abs(b).max())
 
@@ -79,7 +82,7 @@ def test_both_forms_of_lbfgs_are_the_same(count, dtype):
             steps=store(steps, dtype),
             changes=store(changes, dtype),
             curvatures=jnp.sum(steps * changes, (1, 2, 3)),
-            scale=jnp.float32(0.7),
+            gamma=jnp.float32(0.7),
         )
     )
     vector = jax.random.normal(keys[2], (4, 6, 3))
@@ -140,7 +143,9 @@ def trace(optimizer, loss, start, rate=1.0, steps=60):
 @pytest.mark.parametrize("loss", [valley, waves])
 def test_lbfgs_lets_no_step_stand_that_climbs(loss, rate):
     """More than a fifth of the lowest loss above it; and it gets far down."""
-    seen, stood = (np.float64(x) for x in trace(lbfgs(5, reach=3.0), loss, ONES, rate))
+    seen, stood = (
+        np.float64(x) for x in trace(lbfgs(5, initial_radius=3.0), loss, ONES, rate)
+    )
     before, after = np.minimum.accumulate(seen)[:-1], stood[1:]
     assert (after <= before + 0.2001 * np.abs(before)).all()
     assert seen.min() < seen[0] - 0.5 * abs(seen[0])

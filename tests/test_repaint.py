@@ -22,11 +22,11 @@ from jaxnst.repaint.bank import (
     Bank,
     count_rows,
     describe,
-    enliven,
     make_bank,
+    match_moments,
 )
 from jaxnst.repaint.filters import CLARITY, CONTRAST, clarify, find_edges
-from jaxnst.repaint.match import OVERUSE, find_prices, improve, refine, search
+from jaxnst.repaint.match import OVERUSE, improve, overuse_penalty, refine, search
 from jaxnst.tiles import smallest_tile
 
 room = importlib.import_module("jaxnst.repaint")
@@ -154,9 +154,9 @@ def test_matches_become_no_worse_but_to_continue_their_neighbours(monkeypatch):
 
 def test_patches_used_more_often_than_others_cost_more():
     bank = bank_of(jnp.zeros((30, 40, 1)))
-    once = find_prices(places(30, 40, width=40), ones(30, 40), bank)
+    once = overuse_penalty(places(30, 40, width=40), ones(30, 40), bank)
     np.testing.assert_allclose(once, 1, atol=1e-5)
-    one_place = find_prices(jnp.full((30, 40), 15 * 40 + 15), ones(30, 40), bank)
+    one_place = overuse_penalty(jnp.full((30, 40), 15 * 40 + 15), ones(30, 40), bank)
     np.testing.assert_allclose(one_place[15, 15], np.sqrt(OVERUSE), atol=1e-5)
     assert one_place[25, 30] == 1
 
@@ -196,11 +196,11 @@ def test_a_style_is_laid_out_of_itself():
 def test_descriptors_are_given_the_moments_of_the_bank():
     bank = bank_of(3 + 2 * random_descriptors(5, 30, 30))
     dull = random_descriptors(6, 20, 24) * 1.5 - 1
-    lively = enliven(dull, count_rows(dull, ones(*dull.shape[:2])), bank)
+    lively = match_moments(dull, count_rows(dull, ones(*dull.shape[:2])), bank)
     np.testing.assert_allclose(jnp.mean(lively, (0, 1)), bank.mean, atol=1e-4)
     np.testing.assert_allclose(jnp.std(lively, (0, 1)), bank.deviation, rtol=1e-3)
     flat = jnp.ones((20, 24, 16))
-    found = enliven(flat, count_rows(flat, ones(*flat.shape[:2])), bank)
+    found = match_moments(flat, count_rows(flat, ones(*flat.shape[:2])), bank)
     expected = jnp.broadcast_to(bank.mean[None, None], flat.shape)
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
@@ -247,7 +247,7 @@ def test_a_blend_weighs_distances():
         np.testing.assert_array_equal(rows >= 40, wanted)
     equal, most = (style_bank(styles, x) for x in ((1.0, 1.0), (0.2, 0.8)))
     prices = [
-        find_prices(places(80, 40, width=40), ones(80, 40), bank)[20, 20]
+        overuse_penalty(places(80, 40, width=40), ones(80, 40), bank)[20, 20]
         for bank in (equal, most)
     ]
     assert 1 == prices[0] < prices[1]
@@ -301,7 +301,7 @@ def test_flat_pictures_are_laid_flat():
 
 def test_only_the_middle_of_large_styles_is_used(monkeypatch):
     image, style = random_image(5, 64, 64), random_image(6, 96, 128)
-    monkeypatch.setattr(room, "LARGEST", 48 * 64)
+    monkeypatch.setattr(room, "STYLE_PIXELS", 48 * 64)
     found = repaint(image, image, [style], RATIO)
     middle = repaint(image, image, [style[24:72, 32:96]], RATIO)
     np.testing.assert_array_equal(found, middle)
@@ -367,7 +367,7 @@ def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
     kept = []
 
     def keep(progress):
-        if (progress.scale, progress.taken) == (scale, taken):
+        if (progress.stage_index, progress.taken) == (scale, taken):
             state = jax.device_get(progress.state)
             kept.append(Checkpoint(scale, taken, state, [None] * 2, {}))
 

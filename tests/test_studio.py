@@ -178,7 +178,7 @@ def test_settings_become_arguments_that_the_command_understands():
         colors="luminance",
         rotate_styles=True,
         regions=tuple(read_settings(WITH_REGION).regions),
-        hold="m",
+        content_mask="m",
         seed=7,
         bits=16,
         set=("history=5", "min_size=64"),
@@ -248,7 +248,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
     chosen = Settings(content="a", regions=regions, keep_rest=True)
     paths = {name: sources / name for name in ("a", "b", "m", "b.png", "b,c.jpg")}
     painting = read_painting(painting_of(chosen, paths, "auto"))
-    a = StyleFile(path=paths["a"], mask=paths["m"], scale=2.0)
+    a = StyleFile(path=paths["a"], mask=paths["m"], stroke_scale=2.0)
     masked = dataclasses.replace(painting, styles=(a,), keep_rest=False, regions=())
     for one in (painting, masked):
         args = parse(as_command(one, sources / "o.png"))

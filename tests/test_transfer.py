@@ -6,7 +6,7 @@ from helpers import random_image
 
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting import loop
-from jaxnst.painting.loop import Launches, run
+from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.recipes import get_recipe
 from jaxnst.transfer import current_image, make_transfer
 
@@ -82,7 +82,7 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
         backbone,
         targets,
         steps=7,
-        launches=Launches(chunk=7),
+        launches=ChunkSchedule(chunk=7),
     )
     many, info = run(
         make_transfer(PAINTERLY.program),
@@ -90,7 +90,7 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
         backbone,
         targets,
         steps=7,
-        launches=Launches(chunk=7, interval=0.0),
+        launches=ChunkSchedule(chunk=7, interval=0.0),
     )
     np.testing.assert_array_equal(once.image, many.image)
     assert info.loss.shape == (7,)

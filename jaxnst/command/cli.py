@@ -37,7 +37,7 @@ from jaxnst.disk import matches
 from jaxnst.interrupts import raise_again
 from jaxnst.messages import with_hint
 from jaxnst.pictures.files import any_number_of_pixels
-from jaxnst.process import usual_numbers
+from jaxnst.process import standard_dtypes
 from jaxnst.recipes import RECIPES, get_recipe
 
 
@@ -172,7 +172,7 @@ def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> 
             variable = "JAXNST_HOME" if ours else "JAX_COMPILATION_CACHE_DIR"
             complain(f"{why}; set {variable} to another folder")
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
-        with lifted, usual_numbers(), one_warning(folder, complain, ours=ours):
+        with lifted, standard_dtypes(), one_warning(folder, complain, ours=ours):
             return call()
     except jax.errors.JaxRuntimeError as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]

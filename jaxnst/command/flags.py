@@ -354,7 +354,7 @@ def painting_from(
         check_blend(blend, len(styles))
 
     def style(path: Path, weight: float = 1.0) -> StyleFile:
-        own = {"scale": scales.get(path, 1.0), "mask": parts.get(path)}
+        own = {"stroke_scale": scales.get(path, 1.0), "mask": parts.get(path)}
         return StyleFile(path=path, weight=weight, **own)
 
     start, whose = getattr(args, "init", None), args.colors

@@ -28,7 +28,7 @@ TIMELAPSES = (".gif", ".webp", ".mp4")
 PLOTS = (".png", ".svg", ".pdf")
 """Suffixes of a plot."""
 
-LARGEST = 512
+PREVIEW_EDGE = 512
 """Long edge of a timelapse, at most, in pixels."""
 
 FRAME, LAST = 120, 2400
@@ -55,8 +55,8 @@ def _check_installed(module: str, flag: str, extra: str) -> None:
         )
 
 
-Forgiven = Callable[[str], AbstractContextManager[None]]
-"""What says that something of a kind cannot be kept, see `PictureReporter.forgiven`."""
+Tolerate = Callable[[str], AbstractContextManager[None]]
+"""See `PictureReporter.tolerate_write_errors`."""
 
 
 class Records:
@@ -86,7 +86,7 @@ class Records:
         self.frames = [before[x] for x in names] if run.timelapse else []
         spent = self.lines[-1]["seconds"] if self.lines else 0
         self.began = time.monotonic() - spent
-        self.shape = fit_shape(shape, min(LARGEST, max(shape)))
+        self.shape = fit_shape(shape, min(PREVIEW_EDGE, max(shape)))
         if run.trace is not None:
             with write_whole(run.trace) as file:
                 file.write("".join(map(as_line, self.lines)).encode())
@@ -97,7 +97,7 @@ class Records:
             self.live(progress, newest=last)
         self.lines.append(self.line(progress))
         terms = progress.info.terms
-        self.terms += [(progress.scale, *row) for row in zip(*terms, strict=True)]
+        self.terms += [(progress.stage_index, *row) for row in zip(*terms, strict=True)]
         if self.run.timelapse is not None:
             self.add_frame(progress.image)
         if self.run.trace is not None:
@@ -118,7 +118,7 @@ class Records:
         """A line of the trace; terms are unweighted."""
         terms = progress.info.terms._asdict()
         return {
-            "scale": progress.scale,
+            "scale": progress.stage_index,
             "size": progress.stage.shape[::-1],
             "step": progress.taken,
             "loss": float(progress.info.loss[-1]),
@@ -134,17 +134,17 @@ class Records:
         frame = pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC)
         self.frames.append(np.asarray(frame))
 
-    def finish(self, image: Image | np.ndarray, forgiven: Forgiven) -> None:
+    def finish(self, image: Image | np.ndarray, tolerate: Tolerate) -> None:
         """Show the picture, and write the plot and the timelapse, whatever fails."""
         run = self.run
         if self.live is not None:
-            with forgiven("frame"):
+            with tolerate("frame"):
                 self.live.show(image)
         if run.plot is not None and self.terms:
-            with forgiven("plot"):
+            with tolerate("plot"):
                 save_plot(run.plot, self.table, self.recipe.weights)
         if run.timelapse is not None:
-            with forgiven("timelapse"):
+            with tolerate("timelapse"):
                 self.add_frame(image)
                 frames = list(map(pil.fromarray, self.frames))
                 save_timelapse(run.timelapse, frames)

@@ -180,13 +180,13 @@ class PictureReporter(Reporter):
         self.time(progress)
         self.report(progress)
         if self.run.save_every is not None:
-            with self.forgiven("preview"):
+            with self.tolerate_write_errors("preview"):
                 self.save_preview(progress, self.run.save_every)
         if progress.taken == progress.stage.steps:
             return  # the scale is finished; an interruption waits for the next one
         path = self.run.checkpoint_path
         if self.interrupts.seen:
-            with self.forgiven("picture"):
+            with self.tolerate_write_errors("picture"):
                 self.save_so_far(progress)
             try:
                 self.save_state(progress)
@@ -194,11 +194,11 @@ class PictureReporter(Reporter):
                 self.stop(f"the state is lost: {error}")
             self.stop(f"state kept in {path}; rerun with --resume")
         if time.monotonic() - self.written > self.pause:
-            with self.forgiven("state"):
+            with self.tolerate_write_errors("state"):
                 self.save_state(progress)
 
     @contextlib.contextmanager
-    def forgiven(self, kind: str) -> Iterator[None]:
+    def tolerate_write_errors(self, kind: str) -> Iterator[None]:
         """Say once that something cannot be written, and paint on."""
         try:
             yield
@@ -227,7 +227,7 @@ class PictureReporter(Reporter):
             f"{name} {getattr(recipe.weights, f'{name}_weight') * float(term[-1]):.3g}"
             for name, term in progress.info.terms._asdict().items()
         )
-        now = work_done(progress.stages, recipe, progress.scale, progress.taken)
+        now = work_done(progress.stages, recipe, progress.stage_index, progress.taken)
         place = f"{max(stage.shape)} px step {progress.taken}/{stage.steps}"
         self.show(now, place, text, at_end=progress.taken == stage.steps)
 
@@ -271,9 +271,9 @@ class GridReporter(Reporter):
     def __call__(self, lanes: list[Lane], progress: Progress) -> None:
         """Report, or stop, between two launches of a batch."""
         stage, recipe = progress.stage, lanes[0].recipe
-        each = work_done(progress.stages, recipe, progress.scale, progress.taken)
+        each = work_done(progress.stages, recipe, progress.stage_index, progress.taken)
         now = self.done + each * len(lanes)
-        last = progress.scale == len(progress.stages) - 1
+        last = progress.stage_index == len(progress.stages) - 1
         finished = last and progress.taken == stage.steps
         if self.live is not None:
             work = now, self.total

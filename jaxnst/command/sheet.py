@@ -19,7 +19,7 @@ from jaxnst.pictures.files import thumbnail
 PAGE_MARK = "<title>jaxnst grid</title>"
 """What every page has, and no other file."""
 
-MARGIN, LABEL, TOP, LARGEST = 6, 112, 40, 12_000
+MARGIN, LABEL, TOP, LONGEST_SHEET = 6, 112, 40, 12_000
 """Pixels between thumbnails, of row and column labels, and of the longer edge."""
 
 
@@ -72,11 +72,13 @@ def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple
 def draw_sheet(cells: Sequence[Cell], size: int = 192) -> pil.Image:
     """Draw the contact sheet, of thumbnails of at most that size.
 
-    What is not painted yet stays grey. The sheet is at most about `LARGEST` on each
-    side, unless the thumbnails would be smaller than 8 px.
+    What is not painted yet stays grey. The sheet is at most about `LONGEST_SHEET` px
+    on each side, unless the thumbnails would be smaller than 8 px.
     """
     rows, columns, places = cell_places(cells)
-    size = max(8, min(size, (LARGEST - LABEL) // max(len(rows), len(columns)) - MARGIN))
+    size = max(
+        8, min(size, (LONGEST_SHEET - LABEL) // max(len(rows), len(columns)) - MARGIN)
+    )
     font = ImageFont.load_default(max(9, min(14, size // 10)))
     thumbnails = [_thumbnail(cell.out, size) for cell in cells]
     found = [picture for picture in thumbnails if picture is not None]

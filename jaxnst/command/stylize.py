@@ -259,7 +259,7 @@ def paint_shown(
     reporter = PictureReporter(*given, recorded=records.state)
 
     def on_chunk(progress: Progress) -> None:
-        with reporter.forgiven("record"):
+        with reporter.tolerate_write_errors("record"):
             records(progress, last=reporter.interrupts.seen)
         reporter(progress)
 
@@ -277,7 +277,7 @@ def paint_shown(
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
     save_result(run, result, manifest, about)
-    records.finish(result.image[..., :3], reporter.forgiven)
+    records.finish(result.image[..., :3], reporter.tolerate_write_errors)
     key = step_key(describe_device(), painting.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]

@@ -23,7 +23,7 @@ from jaxnst.command.cli import guarded
 from jaxnst.command.expand import Item
 from jaxnst.command.grid import exit_code, paint_items
 from jaxnst.command.stylize import paint
-from jaxnst.compiled import forget_programs
+from jaxnst.compiled import clear_compiled
 from jaxnst.foreign import convert
 from jaxnst.live import LiveLines
 from jaxnst.request.defaults import default_recipe
@@ -46,7 +46,7 @@ def work() -> None:
         code = run(json.loads(line))
         print(f"{END}{code}", flush=True)
         if memory_maps() > MANY:
-            forget_programs()
+            clear_compiled()
 
 
 def listen(lines: SimpleQueue[str]) -> None:

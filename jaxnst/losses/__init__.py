@@ -19,11 +19,11 @@ from jaxnst.losses.content import spread as spread
 from jaxnst.losses.content import spread_sum as spread_sum
 from jaxnst.losses.content import square_sum as square_sum
 from jaxnst.losses.content import standardize as standardize
-from jaxnst.losses.neighbors import Bank as Bank
-from jaxnst.losses.neighbors import Patches as Patches
-from jaxnst.losses.neighbors import bank as bank
+from jaxnst.losses.neighbors import FeatureIndex as FeatureIndex
+from jaxnst.losses.neighbors import FeatureSample as FeatureSample
+from jaxnst.losses.neighbors import index_features as index_features
 from jaxnst.losses.neighbors import neighbor_sum as neighbor_sum
-from jaxnst.losses.neighbors import patches as patches
+from jaxnst.losses.neighbors import sample_features as sample_features
 from jaxnst.losses.sliced import Slices as Slices
 from jaxnst.losses.sliced import quantiles as quantiles
 from jaxnst.losses.sliced import sliced_wasserstein_loss as sliced_wasserstein_loss

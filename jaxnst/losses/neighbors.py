@@ -10,18 +10,18 @@ from jaxnst.linalg import HIGHEST, float32
 from jaxnst.losses.sums import WeightedSum, sum_positions, total_weight
 from jaxnst.types import Feature, Weights
 
-PATCHES = 4096
+SAMPLES = 4096
 """Features of a style that are kept at each layer. Of more, it is a random choice; of
 fewer, each is kept more than once, so that pictures of all sizes share programs."""
 
-LEAST = 1e-3
+FAINTEST = 1e-3
 """Weight, relative to the largest, of a feature that is kept."""
 
 BLOCK = 1024
 """Features that are looked up at once, which bounds the memory."""
 
 
-class Patches(NamedTuple):
+class FeatureSample(NamedTuple):
     """Features of a style at one layer.
 
     Attributes:
@@ -36,13 +36,13 @@ class Patches(NamedTuple):
     shares: Float[Array, "_n"]
 
 
-class Bank(NamedTuple):
+class FeatureIndex(NamedTuple):
     """Directions of a style's features from their mean, to be searched.
 
     Attributes:
         directions: Of length 1.
         mean: Of the features.
-        shares: As in `Patches`.
+        shares: As in `FeatureSample`.
     """
 
     directions: Float[Array, "_n _c"]
@@ -50,34 +50,36 @@ class Bank(NamedTuple):
     shares: Float[Array, "_n"]
 
 
-def patches(feature: Feature, weights: Weights = None) -> Patches:
-    """Choose `PATCHES` features of a style, of those that count."""
+def sample_features(feature: Feature, weights: Weights = None) -> FeatureSample:
+    """Choose `SAMPLES` features of a style, of those that count."""
     rows = float32(feature).reshape(-1, feature.shape[-1])
     order = jax.random.permutation(jax.random.key(0), len(rows))
     each, count = jnp.ones(len(rows)), jnp.int32(len(rows))
     if weights is not None:
         each = weights.reshape(-1)
-        counts = each > LEAST * jnp.max(each)
+        counts = each > FAINTEST * jnp.max(each)
         order, count = order[jnp.argsort(~counts[order])], jnp.sum(counts)
-    chosen = order[jnp.arange(PATCHES) % count]
+    chosen = order[jnp.arange(SAMPLES) % count]
     mean = sum_positions(float32(feature), weights) / total_weight(feature, weights)
-    return Patches(rows[chosen], mean, each[chosen])
+    return FeatureSample(rows[chosen], mean, each[chosen])
 
 
-def blend_patches(found: list[Patches], shares: Float[Array, "_n"]) -> Patches:
+def blend_samples(
+    found: list[FeatureSample], shares: Float[Array, "_n"]
+) -> FeatureSample:
     """Take a part of the features of each style; their shares say how near they are."""
-    part = -(-PATCHES // len(found))
-    rows = jnp.concatenate([own.rows[:part] for own in found])[:PATCHES]
+    part = -(-SAMPLES // len(found))
+    rows = jnp.concatenate([own.rows[:part] for own in found])[:SAMPLES]
     weights = [
         s * own.shares[:part] for s, own in zip(jnp.abs(shares), found, strict=True)
     ]
     mean = sum(s * own.mean for s, own in zip(shares, found, strict=True))
-    return Patches(rows, jnp.asarray(mean), jnp.concatenate(weights)[:PATCHES])
+    return FeatureSample(rows, jnp.asarray(mean), jnp.concatenate(weights)[:SAMPLES])
 
 
-def bank(found: Patches) -> Bank:
+def index_features(found: FeatureSample) -> FeatureIndex:
     """Make the features of a style ready to be searched."""
-    return Bank(_directions(found.rows, found.mean), found.mean, found.shares)
+    return FeatureIndex(_directions(found.rows, found.mean), found.mean, found.shares)
 
 
 def _directions(
@@ -90,18 +92,18 @@ def _directions(
 
 
 def neighbor_sum(
-    feature: Feature, target: Bank, weights: Weights = None
+    feature: Feature, target: FeatureIndex, weights: Weights = None
 ) -> WeightedSum:
     """Sum over the positions of the distance to the nearest feature of the style.
 
     The mean is `Σᵢ wᵢ min_j (1 - cos(fᵢ - μ, sⱼ - μ)) / Σᵢ wᵢ`, with the features f of
     the image, s of the style, and the mean μ of the style's. The nearest is found anew
-    at each step, among all of the bank, and is a constant in the gradient. Of several
+    at each step, among all of the sample, and is a constant in the gradient. Of several
     styles, distances are divided by the share of each in choosing.
 
     Args:
         feature: Of the image.
-        target: From `bank`.
+        target: From `index_features`.
         weights: How much each position counts.
 
     Returns:
@@ -109,7 +111,7 @@ def neighbor_sum(
 
     Example:
         >>> f = jax.random.normal(jax.random.key(0), (8, 8, 3))
-        >>> abs(float(neighbor_sum(f, bank(patches(f))).mean)) < 1e-4
+        >>> abs(float(neighbor_sum(f, index_features(sample_features(f))).mean)) < 1e-4
         True
 
     Reference:

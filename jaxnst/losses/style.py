@@ -25,7 +25,12 @@ from jaxnst.linalg import (
     products,
     root_traces,
 )
-from jaxnst.losses.neighbors import bank, blend_patches, neighbor_sum, patches
+from jaxnst.losses.neighbors import (
+    blend_samples,
+    index_features,
+    neighbor_sum,
+    sample_features,
+)
 from jaxnst.losses.sliced import (
     blend_quantiles,
     quantiles,
@@ -56,9 +61,9 @@ class StyleLoss:
             picture. If not, the loss cannot be used in tiles.
         distances: `distances(summaries, targets) -> losses` of several layers, where
             that is faster than one `distance` after another.
-        match: `match(feature, target, weights) -> summary` of the image, where that
-            depends on the target. `summarize` is then for styles alone, which are
-            measured whole. Default: `summarize`, without the target.
+        summarize_against: `summarize_against(feature, target, weights) -> summary` of
+            the image, where that depends on the target. `summarize` is then for styles
+            alone, which are measured whole. Default: `summarize`, without the target.
     """
 
     name: str
@@ -68,17 +73,19 @@ class StyleLoss:
     blend: Callable[[list[Any], Float[Array, "_n"]], Any] = blend_means
     additive: bool = True
     distances: Callable[[list[Any], list[Any]], list[Scalar]] | None = None
-    match: Callable[[Feature, Any, Weights], Any] | None = None
+    summarize_against: Callable[[Feature, Any, Weights], Any] | None = None
 
     def __str__(self) -> str:
         """Return the name."""
         return self.name
 
-    def observe(self, feature: Feature, target: Any, weights: Weights = None) -> Any:
+    def summarize_image(
+        self, feature: Feature, target: Any, weights: Weights = None
+    ) -> Any:
         """Summarise a feature of the image, for `distance`."""
-        if self.match is None:
+        if self.summarize_against is None:
             return self.summarize(feature, weights)
-        return self.match(feature, target, weights)
+        return self.summarize_against(feature, target, weights)
 
     def compare(self, summaries: list[Any], targets: list[Any]) -> list[Scalar]:
         """The distances of the summaries of several layers."""
@@ -295,11 +302,11 @@ STYLE_LOSSES = {
         ),
         StyleLoss(
             "nearest_neighbors",
-            patches,
+            sample_features,
             lambda summary, target: summary.mean,
-            lambda summary, rank: bank(summary),
-            blend_patches,
-            match=neighbor_sum,
+            lambda summary, rank: index_features(summary),
+            blend_samples,
+            summarize_against=neighbor_sum,
         ),
     )
 }

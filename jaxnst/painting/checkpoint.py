@@ -12,7 +12,7 @@ from jaxnst.disk import write_whole
 from jaxnst.messages import found_at
 from jaxnst.transfer import State, Transfer
 
-FORMAT = "jaxnst-checkpoint-4"
+FORMAT = "jaxnst-checkpoint-5"
 
 RECORD = "record-"
 """What the names of records begin with in the file."""

@@ -34,7 +34,7 @@ from jaxnst.painting.scene import Masks, Style, check_styles, compose, turn
 from jaxnst.painting.stage import image_of, init, prepare_backbone
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.canvas import Growth
-from jaxnst.process import single_threaded_lapack, usual_numbers
+from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import Levels, lay_levels
 from jaxnst.transfer import Info, State, Transfer, make_transfer
@@ -84,9 +84,9 @@ class BatchTransfer:
         )
         return spread(state, backbone, targets)
 
-    def shed(self, state: State) -> State:
-        """Drop what the next scale does not need, see `Transfer.shed`."""
-        return self.transfer.shed(state)
+    def drop_history(self, state: State) -> State:
+        """Drop what the next scale does not need, see `Transfer.drop_history`."""
+        return self.transfer.drop_history(state)
 
 
 class BatchRunner(Runner):
@@ -159,7 +159,7 @@ def paint_lanes(
             yield from painted
 
 
-@usual_numbers()
+@standard_dtypes()
 @single_threaded_lapack
 def _paint_batch(
     painter: "BatchPainter", on_chunk: BatchCallback | None
@@ -290,7 +290,7 @@ class GridOptions:
     batch: int | None = None
 
 
-@usual_numbers()
+@standard_dtypes()
 def stylize_grid(
     backbone: Backbone,
     contents: Sequence[Image],

@@ -102,7 +102,7 @@ def scale_detail(
 def scale_styles(
     styles: Sequence[Image], shape: tuple[int, int], recipe: Recipe
 ) -> list[Image]:
-    """Styles as large as they are measured beside a content of that shape."""
+    """StyleTarget as large as they are measured beside a content of that shape."""
     return [
         resize(style, shape=style_shape(style.shape[:2], shape, recipe))
         for style in styles

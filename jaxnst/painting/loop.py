@@ -18,7 +18,7 @@ from jaxnst.process import STEP_OPTIONS, return_freed_memory, single_threaded_la
 from jaxnst.transfer import Info, State, Stepper
 
 
-class Launches(NamedTuple):
+class ChunkSchedule(NamedTuple):
     """How steps are divided into launches of compiled code.
 
     Attributes:
@@ -44,12 +44,12 @@ def run(
     targets: Targets,
     *,
     steps: int,
-    launches: Launches = Launches(),
+    schedule: ChunkSchedule = ChunkSchedule(),
 ) -> tuple[State, Info]:
     """Take a number of steps in compiled chunks.
 
     Progress, previews, checkpoints and interruption happen between launches, in
-    `launches.on_chunk`. The loop ends early after a launch in which each image of the
+    `schedule.on_chunk`. The loop ends early after a launch in which each image of the
     state had a step that was not finite.
 
     Args:
@@ -58,7 +58,7 @@ def run(
         backbone: The network, prepared for the recipe.
         targets: From `objective.make_targets`.
         steps: Number of steps, at least one.
-        launches: How they are divided.
+        schedule: How they are divided.
 
     Returns:
         The last state, and the infos of all steps, stacked.
@@ -78,14 +78,14 @@ def run(
         (2,)
     """
     check_untraced("run", state, backbone, targets)
-    start, chunk, interval, on_chunk, call = launches
+    start, chunk, interval, on_chunk, call = schedule
     launch = partial(call, run_chunk, transfer=transfer)
     # Compile with no steps, and free the compiler's memory before the first one.
     state, _ = launch(state, backbone, targets, np.int32(0))
     return_freed_memory()
     infos, taken, count = [], 0, 1
     while taken < steps:
-        count = min(count, MOST, chunk - (start + taken) % chunk, steps - taken)
+        count = min(count, CHUNK_LIMIT, chunk - (start + taken) % chunk, steps - taken)
         began = time.perf_counter()
         state, info = launch(state, backbone, targets, np.int32(count))
         info = jax.device_get(info)
@@ -99,7 +99,7 @@ def run(
     return state, jax.tree.map(lambda *xs: np.concatenate(xs), *infos)
 
 
-MOST = 50
+CHUNK_LIMIT = 50
 """Steps that a launch takes at most."""
 
 
@@ -114,7 +114,7 @@ def run_chunk(
     *,
     transfer: Stepper,
 ) -> tuple[State, Info]:
-    """Take `count` ≤ `MOST` steps; the rest of the infos is left empty."""
+    """Take `count` ≤ `CHUNK_LIMIT` steps; the rest of the infos is left empty."""
     step = jax.jit(transfer.step)  # traced once for both uses
 
     def body(i: Int[Array, ""], carry: tuple[State, Array]) -> tuple[State, Array]:
@@ -126,7 +126,7 @@ def run_chunk(
 
     _, info = jax.eval_shape(step, state, backbone, targets)
     parts, tree = jax.tree.flatten(info)
-    rows = jnp.zeros((MOST, *parts[0].shape, len(parts)))
+    rows = jnp.zeros((CHUNK_LIMIT, *parts[0].shape, len(parts)))
     state, rows = jax.lax.fori_loop(0, count, body, (state, rows))
     found = [rows[..., k].astype(x.dtype) for k, x in enumerate(parts)]
     return state, tree.unflatten(found)

@@ -173,7 +173,7 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
     for tile in _choices(recipe):
         if process_bytes(shape, recipe, tile) <= memory:
             return tile
-    raise ValueError(_too_large(shape, recipe, memory))
+    raise ValueError(_memory_message(shape, recipe, memory))
 
 
 def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
@@ -195,7 +195,7 @@ def _least(shape: tuple[int, int], recipe: Recipe) -> int:
     return min(process_bytes(shape, recipe, tile) for tile in _choices(recipe))
 
 
-def _too_large(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
+def _memory_message(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
     lean: dict[str, Any] = {"state_dtype": "bfloat16"}
     if recipe.program.optimizer == "lbfgs":
         lean["history"] = min(3, recipe.program.history)

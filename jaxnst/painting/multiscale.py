@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxnst.checks import check_image, check_kind, check_untraced
-from jaxnst.compiled import OnWait, Preparer, Runner, forget_programs, shape_of
+from jaxnst.compiled import OnWait, Preparer, Runner, clear_compiled, shape_of
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, objective
 from jaxnst.painting.checkpoint import Checkpoint
@@ -46,7 +46,7 @@ from jaxnst.painting.stage import (
 )
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.canvas import Canvas, Growth, exact
-from jaxnst.process import single_threaded_lapack, usual_numbers
+from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.tiles import Tiled
 from jaxnst.transfer import State, Transfer, make_transfer
@@ -93,7 +93,7 @@ class Options:
     throw: bool = True
 
 
-@usual_numbers()
+@standard_dtypes()
 @single_threaded_lapack
 def stylize(
     backbone: Backbone,
@@ -234,7 +234,7 @@ class PicturePainter:
         if stage.tile is not None:
             # Programs of earlier stages are no longer needed, and together take as much
             # memory as a tile.
-            forget_programs()
+            clear_compiled()
         if before is None:
             self.prepare(Preparer(), state, self.stages.index(stage))
         call = Runner(f"at {max(stage.shape)} px", self.options.on_wait)
@@ -264,7 +264,7 @@ class PicturePainter:
             begun, _ = call(run_chunk, *given, transfer=transfer)
             if self.recipe.look.repaint:
                 begun = self.lay(call, scene, stage, begun)
-            state, before = transfer.shed(begun), stage
+            state, before = transfer.drop_history(begun), stage
 
     def transfer(self, stage: Stage) -> Transfer:
         """The kernel that paints a stage."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxnst.checks import check_image, check_kind, check_list, check_mask
-from jaxnst.masks import both, fit_mask, share_out
+from jaxnst.masks import fit_mask, multiply_masks, normalize_overlaps
 from jaxnst.objective import check_blend
 from jaxnst.painting import inputs
 from jaxnst.pictures.color import match_chroma, match_palette, to_grey, with_lightness
@@ -28,12 +28,12 @@ class Style(NamedTuple):
     Attributes:
         image: RGB in [0, 1], h w 3, of any size.
         mask: Which part of it is the style, h w 1 in [0, 1], of any size. Default: all.
-        scale: Size of its strokes, times the recipe's `style_scale`.
+        stroke_scale: Size of its strokes, times the recipe's `style_scale`.
     """
 
     image: Image
     mask: Mask | None = None
-    scale: float = 1.0
+    stroke_scale: float = 1.0
 
 
 class Region(NamedTuple):
@@ -60,7 +60,7 @@ class Masks(NamedTuple):
         regions: Parts with styles of their own. What they leave has the other styles.
             Where they overlap, each has its part.
         keep_rest: Whether what the regions leave stays as it is, in place of styles.
-        hold: How strongly the content holds at each pixel. Default: evenly.
+        content_strength: How strongly the content holds at each pixel. Default: evenly.
         alpha: What of the content is seen. The rest is neither measured nor painted.
         palette: A picture that gives the colours, in place of the content, where the
             recipe's `colors` are `content`.
@@ -68,7 +68,7 @@ class Masks(NamedTuple):
 
     regions: Sequence[Region] = ()
     keep_rest: bool = False
-    hold: Mask | None = None
+    content_strength: Mask | None = None
     alpha: Mask | None = None
     palette: Image | None = None
 
@@ -76,7 +76,7 @@ class Masks(NamedTuple):
     def count(self) -> int:
         """How many masks a run keeps."""
         regions = len(self.regions) + bool(self.regions)
-        return regions + sum(x is not None for x in (self.hold, self.alpha))
+        return regions + sum(x is not None for x in (self.content_strength, self.alpha))
 
 
 class Scene(NamedTuple):
@@ -85,15 +85,15 @@ class Scene(NamedTuple):
     Attributes:
         content: In the colours that it is painted in.
         regions: Their masks add up to at most 1.
-        hold: As in `Masks`.
-        paint: Where the image changes. Default: everywhere.
+        content_strength: As in `Masks`.
+        paint_mask: Where the image changes. Default: everywhere.
         turned: Whether rows and columns of all pictures are swapped, see `turn`.
     """
 
     content: Image
     regions: tuple[Region, ...]
-    hold: Mask | None = None
-    paint: Mask | None = None
+    content_strength: Mask | None = None
+    paint_mask: Mask | None = None
     turned: bool = False
 
 
@@ -101,12 +101,12 @@ NOISE = 1e-2
 """Added to the variances of colours where styles get those of a photograph, so that the
 colour noise of a drawing stays noise."""
 
-LEAST = 1e-4
+SMALLEST_SHARE = 1e-4
 """Share of a picture below which there is no region, but the rounding of its edges."""
 
 TRACE = 5e-4
-"""What a region that is missing in a frame has of each pixel: more than `LEAST`, and
-too little to be seen."""
+"""What a region that is missing in a frame has of each pixel: more than
+`SMALLEST_SHARE`, and too little to be seen."""
 
 GREY = 2 / 255
 """Most that the channels of a grey picture differ by: a JPEG's are rounded apart."""
@@ -129,9 +129,10 @@ def check_styles(styles: Any, masks: Masks) -> None:
     for style in map(_as_style, (*styles, *own)):
         check_image(style.image, "style")
         check_mask(style.mask, "the mask of a style")
-        if not 0 < style.scale < math.inf:
-            raise ValueError(f"expected a scale > 0 of a style, got {style.scale}")
-    check_mask(masks.hold, "hold")
+        if not 0 < style.stroke_scale < math.inf:
+            got = style.stroke_scale
+            raise ValueError(f"expected a stroke_scale > 0 of a style, got {got}")
+    check_mask(masks.content_strength, "content_strength")
     check_mask(masks.alpha, "alpha")
     if masks.palette is not None:
         check_image(masks.palette, "palette")
@@ -183,20 +184,21 @@ def make_scene(
     blend = None if blend is None else np.asarray(blend, np.float32)
     if turned:
         content, styles, masks = turn((content, styles, masks))
-    parts, paint = _divide(content, styles, blend, masks)
-    hold = None if masks.hold is None else _fit(masks.hold, content)
+    parts, paint_mask = _divide(content, styles, blend, masks)
+    strength = masks.content_strength
+    strength = None if strength is None else _fit(strength, content)
     if masks.alpha is not None:
         alpha = _fit(masks.alpha, content)
-        hold = both(hold, alpha)
-        paint = both(paint, (alpha > 0).astype(np.float32))
-        parts = [x._replace(mask=both(x.mask, alpha)) for x in parts]
+        strength = multiply_masks(strength, alpha)
+        paint_mask = multiply_masks(paint_mask, (alpha > 0).astype(np.float32))
+        parts = [x._replace(mask=multiply_masks(x.mask, alpha)) for x in parts]
     if recipe.look.colors == "luminance":
         content = np.asarray(to_grey(content))
     recolored = partial(_recolor, content=content, recipe=recipe, palette=masks.palette)
     parts = map(recolored, parts)
     if recipe.look.rotate_styles:
         parts = map(_rotate, parts)
-    return Scene(content, tuple(parts), hold, paint, turned)
+    return Scene(content, tuple(parts), strength, paint_mask, turned)
 
 
 def _divide(
@@ -212,13 +214,13 @@ def _divide(
     everywhere = np.ones((1, 1, 1), np.float32)
     given = [everywhere if x.mask is None else x.mask for x in masks.regions]
     found = [_fit(mask, content) for mask in given]
-    found, rest = share_out(found)
+    found, rest = normalize_overlaps(found)
     parts = [
         _complete(region._replace(mask=mask))
         for region, mask in zip(masks.regions, found, strict=True)
     ]
     for number, mask in enumerate(found, start=1):
-        if not np.mean(mask) > LEAST:
+        if not np.mean(mask) > SMALLEST_SHARE:
             raise ValueError(
                 f"expected a region that covers something, got region {number} all "
                 "black; white is where its style is painted"
@@ -228,7 +230,7 @@ def _divide(
         raise ValueError("expected styles for the rest, or keep_rest, got both")
     if masks.keep_rest:
         return parts, 1 - rest
-    if left <= LEAST:
+    if left <= SMALLEST_SHARE:
         return parts, None
     if not styles:
         raise ValueError(
@@ -250,7 +252,7 @@ def with_traces(masks: Masks, *, rest: bool) -> Masks:
 
     Example:
         >>> gone = Masks([Region([], np.zeros((4, 6, 1), np.float32))])
-        >>> bool((with_traces(gone, rest=True).regions[0].mask > LEAST).all())
+        >>> bool((with_traces(gone, rest=True).regions[0].mask > SMALLEST_SHARE).all())
         True
     """
     if not masks.regions:
@@ -259,8 +261,9 @@ def with_traces(masks: Masks, *, rest: bool) -> Masks:
     given = [everywhere if x.mask is None else x.mask for x in masks.regions]
     given = [x if np.mean(x) > TRACE else np.maximum(x, TRACE) for x in given]
     shape = max(x.shape[:2] for x in given)
-    shared, left = share_out([fit_mask(x, (shape[0], shape[1])) for x in given])
-    if rest and not np.mean(left) > LEAST:
+    fitted = [fit_mask(x, (shape[0], shape[1])) for x in given]
+    shared, left = normalize_overlaps(fitted)
+    if rest and not np.mean(left) > SMALLEST_SHARE:
         given = [(1 - TRACE) * x for x in shared]
     pairs = zip(masks.regions, given, strict=True)
     return masks._replace(regions=[x._replace(mask=mask) for x, mask in pairs])
@@ -275,7 +278,7 @@ def _complete(region: Region) -> Region:
         check_blend(blend, len(region.styles))
     styles = [_fit_style(x, x.image) for x in map(_as_style, region.styles)]
     for style in styles:
-        if style.mask is not None and not np.mean(style.mask) > LEAST:
+        if style.mask is not None and not np.mean(style.mask) > SMALLEST_SHARE:
             raise ValueError(
                 "expected a mask that shows a part of its style, got one all black; "
                 "white is what counts"
@@ -331,7 +334,11 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
     """A scene whose masks have the shape of a scale."""
     fit = lambda mask: None if mask is None else fit_mask(mask, shape)
     regions = tuple(x._replace(mask=fit(x.mask)) for x in scene.regions)
-    return scene._replace(regions=regions, hold=fit(scene.hold), paint=fit(scene.paint))
+    return scene._replace(
+        regions=regions,
+        content_strength=fit(scene.content_strength),
+        paint_mask=fit(scene.paint_mask),
+    )
 
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
@@ -364,10 +371,10 @@ def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
 
 def keep(scene: Scene, image: Image, photograph: Image) -> Image:
     """An image of a scale, with the photograph where nothing is painted."""
-    if scene.paint is None:
+    if scene.paint_mask is None:
         return image
     small = inputs.scale_content(photograph, (image.shape[0], image.shape[1]))
-    return np.where(scene.paint > 0, image, small)
+    return np.where(scene.paint_mask > 0, image, small)
 
 
 def first_image(key: Array, scene: Scene, recipe: Recipe) -> Image:
@@ -401,18 +408,19 @@ def finish(
     scene = turn(scene)._replace(turned=False) if scene.turned else scene
     if _is_grey(scene):
         image = np.asarray(to_grey(image))
-    if recipe.look.colors == "style" and scene.paint is None:
+    if recipe.look.colors == "style" and scene.paint_mask is None:
         return image
     shape = image.shape[0], image.shape[1]
     scene, original = fit_masks(scene, shape), inputs.scale_content(photograph, shape)
     if recipe.look.colors == "luminance":
         image = np.asarray(with_lightness(original, image))
     elif recipe.look.colors == "content":
-        wanted, shown = (original, scene.paint) if palette is None else (palette, None)
-        image = match_chroma(image, wanted, mask=scene.paint, reference_mask=shown)
-    if scene.paint is None:
+        mask = scene.paint_mask
+        wanted, shown = (original, mask) if palette is None else (palette, None)
+        image = match_chroma(image, wanted, mask=mask, reference_mask=shown)
+    if scene.paint_mask is None:
         return image
-    return original + scene.paint * (image - original)
+    return original + scene.paint_mask * (image - original)
 
 
 def _is_grey(scene: Scene) -> bool:

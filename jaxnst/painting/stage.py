@@ -19,15 +19,15 @@ from jaxnst.masks import fit_mask
 from jaxnst.network.calibrate import accelerate, calibrate, transform
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import (
-    Styles,
     StyleSummary,
+    StyleTarget,
     Targets,
+    assemble_targets,
     even_blend,
     measure_content,
     measure_style,
     prepare_styles,
     style_ranks,
-    with_weights,
 )
 from jaxnst.painting import inputs
 from jaxnst.painting.plan import Stage
@@ -94,7 +94,7 @@ def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene
 
     def small(style: Style) -> Style:
         native = style.image.shape[:2]
-        size = style_shape(native, shape, recipe, style.scale)
+        size = style_shape(native, shape, recipe, style.stroke_scale)
         mask = None if style.mask is None else fit_mask(style.mask, size)
         return style._replace(image=np.asarray(sample(style.image, size)), mask=mask)
 
@@ -113,7 +113,7 @@ def measure(
     *,
     tile: int | None = None,
     content: StoredFeatures | None = None,
-    styles: Sequence[Styles] | None = None,
+    styles: Sequence[StyleTarget] | None = None,
 ) -> Targets:
     """What the image of a stage is compared with.
 
@@ -137,10 +137,10 @@ def measure(
         measured = lambda x: measure_styles(*given, x, canvas, recipe, **options)
         styles = [measured(region) for region in scene.regions]
     masks = [canvas.mask(region.mask) for region in scene.regions]
-    places = ("hold", "paint")
+    places = ("content_strength", "paint_mask")
     masked = {name: canvas.mask(getattr(scene, name)) for name in places}
     pairs = list(zip(styles, masks, strict=True))
-    targets = with_weights(content, pairs, recipe, canvas, **masked)
+    targets = assemble_targets(content, pairs, recipe, canvas, **masked)
     return call.host(lambda: jax.device_put(targets), targets)
 
 
@@ -154,7 +154,7 @@ def measure_drawing(
     tile: int | None = None,
 ) -> StoredFeatures:
     """The features of the content that an image is compared with."""
-    given = backbone, canvas.place(scene.content), canvas.mask(scene.hold)
+    given = backbone, canvas.place(scene.content), canvas.mask(scene.content_strength)
     if tile is None:
         return call(measure_content, *given, program=recipe.program)
     feats = call(tiles.measure_content, *given, program=recipe.program, size=tile)
@@ -170,7 +170,7 @@ def measure_styles(
     recipe: Recipe,
     *,
     tile: int | None = None,
-) -> Styles:
+) -> StyleTarget:
     """What a region is compared with.
 
     A style that would take more memory than a step on the content is measured in tiles.
@@ -184,16 +184,18 @@ def measure_styles(
         image, mask = style.image, style.mask
         own = exact(image.shape)
         if canvas.part is not None:
-            edge = max(style_shape((2**16, 2**16), canvas.size, recipe, style.scale))
+            edge = max(
+                style_shape((2**16, 2**16), canvas.size, recipe, style.stroke_scale)
+            )
             own = square(image.shape, edge)
         small = tile is None and math.prod(own.size) <= enough
-        if loss.match is not None and math.prod(own.size) > parts**2:
+        if loss.summarize_against is not None and math.prod(own.size) > parts**2:
             crop = lambda x: None if x is None else crop_middle(x, parts**2)
             image, mask = crop_middle(image, parts**2), crop(mask)
             own = exact(image.shape)
         shapes.append(own.size)
         given = backbone, own.place(image), own.mask(mask)
-        if small or not loss.additive or loss.match is not None:
+        if small or not loss.additive or loss.summarize_against is not None:
             return call(measure_style, *given, program=program)
         found = call(tiles.measure_style, *given, program=program, size=parts)
         return jax.block_until_ready(found)
@@ -275,6 +277,8 @@ def levels_of(scene: Scene, image: Image, recipe: Recipe) -> list[Levels]:
         images, masks = zip(*((x.image, x.mask) for x in region.styles), strict=True)
         given = image, scene.content, images, recipe.weights.content_ratio, region.blend
         options: dict[str, Any] = {"canvas": canvas, "turned": scene.turned}
-        return make_levels(*given, region.mask, scene.hold, masks, **options)
+        return make_levels(
+            *given, region.mask, scene.content_strength, masks, **options
+        )
 
     return [levels(region) for region in scene.regions]

@@ -12,7 +12,7 @@ from jaxnst.compiled import Runner, compiling_ahead
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.painting.checkpoint import Checkpoint
-from jaxnst.painting.loop import Launches, run
+from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.plan import Stage, Stages
 from jaxnst.transfer import Info, State, Stepper
 from jaxnst.types import Image
@@ -46,7 +46,7 @@ class Progress(NamedTuple):
 
     Attributes:
         stages: All stages of the run.
-        scale: Index of the stage, coarsest first.
+        stage_index: Of the stage, coarsest first.
         taken: Steps taken in this stage.
         state: The state; donated after the callback returns, so copy what you keep.
         info: Infos of the last launch.
@@ -54,7 +54,7 @@ class Progress(NamedTuple):
     """
 
     stages: Stages
-    scale: int
+    stage_index: int
     taken: int
     state: State
     info: Info
@@ -63,7 +63,7 @@ class Progress(NamedTuple):
     @property
     def stage(self) -> Stage:
         """The stage that is painted."""
-        return self.stages[self.scale]
+        return self.stages[self.stage_index]
 
     @property
     def image(self) -> Image:
@@ -133,9 +133,9 @@ def paint_stages(
 
         state = setup.state
         if taken < stage.steps:
-            launches = Launches(taken, chunk, on_chunk=report, call=setup.call)
+            schedule = ChunkSchedule(taken, chunk, on_chunk=report, call=setup.call)
             steps = stage.steps - taken
-            state, info = run(*setup[:4], steps=steps, launches=launches)
+            state, info = run(*setup[:4], steps=steps, schedule=schedule)
             infos.append(info)
             if stop(info):
                 seconds.append(time.perf_counter() - began)
@@ -144,6 +144,6 @@ def paint_stages(
             state = setup.finish(state)
         seconds.append(time.perf_counter() - began)
         # Free what the next stage does not need before its targets are measured.
-        state = setup.transfer.shed(state)
+        state = setup.transfer.drop_history(state)
         del setup
     return state, infos, seconds

@@ -28,7 +28,7 @@ compiling for another canvas, so the next sixteenth is its short edge."""
 MARGIN = 1 / 128
 """Added to each part, since a photograph's sides are rarely a ratio exactly."""
 
-LEAST = 64
+NARROWEST = 64
 """Long edge of the canvas of a small level of a pyramid, at least."""
 
 
@@ -62,7 +62,7 @@ class Canvas(NamedTuple):
         if times == 0:
             return self
         width = 2 ** math.ceil(math.log2(halve(self.size[1])))
-        return Canvas(shape, _size(self.part, max(LEAST, width)), self.part)
+        return Canvas(shape, _size(self.part, max(NARROWEST, width)), self.part)
 
     def place(self, image: Values) -> Float[np.ndarray, "_new_h _new_w _c"]:
         """Lay a picture on the canvas."""

@@ -161,7 +161,7 @@ def to_grey(image: Image) -> Image:
     return jnp.clip(from_oklab(jnp.concatenate([lightness, none], axis=-1)), 0, 1)
 
 
-ROUNDS = 12
+BISECTIONS = 12
 """Halvings that find the lightness, to a few thousandths of its way."""
 
 
@@ -196,12 +196,12 @@ def with_lightness(image: Image, other: Image) -> Image:
 
     none = jnp.zeros((*image.shape[:2], 1))
     whole = from_oklab(lab + way)
-    found, _ = jax.lax.fori_loop(0, ROUNDS, halve, (none, none + 1))
+    found, _ = jax.lax.fori_loop(0, BISECTIONS, halve, (none, none + 1))
     shown = jnp.all((whole >= 0) & (whole <= 1), axis=-1, keepdims=True)
     return jnp.clip(from_oklab(lab + jnp.where(shown, 1, found) * way), 0, 1)
 
 
-GAIN = 2
+LARGEST_CHANGE = 2
 """How many times at most `match_chroma` makes colours stronger: noise of a monochrome
 picture stays noise."""
 
@@ -228,7 +228,7 @@ def match_chroma(
     """
     target, b = _moments(to_oklab(reference)[..., 1:], reference_mask, 1e-7)
     _, a = _moments(to_oklab(image)[..., 1:], mask, 1e-7)
-    most = _map_values(_transport(a, b), lambda x: np.minimum(x, GAIN))
+    most = _map_values(_transport(a, b), lambda x: np.minimum(x, LARGEST_CHANGE))
     b = most @ a @ most
     for _ in range(4):
         lab = np.array(to_oklab(image))

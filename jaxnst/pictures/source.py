@@ -97,7 +97,7 @@ def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)
             page = stack.enter_context(open_page(path))
             if page is None:
-                file = stack.enter_context(open_pillow(_mended(path)))
+                file = stack.enter_context(open_pillow(_repair_jpeg_end(path)))
                 if file.format == "PNG":
                     _add_profile(file, path)
                 for key in () if profiled else ("icc_profile", "gamma"):
@@ -367,7 +367,7 @@ def _encode(light: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 END, PADDING = b"\xff\xd9", b"\x55" * 256
 
 
-def _mended(path: Path) -> Path | io.BytesIO:
+def _repair_jpeg_end(path: Path) -> Path | io.BytesIO:
     """A picture's file; a JPEG that lacks only its end gets one.
 
     If all pixels are there, what follows them does not matter; if some are missing, it

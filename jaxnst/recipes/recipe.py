@@ -36,7 +36,7 @@ LOSS_TABLES: dict[str, Mapping[str, Any]] = {
 """Fields that name a row of a table of losses, or hold a row, with their tables."""
 
 
-LARGEST = {int: 2**31, float: 3.4e38}
+NUMBER_LIMITS = {int: 2**31, float: 3.4e38}
 """What the numbers of a recipe are below: JAX has 32 bits for each."""
 
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -91,7 +91,7 @@ def _read(name: str, kind: Any, value: Any) -> Any:
         return tuple((layer, weigh(layer, weight)) for layer, weight in pairs)
     if kind is Units and isinstance(value, tuple | list):
         return tuple(_read(name, float, x) for x in value)
-    number, most = type(value) in (int, float), LARGEST.get(kind, 0)
+    number, most = type(value) in (int, float), NUMBER_LIMITS.get(kind, 0)
     if name in LOSS_TABLES:
         table, (_, row) = LOSS_TABLES[name], get_args(kind)
         fits = isinstance(value, row) or value in table

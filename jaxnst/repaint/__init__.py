@@ -29,19 +29,19 @@ from jaxnst.repaint.bank import (
     WINDOW,
     Bank,
     Descriptors,
-    Moments,
+    RowMoments,
     Styles,
     count_rows,
     describe,
-    enliven,
     make_bank,
+    match_moments,
 )
 from jaxnst.repaint.filters import clarify, find_edges, halves
 from jaxnst.repaint.match import (
     Distances,
     Matches,
-    find_prices,
     improve,
+    overuse_penalty,
     refine,
     search,
 )
@@ -54,13 +54,13 @@ HOLD = 0.125
 """How strongly the finest level holds to the picture; coarser ones hold in proportion
 to their number."""
 
-DRAWN = 15
+EDGE_HOLD = 15
 """How much more strongly it is held at an edge of the content, and to the content."""
 
 HEIGHT = 0.5
 """What half the height of a picture counts: skies are rather painted as skies."""
 
-ROUNDS = 6
+SEARCH_ROUNDS = 6
 """How often, at each level, patches are looked up and laid."""
 
 BLUR = 0.005
@@ -73,7 +73,7 @@ BAND = 2**20
 HALO = 64
 """Rows beyond a band that its patches see."""
 
-LARGEST = 2**21
+STYLE_PIXELS = 2**21
 """Pixels of the styles that are used, at most."""
 
 BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 4
@@ -128,10 +128,10 @@ def repaint(
     `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here g is the picture, s the
     styles, x what is laid so far, and P the low frequencies of a patch and, with less
     weight, its height in the picture. Patches of overlapping places are averaged. This
-    repeats `ROUNDS` times. The strength h grows with the ratio of the content's weight
-    to the style's, and where the content has an edge. An average is duller than paint
-    and would find ever duller patches, so what is looked for is first given the mean
-    and deviation of the styles' patches; and what is used more than its share counts as
+    repeats `SEARCH_ROUNDS` times. The strength h grows with the ratio of the content's
+    weight to the style's, and where the content has an edge. An average is duller than
+    paint and would find ever duller patches, so queries are first given the mean and
+    deviation of the styles' patches. What is used more than its share counts as
     farther.
 
     Matches start from those of the coarser level, which keeps strokes whole; where
@@ -145,7 +145,7 @@ def repaint(
         content: What is held at its edges, in place of the picture, of the same shape.
             Its faint forms are strengthened first, see `clarify`.
         styles: RGB images of any size, as large as they are measured beside the
-            picture; of more than `LARGEST` pixels in all, the middle is used.
+            picture; of more than `STYLE_PIXELS` pixels in all, the middle is used.
         content_ratio: Weight of the content over that of the style, see
             `Recipe.content_ratio`.
         blend: Weight of each style: distances to its patches are divided by it.
@@ -209,7 +209,7 @@ def make_levels(
     The arguments are those of `repaint`.
     """
     longest = lambda images: [max(x.shape[:2]) for x in images]
-    most = LARGEST // len(styles)
+    most = STYLE_PIXELS // len(styles)
     crop = lambda x: None if x is None else crop_middle(np.asarray(x), most)
     parts = [crop(x) for x in style_masks or [None] * len(styles)]
     styles = [np.asarray(crop(x), np.float32) for x in styles]
@@ -251,7 +251,7 @@ def _make_level(
     where = canvas.place_mask(fit(mask))
     return Level(
         canvas.place(shown + edge * (drawn - shown)),
-        canvas.place(strength * (HOLD + DRAWN * edge) * fit(held)),
+        canvas.place(strength * (HOLD + EDGE_HOLD * edge) * fit(held)),
         where / (np.mean(where) + np.float32(1e-9)),
         canvas.place(find_heights(shape, turned)),
         np.array(shape, np.int32),
@@ -297,11 +297,13 @@ def lay_levels(levels: Levels, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
 def find_first(level: Level, styles: Styles) -> Matches:
     """The matches of the coarsest level."""
     bank = make_bank(styles)
-    queries = _look(level.shown, level.hold, level.heights, level.shown)
-    return search(enliven(queries, count_rows(queries, level.where), bank), bank)
+    queries = query_descriptors(level.shown, level.hold, level.heights, level.shown)
+    return search(match_moments(queries, count_rows(queries, level.where), bank), bank)
 
 
-def _look(shown: Image, hold: Mask, heights: Descriptors, laid: Image) -> Descriptors:
+def query_descriptors(
+    shown: Image, hold: Mask, heights: Descriptors, laid: Image
+) -> Descriptors:
     """What patches are looked for."""
     found = (describe(laid) + hold * describe(shown)) / (1 + hold)
     return jnp.concatenate([found, heights], axis=-1)
@@ -315,29 +317,29 @@ def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, 
     height, width, _ = shown.shape
     rows = math.ceil(height / math.ceil(height * width / BAND))
 
-    def count(_: Array, shown: Image, hold: Mask, *band: Array) -> Moments:
+    def count(_: Array, shown: Image, hold: Mask, *band: Array) -> RowMoments:
         heights, laid, where = band
-        return count_rows(_look(shown, hold, heights, laid), where)
+        return count_rows(query_descriptors(shown, hold, heights, laid), where)
 
     def lay_first(_: Array, matches: Matches) -> Image:
-        return lay(matches, jnp.zeros(matches.shape), bank)
+        return render_patches(matches, jnp.zeros(matches.shape), bank)
 
     def again(i: Array, state: tuple[Matches, Image]) -> tuple[Matches, Image]:
         matches, laid = state
         laid = extend(laid, extent)
         counted = _in_bands(count, rows, shown, hold, heights, laid, where)
-        prices = find_prices(matches, where, bank)
+        prices = overuse_penalty(matches, where, bank)
         priced = bank._replace(factors=bank.factors * prices)
 
         def lay_again(first: Array, matches: Matches, *band: Array) -> tuple:
-            queries = enliven(_look(*band), counted, bank)
+            queries = match_moments(query_descriptors(*band), counted, bank)
             found = improve(matches, queries, priced, i, first)
-            return found.matches, lay(*found, bank)
+            return found.matches, render_patches(*found, bank)
 
         return _in_bands(lay_again, rows, matches, shown, hold, heights, laid)
 
     laid = _in_bands(lay_first, rows, matches)
-    return jax.lax.fori_loop(0, ROUNDS, again, (matches, laid))
+    return jax.lax.fori_loop(0, SEARCH_ROUNDS, again, (matches, laid))
 
 
 def _in_bands(function: Callable, rows: int, *arrays: Array) -> PyTree:
@@ -368,7 +370,7 @@ def _in_bands(function: Callable, rows: int, *arrays: Array) -> PyTree:
     return jax.lax.fori_loop(0, math.ceil(height / rows), add, empty)
 
 
-def lay(matches: Matches, distances: Distances, bank: Bank) -> Image:
+def render_patches(matches: Matches, distances: Distances, bank: Bank) -> Image:
     """Average the overlapping patches around the matches, near ones most."""
     h, w = matches.shape
     last, width = len(bank.pixels) - 1, bank.factors.shape[1]

@@ -24,7 +24,7 @@ WAVES = (4, 2, 2)
 """Frequencies of a patch that count, fewer than these along both axes together: ten of
 its light and three of each difference of colours."""
 
-GAIN = 2
+LARGEST_GAIN = 2
 """How many times at most what is looked for is made livelier, or calmer."""
 
 NOWHERE = 1e3
@@ -66,7 +66,7 @@ class Bank(NamedTuple):
     deviation: Float[Array, "_c"]
 
 
-class Moments(NamedTuple):
+class RowMoments(NamedTuple):
     """Means of the descriptors of each row, and of their squares, h c."""
 
     mean: Float[Array, "_h _c"]
@@ -116,15 +116,15 @@ def make_bank(styles: Styles) -> Bank:
     return Bank(pixels, flat(descriptors), factors, mean, jnp.sqrt(squares))
 
 
-def count_rows(descriptors: Descriptors, weights: Mask) -> Moments:
+def count_rows(descriptors: Descriptors, weights: Mask) -> RowMoments:
     """Means of each row of descriptors and of their squares; the weights' mean is 1."""
     mean = lambda x: jnp.mean(weights * x, axis=1)
-    return Moments(mean(descriptors), mean(descriptors**2))
+    return RowMoments(mean(descriptors), mean(descriptors**2))
 
 
-def enliven(queries: Descriptors, counted: Moments, bank: Bank) -> Descriptors:
+def match_moments(queries: Descriptors, counted: RowMoments, bank: Bank) -> Descriptors:
     """Give descriptors the mean and deviation of the bank's."""
     mean, square = (jnp.mean(rows, axis=0) for rows in counted)
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
-    gain = jnp.clip(bank.deviation / (deviation + 1e-6), 1 / GAIN, GAIN)
+    gain = jnp.clip(bank.deviation / (deviation + 1e-6), 1 / LARGEST_GAIN, LARGEST_GAIN)
     return queries * gain[None, None] + (bank.mean - gain * mean)[None, None]

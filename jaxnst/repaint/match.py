@@ -84,7 +84,7 @@ def refine(
     return ((style * fine + y) * fine + x).astype(np.int32)
 
 
-def find_prices(matches: Matches, where: Mask, bank: Bank) -> Float[Array, "_h _w"]:
+def overuse_penalty(matches: Matches, where: Mask, bank: Bank) -> Float[Array, "_h _w"]:
     """What distances to a patch are multiplied by that is used more than its share."""
     used = jnp.zeros(bank.factors.size).at[matches.reshape(-1)].add(where.reshape(-1))
     used = used.reshape(bank.factors.shape)

@@ -17,7 +17,7 @@ from jaxnst.types import Mask
 COMMON = 0.002
 """Share of a picture from which on a colour is a label."""
 
-MOST = 64
+MOST_LABELS = 64
 """Most labels of a picture."""
 
 ALIKE, PLAIN = 24 / 255, 12 / 255
@@ -49,7 +49,7 @@ def read_labels(path: Path) -> Labels:
     If it has many, or was compressed with losses, similar colours are one label.
     """
     pixels = load_numbers(path)
-    few = len(_count(pixels.reshape(-1, 3))[0]) <= MOST
+    few = len(_count(pixels.reshape(-1, 3))[0]) <= MOST_LABELS
     alike = ALIKE if _is_lossy(path) or not few else 0.0
     return Labels(pixels, alike, find_labels(pixels, alike))
 
@@ -84,10 +84,10 @@ def label_regions(
     """
     content, *others = map(read_labels, labels)
     colors = content.colors if colors is None else colors
-    if not 2 <= len(colors) <= MOST:
+    if not 2 <= len(colors) <= MOST_LABELS:
         raise ValueError(
-            f"expected a picture of 2 to {MOST} plain colours or class numbers at "
-            f"{labels[0]}, got {len(colors)}; save it as a PNG, without compression "
+            f"expected a picture of 2 to {MOST_LABELS} plain colours or class numbers "
+            f"at {labels[0]}, got {len(colors)}; save it as a PNG, without compression "
             "that changes colours"
         )
     reach = min(ALIKE, _spacing(colors) / 2)
@@ -147,7 +147,7 @@ def find_labels(pixels: Pixels, alike: float) -> Colors:
     plain = _is_plain(pixels, PLAIN, 3) if alike else _is_plain(pixels, 0.0, 2)
     colors, counts = _count(pixels[plain])
     labels, shares = np.zeros((0, 3), np.float32), []
-    while len(colors) and len(labels) <= MOST:
+    while len(colors) and len(labels) <= MOST_LABELS:
         near = np.abs(colors - colors[0]).max(-1) <= alike
         labels, share = np.vstack([labels, colors[:1]]), counts[near].sum()
         shares.append(share / max(1, plain.size))

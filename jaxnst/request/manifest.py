@@ -20,10 +20,10 @@ from msgspec import Meta
 from jaxnst.foreign import Text, convert, parse_json, read_json
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS
-from jaxnst.request.painting import LARGEST, Painting
+from jaxnst.request.painting import LARGEST_SIZE, Painting
 from jaxnst.weights.registry import ASSETS
 
-Side = Annotated[int, Meta(ge=1, le=LARGEST)]
+Side = Annotated[int, Meta(ge=1, le=LARGEST_SIZE)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ def _of_first_format(value: dict[str, Any]) -> dict[str, Any]:
     scales, parts = dict(masks["style_scales"]), dict(masks["style_masks"])
 
     def style(path: str, weight: float = 1.0) -> dict[str, Any]:
-        own = {"scale": scales.get(path, 1.0), "mask": parts.get(path)}
+        own = {"stroke_scale": scales.get(path, 1.0), "mask": parts.get(path)}
         return {"path": path, "weight": weight, **own}
 
     start = [] if init in ("content", "noise", "style") else [init]

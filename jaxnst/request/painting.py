@@ -18,7 +18,7 @@ from jaxnst.pictures.files import image_shape
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 
-LARGEST = 10**7
+LARGEST_SIZE = 10**7
 """Long edge of a result, at most, in pixels."""
 
 
@@ -29,13 +29,13 @@ class StyleFile:
 
     Attributes:
         weight: Its share, compared with that of the other styles.
-        scale: Size of its strokes, times the recipe's `style_scale`.
+        stroke_scale: Size of its strokes, times the recipe's `style_scale`.
         mask: Which part of it is the style. Default: all.
     """
 
     path: Path
     weight: Annotated[float, Meta(gt=-1e300, lt=1e300)] = 1.0
-    scale: Annotated[float, Meta(gt=0, lt=1e300)] = 1.0
+    stroke_scale: Annotated[float, Meta(gt=0, lt=1e300)] = 1.0
     mask: Path | None = None
 
 
@@ -84,7 +84,7 @@ class Painting:
     palette: Path | None = None
     start: Path | None = None
     recipe: Recipe
-    size: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
+    size: Annotated[int, Meta(ge=1, le=LARGEST_SIZE)] | None = None
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     weights: Text = "auto"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnst.masks import fit_mask, share_out
+from jaxnst.masks import fit_mask, normalize_overlaps
 from jaxnst.objective import check_blend
 from jaxnst.painting.inputs import load_style
 from jaxnst.painting.scales import style_shape
-from jaxnst.painting.scene import LEAST, Masks, Region, Style
+from jaxnst.painting.scene import SMALLEST_SHARE, Masks, Region, Style
 from jaxnst.pictures.files import image_shape, load_image, load_mask
 from jaxnst.recipes import Recipe
 from jaxnst.request.labels import (
@@ -64,7 +64,7 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
     masks = [(x.mask, shape) for x in regions] + [(painting.content_mask, shape)]
     for style in painting.all_styles:
         native = image_shape(style.path)
-        style_shape(native, shape, painting.recipe, style.scale)
+        style_shape(native, shape, painting.recipe, style.stroke_scale)
         masks.append((style.mask, native))
         if style.mask is not None:
             read_white(style.mask, f"{style.path} is the style")
@@ -92,12 +92,12 @@ def mask_count(painting: Painting) -> int:
 
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
     """A style with its part and scale, as large as it is measured."""
-    image, mask = load_style(style.path, shape, recipe, style.scale)
+    image, mask = load_style(style.path, shape, recipe, style.stroke_scale)
     if style.mask is not None:
         part = read_white(style.mask, f"{style.path} is the style")
         shown = fit_mask(part, (image.shape[0], image.shape[1]))
         mask = shown if mask is None else shown * mask
-    return Style(image, mask, style.scale)
+    return Style(image, mask, style.stroke_scale)
 
 
 def read_masks(
@@ -128,7 +128,7 @@ def read_masks(
     return Masks(
         regions=regions,
         keep_rest=painting.keep_rest,
-        hold=None if held is None else load_mask(held),
+        content_strength=None if held is None else load_mask(held),
         alpha=alpha,
         palette=None if palette is None else load_image(palette, size=512),
     )
@@ -156,7 +156,7 @@ def moving_masks(
         held = now.content_mask
         return first._replace(
             regions=[region._replace(mask=mask) for region, mask in pairs],
-            hold=None if held is None else load_mask(held),
+            content_strength=None if held is None else load_mask(held),
         )
 
     return masks
@@ -176,7 +176,7 @@ def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) ->
         masks = [load_mask(region.mask) for region in now.regions]
         white |= {i for i, mask in enumerate(masks) if mask.max() >= FAINT}
         if masks and not (now.styles or now.keep_rest):
-            _, left = share_out([fit_mask(x, shape) for x in masks])
+            _, left = normalize_overlaps([fit_mask(x, shape) for x in masks])
             bare = max(bare, (float(left.mean()), number))
     for i, region in enumerate(paintings[0].regions):
         if i not in white:
@@ -185,7 +185,7 @@ def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) ->
                 f"{region.mask}{'' if len(paintings) == 1 else ' and all after it'}, "
                 "which is all black"
             )
-    if bare[0] > LEAST:
+    if bare[0] > SMALLEST_SHARE:
         raise ValueError(
             f"expected a style for the {bare[0]:.1%} of frame {bare[1]} that no region "
             "covers, got none; name one after the input, or leave it as it is by "

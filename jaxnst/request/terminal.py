@@ -99,10 +99,10 @@ def _mask_flags(painting: Painting) -> list[str]:
     for style in dict.fromkeys(painting.all_styles):
         if style.mask is not None:
             flags += ["--style-mask", f"{quoted(style.mask)}={quoted(style.path)}"]
-        if style.scale != 1:
+        if style.stroke_scale != 1:
             flags += [
                 "--style-scale",
-                f"{as_argument(style.path)}={as_text(style.scale)}",
+                f"{as_argument(style.path)}={as_text(style.stroke_scale)}",
             ]
     if painting.labels:
         flags += ["--labels", *map(as_argument, painting.labels)]

@@ -68,7 +68,7 @@ class Settings:
         content_weight: How much the photograph holds. Default: the recipe's.
         style_scale: Size of the strokes. Default: the recipe's.
         colors: One of `COLORS`, or a picture whose colours are wanted.
-        hold: Where the photograph holds; white fully, black not at all.
+        content_mask: Where the photograph holds; white fully, black not at all.
         set: Further fields of the recipe, FIELD=VALUE.
         preview_size: Long edge of the variations to choose from, in pixels.
     """
@@ -87,7 +87,7 @@ class Settings:
     rotate_styles: bool = False
     regions: Annotated[tuple[Region, ...], Meta(max_length=MOST_REGIONS)] = ()
     keep_rest: bool = False
-    hold: Id | None = None
+    content_mask: Id | None = None
     seed: Annotated[int, _between(LIMITS["seed"])] = 0
     bits: Literal[8, 16] = 8
     set: Annotated[tuple[Assignment, ...], Meta(max_length=16)] = ()
@@ -98,7 +98,7 @@ class Settings:
         """Names of all pictures, each once."""
         own = [x for region in self.regions for x in (region.mask, *region.styles)]
         palette = () if self.colors in COLORS else (self.colors,)
-        held = () if self.hold is None else (self.hold,)
+        held = () if self.content_mask is None else (self.content_mask,)
         return list(dict.fromkeys([self.content, *self.styles, *own, *held, *palette]))
 
     def as_json(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Settings:
             content=name(self.content),
             styles=tuple(map(name, self.styles)),
             regions=tuple(regions),
-            hold=name(self.hold),
+            content_mask=name(self.content_mask),
             colors=name(self.colors),
         )
 
@@ -251,7 +251,7 @@ def painting_of(
         "styles": list(map(style, settings.styles, blend)),
         "regions": regions,
         "keep_rest": settings.keep_rest,
-        "content_mask": path(settings.hold),
+        "content_mask": path(settings.content_mask),
         "palette": None if settings.colors in COLORS else path(settings.colors),
         "recipe": {"name": settings.recipe} | steps | changes(vars(settings)),
         "size": settings.size,

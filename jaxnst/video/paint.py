@@ -26,7 +26,7 @@ from jaxnst.painting.scene import (
     painted_content,
     with_traces,
 )
-from jaxnst.process import single_threaded_lapack, usual_numbers
+from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
 from jaxnst.video.flow import Flows, measure_flow
@@ -323,7 +323,7 @@ class VideoPainter:
         lost = 1 - float(jnp.mean(jnp.stack(found))) > self.options.cut
         return lost or bool(content.mean() + DARK > BRIGHTER * (first.mean() + DARK))
 
-    @usual_numbers()
+    @standard_dtypes()
     @single_threaded_lapack
     def shot_from(self, first: int, content: ImageArray | None = None) -> Shot:
         """The shot that begins at a frame; its content is looked up if not given."""
@@ -356,12 +356,12 @@ class VideoPainter:
 
     def area(self, scene: Scene) -> Array | None:
         """The masks of a frame that tell its parts, where each has its own."""
-        parts = (*(x.mask for x in scene.regions), scene.hold)
+        parts = (*(x.mask for x in scene.regions), scene.content_strength)
         found = [mask for mask in parts if mask is not None]
         moves = found and self.options.masks is not None
         return jnp.concatenate(found, axis=-1) if moves else None
 
-    @usual_numbers()
+    @standard_dtypes()
     @single_threaded_lapack
     def paint(self, shot: Shot, seen: Seen, scene: Scene) -> Frame:
         """Paint a frame of the first pass."""

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxnst.compiled import Runner
-from jaxnst.objective import Agreement, Styles
+from jaxnst.objective import Agreement, StyleTarget
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.multiscale import PicturePainter
 from jaxnst.painting.plan import Stages
@@ -27,7 +27,7 @@ from jaxnst.painting.scene import (
 from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, scale
 from jaxnst.painting.stages import SetUp, Setup, paint_stages
 from jaxnst.pictures.color import to_grey
-from jaxnst.process import single_threaded_lapack, usual_numbers
+from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.transfer import State
 from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
@@ -78,7 +78,7 @@ class Shot:
         return scale(scene, scene.content, self.canvas, self.recipe).regions
 
     @cached_property
-    def measured(self) -> list[Styles]:
+    def measured(self) -> list[StyleTarget]:
         """The styles of all frames, by region."""
         given, tile = (self.call, self.painter.measuring), self.stage.tile
         measured = partial(measure_styles, *given, tile=tile)
@@ -115,7 +115,7 @@ class Shot:
         state, _ = self._run(lambda *_: setup, (self.stage,))
         return self.painter.image(state, self.stage)
 
-    @usual_numbers()
+    @standard_dtypes()
     @single_threaded_lapack
     def finish(self, scene: Scene, content: ImageArray, image: ImageArray) -> Image:
         """A painted frame in the colours that the recipe asks for."""

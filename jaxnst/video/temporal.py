@@ -19,7 +19,7 @@ from jaxnst.types import Image, Mask, Scalar
 Flow = Float[Array, "_h _w 2"]
 """Where each pixel of a frame is in another frame, minus where it is here."""
 
-TOLERANCE, LEAST = 0.01, 0.5
+TOLERANCE, SLACK = 0.01, 0.5
 """Of the check forward and backward: the part of the squared flows by which they may
 differ, and the squared pixels by which they may differ in any case."""
 
@@ -169,7 +169,7 @@ def reliability(away: Flow, back: Flow | None = None) -> Mask:
     found = jnp.where(inside & ~border, 1.0, 0.0)
     if back is not None:
         seen = warp(back, away)
-        most = TOLERANCE * (square(away) + square(seen)) + LEAST
+        most = TOLERANCE * (square(away) + square(seen)) + SLACK
         found = jnp.where(inside & (square(away + seen) >= most), -1.0, found)
     return jnp.clip(_blur(found, SMOOTH), 0, 1)[..., None]
 

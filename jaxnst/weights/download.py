@@ -118,7 +118,7 @@ def fetch(
     with FileLock(target.with_name(target.name + ".lock")):
         # Another process may have fetched it while this one waited.
         if not _is_right(remote, target):
-            _Download(remote, part, timeout, attempts, quiet).from_any()
+            _Download(remote, part, timeout, attempts, quiet).try_mirrors()
             os.replace(part, target)
     return target
 
@@ -165,7 +165,7 @@ class _Download:
     attempts: int
     quiet: bool
 
-    def from_any(self) -> None:
+    def try_mirrors(self) -> None:
         """Try every address in turn."""
         failures: dict[str, FetchError | WrongFile] = {}
         for url in self.remote.urls:

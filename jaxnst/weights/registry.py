@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from jaxnst.messages import found_at
 from jaxnst.network.vgg import Backbone, Family
-from jaxnst.process import usual_numbers
+from jaxnst.process import standard_dtypes
 from jaxnst.weights.convert import convert
 from jaxnst.weights.download import FetchError, Remote, WrongFile, fetch
 from jaxnst.weights.format import is_ours, read_backbone, sha256
@@ -227,7 +227,7 @@ def pull(
     return path
 
 
-@usual_numbers()
+@standard_dtypes()
 def load_backbone(name: str | Path = "embedded") -> Backbone:
     """Load weights by name or path.
 

@@ -21,7 +21,7 @@ from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, strid
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.inputs import scale_styles
-from jaxnst.painting.loop import Launches, run
+from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.color import match_palette
@@ -122,11 +122,11 @@ def _stepper(
     measuring, stepping = prepare_backbone(backbone, recipe.program)
     targets = make_targets(measuring, content, [style], recipe)
     transfer = make_transfer(recipe.program)
-    state, whole = transfer.init(content), Launches(interval=60.0)
+    state, whole = transfer.init(content), ChunkSchedule(interval=60.0)
 
     def work() -> None:
         nonlocal state
-        state, _ = run(transfer, state, stepping, targets, steps=steps, launches=whole)
+        state, _ = run(transfer, state, stepping, targets, steps=steps, schedule=whole)
 
     return work
 

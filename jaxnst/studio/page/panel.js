@@ -70,9 +70,9 @@ export function Panel() {
         <${Regions} ...${settings} pictures=${pictures} samples=${options.samples} />
         <div class="row">
           <button type="button" id="add-region" onClick=${store.addRegion}>Add a region</button>
-          <button type="button" id="add-hold" onClick=${() =>
-            store.drawMask("Paint what to preserve of the photograph", hold =>
-              store.choose({ hold }),
+          <button type="button" id="add-content-mask" onClick=${() =>
+            store.drawMask("Paint what to preserve of the photograph", content_mask =>
+              store.choose({ content_mask }),
             )}>Preserve the photograph</button>
         </div>
         <${Check} name="keep_rest">Keep the rest of the photograph<//>
@@ -186,7 +186,7 @@ const Recipes = ({ chosen, recipes }) => html`
     <${Sketch} name=${chosen.name} /><p>${chosen.look}.<small>${chosen.summary}</small></p>
   </div>`
 
-function Regions({ regions, styles, hold, pictures, samples }) {
+function Regions({ regions, styles, content_mask, pictures, samples }) {
   const ids = [
     ...styles,
     ...regions.flatMap(region => region.styles),
@@ -221,7 +221,7 @@ function Regions({ regions, styles, hold, pictures, samples }) {
   return html`
     <ul id="regions">
       ${regions.map(region)}
-      ${hold && row(hold, "Preserved photograph", null, () => store.choose({ hold: null }))}
+      ${content_mask && row(content_mask, "Preserved photograph", null, () => store.choose({ content_mask: null }))}
     </ul>`
 }
 

@@ -77,11 +77,11 @@ export function missing({ content, styles, regions }) {
 }
 
 /** All pictures of settings, by their names. */
-export const picturesOf = ({ content, styles, regions, hold, colors }, options) =>
+export const picturesOf = ({ content, styles, regions, content_mask, colors }, options) =>
   [
     content,
     ...styles,
     ...regions.flatMap(({ mask, styles }) => [mask, ...styles]),
-    hold,
+    content_mask,
     options.colors.includes(colors) ? null : colors,
   ].filter(Boolean)

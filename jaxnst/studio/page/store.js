@@ -93,7 +93,7 @@ export const settings = () => sent(state.settings, state.options)
 export async function load(settings) {
   const found = held(settings, state.options)
   await Promise.all(picturesOf(found, state.options).map(find))
-  if (found.regions.length || found.hold) state.open = { ...state.open, regions: true }
+  if (found.regions.length || found.content_mask) state.open = { ...state.open, regions: true }
   choose(found)
 }
 
@@ -121,12 +121,12 @@ const findShape = id =>
     .then(() => draw())
 
 export function setContent({ id, name, width, height }) {
-  const { content, regions, hold } = state.settings
+  const { content, regions, content_mask } = state.settings
   const before = state.pictures[content]
   state.pictures[id] = { id, name, width, height }
   choose({ content: id })
   show("photograph", { brush: null })
-  if (!before || content === id || !(regions.length || hold)) return
+  if (!before || content === id || !(regions.length || content_mask)) return
   set({ open: { ...state.open, regions: true } })
   tell(
     `Masks drawn on ${before.name} are stretched over ${name}. Remove them under Regions if they do not fit.`,

@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxnst.types import Params
 from jaxnst.weights.readers.files import map_file
-from jaxnst.weights.readers.naming import CONV, LARGEST, collect, hwio
+from jaxnst.weights.readers.naming import CONV, LARGEST_ARRAY, collect, hwio
 
 LAYERS = {2: (4, 6), 100: (1, 7)}
 """Field of a layer in `NetParameter`, old and new: the fields of its name and blobs."""
-LIMIT = LARGEST + 100
+LIMIT = LARGEST_ARRAY + 100
 """Most fields that a message may have: a kernel's numbers, one by one, and a few."""
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from jaxnst.weights.readers.files import map_file
-from jaxnst.weights.readers.naming import LARGEST, Tree
+from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree
 
 
 def read_hdf5(source: Path | bytes) -> Tree:
@@ -39,7 +39,7 @@ def read_hdf5(source: Path | bytes) -> Tree:
             isinstance(item, h5py.Dataset)
             and item.dtype.kind in "fiu"
             and item.size is not None
-            and item.size <= LARGEST
+            and item.size <= LARGEST_ARRAY
             and not item.external
             and not item.is_virtual
         ):

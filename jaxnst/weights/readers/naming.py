@@ -17,7 +17,7 @@ NETWORKS = {
 }
 """Number of convolutions in each block, by network."""
 
-LARGEST = 3 * 3 * 512 * 512
+LARGEST_ARRAY = 3 * 3 * 512 * 512
 """Numbers in VGG-19's largest kernel. Readers skip larger arrays: those of the fully
 connected layers, 86 % of a file."""
 
@@ -63,9 +63,10 @@ def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
             raise ValueError(
                 f"expected one {name}/{key}, got two; keep one network per file"
             )
-        if array.size > LARGEST:
+        if array.size > LARGEST_ARRAY:
             raise ValueError(
-                f"expected at most {LARGEST} numbers in {name}/{key}, got {array.size}"
+                f"expected at most {LARGEST_ARRAY} numbers in {name}/{key}, "
+                f"got {array.size}"
             )
         found[name][key] = array
     names = sorted(found)

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from jaxnst.types import Params
 from jaxnst.weights.readers.files import map_file, zip_entries
 from jaxnst.weights.readers.naming import (
-    LARGEST,
+    LARGEST_ARRAY,
     NETWORKS,
     Tree,
     WrongNetwork,
@@ -47,7 +47,7 @@ def read_safetensors(path: Path) -> Tree:
     with safe_open(path, framework="numpy") as file:
         for key in file.keys():  # noqa: SIM118, it is no dict
             about = file.get_slice(key)
-            if math.prod(about.get_shape()) > LARGEST:
+            if math.prod(about.get_shape()) > LARGEST_ARRAY:
                 continue
             if about.get_dtype() in ("F64", "F32", "F16", "BF16"):
                 tree[key] = file.get_tensor(key)
