@@ -97,3 +97,29 @@ def resize(
         for plane in np.moveaxis(image, 2, 0)
     ]
     return np.stack([np.asarray(plane) for plane in planes], axis=2)
+
+
+def rotate(
+    image: Float[Array | np.ndarray, "_h _w _c"], degrees: int
+) -> Float[np.ndarray, "_new_h _new_w _c"]:
+    """Turn an image anticlockwise; at no quarter turn, the largest square of it.
+
+    It may overshoot the range of the image, as `resize` does.
+
+    Example:
+        >>> image = np.ones((40, 60, 3), np.float32)
+        >>> rotate(image, 90).shape, rotate(image, 45).shape
+        ((60, 40, 3), (28, 28, 3))
+    """
+    image = np.asarray(image, np.float32)
+    if degrees % 90 == 0:
+        return np.rot90(image, degrees // 90)
+    shortest, angle = min(image.shape[:2]), math.radians(degrees)
+    side = int(shortest / (abs(math.cos(angle)) + abs(math.sin(angle))))
+    planes = [
+        pil.fromarray(plane).rotate(degrees, FILTERS["cubic"])
+        for plane in np.moveaxis(image, 2, 0)
+    ]
+    turned = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    y, x = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return turned[y : y + side, x : x + side]

@@ -9,7 +9,8 @@ scales of a run, share a few programs.
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from jaxnst.pictures.canvas import Canvas, exact, extend, square
 from jaxnst.pictures.geometry import crop_middle
 from jaxnst.process import COMPILE_FAST
 from jaxnst.repaint.bank import (
+    LENGTH,
     RADIUS,
     SIDE,
     WINDOW,
@@ -33,10 +35,13 @@ from jaxnst.repaint.bank import (
     Styles,
     count_rows,
     describe,
+    find_directions,
     make_bank,
     match_moments,
+    mean_around,
 )
 from jaxnst.repaint.filters import clarify, find_edges, halves
+from jaxnst.repaint.flow import ANGLES, lead_strokes, turn_style
 from jaxnst.repaint.match import (
     Distances,
     Matches,
@@ -50,11 +55,11 @@ from jaxnst.types import Image, Mask
 COARSEST = 16
 """Short edge of the coarsest level, at least, in pixels."""
 
-HOLD = 0.125
+HOLD = 0.05
 """How strongly the finest level holds to the picture; coarser ones hold in proportion
 to their number."""
 
-EDGE_HOLD = 15
+EDGE_HOLD = 20
 """How much more strongly it is held at an edge of the content, and to the content."""
 
 HEIGHT = 0.5
@@ -73,8 +78,8 @@ BAND = 2**20
 HALO = 64
 """Rows beyond a band that its patches see."""
 
-STYLE_PIXELS = 2**21
-"""Pixels of the styles that are used, at most."""
+STYLE_PIXELS = 2**22
+"""Pixels of the styles that are used at most, turned ones counted."""
 
 BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 4
 """Weights of the pixels of a patch that is laid: its middle counts most, which keeps
@@ -89,14 +94,16 @@ class Level(NamedTuple):
         hold: How strongly, h w 1.
         where: How much each pixel counts where patches are counted, h w 1, of mean 1.
         heights: What each pixel's height in the picture counts, h w 1.
-        extent: Height and width of the picture.
+        directions: Where strokes are led, see `flow.lead_strokes`.
+        extent: Height and width of the picture; None of a band of it.
     """
 
     shown: Image
     hold: Mask
     where: Mask
     heights: Mask
-    extent: Int[Array | np.ndarray, "2"]
+    directions: Float[Array | np.ndarray, "_h _w 2"]
+    extent: Int[Array | np.ndarray, "2"] | None
 
 
 Levels = list[tuple[Level, Styles]]
@@ -209,12 +216,14 @@ def make_levels(
     The arguments are those of `repaint`.
     """
     longest = lambda images: [max(x.shape[:2]) for x in images]
-    most = STYLE_PIXELS // len(styles)
+    most = STYLE_PIXELS // (len(styles) * (1 + len(ANGLES)))
     crop = lambda x: None if x is None else crop_middle(np.asarray(x), most)
     parts = [crop(x) for x in style_masks or [None] * len(styles)]
     styles = [np.asarray(crop(x), np.float32) for x in styles]
     weights = np.ones(len(styles)) if blend is None else np.abs(np.asarray(blend))
     weights = (weights / np.mean(weights)).tolist()
+    turned_styles = map(turn_style, styles, parts, weights)
+    styles, parts, weights = zip(*chain(*turned_styles), strict=True)
     shortest = min(min(x.shape[:2]) for x in (image, *styles))
     count = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
     edge = max(*longest(styles), min(canvas.size[1], math.isqrt(most)))
@@ -254,6 +263,7 @@ def _make_level(
         canvas.place(strength * (HOLD + EDGE_HOLD * edge) * fit(held)),
         where / (np.mean(where) + np.float32(1e-9)),
         canvas.place(find_heights(shape, turned)),
+        canvas.place(lead_strokes(drawn)),
         np.array(shape, np.int32),
     )
 
@@ -296,76 +306,89 @@ def lay_levels(levels: Levels, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
 @kept_jit(name="the patches", compiler_options=COMPILE_FAST)
 def find_first(level: Level, styles: Styles) -> Matches:
     """The matches of the coarsest level."""
-    bank = make_bank(styles)
-    queries = query_descriptors(level.shown, level.hold, level.heights, level.shown)
-    return search(match_moments(queries, count_rows(queries, level.where), bank), bank)
+    bank, laid = make_bank(styles), level.shown
+    counted = count_rows(query_descriptors(level, laid), level.where)
+    return search(make_queries(level, laid, counted, bank), bank)
 
 
-def query_descriptors(
-    shown: Image, hold: Mask, heights: Descriptors, laid: Image
+def query_descriptors(level: Level, laid: Image) -> Descriptors:
+    """What the patches that are looked for look like."""
+    found = describe(laid) + level.hold * describe(level.shown)
+    return jnp.concatenate([found / (1 + level.hold), level.heights], axis=-1)
+
+
+def make_queries(
+    level: Level, laid: Image, counted: RowMoments, bank: Bank
 ) -> Descriptors:
-    """What patches are looked for."""
-    found = (describe(laid) + hold * describe(shown)) / (1 + hold)
-    return jnp.concatenate([found, heights], axis=-1)
+    """What patches are looked for: as lively as those of the styles, and directed.
+
+    They run where the content leads them, and elsewhere as the strokes around them do.
+    """
+    norm = partial(jnp.linalg.norm, axis=-1, keepdims=True)
+    around = 2 * mean_around(find_directions(laid))
+    wanted = level.directions + (1 - norm(level.directions)) * around
+    wanted = LENGTH * bank.length / (norm(wanted) + 0.1) * wanted
+    found = match_moments(query_descriptors(level, laid), counted, bank)
+    return jnp.concatenate([found, wanted], axis=-1)
 
 
 @kept_jit(name="the patches", compiler_options=COMPILE_FAST)
 def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, Image]:
     """Look up and lay the patches of a level, in bands of at most `BAND` pixels."""
-    shown, hold, where, heights, extent = level
-    bank = make_bank(styles)
-    height, width, _ = shown.shape
+    bank, place = make_bank(styles), level._replace(extent=None)
+    height, width, _ = level.shown.shape
     rows = math.ceil(height / math.ceil(height * width / BAND))
 
-    def count(_: Array, shown: Image, hold: Mask, *band: Array) -> RowMoments:
-        heights, laid, where = band
-        return count_rows(query_descriptors(shown, hold, heights, laid), where)
+    def count(_: Array, band: Level, laid: Image) -> RowMoments:
+        return count_rows(query_descriptors(band, laid), band.where)
 
     def lay_first(_: Array, matches: Matches) -> Image:
         return render_patches(matches, jnp.zeros(matches.shape), bank)
 
     def again(i: Array, state: tuple[Matches, Image]) -> tuple[Matches, Image]:
         matches, laid = state
-        laid = extend(laid, extent)
-        counted = _in_bands(count, rows, shown, hold, heights, laid, where)
-        prices = overuse_penalty(matches, where, bank)
+        laid = extend(laid, level.extent)
+        counted = _in_bands(count, rows, place, laid)
+        prices = overuse_penalty(matches, level.where, bank)
         priced = bank._replace(factors=bank.factors * prices)
 
-        def lay_again(first: Array, matches: Matches, *band: Array) -> tuple:
-            queries = match_moments(query_descriptors(*band), counted, bank)
+        def lay_again(first: Array, band: Level, matches: Matches, laid: Image) -> Any:
+            queries = make_queries(band, laid, counted, bank)
             found = improve(matches, queries, priced, i, first)
             return found.matches, render_patches(*found, bank)
 
-        return _in_bands(lay_again, rows, matches, shown, hold, heights, laid)
+        return _in_bands(lay_again, rows, place, matches, laid)
 
     laid = _in_bands(lay_first, rows, matches)
     return jax.lax.fori_loop(0, SEARCH_ROUNDS, again, (matches, laid))
 
 
-def _in_bands(function: Callable, rows: int, *arrays: Array) -> PyTree:
+def _in_bands(function: Callable, rows: int, *trees: PyTree) -> PyTree:
     """Apply a function to horizontal bands of arrays, each with a halo around it.
 
-    The function takes the first row of a band, and the rows of each array; it returns
-    arrays of as many rows.
+    The function takes the first row of a band, and the rows of each tree of arrays; it
+    returns arrays of as many rows.
     """
-    height = len(arrays[0])
+    height = len(jax.tree.leaves(trees)[0])
     if rows == height:
-        return function(jnp.zeros((), int), *arrays)
+        return function(jnp.zeros((), int), *trees)
     taller = min(height, rows + 2 * HALO)
     cut = jax.lax.dynamic_slice_in_dim
+
+    def band(first: Array | int) -> PyTree:
+        return jax.tree.map(lambda x: cut(jnp.asarray(x), first, taller), trees)
 
     def add(i: Array, whole: PyTree) -> PyTree:
         start = jnp.minimum(i * rows, height - rows)
         first = jnp.clip(start - HALO, 0, height - taller)
-        band = function(first, *(cut(x, first, taller) for x in arrays))
 
         def put(x: Array, y: Array) -> Array:
             inner = cut(y, start - first, rows)
             return jax.lax.dynamic_update_slice_in_dim(x, inner, start, 0)
 
-        return jax.tree.map(put, whole, band)
+        return jax.tree.map(put, whole, function(first, *band(first)))
 
-    shapes = jax.eval_shape(function, jnp.zeros((), int), *(x[:taller] for x in arrays))
+    shapes = jax.eval_shape(lambda: function(jnp.zeros((), int), *band(0)))
     empty = jax.tree.map(lambda x: jnp.zeros((height, *x.shape[1:]), x.dtype), shapes)
     return jax.lax.fori_loop(0, math.ceil(height / rows), add, empty)
 

@@ -51,18 +51,18 @@ def clarify(image: Image) -> Float[np.ndarray, "_h _w 3"]:
     faint = 1 - np.sqrt(variance) / (np.std(grey) + np.float32(1e-6))
     form = variance / (variance + np.float32(GRAIN**2))
     gain = 1 + (CLARITY - 1) * form * np.clip(faint, 0, 1)
-    mean = _local_mean(image, side)
+    mean = local_mean(image, side)
     return np.clip(mean + (image - mean) * gain[..., None], 0, 1)
 
 
 def _local_variance(image: Pixels, side: int) -> Float[np.ndarray, "_h _w"]:
     """Variance within the square around each pixel, a mean over the channels."""
     centred = image - np.mean(image, axis=(0, 1), keepdims=True)
-    variance = _local_mean(centred**2, side) - _local_mean(centred, side) ** 2
+    variance = local_mean(centred**2, side) - local_mean(centred, side) ** 2
     return np.mean(np.maximum(variance, 0), axis=-1)
 
 
-def _local_mean(image: Pixels, side: int) -> Pixels:
+def local_mean(image: Pixels, side: int) -> Pixels:
     """Mean of the square around each pixel, of that odd side."""
     for axis in (0, 1):
         image = uniform_filter1d(image, side, axis=axis, mode="nearest")
