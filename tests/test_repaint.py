@@ -312,7 +312,9 @@ def test_the_more_the_content_weighs_the_nearer_it_is():
     content = jax.image.resize(content[:8, :8], (64, 64, 3), "linear")
     weights = (0.0, 0.05, 0.5, 50.0)
     recipes = [RECIPE.replace(content_weight=weight) for weight in weights]
-    found = [repaint(content, content, [style], x.content_ratio) for x in recipes]
+    found = [
+        repaint(content, content, [style], x.weights.content_ratio) for x in recipes
+    ]
     distances = [float(jnp.mean((x - content) ** 2)) for x in found]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.7 * distances[0]
@@ -378,7 +380,7 @@ def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
 
 def test_a_repainted_run_in_tiles_paints_the_same_picture(backbone):
     whole = paint(backbone)
-    smallest = smallest_tile(SHALLOW.layers)
+    smallest = smallest_tile(SHALLOW.program.layers)
     tiled = tuple(stage._replace(tile=smallest) for stage in whole.stages)
     np.testing.assert_allclose(
         paint(backbone, stages=tiled).image, whole.image, atol=1e-3
