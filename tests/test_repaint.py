@@ -318,7 +318,8 @@ def test_the_more_the_content_weighs_the_nearer_it_is():
     distances = [float(jnp.mean((x - content) ** 2)) for x in found]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.7 * distances[0]
-    assert RECIPE.replace(content_weight=0.0, style_weight=0.0).content_ratio == 100
+    nothing = RECIPE.replace(content_weight=0.0, style_weight=0.0)
+    assert nothing.weights.content_ratio == 100
 
 
 SHALLOW = RECIPE.replace(
