@@ -13,7 +13,13 @@ from jaxnst.compiled import Runner
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.pictures.canvas import exact, shared
 from jaxnst.recipes import get_recipe
-from jaxnst.repaint import find_heights, lay, lay_level, make_levels, repaint
+from jaxnst.repaint import (
+    find_heights,
+    lay_level,
+    make_levels,
+    render_patches,
+    repaint,
+)
 from jaxnst.repaint.bank import (
     COLORS,
     NOWHERE,
@@ -163,7 +169,7 @@ def test_patches_used_more_often_than_others_cost_more():
 
 def test_matches_in_order_copy_the_style():
     bank = bank_of(random_descriptors(6, 24, 28))
-    laid = lay(places(10, 12, 5, 7, width=28), jnp.zeros((10, 12)), bank)
+    laid = render_patches(places(10, 12, 5, 7, width=28), jnp.zeros((10, 12)), bank)
     pixels = bank.pixels.reshape(24, 28, 3)
     np.testing.assert_allclose(laid, pixels[5:15, 7:19], atol=1e-6)
 
@@ -173,7 +179,7 @@ def test_a_far_patch_counts_less_where_patches_overlap():
     near, away = (places(12, 6, x, x, width=30) for x in (4, 14))
     matches = jnp.concatenate([near, away], 1)
     far = jnp.zeros((12, 12)).at[:, 6:].set(1e6)
-    left = lay(matches, far, bank)
+    left = render_patches(matches, far, bank)
     pixels = bank.pixels.reshape(30, 30, 3)
     np.testing.assert_allclose(left[:, :6], pixels[4:16, 4:10], atol=1e-3)
 
@@ -312,11 +318,14 @@ def test_the_more_the_content_weighs_the_nearer_it_is():
     content = jax.image.resize(content[:8, :8], (64, 64, 3), "linear")
     weights = (0.0, 0.05, 0.5, 50.0)
     recipes = [RECIPE.replace(content_weight=weight) for weight in weights]
-    found = [repaint(content, content, [style], x.content_ratio) for x in recipes]
+    found = [
+        repaint(content, content, [style], x.weights.content_ratio) for x in recipes
+    ]
     distances = [float(jnp.mean((x - content) ** 2)) for x in found]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.7 * distances[0]
-    assert RECIPE.replace(content_weight=0.0, style_weight=0.0).content_ratio == 100
+    nothing = RECIPE.replace(content_weight=0.0, style_weight=0.0)
+    assert nothing.weights.content_ratio == 100
 
 
 SHALLOW = RECIPE.replace(
@@ -378,7 +387,7 @@ def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
 
 def test_a_repainted_run_in_tiles_paints_the_same_picture(backbone):
     whole = paint(backbone)
-    smallest = smallest_tile(SHALLOW.layers)
+    smallest = smallest_tile(SHALLOW.program.layers)
     tiled = tuple(stage._replace(tile=smallest) for stage in whole.stages)
     np.testing.assert_allclose(
         paint(backbone, stages=tiled).image, whole.image, atol=1e-3
