@@ -28,10 +28,12 @@ from jaxnst.repaint.bank import (
     Bank,
     count_rows,
     describe,
+    find_directions,
     make_bank,
     match_moments,
 )
 from jaxnst.repaint.filters import CLARITY, CONTRAST, clarify, find_edges
+from jaxnst.repaint.flow import ANGLES, lead_strokes
 from jaxnst.repaint.match import OVERUSE, improve, overuse_penalty, refine, search
 from jaxnst.tiles import smallest_tile
 
@@ -53,6 +55,7 @@ def bank_of(descriptors, factors=None):
         jnp.ones((h, w)) if factors is None else factors,
         jnp.mean(descriptors, axis=(0, 1)),
         jnp.std(descriptors, axis=(0, 1)),
+        jnp.float32(0),
     )
 
 
@@ -61,9 +64,10 @@ def ones(h, w):
 
 
 def styles_of(styles, blend):
-    """The styles at their finest level."""
+    """The styles at their finest level, without those that are turned."""
     given = styles[0], styles[0], styles, RATIO, jnp.array(blend), None, None, ()
-    return make_levels(*given, canvas=exact(styles[0].shape), turned=False)[-1][1]
+    found = make_levels(*given, canvas=exact(styles[0].shape), turned=False)[-1][1]
+    return jax.tree.map(lambda x: x[:: 1 + len(ANGLES)], found)
 
 
 def style_bank(styles, blend):
@@ -102,6 +106,34 @@ def test_edges_are_where_colours_change_however_faint_the_picture_is(contrast):
     deviation = contrast * np.sqrt(0.4 * 0.6)  # two of five columns
     expected = deviation / (deviation + CONTRAST * contrast / 2 + 1e-3)
     np.testing.assert_allclose(found[:, 9], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 90, 140])
+def test_a_direction_is_that_of_the_strokes(angle):
+    """Its double, turned by half a turn, since it is that of the gradient."""
+    radians = np.radians(angle)
+    y, x = np.indices((40, 40))
+    across = y * np.cos(radians) + x * np.sin(radians)
+    image = np.repeat(0.5 + 0.4 * np.sin(across[..., None]), 3, 2)
+    wanted = -np.array([np.cos(2 * radians), -np.sin(2 * radians)])
+    inner = np.s_[12:28, 12:28]
+    for found in (find_directions(jnp.asarray(image)), lead_strokes(image)):
+        mean = np.mean(found[inner], axis=(0, 1))
+        assert mean @ wanted / np.linalg.norm(mean) > 0.99
+    assert np.abs(find_directions(jnp.full((20, 20, 3), 0.3))).max() == 0
+    assert np.abs(lead_strokes(np.full((20, 20, 3), 0.3))).max() < 1e-3
+
+
+def test_strokes_run_along_an_edge_whatever_their_direction_in_the_style():
+    y, x = np.indices((96, 96))
+    content = np.where((y + x < 96)[..., None], [0.3, 0.3, 0.3], [0.6, 0.6, 0.6])
+    stripes = 0.45 + 0.15 * np.sin(np.indices((128, 128))[0])[..., None]
+    style = np.repeat(stripes + 0.1 * random_image(3, 128, 128)[..., :1], 3, 2)
+    found = repaint(content, content, [style], RATIO)
+    along = np.asarray(find_directions(jnp.asarray(found)))[..., 1]
+    near = np.abs(y + x - 96) < 16
+    assert along[near].mean() > 0.3
+    assert np.abs(np.asarray(find_directions(jnp.asarray(style)))[..., 1].mean()) < 0.1
 
 
 def test_faint_forms_are_strengthened_and_grain_is_not():
@@ -245,7 +277,7 @@ def test_borders_and_styles_without_weight_are_not_used():
 
 def test_a_blend_weighs_distances():
     """Grey is nearest to the style that is nearer after the weights."""
-    grey = jnp.pad(describe(jnp.full((8, 8, 3), 0.5)), [(0, 0), (0, 0), (0, 1)])
+    grey = jnp.pad(describe(jnp.full((8, 8, 3), 0.5)), [(0, 0), (0, 0), (0, 3)])
     styles = [jnp.full((40, 40, 3), x) for x in (0.3, 0.8)]
     for blend, wanted in [((1.0, 1.0), 0), ((0.2, 0.8), 1), ((-0.2, 0.8), 1)]:
         bank = style_bank(styles, blend)

@@ -141,6 +141,10 @@ def repaint(
     deviation of the styles' patches. What is used more than its share counts as
     farther.
 
+    Strokes have a direction, which counts as well. Each style is laid as it is and
+    turned by `ANGLES`. Strokes run along the edges of the content, near ones most; far
+    from any, they run as those around them. So they flow, and thin forms stay whole.
+
     Matches start from those of the coarser level, which keeps strokes whole; where
     there is none they are exact. Then they spread to neighbours, and are tried at
     random places nearby. The same pictures always give the same result. It runs Python
@@ -181,6 +185,8 @@ def repaint(
     Reference:
         Hertzmann et al. (2001), "Image Analogies", by the texture optimisation of
         Kwatra et al. (2005), with the search of Barnes et al. (2009), "PatchMatch".
+        Directions after Hertzmann (1998), "Painterly Rendering with Curved Brush
+        Strokes".
     """
     check_image(image)
     check_image(content, "content")

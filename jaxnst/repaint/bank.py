@@ -95,21 +95,24 @@ def _cosines(waves: int) -> Float[np.ndarray, "7 _waves"]:
 def describe(image: Image) -> Descriptors:
     """What the patch around each pixel looks like: cosine transform of its colours."""
     padded = jnp.pad(image, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)], mode="edge")
-
-    def transform(x: Array, axis: int, waves: int) -> Array:
-        """One more axis, of frequencies: by sums, which all devices compile fast."""
-        size, cosines = image.shape[axis], _cosines(waves)
-        part = lambda i: jax.lax.slice_in_dim(x, i, i + size, axis=axis)[..., None]
-        along = lambda i: cosines[i].reshape(*x.ndim * [1], -1)
-        first, *others = (part(i) * along(i) for i in range(SIDE))
-        return sum(others, start=first)
-
     found = []
     for color, waves in zip(COLORS.astype(np.float32), WAVES, strict=True):
         plane = jnp.sum(padded * color[None, None], axis=-1)
-        both = transform(transform(plane, 0, waves), 1, waves)
+        both = _filter(_filter(plane, 0, _cosines(waves)), 1, _cosines(waves))
         found += [both[..., i, : waves - i] for i in range(waves)]
     return jnp.concatenate(found, axis=-1)
+
+
+def _filter(x: Array, axis: int, filters: Float[np.ndarray, "7 _n"]) -> Array:
+    """The means of patches along an axis, weighted by filters, on one more axis.
+
+    By sums, which all devices compile fast.
+    """
+    size = x.shape[axis] - 2 * RADIUS
+    part = lambda i: jax.lax.slice_in_dim(x, i, i + size, axis=axis)[..., None]
+    along = lambda i: filters[i].reshape(*x.ndim * [1], -1)
+    first, *others = (part(i) * along(i) for i in range(SIDE))
+    return sum(others, start=first)
 
 
 def find_directions(image: Image) -> Float[Array, "_h _w 2"]:
@@ -117,16 +120,12 @@ def find_directions(image: Image) -> Float[Array, "_h _w 2"]:
 
     `(J_xx - J_yy, 2 J_xy) / (J_xx + J_yy)`, with the structure tensor J of the patch.
     """
-    h, w, _ = image.shape
     grey = jnp.pad(jnp.mean(image, axis=-1), RADIUS + 1, mode="edge")
     along = (grey[1:-1, 2:] - grey[1:-1, :-2]) / 2
     down = (grey[2:, 1:-1] - grey[:-2, 1:-1]) / 2
-    tensor = jnp.stack([along**2, down**2, along * down], axis=-1)
-    window = (WINDOW / WINDOW.sum()).astype(np.float32)
-    none = jnp.zeros(3)
-    rows = sum((window[i] * tensor[i : i + h] for i in range(SIDE)), start=none)
-    mean = sum((window[i] * rows[:, i : i + w] for i in range(SIDE)), start=none)
-    xx, yy, xy = (mean[..., i] for i in range(3))
+    window = (WINDOW / WINDOW.sum()).astype(np.float32)[:, None]
+    mean = lambda x: _filter(_filter(x, 0, window)[..., 0], 1, window)[..., 0]
+    xx, yy, xy = mean(along**2), mean(down**2), mean(along * down)
     return jnp.stack([xx - yy, 2 * xy], axis=-1) / (xx + yy + FAINT)[..., None]
 
 

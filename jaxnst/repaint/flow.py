@@ -20,7 +20,7 @@ ANGLES = (45, 90, 135)
 TURNED = 0.85
 """Weight of a turned style: what is upright in a painting rather stays so."""
 
-AROUND = {1 / 16: 1, 1 / 4: 0.15, 1: 0.02}
+AROUND = {1 / 16: 1.0, 1 / 4: 0.15, 1.0: 0.02}
 """Weights of the content's edges in a square around a pixel, by the square's side in
 short edges of the content: near edges decide, where there are any."""
 
