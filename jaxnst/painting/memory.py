@@ -28,8 +28,8 @@ PICTURE = 200
 """Those of them that it takes for the picture itself, however small the network sees
 it."""
 
-REPAINT = 540
-"""Bytes that laying out a picture takes for each of its first 2²¹ pixels."""
+REPAINT = 1040
+"""Bytes that laying out a picture takes for each of its first 2²⁰ pixels."""
 
 GRADIENT = 12
 """Bytes per pixel that a step in tiles takes for the gradient of the picture."""
@@ -100,7 +100,7 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
     pixels, each = math.prod(shape), cost(recipe.program)
     laying = 0
     if recipe.look.repaint:  # without the optimiser's state, which begins anew
-        laying = REPAINT * min(pixels, 2**21) + 3 * IMAGE * pixels
+        laying = REPAINT * min(pixels, 2**20) + 3 * IMAGE * pixels
     if tile is None:
         return max(laying, pixels * (each.state + each.step))
     at_once = math.prod(tile_shape(shape, recipe.program.layers, tile))

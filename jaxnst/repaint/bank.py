@@ -139,20 +139,29 @@ def mean_around(directions: Float[Array, "_h _w 2"]) -> Float[Array, "_h _w 2"]:
 def make_bank(styles: Styles) -> Bank:
     """The patches of styles; where a style has no weight, they are `NOWHERE`."""
     weights = jnp.concatenate(list(styles.weights))
-    pairs = zip(styles.pixels, styles.heights, strict=True)
-    found = [jnp.concatenate([describe(x), height], axis=-1) for x, height in pairs]
-    directions = DIRECTION * jnp.concatenate(list(map(find_directions, styles.pixels)))
-    descriptors = jnp.concatenate(found)
-    each = weights[..., None] / jnp.sum(weights)
-    mean = jnp.sum(each * descriptors, axis=(0, 1))
-    squares = jnp.sum(each * (descriptors - mean[None, None]) ** 2, axis=(0, 1))
-    length = jnp.sqrt(jnp.sum(each * directions**2))
-    descriptors = jnp.concatenate([descriptors, directions], axis=-1)
-    descriptors = jnp.where(each > 0, descriptors, NOWHERE)
-    factors = 1 / jnp.where(weights > 0, weights, 1)
-    flat = lambda x: x.reshape(-1, x.shape[-1])
-    pixels = flat(jnp.asarray(styles.pixels))
-    return Bank(pixels, flat(descriptors), factors, mean, jnp.sqrt(squares), length)
+    total = jnp.sum(weights)
+
+    def describe_style(style: Styles) -> tuple[Descriptors, Array, Array]:
+        pixels, own, heights = style
+        directions = DIRECTION * find_directions(pixels)
+        whole = jnp.concatenate([describe(pixels), heights, directions], axis=-1)
+        each = own[..., None] / total
+        sums = jnp.sum(each * whole, axis=(0, 1)), jnp.sum(each * whole**2, axis=(0, 1))
+        return jnp.where(each > 0, whole, NOWHERE), *sums
+
+    # One after another, or descriptors would take three times as much memory.
+    descriptors, *sums = jax.lax.map(describe_style, styles)
+    mean, square = (jnp.sum(x, axis=0) for x in sums)
+    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
+    flat = lambda x: jnp.asarray(x).reshape(-1, x.shape[-1])
+    return Bank(
+        pixels=flat(styles.pixels),
+        descriptors=flat(descriptors),
+        factors=1 / jnp.where(weights > 0, weights, 1),
+        mean=mean[:-2],
+        deviation=deviation[:-2],
+        length=jnp.sqrt(jnp.sum(square[-2:])),
+    )
 
 
 def count_rows(descriptors: Descriptors, weights: Mask) -> RowMoments:

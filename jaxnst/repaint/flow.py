@@ -35,7 +35,9 @@ def turn_style(
     """A style with its mask and weight, as it is, and turned by each of `ANGLES`."""
 
     def turn(x: Image | Mask | None, angle: int) -> Any:
-        return None if x is None else np.clip(rotate(x, angle), 0, 1)
+        if x is None:
+            return None
+        return np.clip(rotate(x, angle), x.min(axis=(0, 1)), x.max(axis=(0, 1)))
 
     own = None if mask is None else fit_mask(mask, image.shape[:2])
     turned = ((turn(image, x), turn(own, x), TURNED * weight) for x in ANGLES)

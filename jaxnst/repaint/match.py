@@ -108,15 +108,14 @@ def improve(
     """
     h, w, _ = queries.shape
     last, width = bank.factors.size - 1, bank.factors.shape[1]
-    # One gather of rows, for a descriptor and its factor.
-    table = jnp.concatenate([bank.descriptors, bank.factors.reshape(-1, 1)], axis=1)
+    factors = bank.factors.reshape(-1)
     rows = first_row + jnp.arange(h, dtype=jnp.uint32)
     places = 2 * w * rows[:, None, None] + np.arange(2 * w).reshape(1, w, 2)
     seeds = mix(mix(places.astype(jnp.uint32)) + seed)
 
     def distances(matches: Matches) -> Distances:
-        found = table[matches]
-        return found[..., -1] * jnp.sum((queries - found[..., :-1]) ** 2, axis=-1)
+        found = bank.descriptors[matches]
+        return factors[matches] * jnp.sum((queries - found) ** 2, axis=-1)
 
     def shift(matches: Matches, move: Int[Array, "2"]) -> Matches:
         """The places that continue the matches of the pixels `move` away."""
