@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxnst import disk
-from jaxnst.command import describe, devices, program_cache, records, reporter, stylize
+from jaxnst.command import devices, program_cache, records, reporter, stylize
 from jaxnst.command.cli import main
 from jaxnst.compiled import private_folder
 from jaxnst.pictures.files import load_image
@@ -352,7 +352,7 @@ def test_an_unused_card_is_said_in_the_first_line(elsewhere, monkeypatch, capsys
     assert "driver" in devices.unused_gpu(["nvidia0"])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert devices.unused_gpu(["nvidia0"]) == ""
-    monkeypatch.setattr(describe, "unused_gpu", lambda: "the card is not used")
+    monkeypatch.setattr(stylize, "unused_gpu", lambda: "the card is not used")
     assert main([*RUN[:-5], "-o", "b.png", "--recipe", "udacity"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("device cpu")
