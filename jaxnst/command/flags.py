@@ -49,17 +49,10 @@ STARTS = get_args(FIELDS["init"])
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of whole flags, in groups, that reports a mistake in one line."""
+    """A parser of whole flags that reports a mistake in one line."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options, allow_abbrev=False)
-        self.groups: dict[str, argparse._ArgumentGroup] = {}
-
-    def group(self, title: str) -> Callable[..., argparse.Action]:
-        """What adds a flag to the group of that title."""
-        if title not in self.groups:
-            self.groups[title] = self.add_argument_group(title)
-        return self.groups[title].add_argument
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and exit with 2."""
@@ -96,20 +89,23 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     p.set_defaults(blend=None, colors=None, init=None, set=[], style_scale=[])
 
 
-def add_machine_flags(p: Parser, *, weights: str = "auto") -> None:
-    """Add what does not change the picture, and the network."""
-    add = p.group("machine")
+def add_machine_flags(
+    p: Parser, *, weights: str = "auto", memory: bool = False
+) -> argparse._ArgumentGroup:
+    """Add what does not change the picture, and the network, as a group."""
+    group = p.add_argument_group("machine")
+    add = group.add_argument
     named = f"auto, embedded, imagenet, torchvision or a file (default: {weights})"
     add("--weights", default=weights, metavar="NAME|FILE", help=named)
     huge = "read pictures of more than 179 megapixels"
     add("--allow-huge", action="store_true", help=huge)
     add("--quiet", action="store_true", help="print errors only")
-
-
-def add_memory_flag(p: Parser) -> None:
-    """Add the limit of memory."""
-    memory = "memory to use; larger pictures are painted in tiles (default: all free)"
-    p.group("machine")("--memory", type=byte_count, metavar="8GB", help=memory)
+    if memory:
+        limit = (
+            "memory to use; larger pictures are painted in tiles (default: all free)"
+        )
+        add("--memory", type=byte_count, metavar="8GB", help=limit)
+    return group
 
 
 def add_look_flags(p: Parser) -> None:
@@ -123,17 +119,13 @@ def add_look_flags(p: Parser) -> None:
     add("--colors", type=one_name, metavar="WHOSE", help=colors)
 
 
-def add_start_flags(p: Parser) -> None:
-    """Add how styles are mixed, and what a picture starts from."""
-    add = p.group("recipe")
-    add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
-    start = "start image: content, noise, style or a file, whose middle is used"
-    add("--init", type=one_name, metavar="START", help=start)
-
-
-def add_recipe_flags(p: Parser) -> None:
-    """Add what changes the recipe."""
-    add = p.group("recipe")
+def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
+    """Add what changes the recipe; `starts`: also the start image, and the blend."""
+    add = p.add_argument_group("recipe").add_argument
+    if starts:
+        add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
+        start = "start image: content, noise, style or a file, whose middle is used"
+        add("--init", type=one_name, metavar="START", help=start)
     for name, text in OVERRIDES.items():
         flag = "precision" if name == "dtype" else name.replace("_", "-")
         choices = get_args(FIELDS[name]) or None
@@ -149,7 +141,7 @@ def add_recipe_flags(p: Parser) -> None:
 
 def add_mask_flags(p: Parser) -> None:
     """Add where is painted; masks are pictures of any size, white or opaque there."""
-    add = p.group("regions and masks")
+    add = p.add_argument_group("regions and masks").add_argument
     add(
         "--region",
         type=region,

@@ -85,11 +85,12 @@ def add_grid_flags(p: Parser) -> None:
     add_run_flags(p, size=None, quality=None)
     add_look_flags(p)
     add_mask_flags(p)
-    add_recipe_flags(p)
-    add_machine_flags(p)
+    add_recipe_flags(p, starts=False)
+    add = add_machine_flags(p).add_argument
     batch = "pictures on a device at a time (default: as many as fit and save time)"
-    p.group("machine")("--batch", type=positive, metavar="N", help=batch)
-    add = p.group("several machines: the same command on each, and a shared folder")
+    add("--batch", type=positive, metavar="N", help=batch)
+    several = "several machines: the same command on each, and a shared folder"
+    add = p.add_argument_group(several).add_argument
     find = "let JAX find the machines: under SLURM, Kubernetes or on TPUs"
     add("--distributed", action="store_true", help=find)
     add("--coordinator", metavar="HOST:PORT", help="address of machine 0")

@@ -28,11 +28,9 @@ from jaxnst.command.flags import (
     add_look_flags,
     add_machine_flags,
     add_mask_flags,
-    add_memory_flag,
     add_pictures,
     add_recipe_flags,
     add_run_flags,
-    add_start_flags,
     painting_from,
     positive,
     run_from,
@@ -75,9 +73,8 @@ def add_stylize_flags(p: Parser) -> None:
     add("--resume", action="store_true", help="continue an interrupted run")
     add("--dry-run", action="store_true", help="show scales, memory and time; stop")
     add_mask_flags(p)
-    add_start_flags(p)
     add_recipe_flags(p)
-    add = p.group("output")
+    add = p.add_argument_group("output").add_argument
     bits = "bits per channel of a PNG or TIFF (default: 8)"
     add("--bits", type=int, choices=(8, 16), default=8, help=bits)
     every = "keep a preview every N steps of each scale"
@@ -92,8 +89,7 @@ def add_stylize_flags(p: Parser) -> None:
     add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
     watch = "show the run in a browser (needs jaxnst[studio])"
     add("--live", action="store_true", help=watch)
-    add_machine_flags(p)
-    add_memory_flag(p)
+    add_machine_flags(p, memory=True)
 
 
 def stylize_command(args: argparse.Namespace) -> int:

@@ -77,7 +77,7 @@ def add_video_flags(p: flags.Parser) -> None:
     flags.add_run_flags(p, size=None, quality="normal")
     flags.add_look_flags(p)
     flags.add_mask_flags(p)
-    add = p.group("frames")
+    add = p.add_argument_group("frames").add_argument
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
     steps = "steps of a frame that follows another (default: half of those of a scale)"
@@ -90,10 +90,8 @@ def add_video_flags(p: flags.Parser) -> None:
     add("--keep-state", action="store_true", help=kept)
     full = "begin even if OUT.state may need more disk than is free"
     add("--force", action="store_true", help=full)
-    flags.add_start_flags(p)
     flags.add_recipe_flags(p)
-    flags.add_machine_flags(p)
-    flags.add_memory_flag(p)
+    flags.add_machine_flags(p, memory=True)
 
 
 def clock(text: str) -> Fraction:
