@@ -145,7 +145,9 @@ def test_a_film_of_matroska_that_is_cut_is_refused(tmp_path, name, codec):
     data = path.read_bytes()
     for end in (places[30], places[30] + 9, len(data) - 1):
         path.write_bytes(data[:end])
-        with pytest.raises(ValueError, match=r"truncated .* after \d+ frames; .* --end"):
+        with pytest.raises(
+            ValueError, match=r"truncated .* after \d+ frames; .* --end"
+        ):
             open_clip(path)
         cut = Selection(end=Fraction(4, 5))
         assert shown(open_clip(path, cut)) == list(range(20))
