@@ -134,7 +134,7 @@ class Pictures:
                 self.forget(other)
         if self.total > MOST_OF_ALL:
             raise OverflowError(
-                f"the uploads have more than {MOST_OF_ALL / 1e6:g} MB in all: "
+                f"more than {MOST_OF_ALL / 1e6:g} MB of uploads in all: "
                 f"{len(self.sizes) - 1} others wait to be painted from; paint from "
                 "them, which frees their room, or restart jaxnst studio, which deletes "
                 "them"
