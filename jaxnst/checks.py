@@ -1,5 +1,6 @@
 """What users hand to public functions, checked before anything is computed."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -112,3 +113,18 @@ def check_untraced(name: str, *arguments: Any) -> None:
             "make_targets, objective and make_transfer compose with them (grad through "
             "steps of Adam alone), and stylize_grid paints many pictures at once"
         )
+
+
+def check_installed(module: str, user: str, extra: str) -> None:
+    """Raise a ValueError unless a module is there that an extra installs.
+
+    Args:
+        module: Its name.
+        user: What needs it, for the message.
+        extra: Name of the extra.
+
+    Example:
+        >>> check_installed("numpy", "--trace", "plot")
+    """
+    if find_spec(module) is None:
+        raise ValueError(f"{user} needs {module}; pip install 'jaxnst[{extra}]'")

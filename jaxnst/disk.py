@@ -24,11 +24,8 @@ def check_folder(folder: Path) -> None:
     if not os.path.lexists(folder) and folder.parent.is_dir():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        got = "one that cannot be written to" if folder.is_dir() else "no such folder"
-        raise ValueError(
-            f"expected a folder that can be written to at {folder}, got {got}; "
-            "create it or choose another output"
-        )
+        why = "cannot be written to" if folder.is_dir() else "does not exist"
+        raise ValueError(f"{folder} {why}; create it or choose another output")
 
 
 LONGEST_NAME = 230
@@ -40,7 +37,7 @@ def check_target(path: Path) -> None:
     """Check that a file, which may exist, can be written, before any work for it."""
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise ValueError(
-            f"expected a name of at most {LONGEST_NAME} bytes, got {path.name}"
+            f"{path.name} is too long; choose a name of at most {LONGEST_NAME} bytes"
         )
     check_folder(path.parent)
     check_regular(path)
@@ -48,14 +45,12 @@ def check_target(path: Path) -> None:
 
 def check_regular(path: Path) -> None:
     """Raise a ValueError if there is something at a path that is no file."""
-    got = "a folder" if path.is_dir() else "a device or a pipe"
+    kind = "a folder" if path.is_dir() else "a device or a pipe"
     if os.path.islink(os.path.realpath(path)):
-        got = "a link that leads to itself"
+        kind = "a link that leads to itself"
     elif path.is_file() or not path.exists():
         return
-    raise ValueError(
-        f"expected a file to write at {path}, got {got}; choose another output"
-    )
+    raise ValueError(f"{path} is {kind}; choose another output")
 
 
 def check_readable(path: Path) -> None:
@@ -65,9 +60,7 @@ def check_readable(path: Path) -> None:
     except PermissionError:  # to look into a folder on the way
         allowed = False
     if not allowed:
-        raise ValueError(
-            f"expected permission to read {path}, got none; change its permissions"
-        )
+        raise ValueError(f"{path} may not be read; change its permissions")
 
 
 def matches(path: Path, kind: str = "files") -> list[Path]:
@@ -85,7 +78,7 @@ def matches(path: Path, kind: str = "files") -> list[Path]:
         for file in found:
             check_readable(file)
         return found
-    raise ValueError(f"expected {kind} like {path}, got none; check the pattern")
+    raise ValueError(f"no {kind} match {path}; check the pattern")
 
 
 def numbered(path: Path) -> Iterator[Path]:
@@ -170,9 +163,7 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         if isinstance(error.__cause__, OSError):
             raise  # of another file, which was written meanwhile
         why = error.strerror or str(error)
-        raise OSError(
-            f"expected room and the right to write {asked}, got {why}"
-        ) from error
+        raise OSError(f"{asked} cannot be written ({why})") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name)

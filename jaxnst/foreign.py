@@ -96,7 +96,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     try:
         return msgspec.convert(value, kind, dec_hook=_read_path)
     except (ValueError, RecursionError) as error:
-        why = str(error).replace("`", "").replace(" - at $.", " at ")
+        why = re.sub(r" - at \$\.?", " at ", str(error).replace("`", ""))
         for term, words in TERMS.items():
             why = re.sub(term, words, why)
         raise ValueError(f"{why[:1].lower()}{why[1:]} in {name}") from None

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
         "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
-        "paths", "process", "compiled", "linalg", "pictures", "network", "losses",
-        "masks", "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers",
-        "tiles", "transfer", "painting", "live", "request", "video", "studio",
-        "command",
+        "paths", "process", "background", "compiled", "linalg", "pictures", "network",
+        "losses", "masks", "weights", "recipes", "objective", "repaint", "lbfgs",
+        "optimizers", "tiles", "transfer", "painting", "live", "request", "video",
+        "studio", "command",
     ],
     "jaxnst/pictures": [
         "geometry", "canvas", "tiff", "source", "files", "samples", "color",

@@ -1,7 +1,5 @@
 """Videos, animated pictures and folders: frames in and out, with all they carry."""
 
-import threading
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import jaxnst
 from jaxnst.disk import write_whole
 from jaxnst.video import sound
 from jaxnst.video.clip import Selection, open_clip
-from jaxnst.video.paint import ahead
 from jaxnst.video.store import FolderStore, Frame
 from jaxnst.video.tags import ColorTags
 from jaxnst.video.write import output_kind, write_clip
@@ -240,14 +237,14 @@ def bad_sources(folder: Path) -> dict[str, Path]:
         out.mux(audio.encode(frame))
         out.mux(audio.encode(None))
     return {
-        "got nothing there": folder / "nowhere.mp4",
-        "expected pictures in": empty,
-        "expected frames of one size": mixed,
+        "no video or folder of frames": folder / "nowhere.mp4",
+        "no pictures in": empty,
+        "the first frame of .* has": mixed,
         "expected a readable picture": broken,
-        "expected at least two frames.*jaxnst stylize": still,
-        "damaged, truncated or none": text,
-        "damaged|truncated|cannot be decoded": short,
-        "a file without one": folder / "sound.m4a",
+        "fewer than two frames; paint it with jaxnst stylize": still,
+        "not a readable video": text,
+        "not a readable|damaged|truncated|cannot be decoded": short,
+        "no video in it": folder / "sound.m4a",
     }
 
 
@@ -343,7 +340,9 @@ def test_a_full_disk_is_said_of_the_file_that_has_no_room(tmp_path):
             raise OSError(28, "No space left on device")
         yield
 
-    with pytest.raises(OSError, match=r"state\.npz, got No space") as caught:
+    with pytest.raises(
+        OSError, match=r"state\.npz cannot be written \(No space"
+    ) as caught:
         write_clip(tmp_path / "b.gif", clip, painted())
     assert "b.gif" not in str(caught.value)
 
@@ -352,12 +351,12 @@ def test_a_full_disk_is_said_of_the_file_that_has_no_room(tmp_path):
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch, module):
     from importlib import util
 
-    from jaxnst.video import decode, flow
+    from jaxnst import checks
+    from jaxnst.video import flow
 
     real = util.find_spec
     hidden = lambda name: None if name == module else real(name)
-    for file in (decode, flow):
-        monkeypatch.setattr(file, "find_spec", hidden)
+    monkeypatch.setattr(checks, "find_spec", hidden)
     image = np.zeros((32, 32, 3), np.float32)
     (tmp_path / "a.mp4").write_text("")
     calls = {
@@ -376,9 +375,9 @@ def test_outputs_of_unknown_kinds_and_full_folders_are_refused(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/a.png").write_text("earlier work")
     for name, why in (
-        ("a.avi", "ending in .mp4"),
-        ("full", "new or empty folder"),
-        ("nowhere/deeper/a.mp4", "no such folder"),
+        ("a.avi", "must end in .mp4"),
+        ("full", "no empty folder"),
+        ("nowhere/deeper/a.mp4", "does not exist"),
     ):
         with pytest.raises(ValueError, match=why):
             output_kind(tmp_path / name)
@@ -399,30 +398,6 @@ def test_nothing_is_left_of_a_file_whose_frames_stop(tmp_path, name):
     assert [x.name for x in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_work_ahead_raises_where_it_is_awaited():
-    def items():
-        yield 1
-        raise KeyError("made")
-
-    found = ahead(items())
-    assert next(found) == 1
-    with pytest.raises(KeyError, match="made"):
-        next(found)
-
-
-def test_no_work_ahead_goes_on_when_its_caller_has_stopped():
-    def items():
-        for i in range(3):
-            yield i
-            time.sleep(0.3)
-
-    before = set(threading.enumerate())
-    found = ahead(items())
-    assert next(found) == 0
-    found.close()
-    assert set(threading.enumerate()) == before
-
-
 def test_a_damaged_state_is_named(tmp_path):
     store = FolderStore(tmp_path)
     image = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
@@ -430,5 +405,5 @@ def test_a_damaged_state_is_named(tmp_path):
     np.testing.assert_array_equal(store[1, 0].image, image)
     data = store.path((1, 0)).read_bytes()
     store.path((1, 0)).write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match=r"pass1-000001\.npz, got a damaged file"):
+    with pytest.raises(ValueError, match=r"pass1-000001\.npz is damaged"):
         store[1, 0]

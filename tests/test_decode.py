@@ -145,7 +145,9 @@ def test_a_film_of_matroska_that_is_cut_is_refused(tmp_path, name, codec):
     data = path.read_bytes()
     for end in (places[30], places[30] + 9, len(data) - 1):
         path.write_bytes(data[:end])
-        with pytest.raises(ValueError, match=r"truncated .* after \d+; .* --end"):
+        with pytest.raises(
+            ValueError, match=r"truncated .* after \d+ frames; .* --end"
+        ):
             open_clip(path)
         cut = Selection(end=Fraction(4, 5))
         assert shown(open_clip(path, cut)) == list(range(20))
@@ -227,7 +229,7 @@ def test_times_that_are_given_twice_are_spread(tmp_path):
     np.testing.assert_allclose(np.array(clip.times, float), wanted, atol=2e-3)
     write_clip(tmp_path / "b.mp4", clip, list(clip.frames((48, 64))))
     assert len(open_clip(tmp_path / "b.mp4")) == COUNT
-    with pytest.raises(ValueError, match="in the order of their times"):
+    with pytest.raises(ValueError, match="are not in order"):
         open_clip(with_time(path, 1500, 42))
 
 

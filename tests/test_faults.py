@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxnst import disk
-from jaxnst.command import describe, devices, program_cache, records, reporter, stylize
+from jaxnst.command import devices, program_cache, records, reporter, stylize
 from jaxnst.command.cli import main
 from jaxnst.compiled import private_folder
 from jaxnst.pictures.files import load_image
@@ -69,7 +69,7 @@ def test_a_write_that_fails_says_where_and_leaves_nothing(elsewhere):
         with disk.write_whole("a.png"):
             full()
 
-    with pytest.raises(OSError, match=r"write a\.png, got No space left"):
+    with pytest.raises(OSError, match=r"a\.png cannot be written \(No space left"):
         fill()
     assert not list(elsewhere.iterdir())
 
@@ -82,7 +82,7 @@ def test_a_missing_folder_is_made_and_a_link_stays_a_link(elsewhere):
         file.write(b"new")
     assert (elsewhere / "link.txt").is_symlink()
     assert (elsewhere / "new" / "a.txt").read_bytes() == b"new"
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(ValueError, match="does not exist"):
         disk.check_folder(elsewhere / "a" / "b")
 
 
@@ -352,7 +352,7 @@ def test_an_unused_card_is_said_in_the_first_line(elsewhere, monkeypatch, capsys
     assert "driver" in devices.unused_gpu(["nvidia0"])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert devices.unused_gpu(["nvidia0"]) == ""
-    monkeypatch.setattr(describe, "unused_gpu", lambda: "the card is not used")
+    monkeypatch.setattr(stylize, "unused_gpu", lambda: "the card is not used")
     assert main([*RUN[:-5], "-o", "b.png", "--recipe", "udacity"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("device cpu")
@@ -379,7 +379,7 @@ def test_a_default_name_that_another_run_has_taken_is_not_used(elsewhere):
 def test_an_output_that_another_run_writes_is_refused(elsewhere, capsys, taken):
     with disk.held(Path(taken)):
         assert main([*RUN, "--checkpoint", "a.npz", "--trace", "t.jsonl"]) == 2
-    assert f"got {taken}, which another run writes" in capsys.readouterr().err
+    assert f"another run writes {taken}; hint: wait" in capsys.readouterr().err
     assert not list(elsewhere.iterdir())
 
 
@@ -452,7 +452,7 @@ def test_records_of_a_resumed_run_are_whole(stopped_run, monkeypatch, killed):
     assert [max(s for i, s in places if i == k) for k in (0, 1, 2)] == [4, 6, 6]
     assert lines[0]["scale"] == 0
     assert [x["seconds"] for x in lines] == sorted(x["seconds"] for x in lines)
-    assert [x.size for x in shown] == [(64, 48)] * (len(lines) + 1)
+    assert [x.shape for x in shown] == [(48, 64, 3)] * (len(lines) + 1)
     (table,) = plotted
     assert [int((table[:, 0] == k).sum()) for k in (0, 1, 2)] == [4, 6, 6]
     assert (np.diff(table[:4, 2]) < 0).any()

@@ -207,14 +207,14 @@ BAD = {
     "scale": (["mosaic.jpg", "--style-scale", "harbour.jpg=2"], "one of the styles"),
     "zero": (["mosaic.jpg", "--style-scale", "0"], "expected a number > 0"),
     "no mask": (["mosaic.jpg", "--region", "none.png=swirls.jpg"], "got nothing there"),
-    "no pair": (["mosaic.jpg", "--region", "left.png"], "expected two paths"),
+    "no pair": (["mosaic.jpg", "--region", "left.png"], "is not two paths"),
     "no rest": (["--region", "left.png=swirls.jpg"], "that no region covers"),
-    "keep": (["mosaic.jpg", "--keep-rest"], "expected a --region for --keep-rest"),
+    "keep": (["mosaic.jpg", "--keep-rest"], "--keep-rest needs a --region"),
     "both": (
         ["mosaic.jpg", "--keep-rest", "--region", "left.png=swirls.jpg"],
-        "styles for the rest or --keep-rest",
+        "leaves nothing for mosaic.jpg",
     ),
-    "nothing": ([], "expected at least one style"),
+    "nothing": ([], "no style is named"),
     "labels": (
         ["mosaic.jpg", "--labels", "labels-a.png", "labels-c.png"],
         "#ff0000 of labels-a.png",
@@ -236,11 +236,11 @@ BAD = {
         "all black",
     ),
     "number of labels": (["mosaic.jpg", "--labels", "labels-a.png"], "got 1"),
-    "colors": (["mosaic.jpg", "--colors", "blue"], "expected --colors style"),
+    "colors": (["mosaic.jpg", "--colors", "blue"], "--colors blue is no file"),
     "strength": (["mosaic.jpg", "--style-strength", "2"], "in [0, 1]"),
     "weight": (
         ["mosaic.jpg", "--style-strength", "1", "--content-weight", "1"],
-        "got both",
+        "--style-strength sets the content weight",
     ),
 }
 

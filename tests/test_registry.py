@@ -222,8 +222,8 @@ def test_weights_of_unknown_lineage_need_a_word(tmp_path, backbone, capsys):
     [
         (["convert", "none.pth", "out.h5"], "got nothing there"),
         (["convert", "bad.pth", "out.h5"], "got one that cannot be used"),
-        (["convert", "bad.pth", "out.npz"], "a target ending in .h5"),
-        (["convert", "bad.pth", "no/b/out.h5"], "no such folder"),
+        (["convert", "bad.pth", "out.npz"], "out.npz must end in .h5"),
+        (["convert", "bad.pth", "no/b/out.h5"], "does not exist"),
         (["convert", "embedded.h5", "out.h5"], "got ours"),
         (["check", "bad.pth"], "got one that cannot be used"),
     ],

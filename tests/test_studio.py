@@ -28,8 +28,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pil
 
-from jaxnst import disk, live
-from jaxnst.command import stylize, watched
+from jaxnst import checks, disk, live
+from jaxnst.command import stylize
 from jaxnst.command.cli import main, parse
 from jaxnst.command.flags import assignment, painting_from, run_from
 from jaxnst.foreign import MOST_BYTES
@@ -224,11 +224,12 @@ def test_strokes_are_asked_for_only_where_they_have_an_effect(name, further):
 
 
 def test_the_page_knows_which_sliders_have_an_effect(client):
-    recipes = client.get("/options").json()["recipes"]
-    idle = {recipe["name"]: recipe["idle"] for recipe in recipes}
-    assert idle["painterly"] == []
-    squashed = {x for x in idle if RECIPES[x].sizes.squash_style}
-    assert {x for x in idle if idle[x]} == squashed
+    idle = lambda **settings: client.post("/check", json=settings).json()["idle"]
+    for name, recipe in RECIPES.items():
+        squashed = recipe.sizes.squash_style
+        assert idle(recipe=name) == (["style_scale"] if squashed else [])
+        other = f"squash_style={not squashed}"
+        assert bool(idle(recipe=name, set=[other])) != squashed
     settings = CHOSEN | {"recipe": "gatys2016", "style_scale": 0.5}
     data = {"kind": "preview", "settings": settings}
     assert client.post("/jobs", json=data).status_code == 201
@@ -260,26 +261,29 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
     ("change", "said"),
     [
         ({"content": None}, "photograph"),
-        ({"content": "../../etc/passwd"}, "text at content"),
+        ({"content": "../../etc/passwd"}, "text in content"),
         ({"styles": []}, "painting"),
-        ({"styles": ["a"] * 9}, "length <= 8 at styles"),
+        ({"styles": ["a"] * 9}, "length <= 8 in styles"),
         ({"blend": [1, 2]}, "each of 1 paintings"),
         ({"blend": [0]}, "some weight"),
-        ({"blend": [float("nan")]}, "number >= 0.0 at blend"),
-        ({"size": 10**9}, "number <= 20000 at size"),
+        ({"blend": [float("nan")]}, "blend"),
+        ({"size": 10**9}, "from 16 to 20000, got 1000000000"),
         ({"size": True}, "a whole number, got bool"),
         ({"recipe": "none"}, "recipe out of painterly"),
-        ({"quality": ["best"]}, "text, got a list at quality"),
-        ({"set": ["steps=3; rm -rf /"]}, "text at set"),
+        ({"quality": ["best"]}, "quality"),
+        ({"set": ["steps=3; rm -rf /"]}, "text at .* in set|text in set"),
         ({"set": ["--out=x"]}, "FIELD=VALUE"),
         ({"set": ["style_wieght=3"]}, "such as style_weight, got 'style_wieght=3'"),
         ({"set": ["steps=abc"]}, "expected steps=8 or the like, got 'steps=abc'"),
-        ({"set": ["content_weight=2"], "content_weight": 1}, "content_weight once"),
+        (
+            {"set": ["content_weight=2"], "content_weight": 1},
+            "content_weight is set here and by a control",
+        ),
         ({"set": ["style_layers=relu9_9"]}, "relu9_9"),
         ({"set": ["beta1=0.5"]}, "beta1 changes nothing where optimizer is lbfgs"),
         ({"keep_rest": True}, "keep what regions leave"),
-        ({"regions": [{"mask": "m", "styles": []}]}, "length >= 1 at regions"),
-        ({"sizes": 3}, "such as size"),
+        ({"regions": [{"mask": "m", "styles": []}]}, "length >= 1 at .* in regions"),
+        ({"sizes": 3}, "did you mean size"),
     ],
 )
 def test_settings_that_are_wrong_are_refused_in_a_line(change, said):
@@ -290,17 +294,18 @@ def test_settings_that_are_wrong_are_refused_in_a_line(change, said):
 
 def test_the_page_is_told_all_that_is_wrong_by_name(client, studio):
     data = {"size": 10, "seed": -1, "set": ["style_wieght=3"]}
-    wrong = client.post("/check", json=data).json()
+    wrong_with = lambda data: client.post("/check", json=data).json()["wrong"]
+    wrong = wrong_with(data)
     assert wrong.keys() == data.keys()
     with pytest.raises(argparse.ArgumentTypeError) as said:
         assignment("style_wieght=3")  # as the terminal says it
     assert wrong["set"] == str(said.value)
     limits = client.get("/options").json()["limits"]
-    assert f">= {limits['size'][0]}" in wrong["size"]
-    assert client.post("/check", json=CHOSEN | {"set": ["tv_weight=1"]}).json() == {}
+    assert "from {} to {}".format(*limits["size"]) in wrong["size"]
+    assert wrong_with(CHOSEN | {"set": ["tv_weight=1"]}) == {}
     unset = {"recipe": None, "set": None, "colors": None}
-    assert client.post("/check", json=CHOSEN | unset).json() == {}
-    small = client.post("/check", json=CHOSEN | {"size": 20}).json()
+    assert wrong_with(CHOSEN | unset) == {}
+    small = wrong_with(CHOSEN | {"size": 20})
     assert "at least 32 px on each side, got 20 x 15 px" in small["size"]
     assert not studio.queue.jobs
 
@@ -611,7 +616,6 @@ def test_uploads_are_deleted_when_the_studio_ends(tmp_path, monkeypatch):
 def test_what_is_no_picture_is_refused_by_its_own_name(client, studio, data):
     answer = upload(client, data, "notes.png")
     assert answer.status_code == 400
-    assert answer.text.startswith("expected")
     assert "notes.png" in answer.text
     assert str(studio.pictures.private) not in answer.text
     assert not list(studio.pictures.private.iterdir())
@@ -846,7 +850,7 @@ def test_a_tiff_has_the_same_levels_and_the_same_manifest(client, tmp_path, bits
 
 def test_it_listens_only_to_this_machine():
     with closing(listen(HOST, 0)) as port:
-        with pytest.raises(ValueError, match="free address"):
+        with pytest.raises(ValueError, match="cannot be had"):
             listen(HOST, port)
         others = {x[4][0] for x in socket.getaddrinfo(socket.gethostname(), None)}
         for address in others - {HOST, "::1"}:
@@ -1246,7 +1250,7 @@ def test_two_studios_never_share_a_folder(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "studio"
     with disk.held(folder / "studio"):  # as a studio does
         assert main(["studio", "--folder", str(folder)]) == 2
-    assert "which another one serves" in capsys.readouterr().err
+    assert "another studio serves" in capsys.readouterr().err
     assert not folder.exists()
 
 
@@ -1406,7 +1410,7 @@ def told_states(answer):
 
 def test_a_missing_extra_is_a_line_that_says_what_to_install(capsys, monkeypatch):
 
-    monkeypatch.setattr(watched, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     assert main(["studio"]) == 2
     assert "pip install 'jaxnst[studio]'" in capsys.readouterr().err
 

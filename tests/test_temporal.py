@@ -280,10 +280,10 @@ def test_flow_files_are_read_and_scaled(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "why"),
     [
-        ("2-1.flo", b"PIEH", "expected a flow of h x w x 2"),
-        ("2-1.flo", b"PIEH" + bytes(20), "expected a flow of h x w x 2"),
-        ("2-1.npz", b"no zip", "expected a flow of h x w x 2"),
-        ("3-2.flo", b"", "none from 2 to 1"),
+        ("2-1.flo", b"PIEH", "no flow of h x w x 2"),
+        ("2-1.flo", b"PIEH" + bytes(20), "no flow of h x w x 2"),
+        ("2-1.npz", b"no zip", "no flow of h x w x 2"),
+        ("3-2.flo", b"", "no flow from frame 2 to 1"),
     ],
 )
 def test_damaged_and_missing_flows_are_named(tmp_path, name, data, why):

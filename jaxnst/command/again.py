@@ -11,7 +11,6 @@ from jaxnst.command.describe import describe_device, package_versions
 from jaxnst.command.flags import Parser, byte_count, one_file, run_from
 from jaxnst.command.reporter import say
 from jaxnst.command.stylize import free_path, paint
-from jaxnst.messages import found_at
 from jaxnst.pictures.files import image_bits, is_picture, read_description
 from jaxnst.request.manifest import (
     Manifest,
@@ -50,15 +49,13 @@ def again_command(args: argparse.Namespace) -> int:
         weights = str(picture.parent / weights)
     if sha256(registry.locate(weights)) != manifest.weights_sha256:
         raise ValueError(
-            f"expected the network that painted {picture}, got another at {weights}; "
-            "say where it is by --weights"
+            f"another network than {weights} painted {picture}; say where it is by "
+            "--weights"
         )
     painting = manifest.painting.map(found.__getitem__)
     painting = dataclasses.replace(painting, weights=weights)
     if args.out is not None and args.out.resolve() == picture.resolve():
-        raise ValueError(
-            f"expected an output that is none of the inputs, got {args.out}"
-        )
+        raise ValueError(f"{args.out} would overwrite {picture}; choose another --out")
     here = manifest.device, manifest.versions
     if here != (describe_device(), package_versions()):
         text = "painted on another device or with other packages; rounding may differ"
@@ -73,9 +70,7 @@ def again_command(args: argparse.Namespace) -> int:
 def find_manifest(path: Path) -> Manifest:
     """The manifest at a path, beside the picture there, or in it."""
     if not path.is_file():
-        raise ValueError(
-            f"expected a picture or manifest, got {found_at(path)}: {path}"
-        )
+        raise ValueError(f"no picture or manifest at {path}; check the path")
     beside = path if path.suffix == ".json" else manifest_path(path)
     if beside.is_file():
         return read_manifest(beside)
@@ -83,8 +78,8 @@ def find_manifest(path: Path) -> Manifest:
         return parse_manifest(read_description(path))
     except ValueError as error:
         raise ValueError(
-            f"expected a manifest of jaxnst in {beside} or {path}, got none; paint the "
-            "picture with jaxnst stylize"
+            f"no manifest of jaxnst in {beside} or {path}; paint the picture with "
+            "jaxnst stylize"
         ) from error
 
 
@@ -115,10 +110,9 @@ def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Pat
             files = [x for folder in more for x in folder.rglob("*") if is_picture(x)]
             elsewhere = {sha256(x): x for x in sorted(files) if x.is_file()}
         if digest not in elsewhere:
-            got = "another one" if path.is_file() else found_at(path)
             raise ValueError(
-                f"expected the picture that was painted from at {path}, got {got}; "
-                "pass --look-in FOLDER with a folder where it is"
+                f"{path}, which was painted from, is gone or changed; pass --look-in "
+                "FOLDER with a folder where it is"
             )
         found[name] = elsewhere[digest]
     return found

@@ -1,7 +1,6 @@
 """`jaxnst cache`: the compiled programs that are kept, told and cleared."""
 
 import argparse
-from pathlib import Path
 
 import jax
 
@@ -26,7 +25,7 @@ def cache_command(args: argparse.Namespace) -> int:
     folder, ours = programs_folder()
     found = kept_programs(folder)
     programs = [path for path in found if path.name.endswith("-cache")]
-    size = gigabytes(sum(map(size_of, found)))
+    size = gigabytes(sum(x.stat().st_size for x in found if x.exists()))
     if args.clear:
         left = delete_programs(found)
         stay = f"; {left} files stay, in use or another user's" if left else ""
@@ -39,11 +38,3 @@ def cache_command(args: argparse.Namespace) -> int:
     if not jax.config.values["jax_enable_compilation_cache"]:
         print("no more are kept: JAX_ENABLE_COMPILATION_CACHE turns them off")
     return 0
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file; 0 if another process has deleted it."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -20,7 +20,7 @@ from jaxnst.command.again import add_again_flags, again_command
 from jaxnst.command.cache import add_cache_flags, cache_command
 from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.devices import cure
-from jaxnst.command.flags import Parser
+from jaxnst.command.flags import Parser, all_files
 from jaxnst.command.grid import add_grid_flags, grid_command
 from jaxnst.command.program_cache import (
     MOST_PROGRAMS,
@@ -33,7 +33,6 @@ from jaxnst.command.studio import add_studio_flags, studio_command
 from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
 from jaxnst.command.video import add_video_flags, video_command
 from jaxnst.command.weights import add_weights_commands
-from jaxnst.disk import matches
 from jaxnst.interrupts import raise_again
 from jaxnst.messages import with_hint
 from jaxnst.pictures.files import any_number_of_pixels
@@ -57,18 +56,8 @@ def recipes_command(args: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    (
-        "stylize",
-        "paint a photo in another style",
-        add_stylize_flags,
-        stylize_command,
-    ),
-    (
-        "plan",
-        "the same as stylize --dry-run",
-        add_stylize_flags,
-        plan_command,
-    ),
+    ("stylize", "paint a photo in another style", add_stylize_flags, stylize_command),
+    ("plan", "the same as stylize --dry-run", add_stylize_flags, plan_command),
     ("again", "repaint a picture from its manifest", add_again_flags, again_command),
     ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
     ("video", "paint a video", add_video_flags, video_command),
@@ -110,14 +99,16 @@ def make_parser() -> Parser:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse arguments; styles may stand after flags, too."""
     args, more = make_parser().parse_known_args(argv)
+    if args.call in WITH_STYLES:
+        args.style = [file for files in args.style for file in files]
     if not more:
         return args
     named = all(not text.startswith("-") for text in more)
     if not (named and args.call in WITH_STYLES):
         args.parser.error(f"unrecognized arguments: {' '.join(more)}")
     try:
-        args.style += [file for path in more for file in matches(Path(path))]
-    except ValueError as error:
+        args.style += [file for text in more for file in all_files(text)]
+    except argparse.ArgumentTypeError as error:
         args.parser.error(str(error))
     return args
 
@@ -180,7 +171,7 @@ def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> 
     except RuntimeError as error:
         if "Symlink loop" not in str(error):  # of pathlib, before Python 3.13
             raise
-        return _fail(f"expected files and folders, got a link to itself ({error})")
+        return _fail(f"a link leads to itself ({error})")
     except BrokenPipeError:
         ignore_output()
         return 0
@@ -190,8 +181,8 @@ def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> 
         if error.filename is None:
             return _fail(str(error))
         return _fail(
-            f"expected to read or write {error.filename}, got {error.strerror}; check "
-            "the path and who may use it"
+            f"{error.filename} cannot be read or written ({error.strerror}); check the "
+            "path and its permissions"
         )
     except KeyboardInterrupt:
         print("jaxnst: interrupted", file=sys.stderr)

@@ -33,7 +33,7 @@ def add_demo_flags(p: Parser) -> None:
 def demo_command(args: argparse.Namespace) -> int:
     """Paint the sample content in the sample styles; return the exit code."""
     if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"expected a folder at {args.out}, got a file")
+        raise ValueError(f"{args.out} is a file; choose a folder")
     args.out.mkdir(parents=True, exist_ok=True)
     for name in ("harbour", *args.style):  # to go on with
         given = sample_path(name)

@@ -14,26 +14,28 @@ from typing import Any
 
 import jax
 
-from jaxnst.command.devices import unused_gpu
 from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import image_bits
 from jaxnst.request.manifest import Manifest
 from jaxnst.request.painting import Painting
+from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def make_manifest(
-    painting: Painting, shape: tuple[int, int], weights_sha256: str
-) -> Manifest:
-    """All that is needed to paint the same picture again, of that height and width."""
+def make_manifest(painting: Painting, shape: tuple[int, int] | None = None) -> Manifest:
+    """All that is needed to paint the same picture again, of that height and width.
+
+    The painting's network must be there; the shape is by default the painting's own.
+    """
     hashes = tuple(map(content_hash, painting.paths))
+    height, width = shape or painting.shape()
     return Manifest(
         painting=painting,
-        size=(shape[1], shape[0]),
+        size=(width, height),
         pictures_sha256=hashes,
         pictures_bits=tuple(map(bits_read, painting.paths, hashes)),
-        weights_sha256=weights_sha256,
+        weights_sha256=content_hash(registry.locate(painting.weights)),
         device=describe_device(),
         versions=package_versions(),
     )
@@ -78,13 +80,6 @@ def describe_device() -> str:
     device, count = jax.local_devices()[0], jax.local_device_count()
     kind = f"{os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
     return f"{device.platform} ({kind})" + (f" x {count}" if count > 1 else "")
-
-
-def first_line(weights: str, reason: str) -> str:
-    """What a run says first: its device, and its weights and why."""
-    unused = unused_gpu()
-    device = describe_device() + (f"; {unused}" if unused else "")
-    return f"device {device}; weights {weights} ({reason})"
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:

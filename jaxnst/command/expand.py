@@ -63,14 +63,10 @@ def expand(
         parts = [*(names[x] for x in (content, *(y.path for y in styles))), words]
         name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
         if len(os.fsencode(name)) + 4 > LONGEST_NAME:
-            raise ValueError(
-                f"expected shorter picture names, got {name} as the result"
-            )
+            raise ValueError(f"the name {name} is too long; shorten those of pictures")
         item = Item(painting, words, out / f"{name}.png")
         if found.setdefault(name.casefold(), item) is not item:
-            raise ValueError(
-                f"expected names that differ, got {name} twice; rename one"
-            )
+            raise ValueError(f"two results have the name {name}; rename a picture")
     return list(found.values())
 
 
@@ -83,9 +79,7 @@ def _apply(painting: Painting, setting: Mapping[str, Any]) -> Painting:
         changes["styles"] = tuple(replace(style, weight=x) for style, x in pairs)
     if "region" in setting:
         if len(painting.regions) != 1:
-            raise ValueError(
-                f"expected one --region to vary its style, got {len(painting.regions)}"
-            )
+            raise ValueError("--vary region=… needs exactly one --region")
         style = StyleFile(path=setting["region"])
         changes["regions"] = (replace(painting.regions[0], styles=(style,)),)
     return replace(painting, recipe=recipe, **changes)

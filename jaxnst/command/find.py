@@ -14,7 +14,7 @@ def check_name(path: Path) -> None:
     try:
         os.fsencode(path).decode()
     except UnicodeError:
-        raise ValueError(f"expected a name in UTF-8, got {path}; rename it") from None
+        raise ValueError(f"the name {path} is not in UTF-8; rename it") from None
 
 
 def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
@@ -30,19 +30,17 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
             files = (x for x in path.iterdir() if x.name[0] != "." and x.is_file())
             paths = sorted(filter(is_picture, files))
             if not paths:
-                raise ValueError(
-                    f"expected pictures in {path}, got none; {kind} needs one"
-                )
+                raise ValueError(f"no pictures in {path}; --{kind} needs one")
         elif not (paths := matches(path, "pictures"))[0].exists():
-            raise ValueError(f"expected a picture at {path}, got nothing there")
+            raise ValueError(f"no picture at {path}; check the path")
         found |= {x.resolve(): x for x in paths if x.resolve() not in found}
     names: dict[str, Path] = {}
     for path in found.values():
         other = names.setdefault(path.name.casefold(), path)
         if other is not path:
             raise ValueError(
-                f"expected {kind}s of different names, got {other} and {path}; "
-                "results are named after them, so rename one"
+                f"{other} and {path} have one name, and results are named after them; "
+                "rename one"
             )
     readable, problems = [], []
     for path in found.values():
@@ -55,5 +53,5 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
             problems.append(str(error))
             print(f"jaxnst: left out: {error}", file=sys.stderr, flush=True)
     if not readable:
-        raise ValueError(f"expected a {kind} that can be read, got none")
+        raise ValueError(f"no {kind} can be read")
     return readable, problems

@@ -17,7 +17,7 @@ from jaxnst.paths import PART, divided, unquoted
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
 from jaxnst.request.defaults import QUALITY, default_recipe, with_steps
-from jaxnst.request.painting import Painting, RegionFile, StyleFile
+from jaxnst.request.painting import LARGEST_SIZE, Painting, RegionFile, StyleFile
 from jaxnst.request.run import Run
 
 OVERRIDES = {
@@ -49,17 +49,10 @@ STARTS = get_args(FIELDS["init"])
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of whole flags, in groups, that reports a mistake in one line."""
+    """A parser of whole flags that reports a mistake in one line."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options, allow_abbrev=False)
-        self.groups: dict[str, argparse._ArgumentGroup] = {}
-
-    def group(self, title: str) -> Callable[..., argparse.Action]:
-        """What adds a flag to the group of that title."""
-        if title not in self.groups:
-            self.groups[title] = self.add_argument_group(title)
-        return self.groups[title].add_argument
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and exit with 2."""
@@ -71,15 +64,15 @@ def add_pictures(p: Parser, content: str = "the photograph") -> None:
     """Add the content and the styles, in this order."""
     p.add_argument("content", type=one_file, metavar="CONTENT", help=content)
     styles = "pictures that give the style; none if regions have them all"
-    add = p.add_argument
-    add("style", type=Path, nargs="*", action=Files, metavar="STYLE", help=styles)
+    p.add_argument("style", type=all_files, nargs="*", metavar="STYLE", help=styles)
 
 
 def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     """Add what every command that paints understands, with its defaults."""
     add, usual = p.add_argument, size or "by the recipe; painterly: at most 512"
     long_edge = f"long edge of the result in pixels (default: {usual})"
-    add("--size", type=positive, default=size, metavar="PX", help=long_edge)
+    pixels = whole(1, LARGEST_SIZE)
+    add("--size", type=pixels, default=size, metavar="PX", help=long_edge)
     usual = quality or "normal, or draft for a preview"
     steps = p.add_mutually_exclusive_group()
     steps.add_argument(
@@ -91,22 +84,28 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     add("--recipe", default="painterly", metavar="NAME", help=named)
     noise = "seed of the start image's noise (default: 0)"
     add("--seed", type=seed, default=0, metavar="N", help=noise)
+    # Of flags that not every command has.
+    p.set_defaults(**dict.fromkeys((*OVERRIDES, "rotate_styles", "style_strength")))
+    p.set_defaults(blend=None, colors=None, init=None, set=[], style_scale=[])
 
 
-def add_machine_flags(p: Parser, *, weights: str = "auto") -> None:
-    """Add what does not change the picture, and the network."""
-    add = p.group("machine")
+def add_machine_flags(
+    p: Parser, *, weights: str = "auto", memory: bool = False
+) -> argparse._ArgumentGroup:
+    """Add what does not change the picture, and the network, as a group."""
+    group = p.add_argument_group("machine")
+    add = group.add_argument
     named = f"auto, embedded, imagenet, torchvision or a file (default: {weights})"
     add("--weights", default=weights, metavar="NAME|FILE", help=named)
     huge = "read pictures of more than 179 megapixels"
     add("--allow-huge", action="store_true", help=huge)
     add("--quiet", action="store_true", help="print errors only")
-
-
-def add_memory_flag(p: Parser) -> None:
-    """Add the limit of memory."""
-    memory = "memory to use; larger pictures are painted in tiles (default: all free)"
-    p.group("machine")("--memory", type=byte_count, metavar="8GB", help=memory)
+    if memory:
+        limit = (
+            "memory to use; larger pictures are painted in tiles (default: all free)"
+        )
+        add("--memory", type=byte_count, metavar="8GB", help=limit)
+    return group
 
 
 def add_look_flags(p: Parser) -> None:
@@ -115,29 +114,18 @@ def add_look_flags(p: Parser) -> None:
     strong = "0 = photo, 1 = painting (default: 0.5, the recipe's own)"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
-    add(
-        "--style-scale",
-        type=scale,
-        action="append",
-        default=[],
-        metavar="X|STYLE=X",
-        help=strokes,
-    )
+    add("--style-scale", type=scale, action="append", metavar="X|STYLE=X", help=strokes)
     colors = "style, content, luminance (paint lightness only) or a picture's colours"
     add("--colors", type=one_name, metavar="WHOSE", help=colors)
 
 
-def add_start_flags(p: Parser) -> None:
-    """Add how styles are mixed, and what a picture starts from."""
-    add = p.group("recipe")
-    add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
-    start = "start image: content, noise, style or a file, whose middle is used"
-    add("--init", type=one_name, metavar="START", help=start)
-
-
-def add_recipe_flags(p: Parser) -> None:
-    """Add what changes the recipe."""
-    add = p.group("recipe")
+def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
+    """Add what changes the recipe; `starts`: also the start image, and the blend."""
+    add = p.add_argument_group("recipe").add_argument
+    if starts:
+        add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
+        start = "start image: content, noise, style or a file, whose middle is used"
+        add("--init", type=one_name, metavar="START", help=start)
     for name, text in OVERRIDES.items():
         flag = "precision" if name == "dtype" else name.replace("_", "-")
         choices = get_args(FIELDS[name]) or None
@@ -145,15 +133,15 @@ def add_recipe_flags(p: Parser) -> None:
         options = {"choices": choices, "metavar": meta, "help": text}
         add(f"--{flag}", dest=name, type=kind, **options)
     turn = "measure the styles in four directions, so that strokes may turn"
-    add("--rotate-styles", action="store_true", default=None, help=turn)
+    add("--rotate-styles", action="store_const", const=True, help=turn)
     any_field = "any other field, as jaxnst recipes NAME lists them; repeatable"
-    pairs = {"action": "append", "default": [], "metavar": "FIELD=VALUE"}
+    pairs = {"action": "append", "metavar": "FIELD=VALUE"}
     add("--set", type=assignment, help=any_field, **pairs)
 
 
 def add_mask_flags(p: Parser) -> None:
     """Add where is painted; masks are pictures of any size, white or opaque there."""
-    add = p.group("regions and masks")
+    add = p.add_argument_group("regions and masks").add_argument
     add(
         "--region",
         type=region,
@@ -170,24 +158,30 @@ def add_mask_flags(p: Parser) -> None:
     held = "keep more of the photograph where MASK is white"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
     labels = "colour-coded region maps of the content and of each style"
-    files = {"type": Path, "nargs": "+", "action": Files, "metavar": "MAP"}
-    add("--labels", help=labels, **files)
+    add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
 
 
-def all_files(path: Path) -> list[Path]:
-    """The path, or the files of a pattern that the shell left alone."""
+@contextlib.contextmanager
+def said_by_argparse() -> Iterator[None]:
+    """Let argparse say why a value is wrong, which it does of errors of its own."""
     try:
-        return matches(path)
+        yield
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+@said_by_argparse()
+def all_files(text: str) -> list[Path]:
+    """The path, or the files of a pattern that the shell left alone."""
+    return matches(Path(text))
+
+
 def one_file(text: str) -> Path:
     """A path, or the only file of a pattern that the shell left alone."""
-    first, *more = all_files(Path(text))
+    first, *more = all_files(text)
     if more:
         raise argparse.ArgumentTypeError(
-            f"expected one file, got {1 + len(more)} that match {text}; name one"
+            f"{text} matches {1 + len(more)} files; name one of them"
         )
     return first
 
@@ -197,31 +191,12 @@ def one_name(text: str) -> str:
     return str(one_file(text))
 
 
-class Files(argparse.Action):
-    """Paths, and the files of patterns among them that the shell left alone."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Set the list of files."""
-        try:
-            found = [file for path in values for file in all_files(path)]
-        except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentError(self, str(error)) from None
-        setattr(namespace, self.dest, found)
-
-
 def region(text: str) -> tuple[Path, tuple[Path, ...]]:
     """`MASK=STYLE,STYLE…`; names with = or commas are quoted, or are those of files."""
     if found := unquoted(text, f"{PART}={PART}(?:,{PART})*"):
         return found[0], tuple(found[1:])
     mask, styles = divide(text)
-    names = divided(str(styles))
-    return one_file(str(mask)), tuple(x for name in names for x in all_files(name))
+    return one_file(mask), tuple(x for y in divided(styles) for x in all_files(str(y)))
 
 
 def pair(text: str) -> tuple[Path, Path]:
@@ -229,20 +204,17 @@ def pair(text: str) -> tuple[Path, Path]:
     if found := unquoted(text, f"{PART}={PART}"):
         return found[0], found[1]
     first, second = divide(text)
-    return one_file(str(first)), one_file(str(second))
+    return one_file(first), one_file(second)
 
 
-def divide(text: str) -> tuple[Path, Path]:
+def divide(text: str) -> tuple[str, str]:
     """`PATH=PATH`, divided where the first is there."""
     parts = text.split("=")
     ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
     ways = [way for way in ways if all(way)]
     if not ways:
-        raise argparse.ArgumentTypeError(
-            f"expected two paths with = between them, got {text!r}"
-        )
-    first, second = next((way for way in ways if Path(way[0]).exists()), ways[0])
-    return Path(first), Path(second)
+        raise argparse.ArgumentTypeError(f"{text!r} is not two paths with = between")
+    return next((way for way in ways if Path(way[0]).exists()), ways[0])
 
 
 def scale(text: str) -> tuple[Path | None, float]:
@@ -256,12 +228,23 @@ def scale(text: str) -> tuple[Path | None, float]:
     )
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    with contextlib.suppress(ValueError):
-        if int(text) >= 1:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number ≥ 1, got {text!r}")
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Reads a whole number within limits."""
+    limits = f"≥ {least}" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= (number := int(text)) <= (most or math.inf):
+                return number
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number {limits}, got {text!r}"
+        )
+
+    return read
+
+
+positive, seed = whole(1), whole(0, 2**32 - 1)
+"""Read a count, and the seed of a random key."""
 
 
 def byte_count(text: str) -> int:
@@ -271,13 +254,6 @@ def byte_count(text: str) -> int:
         if count := int(float(found[1]) * unit):
             return count
     raise argparse.ArgumentTypeError(f"expected a size such as 8GB, got {text!r}")
-
-
-def seed(text: str) -> int:
-    """A seed of a random key."""
-    if text.isdecimal() and int(text) < 2**32:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected 0 to 4294967295, got {text!r}")
 
 
 def numbers(text: str) -> list[float]:
@@ -290,41 +266,23 @@ def numbers(text: str) -> list[float]:
         ) from None
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """`FIELD=VALUE` of a recipe, the value in the field's own type."""
-    with said_by_argparse():
-        return parse_assignment(text)
+assignment = said_by_argparse()(parse_assignment)
+"""Reads `FIELD=VALUE` of a recipe."""
 
 
-def field_value(name: str, text: str) -> Any:
-    """The value of a field of the recipe, in the field's own type."""
-    with said_by_argparse():
-        return parse_value(name, text)
-
-
-@contextlib.contextmanager
-def said_by_argparse() -> Iterator[None]:
-    """Let argparse say why a value is wrong, which it does of errors of its own."""
-    try:
-        yield
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
+@said_by_argparse()
 def sweep(text: str) -> tuple[str, list[Any]]:
     """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas."""
     name, equals, values = text.partition("=")
     known = [*FIELDS, "recipe", "seed", "blend", "region"]
     if not equals or name not in known:
-        raise argparse.ArgumentTypeError(
-            f"expected NAME=VALUE,VALUE,… such as {nearest(name, known)}=…, "
-            f"got {text!r}"
-        )
+        close = nearest(name, known)
+        raise ValueError(f"{text!r} is not NAME=VALUE,VALUE,…, such as {close}=…")
     usual = () if name == "blend" else get_recipe("painterly").values().get(name)
     if name == "region":
         return name, unquoted(values, f"{PART}(?:,{PART})*") or divided(values)
     own = {"recipe": str, "seed": seed, "blend": numbers}
-    convert = own.get(name, partial(field_value, name))
+    convert = own.get(name, partial(parse_value, name))
     separator = ";" if isinstance(usual, tuple) else ","
     return name, [convert(x) for x in values.split(separator)]
 
@@ -345,11 +303,9 @@ def painting_from(
     parts = {path: mask for mask, path in either}
     for path in (*parts, *scales):
         if path not in named:
-            raise ValueError(
-                f"expected one of the styles, got {path}; the styles are "
-                f"{', '.join(map(str, named))}"
-            )
-    blend = getattr(args, "blend", None) or [1.0] * len(styles)
+            known = ", ".join(map(str, named))
+            raise ValueError(f"{path} is none of the styles; these are {known}")
+    blend = args.blend or [1.0] * len(styles)
     if styles:
         check_blend(blend, len(styles))
 
@@ -357,15 +313,14 @@ def painting_from(
         own = {"stroke_scale": scales.get(path, 1.0), "mask": parts.get(path)}
         return StyleFile(path=path, weight=weight, **own)
 
-    start, whose = getattr(args, "init", None), args.colors
-    palette = None if whose is None or whose in COLORS else Path(whose)
-    start = None if start is None or start in STARTS else Path(start)
-    for flag, path, names in (("--colors", palette, COLORS), ("--init", start, STARTS)):
-        if path is not None and not path.exists():
-            raise ValueError(
-                f"expected {flag} {', '.join(names)} or a file, got '{path}', where "
-                "nothing is"
-            )
+    def named_file(flag: str, text: str | None, names: Sequence[str]) -> Path | None:
+        if text is None or text in names:
+            return None
+        if not Path(text).exists():
+            known = ", ".join(names)
+            raise ValueError(f"{flag} {text} is no file, and none of {known}")
+        return Path(text)
+
     return Painting(
         content=content,
         styles=tuple(map(style, styles, blend)),
@@ -374,10 +329,10 @@ def painting_from(
             for mask, own in args.region
         ),
         keep_rest=args.keep_rest,
-        labels=tuple(args.labels or ()),
+        labels=tuple(file for files in args.labels for file in files),
         content_mask=args.content_mask,
-        palette=palette,
-        start=start,
+        palette=named_file("--colors", args.colors, COLORS),
+        start=named_file("--init", args.init, STARTS),
         recipe=recipe_from(args),
         size=args.size,
         seed=args.seed,
@@ -394,30 +349,26 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     usual = recipe.schedule.steps
     factor = args.steps / usual if args.steps else QUALITY[args.quality]
     recipe = with_steps(recipe, factor)
-    flags = (
-        (name, getattr(args, name, None)) for name in (*OVERRIDES, "rotate_styles")
-    )
-    asked = {name: value for name, value in flags if value is not None}
-    scales = [x for path, x in getattr(args, "style_scale", None) or () if path is None]
-    if scales:
+    names = (*OVERRIDES, "rotate_styles")
+    asked = {x: vars(args)[x] for x in names if vars(args)[x] is not None}
+    if scales := [x for path, x in args.style_scale if path is None]:
         asked["style_scale"] = scales[-1]
-    if (whose := getattr(args, "colors", None)) is not None:
-        asked["colors"] = whose if whose in COLORS else "content"
-    if (start := getattr(args, "init", None)) in STARTS:
-        asked["init"] = start
-    final = dict(getattr(args, "set", []))
+    if args.colors is not None:
+        asked["colors"] = args.colors if args.colors in COLORS else "content"
+    if args.init in STARTS:
+        asked["init"] = args.init
     if args.steps is not None:
         plan = recipe.schedule
         asked |= {"first_steps": plan.first_steps, "steps": plan.steps}
-    for name, flag in OWN_FLAGS.items():
-        if name in final:
-            raise ValueError(f"--set {name} is said by a flag of its own; use {flag}")
+    final = dict(args.set)
+    for field, flag in OWN_FLAGS.items():
+        if field in final:
+            raise ValueError(f"--set {field} is said by a flag of its own; use {flag}")
     if twice := asked.keys() & final:
-        raise ValueError(f"expected {min(twice)} once, got a flag and --set")
+        raise ValueError(f"{min(twice)} is set by a flag and by --set; leave one out")
     recipe = recipe.replace(**asked | final)
-    strength = getattr(args, "style_strength", None)
-    if strength is None:
+    if args.style_strength is None:
         return recipe
     if "content_weight" in asked | final:
-        raise ValueError("expected --style-strength or a content weight, got both")
-    return recipe.with_strength(strength)
+        raise ValueError("--style-strength sets the content weight, too; leave one out")
+    return recipe.with_strength(args.style_strength)

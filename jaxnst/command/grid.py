@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
+import itertools
 import json
 import shlex
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,10 @@ import jax
 import numpy as np
 from cachetools import LRUCache, cached
 
+from jaxnst.background import background_map
 from jaxnst.command.describe import (
+    content_hash,
     describe_result,
-    first_line,
     make_manifest,
     write_manifest,
 )
@@ -40,8 +40,9 @@ from jaxnst.command.flags import (
 )
 from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.reporter import GridReporter, complain, say
-from jaxnst.command.sheet import PAGE_MARK, Cell, save_page, save_sheet
-from jaxnst.disk import check_folder, check_regular
+from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
+from jaxnst.command.stylize import with_network
+from jaxnst.disk import check_folder, check_regular, write_whole
 from jaxnst.live import LiveLines
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.grid import paint_lanes
@@ -52,12 +53,11 @@ from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
 from jaxnst.request.defaults import PREVIEW, QUALITY, default_recipe, with_steps
-from jaxnst.request.manifest import Manifest, manifest_path, read_manifest
+from jaxnst.request.manifest import manifest_path, read_manifest
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, read_masks, read_style
 from jaxnst.request.terminal import as_command
 from jaxnst.weights import registry
-from jaxnst.weights.format import sha256
 
 
 def add_grid_flags(p: Parser) -> None:
@@ -85,11 +85,12 @@ def add_grid_flags(p: Parser) -> None:
     add_run_flags(p, size=None, quality=None)
     add_look_flags(p)
     add_mask_flags(p)
-    add_recipe_flags(p)
-    add_machine_flags(p)
+    add_recipe_flags(p, starts=False)
+    add = add_machine_flags(p).add_argument
     batch = "pictures on a device at a time (default: as many as fit and save time)"
-    p.group("machine")("--batch", type=positive, metavar="N", help=batch)
-    add = p.group("several machines: the same command on each, and a shared folder")
+    add("--batch", type=positive, metavar="N", help=batch)
+    several = "several machines: the same command on each, and a shared folder"
+    add = p.add_argument_group(several).add_argument
     find = "let JAX find the machines: under SLURM, Kubernetes or on TPUs"
     add("--distributed", action="store_true", help=find)
     add("--coordinator", metavar="HOST:PORT", help="address of machine 0")
@@ -108,6 +109,10 @@ LARGER = 2
 the size of `jaxnst stylize` without --size."""
 
 
+MOST_UNSAVED = 256
+"""Painted pictures that may wait to be written, at most."""
+
+
 def make_items(
     args: argparse.Namespace, contents: Sequence[Path], styles: Sequence[Path]
 ) -> list[Item]:
@@ -115,15 +120,17 @@ def make_items(
     size = args.size or (PREVIEW if args.preview else None)
     base = replace(painting_from(args, contents[0], styles), size=size)
     if base.labels:
-        raise ValueError("expected --labels for one picture; use jaxnst stylize")
-    vary: dict[str, list[Any]] = dict(args.vary)
-    if len(vary) < len(args.vary):
-        raise ValueError("expected --vary once for each name, got one twice")
+        raise ValueError("a grid takes no --labels; use jaxnst stylize")
+    vary: dict[str, list[Any]] = {}
+    for name, values in args.vary:
+        if name in vary:
+            raise ValueError(f"--vary names {name} twice; give all its values at once")
+        vary[name] = values
     if "size" in vary and size is not None:
         raise ValueError("size changes nothing with --size or --preview")
     if args.seeds is not None:
         if "seed" in vary:
-            raise ValueError("expected --seeds or --vary seed=…, got both")
+            raise ValueError("--seeds and --vary seed=… say the same; leave one out")
         vary["seed"] = list(range(args.seed, args.seed + args.seeds))
     if "recipe" in vary:
         vary["recipe"] = [recipe_from(args, name) for name in vary["recipe"]]
@@ -134,22 +141,16 @@ def check_items(items: Sequence[Item]) -> None:
     """Raise a ValueError if the pictures of a grid cannot be painted in its folder."""
     out, paths = items[0].out.parent, {y for x in items for y in x.painting.paths}
     if out.resolve() in {path.resolve().parent for path in paths}:
-        raise ValueError(
-            f"expected an output folder of its own, got {out}, where pictures to paint "
-            "from are; choose another one"
-        )
+        raise ValueError(f"{out} has pictures to paint from; choose another --out")
     if out.exists() and not out.is_dir():
-        raise ValueError(f"expected a folder at {out}, got a file")
+        raise ValueError(f"{out} is a file; choose a folder")
     page, sheet = out / PAGE, out / SHEET
     for path in (page, sheet):
         check_regular(path)
     ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
     for path in (page, sheet):
         if path.exists() and not ours:
-            raise ValueError(
-                f"expected nothing, or the page of a grid at {path}, got another file; "
-                "choose another output folder"
-            )
+            raise ValueError(f"{path} is of no grid; choose another output folder")
     shape = cached({}, key=lambda x: (x.content, x.size, x.recipe))(Painting.shape)
     check = cached({}, key=lambda x, shape: (replace(x, seed=0), shape))(check_painting)
     found = (check(x.painting, shape(x.painting)) for x in items)
@@ -166,19 +167,17 @@ def grid_command(args: argparse.Namespace) -> int:
     styles, more = find_pictures(args.style, "style") if args.style else ([], [])
     items = make_items(args, contents, styles)
     check_items(items)
-    name, reason = registry.choose(args.weights, quiet=args.quiet)
+    name = with_network(items[0].painting, quiet=args.quiet).weights
     using = lambda x: x._replace(painting=replace(x.painting, weights=name))
     items = list(map(using, items))
-    weights_sha256 = sha256(registry.locate(name))
-    names = [weights_sha256, *(item.out.name for item in items)]
-    done = union_done(names, [is_painted(item, weights_sha256) for item in items])
+    names = [content_hash(registry.locate(name)), *(item.out.name for item in items)]
+    done = union_done(names, list(map(is_painted, items)))
     lanes = make_lanes([item.painting for item in items])
     missing = [lane for lane, there in zip(lanes.lanes, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     leave()
     mine = share_of_lanes(missing, index, count)
     tell = partial(say, quiet=args.quiet)
-    tell(first_line(name, reason))
     tell(
         f"{len(items)} pictures: {len(contents)} contents, {len(styles)} styles, "
         f"{len({item.setting for item in items})} settings; "
@@ -200,7 +199,8 @@ def grid_command(args: argparse.Namespace) -> int:
     # Of several machines, the one that finishes last finds everything there.
     last = count == 1 or all(cell.out.exists() for cell in cells)
     if last:
-        save_sheet(sheet, cells)
+        with write_whole(sheet) as file:
+            draw_sheet(cells).save(file, "PNG")
     tell(
         f"painted {len(mine)} pictures in {time.perf_counter() - began:.0f} s; "
         f"see {page}" + (f" and {sheet}" if last else "")
@@ -208,31 +208,26 @@ def grid_command(args: argparse.Namespace) -> int:
     return exit_code(items, [*unreadable, *more])
 
 
-def is_painted(item: Item, weights_sha256: str) -> bool:
+def is_painted(item: Item) -> bool:
     """Whether a picture exists; it must have a manifest that matches the item."""
     out = item.out
     for path in (out, manifest_path(out)):
         check_regular(path)
     if not out.exists():
         return False
-    before, got = None, "without a manifest"
-    with contextlib.suppress(OSError, ValueError):
+    try:
         before = read_manifest(manifest_path(out))
-    if before is not None:
-        now = manifest_of(item.painting, weights_sha256)
-        other = difference(before.identity, now.identity)
-        if not other:
+    except (OSError, ValueError):
+        other = "without a manifest"
+    else:
+        now = make_manifest(item.painting)
+        if not (found := difference(before.identity, now.identity)):
             return True
-        got = f"with {other}"
+        other = f"with {found}"
     raise ValueError(
-        f"expected nothing or a picture of this grid at {out}, got one {got}; paint "
-        "into another folder, or remove it"
+        f"{out} is no picture of this grid, but one {other}; paint into another "
+        "folder, or remove it"
     )
-
-
-def manifest_of(painting: Painting, weights_sha256: str) -> Manifest:
-    """The manifest of a picture of a grid."""
-    return make_manifest(painting, painting.shape(), weights_sha256)
 
 
 def make_cell(args: argparse.Namespace, item: Item) -> Cell:
@@ -274,8 +269,6 @@ def paint_items(
     """
     if not items:
         return
-    weights = items[0].painting.weights
-    weights_sha256 = sha256(registry.locate(weights))
     contents, styles, lanes = make_lanes([item.painting for item in items])
     of_lane = {id(lane): item for lane, item in zip(lanes, items, strict=True)}
 
@@ -294,10 +287,18 @@ def paint_items(
         alpha = load_photograph(lane).alpha
         return read_masks(of_lane[id(lane)].painting, [], alpha, lane.shape)
 
-    def save(lane: Lane, result: Result) -> None:
+    def with_alpha(lane: Lane, result: Result) -> tuple[Lane, Result]:
+        alpha = load_photograph(lane).alpha
+        if alpha is not None:
+            image = np.concatenate([result.image, alpha], axis=-1)
+            result = result._replace(image=image)
+        return lane, result
+
+    def save(painted: tuple[Lane, Result]) -> None:
+        lane, result = painted
         item = of_lane[id(lane)]
-        is_painted(item, weights_sha256)  # an error if another run has painted another
-        manifest = manifest_of(item.painting, weights_sha256)
+        is_painted(item)  # an error if another run has painted another
+        manifest = make_manifest(item.painting)
         found = describe_result(result, sum(result.seconds))
         # The manifest comes first, so that every picture on disk has one.
         write_manifest(manifest_path(item.out), manifest.beside(item.out) | found)
@@ -310,27 +311,16 @@ def paint_items(
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
         load_masks=load_masks,
     )
-    backbone = registry.load_backbone(weights)
+    backbone = registry.load_backbone(items[0].painting.weights)
     if live is not None:
         live.say(f"Compiling for {max(lanes[0].shape)} px, once for this size")
-    # Pictures are encoded while the next batch is painted; up to 256 may wait.
-    saving: deque[Future] = deque()
-    with (
-        GridReporter(lanes, live, quiet=quiet) as reporter,
-        ThreadPoolExecutor(max_workers=1) as saver,
-    ):
-        for lane, result in paint_lanes(
-            measurer_of, backbone, lanes, batch=batch, on_chunk=reporter
-        ):
-            alpha = load_photograph(lane).alpha
-            if alpha is not None:
-                image = np.concatenate([result.image, alpha], axis=-1)
-                result = result._replace(image=image)
-            saving.append(saver.submit(save, lane, result))
-            while saving and (saving[0].done() or len(saving) > 256):
-                saving.popleft().result()
-        for future in saving:
-            future.result()
+    with GridReporter(lanes, live, quiet=quiet) as reporter:
+        given = measurer_of, backbone, lanes
+        painted = paint_lanes(*given, batch=batch, on_chunk=reporter)
+        # Pictures are encoded while the next batch is painted.
+        whole = itertools.starmap(with_alpha, painted)
+        for _ in background_map(save, whole, most=MOST_UNSAVED):
+            pass
 
 
 def exit_code(items: Sequence[Item], unreadable: Sequence[str]) -> int:

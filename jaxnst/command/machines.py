@@ -14,28 +14,28 @@ def join(
 ) -> None:
     """Join the other machines: those that JAX detects, or of HOST:PORT, machine 0."""
     if coordinator is None and (count, index) != (None, None):
-        raise ValueError("expected --coordinator HOST:PORT with --machines, got none")
+        raise ValueError("--machines and --machine need --coordinator HOST:PORT")
     if coordinator is not None:
         if count is None or index not in range(count):
+            last = "N-1" if count is None else count - 1
             raise ValueError(
-                "expected --machines N and --machine 0 … N-1 with --coordinator, got "
-                f"{count} and {index}"
+                f"--coordinator needs --machines N and --machine 0 … {last}"
             )
         if not re.fullmatch(r".+:\d+", coordinator):
-            raise ValueError(f"expected --coordinator HOST:PORT, got {coordinator!r}")
+            raise ValueError(f"--coordinator {coordinator} is not HOST:PORT")
         try:
             jax.distributed.initialize(coordinator, count, index)
         except RuntimeError as error:
             raise ValueError(
-                f"expected machine 0 to answer at {coordinator}, got {error}"
+                f"machine 0 does not answer at {coordinator}: {error}"
             ) from error
     elif distributed:
         try:
             jax.distributed.initialize()
         except ValueError as error:
             raise ValueError(
-                "expected machines that JAX detects, as under SLURM, Kubernetes or on "
-                f"TPUs, got none ({error}); use --coordinator instead"
+                "JAX detects no other machines, as it does under SLURM, Kubernetes or "
+                f"on TPUs ({error}); use --coordinator instead"
             ) from error
 
 
@@ -50,8 +50,8 @@ def union_done(names: Sequence[str], done: list[bool]) -> list[bool]:
     digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     if len({row.tobytes() for row in digests}) > 1:
         raise ValueError(
-            "expected the same pictures and weights on all machines, got others; give "
-            "all the same command, folders that all can see, and the same --weights"
+            "the machines have other pictures or weights; give all the same command, "
+            "folders that all can see, and the same --weights"
         )
     seen = multihost_utils.process_allgather(np.array(done))
     return [bool(x) for x in np.any(seen, axis=0)]

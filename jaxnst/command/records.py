@@ -2,25 +2,26 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import psutil
 from PIL import Image as pil
 
+from jaxnst.checks import check_installed
 from jaxnst.disk import write_whole
-from jaxnst.live import LiveWriter
 from jaxnst.objective import Terms
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
+from jaxnst.pictures.source import as_levels
 from jaxnst.recipes import LossWeights, Recipe
 from jaxnst.request.run import Run
 from jaxnst.types import Image
+from jaxnst.video.clip import Clip
+from jaxnst.video.write import write_clip
 
 TIMELAPSES = (".gif", ".webp", ".mp4")
 """Suffixes of a timelapse."""
@@ -39,24 +40,11 @@ def check_records(run: Run) -> None:
     """Raise a ValueError if a record cannot be kept."""
     for path, suffixes in ((run.timelapse, TIMELAPSES), (run.plot, PLOTS)):
         if path is not None and path.suffix.lower() not in suffixes:
-            wanted = ", ".join(suffixes)
-            raise ValueError(f"expected a file ending in {wanted}, got {str(path)!r}")
-    film = run.timelapse is not None and run.timelapse.suffix.lower() == ".mp4"
+            raise ValueError(f"{path} must end in {', '.join(suffixes)}")
     if run.plot is not None:
-        _check_installed("matplotlib", "--plot", "plot")
-    if film:
-        _check_installed("av", "--timelapse FILE.mp4", "video")
-
-
-def _check_installed(module: str, flag: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise ValueError(
-            f"expected {module} for {flag}, got none; pip install 'jaxnst[{extra}]'"
-        )
-
-
-Tolerate = Callable[[str], AbstractContextManager[None]]
-"""See `PictureReporter.tolerate_write_errors`."""
+        check_installed("matplotlib", "--plot", "plot")
+    if run.timelapse is not None and run.timelapse.suffix.lower() == ".mp4":
+        check_installed("av", "--timelapse FILE.mp4", "video")
 
 
 class Records:
@@ -66,7 +54,6 @@ class Records:
         run: What is to be kept.
         recipe: How the picture is painted.
         shape: Its height and width.
-        live: What shows the run, if anybody watches.
         before: What `state` gave when the run that is resumed was stopped.
     """
 
@@ -75,11 +62,9 @@ class Records:
         run: Run,
         recipe: Recipe,
         shape: tuple[int, int],
-        live: LiveWriter | None = None,
-        before: Mapping[str, np.ndarray] | None = None,
+        before: Mapping[str, np.ndarray],
     ):
-        self.run, self.recipe, self.live = run, recipe, live
-        before = before or {}
+        self.run, self.recipe = run, recipe
         self.lines: list[dict[str, Any]] = json.loads(str(before.get("lines", "[]")))
         self.terms = list(before.get("terms", ()))
         names = sorted(name for name in before if name.startswith("frame"))
@@ -91,10 +76,8 @@ class Records:
             with write_whole(run.trace) as file:
                 file.write("".join(map(as_line, self.lines)).encode())
 
-    def __call__(self, progress: Progress, *, last: bool = False) -> None:
-        """Keep what a chunk of steps did, perhaps the last one of a stopped run."""
-        if self.live is not None:
-            self.live(progress, newest=last)
+    def add(self, progress: Progress) -> None:
+        """Keep what a chunk of steps did."""
         self.lines.append(self.line(progress))
         terms = progress.info.terms
         self.terms += [(progress.stage_index, *row) for row in zip(*terms, strict=True)]
@@ -129,25 +112,20 @@ class Records:
 
     def add_frame(self, image: Image | np.ndarray) -> None:
         """Keep a picture for the timelapse."""
-        pixels = (np.clip(np.asarray(image), 0, 1) * 255 + 0.5).astype(np.uint8)
         size = self.shape[1], self.shape[0]
-        frame = pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC)
+        frame = pil.fromarray(as_levels(image)).resize(size, pil.Resampling.BICUBIC)
         self.frames.append(np.asarray(frame))
 
-    def finish(self, image: Image | np.ndarray, tolerate: Tolerate) -> None:
-        """Show the picture, and write the plot and the timelapse, whatever fails."""
-        run = self.run
-        if self.live is not None:
-            with tolerate("frame"):
-                self.live.show(image)
-        if run.plot is not None and self.terms:
-            with tolerate("plot"):
-                save_plot(run.plot, self.table, self.recipe.weights)
-        if run.timelapse is not None:
-            with tolerate("timelapse"):
-                self.add_frame(image)
-                frames = list(map(pil.fromarray, self.frames))
-                save_timelapse(run.timelapse, frames)
+    def save_plot(self) -> None:
+        """Write the plot, if it is to be kept."""
+        if self.run.plot is not None and self.terms:
+            save_plot(self.run.plot, self.table, self.recipe.weights)
+
+    def save_timelapse(self, image: Image | np.ndarray) -> None:
+        """Write the timelapse up to the result, if it is to be kept."""
+        if self.run.timelapse is not None:
+            self.add_frame(image)
+            save_timelapse(self.run.timelapse, self.frames)
 
 
 def as_line(values: dict[str, Any]) -> str:
@@ -155,30 +133,29 @@ def as_line(values: dict[str, Any]) -> str:
     return json.dumps(values) + "\n"
 
 
-def save_timelapse(path: Path, frames: list[pil.Image]) -> None:
-    """Write an animated picture or a film; its last frame is shown for longer."""
-    suffix, (first, *rest) = path.suffix.lower(), frames
-    with write_whole(path) as file:
-        if suffix == ".mp4":
-            _write_film(file, frames + frames[-1:] * (LAST // FRAME))
-            return
-        shown = [FRAME] * len(rest) + [LAST]
-        about: dict[str, Any] = {"append_images": rest, "duration": shown, "loop": 0}
-        first.save(file, suffix[1:].upper(), save_all=True, **about)
+def save_timelapse(path: Path, frames: Sequence[np.ndarray]) -> None:
+    """Write an animated picture or a film; its last frame is shown for longer.
 
-
-def _write_film(file: IO[bytes], frames: list[pil.Image]) -> None:
-    """Write an MP4 of H.264, which needs even sides: an odd last row is left out."""
-    import av
-
-    width, height = (side // 2 * 2 for side in frames[0].size)
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(1000, FRAME))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
-            pixels = frame.crop((0, 0, width, height))
-            container.mux(stream.encode(av.VideoFrame.from_image(pixels)))
-        container.mux(stream.encode())
+    Args:
+        path: Ends in one of `TIMELAPSES`. Of a film, whose sides are even, an odd last
+            row is left out.
+        frames: Levels of 0 to 255, each h w 3.
+    """
+    height, width, _ = frames[0].shape
+    if path.suffix.lower() == ".mp4":
+        height, width = height // 2 * 2, width // 2 * 2
+    times = tuple(Fraction(i * FRAME, 1000) for i in range(len(frames)))
+    clip = Clip(
+        path=path,
+        kind="animation",
+        shape=(height, width),
+        numbers=tuple(range(len(frames))),
+        times=times,
+        end=times[-1] + Fraction(LAST, 1000),
+        read=tuple,
+    )
+    images = (x[:height, :width].astype(np.float32) / 255 for x in frames)
+    write_clip(path, clip, images)
 
 
 def save_plot(path: Path, table: np.ndarray, weights: LossWeights) -> None:

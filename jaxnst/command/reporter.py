@@ -7,14 +7,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxnst.live import SO_FAR, LiveLines
+from jaxnst.command.records import Records
+from jaxnst.live import SO_FAR, LiveLines, LiveWriter
 from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.painting.lanes import Lane, lane_work
 from jaxnst.painting.plan import Stages, total_work, work_done
@@ -23,6 +24,7 @@ from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.run import Run
+from jaxnst.types import Image
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -95,10 +97,16 @@ class Interrupts:
 
 
 class Reporter:
-    """A progress bar, or lines, of work such as pixels times steps."""
+    """A progress bar, or lines, of work such as pixels times steps.
 
-    def __init__(self, total: int, done: int, *, quiet: bool):
+    `live` shows the work to who watches it, if anybody does.
+    """
+
+    def __init__(
+        self, total: int, done: int, live: LiveLines | None = None, *, quiet: bool
+    ):
         self.total, self.left, self.interrupts = total, TimeLeft(), Interrupts()
+        self.live = live
         bar_shown = not quiet and sys.stderr.isatty()
         self.lines_shown = not quiet and not bar_shown
         self.said, self.waited = -math.inf, time.monotonic()
@@ -139,6 +147,8 @@ class Reporter:
 
     def wait(self, program: str, seconds: float) -> None:
         """Show, or say every few seconds, that a program is being compiled."""
+        if self.live is not None:
+            self.live.wait(program, seconds)
         words = f"compiling {program}, {seconds:.0f} s"
         self.bar.set_description_str(words)
         now = time.monotonic()
@@ -148,54 +158,74 @@ class Reporter:
 
 
 class PictureReporter(Reporter):
-    """What happens between launches: progress, previews, checkpoints, interruption.
+    """What happens between launches: progress, records, checkpoints, interruption.
 
-    The inputs are what the run was started with, and `recorded` gives what it has
-    recorded so far, for the checkpoint.
+    Args:
+        run: Says what is kept.
+        recipe: How the picture is painted.
+        stages: Of the run.
+        identity: Of the picture, for the checkpoint.
+        resume: Where the run goes on, if it does.
+        live: What shows the run, if anybody watches.
     """
+
+    live: LiveWriter | None
 
     def __init__(
         self,
         run: Run,
         recipe: Recipe,
         stages: Stages,
-        inputs: dict[str, Any],
+        identity: dict[str, Any],
         resume: Checkpoint | None,
-        *,
-        recorded: Callable[[], dict[str, np.ndarray]],
+        live: LiveWriter | None,
     ):
         done = 0
         if resume is not None:
-            at = resume.scale, resume.taken
-            done = work_done(stages, recipe, *at)
-        super().__init__(total_work(stages, recipe), done, quiet=run.quiet)
-        self.run, self.recipe = run, recipe
-        self.inputs, self.recorded = inputs, recorded
+            done = work_done(stages, recipe, resume.scale, resume.taken)
+        super().__init__(total_work(stages, recipe), done, live, quiet=run.quiet)
+        self.run, self.recipe, self.identity = run, recipe, identity
+        before = {} if resume is None else resume.records
+        self.records = Records(run, recipe, stages[-1].shape, before)
         self.written = self.launched = time.monotonic()
         self.pause, self.complaints = float(OFTEN), set()
         self.times: dict[int, list[float]] = {}
 
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two launches."""
+        stopping = self.interrupts.seen
+        with self.tolerate_write_errors("record"):
+            if self.live is not None:
+                self.live(progress, newest=stopping)
+            self.records.add(progress)
         self.time(progress)
         self.report(progress)
-        if self.run.save_every is not None:
-            with self.tolerate_write_errors("preview"):
-                self.save_preview(progress, self.run.save_every)
+        with self.tolerate_write_errors("preview"):
+            self.save_preview(progress)
         if progress.taken == progress.stage.steps:
             return  # the scale is finished; an interruption waits for the next one
-        path = self.run.checkpoint_path
         if self.interrupts.seen:
             with self.tolerate_write_errors("picture"):
-                self.save_so_far(progress)
+                if self.run.live_folder is not None:
+                    save_image(self.run.live_folder / SO_FAR, progress.image)
             try:
                 self.save_state(progress)
             except (OSError, ValueError) as error:
                 self.stop(f"the state is lost: {error}")
-            self.stop(f"state kept in {path}; rerun with --resume")
+            self.stop(f"state kept in {self.run.checkpoint_path}; rerun with --resume")
         if time.monotonic() - self.written > self.pause:
             with self.tolerate_write_errors("state"):
                 self.save_state(progress)
+
+    def finish(self, image: Image | np.ndarray) -> None:
+        """Show the result, and write the plot and the timelapse, whatever fails."""
+        with self.tolerate_write_errors("frame"):
+            if self.live is not None:
+                self.live.show(image)
+        with self.tolerate_write_errors("plot"):
+            self.records.save_plot()
+        with self.tolerate_write_errors("timelapse"):
+            self.records.save_timelapse(image)
 
     @contextlib.contextmanager
     def tolerate_write_errors(self, kind: str) -> Iterator[None]:
@@ -231,26 +261,20 @@ class PictureReporter(Reporter):
         place = f"{max(stage.shape)} px step {progress.taken}/{stage.steps}"
         self.show(now, place, text, at_end=progress.taken == stage.steps)
 
-    def save_preview(self, progress: Progress, every: int) -> None:
-        """Write the picture so far after every `every` steps."""
-        before = progress.taken - len(progress.info.loss)
-        if progress.taken // every > before // every:
+    def save_preview(self, progress: Progress) -> None:
+        """Write the picture so far every few steps, if it is to be kept."""
+        every, before = self.run.save_every, progress.taken - len(progress.info.loss)
+        if every is not None and progress.taken // every > before // every:
             side, out = max(progress.stage.shape), self.run.out
             name = f"{out.stem}-{side:05d}px-{progress.taken:04d}{out.suffix}"
             save_image(out.with_name(name), progress.image)
-
-    def save_so_far(self, progress: Progress) -> None:
-        """Write the picture of a stopped run, for who watches it."""
-        if (folder := self.run.live_folder) is not None:
-            save_image(folder / SO_FAR, progress.image)
 
     def save_state(self, progress: Progress) -> None:
         """Write the checkpoint."""
         began = time.monotonic()
         stages, scale, taken, state, *_ = progress
-        tiles = [stage.tile for stage in stages]
-        inputs, records = self.inputs, self.recorded()
-        checkpoint = Checkpoint(scale, taken, state, tiles, inputs, records)
+        tiles, records = [stage.tile for stage in stages], self.records.state()
+        checkpoint = Checkpoint(scale, taken, state, tiles, self.identity, records)
         try:
             save_checkpoint(self.run.checkpoint_path, checkpoint)
         finally:
@@ -264,8 +288,8 @@ class GridReporter(Reporter):
     def __init__(
         self, lanes: Sequence[Lane], live: LiveLines | None = None, *, quiet: bool
     ):
-        super().__init__(sum(map(lane_work, lanes)), 0, quiet=quiet)
-        self.lanes, self.live = len(lanes), live
+        super().__init__(sum(map(lane_work, lanes)), 0, live, quiet=quiet)
+        self.lanes = len(lanes)
         self.painted = self.done = 0  # lanes and work of finished batches
 
     def __call__(self, lanes: list[Lane], progress: Progress) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image as pil
 from PIL import ImageDraw, ImageFont
 
-from jaxnst import disk
+from jaxnst.disk import write_whole
 from jaxnst.pictures.files import thumbnail
 
 PAGE_MARK = "<title>jaxnst grid</title>"
@@ -22,9 +22,9 @@ PAGE_MARK = "<title>jaxnst grid</title>"
 MARGIN, LABEL, TOP, LONGEST_SHEET = 6, 112, 40, 12_000
 """Pixels between thumbnails, of row and column labels, and of the longer edge."""
 
-
-ORIGINAL = 192
-"""Long edge of the originals on the page, in pixels; each takes about 8 kB."""
+THUMBNAIL = 192
+"""Long edge of the pictures on the sheet, at most, and of the originals on the page, in
+pixels; each of these takes about 8 kB."""
 
 
 class Cell(NamedTuple):
@@ -69,16 +69,15 @@ def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple
     return list(rows), list(columns), places
 
 
-def draw_sheet(cells: Sequence[Cell], size: int = 192) -> pil.Image:
-    """Draw the contact sheet, of thumbnails of at most that size.
+def draw_sheet(cells: Sequence[Cell]) -> pil.Image:
+    """Draw the contact sheet; pictures that are not painted yet are grey.
 
-    What is not painted yet stays grey. The sheet is at most about `LONGEST_SHEET` px
-    on each side, unless the thumbnails would be smaller than 8 px.
+    It is at most about `LONGEST_SHEET` px on each side, unless the thumbnails would be
+    smaller than 8 px.
     """
     rows, columns, places = cell_places(cells)
-    size = max(
-        8, min(size, (LONGEST_SHEET - LABEL) // max(len(rows), len(columns)) - MARGIN)
-    )
+    most = (LONGEST_SHEET - LABEL) // max(len(rows), len(columns)) - MARGIN
+    size = max(8, min(THUMBNAIL, most))
     font = ImageFont.load_default(max(9, min(14, size // 10)))
     thumbnails = [_thumbnail(cell.out, size) for cell in cells]
     found = [picture for picture in thumbnails if picture is not None]
@@ -92,20 +91,10 @@ def draw_sheet(cells: Sequence[Cell], size: int = 192) -> pil.Image:
         draw.text((left, 8), _wrapped(text, font, width), "black", font)
     for top, text in zip(tops, rows, strict=False):
         draw.text((MARGIN, top), _wrapped(text, font, LABEL - MARGIN), "black", font)
+    grey = pil.new("RGB", (width, height), "gainsboro")
     for (row, column), picture in zip(places, thumbnails, strict=True):
-        left, top = lefts[column], tops[row]
-        if picture is None:
-            grey = (left, top, left + width - 1, top + height - 1)
-            draw.rectangle(grey, "gainsboro")
-        else:
-            sheet.paste(picture, (left, top))
+        sheet.paste(picture or grey, (lefts[column], tops[row]))
     return sheet
-
-
-def save_sheet(path: Path, cells: Sequence[Cell]) -> None:
-    """Write the contact sheet as a PNG, whole or not at all."""
-    with disk.write_whole(path) as file:
-        draw_sheet(cells).save(file, "PNG")
 
 
 def _thumbnail(path: Path, size: int) -> pil.Image | None:
@@ -121,7 +110,7 @@ def _as_address(path: Path) -> str:
     """An original, small, as an address that holds it; empty if it cannot be shown."""
     memory = io.BytesIO()
     try:
-        thumbnail(path, ORIGINAL).save(memory, "JPEG", quality=80)
+        thumbnail(path, THUMBNAIL).save(memory, "JPEG", quality=80)
     except (OSError, ValueError):  # not there, or huge
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(memory.getvalue()).decode()}"
@@ -171,6 +160,6 @@ def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
     # `<` could end the script element that holds the data.
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     template = Path(__file__).with_name("grid.html").read_text(encoding="utf-8")
-    with disk.write_whole(path) as file:
+    with write_whole(path) as file:
         page = template.replace('"{{data}}"', text)
         file.write(page.encode(errors="surrogateescape"))  # names as they are on disk

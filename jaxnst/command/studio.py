@@ -7,9 +7,9 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from jaxnst.command.flags import Parser, positive
+from jaxnst.checks import check_installed
+from jaxnst.command.flags import Parser, whole
 from jaxnst.command.reporter import say
-from jaxnst.command.watched import check_studio
 from jaxnst.disk import check_folder, held
 from jaxnst.weights import registry
 
@@ -26,7 +26,8 @@ def add_studio_flags(p: Parser) -> None:
     )
     host = "address to listen on; 0.0.0.0 lets other machines in that have the address"
     add("--host", default=LOOPBACK, help=f"{host} (default: {LOOPBACK})")
-    add("--port", type=positive, default=0, help="default: one that is free")
+    port = whole(1, 65535)
+    add("--port", type=port, default=0, metavar="N", help="default: one that is free")
     weights = "auto, embedded, imagenet, torchvision or a file (default: auto)"
     add("--weights", default="auto", help=weights)
     add("--open", action="store_true", help="open the page in the browser")
@@ -34,11 +35,9 @@ def add_studio_flags(p: Parser) -> None:
 
 def studio_command(args: argparse.Namespace) -> int:
     """Serve the studio until it is interrupted; return the exit code."""
-    check_studio("jaxnst studio")
+    check_installed("uvicorn", "jaxnst studio", "studio")
     if args.folder.exists() and not args.folder.is_dir():
-        raise ValueError(f"expected a folder at {args.folder}, got a file")
-    if not 0 <= args.port < 65536:
-        raise ValueError(f"expected a --port of at most 65535, got {args.port}")
+        raise ValueError(f"{args.folder} is a file; choose a folder")
     check_folder(args.folder)
     if args.weights != "auto":
         registry.locate(args.weights)
@@ -51,14 +50,11 @@ def studio_command(args: argparse.Namespace) -> int:
     with closing(listener) as port, held(args.folder / "studio") as ours:
         if not ours:
             raise ValueError(
-                f"expected a --folder of this studio alone, got {args.folder}, which "
-                "another one serves; open that, or choose another --folder"
+                f"another studio serves {args.folder}; open that, or choose another "
+                "--folder"
             )
         place = Place(
-            host=args.host,
-            port=port,
-            folder=args.folder,
-            weights=args.weights,
+            host=args.host, port=port, folder=args.folder, weights=args.weights
         )
         if args.host not in (LOOPBACK, "localhost", "::1"):
             say("other machines can reach this page; who has its address can paint")

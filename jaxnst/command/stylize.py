@@ -2,13 +2,13 @@
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import math
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,23 @@ from jaxnst.command.describe import (
     compile_timer,
     describe_device,
     describe_result,
-    first_line,
     make_manifest,
     write_manifest,
 )
+from jaxnst.command.devices import unused_gpu
 from jaxnst.command.flags import (
     Parser,
     add_look_flags,
     add_machine_flags,
     add_mask_flags,
-    add_memory_flag,
     add_pictures,
     add_recipe_flags,
     add_run_flags,
-    add_start_flags,
     painting_from,
     positive,
     run_from,
 )
-from jaxnst.command.records import Records, check_records
+from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.watched import watched
 from jaxnst.disk import check_regular, check_target, held, numbered
@@ -46,16 +44,11 @@ from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
 from jaxnst.painting.inputs import load_content
-from jaxnst.painting.memory import (
-    largest_size,
-    mask_bytes,
-    process_bytes,
-    usable_memory,
-)
+from jaxnst.painting.memory import largest_size, mask_bytes, process_bytes
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import Masks
-from jaxnst.painting.stages import Progress, Result
+from jaxnst.painting.stages import Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
 from jaxnst.recipes import Recipe
@@ -67,7 +60,6 @@ from jaxnst.request.run import Run
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
 from jaxnst.weights import registry
-from jaxnst.weights.format import sha256
 
 
 def add_stylize_flags(p: Parser) -> None:
@@ -81,9 +73,8 @@ def add_stylize_flags(p: Parser) -> None:
     add("--resume", action="store_true", help="continue an interrupted run")
     add("--dry-run", action="store_true", help="show scales, memory and time; stop")
     add_mask_flags(p)
-    add_start_flags(p)
     add_recipe_flags(p)
-    add = p.group("output")
+    add = p.add_argument_group("output").add_argument
     bits = "bits per channel of a PNG or TIFF (default: 8)"
     add("--bits", type=int, choices=(8, 16), default=8, help=bits)
     every = "keep a preview every N steps of each scale"
@@ -98,8 +89,7 @@ def add_stylize_flags(p: Parser) -> None:
     add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
     watch = "show the run in a browser (needs jaxnst[studio])"
     add("--live", action="store_true", help=watch)
-    add_machine_flags(p)
-    add_memory_flag(p)
+    add_machine_flags(p, memory=True)
 
 
 def stylize_command(args: argparse.Namespace) -> int:
@@ -135,9 +125,8 @@ def plan(
     painting: Painting, run: Run, tiles: Sequence[int | None] | None = None
 ) -> Stages:
     """The stages of a run, of tiles that were used before."""
-    memory = usable_memory() if run.memory is None else run.memory
-    shape, memory = painting.shape(), memory - masks_take(painting)
-    return plan_run(shape, painting.recipe, memory, tiles=tiles)
+    memory = run.usable_memory - masks_take(painting)
+    return plan_run(painting.shape(), painting.recipe, memory, tiles=tiles)
 
 
 def masks_take(painting: Painting) -> int:
@@ -148,33 +137,40 @@ def masks_take(painting: Painting) -> int:
 
 def check(painting: Painting, run: Run) -> None:
     """Raise a ValueError if a painting cannot be made, whatever the memory."""
-    inputs, shape = painting.paths, painting.shape()
-    if painting.weights != "auto":
-        inputs = [*inputs, registry.locate(painting.weights)]
-    check_outputs(run, inputs)
+    shape = painting.shape()
+    for path in run.outputs:
+        check_target(path)
+    check_inputs_stay(run.outputs, painting)
+    written = [run.out, manifest_path(run.out), run.checkpoint_path, *run.records]
+    for path in written:
+        check_regular(path)
+        if [x.resolve() for x in written].count(path.resolve()) > 1:
+            raise ValueError(f"two outputs are {path}; give them different names")
+    if run.checkpoint is not None and run.checkpoint.suffix != ".npz":
+        raise ValueError(f"--checkpoint {run.checkpoint} must end in .npz")
     check_records(run)
     output_format(run.out, shape, bits=run.bits)
     for line in check_painting(painting, shape):
         complain(line)
 
 
-def check_outputs(run: Run, inputs: Sequence[Path]) -> None:
-    """Raise a ValueError unless all outputs can be written, and are no inputs."""
-    for target in filter(None, (run.out, run.checkpoint, *run.records)):
-        check_target(target)
-        if target.resolve() in {path.resolve() for path in inputs}:
-            raise ValueError(
-                f"expected an output that is none of the inputs, got {target}"
-            )
-    beside = [manifest_path(run.out), run.checkpoint_path]
-    for path in beside:
-        check_regular(path)
-    written = [x.resolve() for x in (run.out, *beside, *run.records)]
-    for path in written:
-        if written.count(path) > 1:
-            raise ValueError(f"expected outputs of different names, got {path} twice")
-    if run.checkpoint is not None and run.checkpoint.suffix != ".npz":
-        raise ValueError(f"expected --checkpoint FILE.npz, got {run.checkpoint}")
+def check_inputs_stay(outputs: Sequence[Path], painting: Painting) -> None:
+    """Raise a ValueError if an output is an input, or there is no such network."""
+    inputs = painting.paths
+    if painting.weights != "auto":
+        inputs = [*inputs, registry.locate(painting.weights)]
+    for path in outputs:
+        if path.resolve() in {x.resolve() for x in inputs}:
+            raise ValueError(f"{path} would overwrite an input; choose another output")
+
+
+def with_network(painting: Painting, *, quiet: bool) -> Painting:
+    """The painting with a network that is there; tells which, and the device."""
+    name, reason = registry.choose(painting.weights, quiet=quiet)
+    unused = unused_gpu()
+    device = describe_device() + (f"; {unused}" if unused else "")
+    say(f"device {device}; weights {name} ({reason})", quiet=quiet)
+    return replace(painting, weights=name)
 
 
 def paint(
@@ -203,26 +199,29 @@ def paint(
 
 
 @contextlib.contextmanager
-def reserved(run: Run, usual: Path | None) -> Iterator[Run]:
+def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
     """A run whose outputs no other one may write until the end; see `paint`."""
     with contextlib.ExitStack() as stack:
-        for path in filter(None, (run.checkpoint, *run.records)):
-            if not stack.enter_context(held(path)):
-                raise ValueError(in_use(path))
-        for out in numbered(usual) if usual else [run.out]:
+        for path in run.outputs[1:]:
+            stack.enter_context(reserved_path(path))
+        for out in numbered(usual) if usual else ():
             with held(out) as ours:
-                if ours and not (usual and out.exists()):
-                    yield dataclasses.replace(run, out=out)
+                if ours and not out.exists():
+                    yield replace(run, out=out)
                     return
-        raise ValueError(in_use(run.out))
+        with reserved_path(run.out):
+            yield run
 
 
-def in_use(path: Path) -> str:
-    """Message about an output that another run writes."""
-    return (
-        f"expected an output of this run alone, got {path}, which another run writes; "
-        "wait for it, or choose another name"
-    )
+@contextlib.contextmanager
+def reserved_path(path: Path) -> Iterator[None]:
+    """Keep an output from all other runs; a ValueError if one of them writes it."""
+    with held(path) as ours:
+        if not ours:
+            raise ValueError(
+                f"another run writes {path}; wait for it, or choose another name"
+            )
+        yield
 
 
 def paint_shown(
@@ -231,14 +230,11 @@ def paint_shown(
     """Paint as `paint` does, and show the picture on the way."""
     if run.checkpoint_path.exists() and not run.resume:
         raise ValueError(
-            f"expected --resume, since {run.checkpoint_path} holds an unfinished "
-            "run; pass --resume or delete it"
+            f"{run.checkpoint_path} holds an unfinished run; pass --resume or delete it"
         )
-    name, reason = registry.choose(painting.weights, quiet=run.quiet)
-    weights = registry.locate(name)
-    backbone = registry.load_backbone(weights)
-    painting = dataclasses.replace(painting, weights=name)
-    found = make_manifest(painting, stages[-1].shape, sha256(weights))
+    painting = with_network(painting, quiet=run.quiet)
+    backbone = registry.load_backbone(painting.weights)
+    found = make_manifest(painting, stages[-1].shape)
     manifest, resume = found.beside(run.out), None
     if run.resume:
         transfer = make_transfer(painting.recipe.program)
@@ -246,38 +242,24 @@ def paint_shown(
         stages = plan(painting, run, resume.tiles)
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
     about = found.inside() | {"tiles": [x.tile for x in stages]}
-    say(first_line(name, reason), quiet=run.quiet)
     started = time.perf_counter()
-    before = resume and resume.records
-    records = Records(run, painting.recipe, stages[-1].shape, live, before)
-    if resume is not None and run.timelapse is not None and not records.frames:
+    given = run, painting.recipe, stages, found.identity, resume
+    reporter = PictureReporter(*given, live)
+    if resume is not None and run.timelapse and not reporter.records.frames:
         complain(
             f"{run.timelapse} shows the rest of the run: it was begun without "
             "--timelapse"
         )
-    given = run, painting.recipe, stages, found.identity, resume
-    reporter = PictureReporter(*given, recorded=records.state)
-
-    def on_chunk(progress: Progress) -> None:
-        with reporter.tolerate_write_errors("record"):
-            records(progress, last=reporter.interrupts.seen)
-        reporter(progress)
-
-    def on_wait(program: str, seconds: float) -> None:
-        if live is not None:
-            live.wait(program, seconds)
-        reporter.wait(program, seconds)
-
     if live is not None:
         live.say(f"Compiling for {max(stages[-1].shape)} px, once for this size")
     with compile_timer() as compiling, reporter:
-        hooks = {"stages": stages, "on_chunk": on_chunk, "on_wait": on_wait}
+        hooks = {"stages": stages, "on_chunk": reporter, "on_wait": reporter.wait}
         hooks["chunk"] = run.save_every or (4 if run.timelapse else 50)
         result = stylize_files(painting, backbone, hooks, resume)
     seconds = time.perf_counter() - started
     manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
     save_result(run, result, manifest, about)
-    records.finish(result.image[..., :3], reporter.tolerate_write_errors)
+    reporter.finish(result.image[..., :3])
     key = step_key(describe_device(), painting.recipe.program)
     remember_times(times_path(), key, reporter.step_seconds)
     height, width = result.image.shape[:2]
@@ -303,24 +285,23 @@ def stood_still(result: Result) -> bool:
 def save_result(
     run: Run, result: Result, manifest: dict[str, Any], about: dict[str, Any]
 ) -> None:
-    """Write a picture, what it carries and its manifest; forget the checkpoint."""
+    """Write a picture, what it carries and its manifest; forget the checkpoint.
+
+    An OSError says where the picture is instead: where there is room.
+    """
     try:
         text = json.dumps(about, allow_nan=False)
         save_image(run.out, result.image, bits=run.bits, description=text)
         write_manifest(manifest_path(run.out), manifest)
     except (OSError, ValueError) as error:
-        raise OSError(f"{error}; {rescue(run, result)}") from error
+        rescued = Path(tempfile.mkdtemp(prefix="jaxnst-")) / run.out.name
+        kept = f"the picture is in {rescued}"
+        try:
+            save_image(rescued, result.image, bits=run.bits)
+        except OSError as another:
+            kept = f"the picture is lost: {another}"
+        raise OSError(f"{error}; {kept}") from error
     run.checkpoint_path.unlink(missing_ok=True)
-
-
-def rescue(run: Run, result: Result) -> str:
-    """Save a result where there is room, and say where."""
-    folder = Path(tempfile.mkdtemp(prefix="jaxnst-"))
-    try:
-        save_image(folder / run.out.name, result.image, bits=run.bits)
-    except OSError as error:
-        return f"the picture is lost: {error}"
-    return f"the picture is in {folder / run.out.name}"
 
 
 def stylize_files(
@@ -364,7 +345,7 @@ def describe_run(painting: Painting, run: Run) -> int:
     stages, recipe, shape = plan(painting, run), painting.recipe, painting.shape()
     for stage in stages:
         print(describe_stage(stage, recipe))
-    memory = usable_memory() if run.memory is None else run.memory
+    memory = run.usable_memory
     peak = max(process_bytes(s.shape, recipe, s.tile) for s in stages)
     peak += masks_take(painting)
     print(

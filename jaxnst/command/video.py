@@ -16,27 +16,32 @@ from typing import Any
 
 import jax
 
+from jaxnst.checks import check_installed
 from jaxnst.command import flags
 from jaxnst.command.describe import (
     compile_timer,
     content_hash,
-    first_line,
     make_manifest,
     write_manifest,
 )
 from jaxnst.command.reporter import Reporter, complain, say
-from jaxnst.command.stylize import in_use, read_options
-from jaxnst.disk import held, write_whole
-from jaxnst.foreign import read_json, shown
+from jaxnst.command.stylize import (
+    check_inputs_stay,
+    read_options,
+    reserved_path,
+    with_network,
+)
+from jaxnst.disk import write_whole
+from jaxnst.foreign import read_json
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
-from jaxnst.painting.memory import mask_bytes, usable_memory
+from jaxnst.painting.memory import mask_bytes
 from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
 from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
-from jaxnst.request.manifest import manifest_path, path_from
+from jaxnst.request.manifest import Manifest, manifest_path, path_from
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import (
     check_moving_masks,
@@ -45,14 +50,14 @@ from jaxnst.request.read import (
     moving_masks,
     read_style,
 )
+from jaxnst.request.run import Run
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
-from jaxnst.video.flow import FlowFiles, check_flow
+from jaxnst.video.flow import FlowFiles
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames
 from jaxnst.video.sound import lost_tracks
 from jaxnst.video.store import BYTES, FolderStore
 from jaxnst.video.write import output_kind, write_clip
 from jaxnst.weights import registry
-from jaxnst.weights.format import sha256
 
 
 def add_video_flags(p: flags.Parser) -> None:
@@ -72,7 +77,7 @@ def add_video_flags(p: flags.Parser) -> None:
     flags.add_run_flags(p, size=None, quality="normal")
     flags.add_look_flags(p)
     flags.add_mask_flags(p)
-    add = p.group("frames")
+    add = p.add_argument_group("frames").add_argument
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
     steps = "steps of a frame that follows another (default: half of those of a scale)"
@@ -85,10 +90,8 @@ def add_video_flags(p: flags.Parser) -> None:
     add("--keep-state", action="store_true", help=kept)
     full = "begin even if OUT.state may need more disk than is free"
     add("--force", action="store_true", help=full)
-    flags.add_start_flags(p)
     flags.add_recipe_flags(p)
-    flags.add_machine_flags(p)
-    flags.add_memory_flag(p)
+    flags.add_machine_flags(p, memory=True)
 
 
 def clock(text: str) -> Fraction:
@@ -98,7 +101,7 @@ def clock(text: str) -> Fraction:
         found = sum(Fraction(x) * 60**i for i, x in enumerate(reversed(parts)))
         if len(parts) <= 3 and found >= 0 and "-" not in text:
             return Fraction(found)
-    raise argparse.ArgumentTypeError(f"expected seconds or h:mm:ss, got {text!r}")
+    raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2.5 or 1:30 would be")
 
 
 def ratio(text: str) -> Fraction:
@@ -106,7 +109,7 @@ def ratio(text: str) -> Fraction:
     with contextlib.suppress(ValueError, ZeroDivisionError):
         if 0 < Fraction(text) <= 1000:
             return Fraction(text)
-    raise argparse.ArgumentTypeError(f"expected frames per second, got {text!r}")
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of frames per second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +119,14 @@ class Video:
     painting: Painting  # a folder of masks in it has one for each frame
     clip: Clip
     shape: tuple[int, int]  # of the result
-    out: Path
+    run: Run
     options: VideoOptions  # how frames follow each other
     flow: Path | None  # folder of flows, if they are not measured
 
     @property
     def state(self) -> Path:
         """Folder of the painted frames, until the video is written."""
-        return self.out.with_name(self.out.name + ".state")
+        return self.run.out.with_name(self.run.out.name + ".state")
 
     @cached_property
     def paintings(self) -> list[Painting]:
@@ -134,8 +137,7 @@ class Video:
         for path, found in folders.items():
             if len(found) <= numbers[-1]:
                 raise ValueError(
-                    f"expected a mask for each frame in {path}, of which the last is "
-                    f"the {numbers[-1] + 1}th, got {len(found)}"
+                    f"{path} has {len(found)} masks for {numbers[-1] + 1} frames"
                 )
         if not folders:
             return [painting]
@@ -163,7 +165,7 @@ class Video:
             "passes": options.passes,
             "frame_steps": options.steps,
             "temporal_weight": options.weight,
-            "flow": flow and path_from(self.out.parent, flow),
+            "flow": flow and path_from(self.run.out.parent, flow),
             "flow_sha256": flow and content_hash(flow),
         }
 
@@ -171,17 +173,17 @@ class Video:
 def video_from(args: argparse.Namespace) -> Video:
     """What the flags ask for; a ValueError if it cannot be painted in any memory."""
     painting = flags.painting_from(args, args.content, args.style)
-    out, weight = args.out, args.temporal_weight
+    run, weight = flags.run_from(args, args.out), args.temporal_weight
     if not 0 <= weight < math.inf:
         raise ValueError(f"expected --temporal-weight of at least 0, got {weight}")
-    kind, selection = output_kind(out), Selection(args.start, args.end, args.every)
+    kind, selection = output_kind(run.out), Selection(args.start, args.end, args.every)
     if args.flow is None:
-        check_flow()
+        check_installed("cv2", "measuring the flow", "video")
     clip = open_clip(args.content, selection, rate=args.rate)
     if args.rate != RATE and clip.kind != "folder":
         raise ValueError(
-            f"expected --rate for a folder of frames, got it for {args.content}, which "
-            "has its own; leave it out"
+            f"{args.content} has a rate of its own; leave --rate out, which is for a "
+            "folder of frames"
         )
     shape = painting.shape(clip.shape)
     if kind == "video":  # the codecs need even sides
@@ -190,20 +192,17 @@ def video_from(args: argparse.Namespace) -> Video:
     options = VideoOptions(
         steps=args.frame_steps, weight=weight, flows=flows, passes=args.passes
     )
-    given = {"out": out, "options": options, "flow": args.flow}
+    given = {"run": run, "options": options, "flow": args.flow}
     video = Video(painting=painting, clip=clip, shape=shape, **given)
-    if out.resolve() in {path.resolve() for path in painting.paths}:
-        raise ValueError(f"expected an output that is none of the inputs, got {out}")
-    if painting.weights != "auto":
-        registry.locate(painting.weights)
+    check_inputs_stay([run.out], painting)
     notes = check_painting(video.paintings[0], shape)
     check_moving_masks(video.paintings, shape)
     needed, free = video.disk()
     if needed > free and not args.force:
         raise ValueError(
-            f"expected {gigabytes(needed)} of free disk for the painted frames in "
-            f"{video.state}, got {gigabytes(free)}; free some, paint less (--end, "
-            "--every, --size), or pass --force to begin anyway"
+            f"the painted frames take {gigabytes(needed)} of disk in {video.state}, "
+            f"where {gigabytes(free)} are free; free some, paint less (--end, --every, "
+            "--size), or pass --force to begin anyway"
         )
     if clip.color != clip.source:
         notes += [f"{clip.path} is {clip.source.name}; it is painted as SDR in BT.709"]
@@ -217,49 +216,47 @@ def video_from(args: argparse.Namespace) -> Video:
 def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
     video, tell = video_from(args), partial(say, quiet=args.quiet)
-    painting, shape, out = video.painting, video.shape, video.out
-    memory = usable_memory() if args.memory is None else args.memory
-    memory -= mask_bytes(shape, painting.recipe, mask_count(video.paintings[0]))
-    stages = plan_run(shape, painting.recipe, memory)
-    name, reason = registry.choose(args.weights, quiet=args.quiet)
-    weights = registry.locate(name)
-    backbone = registry.load_backbone(weights)
-    found = make_manifest(replace(painting, weights=name), shape, sha256(weights))
-    libraries = {x.name: x.version for x in distributions() if x.name in VERSIONS}
-    found = replace(found, versions=found.versions | libraries)
-    about, began = video.describe(), time.perf_counter()
+    shape, out, about = video.shape, video.run.out, video.describe()
+    painting = with_network(video.painting, quiet=args.quiet)
+    masks = mask_bytes(shape, painting.recipe, mask_count(video.paintings[0]))
+    stages = plan_run(shape, painting.recipe, video.run.usable_memory - masks)
+    backbone = registry.load_backbone(painting.weights)
+    found = video_manifest(video, painting)
     record = found.identity | {"video": about}
-    with held(out) as ours:
-        if not ours:
-            raise ValueError(in_use(out))
-        with open_state(video.state, record) as painted:
-            again = f"; {painted} are painted" if painted else ""
-            size = f"{len(video.clip)} frames of {shape[1]} x {shape[0]} px"
-            tell(f"{size}, {float(video.clip.end):.2f} s{again}")
-            tell(first_line(name, reason))
-            needed, free = map(gigabytes, video.disk())
-            where = f"painted frames take up to {needed} of disk, {free} are free"
-            tell(f"{where}; the newest frame is {video.state / PREVIEW}")
-            reporter = VideoReporter(video, painted, quiet=args.quiet)
-            try:
-                with compile_timer() as compiling, reporter:
-                    firsts = paint_video(video, stages, backbone, reporter)
-            except FloatingPointError as error:
-                complain(f"error: {error}; the frames before it are painted")
-                return 3
-            except OSError as error:
-                kept = f"painted frames are kept in {video.state}; rerun the command"
-                raise OSError(f"{error}; {kept}") from error
-            seconds = round(time.perf_counter() - began, 2)
-            spent = {"all": seconds, "compile": round(sum(x for _, x in compiling), 2)}
-            about["shots"] = [video.clip.numbers[i] + 1 for i in firsts]
-            done = {"video": about, "status": "done", "resumed": painted}
-            manifest = found.beside(out) | done | {"seconds": spent}
-            write_manifest(manifest_path(out), manifest)
-            if not args.keep_state:
-                shutil.rmtree(video.state, ignore_errors=True)
+    with reserved_path(out), open_state(video.state, record) as painted:
+        began = time.perf_counter()
+        again = f"; {painted} are painted" if painted else ""
+        size = f"{len(video.clip)} frames of {shape[1]} x {shape[0]} px"
+        tell(f"{size}, {float(video.clip.end):.2f} s{again}")
+        needed, free = map(gigabytes, video.disk())
+        where = f"painted frames take up to {needed} of disk, {free} are free"
+        tell(f"{where}; the newest frame is {video.state / PREVIEW}")
+        reporter = VideoReporter(video, painted)
+        try:
+            with compile_timer() as compiling, reporter:
+                firsts = paint_video(video, stages, backbone, reporter)
+        except FloatingPointError as error:
+            complain(f"error: {error}; the frames before it are painted")
+            return 3
+        except OSError as error:
+            kept = f"painted frames are kept in {video.state}; rerun the command"
+            raise OSError(f"{error}; {kept}") from error
+        seconds = round(time.perf_counter() - began, 2)
+        spent = {"all": seconds, "compile": round(sum(x for _, x in compiling), 2)}
+        about["shots"] = [video.clip.numbers[i] + 1 for i in firsts]
+        done = {"video": about, "status": "done", "resumed": painted, "seconds": spent}
+        write_manifest(manifest_path(out), found.beside(out) | done)
+        if not args.keep_state:
+            shutil.rmtree(video.state, ignore_errors=True)
     tell(f"wrote {out} in {seconds:.0f} s")
     return 0
+
+
+def video_manifest(video: Video, painting: Painting) -> Manifest:
+    """The manifest of a video, with the packages that only videos depend on."""
+    found = make_manifest(painting, video.shape)
+    libraries = {x.name: x.version for x in distributions() if x.name in VERSIONS}
+    return replace(found, versions=found.versions | libraries)
 
 
 RECORD, PREVIEW = "run.json", "newest.png"
@@ -280,20 +277,14 @@ def open_state(folder: Path, record: dict[str, Any]) -> Iterator[int]:
     if path.is_file():
         before = read_json(path)
         if not isinstance(before, dict):
-            raise ValueError(
-                f"expected the settings of a run in {path}, got {shown(before)}; "
-                f"delete {folder}"
-            )
+            raise ValueError(f"{path} holds no settings of a run; delete {folder}")
         if other := difference(before, record):
             raise ValueError(
-                f"expected the frames of this run in {folder}, got those of one with "
-                f"{other}; repeat the command that painted them, or delete the folder"
+                f"{folder} has the frames of a run with {other}; repeat the command "
+                "that painted them, or delete the folder"
             )
     elif folder.exists() and any(x.name[0] != "." for x in folder.iterdir()):
-        raise ValueError(
-            f"expected {folder} for painted frames, got a folder with other files; "
-            "choose another output"
-        )
+        raise ValueError(f"{folder} has other files in it; choose another output")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with write_whole(path) as file:
@@ -327,7 +318,9 @@ def paint_video(
     )
     key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
     given = backbone, video.clip.frames(video.shape), styles, recipe
-    write_clip(video.out, video.clip, paint_frames(*given, key=key, options=options))
+    write_clip(
+        video.run.out, video.clip, paint_frames(*given, key=key, options=options)
+    )
     return sorted(firsts)
 
 
@@ -337,10 +330,10 @@ class VideoReporter(Reporter):
     The unit of its bar is a frame.
     """
 
-    def __init__(self, video: Video, found: int, *, quiet: bool):
+    def __init__(self, video: Video, found: int):
         self.video, self.count = video, len(video.clip)
         total = self.count * video.options.passes
-        super().__init__(total, min(found, total), quiet=quiet)
+        super().__init__(total, min(found, total), quiet=video.run.quiet)
         self.done, self.new, self.is_new = 0, 0, False
 
     def chunk(self, progress: Progress) -> None:

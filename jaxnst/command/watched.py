@@ -3,22 +3,13 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
+from jaxnst.checks import check_installed
 from jaxnst.command.reporter import say
 from jaxnst.live import LiveWriter
 from jaxnst.recipes import Recipe
 from jaxnst.request.run import Run
-
-
-def check_studio(flag: str) -> None:
-    """Raise a ValueError unless the extra `studio` is installed."""
-    for module in ("starlette", "uvicorn"):
-        if find_spec(module) is None:
-            raise ValueError(
-                f"expected {module} for {flag}, got none; pip install 'jaxnst[studio]'"
-            )
 
 
 @contextlib.contextmanager
@@ -30,7 +21,7 @@ def watched(run: Run, recipe: Recipe) -> Iterator[LiveWriter | None]:
     if not run.live:
         yield None
         return
-    check_studio("--live")
+    check_installed("uvicorn", "--live", "studio")
     from jaxnst.studio.watch import served
 
     with tempfile.TemporaryDirectory(prefix="jaxnst-live-") as name:

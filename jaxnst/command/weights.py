@@ -57,10 +57,10 @@ def convert_command(args: argparse.Namespace) -> int:
     """Turn a weights file of another project into one of ours."""
     check_target(args.target)
     if args.target.suffix != ".h5":
-        raise ValueError(f"expected a target ending in .h5, got {args.target}")
+        raise ValueError(f"{args.target} must end in .h5")
     source = registry.locate(str(args.source))
     if args.target.exists() and args.target.samefile(source):
-        raise ValueError(f"expected a target beside the source, got {args.target}")
+        raise ValueError(f"{args.target} would overwrite the source; choose another")
     convert(source, args.target, family=args.family)
     print(f"wrote {args.target}; use it with --weights {args.target}")
     return 0

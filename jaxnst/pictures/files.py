@@ -24,6 +24,7 @@ from jaxnst.pictures.source import (
     UNREAD,
     Pixels,
     as_floats,
+    as_levels,
     open_pillow,
     open_source,
     readable_suffixes,
@@ -83,7 +84,7 @@ def thumbnail(path: str | Path, size: int) -> pil.Image:
     pixels = _over_white(_read(Path(path), size, False))
     if isinstance(pixels, pil.Image):
         return pixels
-    return pil.fromarray((pixels * 255 + 0.5).astype(np.uint8))
+    return pil.fromarray(as_levels(pixels))
 
 
 def _over_white(pixels: Pixels) -> Pixels:
@@ -312,13 +313,13 @@ def save_image(
     """
     with_alpha = getattr(image, "shape", ())[2:] == (4,)
     check_image(image[..., :3] if with_alpha else image, beyond=OPTIMIZED)
-    path, image = Path(path), np.clip(np.asarray(image, np.float32), 0, 1)
+    path, image = Path(path), np.asarray(image, np.float32)
     kind = output_format(path, image.shape, bits=bits)
     clear = image.shape[2] == 4
     if clear and kind == "JPEG":
-        clear, image = False, 1 - image[..., 3:] * (1 - image[..., :3])
-    top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
-    pixels = (image * top + 0.5).astype(dtype)
+        clear, image = False, np.clip(image, 0, 1)
+        image = 1 - image[..., 3:] * (1 - image[..., :3])
+    pixels = as_levels(image, bits)
     with write_whole(path) as file:
         if kind == "TIFF":
             tifffile.imwrite(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import imagecodecs
 import numpy as np
 import tifffile
-from jaxtyping import Float
+from jaxtyping import Array, Float, UInt8, UInt16
 from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL import Image as pil
 
@@ -51,6 +51,19 @@ Pillow's others, some start a program, such as Ghostscript."""
 Pixels = pil.Image | Float[np.ndarray, "_h _w _c"]
 """sRGB, upright: an image of mode RGB or RGBA, or floats in [0, 1], h w 3 or with alpha
 h w 4, where a file has more than 8 bits per channel."""
+
+
+def as_levels(
+    image: Float[Array, "_h _w _c"] | np.ndarray, bits: int = 8
+) -> UInt8[np.ndarray, "_h _w _c"] | UInt16[np.ndarray, "_h _w _c"]:
+    """Numbers in [0, 1], clipped, as whole numbers of 8 or 16 bits.
+
+    Example:
+        >>> as_levels(np.array([[[0.5, 2.0]]])).tolist()
+        [[[128, 255]]]
+    """
+    top, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    return (np.clip(np.asarray(image, np.float32), 0, 1) * top + 0.5).astype(kind)
 
 
 def as_floats(pixels: Pixels) -> Float[np.ndarray, "_h _w _c"]:

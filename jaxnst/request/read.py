@@ -42,23 +42,20 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
         if path != painting.content:  # of a video, no picture
             image_shape(path)
     if painting.labels and (regions or painting.keep_rest):
-        raise ValueError("expected --labels or --region, got both")
+        raise ValueError("give --labels or --region, not both")
     if painting.labels and len(painting.labels) != 1 + len(styles):
         raise ValueError(
-            f"expected --labels with a picture for the content and one for each of "
-            f"the {len(styles)} styles, got {len(painting.labels)}"
+            f"expected {1 + len(styles)} pictures for --labels, one of the content and "
+            f"one of each style, got {len(painting.labels)}"
         )
     if painting.keep_rest and not regions:
-        raise ValueError("expected a --region for --keep-rest, got none")
+        raise ValueError("--keep-rest needs a --region")
     if painting.keep_rest and styles:
         raise ValueError(
-            f"expected styles for the rest or --keep-rest, got both; leave out "
-            f"{styles[0].path} or --keep-rest"
+            f"--keep-rest leaves nothing for {styles[0].path}; leave one of them out"
         )
     if not painting.all_styles:
-        raise ValueError(
-            "expected at least one style, got none; name a picture after the content"
-        )
+        raise ValueError("no style is named; name a picture after the content")
     if painting.blend is not None:
         check_blend(painting.blend, len(styles))
     masks = [(x.mask, shape) for x in regions] + [(painting.content_mask, shape)]
@@ -180,16 +177,14 @@ def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) ->
             bare = max(bare, (float(left.mean()), number))
     for i, region in enumerate(paintings[0].regions):
         if i not in white:
+            is_ = "is" if len(paintings) == 1 else "and all after it are"
             raise ValueError(
-                "expected a mask that is white where its style is painted, got "
-                f"{region.mask}{'' if len(paintings) == 1 else ' and all after it'}, "
-                "which is all black"
+                f"{region.mask} {is_} all black; paint it white where its style goes"
             )
     if bare[0] > SMALLEST_SHARE:
         raise ValueError(
-            f"expected a style for the {bare[0]:.1%} of frame {bare[1]} that no region "
-            "covers, got none; name one after the input, or leave it as it is by "
-            "--keep-rest"
+            f"no region covers {bare[0]:.1%} of frame {bare[1]}; name a style for it "
+            "after the input, or leave it as it is by --keep-rest"
         )
 
 
@@ -197,10 +192,7 @@ def read_white(path: Path, where: str) -> Mask:
     """A mask that is white somewhere; `where` says what that is."""
     mask = load_mask(path)
     if mask.max() < FAINT:
-        raise ValueError(
-            f"expected a mask that is white where {where}, got {path}, which is all "
-            "black"
-        )
+        raise ValueError(f"{path} is all black; paint it white where {where}")
     return mask
 
 

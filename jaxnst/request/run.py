@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from jaxnst.painting.memory import usable_memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -43,6 +45,17 @@ class Run:
     def records(self) -> list[Path]:
         """Paths of the trace, the plot and the timelapse, if they are kept."""
         return [x for x in (self.trace, self.plot, self.timelapse) if x is not None]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Paths of all that is asked for, the result first."""
+        kept = [] if self.checkpoint is None else [self.checkpoint]
+        return [self.out, *kept, *self.records]
+
+    @property
+    def usable_memory(self) -> int:
+        """Bytes that the process may take."""
+        return usable_memory() if self.memory is None else self.memory
 
     @property
     def checkpoint_path(self) -> Path:

@@ -128,17 +128,19 @@ class Guard:
         headers = Headers(scope=scope)
         name = headers.get("host", "")
         if not self.is_ours(name):
-            return _refuse(421, "expected a request to this server's own address")
+            return _refuse(421, "this is not the address of this server")
         origin, reading = headers.get("origin"), scope["method"] in ("GET", "HEAD")
         if origin is None and not reading or origin not in (None, f"http://{name}"):
-            return _refuse(403, "expected a request of this page, got another origin")
+            return _refuse(403, "the request comes from another page")
         if (answer := self.at_door(scope)) is not None:
             return answer
         if not reading and scope["path"] != "/pictures":
             length = headers.get("content-length", "0")
             known = length.isdecimal() and "transfer-encoding" not in headers
             if not known or int(length) > MOST_JSON:
-                return _refuse(413, f"expected a body of at most {MOST_JSON} bytes")
+                return _refuse(
+                    413, f"the body has more than {MOST_JSON} bytes, or no length"
+                )
         return None
 
     def is_ours(self, name: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 from PIL import Image as pil
 
-from jaxnst.disk import write_whole
+from jaxnst.disk import numbered, write_whole
 from jaxnst.foreign import convert, read_json
 from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, image_shape, read_description, save_image
@@ -237,20 +237,14 @@ class History:
         """Where the picture of a stopped run is kept."""
         return self.folder / f"{name}.so-far.png"
 
-    def checkpoint(self, name: str) -> Path:
-        """Where the command keeps the state of a stopped run."""
-        return self.folder / f"{name}.checkpoint.npz"
-
     def free_name(self, parts: Sequence[str], taken: Sequence[str] = ()) -> str:
         """`CONTENT-STYLE.png`, numbered if that is taken."""
         stem = "-".join(plain(Path(part).stem) for part in parts)[:80]
         used = set(taken)
         if self.folder.is_dir():
             used |= {path.name for path in self.folder.iterdir()}
-        name, number = f"{stem}.png", 2
-        while any(x == name or x.startswith(f"{name}.") for x in used):
-            name, number = f"{stem}-{number}.png", number + 1
-        return name
+        free = lambda x: x not in used and not any(y.startswith(f"{x}.") for y in used)
+        return next(x.name for x in numbered(Path(f"{stem}.png")) if free(x.name))
 
     def record(self, name: str, settings: Settings) -> None:
         """Keep what paints a result, before it is painted."""

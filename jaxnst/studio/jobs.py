@@ -204,8 +204,7 @@ class Queue:
         """Raise a ValueError if too many jobs wait for another one."""
         if len(self.waiting) >= MOST_WAITING:
             raise ValueError(
-                f"expected at most {MOST_WAITING} pictures that wait, got one more; "
-                "wait, or remove one"
+                f"at most {MOST_WAITING} pictures can wait; wait, or remove one"
             )
 
     async def add(self, job: Job) -> None:

@@ -91,7 +91,7 @@ class Pictures:
                     given = Names(self.sources).find(name)
                     found = Picture(name, given, path, width, height)
                     return self.known.setdefault(name, found)
-        raise ValueError("expected a picture that is there, got none; choose it again")
+        raise ValueError("this picture is gone; choose it again")
 
     async def add(self, chunks: AsyncIterable[bytes], name: str) -> Path:
         """Write an upload to the private folder; `accept` then looks at it.
@@ -124,8 +124,7 @@ class Pictures:
         """
         if self.sizes[path] > MOST_BYTES:
             raise OverflowError(
-                f"expected at most {MOST_BYTES / 1e6:g} MB, got more; save the picture "
-                "smaller"
+                f"the picture has more than {MOST_BYTES / 1e6:g} MB; save it smaller"
             )
         if self.total <= MOST_OF_ALL:
             return
@@ -135,10 +134,10 @@ class Pictures:
                 self.forget(other)
         if self.total > MOST_OF_ALL:
             raise OverflowError(
-                f"expected at most {MOST_OF_ALL / 1e6:g} MB of uploads in all, got "
-                f"more: {len(self.sizes) - 1} others wait to be painted from; paint "
-                "from them, which frees their room, or restart jaxnst studio, which "
-                "deletes them"
+                f"more than {MOST_OF_ALL / 1e6:g} MB of uploads in all: "
+                f"{len(self.sizes) - 1} others wait to be painted from; paint from "
+                "them, which frees their room, or restart jaxnst studio, which deletes "
+                "them"
             )
 
     def forget(self, path: Path) -> None:
@@ -161,8 +160,8 @@ class Pictures:
             height, width = image_shape(path)
             if height * width > MOST_PIXELS:
                 raise ValueError(
-                    f"expected at most {MOST_PIXELS / 1e6:.0f} megapixels, got "
-                    f"{height * width / 1e6:.0f} in {path}; save it smaller"
+                    f"{path} has {height * width / 1e6:.0f} megapixels, and at most "
+                    f"{MOST_PIXELS / 1e6:.0f} can be read; save it smaller"
                 )
             found = Picture(path.name, shown, path, width, height)
             self.view(found, "view")  # decoded once, so that damage shows now

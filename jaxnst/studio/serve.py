@@ -23,8 +23,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise ValueError(
-            f"expected a free address, got {host} port {port} ({error.strerror}); "
-            "choose another --port or --host"
+            f"{host} port {port} cannot be had ({error.strerror}); choose another "
+            "--port or --host"
         ) from error
     return found
 

@@ -20,12 +20,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import (
-    FileResponse,
-    JSONResponse,
-    Response,
-    StreamingResponse,
-)
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -36,7 +31,7 @@ from jaxnst.painting.scales import check_content, content_size
 from jaxnst.pictures.files import UNREAD, readable_suffixes
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.samples import SAMPLES
-from jaxnst.recipes import LOOKS, RECIPES
+from jaxnst.recipes import LOOKS, RECIPES, get_recipe
 from jaxnst.request.defaults import QUALITY
 from jaxnst.studio.assets import PAGE, REFUSALS
 from jaxnst.studio.groups import groups, new_group, remove_group
@@ -44,13 +39,7 @@ from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import Entry, History, as_tiff
 from jaxnst.studio.jobs import Job, Queue, Worker
 from jaxnst.studio.news import News, pack
-from jaxnst.studio.pictures import (
-    EDGES,
-    MOST_BYTES,
-    Picture,
-    Pictures,
-    as_jpeg,
-)
+from jaxnst.studio.pictures import EDGES, MOST_BYTES, Picture, Pictures, as_jpeg
 from jaxnst.studio.settings import (
     COLORS,
     CONTENT_STEPS,
@@ -60,11 +49,11 @@ from jaxnst.studio.settings import (
     MOST_STYLES,
     STROKE_STEPS,
     Settings,
+    check_settings,
     painting_of,
     read_settings,
     recipe_of,
     variations,
-    wrong_settings,
 )
 
 LOOK = 1.0
@@ -197,7 +186,6 @@ class Studio:
                 "size": recipe.sizes.size,
                 "content_weight": recipe.weights.content_weight,
                 "style_scale": recipe.sizes.style_scale,
-                "idle": [x for x in CONTROLS if not recipe.uses(x)],
             }
             for recipe in RECIPES.values()
         ]
@@ -237,7 +225,7 @@ class Studio:
     async def events(self, request: Request) -> Response:
         """Tell a tab of every change since a revision, as server-sent events."""
         if self.streams >= MOST_STREAMS:
-            raise HTTPException(503, f"expected at most {MOST_STREAMS} open tabs")
+            raise HTTPException(503, f"more than {MOST_STREAMS} tabs are open")
         asked = request.headers.get("last-event-id", request.query_params.get("since"))
         since = int(asked) if asked and re.fullmatch(r"\d{1,15}", asked) else 0
         changes = self.changes(since)
@@ -307,7 +295,7 @@ class Studio:
         """A small copy of a picture, for the eye."""
         kind = request.path_params["kind"]
         if kind not in EDGES:
-            raise HTTPException(404, "expected thumb or view")
+            raise HTTPException(404, "no such copy of a picture")
         picture = await self.picture(request)
         return await self.send_copy(picture.path, picture.id, kind)
 
@@ -320,38 +308,40 @@ class Studio:
         return FileResponse(found, media_type="image/jpeg", headers=LASTING)
 
     async def check(self, request: Request) -> Response:
-        """What is wrong with settings, by their names, before anything starts."""
-        data = await read_json(request)
-        wrong = wrong_settings(data)
-        values = {name: value for name, value in data.items() if value is not None}
-        if not wrong and values.get("content") in self.pictures.known:
+        """What is wrong with settings, by their names, and sliders without effect."""
+        values, wrong = check_settings(await read_json(request))
+        recipe = get_recipe(values.get("recipe", "painterly"))
+        with contextlib.suppress(ValueError):
+            recipe = recipe_of(values)
+        picture = self.pictures.known.get(values.get("content", ""))
+        if picture is not None and not wrong:
+            native = picture.height, picture.width
+            size = values.get("size") or content_size(native, recipe)
             try:
-                self.check_size(values)
+                check_content(fit_shape(native, size), recipe)
             except ValueError as error:
                 wrong["size"] = str(error)
-        return JSONResponse(wrong)
-
-    def check_size(self, values: dict[str, Any]) -> None:
-        """Raise a ValueError if a result would be too small for the recipe's layers."""
-        picture, recipe = self.pictures.find(values["content"]), recipe_of(values)
-        native = picture.height, picture.width
-        size = values.get("size") or content_size(native, recipe)
-        check_content(fit_shape(native, size), recipe)
+        idle = [name for name in CONTROLS if not recipe.uses(name)]
+        return JSONResponse({"wrong": wrong, "idle": idle})
 
     async def add_job(self, request: Request) -> Response:
         """Put a picture, or a preview, into the queue."""
         data = await read_json(request)
         if not isinstance(data, dict) or data.keys() != {"kind", "settings"}:
-            raise ValueError("expected kind and settings")
+            raise ValueError("a job has a kind and settings")
         settings = read_settings(data["settings"])
         make = {"picture": self.picture_job, "preview": self.preview_job}.get(
             str(data["kind"])
         )
         if make is None:
-            raise ValueError("expected the kind picture or preview")
+            raise ValueError("a job is a picture or a preview")
+        return await self.enqueue(make, settings)
+
+    async def enqueue(self, make: Callable[..., Job], *given: Any) -> Response:
+        """Put a job that is made of something into the queue."""
         async with self.naming:
             self.queue.check_room()
-            job = await asyncio.to_thread(make, settings)
+            job = await asyncio.to_thread(make, *given)
             await self.queue.add(job)
         return JSONResponse({"id": job.id, "name": job.name}, 201)
 
@@ -406,7 +396,7 @@ class Studio:
         """The settings that variations were painted around."""
         settings = self.job(request).settings
         if settings is None:
-            raise HTTPException(404, "expected variations, got a picture")
+            raise HTTPException(404, "a picture has no variations")
         return JSONResponse(settings.as_json())
 
     def scratch(self, name: str) -> Path:
@@ -436,20 +426,20 @@ class Studio:
         try:
             return self.queue.find(request.path_params["id"])
         except KeyError:
-            raise HTTPException(404, "expected a job that is known") from None
+            raise HTTPException(404, "no such job") from None
 
     async def show_frame(self, request: Request) -> Response:
         """The picture so far."""
         frame = await asyncio.to_thread(self.job(request).live.frame)
         if frame is None:
-            raise HTTPException(404, "expected a frame, got none yet")
+            raise HTTPException(404, "no frame yet")
         return Response(frame, media_type="image/jpeg")
 
     async def show_cell(self, request: Request) -> Response:
         """A variation of a preview."""
         path = self.job(request).found.get(request.path_params["cell"])
         if path is None or not await asyncio.to_thread(path.is_file):
-            raise HTTPException(404, "expected a variation, got none yet")
+            raise HTTPException(404, "no such variation yet")
         return FileResponse(path, media_type="image/png")
 
     def on_end(self, job: Job) -> None:
@@ -477,7 +467,7 @@ class Studio:
         try:
             return await asyncio.to_thread(self.history.find, name)
         except KeyError:
-            raise HTTPException(404, "expected a result that is there") from None
+            raise HTTPException(404, "no such result") from None
 
     async def show_result(self, request: Request) -> Response:
         """A result, its photograph or its manifest, to look at or to download."""
@@ -494,7 +484,7 @@ class Studio:
             "manifest": partial(self.send_manifest, entry=entry),
         }
         if path is None or kind not in shows:
-            raise HTTPException(404, "expected something to see, got none")
+            raise HTTPException(404, "nothing to see yet")
         async with self.decoding:
             return await asyncio.to_thread(shows[kind], path)
 
@@ -512,7 +502,7 @@ class Studio:
     def send_manifest(self, path: Path, entry: Entry) -> Response:
         """A manifest, to download."""
         if not entry.manifest:
-            raise HTTPException(404, "expected a manifest, got none")
+            raise HTTPException(404, "no manifest yet")
         return FileResponse(f"{path}.json", filename=f"{entry.name}.json")
 
     async def resume(self, request: Request) -> Response:
@@ -520,23 +510,15 @@ class Studio:
         entry = await self.entry(request)
         busy = any(job.name == entry.name and not job.over for job in self.queue.jobs)
         if busy or not entry.resumable or entry.settings is None:
-            raise ValueError("expected a stopped run with its state, got none")
-        async with self.naming:
-            self.queue.check_room()
-            job = await asyncio.to_thread(self.resumed_job, entry.name, entry.settings)
-            await self.queue.add(job)
-        return JSONResponse({"id": job.id, "name": job.name}, 201)
-
-    def resumed_job(self, name: str, settings: Settings) -> Job:
-        """A job that goes on with a stopped run."""
-        settings, paths = self.kept(settings)
-        return self.job_of(name, settings, paths, resume=True)
+            raise ValueError("this run has no state to go on from")
+        name, kept = entry.name, partial(self.kept, entry.settings)
+        return await self.enqueue(lambda: self.job_of(name, *kept(), resume=True))
 
     async def remove(self, request: Request) -> Response:
         """Delete a result."""
         entry = await self.entry(request)
         if any(job.name == entry.name and not job.over for job in self.queue.jobs):
-            raise HTTPException(409, "expected a result that is finished")
+            raise HTTPException(409, "this picture is still being painted")
         await asyncio.to_thread(self.history.remove, entry)
         await self.queue.touch()
         return Response(status_code=204)

@@ -1,6 +1,7 @@
 """What is chosen on the page, checked, and the painting that it asks for."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -134,13 +135,14 @@ def read_settings(data: Any) -> Settings:
         >>> read_settings({"content": "a.jpg", "styles": ["b.jpg"], "size": 256}).size
         256
     """
-    given = _given(data)
-    if "content" not in given:
-        raise ValueError("expected a photograph, got none; choose one")
-    found = convert(given, Settings, "the settings")
-    recipe_of(vars(found))
+    values, wrong = check_settings(data)
+    if wrong:
+        raise ValueError(next(iter(wrong.values())))
+    if "content" not in values:
+        raise ValueError("no photograph is chosen; choose one")
+    found = Settings(**values)
     if not found.styles and not found.regions:
-        raise ValueError("expected a painting, got none; choose at least one")
+        raise ValueError("no painting is chosen; choose at least one")
     if found.blend is not None:
         if len(found.blend) != len(found.styles):
             raise ValueError(
@@ -148,41 +150,48 @@ def read_settings(data: Any) -> Settings:
                 f"{len(found.blend)}"
             )
         if not any(found.blend):
-            raise ValueError("expected a painting with some weight, got all at 0")
+            raise ValueError("all paintings have the weight 0; give one some weight")
     if found.keep_rest and (found.styles or not found.regions):
-        raise ValueError("expected to keep what regions leave, or paintings for it")
+        raise ValueError("either keep what regions leave, or choose paintings for it")
     return found
 
 
-def wrong_settings(data: Any) -> dict[str, str]:
-    """What is wrong with settings that need not be complete yet: a line for each.
+def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read settings from JSON that need not be complete yet.
+
+    Returns:
+        The values that are right, by name, and a line about each that is wrong.
 
     Example:
-        >>> wrong_settings({"size": 10})
-        {'size': 'expected a whole number >= 16 in size'}
+        >>> check_settings({"size": 10, "seed": 3})
+        ({'seed': 3}, {'size': 'expected size from 16 to 20000, got 10'})
     """
+    if not isinstance(data, dict):
+        raise ValueError(f"expected settings as an object, got {shown(data)}")
     values, wrong = {}, {}
-    for name, value in _given(data).items():
-        try:
-            values[name] = convert(value, _kinds()[name], name)
-        except ValueError as error:
-            wrong[name] = str(error)
+    for name, value in data.items():
+        if name not in _kinds():
+            close = nearest(str(name), _kinds())
+            raise ValueError(
+                f"there is no setting {shown(name)}; did you mean {close}?"
+            )
+        if value is not None:
+            try:
+                values[name] = _read_setting(name, value)
+            except ValueError as error:
+                wrong[name] = str(error)
     try:
         recipe_of(values)
     except ValueError as error:
         wrong.setdefault("set", str(error))
-    return wrong
+    return values, wrong
 
 
-def _given(data: Any) -> dict[str, Any]:
-    """What is set of settings that anybody may have sent; all names are known."""
-    if not isinstance(data, dict):
-        raise ValueError(f"expected settings as an object, got {shown(data)}")
-    for name in data:
-        if name not in _kinds():
-            close = nearest(str(name), _kinds())
-            raise ValueError(f"expected a setting such as {close}, got {shown(name)}")
-    return {name: value for name, value in data.items() if value is not None}
+def _read_setting(name: str, value: Any) -> Any:
+    low, high = (LIMITS | CONTROL_LIMITS).get(name, (-math.inf, math.inf))
+    if type(value) in (int, float) and not low <= value <= high:
+        raise ValueError(f"expected {name} from {low} to {high}, got {shown(value)}")
+    return convert(value, _kinds()[name], name)
 
 
 def changes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,9 +210,7 @@ def changes(values: Mapping[str, Any]) -> dict[str, Any]:
     if (colors := values.get("colors", "style")) != "style":
         chosen["colors"] = colors if colors in COLORS else "content"
     if twice := chosen.keys() & further:
-        raise ValueError(
-            f"expected {min(twice)} once, got it here and by a control; remove one"
-        )
+        raise ValueError(f"{min(twice)} is set here and by a control; remove one")
     return further | chosen
 
 

@@ -56,7 +56,7 @@ class Watch:
         """The picture so far."""
         data = self.reader.frame()
         if data is None:
-            raise HTTPException(404, "expected a frame, got none yet")
+            raise HTTPException(404, "no frame yet")
         return Response(data, media_type="image/jpeg")
 
     async def events(self, request: Request) -> Response:
@@ -99,19 +99,13 @@ class Watch:
 
 
 @contextlib.contextmanager
-def served(
-    folder: Path,
-    *,
-    title: str,
-    tell: Callable[[str], None],
-    host: str = "127.0.0.1",
-) -> Iterator[None]:
+def served(folder: Path, *, title: str, tell: Callable[[str], None]) -> Iterator[None]:
     """Serve the page of a run from a thread.
 
     `tell` gets the address to open, and another one whenever it was opened. At the end,
     tabs that are open get the last picture.
     """
-    watch, keys = Watch(folder, title), Keys()
+    watch, keys, host = Watch(folder, title), Keys(), "127.0.0.1"
     listener = listen(host, 0)
     with closing(listener) as port:
         server = make_server(watch.app(host, port, keys), watch.leave)

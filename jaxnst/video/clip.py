@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image as pil
 
-from jaxnst.messages import found_at
 from jaxnst.pictures.files import image_shape, is_picture, load_image
-from jaxnst.pictures.source import lay_background, open_pillow
+from jaxnst.pictures.source import as_levels, lay_background, open_pillow
 from jaxnst.video import decode, tags
 from jaxnst.video.tags import ColorTags
 
@@ -41,6 +40,8 @@ class Selection(NamedTuple):
     end: Fraction | None = None
     every: int = 1
 
+
+CONVERT = "convert it with another program"
 
 WHOLE = Selection()
 """All frames of a source."""
@@ -137,10 +138,7 @@ def open_clip(
     if path.is_dir():
         found = _folder(path, rate)
     elif not path.is_file():
-        raise ValueError(
-            f"expected a video, an animated picture or a folder of frames at {path}, "
-            f"got {found_at(path)}; check the path"
-        )
+        raise ValueError(f"no video or folder of frames at {path}; check the path")
     elif is_picture(path) or _is_animated(path):
         found = _animation(path)
     else:
@@ -154,11 +152,10 @@ def _select(clip: Clip, selection: Selection) -> Clip:
     wanted = [i for i, time in enumerate(clip.times) if selection.start <= time < ends]
     wanted = wanted[:: selection.every]
     if len(wanted) < 2:
-        what = " of the part that is asked for; take a longer one, or more of it"
-        raise ValueError(
-            f"expected at least two frames in {clip.path}, got {len(wanted)}"
-            f"{'; paint it with jaxnst stylize' if selection == WHOLE else what}"
-        )
+        where, cure = str(clip.path), "paint it with jaxnst stylize"
+        if selection != WHOLE:
+            where, cure = f"that part of {where}", "take a longer one, or more of it"
+        raise ValueError(f"{where} has fewer than two frames; {cure}")
     first = clip.times[wanted[0]]
     return dataclasses.replace(
         clip,
@@ -174,16 +171,15 @@ def _select(clip: Clip, selection: Selection) -> Clip:
 def _same_size(path: Path, number: int, size: Any, first: Any) -> None:
     if size != first:
         raise ValueError(
-            f"expected frames of one size in {path}, got {first[0]} x {first[1]} px in "
-            f"the first and {size[0]} x {size[1]} px in frame {number}; cut it there "
-            "with --end, or resize the frames"
+            f"the first frame of {path} has {first[0]} x {first[1]} px, and frame "
+            f"{number} {size[0]} x {size[1]}; cut it there with --end, or resize it"
         )
 
 
 def _folder(path: Path, rate: Fraction) -> Clip:
     files = frame_files(path)
     if not files:
-        raise ValueError(f"expected pictures in {path}, got none")
+        raise ValueError(f"no pictures in {path}")
     first = image_shape(files[0])
     for number, file in enumerate(files, start=1):
         load_image(file, size=16)  # a damaged one is found now, not after hours
@@ -213,9 +209,7 @@ def frame_files(path: Path) -> list[Path]:
 
 def _load(file: Path, shape: tuple[int, int]) -> np.ndarray:
     pixels = np.asarray(load_image(file, size=max(shape), enlarge=True))
-    if pixels.shape[:2] != shape:
-        pixels = _resize((pixels * 255 + 0.5).astype(np.uint8), shape)
-    return pixels
+    return pixels if pixels.shape[:2] == shape else _resize(as_levels(pixels), shape)
 
 
 def _resize(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -265,8 +259,7 @@ def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
                 yield np.asarray(white), seconds or FRAME
     except Exception as error:  # each decoder raises exceptions of its own
         raise ValueError(
-            f"expected an animated picture at {path}, got one that cannot be decoded "
-            f"({error}); save it again"
+            f"{path} cannot be decoded ({error}); save it again"
         ) from error
 
 
@@ -284,16 +277,10 @@ def _video(path: Path, selection: Selection) -> Clip:
         if ended and given[-1] - begin >= selection.end:
             break
     if first is None:
-        raise ValueError(
-            f"expected frames in {path}, got none that can be decoded; convert it with "
-            "another program"
-        )
+        raise ValueError(f"no frame of {path} can be decoded; {CONVERT}")
     known = [x for x in given if x is not None]
     if any(a - b > 1 for a, b in itertools.pairwise(known)):
-        raise ValueError(
-            f"expected frames in the order of their times in {path}, got one of more "
-            "than a second before the last; convert it with another program"
-        )
+        raise ValueError(f"the frames of {path} are not in order; {CONVERT}")
     with decode.open_video(path) as (_, stream):
         rate = stream.guessed_rate or stream.average_rate or RATE
         aspect = stream.sample_aspect_ratio or 1  # width of a pixel by its height

@@ -6,13 +6,13 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxnst.checks import check_installed
 from jaxnst.video.tags import PEAK, ColorTags, to_sdr
 
 
@@ -29,22 +29,13 @@ WHOLE = Entry()
 """All of a video."""
 
 
-def check_codecs() -> None:
-    """Raise a ValueError unless video files can be read and written here."""
-    if find_spec("av") is None:
-        raise ValueError(
-            "expected PyAV to read and write video files, got none; "
-            "pip install 'jaxnst[video]'"
-        )
-
-
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a video file with PyAV; yields it and its first video that is no cover.
 
     All that fails there is a ValueError of one line.
     """
-    check_codecs()
+    check_installed("av", "a video file", "video")
     import av.error
     from av.stream import Disposition
 
@@ -54,16 +45,12 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
             cover = Disposition.attached_pic
             videos = [x for x in container.streams.video if not x.disposition & cover]
             if not videos:
-                raise ValueError(
-                    f"expected a video in {path}, got a file without one, such as "
-                    "sound alone; choose another file"
-                )
+                raise ValueError(f"{path} has no video in it; choose another file")
             yield container, videos[0]
     except (av.error.FFmpegError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
-            f"expected a video at {path}, got a file that is damaged, truncated or "
-            f"none ({why}); copy it again"
+            f"{path} is not a readable video ({why}); copy it again"
         ) from error
 
 
@@ -106,8 +93,8 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
         if cut or _is_short(path, container, stream, entry, packets, newest):
             cure = ", or cut the damage off with --end" if number > 1 else ""
             raise ValueError(
-                f"expected all frames in {path}, got a file that is truncated or "
-                f"damaged after {number}; copy it again{cure}"
+                f"{path} is truncated or damaged after {number} frames; copy it "
+                f"again{cure}"
             )
 
 

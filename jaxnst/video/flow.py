@@ -3,14 +3,13 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxnst.messages import found_at
+from jaxnst.checks import check_installed
 from jaxnst.pictures.geometry import resize
 
 FlowArray = Float[np.ndarray, "_h _w 2"]
@@ -27,15 +26,6 @@ its deviation. A move by a tenth of a pixel makes more of a difference."""
 Flows = Callable[[int, int, np.ndarray, np.ndarray], FlowArray | None]
 """Gives the flow from frame i to frame j, of one shape, or None if it is not known:
 `flows(i, j, image, other)`."""
-
-
-def check_flow() -> None:
-    """Raise a ValueError unless flow can be measured here."""
-    if find_spec("cv2") is None:
-        raise ValueError(
-            "expected OpenCV to measure the flow between frames, got none; "
-            "pip install 'jaxnst[video]', or give flows as .npz files"
-        )
 
 
 def measure_flow(
@@ -68,7 +58,7 @@ def measure_flow(
     Reference:
         Kroeger et al. (2016), "Fast Optical Flow using Dense Inverse Search".
     """
-    check_flow()
+    check_installed("cv2", "measuring the flow", "video")
     import cv2
 
     if image.shape != other.shape:
@@ -147,15 +137,14 @@ def load_flow(path: Path) -> FlowArray:
         Baker et al. (2011), "A Database and Evaluation Methodology for Optical Flow".
     """
     if not path.is_file():
-        raise ValueError(f"expected a flow at {path}, got {found_at(path)}")
+        raise ValueError(f"no flow at {path}")
     try:
         flow = np.asarray(_read(path), np.float32)
         if flow.ndim != 3 or flow.shape[2] != 2 or not np.isfinite(flow).all():
             raise ValueError(f"numbers of shape {flow.shape}, or not all finite")
     except Exception as error:  # zipfile, NumPy and OpenCV each raise their own
         raise ValueError(
-            f"expected a flow of h x w x 2 finite numbers at {path}, got another file "
-            f"({error})"
+            f"{path} holds no flow of h x w x 2 finite numbers ({error})"
         ) from error
     return flow
 
@@ -164,7 +153,7 @@ def _read(path: Path) -> Any:
     if path.suffix.lower() == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return file["flow" if "flow" in file.files else file.files[0]]
-    check_flow()
+    check_installed("cv2", "reading a .flo file", "video")
     import cv2
 
     return cv2.readOpticalFlow(str(path))
@@ -189,8 +178,7 @@ class FlowFiles:
     def __init__(self, folder: Path, numbers: Sequence[int]):
         if not folder.is_dir():
             raise ValueError(
-                f"expected a folder of flows at {folder}, got {found_at(folder)}; "
-                "check the path, or leave out --flow"
+                f"no folder of flows at {folder}; check the path, or leave out --flow"
             )
         files = (x for x in folder.iterdir() if x.suffix.lower() in SUFFIXES)
         named = ((re.fullmatch(r"0*(\d+)-0*(\d+)", x.stem), x) for x in files)
@@ -199,8 +187,8 @@ class FlowFiles:
         for before, after in itertools.pairwise(numbers):
             if (after + 1, before + 1) not in self.paths:
                 raise ValueError(
-                    f"expected a flow from each frame to the one before in {folder}, "
-                    f"such as 2-1.flo, got none from {after + 1} to {before + 1}"
+                    f"{folder} has no flow from frame {after + 1} to {before + 1}, "
+                    f"such as {after + 1}-{before + 1}.flo"
                 )
 
     def __call__(

@@ -7,7 +7,6 @@ where nothing can be followed, begins a new shot.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxnst.background import ahead
 from jaxnst.checks import check_image, check_kind, check_untraced
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.multiscale import Options, PicturePainter
@@ -53,6 +53,14 @@ PERIOD = 8
 """Frames after which one becomes a source of paint for those that follow. Paint that
 comes from there was warped once, not once for each frame, so it stays sharp."""
 
+BACK = (1, 2, 4)
+"""How many frames back the frames are that give paint where the first one of the shot,
+and the last of every `PERIOD`, are not reliable."""
+
+CUT = 0.75
+"""Share of a frame and the one before that must be unreliable, on average, for a new
+shot to begin."""
+
 BRIGHTER = 2
 """A frame so many times as bright as the first of its shot begins a new one."""
 
@@ -75,11 +83,7 @@ class VideoOptions:
         weight: How strongly kept paint is held while new paint joins it: what it costs
             to differ by `NEAR` everywhere, in units of the loss of the shot's first
             frame. After the steps it is as it was, whatever the weight.
-        back: How many frames back the images are that a frame has paint from where the
-            first frame of the shot, and the last of every eight, are not reliable.
         flows: Where the flow between frames comes from. Default: it is measured.
-        cut: Share of a frame and the one before that must be unreliable, on average,
-            for a new shot to begin.
         passes: 2: go through the frames once more, backward, so that what comes into
             sight is painted as it looks later on.
         store: Where painted frames are kept, such as a dict or a `FolderStore`. What
@@ -92,9 +96,7 @@ class VideoOptions:
     masks: Callable[[int], Masks] | None = None
     steps: int | None = None
     weight: float = 30.0
-    back: tuple[int, ...] = (1, 2, 4)
     flows: Flows | None = None
-    cut: float = 0.75
     passes: int = 1
     store: Store | None = None
     on_frame: Callable[["FrameProgress"], None] = lambda progress: None
@@ -271,8 +273,8 @@ class VideoPainter:
             if before and content.shape != before[index - 1].shape:
                 (h, w, _), (high, wide, _) = before[index - 1].shape, content.shape
                 raise ValueError(
-                    f"expected frames of one size, {w} x {h} px, got {wide} x {high} "
-                    f"px in frame {index + 1}"
+                    f"expected frames of {w} x {h} px, got {wide} x {high} px in frame "
+                    f"{index + 1}"
                 )
             flows: dict[int, Pair] = {}
             if (1, index) in self.store:
@@ -293,13 +295,13 @@ class VideoPainter:
         if index == first:
             return []
         key = index - 1 - (index - 1 - first) % PERIOD
-        near = (index - j for j in self.options.back if index - j >= first)
+        near = (index - j for j in BACK if index - j >= first)
         return list(dict.fromkeys((first, key, *near)))
 
     def needed(self, found: dict[int, X], first: int) -> dict[int, X]:
         """Of what was found of each frame up to the newest, what later frames need."""
         newest = max(found)
-        recent = range(newest + 1 - max(self.options.back), newest + 1)
+        recent = range(newest + 1 - max(BACK), newest + 1)
         needed = {*recent, *self.sources(first, newest + 1)}
         return {j: x for j, x in found.items() if j in needed}
 
@@ -320,7 +322,7 @@ class VideoPainter:
         found = [pair.reliability]
         if pair.back is not None:
             found.append(Pair(pair.back, pair.away).reliability)
-        lost = 1 - float(jnp.mean(jnp.stack(found))) > self.options.cut
+        lost = 1 - float(jnp.mean(jnp.stack(found))) > CUT
         return lost or bool(content.mean() + DARK > BRIGHTER * (first.mean() + DARK))
 
     @standard_dtypes()
@@ -343,8 +345,7 @@ class VideoPainter:
         content = self.store[1, index].content
         if content is None:
             raise ValueError(
-                "expected the frames of a run of two passes in the store, got those of "
-                "a run of one; begin anew, in an empty one"
+                "the store is of a run of one pass; begin anew, in an empty one"
             )
         return content
 
@@ -442,20 +443,6 @@ class VideoPainter:
             share = share * (1 - find(index - 1)[1])
         image = frame.image + share * (pair.bring(after.image) - frame.image)
         return frame._replace(image=np.asarray(jnp.clip(image, 0, 1)))
-
-
-def ahead(items: Iterable[X]) -> Iterator[X]:
-    """Make each item in a thread while the one before is used.
-
-    An exception is raised where the item was expected. Nothing is made any more when
-    the caller stops.
-    """
-    rest = ([x] for x in items)  # nothing in place of a list: the end
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, rest, None)
-        while found := coming.result():
-            coming = thread.submit(next, rest, None)
-            yield found[0]
 
 
 def same_area(area: Array | None, other: Array | None, pair: Pair) -> Mask | float:

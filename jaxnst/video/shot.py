@@ -193,8 +193,8 @@ def _with_masks(own: Sequence[Region], other: Sequence[Region]) -> tuple[Region,
     """Regions, with the masks of other ones."""
     if len(own) != len(other):
         raise ValueError(
-            f"expected masks of {len(own)} regions in every frame, the rest included, "
-            f"got {len(other)}; regions may not come and go"
+            f"a frame has {len(other)} regions, the rest included, and the first one "
+            f"{len(own)}; give all frames the same regions, some of them black"
         )
     pairs = zip(own, other, strict=True)
     return tuple(region._replace(mask=masked.mask) for region, masked in pairs)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxnst.disk import write_whole
+from jaxnst.pictures.source import as_levels
 
 ImageArray = Float[np.ndarray, "_h _w 3"]
 """As `types.Image`, in NumPy."""
@@ -33,9 +34,6 @@ class Store(Protocol):
 
 BYTES = {1: 15, 2: 30}
 """Bytes that a folder keeps for each pixel and frame of a run, by its passes."""
-
-LEVELS = 65535
-"""Of numbers in 16 bits."""
 
 
 class FolderStore:
@@ -75,21 +73,16 @@ class FolderStore:
             return Frame(_as_floats(image), int(first), float(weight), shown, content)
         except Exception as error:  # zipfile, NumPy and the system each raise their own
             raise ValueError(
-                f"expected a painted frame at {path}, got a damaged file; delete it to "
-                "paint from there on"
+                f"{path} is damaged; delete it to paint from there on"
             ) from error
 
     def __setitem__(self, key: tuple[int, int], frame: Frame) -> None:
-        image = frame.image if key[0] == 1 else _in_16_bits(frame.image)
-        content = None if frame.content is None else _in_16_bits(frame.content)
+        image = frame.image if key[0] == 1 else as_levels(frame.image, 16)
+        content = None if frame.content is None else as_levels(frame.content, 16)
         kept = frame._replace(image=image, content=content)._asdict()
         with write_whole(self.path(key)) as file:
             np.savez(file, **{name: x for name, x in kept.items() if x is not None})
 
 
-def _in_16_bits(image: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(image, 0, 1) * LEVELS).astype(np.uint16)
-
-
 def _as_floats(image: np.ndarray) -> np.ndarray:
-    return image.astype(np.float32) / LEVELS if image.dtype == np.uint16 else image
+    return image.astype(np.float32) / 65535 if image.dtype == np.uint16 else image

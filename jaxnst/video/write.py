@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from PIL import Image as pil
 
+from jaxnst.checks import check_installed
 from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import save_image
+from jaxnst.pictures.source import as_levels
 from jaxnst.video.clip import Clip
-from jaxnst.video.decode import check_codecs
 from jaxnst.video.sound import sound_packets
 from jaxnst.video.store import ImageArray
 
@@ -55,15 +55,10 @@ def output_kind(path: Path) -> Kind:
         check_folder(path.parent)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ValueError(
-                f"expected a new or empty folder for the frames at {path}, got "
-                f"{'one with files in it' if path.is_dir() else 'a file'}; choose "
-                "another output"
+                f"{path} is no empty folder for the frames; choose another output"
             )
         if path.is_mount():  # it cannot be replaced by a whole one
-            raise ValueError(
-                f"expected a folder for the frames, got the mount point {path}; choose "
-                "a new folder inside it"
-            )
+            raise ValueError(f"{path} is a mount point; choose a new folder inside it")
         return "folder"
     check_target(path)
     if suffix in ANIMATIONS:
@@ -71,10 +66,9 @@ def output_kind(path: Path) -> Kind:
     if suffix not in VIDEOS:
         wanted = ", ".join((*VIDEOS, *ANIMATIONS))
         raise ValueError(
-            f"expected an output ending in {wanted}, or a folder without a suffix, "
-            f"got {str(path)!r}"
+            f"{path} must end in {wanted}, or be a folder without a suffix"
         )
-    check_codecs()
+    check_installed("av", "a video file", "video")
     return "video"
 
 
@@ -123,12 +117,6 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
             raise OSError(why) from error
 
 
-def _levels(image: ImageArray, top: int) -> np.ndarray:
-    """Whole numbers from 0 to `top`."""
-    kind = np.uint8 if top == 255 else np.uint16
-    return (np.clip(np.asarray(image), 0, 1) * top + 0.5).astype(kind)
-
-
 def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
     """Write into a folder beside it, which takes its place when all are written."""
     path = path.resolve()  # a link stays, and leads to the new folder
@@ -166,7 +154,7 @@ def _write_animation(
 
     Frames that are equal become one that is shown for longer.
     """
-    frames = (pil.fromarray(_levels(image, 255)) for image in images)
+    frames = (pil.fromarray(as_levels(image)) for image in images)
     kind, options, unit, least = ANIMATIONS[suffix]
     ticks = [unit * x for x in _ticks(clip, Fraction(unit, 1000), least)]
     more = {"duration": [b - a for a, b in itertools.pairwise(ticks)], "loop": 0}
@@ -200,7 +188,7 @@ def _write_video(
                 out.mux(packet)
 
         def write(image: ImageArray, tick: int) -> None:
-            rgb = av.VideoFrame.from_ndarray(_levels(image, 65535), "rgb48le")
+            rgb = av.VideoFrame.from_ndarray(as_levels(image, 16), "rgb48le")
             colors = {"dst_colorspace": tags.matrix_name, "dst_color_range": tags.range}
             frame = rgb.reformat(format=stream.pix_fmt, **colors)
             frame.pts, frame.time_base = tick, clip.time_base

@@ -1,7 +1,7 @@
 // The panel: what is chosen, and what can be.
 
 import { html, number, thumb } from "./base.js"
-import { idOf, recipeOf, rounded, SLIDERS, uses, withRecipe } from "./settings.js"
+import { idOf, recipeOf, rounded, SLIDERS, withRecipe } from "./settings.js"
 import { Sketch } from "./sketch.js"
 import * as store from "./store.js"
 
@@ -12,8 +12,8 @@ const COLORS = {
 }
 
 export function Panel() {
-  const { settings, options, pictures } = store.state
-  const size = uses("style_scale", settings, options)
+  const { settings, options, pictures, idle } = store.state
+  const size = !idle.includes("style_scale")
   const count = options.variations.content_weight * (size ? options.variations.style_scale : 1)
   const submit = event => {
     event.preventDefault()

@@ -40,7 +40,7 @@ export function sent(settings, options) {
     set: words(settings.set),
   }
   for (const name in SLIDERS) {
-    if (found[name] === recipe[name] || !uses(name, settings, options)) found[name] = null
+    if (found[name] === recipe[name]) found[name] = null
   }
   return found
 }
@@ -62,13 +62,6 @@ export function withRecipe(settings, recipe, options) {
 
 /** A value as people write it. */
 export const rounded = value => Number(value.toPrecision(3))
-
-/** Whether a field has an effect in the recipe. */
-export function uses(name, settings, options) {
-  const squashed = /(?:^|\s)squash_style=(true|false)/i.exec(settings.set)
-  if (name === "style_scale" && squashed) return squashed[1].toLowerCase() === "false"
-  return !recipeOf(settings, options).idle.includes(name)
-}
 
 /** What keeps the settings from being painted, in a line; empty if nothing does. */
 export function missing({ content, styles, regions }) {

@@ -23,6 +23,7 @@ export const state = {
   asked: {}, // by preview: what it was painted from
   brush: null, // what is drawn on
   wrong: {}, // what is wrong with settings, by their names
+  idle: [], // sliders that have no effect
   open: {}, // parts of the panel that are unfolded
   problem: null, // what a person should know
 }
@@ -95,6 +96,7 @@ export async function load(settings) {
   await Promise.all(picturesOf(found, state.options).map(find))
   if (found.regions.length || found.content_mask) state.open = { ...state.open, regions: true }
   choose(found)
+  await check().catch(() => {}) // said again when it is painted
 }
 
 /** Take up what was chosen before the page was loaded anew. */
@@ -209,10 +211,10 @@ export function addRegion() {
 /** Ask the server what is wrong, and show it at the fields, or as a complaint. */
 export async function check() {
   const asked = state.settings
-  const wrong = await send("check", settings())
+  const { wrong, idle } = await send("check", settings())
   if (asked !== state.settings) return
   const more = state.open.more || FIELDS.some(name => name !== "size" && wrong[name])
-  set({ wrong, open: { ...state.open, more } })
+  set({ wrong, idle, open: { ...state.open, more } })
   const other = Object.keys(wrong).find(name => !FIELDS.includes(name))
   if (other) throw new Error(wrong[other])
 }
