@@ -87,14 +87,9 @@ class KeptJit:
 
     def keeps(self, args: PyTree) -> bool:
         """Whether the program of a call is kept, see `kept_jit`."""
-        first = jax.devices()[0]
-
-        def plain(x: Any) -> bool:
-            if not hasattr(x, "dtype"):
-                return False
-            return not isinstance(x, jax.Array) or x.devices() == {first}
-
-        return all(map(plain, jax.tree.leaves(args)))
+        first = {jax.devices()[0]}
+        here = lambda x: not isinstance(x, jax.Array) or x.devices() == first
+        return all(hasattr(x, "dtype") and here(x) for x in jax.tree.leaves(args))
 
     def __call__(self, *args: Any, **static: Any) -> Any:
         """Call the function, by the kept program where there is one."""
@@ -122,10 +117,6 @@ class KeptJit:
                 lambda job: forget(job) and self.programs.pop(key, None)
             )
         return program
-
-    def lower(self, *args: Any, **static: Any) -> jax.stages.Lowered:
-        """Lower a call, as of `jax.jit`."""
-        return self.jit.lower(*args, **static)
 
     def _path(self, shapes: PyTree, static: dict[str, Any]) -> Path | None:
         """The file of a call; None where nothing may be kept on disk."""
@@ -167,8 +158,7 @@ class KeptJit:
     def _compile(self, shapes: PyTree, static: dict[str, Any]) -> Program:
         with standard_dtypes():
             traced = self.jit.trace(*shapes, **static)
-        like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
-        results = jax.tree.map(like, traced.out_info)
+        results = jax.tree.map(_shape, traced.out_info)
 
         def work() -> Any:
             HITS.count = 0
@@ -233,12 +223,8 @@ def kept_jit(
         >>> repeat(jnp.ones(2), times=3).shape
         (6,)
     """
-
-    def decorate(function: Callable) -> KeptJit:
-        options = {"donate_argnames": donate, "compiler_options": compiler_options}
-        return KeptJit(function, static, name, **options)
-
-    return decorate
+    options = {"donate_argnames": donate, "compiler_options": compiler_options}
+    return lambda function: KeptJit(function, static, name, **options)
 
 
 def clear_compiled() -> None:
@@ -272,13 +258,13 @@ def private_folder() -> Path | None:
     named = jax.config.values["jax_compilation_cache_dir"]
     if not named or not jax.config.values["jax_enable_compilation_cache"]:
         return None
-    if hasattr(os, "getuid"):
-        with contextlib.suppress(OSError):
-            about = os.stat(named)
-            if about.st_uid == os.getuid() and not about.st_mode & 0o022:
-                return Path(named)
-        return None
-    return Path(named)
+    if not hasattr(os, "getuid"):
+        return Path(named)
+    with contextlib.suppress(OSError):
+        about = os.stat(named)
+        if about.st_uid == os.getuid() and not about.st_mode & 0o022:
+            return Path(named)
+    return None
 
 
 def _settings() -> tuple[str, ...]:

@@ -90,28 +90,22 @@ def lbfgs(
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a trust radius in place of a line search.
 
-    `torch.optim.LBFGS` and Lua's `optim.lbfgs`, which the recipes of the literature
-    come with, take every step, whatever becomes of the loss; on hatched or noisy
-    pictures they climb or stand still.
+    The recipes of the literature come with `torch.optim.LBFGS` and Lua's `optim.lbfgs`,
+    which take every step; on hatched or noisy pictures they climb or stand still. Here:
 
-    One gradient for each step. A step that ends more than a fifth above the lowest loss
-    is taken back: the next one starts where it did, and its pair is not taken up. If it
-    was not even downhill at its start, as clipping to [0, 1] can make it, or was as
-    short as steps become, the history is dropped, and the next step goes down the
-    gradient.
-
-    No step is longer than the radius, at first `initial_radius`. After a step that won
-    at least a tenth of what its slope promised it is twice its length, or what it was.
-    After one that went uphill, taken back or not, it is where the parabola through both
-    losses and the slope is lowest: between a tenth and a half of the step. Without a
-    pair there is no curvature, and the step is as long as the radius, so that the first
-    change of the gradient is more than rounding.
-
-    A pair of a step s and a change y of the gradient is taken up if
-    `sᵀy > 1e-6 |s| |y|`. Nothing depends on the scale of the loss.
-
-    A step is what became of it, `params - state.params`, after clipping. Lengths are
-    RMS, those of the quasi-Newton step, before the learning rate.
+    - Each step takes one gradient. Lengths are RMS, before the learning rate and after
+      clipping. Nothing depends on the scale of the loss.
+    - A pair of a step s and a change y of the gradient is accepted if
+      `sᵀy > 1e-6 |s| |y|`.
+    - A step that ends more than a fifth above the lowest loss is taken back. The
+      history is dropped if the step went uphill from the start, as clipping can make
+      it, or was as short as steps become.
+    - No step is longer than the radius, at first `initial_radius`. Without a pair the
+      step is as long as the radius, so that the gradient changes by more than rounding.
+    - After a step that won at least a tenth of what its slope promised, the radius is
+      twice its length, if that is more. After one that went uphill it is where the
+      parabola through both losses and the slope is lowest: between a tenth and a half
+      of the step.
 
     Reference:
         Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two
@@ -196,7 +190,7 @@ def _update(
 def _accept_pair(place: Array, accepted: Array, past: Stored, new: Array) -> Stored:
     """Write one of a pair into its place, if it is accepted.
 
-    Nothing else is touched, so that the pairs, most of a state, are not there twice.
+    Only its place is written: a whole-array `where` would keep two copies.
     """
     start = (place, *(0,) * new.ndim)
     kept = take(past, start, (1, *new.shape))
@@ -226,12 +220,12 @@ def _within(step: Image, radius: Scalar) -> Image:
 
 
 def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
-    """The product with the inverse Hessian that the pairs tell of.
+    """The product with the inverse Hessian that the pairs approximate.
 
     On a CPU by two loops, which touch one pair at a time; elsewhere in compact form, by
     a few large kernels.
     """
-    # Without a scale, a vector as long as the radius.
+    # Without gamma, a vector as long as the radius.
     downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
     state = state._replace(gamma=jnp.where(state.gamma > 0, state.gamma, downhill))
     return jax.lax.platform_dependent(vector, state, cpu=two_loops, default=compact)

@@ -95,14 +95,9 @@ def root_traces(
     """`Σ λ / √(λ + floor²)` over the eigenvalues λ of each of several matrices.
 
     On a CPU from LAPACK's eigenvalues, elsewhere by products: small matrices are padded
-    with zeros, which add nothing, so that a few large kernels do the work of many.
-
-    Args:
-        ks: Symmetric matrices without negative eigenvalues, of any sizes.
-        floors: One for each; derivatives with respect to them are left out.
-
-    Returns:
-        The sums.
+    with zeros, which add nothing, so that a few large kernels do the work of many. The
+    matrices are symmetric, without negative eigenvalues, and of any sizes. Derivatives
+    with respect to the floors are left out.
 
     Example:
         >>> root_traces([jnp.diag(jnp.array([4.0, 9.0]))], [jnp.float32(0)])[0].round(3)
@@ -140,14 +135,7 @@ def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     for the interval that is left; since the floor bounds the eigenvalues of A from
     below, `ROUNDS` of them, three products each, reach a few parts in 10⁵ in float32.
     The floor is raised to where float32 can tell K from its rounding, and on until the
-    rounds converge.
-
-    Args:
-        k: Symmetric matrix without negative eigenvalues.
-        floor: See above; derivatives with respect to it are left out.
-
-    Returns:
-        The sum.
+    rounds converge. Derivatives with respect to it are left out.
 
     Reference:
         Chen, Chow (2014), "A Stable Scaling of Newton-Schulz for Improving the Sign

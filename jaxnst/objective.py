@@ -6,7 +6,7 @@ summary.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from jaxnst.checks import OPTIMIZED, check_image, check_list
 from jaxnst.compiled import kept_jit
 from jaxnst.losses import normalize_gradient
-from jaxnst.masks import layer_weights
+from jaxnst.masks import layer_weights, multiply_masks
 from jaxnst.network.vgg import Backbone, channels, features, stride
 from jaxnst.pictures.canvas import Canvas, exact, extend, inside
 from jaxnst.process import COMPILE_FAST
@@ -180,16 +180,8 @@ def assemble_targets(
 ) -> Targets:
     """Join what was measured with a recipe's weights and learning rate, on the host.
 
-    Args:
-        content: From `measure_content`.
-        regions: The styles of each, from `prepare_styles`, and its mask on the canvas.
-        recipe: For the weights.
-        canvas: Of the picture.
-        content_strength: How strongly the content holds at each pixel. Default: evenly.
-        paint_mask: Which pixels change. Default: all.
-
-    Returns:
-        The targets.
+    Of each region it takes the styles, from `prepare_styles`, and the mask. All masks
+    are on the canvas.
     """
     layers = layer_names(recipe.program.style_layers)
     whole = math.prod(canvas.shape)
@@ -201,8 +193,8 @@ def assemble_targets(
     numbers: dict[str, Any] = dict(recipe.weights.arrays)
     numbers["content_weight"] = numbers["content_weight"] * share(content_strength)
     held = layer_weights(content_strength, tuple(content))
-    targets = Targets(content, tuple(found), held, paint_mask, **numbers)
-    return targets._replace(extent=canvas.extent)
+    parts = content, tuple(found), held, paint_mask
+    return Targets(*parts, **numbers, extent=canvas.extent)
 
 
 @kept_jit("program", name="the targets", compiler_options=COMPILE_FAST)
@@ -230,12 +222,18 @@ def measure_style(
     backbone: Backbone, style: Image, mask: Mask | None = None, *, program: Program
 ) -> StyleSummary:
     """Summarise one style, or the part of it that a mask shows."""
-    summarize = program.losses.style.summarize
-    layers = layer_names(program.style_layers)
-    weights = layer_weights(mask, layers)
-    feats = measure(backbone, style, program, layers)
-    found = {layer: summarize(x, weights.get(layer)) for layer, x in feats.items()}
+    weights = layer_weights(mask, layer_names(program.style_layers))
+    found = summarize_style(backbone, style, weights, program)
     return normalize_summary(found, program)
+
+
+def summarize_style(
+    backbone: Backbone, style: Image, weights: dict[str, Mask], program: Program
+) -> StyleSummary:
+    """Reduce a style, or a tile of one, to sums; its positions may have weights."""
+    feats = measure(backbone, style, program, layer_names(program.style_layers))
+    summarize = program.losses.style.summarize
+    return {layer: summarize(x, weights.get(layer)) for layer, x in feats.items()}
 
 
 def normalize_summary(summary: StyleSummary, program: Program) -> StyleSummary:
@@ -359,13 +357,6 @@ def disagreement(image: Image, agreement: Agreement) -> Scalar:
 
     `weight · mean_p (c_p |x_p - y_p|² / 3)` with the reliability c of each pixel p.
 
-    Args:
-        image: RGB in [0, 1], h w 3.
-        agreement: The other image y, of the same shape.
-
-    Returns:
-        The term, its weight included.
-
     Example:
         >>> other = Agreement(jnp.ones((2, 2, 3)), jnp.ones((2, 2, 1)), jnp.float32(8))
         >>> float(disagreement(jnp.full((2, 2, 3), 0.5), other))
@@ -379,58 +370,45 @@ def disagreement(image: Image, agreement: Agreement) -> Scalar:
 
 
 def summarize(
-    image: Image, backbone: Backbone, targets: Targets, program: Program
+    image: Image,
+    backbone: Backbone,
+    targets: Targets,
+    program: Program,
+    owned: Weights = None,
 ) -> Summary:
-    """Reduce an image to what the loss depends on, see `objective`."""
+    """Reduce an image to what the loss depends on, see `objective`.
+
+    Of a tile, `owned` says which of its pixels count.
+    """
     feats = measure(backbone, image, program, program.layers)
 
     def seen(weights: LayerWeights, weight: Scalar) -> Features:
+        """Features at some layers, whose gradients may be normalised."""
         if not program.normalize_gradients:
-            return feats
+            return {layer: feats[layer] for layer, _ in weights}
         return {
             layer: normalize_gradient(feats[layer], own * weight)
             for layer, own in weights
         }
 
+    content, style, variation = program.losses
     contents = seen(program.content_layers, targets.content_weight)
     styles = seen(program.style_layers, targets.style_weight)
-    content = {layer: restore(feat) for layer, feat in targets.content.items()}
-    return Summary(
-        summarize_content(contents, content, program, targets.held),
-        summarize_regions(styles, targets.regions, program),
-        program.losses.variation.summarize(image, inside(image.shape, targets.extent)),
-    )
+    held = targets.held
 
+    def content_of(layer: str, feat: Feature) -> Any:
+        return content.summarize(feat, restore(targets.content[layer]), held.get(layer))
 
-def summarize_content(
-    feats: Features,
-    content: Features,
-    program: Program,
-    weights: Mapping[str, Weights],
-) -> dict[str, Any]:
-    """Reduce features, and those of a content, to what the content term depends on.
+    def region_of(wanted: StyleTarget, weights: dict[str, Mask], _: Scalar) -> Any:
+        return {
+            layer: style.summarize_image(feat, wanted[layer], weights.get(layer))
+            for layer, feat in styles.items()
+        }
 
-    In a layer without weights, each position counts once.
-    """
-    loss = program.losses.content
-    return {
-        layer: loss.summarize(feats[layer], content[layer], weights.get(layer))
-        for layer in layer_names(program.content_layers)
-    }
-
-
-def summarize_regions(
-    feats: Features, regions: Sequence[RegionTargets], program: Program
-) -> tuple[StyleSummary, ...]:
-    """Reduce features to what the style term of each region depends on."""
-    summarize_image, layers = (
-        program.losses.style.summarize_image,
-        layer_names(program.style_layers),
-    )
-    return tuple(
-        {x: summarize_image(feats[x], style[x], weights.get(x)) for x in layers}
-        for style, weights, _ in regions
-    )
+    found = {layer: content_of(layer, feat) for layer, feat in contents.items()}
+    regions = tuple(region_of(*region) for region in targets.regions)
+    pixels = multiply_masks(owned, inside(image.shape, targets.extent))
+    return Summary(found, regions, variation.summarize(image, pixels))
 
 
 def compare(

@@ -58,7 +58,6 @@ def make_optimizer(
             initial_radius = FIRST_MOVE * max(program.units)
             transform = lbfgs(program.history, program.state_dtype, initial_radius)
             return Optimizer(transform, enlarge_curvature, without_history, 60)
-    raise ValueError(f"expected adam, tf1_adam or lbfgs, got {program.optimizer!r}")
 
 
 def _moments(transform: optax.GradientTransformationExtraArgs) -> Optimizer:

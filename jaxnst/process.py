@@ -20,13 +20,15 @@ COMPILE_FAST: CompilerOptions = {
 }
 """Compiler options of what runs once a scale: tuning it takes longer than it saves."""
 
-if jax.__version_info__ < (0, 12):  # a later XLA may not know the option
-    # The newer code for fusions on a CPU takes a third longer to compile.
-    COMPILE_FAST |= {"xla_cpu_use_fusion_emitters": False}
-
 STEP_OPTIONS: CompilerOptions = {"xla_gpu_enable_triton_gemm": False}
 """Compiler options of steps. On a GPU their products are as fast without Triton's, for
 which XLA would try hundreds of programs."""
+
+if jax.__version_info__ < (0, 12):  # a later XLA may not know the option
+    # The newer code for fusions on a CPU takes a fifth to a third longer to compile, and
+    # its steps take as long.
+    COMPILE_FAST |= {"xla_cpu_use_fusion_emitters": False}
+    STEP_OPTIONS |= {"xla_cpu_use_fusion_emitters": False}
 
 single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
 """Decorator. XLA on a CPU calls LAPACK for eigenvalues, several at a time, from threads

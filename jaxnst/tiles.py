@@ -22,7 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxnst.compiled import kept_jit
-from jaxnst.masks import layer_weights, multiply_masks
+from jaxnst.masks import layer_weights
 from jaxnst.network.vgg import Backbone, channels, deepest, receptive_field, stride
 from jaxnst.objective import (
     StyleSummary,
@@ -34,14 +34,13 @@ from jaxnst.objective import (
     measure,
     normalize_summary,
     summarize,
-    summarize_content,
-    summarize_regions,
+    summarize_style,
     with_agreement,
 )
-from jaxnst.pictures.canvas import extend, inside
+from jaxnst.pictures.canvas import extend
 from jaxnst.recipes import Program
 from jaxnst.storage import Stored, StoredFeatures, put, stored_zeros, take
-from jaxnst.types import Features, Image, Mask, Scalar, Weights
+from jaxnst.types import Feature, Features, Image, Mask, Scalar
 
 
 class Tile(NamedTuple):
@@ -114,41 +113,29 @@ def tile_shape(
     shape: tuple[int, ...], layers: tuple[str, ...], size: int
 ) -> tuple[int, int]:
     """Height and width of the tiles that `plan_tiles` makes."""
-    height, width = (_count_and_length(side, layers, size)[1] for side in shape[:2])
-    return height, width
-
-
-def _count_and_length(
-    length: int, layers: tuple[str, ...], size: int
-) -> tuple[int, int]:
-    """Number and length of the tiles along an axis."""
-    least = smallest_tile(layers)
-    if size < least:
-        raise ValueError(
-            f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
-        )
-    if length <= size:
-        return 1, length
-    # In whole strides, of which the picture has `whole` and a remainder.
-    step = stride(deepest(layers))
-    whole, rest = divmod(length, step)
-    margin, largest = 2 * halo(layers) // step, (size - rest) // step
-    gaps = math.ceil((whole - largest) / (largest - margin))
-    return gaps + 1, step * math.ceil((whole + margin * gaps) / (gaps + 1)) + rest
+    return plan_tiles(shape, layers, size).shape
 
 
 def _along(
     length: int, layers: tuple[str, ...], size: int
 ) -> tuple[int, list[tuple[int, int, int]]]:
     """Length of the tiles along an axis, and their starts, with the bounds of each."""
-    count, tile = _count_and_length(length, layers, size)
-    if count == 1:
-        return tile, [(0, 0, length)]
-    step, beyond, gaps = stride(deepest(layers)), halo(layers), count - 1
-    free = (length - tile) // step
-    starts = [step * (i * free // gaps) for i in range(gaps + 1)]
+    least = smallest_tile(layers)
+    if size < least:
+        raise ValueError(
+            f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
+        )
+    if length <= size:
+        return length, [(0, 0, length)]
+    # In whole strides, of which the picture has `whole` and a remainder.
+    step, beyond = stride(deepest(layers)), halo(layers)
+    whole, rest = divmod(length, step)
+    margin, largest = 2 * beyond // step, (size - rest) // step
+    gaps = math.ceil((whole - largest) / (largest - margin))
+    tile = math.ceil((whole + margin * gaps) / (gaps + 1))
+    starts = [step * (i * (whole - tile) // gaps) for i in range(gaps + 1)]
     bounds = [0, *(start + beyond for start in starts[1:]), length]
-    return tile, list(zip(starts, bounds, bounds[1:], strict=False))
+    return step * tile + rest, list(zip(starts, bounds, bounds[1:], strict=False))
 
 
 def tile_mesh() -> Mesh | None:
@@ -248,48 +235,45 @@ def _summarize(
 ) -> Summary:
     """What a tile adds to the summary of its picture."""
     backbone, targets = constants
-    feats = measure(backbone, pixels, program, program.layers)
-    content = {
-        layer: take(target, _place(tile, layer), feats[layer].shape)
-        for layer, target in targets.content.items()
-    }
-    owned = _owned(tile, pixels.shape, 1).astype(jnp.float32)
+    shape = pixels.shape
+    weights = partial(_weights, tile, shape, program.layers)
+    content = targets.content.items()
     extent = None if targets.extent is None else targets.extent - tile.start
-    own = multiply_masks(owned, inside(pixels.shape, extent))
-    regions = [
-        region._replace(weights=_weights(feats, tile, region.weights))
-        for region in targets.regions
-    ]
-    held = _weights(feats, tile, targets.held)
-    return Summary(
-        summarize_content(feats, content, program, held),
-        summarize_regions(feats, regions, program),
-        program.losses.variation.summarize(pixels, own),
+    own = targets._replace(
+        content={layer: _cut(x, tile, shape, layer) for layer, x in content},
+        regions=tuple(x._replace(weights=weights(x.weights)) for x in targets.regions),
+        held=weights(targets.held),
+        extent=extent,
     )
+    owned = _owned(tile, shape, 1).astype(jnp.float32)
+    return summarize(pixels, backbone, own, program, owned)
 
 
 def _weights(
-    feats: Features, tile: Tile, whole: Mapping[str, Mask]
-) -> dict[str, Weights]:
+    tile: Tile,
+    shape: tuple[int, ...],
+    layers: tuple[str, ...],
+    whole: Mapping[str, Mask],
+) -> dict[str, Mask]:
     """Weights of a tile's positions, by layer: 0 where another tile owns them.
 
     Elsewhere they are those of the whole picture, or 1 where there are none.
     """
 
-    def cut(layer: str, shape: tuple[int, ...]) -> Mask:
+    def cut(layer: str) -> Mask:
         owned = _owned(tile, shape, stride(layer)).astype(jnp.float32)
         if layer not in whole:
             return owned
-        return owned * take(whole[layer], _place(tile, layer), owned.shape)
+        return owned * _cut(whole[layer], tile, shape, layer)
 
-    return {layer: cut(layer, feat.shape) for layer, feat in feats.items()}
+    return {layer: cut(layer) for layer in layers}
 
 
 def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 1"]:
-    """Mask of the positions that a tile owns, at a layer of stride `step`."""
+    """Mask of the positions that a tile of a shape owns, at a layer of that stride."""
 
     def along(axis: int) -> Bool[Array, "_n"]:
-        place = tile.start[axis] // step + jnp.arange(shape[axis])
+        place = tile.start[axis] // step + jnp.arange(shape[axis] // step)
         first, end = tile.owned[axis, 0], tile.owned[axis, 1]
         # The last tile of an axis owns up to the end, where a stride may be incomplete.
         return (place >= first // step) & (place < -(-end // step))
@@ -300,6 +284,13 @@ def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 
 def _place(tile: Tile, layer: str) -> tuple:
     """Where a layer's feature of a tile begins in that of the picture."""
     return (*(tile.start // stride(layer)), 0)
+
+
+def _cut(whole: Stored, tile: Tile, shape: tuple[int, ...], layer: str) -> Feature:
+    """The part of a layer's array that a tile of a shape covers."""
+    step = stride(layer)
+    part = shape[0] // step, shape[1] // step, whole.shape[-1]
+    return take(whole, _place(tile, layer), part)
 
 
 def _fold(
@@ -352,17 +343,16 @@ def measure_content(
 
     def statistics_of(tile: Tile) -> dict[str, Any]:
         feats = see(tile)
-        weights = _weights(feats, tile, held)
+        weights = _weights(tile, tiles.shape, layers, held)
         return {layer: loss.measure(x, weights[layer]) for layer, x in feats.items()}
 
     def write(whole: StoredFeatures, tile: Tile) -> StoredFeatures:
         written = {}
         for layer, feat in see(tile).items():
-            place = _place(tile, layer)
-            old = take(whole[layer], place, feat.shape)
-            owned = _owned(tile, feat.shape, stride(layer))
-            prepared = loss.prepare(feat, statistics[layer])
-            written[layer] = put(whole[layer], jnp.where(owned, prepared, old), place)
+            old = _cut(whole[layer], tile, tiles.shape, layer)
+            owned = _owned(tile, tiles.shape, stride(layer))
+            new = jnp.where(owned, loss.prepare(feat, statistics[layer]), old)
+            written[layer] = put(whole[layer], new, _place(tile, layer))
         return written
 
     def empty(layer: str) -> Stored:
@@ -384,14 +374,13 @@ def measure_style(
     size: int,
 ) -> StyleSummary:
     """`objective.measure_style` of a large picture, by tiles of that size."""
-    layers, loss = layer_names(program.style_layers), program.losses.style
+    layers = layer_names(program.style_layers)
     shown = layer_weights(mask, layers)
     tiles = plan_tiles(style.shape, layers, size)
 
     def part(tile: Tile) -> StyleSummary:
-        feats = measure(backbone, tiles.cut(style, tile), program, layers)
-        weights = _weights(feats, tile, shown)
-        return {layer: loss.summarize(x, weights[layer]) for layer, x in feats.items()}
+        weights = _weights(tile, tiles.shape, layers, shown)
+        return summarize_style(backbone, tiles.cut(style, tile), weights, program)
 
     return normalize_summary(_total(part, tiles), program)
 

@@ -230,15 +230,10 @@ class Transfer:
         return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
     def enlarge(self, state: State, fresh: State, growth: Growth) -> State:
-        """The state of an enlarged image, and of what the optimiser knows already.
+        """The first state of a scale, which knows what the optimiser has learned.
 
-        Args:
-            state: The last one of the scale before.
-            fresh: From `init` of the enlarged image.
-            growth: From the canvas of one to that of the other.
-
-        Returns:
-            The first state of the next scale.
+        It is made of the last state of the scale before and of a fresh one, from `init`
+        of the enlarged image.
         """
         enlarged = self.optimizer.enlarge(state.opt_state, fresh.opt_state, growth)
         return fresh._replace(opt_state=enlarged)
@@ -272,7 +267,7 @@ def make_transfer(
         The functions.
 
     Raises:
-        ValueError: If the program names an optimiser that is not known.
+        ValueError: If it is not a program.
 
     Example:
         >>> import jaxnst

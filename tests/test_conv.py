@@ -4,13 +4,13 @@ import numpy as np
 import oracle
 import pytest
 
-from jaxnst.network.conv import convolve, winograd_kernels
+from jaxnst.network.conv import WinogradKernel, convolve, transform_kernels
 
 SIZES = [(16, 16, 64, 64), (13, 18, 64, 32), (11, 15, 128, 64), (33, 9, 64, 128)]
 
 
 def winograd_kernel(kernel):
-    return winograd_kernels({"conv": kernel})["conv"]
+    return WinogradKernel(kernel, *transform_kernels({"conv": kernel})["conv"])
 
 
 def random_pair(h, w, channels, out):

@@ -77,7 +77,7 @@ def test_repainting_takes_what_was_planned(shape):
     given = image, image, [image], ratio, None, None, None, ()
     level, styles = make_levels(*given, canvas=shared(shape), turned=False)[-1]
     matches = jax.ShapeDtypeStruct(level.hold.shape[:2], "int32")
-    about = lay_level.lower(level, styles, matches).compile().memory_analysis()
+    about = lay_level.jit.lower(level, styles, matches).compile().memory_analysis()
     found = about.temp_size_in_bytes + about.argument_size_in_bytes
     assert found / (REPAINT * math.prod(shape)) == pytest.approx(1, abs=0.1)
 

@@ -98,11 +98,6 @@ def spread_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
     return WeightedSum(sums, total_weight(feature, weights))
 
 
-def spread(feature: Feature, weights: Weights = None) -> Spread:
-    """Per-channel mean and mean square."""
-    return spread_sum(feature, weights).mean
-
-
 FLAT = 1e-5
 """Added to variances, so that a channel that is constant does not divide by zero."""
 
@@ -112,12 +107,12 @@ def standardize(feature: Feature, known: Spread | None = None) -> Feature:
 
     Args:
         feature: Feature of a picture, or of a tile of it.
-        known: The `spread` of the whole picture's. Default: the feature's own.
+        known: Moments of the whole picture's. Default: the feature's own.
 
     Returns:
         The standardised feature.
     """
-    mean, square = known or spread(feature)
+    mean, square = known or spread_sum(feature).mean
     variance = jnp.maximum(square - mean**2, 0)
     return (feature - mean[None, None]) * jax.lax.rsqrt(variance + FLAT)[None, None]
 
@@ -141,13 +136,6 @@ def cross_sum(
     return WeightedSum(sums, weight)
 
 
-def cross_moments(
-    feature: Feature, target: Feature, weights: Weights = None
-) -> CrossMoments:
-    """Per-channel moments for the correlation with a `standardize`d target."""
-    return cross_sum(feature, target, weights).mean
-
-
 def correlation_loss(m: CrossMoments) -> Scalar:
     """Squared difference of two features whose channels are standardised.
 
@@ -157,14 +145,14 @@ def correlation_loss(m: CrossMoments) -> Scalar:
     to the style. It hardly depends on the scale of the activations.
 
     Args:
-        m: `cross_moments` of the image's feature with a standardised target.
+        m: Mean of `cross_sum` of the image's feature with a standardised target.
 
     Returns:
         The loss, in [0, 4].
 
     Example:
         >>> x = jnp.arange(12.0).reshape(2, 2, 3)
-        >>> same = cross_moments(3 * x + 1, standardize(x))
+        >>> same = cross_sum(3 * x + 1, standardize(x)).mean
         >>> abs(float(correlation_loss(same))) < 1e-4
         True
     """

@@ -46,11 +46,6 @@ def slices(feature: Feature, weights: Weights = None) -> Slices:
     return Slices(jnp.take_along_axis(found, order, axis=0), shares)
 
 
-def _ranks(found: Slices) -> Float[Array, "_n _d"]:
-    """Share of the weight below the middle of each value, 0 to 1."""
-    return jnp.cumsum(found.shares, axis=0) - found.shares / 2
-
-
 def quantiles(found: Slices) -> Float[Array, "_q _d"]:
     """The values at `QUANTILES` evenly spaced ranks, along each direction."""
     wanted = (jnp.arange(QUANTILES) + 0.5) / QUANTILES
@@ -96,8 +91,10 @@ def sliced_wasserstein_loss(found: Slices, target: Float[Array, "_q _d"]) -> Sca
     """
     known = jnp.arange(len(target)) + 0.5
     at = partial(jnp.interp, xp=known / len(target))
+    # The share of the weight below the middle of each value.
+    ranks = jnp.cumsum(found.shares, axis=0) - found.shares / 2
     wanted = jax.vmap(lambda r, t: at(r, fp=t), in_axes=1, out_axes=1)(
-        jax.lax.stop_gradient(_ranks(found)), target
+        jax.lax.stop_gradient(ranks), target
     )
     squares = found.shares * (found.values - wanted) ** 2
     return jnp.sum(squares) / found.values.shape[1]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnst.compiled import kept_jit
-from jaxnst.network.conv import Transforms, transform_kernels, winograd_kernels
+from jaxnst.network.conv import Transforms, WinogradKernel, transform_kernels
 from jaxnst.network.vgg import (
     Activations,
     Backbone,
@@ -34,8 +34,10 @@ def accelerate(
     time and takes much memory. Transforms from `transform` are used if they are given.
     """
     params = _needed(backbone, layers)
-    prepared = winograd_kernels(_wide(params), transforms)
-    params |= {name: params[name] | {"kernel": x} for name, x in prepared.items()}
+    kernels = _wide(params)
+    found = transforms or transform_kernels(kernels)
+    for name, kernel in kernels.items():
+        params[name] = params[name] | {"kernel": WinogradKernel(kernel, *found[name])}
     return dataclasses.replace(backbone, params=params)
 
 

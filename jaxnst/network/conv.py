@@ -64,19 +64,6 @@ Transforms = tuple[Float[Array, "36 _in _out"], Float[Array, "36 _out _in"]]
 Kernel = Float[Array, "3 3 _in _out"] | WinogradKernel
 
 
-def winograd_kernels(
-    kernels: dict[str, Float[Array, "3 3 _in _out"]],
-    transforms: dict[str, Transforms] | None = None,
-) -> dict[str, WinogradKernel]:
-    """Transform kernels for Winograd's convolution, all by one compiled program.
-
-    The kernels themselves are not copied. Transforms that are there already, from
-    `transform_kernels`, are used.
-    """
-    found = transform_kernels(kernels) if transforms is None else transforms
-    return {name: WinogradKernel(k, *found[name]) for name, k in kernels.items()}
-
-
 @jax.jit
 def transform_kernels(
     kernels: dict[str, Float[Array, "3 3 _in _out"]],
@@ -94,8 +81,8 @@ def transform_kernels(
 def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
     """Convolve a feature with 3 x 3 kernels: `y_ijo = Σ x_(i+u)(j+v)c k_uvco`.
 
-    As networks do, it does not flip the kernels. With one of `winograd_kernels`, the
-    result differs by a few parts in 10⁶.
+    As networks do, it does not flip the kernels. With a `WinogradKernel`, the result
+    differs by a few parts in 10⁶.
 
     Example:
         >>> y = convolve(jnp.ones((3, 4, 1)), jnp.ones((3, 3, 1, 1)))

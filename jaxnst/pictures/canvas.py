@@ -165,14 +165,8 @@ def _size(part: float, width: int) -> tuple[int, int]:
 def extend(image: Image, extent: Int[Array | np.ndarray, "2"] | None) -> Image:
     """Fill a canvas beyond a picture with the picture's edge, for compiled code.
 
-    Its derivative adds what reaches the filler to the edge.
-
-    Args:
-        image: The canvas, h w 3.
-        extent: Height and width of the picture; None: all of it.
-
-    Returns:
-        The filled canvas.
+    Its derivative adds what reaches the filler to the edge. Without an extent, the
+    picture is the whole canvas.
 
     Example:
         >>> canvas = jnp.arange(4.0).reshape(1, 4, 1).repeat(3, -1)

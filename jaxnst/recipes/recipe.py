@@ -379,12 +379,14 @@ class Recipe:
                     f"did you mean {nearest(name, known)}?"
                 )
         settings = _with_learning_rate(self, changes)
-        about = {x: settings.pop(x) for x in ("name", "summary") if x in settings}
-        parts = {
-            part: dataclasses.replace(getattr(self, part), **own)
-            for part, own in _by_part(settings).items()
+        given = lambda kind: {
+            x.name: settings[x.name] for x in fields(kind) if x.name in settings
         }
-        changed = dataclasses.replace(self, **about, **parts)
+        parts = {
+            part: dataclasses.replace(getattr(self, part), **given(kind))
+            for part, kind in PARTS.items()
+        }
+        changed = dataclasses.replace(self, **given(Recipe), **parts)
         before, after = self.values(), changed.values()
         for name in changes:
             if after[name] != before[name] and not changed.uses(name):
@@ -436,13 +438,7 @@ class Recipe:
         return "\n".join(f"{x:<20} {as_text(y)}" for x, y in self.values().items())
 
 
-PARTS: dict[str, type] = {
-    "program": Program,
-    "weights": LossWeights,
-    "schedule": Schedule,
-    "sizes": Sizes,
-    "look": Look,
-}
+PARTS = {x.name: x.type for x in fields(Recipe) if dataclasses.is_dataclass(x.type)}
 """The parts of a recipe."""
 
 FIELDS = {x.name: x.type for kind in PARTS.values() for x in fields(kind)}
@@ -457,14 +453,6 @@ USED_WITH = {
     "style_scale": ("squash_style", (False,)),
 }
 """Fields that have an effect only with certain values of another field."""
-
-
-def _by_part(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    part_of = {x.name: part for part, kind in PARTS.items() for x in fields(kind)}
-    found: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        found.setdefault(part_of[name], {})[name] = value
-    return found
 
 
 def _with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:

@@ -64,14 +64,9 @@ def refine(
 ) -> Int[np.ndarray, "*_lanes _new_h _new_w"]:
     """Matches of a level from those of the level of half the size, on the host.
 
-    Args:
-        matches: Of the coarser level.
-        coarse: Edge of its styles' canvases.
-        fine: That of the finer level.
-        shape: Height and width of its content's canvas.
-
-    Returns:
-        A match at the double place for each of four pixels, in the same style.
+    Each of four pixels gets the match at the double place, in the same style. `coarse`
+    and `fine` are the edges of the styles' canvases, `shape` is that of the finer one
+    of the content.
     """
     matches = np.asarray(matches)
     row, column = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
