@@ -1,5 +1,6 @@
 """What users hand to public functions, checked before anything is computed."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -97,6 +98,14 @@ def check_mask(mask: Any, name: str = "mask") -> None:
     """Raise a ValueError unless something is a mask, h w 1 in [0, 1], or None."""
     if mask is not None:
         check_image(mask, name, channels=1, beyond=1e-3)
+
+
+def check_installed(module: str, purpose: str, extra: str) -> None:
+    """Raise a ValueError unless a package is installed, which an extra installs."""
+    if find_spec(module) is None:
+        raise ValueError(
+            f"expected {module} {purpose}, got none; pip install 'jaxnst[{extra}]'"
+        )
 
 
 def check_untraced(name: str, *arguments: Any) -> None:

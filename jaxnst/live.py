@@ -14,6 +14,7 @@ from jaxnst.disk import write_whole
 from jaxnst.painting.plan import patch_work, total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.painting.timing import TimeLeft
+from jaxnst.pictures.files import as_pillow
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import Info
@@ -126,8 +127,7 @@ class LiveWriter(LiveLines):
 
     def show(self, image: Image | np.ndarray) -> None:
         """Write the latest frame, whole or not at all."""
-        pixels = (np.clip(np.asarray(image), 0, 1) * 255 + 0.5).astype(np.uint8)
-        frame = pil.fromarray(pixels)
+        frame = as_pillow(image)
         if max(frame.size) > LONGEST:
             size = fit_shape(frame.size, LONGEST)
             frame = frame.resize(size, pil.Resampling.BILINEAR, reducing_gap=2.0)

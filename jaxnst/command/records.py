@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,10 +12,12 @@ import numpy as np
 import psutil
 from PIL import Image as pil
 
+from jaxnst.checks import check_installed
 from jaxnst.disk import write_whole
 from jaxnst.live import LiveWriter
-from jaxnst.objective import Terms
+from jaxnst.painting.plot import draw_losses
 from jaxnst.painting.stages import Progress
+from jaxnst.pictures.files import as_pillow
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import LossWeights, Recipe
 from jaxnst.request.run import Run
@@ -43,16 +44,9 @@ def check_records(run: Run) -> None:
             raise ValueError(f"expected a file ending in {wanted}, got {str(path)!r}")
     film = run.timelapse is not None and run.timelapse.suffix.lower() == ".mp4"
     if run.plot is not None:
-        _check_installed("matplotlib", "--plot", "plot")
+        check_installed("matplotlib", "for --plot", "plot")
     if film:
-        _check_installed("av", "--timelapse FILE.mp4", "video")
-
-
-def _check_installed(module: str, flag: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise ValueError(
-            f"expected {module} for {flag}, got none; pip install 'jaxnst[{extra}]'"
-        )
+        check_installed("av", "for --timelapse FILE.mp4", "video")
 
 
 Tolerate = Callable[[str], AbstractContextManager[None]]
@@ -129,9 +123,8 @@ class Records:
 
     def add_frame(self, image: Image | np.ndarray) -> None:
         """Keep a picture for the timelapse."""
-        pixels = (np.clip(np.asarray(image), 0, 1) * 255 + 0.5).astype(np.uint8)
         size = self.shape[1], self.shape[0]
-        frame = pil.fromarray(pixels).resize(size, pil.Resampling.BICUBIC)
+        frame = as_pillow(image).resize(size, pil.Resampling.BICUBIC)
         self.frames.append(np.asarray(frame))
 
     def finish(self, image: Image | np.ndarray, tolerate: Tolerate) -> None:
@@ -182,23 +175,10 @@ def _write_film(file: IO[bytes], frames: list[pil.Image]) -> None:
 
 
 def save_plot(path: Path, table: np.ndarray, weights: LossWeights) -> None:
-    """Plot the weighted terms over the steps; dotted lines divide the scales.
-
-    Args:
-        path: File to write.
-        table: A row for each step: its scale, and the unweighted terms.
-        weights: Of the terms.
-    """
+    """Write a plot of the loss, see `draw_losses`."""
     from matplotlib.figure import Figure
 
-    axes = (figure := Figure(figsize=(8, 4.5), layout="constrained")).subplots()
-    scales, *columns = table.T
-    for name, values in zip(Terms._fields, columns, strict=True):
-        weight = getattr(weights, f"{name}_weight")
-        axes.semilogy(np.arange(1, len(values) + 1), weight * values, label=name)
-    for end in np.flatnonzero(np.diff(scales)) + 1:
-        axes.axvline(end + 0.5, color="grey", linestyle=":")
-    axes.set(xlabel="step", ylabel="weighted term of the loss")
-    axes.legend()
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    draw_losses(figure.subplots(), table, weights)
     with write_whole(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower())

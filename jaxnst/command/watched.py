@@ -3,9 +3,9 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
+from jaxnst.checks import check_installed
 from jaxnst.command.reporter import say
 from jaxnst.live import LiveWriter
 from jaxnst.recipes import Recipe
@@ -15,10 +15,7 @@ from jaxnst.request.run import Run
 def check_studio(flag: str) -> None:
     """Raise a ValueError unless the extra `studio` is installed."""
     for module in ("starlette", "uvicorn"):
-        if find_spec(module) is None:
-            raise ValueError(
-                f"expected {module} for {flag}, got none; pip install 'jaxnst[studio]'"
-            )
+        check_installed(module, f"for {flag}", "studio")
 
 
 @contextlib.contextmanager

@@ -83,7 +83,18 @@ def thumbnail(path: str | Path, size: int) -> pil.Image:
     pixels = _over_white(_read(Path(path), size, False))
     if isinstance(pixels, pil.Image):
         return pixels
-    return pil.fromarray((pixels * 255 + 0.5).astype(np.uint8))
+    return as_pillow(pixels)
+
+
+def as_pillow(image: Float[Array | np.ndarray, "_h _w 3"]) -> pil.Image:
+    """RGB, clipped to [0, 1], as a picture of Pillow with 8 bits.
+
+    Example:
+        >>> as_pillow(np.full((1, 2, 3), 1.5)).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    clipped = np.clip(np.asarray(image, np.float32), 0, 1)
+    return pil.fromarray((clipped * 255 + 0.5).astype(np.uint8))
 
 
 def _over_white(pixels: Pixels) -> Pixels:

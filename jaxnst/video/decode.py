@@ -6,13 +6,13 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxnst.checks import check_installed
 from jaxnst.video.tags import PEAK, ColorTags, to_sdr
 
 
@@ -31,11 +31,7 @@ WHOLE = Entry()
 
 def check_codecs() -> None:
     """Raise a ValueError unless video files can be read and written here."""
-    if find_spec("av") is None:
-        raise ValueError(
-            "expected PyAV to read and write video files, got none; "
-            "pip install 'jaxnst[video]'"
-        )
+    check_installed("av", "to read and write video files", "video")
 
 
 @contextlib.contextmanager
