@@ -28,7 +28,7 @@ FLOORS = {
     "jaxnst/recipes": ["recipe", "named", "texts"],
     "jaxnst/painting": [
         "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
-        "stages", "stage", "multiscale", "lanes", "measurer", "grid",
+        "plot", "stages", "stage", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/repaint": ["filters", "bank", "match"],
     "jaxnst/request": [

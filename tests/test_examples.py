@@ -2,7 +2,10 @@
 
 import doctest
 import importlib
+import json
+import os
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -20,7 +23,8 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", ["jaxnst", *MODULES])
-def test_examples(name):
+def test_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an example saves its picture
     module = importlib.import_module(name)
     # A type-checking decorator hides functions from the default finder.
     tests = [
@@ -41,4 +45,18 @@ def test_examples(name):
 )
 def test_scripts_of_the_examples_paint(path, tmp_path):
     subprocess.run([sys.executable, str(path)], cwd=tmp_path, check=True)
+    assert list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_notebooks_paint(path, tmp_path):
+    cells = json.loads(path.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    code, sizes = re.subn(r"(?m)^size = \d+", "size = 48", "\n".join(sources))
+    assert sizes == 1
+    assert not any(cell.get("outputs") for cell in cells)
+    headless = os.environ | {"MPLBACKEND": "agg"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=headless, check=True)
     assert list(tmp_path.glob("*.png"))

@@ -244,7 +244,7 @@ def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
         if width > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
         image = np.zeros((24, 32, 3), np.float32)
-        result = Result(image, (), [], "done", [])
+        result = Result(image, (), [], "done", [], RECIPE.weights)
         return [PaintedLane(lane, result) for lane in painter.lanes]
 
     monkeypatch.setattr(grid, "_paint_batch", short_of_memory)

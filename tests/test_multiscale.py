@@ -1,10 +1,13 @@
 import dataclasses
+import io
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import random_image
+from PIL import Image as pil
 
 from jaxnst import transfer
 from jaxnst.painting import loop
@@ -82,6 +85,23 @@ def test_a_run_is_whole_and_repeats_bit_for_bit(backbone, recipe):
     assert first.image.shape == (36, 48, 3)
     assert 0 <= first.image.min() <= first.image.max() <= 1
     np.testing.assert_array_equal(first.image, second.image)
+
+
+def test_a_result_shows_its_picture_and_its_loss(backbone, monkeypatch):
+    result = paint(backbone)
+    shown = np.asarray(pil.open(io.BytesIO(result._repr_png_())))
+    np.testing.assert_array_equal(shown, np.rint(result.image.clip(0, 1) * 255))
+    axes = result.plot_losses()
+    curves = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
+    style = np.concatenate([info.terms.style for info in result.infos])
+    np.testing.assert_allclose(
+        curves["style"], RECIPE.weights.style_weight * style, rtol=1e-6
+    )
+    ends = [line.get_xdata()[0] for line in axes.get_lines()[3:]]
+    assert ends == [4.5, 7.5]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ValueError, match=r"pip install 'jaxnst\[plot\]'"):
+        result.plot_losses()
 
 
 def test_there_is_one_trace_for_each_scale_and_none_for_the_next_style(backbone):

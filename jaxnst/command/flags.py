@@ -130,12 +130,12 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
         flag = "precision" if name == "dtype" else name.replace("_", "-")
         choices = get_args(FIELDS[name]) or None
         kind, meta = (str, None) if choices else (FIELDS[name], "X")
-        options = {"choices": choices, "metavar": meta, "help": text}
+        options: dict[str, Any] = {"choices": choices, "metavar": meta, "help": text}
         add(f"--{flag}", dest=name, type=kind, **options)
     turn = "measure the styles in four directions, so that strokes may turn"
     add("--rotate-styles", action="store_const", const=True, help=turn)
     any_field = "any other field, as jaxnst recipes NAME lists them; repeatable"
-    pairs = {"action": "append", "metavar": "FIELD=VALUE"}
+    pairs: dict[str, Any] = {"action": "append", "metavar": "FIELD=VALUE"}
     add("--set", type=assignment, help=any_field, **pairs)
 
 

@@ -13,7 +13,7 @@ from PIL import Image as pil
 
 from jaxnst.checks import check_installed
 from jaxnst.disk import write_whole
-from jaxnst.objective import Terms
+from jaxnst.painting.plot import draw_losses
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.source import as_levels
@@ -159,23 +159,10 @@ def save_timelapse(path: Path, frames: Sequence[np.ndarray]) -> None:
 
 
 def save_plot(path: Path, table: np.ndarray, weights: LossWeights) -> None:
-    """Plot the weighted terms over the steps; dotted lines divide the scales.
-
-    Args:
-        path: File to write.
-        table: A row for each step: its scale, and the unweighted terms.
-        weights: Of the terms.
-    """
+    """Write a plot of the loss, see `draw_losses`."""
     from matplotlib.figure import Figure
 
-    axes = (figure := Figure(figsize=(8, 4.5), layout="constrained")).subplots()
-    scales, *columns = table.T
-    for name, values in zip(Terms._fields, columns, strict=True):
-        weight = getattr(weights, f"{name}_weight")
-        axes.semilogy(np.arange(1, len(values) + 1), weight * values, label=name)
-    for end in np.flatnonzero(np.diff(scales)) + 1:
-        axes.axvline(end + 0.5, color="grey", linestyle=":")
-    axes.set(xlabel="step", ylabel="weighted term of the loss")
-    axes.legend()
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    draw_losses(figure.subplots(), table, weights)
     with write_whole(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower())

@@ -178,9 +178,9 @@ def _paint_batch(
         own = [jax.tree.map(lambda x, i=i: x[:, i], info) for info in infos]
         status = "done" if all(info.finite.all() for info in own) else "diverged"
         image = painter.measurer.finish(lane, image)
-        painted.append(
-            PaintedLane(lane, Result(image, lane.stages, own, status, share))
-        )
+        weights = lane.recipe.weights
+        result = Result(image, lane.stages, own, status, share, weights)
+        painted.append(PaintedLane(lane, result))
     return painted
 
 

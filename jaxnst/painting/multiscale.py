@@ -128,23 +128,27 @@ def stylize(
         FloatingPointError: If a step was not finite and `options.throw` is set.
 
     Example:
+        For pictures of your own, use `load_image("photo.jpg", size=512)` instead of
+        `sample`, and leave out `replace`, which makes this example quick:
+
         >>> import jax, jax.numpy as jnp, jaxnst
         >>> backbone = jaxnst.load_backbone("embedded")
-        >>> content, style = jaxnst.sample("harbour", 48), jaxnst.sample("swirls", 48)
+        >>> content = jaxnst.sample("harbour", size=48)
+        >>> style = jaxnst.sample("swirls", size=48)
         >>> recipe = jaxnst.get_recipe("painterly").replace(first_steps=2)
-        >>> result = stylize(
-        ...     backbone, content, [style], recipe, key=jax.random.key(0)
-        ... )
+        >>> key = jax.random.key(0)
+        >>> result = jaxnst.stylize(backbone, content, [style], recipe, key=key)
+        >>> jaxnst.save_image("painted.png", result.image)
         >>> result.image.shape
         (36, 48, 3)
 
         With another style for the sky, the upper half:
 
         >>> upper = jnp.zeros((36, 48, 1)).at[:18].set(1.0)
-        >>> sky = jaxnst.Region([jaxnst.sample("mosaic", 48)], upper)
-        >>> result = stylize(
-        ...     backbone, content, [style], recipe, key=jax.random.key(0),
-        ...     options=Options(masks=Masks(regions=[sky])),
+        >>> sky = jaxnst.Region([jaxnst.sample("mosaic", size=48)], upper)
+        >>> options = jaxnst.Options(masks=jaxnst.Masks(regions=[sky]))
+        >>> result = jaxnst.stylize(
+        ...     backbone, content, [style], recipe, key=key, options=options
         ... )
     """
     given = content, styles, key, options.masks, options.blend, options.init
@@ -177,7 +181,7 @@ def stylize(
         )
     status = "diverged" if diverged else "done"
     image = jnp.asarray(painter.show(state, last))
-    return Result(image, painter.stages, infos, status, seconds)
+    return Result(image, painter.stages, infos, status, seconds, recipe.weights)
 
 
 def plan_stages(shape: tuple[int, ...], recipe: Recipe, options: Options) -> Stages:

@@ -1,5 +1,6 @@
 """The loop over the stages of a run, shared by single pictures and batches."""
 
+import io
 import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -7,13 +8,18 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float
+from PIL import Image as pil
 
+from jaxnst.checks import check_installed
 from jaxnst.compiled import Runner, compiling_ahead
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.plan import Stage, Stages
+from jaxnst.painting.plot import draw_losses
+from jaxnst.pictures.source import as_levels
+from jaxnst.recipes import LossWeights
 from jaxnst.transfer import Info, State, Stepper
 from jaxnst.types import Image
 
@@ -86,6 +92,7 @@ class Result(NamedTuple):
             that was.
         seconds: Wall-clock time of each stage, compilation included; for a lane, its
             share of the batch's time.
+        weights: Of the terms of the loss.
     """
 
     image: Image | Float[np.ndarray, "_h _w 3"]
@@ -93,6 +100,43 @@ class Result(NamedTuple):
     infos: list[Info]
     status: Literal["done", "diverged"]
     seconds: list[float]
+    weights: LossWeights
+
+    def _repr_png_(self) -> bytes:
+        """The image as a PNG of 8 bits, which notebooks show."""
+        file = io.BytesIO()
+        pil.fromarray(as_levels(self.image)).save(file, "PNG")
+        return file.getvalue()
+
+    def plot_losses(self) -> Any:
+        """Plot the weighted terms of the loss over the steps, in a figure of pyplot.
+
+        Returns:
+            The axes of matplotlib.
+
+        Raises:
+            ValueError: If matplotlib is not installed.
+
+        Example:
+            >>> import jaxnst
+            >>> from jaxnst.objective import Terms
+            >>> one = np.ones(2, np.float32)
+            >>> info = Info(one, Terms(one, one, one), one, one > 0)
+            >>> weights = jaxnst.get_recipe("painterly").weights
+            >>> result = Result(np.ones((2, 2, 3)), (), [info], "done", [1.0], weights)
+            >>> result.plot_losses().get_xlabel()
+            'step'
+        """
+        check_installed("matplotlib", "plot_losses", "plot")
+        from matplotlib import pyplot
+
+        rows = [
+            np.column_stack([np.full(len(info.loss), i), *info.terms])
+            for i, info in enumerate(self.infos)
+        ]
+        _, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+        draw_losses(axes, np.concatenate(rows), self.weights)
+        return axes
 
 
 @compiling_ahead()
