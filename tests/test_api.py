@@ -30,7 +30,7 @@ FLOORS = {
         "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
         "plot", "stages", "stage", "multiscale", "lanes", "measurer", "grid",
     ],
-    "jaxnst/repaint": ["filters", "bank", "match"],
+    "jaxnst/repaint": ["filters", "flow", "bank", "match"],
     "jaxnst/request": [
         "defaults", "painting", "run", "manifest", "terminal", "labels", "read",
     ],
