@@ -33,7 +33,7 @@ from jaxnst.repaint.bank import (
     match_moments,
 )
 from jaxnst.repaint.filters import CLARITY, CONTRAST, clarify, find_edges
-from jaxnst.repaint.flow import ANGLES, lead_strokes
+from jaxnst.repaint.flow import ANGLES, find_flow, lead_strokes
 from jaxnst.repaint.match import OVERUSE, improve, overuse_penalty, refine, search
 from jaxnst.tiles import smallest_tile
 
@@ -122,6 +122,16 @@ def test_a_direction_is_that_of_the_strokes(angle):
         assert mean @ wanted / np.linalg.norm(mean) > 0.99
     assert np.abs(find_directions(jnp.full((20, 20, 3), 0.3))).max() == 0
     assert np.abs(lead_strokes(np.full((20, 20, 3), 0.3))).max() < 1e-3
+
+
+def test_stripes_flow_and_dabs_do_not():
+    """Dabs: stripes of another direction in each square of 12 px."""
+    y, x = np.indices((96, 96))
+    stripes = np.repeat(0.5 + 0.4 * np.sin((y + x)[..., None]), 3, 2)
+    dabs = np.where(((y // 12 + x // 12) % 2)[..., None], stripes, stripes[:, ::-1])
+    assert find_flow(stripes) == 1
+    assert find_flow(dabs) < 0.3
+    assert find_flow(np.full((40, 40, 3), 0.5)) == 0
 
 
 def test_strokes_run_along_an_edge_whatever_their_direction_in_the_style():

@@ -44,7 +44,7 @@ from jaxnst.repaint.bank import (
     mean_around,
 )
 from jaxnst.repaint.filters import clarify, find_edges, halves
-from jaxnst.repaint.flow import ANGLES, lead_strokes, turn_style
+from jaxnst.repaint.flow import ANGLES, TurnedStyle, lead_strokes, turn_style
 from jaxnst.repaint.match import (
     Distances,
     Matches,
@@ -143,9 +143,10 @@ def repaint(
     deviation of the styles' patches. What is used more than its share counts as
     farther.
 
-    Strokes have a direction, which counts as well. Each style is laid as it is and
-    turned by `ANGLES`. Strokes run along the edges of the content, near ones most; far
-    from any, they run as those around them. So they flow, and thin forms stay whole.
+    Strokes have a direction, which counts as well, the more they flow in a style. It is
+    then laid as it is and turned by `ANGLES`. Strokes run along the edges of the
+    content, near ones most; far from any, they run as those around them. So they flow,
+    and thin forms stay whole.
 
     Matches start from those of the coarser level, which keeps strokes whole; where
     there is none they are exact. Then they spread to neighbours, and are tried at
@@ -230,12 +231,12 @@ def make_levels(
     styles = [np.asarray(crop(x), np.float32) for x in styles]
     weights = np.ones(len(styles)) if blend is None else np.abs(np.asarray(blend))
     weights = (weights / np.mean(weights)).tolist()
-    turned_styles = map(turn_style, styles, parts, weights)
-    styles, parts, weights = zip(*chain(*turned_styles), strict=True)
     shortest = min(min(x.shape[:2]) for x in (image, *styles))
     count = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
     edge = max(*longest(styles), min(canvas.size[1], math.isqrt(most)))
-    pictures = np.asarray(image, np.float32), clarify(content), *styles
+    laid = list(chain(*map(turn_style, styles, parts, weights)))
+    images = (style.image for style in laid)
+    pictures = np.asarray(image, np.float32), clarify(content), *images
     pyramid = zip(*(halves(x, count) for x in pictures), strict=True)
     found = []
     for level, (shown, drawn, *small) in enumerate(pyramid):
@@ -245,8 +246,8 @@ def make_levels(
         side = square((1, 1), edge).halved(level).size[0]
         if canvas.part is None:
             side = max(longest(small))
-        trios = zip(small, parts, weights, strict=True)
-        banks = [_on_square(*trio, side, turned) for trio in trios]
+        pairs = zip(small, laid, strict=True)
+        banks = [_on_square(x, style, side, turned) for x, style in pairs]
         paint = Styles(*map(np.stack, zip(*banks, strict=True)))
         found.append((_make_level(*given), paint))
     return found[::-1]
@@ -276,18 +277,20 @@ def _make_level(
     )
 
 
-def _on_square(
-    style: Image, mask: Mask | None, weight: float, edge: int, turned: bool
-) -> Styles:
-    """A style at a level, on a canvas of that edge."""
-    h, w = style.shape[:2]
+def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Styles:
+    """The image of a style at a level, on a canvas of that edge."""
+    h, w = image.shape[:2]
     own = square((h, w), edge)
-    part = np.ones((h, w, 1)) if mask is None else fit_mask(mask, (h, w))
+    part = np.ones((h, w, 1)) if style.mask is None else fit_mask(style.mask, (h, w))
     used = np.zeros((h, w, 1), np.float32)
     inner = slice(RADIUS, h - RADIUS), slice(RADIUS, w - RADIUS)
-    used[inner] = np.where(part >= part[inner].max() / 2, weight, 0)[inner]
-    weights = own.place_mask(used)[..., 0]
-    return Styles(own.place(style), weights, own.place(find_heights((h, w), turned)))
+    used[inner] = np.where(part >= part[inner].max() / 2, style.weight, 0)[inner]
+    return Styles(
+        own.place(image),
+        own.place_mask(used)[..., 0],
+        own.place(find_heights((h, w), turned)),
+        np.array(style.flow, np.float32),
+    )
 
 
 def find_heights(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnst.repaint.flow import FAINT
 from jaxnst.types import Image, Mask
 
 RADIUS = 3
@@ -28,14 +29,11 @@ LARGEST_GAIN = 2
 """How many times at most what is looked for is made livelier, or calmer."""
 
 DIRECTION = 1.4
-"""What the direction of a stroke counts."""
+"""What the direction of a stroke counts, in a style that flows."""
 
 LENGTH = 1.6
 """How sure of their direction the strokes are that are looked for, compared with those
 of the styles."""
-
-FAINT = 1e-4
-"""Squared gradient of a patch at which its direction counts half."""
 
 NOWHERE = 1e3
 """What fills descriptors of places that are no whole patch, so nothing matches them."""
@@ -50,11 +48,13 @@ class Styles(NamedTuple):
         pixels: RGB, n s s 3.
         weights: Of the patch around each pixel; 0 where it is none of the style.
         heights: What each pixel's height in its picture counts.
+        flow: How much the directions of its strokes count, 0 to 1.
     """
 
     pixels: Float[Array | np.ndarray, "_n _s _s 3"]
     weights: Float[Array | np.ndarray, "_n _s _s"]
     heights: Float[Array | np.ndarray, "_n _s _s 1"]
+    flow: Float[Array | np.ndarray, "_n"]
 
 
 class Bank(NamedTuple):
@@ -142,8 +142,8 @@ def make_bank(styles: Styles) -> Bank:
     total = jnp.sum(weights)
 
     def describe_style(style: Styles) -> tuple[Descriptors, Array, Array]:
-        pixels, own, heights = style
-        directions = DIRECTION * find_directions(pixels)
+        pixels, own, heights, flow = style
+        directions = DIRECTION * flow * find_directions(pixels)
         whole = jnp.concatenate([describe(pixels), heights, directions], axis=-1)
         each = own[..., None] / total
         sums = jnp.sum(each * whole, axis=(0, 1)), jnp.sum(each * whole**2, axis=(0, 1))

@@ -4,7 +4,7 @@ Strokes have no head, so a direction t is given as (cos 2t, sin 2t), times a len
 says how sure it is, from 0 to 1. It is that of the gradient, at a right angle to them.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,12 @@ ANGLES = (45, 90, 135)
 """Angles that each style is turned by, in degrees."""
 
 TURNED = 0.85
-"""Weight of a turned style: what is upright in a painting rather stays so."""
+"""Weight of a turned style that flows: what is upright rather stays so."""
+
+CHOPPY, FLOWING = 0.55, 0.75
+"""Agreement of directions within 17 px in paintings whose strokes do not flow at all,
+such as an impressionist's dabs, and in those that do, such as the sky of Van Gogh's
+"The Starry Night", at 512 px."""
 
 AROUND = {1 / 16: 1.0, 1 / 4: 0.15, 1.0: 0.02}
 """Weights of the content's edges in a square around a pixel, by the square's side in
@@ -28,27 +33,57 @@ SURE = 0.3
 """Squared gradient around a pixel, in the mean of the content's, at which the edges of
 the content decide as much as the strokes that are laid there."""
 
+FAINT = 1e-4
+"""Squared gradient at which a direction counts half."""
 
-def turn_style(
-    image: Image, mask: Mask | None, weight: float
-) -> list[tuple[Image, Mask | None, float]]:
-    """A style with its mask and weight, as it is, and turned by each of `ANGLES`."""
+
+class TurnedStyle(NamedTuple):
+    """A style as it is laid.
+
+    Attributes:
+        image: RGB in [0, 1].
+        mask: Which part of it is used. Default: all.
+        weight: How much it is used.
+        flow: How much its strokes flow, see `find_flow`.
+    """
+
+    image: Image
+    mask: Mask | None
+    weight: float
+    flow: float
+
+
+def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedStyle]:
+    """A style as it is, and turned by each of `ANGLES`, the less it flows the less."""
+    flow = find_flow(image)
 
     def turn(x: Image | Mask | None, angle: int) -> Any:
         if x is None:
             return None
         return np.clip(rotate(x, angle), x.min(axis=(0, 1)), x.max(axis=(0, 1)))
 
-    own = None if mask is None else fit_mask(mask, image.shape[:2])
-    turned = ((turn(image, x), turn(own, x), TURNED * weight) for x in ANGLES)
-    return [(image, mask, weight), *turned]
+    own = None if mask is None else fit_mask(mask, (image.shape[0], image.shape[1]))
+    part = TURNED * flow * weight
+    turned = [TurnedStyle(turn(image, x), turn(own, x), part, flow) for x in ANGLES]
+    return [TurnedStyle(image, mask, weight, flow), *turned]
+
+
+def find_flow(image: Image) -> float:
+    """How much the strokes of a picture flow, from 0 to 1.
+
+    Directions of neighbouring strokes agree: their mean is nearly as long as they are.
+    """
+    xx, yy, xy = np.moveaxis(local_mean(_structure(image), 5), -1, 0)
+    strength = (xx + yy + FAINT)[..., None]
+    directions = np.stack([xx - yy, 2 * xy], axis=-1) / strength
+    around = local_mean(directions, 17)
+    agreement = np.sqrt(np.sum(around**2) / (np.sum(directions**2) + 1e-9))
+    return float(np.clip((agreement - CHOPPY) / (FLOWING - CHOPPY), 0, 1))
 
 
 def lead_strokes(content: Image) -> Float[np.ndarray, "_h _w 2"]:
     """Directions that strokes should have: along the edges of a content."""
-    down, along = np.gradient(np.mean(content, axis=-1))
-    tensor = np.stack([along**2, down**2, along * down], axis=-1)
-    shortest = min(content.shape[:2])
+    tensor, shortest = _structure(content), min(content.shape[:2])
 
     def around(part: float) -> Float[np.ndarray, "_h _w 3"]:
         side = 2 * round(part * shortest / 2) + 1
@@ -61,3 +96,9 @@ def lead_strokes(content: Image) -> Float[np.ndarray, "_h _w 2"]:
     energy = np.sum(means[min(AROUND)][..., :2], axis=-1)
     sure = energy / (energy + SURE * np.mean(energy) + np.float32(1e-9))
     return directions * (sure / length)[..., None]
+
+
+def _structure(image: Image) -> Float[np.ndarray, "_h _w 3"]:
+    """The structure tensor of each pixel: x², y² and x y of the gradient (x, y)."""
+    y, x = np.gradient(np.mean(image, axis=-1))
+    return np.stack([x**2, y**2, x * y], axis=-1)
