@@ -24,7 +24,8 @@ def check_folder(folder: Path) -> None:
     if not os.path.lexists(folder) and folder.parent.is_dir():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        why = "cannot be written to" if folder.is_dir() else "does not exist"
+        why = "is no folder" if os.path.lexists(folder) else "does not exist"
+        why = "cannot be written to" if folder.is_dir() else why
         raise ValueError(f"{folder} {why}; create it or choose another output")
 
 

@@ -110,9 +110,10 @@ def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Pat
             files = [x for folder in more for x in folder.rglob("*") if is_picture(x)]
             elsewhere = {sha256(x): x for x in sorted(files) if x.is_file()}
         if digest not in elsewhere:
+            why = "has changed" if path.is_file() else "is gone"
             raise ValueError(
-                f"{path}, which was painted from, is gone or changed; pass --look-in "
-                "FOLDER with a folder where it is"
+                f"{path}, which was painted from, {why}; pass --look-in FOLDER with a "
+                "folder where it is"
             )
         found[name] = elsewhere[digest]
     return found

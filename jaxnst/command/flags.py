@@ -134,9 +134,8 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
         add(f"--{flag}", dest=name, type=kind, **options)
     turn = "measure the styles in four directions, so that strokes may turn"
     add("--rotate-styles", action="store_const", const=True, help=turn)
-    any_field = "any other field, as jaxnst recipes NAME lists them; repeatable"
-    pairs: dict[str, Any] = {"action": "append", "metavar": "FIELD=VALUE"}
-    add("--set", type=assignment, help=any_field, **pairs)
+    other = "any other field, as jaxnst recipes NAME lists them; repeatable"
+    add("--set", type=assignment, action="append", metavar="FIELD=VALUE", help=other)
 
 
 def add_mask_flags(p: Parser) -> None:
