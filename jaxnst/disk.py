@@ -24,9 +24,9 @@ def check_folder(folder: Path) -> None:
     if not os.path.lexists(folder) and folder.parent.is_dir():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        got = "one that cannot be written to" if folder.is_dir() else "no such folder"
+        got = "a read-only one" if folder.is_dir() else "no such folder"
         raise ValueError(
-            f"expected a folder that can be written to at {folder}, got {got}; "
+            f"expected a writable folder at {folder}, got {got}; "
             "create it or choose another output"
         )
 

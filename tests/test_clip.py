@@ -240,7 +240,7 @@ def bad_sources(folder: Path) -> dict[str, Path]:
         out.mux(audio.encode(frame))
         out.mux(audio.encode(None))
     return {
-        "got nothing there": folder / "nowhere.mp4",
+        "got no such file": folder / "nowhere.mp4",
         "expected pictures in": empty,
         "expected frames of one size": mixed,
         "expected a readable picture": broken,

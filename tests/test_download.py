@@ -159,7 +159,7 @@ def test_a_file_is_fetched_once(server, target, algorithm, case):
 
 def test_the_folder_is_created_and_must_be_one(server, tmp_path):
     assert fetch(remote(server.url()), tmp_path / "a" / "b" / "c").is_file()
-    with pytest.raises(ValueError, match="expected a folder that can be written to"):
+    with pytest.raises(ValueError, match="expected a writable folder"):
         fetch(remote(server.url()), tmp_path / "a" / "b" / "c" / "d")
     with pytest.raises(ValueError, match="got a folder"):
         fetch(remote(server.url()), tmp_path / "a")

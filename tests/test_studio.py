@@ -274,7 +274,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
         ({"set": ["--out=x"]}, "FIELD=VALUE"),
         ({"set": ["style_wieght=3"]}, "such as style_weight, got 'style_wieght=3'"),
         ({"set": ["steps=abc"]}, "expected steps=8 or the like, got 'steps=abc'"),
-        ({"set": ["content_weight=2"], "content_weight": 1}, "content_weight once"),
+        ({"set": ["content_weight=2"], "content_weight": 1}, "content_weight here or"),
         ({"set": ["style_layers=relu9_9"]}, "relu9_9"),
         ({"set": ["beta1=0.5"]}, "beta1 changes nothing where optimizer is lbfgs"),
         ({"keep_rest": True}, "keep what regions leave"),

@@ -473,9 +473,9 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
     for flags, why in {
         ("still.png", SWIRLS, "-o", "b.mp4"): "jaxnst stylize",
         ("text.mp4", SWIRLS, "-o", "b.mp4"): "damaged, truncated or none",
-        ("nowhere.mp4", SWIRLS, "-o", "b.mp4"): "nothing there",
+        ("nowhere.mp4", SWIRLS, "-o", "b.mp4"): "no such file",
         ("a.mp4", SWIRLS, "-o", "b.avi"): "ending in .mp4",
-        ("a.mp4", SWIRLS, "-o", "a.mp4"): "none of the inputs",
+        ("a.mp4", SWIRLS, "-o", "a.mp4"): "other than the inputs",
         ("a.mp4", "-o", "b.mp4"): "at least one style",
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--start", "7"): "at least two frames",
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--flow", "flows"): "none from 2 to 1",

@@ -51,14 +51,12 @@ def again_command(args: argparse.Namespace) -> int:
     if sha256(registry.locate(weights)) != manifest.weights_sha256:
         raise ValueError(
             f"expected the network that painted {picture}, got another at {weights}; "
-            "say where it is by --weights"
+            "pass its path with --weights"
         )
     painting = manifest.painting.map(found.__getitem__)
     painting = dataclasses.replace(painting, weights=weights)
     if args.out is not None and args.out.resolve() == picture.resolve():
-        raise ValueError(
-            f"expected an output that is none of the inputs, got {args.out}"
-        )
+        raise ValueError(f"expected an output other than the inputs, got {args.out}")
     here = manifest.device, manifest.versions
     if here != (describe_device(), package_versions()):
         text = "painted on another device or with other packages; rounding may differ"
@@ -115,10 +113,10 @@ def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Pat
             files = [x for folder in more for x in folder.rglob("*") if is_picture(x)]
             elsewhere = {sha256(x): x for x in sorted(files) if x.is_file()}
         if digest not in elsewhere:
-            got = "another one" if path.is_file() else found_at(path)
+            got = "another picture" if path.is_file() else found_at(path)
             raise ValueError(
-                f"expected the picture that was painted from at {path}, got {got}; "
-                "pass --look-in FOLDER with a folder where it is"
+                f"expected the original picture at {path}, got {got}; "
+                "pass --look-in FOLDER with the folder that has it"
             )
         found[name] = elsewhere[digest]
     return found

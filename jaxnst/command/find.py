@@ -34,7 +34,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
                     f"expected pictures in {path}, got none; {kind} needs one"
                 )
         elif not (paths := matches(path, "pictures"))[0].exists():
-            raise ValueError(f"expected a picture at {path}, got nothing there")
+            raise ValueError(f"expected a picture at {path}, got no such file")
         found |= {x.resolve(): x for x in paths if x.resolve() not in found}
     names: dict[str, Path] = {}
     for path in found.values():

@@ -25,8 +25,8 @@ OVERRIDES = {
         "weight of the content term; painterly: 0.05 keeps a hint of the photograph, "
         "5 nearly all of it"
     ),
-    "style_weight": "weight of the style term",
-    "tv_weight": "weight of the total variation",
+    "style_weight": "weight of the style term; more keeps less of the photograph",
+    "tv_weight": "weight of the total variation; more is smoother",
     "optimizer": "optimiser of the picture",
     "learning_rate": "step size of the optimiser",
     "pooling": "pooling between the blocks of the network",
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
 def add_pictures(p: Parser, content: str = "the photograph") -> None:
     """Add the content and the styles, in this order."""
     p.add_argument("content", type=one_file, metavar="CONTENT", help=content)
-    styles = "pictures that give the style; none if regions have them all"
+    styles = "one or more pictures in the style you want; optional with --region"
     add = p.add_argument
     add("style", type=Path, nargs="*", action=Files, metavar="STYLE", help=styles)
 
@@ -81,15 +81,14 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     long_edge = f"long edge of the result in pixels (default: {usual})"
     add("--size", type=positive, default=size, metavar="PX", help=long_edge)
     usual = quality or "normal, or draft for a preview"
+    quick = f"draft is quicker, best takes more steps (default: {usual})"
     steps = p.add_mutually_exclusive_group()
-    steps.add_argument(
-        "--quality", choices=QUALITY, default=quality, help=f"default: {usual}"
-    )
-    at_each = "steps at each scale, in place of --quality; more at the first one"
+    steps.add_argument("--quality", choices=QUALITY, default=quality, help=quick)
+    at_each = "steps at each size, in place of --quality; the first size takes more"
     steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
-    named = "what to minimise and how (default: painterly); list: jaxnst recipes"
+    named = "painting method (default: painterly); jaxnst recipes lists all"
     add("--recipe", default="painterly", metavar="NAME", help=named)
-    noise = "seed of the start image's noise (default: 0)"
+    noise = "seed of the noise, for recipes that start from it (default: 0)"
     add("--seed", type=seed, default=0, metavar="N", help=noise)
 
 
@@ -112,7 +111,7 @@ def add_memory_flag(p: Parser) -> None:
 def add_look_flags(p: Parser) -> None:
     """Add what people change first: strength, strokes, colours."""
     add = p.add_argument
-    strong = "0 = photo, 1 = painting (default: 0.5, the recipe's own)"
+    strong = "0 = photo, 1 = painting (default: 0.5, as the recipe says)"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add(
@@ -123,15 +122,23 @@ def add_look_flags(p: Parser) -> None:
         metavar="X|STYLE=X",
         help=strokes,
     )
-    colors = "style, content, luminance (paint lightness only) or a picture's colours"
-    add("--colors", type=one_name, metavar="WHOSE", help=colors)
+    colors = (
+        "whose colours to use: the style's (default), the content's, or those of a "
+        "FILE; luminance paints lightness only"
+    )
+    add("--colors", type=one_name, metavar="style|content|luminance|FILE", help=colors)
 
 
 def add_start_flags(p: Parser) -> None:
     """Add how styles are mixed, and what a picture starts from."""
     add = p.group("recipe")
-    add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
-    start = "start image: content, noise, style or a file, whose middle is used"
+    add(
+        "--blend",
+        type=numbers,
+        metavar="W,W,…",
+        help="how much each style counts, such as 0.7,0.3",
+    )
+    start = "start image: content, noise, style, or a file, cropped to fit"
     add("--init", type=one_name, metavar="START", help=start)
 
 
@@ -144,9 +151,9 @@ def add_recipe_flags(p: Parser) -> None:
         kind, meta = (str, None) if choices else (FIELDS[name], "X")
         options = {"choices": choices, "metavar": meta, "help": text}
         add(f"--{flag}", dest=name, type=kind, **options)
-    turn = "measure the styles in four directions, so that strokes may turn"
+    turn = "also use strokes of the styles turned by 90, 180 and 270 degrees"
     add("--rotate-styles", action="store_true", default=None, help=turn)
-    any_field = "any other field, as jaxnst recipes NAME lists them; repeatable"
+    any_field = "set any field that jaxnst recipes NAME lists; repeatable"
     pairs = {"action": "append", "default": [], "metavar": "FIELD=VALUE"}
     add("--set", type=assignment, help=any_field, **pairs)
 
@@ -160,10 +167,14 @@ def add_mask_flags(p: Parser) -> None:
         action="append",
         default=[],
         metavar="MASK=STYLE[,STYLE…]",
-        help="paint where MASK is white in other styles; repeatable; quote names that "
+        help="paint in other styles where MASK is white; repeatable; quote names that "
         "contain , or =: 'mask.png=\"a,b.jpg\"'",
     )
-    add("--keep-rest", action="store_true", help="leave what no region covers")
+    add(
+        "--keep-rest",
+        action="store_true",
+        help="keep the photograph outside the regions",
+    )
     part = "use only the part of a style where MASK is white; repeatable"
     pairs = {"action": "append", "default": [], "metavar": "MASK=STYLE"}
     add("--style-mask", type=pair, help=part, **pairs)
@@ -363,8 +374,8 @@ def painting_from(
     for flag, path, names in (("--colors", palette, COLORS), ("--init", start, STARTS)):
         if path is not None and not path.exists():
             raise ValueError(
-                f"expected {flag} {', '.join(names)} or a file, got '{path}', where "
-                "nothing is"
+                f"expected {flag} {', '.join(names)} or a file, got '{path}', which "
+                "does not exist"
             )
     return Painting(
         content=content,
@@ -411,9 +422,11 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
         asked |= {"first_steps": plan.first_steps, "steps": plan.steps}
     for name, flag in OWN_FLAGS.items():
         if name in final:
-            raise ValueError(f"--set {name} is said by a flag of its own; use {flag}")
+            raise ValueError(f"expected {flag}, got --set {name}; use the flag")
     if twice := asked.keys() & final:
-        raise ValueError(f"expected {min(twice)} once, got a flag and --set")
+        raise ValueError(
+            f"expected {min(twice)} from a flag or from --set, got both; remove one"
+        )
     recipe = recipe.replace(**asked | final)
     strength = getattr(args, "style_strength", None)
     if strength is None:

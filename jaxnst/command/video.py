@@ -193,7 +193,7 @@ def video_from(args: argparse.Namespace) -> Video:
     given = {"out": out, "options": options, "flow": args.flow}
     video = Video(painting=painting, clip=clip, shape=shape, **given)
     if out.resolve() in {path.resolve() for path in painting.paths}:
-        raise ValueError(f"expected an output that is none of the inputs, got {out}")
+        raise ValueError(f"expected an output other than the inputs, got {out}")
     if painting.weights != "auto":
         registry.locate(painting.weights)
     notes = check_painting(video.paintings[0], shape)

@@ -60,7 +60,7 @@ def convert_command(args: argparse.Namespace) -> int:
         raise ValueError(f"expected a target ending in .h5, got {args.target}")
     source = registry.locate(str(args.source))
     if args.target.exists() and args.target.samefile(source):
-        raise ValueError(f"expected a target beside the source, got {args.target}")
+        raise ValueError(f"expected a target other than the source, got {args.target}")
     convert(source, args.target, family=args.family)
     print(f"wrote {args.target}; use it with --weights {args.target}")
     return 0

@@ -436,7 +436,7 @@ class Studio:
         try:
             return self.queue.find(request.path_params["id"])
         except KeyError:
-            raise HTTPException(404, "expected a job that is known") from None
+            raise HTTPException(404, "expected a known job, got another") from None
 
     async def show_frame(self, request: Request) -> Response:
         """The picture so far."""

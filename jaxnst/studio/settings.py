@@ -202,7 +202,7 @@ def changes(values: Mapping[str, Any]) -> dict[str, Any]:
         chosen["colors"] = colors if colors in COLORS else "content"
     if twice := chosen.keys() & further:
         raise ValueError(
-            f"expected {min(twice)} once, got it here and by a control; remove one"
+            f"expected {min(twice)} here or in its control, got both; remove one"
         )
     return further | chosen
 
