@@ -13,7 +13,7 @@ from jaxnst.compiled import Runner, clear_compiled
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.pictures.canvas import exact, shared
 from jaxnst.recipes import get_recipe
-from jaxnst.repaint import find_heights, lay, make_levels, repaint
+from jaxnst.repaint import find_heights, make_levels, render_patches, repaint
 from jaxnst.repaint.bank import (
     COLORS,
     NOWHERE,
@@ -161,7 +161,7 @@ def test_patches_used_more_often_than_others_cost_more():
 
 def test_matches_in_order_copy_the_style():
     bank = bank_of(random_descriptors(6, 24, 28))
-    laid = lay(places(10, 12, 5, 7, width=28), jnp.zeros((10, 12)), bank)
+    laid = render_patches(places(10, 12, 5, 7, width=28), jnp.zeros((10, 12)), bank)
     pixels = bank.pixels.reshape(24, 28, 3)
     np.testing.assert_allclose(laid, pixels[5:15, 7:19], atol=1e-6)
 
@@ -171,7 +171,7 @@ def test_a_far_patch_counts_less_where_patches_overlap():
     near, away = (places(12, 6, x, x, width=30) for x in (4, 14))
     matches = jnp.concatenate([near, away], 1)
     far = jnp.zeros((12, 12)).at[:, 6:].set(1e6)
-    left = lay(matches, far, bank)
+    left = render_patches(matches, far, bank)
     pixels = bank.pixels.reshape(30, 30, 3)
     np.testing.assert_allclose(left[:, :6], pixels[4:16, 4:10], atol=1e-3)
 

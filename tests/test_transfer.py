@@ -81,7 +81,7 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
         backbone,
         targets,
         steps=7,
-        launches=ChunkSchedule(chunk=7),
+        schedule=ChunkSchedule(chunk=7),
     )
     many, info = run(
         make_transfer(PAINTERLY.program),
@@ -89,7 +89,7 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
         backbone,
         targets,
         steps=7,
-        launches=ChunkSchedule(chunk=7, interval=0.0),
+        schedule=ChunkSchedule(chunk=7, interval=0.0),
     )
     np.testing.assert_array_equal(once.image, many.image)
     assert info.loss.shape == (7,)
