@@ -20,7 +20,7 @@ def found_at(path: Path) -> str:
     """What is at a path where a file was expected and is not."""
     if path.is_dir():
         return "a folder"
-    return "a pattern" if glob.has_magic(str(path)) else "nothing there"
+    return "a pattern" if glob.has_magic(str(path)) else "no such file"
 
 
 def gigabytes(count: int) -> str:

@@ -40,8 +40,8 @@ class RegionTargets(NamedTuple):
         style: From `StyleLoss.prepare`, by layer.
         weights: How much each position counts, by layer, of mean 1, see
             `masks.layer_weights`; empty where the region is the whole image.
-        share: Of the region in the image. The region's term counts as much, so that
-            each of its pixels feels the style as one of a whole image does.
+        share: Area of the region, as a fraction of the image. It is the weight of the
+            region's term, so the style acts on each pixel as in a whole image.
     """
 
     style: StyleTarget
@@ -64,13 +64,13 @@ class Agreement(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What an image is compared with: a pytree of arrays, so no new value recompiles.
+    """What an image is compared with; its arrays change without recompiling.
 
     Attributes:
-        content: From `ContentLoss.prepare`, by layer, as `storage.store` puts it away.
+        content: From `ContentLoss.prepare`, by layer, as `storage.store` packs it.
         regions: Parts of the image and their styles.
-        held: How strongly the content holds at each position, by layer, of mean 1;
-            empty where it holds evenly.
+        held: Weight of the content term at each position, by layer, with mean 1;
+            empty if it is even.
         paint_mask: Where the image may change; None: everywhere.
         learning_rate: Factor on the optimiser's step; the loss does not depend on it.
         agreement: What the image should agree with. Default: nothing.

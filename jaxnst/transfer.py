@@ -45,7 +45,7 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised.
-        output: What the picture that is returned is read from.
+        output: The average of the iterates, or the best one: the picture to return.
         step: Number of steps taken.
         opt_state: The optax optimiser's own state.
     """

@@ -1,7 +1,7 @@
 """Tests run stricter than users do: shapes are checked, ranks not promoted.
 
-Most of their time is compiling. So programs are hardly optimised here, though they are
-in processes that tests start; and all processes share what one has compiled.
+Most of their time is compiling. So programs are hardly optimised, also in processes
+that tests start, and all processes share what one has compiled.
 """
 
 import atexit
@@ -14,6 +14,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="programs-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)
@@ -29,11 +30,12 @@ import numpy as np
 import pytest
 from oracle import SHAPES
 
+import jaxnst
 from jaxnst.network.vgg import Backbone
+from jaxnst.recipes import get_recipe
 from jaxnst.weights import registry
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,6 +77,18 @@ def backbone():
     scale = jnp.asarray([4.0, 4.5, 5.0])
     offset = jnp.asarray([-2.0, -2.1, -1.9])
     return Backbone(params, scale, offset, means)
+
+
+@pytest.fixture
+def light_recipes(monkeypatch):
+    """Let `jaxnst.get_recipe` give recipes of two layers, which compile sooner."""
+
+    def light(name):
+        layers = {"content_layers": (("relu2_1", 1.0),)}
+        layers["style_layers"] = (("relu1_1", 1.0),)
+        return get_recipe(name).replace(**layers)
+
+    monkeypatch.setattr(jaxnst, "get_recipe", light)
 
 
 @pytest.fixture(params=["eager", "jit", "vmap"])

@@ -1,5 +1,6 @@
 """What tests of several files share."""
 
+import contextlib
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -8,9 +9,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxnst.command.describe import compile_timer
 from jaxnst.compiled import Runner
 from jaxnst.painting.stage import measure
 from jaxnst.pictures.canvas import exact
+
+LIGHT = ("--set", "content_layers=relu1_1", "--set", "style_layers=relu1_1")
+"""Flags that let a picture depend on one layer: its programs compile sooner."""
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -27,6 +32,15 @@ def measure_targets(backbone, scene, recipe, tile=None):
     """The targets of a scene in its own size."""
     given = Runner(), backbone, scene, exact(scene.content.shape), recipe
     return measure(*given, tile=tile)
+
+
+@contextlib.contextmanager
+def compiled_steps():
+    """Collect the programs of steps that are compiled, into a list."""
+    found = []
+    with compile_timer() as programs:
+        yield found
+    found += [name for name, _ in programs if "run_chunk" in name]
 
 
 def load_script(path: str) -> ModuleType:

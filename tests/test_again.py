@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers import LIGHT
 from PIL import Image as pil
 from studio_worker import MANIFEST
 
@@ -20,7 +21,7 @@ from jaxnst.request.manifest import check_manifest, recipe_of
 from jaxnst.request.painting import RegionFile, StyleFile
 from jaxnst.weights.format import sha256
 
-QUICK = ["--size", "48", "--weights", "embedded", "--quiet"]
+QUICK = ["--size", "48", "--weights", "embedded", "--quiet", *LIGHT]
 
 
 @pytest.fixture(autouse=True)

@@ -220,6 +220,7 @@ style = jax.random.uniform(key, (high, wide, 3))
 recipe = jaxnst.get_recipe("painterly").replace(
     first_steps=1 + seed, steps=2, scales=2, min_size=40,
     content_weight=0.3 + seed, style_weight=1.0 + seed,
+    content_layers=(("relu2_1", 1.0),), style_layers=(("relu1_1@2", 1.0),),
 )
 backbone = jaxnst.load_backbone("embedded")
 traces.clear()
@@ -257,7 +258,12 @@ def test_another_picture_in_another_style_traces_no_program(tmp_path):
 
 def test_a_picture_on_a_canvas_is_that_of_an_exact_one(backbone):
     """But for what the network sees beyond the edge: the picture's own."""
-    recipe = get_recipe("delicate").replace(first_steps=3, scales=1)
+    recipe = get_recipe("delicate").replace(
+        first_steps=3,
+        scales=1,
+        content_layers=(("relu2_1", 1.0),),
+        style_layers=(("relu1_1", 1.0), ("relu3_1", 1.0)),
+    )
     key = jax.random.key(0)
     content = jax.random.uniform(key, (36, 48, 3))
     style = jax.random.uniform(jax.random.key(1), (48, 40, 3))

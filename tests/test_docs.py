@@ -57,6 +57,7 @@ def test_options_exist(path, capsys):
 
 
 @EACH_PAGE
+@pytest.mark.usefixtures("light_recipes")
 def test_python_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope = {}

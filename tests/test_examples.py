@@ -23,8 +23,10 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", ["jaxnst", *MODULES])
-def test_examples(name, tmp_path, monkeypatch):
+def test_examples(name, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example saves its picture
+    if name.startswith(("jaxnst.painting", "jaxnst.video")):
+        request.getfixturevalue("light_recipes")
     module = importlib.import_module(name)
     # A type-checking decorator hides functions from the default finder.
     tests = [

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import LIGHT
 
 from jaxnst import disk
 from jaxnst.command import devices, program_cache, records, reporter, stylize
@@ -23,7 +24,7 @@ from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
 
 RUN = ["stylize", str(sample_path("harbour")), str(sample_path("swirls"))]
-RUN += ["--size", "48", "--steps", "4", "--weights", "embedded", "--quiet"]
+RUN += ["--size", "48", "--steps", "4", "--weights", "embedded", *LIGHT, "--quiet"]
 RUN += ["--recipe", "udacity", "-o", "out/a.png"]
 
 
@@ -408,6 +409,7 @@ def test_threads_paint_at_once_into_pictures_of_their_own(elsewhere):
 
 SCALES = ["stylize", str(sample_path("harbour")), str(sample_path("swirls"))]
 SCALES += ["--weights", "embedded", "--quiet", "--recipe", "delicate", "-o", "a.png"]
+SCALES += LIGHT
 SCALES += ["--size", "64", "--set", "min_size=32", "--set", "first_steps=4"]
 SCALES += ["--set", "steps=6"]
 """A run of three scales, of 4, 6 and 6 steps."""

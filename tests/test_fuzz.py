@@ -27,7 +27,7 @@ def test_damaged_files_and_senseless_arguments_are_read_or_refused(kind):
     assert found.keys() <= {"read", "refused"}
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     *(st.tuples(sides, sides),) * 2,
     st.sampled_from(list(RECIPES)),

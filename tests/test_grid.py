@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import random_image
+from helpers import compiled_steps, random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
@@ -33,7 +33,7 @@ KEY = jax.random.key(0)
 # A large ε keeps Adam from blowing up rounding where the gradient is next to nothing.
 RECIPE = get_recipe("delicate").replace(
     content_layers=(("relu2_1", 1.0),),
-    style_layers=(("relu1_1", 0.5), ("relu3_1", 0.5)),
+    style_layers=(("relu1_1", 0.5), ("relu2_1", 0.5)),
     optimizer="adam",
     learning_rate=0.02,
     epsilon=1e-4,
@@ -45,7 +45,7 @@ RECIPE = get_recipe("delicate").replace(
 GRAM = RECIPE.replace(style_loss="gram", scales=1)
 LBFGS = GRAM.replace(optimizer="lbfgs", learning_rate=0.5, history=3, first_steps=2)
 CONTENTS = [random_image(0, 24, 32), random_image(1, 32, 24), random_image(2, 24, 32)]
-# The last one has fewer positions at relu3_1 than that layer has channels.
+# The last one has fewer positions at relu2_1 than that layer has channels.
 STYLES = [random_image(3, 40, 30), random_image(4, 30, 40), random_image(5, 9, 30)]
 
 
@@ -124,7 +124,7 @@ def test_the_number_of_devices_changes_nothing(backbone):
             backbone,
             CONTENTS[:1],
             STYLES[:1],
-            RECIPE.replace(epsilon=1e-8),
+            RECIPE.replace(epsilon=1e-8, scales=1),
             key=KEY,
             options=GridOptions(vary=vary, mesh=mesh_of(devices), batch=1),
         )[0]
@@ -173,35 +173,36 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
         ("style", measurer.measure_styles),
     ):
         monkeypatch.setattr(measurer, function.__name__, count(name, function))
-    before = len(loop.run_chunk.programs)
-    stylize_grid(
-        backbone,
-        [CONTENTS[0], CONTENTS[2]],
-        STYLES,
-        RECIPE.replace(palette="content", beta2=0.9875),  # traced by no other test
-        key=KEY,
-        options=GridOptions(
-            vary={"style_weight": [1.0, 2.0], "learning_rate": [0.01, 0.02]},
-            batch=1,
-            mesh=mesh_of(1),
-        ),
-    )
+    vary = {"style_weight": [1.0, 2.0], "learning_rate": [0.01, 0.02]}
+    # What no other test compiles.
+    recipe = RECIPE.replace(palette="content", beta2=0.9875)
+    with compiled_steps() as programs:
+        stylize_grid(
+            backbone,
+            [CONTENTS[0], CONTENTS[2]],
+            STYLES,
+            recipe,
+            key=KEY,
+            options=GridOptions(vary=vary, batch=1, mesh=mesh_of(1)),
+        )
     scales = 2
-    assert len(loop.run_chunk.programs) == before + scales
+    assert len(programs) == scales
     assert measured == {"content": 2 * scales, "style": 3 * scales}
 
 
 def test_choices_that_are_no_numbers_can_vary_too(backbone):
-    vary = {"pooling": ["max", "average"], "steps": [1, 2]}
+    vary = {"pooling": ["max", "average"], "first_steps": [1, 2]}
+    once = RECIPE.replace(scales=1)
     found = stylize_grid(
         backbone,
         CONTENTS[:1],
         STYLES[:1],
-        RECIPE,
+        once,
         key=KEY,
         options=GridOptions(vary=vary),
     )
-    alone = stylize(backbone, CONTENTS[0], STYLES[:1], RECIPE.replace(steps=1), key=KEY)
+    changed = once.replace(pooling="average", first_steps=1)
+    alone = stylize(backbone, CONTENTS[0], STYLES[:1], changed, key=KEY)
     assert_same(found[0][0, 2], alone.image)
     assert len({image.tobytes() for image in found[0][0]}) == 4
 

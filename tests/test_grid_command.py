@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from helpers import LIGHT
 from PIL import Image as pil
 
 from jaxnst.command.cli import main, make_parser
@@ -25,7 +26,6 @@ from jaxnst.recipes import get_recipe
 from jaxnst.request.painting import Painting, StyleFile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
 QUICK = ["--size", "32", "--steps", "1", "--weights", "embedded", *LIGHT]
 
 

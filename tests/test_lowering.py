@@ -10,9 +10,7 @@ from jaxnst.recipes import get_recipe
 PLATFORMS = ("tpu", "cuda", "rocm")
 
 
-@pytest.mark.parametrize(
-    "name", ["painterly", "delicate", "nnst", "gatys2016", "tf-blog"]
-)
+@pytest.mark.parametrize("name", ["painterly", "nnst", "gatys2016"])
 def test_every_program_of_a_picture_lowers_for_accelerators(name):
     programs = load_script("measure/tpu_programs.py")
     recipe = get_recipe(name).replace(dtype="bfloat16")

@@ -38,6 +38,7 @@ RECIPE = get_recipe("crowson").replace(
     scales=1,
     first_steps=4,
 )
+PAINTED = RECIPE.replace(style_layers=(("relu1_1", 0.5), ("relu2_1", 0.5)))
 SHAPE = 40, 56
 CONTENT, STYLE, OTHER = (random_image(i, *SHAPE) for i in range(3))
 LEFT = jnp.zeros((*SHAPE, 1)).at[:, :24].set(1.0)
@@ -218,7 +219,7 @@ def test_of_a_masked_style_only_what_counts_is_found():
     assert {tuple(row) for row in np.asarray(kept)} == wanted
 
 
-def paint(backbone, styles, recipe=RECIPE, **options):
+def paint(backbone, styles, recipe=PAINTED, **options):
     given = backbone, CONTENT, styles, recipe
     return stylize(*given, key=KEY, options=Options(**options))
 
@@ -237,7 +238,7 @@ def test_regions_are_painted_in_their_own_styles(backbone):
 
 def test_what_is_kept_is_the_photograph_exactly(backbone):
     masks = Masks(regions=[Region([STYLE], LEFT)], keep_rest=True)
-    for recipe in (RECIPE, RECIPE.replace(palette="style", init="noise")):
+    for recipe in (PAINTED, PAINTED.replace(palette="style", init="noise")):
         image = paint(backbone, [], recipe, masks=masks).image
         np.testing.assert_array_equal(image[:, 24:], CONTENT[:, 24:])
         assert jnp.abs(image - CONTENT)[:, :20].mean() > 1e-3
@@ -248,8 +249,8 @@ def test_what_is_clear_is_neither_seen_nor_painted(backbone):
     image = paint(backbone, [STYLE], masks=masks).image
     np.testing.assert_array_equal(image[:, 24:], CONTENT[:, 24:])
     other = jnp.where(LEFT > 0, CONTENT, OTHER)
-    scenes = [make_scene(x, [STYLE], RECIPE, masks=masks) for x in (CONTENT, other)]
-    one, two = (measure_targets(backbone, x, RECIPE) for x in scenes)
+    scenes = [make_scene(x, [STYLE], PAINTED, masks=masks) for x in (CONTENT, other)]
+    one, two = (measure_targets(backbone, x, PAINTED) for x in scenes)
     np.testing.assert_array_equal(one.held["relu2_1"], two.held["relu2_1"])
     assert float(one.regions[0].share) == pytest.approx(float(LEFT.mean()))
 
@@ -283,7 +284,7 @@ def test_masks_of_a_grid_are_those_of_single_pictures(backbone):
         for x in (STYLE, OTHER)
     ]
     options = GridOptions(masks=masks, vary={"style_weight": [1.0, 3.0]})
-    recipe = RECIPE.replace(style_loss="gram")
+    recipe = PAINTED.replace(style_loss="gram")
     given = backbone, [CONTENT], [STYLE], recipe
     (found,) = stylize_grid(*given, key=KEY, options=options)
     assert found.shape == (1, 4, *SHAPE, 3)

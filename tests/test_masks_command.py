@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import LIGHT
 from oracle import oklab
 from PIL import Image as pil
 
@@ -12,7 +13,6 @@ from jaxnst.command.cli import main
 from jaxnst.pictures.files import load_cutout, load_image, load_mask, save_image
 from jaxnst.pictures.samples import sample_path
 
-LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
 QUICK = ["--size", "48", "--steps", "2", "--weights", "embedded", "--quiet", *LIGHT]
 QUICK += ["--recipe", "crowson", "--set", "scales=1"]
 

@@ -220,7 +220,7 @@ def test_weights_of_unknown_lineage_need_a_word(tmp_path, backbone, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["convert", "none.pth", "out.h5"], "got nothing there"),
+        (["convert", "none.pth", "out.h5"], "got no such file"),
         (["convert", "bad.pth", "out.h5"], "got one that cannot be used"),
         (["convert", "bad.pth", "out.npz"], "out.npz must end in .h5"),
         (["convert", "bad.pth", "no/b/out.h5"], "does not exist"),

@@ -111,12 +111,16 @@ def value_and_grad(function, image, backbone, targets, recipe):
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(image, backbone, targets)
 
 
-@each_recipe
 @pytest.mark.parametrize(
-    ("shape", "size"),
-    [((97, 130), 44), ((64, 201), 61), ((121, 50), 300)],
+    ("name", "shape", "size"),
+    [
+        *((name, (97, 130), 44) for name in RECIPES),
+        ("painterly", (64, 201), 61),
+        ("gram", (121, 50), 300),
+    ],
 )
-def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe, shape, size):
+def test_loss_and_gradient_are_those_of_the_whole(backbone, name, shape, size):
+    recipe = RECIPES[name]
     image, targets = problem(backbone, recipe, shape)
     (loss, terms), grad = value_and_grad(objective, image, backbone, targets, recipe)
     (tiled_loss, tiled_terms), tiled_grad = value_and_grad(
@@ -159,12 +163,10 @@ def test_a_row_of_your_own_is_that_of_the_whole(backbone):
     row = StyleLoss("decayed", decayed, lambda own, target: gram_loss(own.mean, target))
     recipe = RECIPES["gram"].replace(style_loss=row)
     image, targets = problem(backbone, recipe, (64, 92))
-    plan = plan_tiles(image.shape, recipe.program.layers, 52)
-    whole = summarize(image, backbone, targets, recipe.program)
-    parts = tiles._summary(image, backbone, targets, recipe.program, plan, None)
-    for layer, summary in whole.regions[0].items():
-        error = jnp.linalg.norm(parts.regions[0][layer].mean - summary.mean)
-        assert error < 1e-6 * jnp.linalg.norm(summary.mean)
+    (loss, _), grad = value_and_grad(objective, image, backbone, targets, recipe)
+    (tiled_loss, _), parts = value_and_grad(Tiled(52), image, backbone, targets, recipe)
+    np.testing.assert_allclose(tiled_loss, loss, rtol=1e-4)
+    assert jnp.linalg.norm(parts - grad) < 1e-4 * jnp.linalg.norm(grad)
 
 
 def test_rows_that_are_no_sums_are_refused(backbone):
@@ -188,7 +190,7 @@ def test_rows_that_are_no_sums_are_refused(backbone):
 sides = st.integers(44, 110)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(st.sampled_from(list(RECIPES)), sides, sides, st.integers(0, 40))
 def test_summary_and_its_gradient_are_exact(backbone, name, h, w, more):
     """Before any root is taken, in pictures and tiles of any shape."""

@@ -42,7 +42,7 @@ from jaxnst.recipes import RECIPES, get_recipe
 
 def add_recipes_flags(p: Parser) -> None:
     """Add the flags of `recipes`."""
-    p.add_argument("name", nargs="*", help="whose numbers to print")
+    p.add_argument("name", nargs="*", help="recipes to show (default: list all)")
 
 
 def recipes_command(args: argparse.Namespace) -> int:
@@ -63,13 +63,28 @@ COMMANDS = (
     ("video", "paint a video", add_video_flags, video_command),
     (
         "studio",
-        "choose, watch and compare in the browser",
+        "choose, paint and compare in the browser",
         add_studio_flags,
         studio_command,
     ),
-    ("demo", "paint the sample pictures", add_demo_flags, demo_command),
-    ("recipes", "list the recipes, or show some", add_recipes_flags, recipes_command),
-    ("cache", "show or clear compiled programs", add_cache_flags, cache_command),
+    (
+        "demo",
+        "paint the sample photograph in two sample styles",
+        add_demo_flags,
+        demo_command,
+    ),
+    (
+        "recipes",
+        "list the methods, or show their settings",
+        add_recipes_flags,
+        recipes_command,
+    ),
+    (
+        "cache",
+        "show or delete the programs kept for a quick start",
+        add_cache_flags,
+        cache_command,
+    ),
 )
 """Name, help, flags and function of each command but `weights`, which has several."""
 
@@ -80,7 +95,9 @@ WITH_STYLES = (stylize_command, plan_command, video_command)
 
 def make_parser() -> Parser:
     """Build the parser of the whole command."""
-    parser = Parser(prog="jaxnst", description="Paint a photograph in another's style.")
+    about = "Paint a photograph in the style of a painting."
+    begin = "Begin with: jaxnst demo, or jaxnst stylize photo.jpg painting.jpg"
+    parser = Parser(prog="jaxnst", description=about, epilog=begin)
     parser.add_argument(
         "--version", action="version", version=f"jaxnst {version('jaxnst')}"
     )
@@ -90,7 +107,9 @@ def make_parser() -> Parser:
         p = commands.add_parser(name, help=about)
         add_flags(p)
         p.set_defaults(call=call, parser=p)
-    p = commands.add_parser("weights", help="weight files")
+    p = commands.add_parser(
+        "weights", help="list, fetch, convert or check network weights"
+    )
     p.set_defaults(parser=p)
     add_weights_commands(p)
     return parser

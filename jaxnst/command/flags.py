@@ -25,8 +25,8 @@ OVERRIDES = {
         "weight of the content term; painterly: 0.05 keeps a hint of the photograph, "
         "5 nearly all of it"
     ),
-    "style_weight": "weight of the style term",
-    "tv_weight": "weight of the total variation",
+    "style_weight": "weight of the style term; more keeps less of the photograph",
+    "tv_weight": "weight of the total variation; more is smoother",
     "optimizer": "optimiser of the picture",
     "learning_rate": "step size of the optimiser",
     "pooling": "pooling between the blocks of the network",
@@ -74,15 +74,14 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     pixels = whole(1, LARGEST_SIZE)
     add("--size", type=pixels, default=size, metavar="PX", help=long_edge)
     usual = quality or "normal, or draft for a preview"
+    quick = f"draft is quicker, best takes more steps (default: {usual})"
     steps = p.add_mutually_exclusive_group()
-    steps.add_argument(
-        "--quality", choices=QUALITY, default=quality, help=f"default: {usual}"
-    )
-    at_each = "steps at each scale, in place of --quality; more at the first one"
+    steps.add_argument("--quality", choices=QUALITY, default=quality, help=quick)
+    at_each = "steps at each size, in place of --quality; the first size takes more"
     steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
-    named = "what to minimise and how (default: painterly); list: jaxnst recipes"
+    named = "painting method (default: painterly); jaxnst recipes lists all"
     add("--recipe", default="painterly", metavar="NAME", help=named)
-    noise = "seed of the start image's noise (default: 0)"
+    noise = "seed of the noise, for recipes that start from it (default: 0)"
     add("--seed", type=seed, default=0, metavar="N", help=noise)
     # Of flags that not every command has.
     p.set_defaults(**dict.fromkeys((*OVERRIDES, "rotate_styles", "style_strength")))
@@ -111,7 +110,7 @@ def add_machine_flags(
 def add_look_flags(p: Parser) -> None:
     """Add what people change first: strength, strokes, colours."""
     add = p.add_argument
-    strong = "0 = photo, 1 = painting (default: 0.5, the recipe's own)"
+    strong = "0 = photo, 1 = painting (default: 0.5, as the recipe says)"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, action="append", metavar="X|STYLE=X", help=strokes)
@@ -147,10 +146,14 @@ def add_mask_flags(p: Parser) -> None:
         action="append",
         default=[],
         metavar="MASK=STYLE[,STYLE…]",
-        help="paint where MASK is white in other styles; repeatable; quote names that "
+        help="paint in other styles where MASK is white; repeatable; quote names that "
         "contain , or =: 'mask.png=\"a,b.jpg\"'",
     )
-    add("--keep-rest", action="store_true", help="leave what no region covers")
+    add(
+        "--keep-rest",
+        action="store_true",
+        help="keep the photograph outside the regions",
+    )
     part = "use only the part of a style where MASK is white; repeatable"
     pairs = {"action": "append", "default": [], "metavar": "MASK=STYLE"}
     add("--style-mask", type=pair, help=part, **pairs)

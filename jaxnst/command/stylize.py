@@ -67,25 +67,27 @@ def add_stylize_flags(p: Parser) -> None:
     p.usage = "%(prog)s CONTENT STYLE … [-o FILE] [options]"
     add_pictures(p)
     add = p.add_argument
-    add("-o", "--out", type=Path, metavar="FILE", help="default: CONTENT-STYLE.png")
+    file = "file to write (default: CONTENT-STYLE.png)"
+    add("-o", "--out", type=Path, metavar="FILE", help=file)
     add_run_flags(p, size=None, quality="normal")
     add_look_flags(p)
     add("--resume", action="store_true", help="continue an interrupted run")
-    add("--dry-run", action="store_true", help="show scales, memory and time; stop")
+    shown = "show the steps, memory and time it would take, and stop"
+    add("--dry-run", action="store_true", help=shown)
     add_mask_flags(p)
     add_recipe_flags(p)
     add = p.add_argument_group("output").add_argument
     bits = "bits per channel of a PNG or TIFF (default: 8)"
     add("--bits", type=int, choices=(8, 16), default=8, help=bits)
-    every = "keep a preview every N steps of each scale"
+    every = "save a preview every N steps of each size"
     add("--save-every", type=positive, metavar="N", help=every)
-    film = "write an animation of how it was painted"
+    film = "save an animation of how it was painted"
     add("--timelapse", type=Path, metavar="FILE.gif|webp|mp4", help=film)
-    terms = "plot the terms of the loss (needs jaxnst[plot])"
+    terms = "plot the loss over the steps (needs jaxnst[plot])"
     add("--plot", type=Path, metavar="FILE.png|svg", help=terms)
-    trace = "write a line of numbers every few steps"
+    trace = "save the loss, time and memory every few steps"
     add("--trace", type=Path, metavar="FILE.jsonl", help=trace)
-    kept = "where an interrupted run keeps its state (default: beside the result)"
+    kept = "where to save an interrupted run (default: next to the result)"
     add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
     watch = "show the run in a browser (needs jaxnst[studio])"
     add("--live", action="store_true", help=watch)

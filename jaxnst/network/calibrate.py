@@ -82,8 +82,8 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     A content loss grows with the square of the activations and a Gram loss with their
     fourth power, so published loss weights fit only the network they were chosen for.
-    `unit_mean` scales each filter, see there. `caffe` and `torchvision` leave weights
-    of that family exactly as they are, and scale each layer of others to that family's
+    `unit_mean` divides each filter by its mean activation. `caffe` and `torchvision`
+    leave weights of that family as they are, and scale each layer of others to its
     `MEAN_LEVELS`. Calibrate before you `accelerate`.
 
     Args:

@@ -254,7 +254,9 @@ def features(
     padding: Padding = "zeros",
     dtype: str = "float32",
 ) -> Features:
-    """Activations of an image after the ReLU, at the layers asked for; nothing deeper.
+    """Activations of an image after the ReLU, at the given layers.
+
+    Nothing deeper than the deepest of them is computed.
 
     Args:
         backbone: The network.

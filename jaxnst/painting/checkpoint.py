@@ -98,7 +98,7 @@ def load_checkpoint(
         fields["records"] = records
     except Exception as error:  # zipfile, NumPy and JSON each raise their own
         raise ValueError(
-            f"expected a checkpoint at {path}, got a file that is damaged or none; "
+            f"expected a checkpoint at {path}, got a damaged file or another; "
             "delete it and leave out --resume to start anew"
         ) from error
     if meta.get("format") != FORMAT:

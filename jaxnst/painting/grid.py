@@ -275,13 +275,12 @@ class GridOptions:
             recipes; of `seed`, for the start image of `jax.random.key(seed)`; of
             `blend`, weights that mix all styles into one. The settings are all
             combinations. Default: the recipe alone.
-        masks: Where and how contents are painted, of every content; a picture is
-            painted for each of them, and its setting tells which, as `masks`. Default:
-            everywhere.
+        masks: Masks for every content. Each gives a picture of its own, whose setting
+            has it as `masks`. Default: none.
         mesh: Devices with one axis, `lane`. Default: all of this process.
         batch: Pictures on a device at a time. Default: as many as keep it busy and fit
-            into its memory. Rounding depends on it; if it is given, results are the
-            same on any number of devices.
+            into its memory. Results depend on it by rounding; with a fixed batch, they
+            are the same on any number of devices.
     """
 
     vary: Mapping[str, Values] | None = None

@@ -60,8 +60,8 @@ class Options:
     Attributes:
         blend: Weight of each style. Default: equal weights.
         masks: Regions with styles of their own, and where and how the rest is painted.
-        init: Start image of any size, RGB in [0, 1]; of one of another shape the middle
-            is taken. Default: as the recipe says.
+        init: Start image, RGB in [0, 1], of any size; its middle is cropped to the
+            content's shape. Default: as the recipe says.
         objective: What to minimise instead of the recipe's loss, see
             `objective.Objective`. The picture is then never painted in tiles.
         optimizer: An optax transformation instead of the recipe's optimiser, see
@@ -72,10 +72,10 @@ class Options:
         mesh: Devices with one axis, `tile`, to spread tiles over.
         on_chunk: Called between launches of steps, for progress, previews, checkpoints.
             An exception it raises, such as KeyboardInterrupt, ends the run.
-        on_wait: Called while a program is being compiled that is needed, with its name
-            and the seconds waited.
-        chunk: Steps between two calls of `on_chunk`, at most; each multiple of it has a
-            call.
+        on_wait: Called while the run waits for a program to be compiled, with the name
+            of the program and the seconds waited.
+        chunk: At most this many steps lie between two calls of `on_chunk`; there is a
+            call after each multiple of it.
         throw: Raise if a step was not finite. Otherwise the result's status says so.
     """
 

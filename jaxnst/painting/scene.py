@@ -27,7 +27,8 @@ class Style(NamedTuple):
 
     Attributes:
         image: RGB in [0, 1], h w 3, of any size.
-        mask: Which part of it is the style, h w 1 in [0, 1], of any size. Default: all.
+        mask: Part of the image to take the style from, h w 1 in [0, 1], of any size.
+            Default: all of it.
         stroke_scale: Size of its strokes, times the recipe's `style_scale`.
     """
 
@@ -40,9 +41,9 @@ class Region(NamedTuple):
     """A part of the content, and the styles it is painted in.
 
     Attributes:
-        styles: At least one; images alone will do.
-        mask: Where, h w 1 in [0, 1], of any size; edges may be soft. Default:
-            everywhere.
+        styles: One or more, as `Style` or as plain images.
+        mask: Where the region is, h w 1 in [0, 1], of any size; edges may be soft.
+            Default: everywhere.
         blend: Weight of each style. Default: equal weights.
     """
 
@@ -57,13 +58,14 @@ class Masks(NamedTuple):
     Masks are h w 1 in [0, 1], of any size.
 
     Attributes:
-        regions: Parts with styles of their own. What they leave has the other styles.
-            Where they overlap, each has its part.
-        keep_rest: Whether what the regions leave stays as it is, in place of styles.
-        content_strength: How strongly the content holds at each pixel. Default: evenly.
-        alpha: What of the content is seen. The rest is neither measured nor painted.
-        palette: A picture that gives the colours, in place of the content, where the
-            recipe's `colors` are `content`.
+        regions: Parts with styles of their own. The other styles paint the rest.
+            Where regions overlap, their masks are divided by their sum.
+        keep_rest: Keep the content outside the regions instead of painting it.
+        content_strength: Weight of the content term at each pixel. Default: even.
+        alpha: Opacity of the content. Transparent parts are neither measured nor
+            painted.
+        palette: Picture whose colours replace the content's, if the recipe's `colors`
+            is `content`.
     """
 
     regions: Sequence[Region] = ()

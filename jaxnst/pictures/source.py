@@ -121,7 +121,7 @@ def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
     except pil.DecompressionBombError as error:
         raise ValueError(
             f"expected fewer pixels at {path}, got a picture that may fill the memory "
-            f"({_first_line(error)}); if you trust it, say --allow-huge"
+            f"({_first_line(error)}); if you trust it, pass --allow-huge"
         ) from error
     except MemoryError as error:
         raise ValueError(

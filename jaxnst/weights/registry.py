@@ -81,15 +81,15 @@ def cache_folder() -> Path:
 
 def make_cache() -> None:
     """Make `cache_folder()`; a ValueError if no files can be made there."""
-    folder, why = cache_folder(), "one that cannot be written to"
+    folder, why = cache_folder(), "a read-only one"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(
-            f"expected a folder for weights at {folder}, got {why}; set JAXNST_HOME to "
-            "one that can be written to"
+            f"expected a writable folder for weights at {folder}, got {why}; set "
+            "JAXNST_HOME to a writable one"
         )
 
 
