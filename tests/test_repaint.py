@@ -15,7 +15,6 @@ from jaxnst.pictures.canvas import exact, shared
 from jaxnst.recipes import get_recipe
 from jaxnst.repaint import (
     find_heights,
-    lay_level,
     make_levels,
     render_patches,
     repaint,
@@ -32,9 +31,9 @@ from jaxnst.repaint.bank import (
     make_bank,
     match_moments,
 )
-from jaxnst.repaint.filters import CLARITY, CONTRAST, clarify, find_edges
+from jaxnst.repaint.filters import CLARITY, clarify, find_edges
 from jaxnst.repaint.flow import ANGLES, find_flow, lead_strokes
-from jaxnst.repaint.match import OVERUSE, improve, overuse_penalty, refine, search
+from jaxnst.repaint.match import improve, overuse_penalty, refine, search
 from jaxnst.tiles import smallest_tile
 
 room = importlib.import_module("jaxnst.repaint")
