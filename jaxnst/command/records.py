@@ -145,7 +145,7 @@ def save_timelapse(path: Path, frames: Sequence[np.ndarray]) -> None:
     if path.suffix.lower() == ".mp4":
         height, width = height // 2 * 2, width // 2 * 2
         # Players cut the last frame of a film short.
-        frames = [*frames, *frames[-1:] * (LAST // FRAME)]
+        frames = [*frames, *[frames[-1]] * (LAST // FRAME - 1)]
     times = tuple(Fraction(i * FRAME, 1000) for i in range(len(frames)))
     clip = Clip(
         path=path,
