@@ -113,29 +113,41 @@ def tile_shape(
     shape: tuple[int, ...], layers: tuple[str, ...], size: int
 ) -> tuple[int, int]:
     """Height and width of the tiles that `plan_tiles` makes."""
-    return plan_tiles(shape, layers, size).shape
+    height, width = (_count_and_length(side, layers, size)[1] for side in shape[:2])
+    return height, width
 
 
-def _along(
+def _count_and_length(
     length: int, layers: tuple[str, ...], size: int
-) -> tuple[int, list[tuple[int, int, int]]]:
-    """Length of the tiles along an axis, and their starts, with the bounds of each."""
+) -> tuple[int, int]:
+    """Number and length of the tiles along an axis."""
     least = smallest_tile(layers)
     if size < least:
         raise ValueError(
             f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
         )
     if length <= size:
-        return length, [(0, 0, length)]
+        return 1, length
     # In whole strides, of which the picture has `whole` and a remainder.
-    step, beyond = stride(deepest(layers)), halo(layers)
+    step = stride(deepest(layers))
     whole, rest = divmod(length, step)
-    margin, largest = 2 * beyond // step, (size - rest) // step
+    margin, largest = 2 * halo(layers) // step, (size - rest) // step
     gaps = math.ceil((whole - largest) / (largest - margin))
-    tile = math.ceil((whole + margin * gaps) / (gaps + 1))
-    starts = [step * (i * (whole - tile) // gaps) for i in range(gaps + 1)]
+    return gaps + 1, step * math.ceil((whole + margin * gaps) / (gaps + 1)) + rest
+
+
+def _along(
+    length: int, layers: tuple[str, ...], size: int
+) -> tuple[int, list[tuple[int, int, int]]]:
+    """Length of the tiles along an axis, and their starts, with the bounds of each."""
+    count, tile = _count_and_length(length, layers, size)
+    if count == 1:
+        return tile, [(0, 0, length)]
+    step, beyond, gaps = stride(deepest(layers)), halo(layers), count - 1
+    free = (length - tile) // step
+    starts = [step * (i * free // gaps) for i in range(gaps + 1)]
     bounds = [0, *(start + beyond for start in starts[1:]), length]
-    return step * tile + rest, list(zip(starts, bounds, bounds[1:], strict=False))
+    return tile, list(zip(starts, bounds, bounds[1:], strict=False))
 
 
 def tile_mesh() -> Mesh | None:
