@@ -13,7 +13,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnst.checks import check_image, check_kind, check_list, check_mask
+from jaxnst.checks import (
+    check_image,
+    check_kind,
+    check_list,
+    check_mask,
+    check_strength,
+)
 from jaxnst.masks import fit_mask, multiply_masks, normalize_overlaps
 from jaxnst.objective import check_blend
 from jaxnst.painting import inputs
@@ -60,7 +66,8 @@ class Masks(NamedTuple):
         regions: Parts with styles of their own. What they leave has the other styles.
             Where they overlap, each has its part.
         keep_rest: Whether what the regions leave stays as it is, in place of styles.
-        content_strength: How strongly the content holds at each pixel. Default: evenly.
+        content_strength: How strongly the content holds at each pixel, any number ≥ 0:
+            3 is three times the recipe's content weight. Default: 1.
         alpha: What of the content is seen. The rest is neither measured nor painted.
         palette: A picture that gives the colours, in place of the content, where the
             recipe's `colors` are `content`.
@@ -132,7 +139,7 @@ def check_styles(styles: Any, masks: Masks) -> None:
         if not 0 < style.stroke_scale < math.inf:
             got = style.stroke_scale
             raise ValueError(f"expected a stroke_scale > 0 of a style, got {got}")
-    check_mask(masks.content_strength, "content_strength")
+    check_strength(masks.content_strength)
     check_mask(masks.alpha, "alpha")
     if masks.palette is not None:
         check_image(masks.palette, "palette")
@@ -186,7 +193,7 @@ def make_scene(
         content, styles, masks = turn((content, styles, masks))
     parts, paint_mask = _divide(content, styles, blend, masks)
     strength = masks.content_strength
-    strength = None if strength is None else _fit(strength, content)
+    strength = None if strength is None else _fit(strength, content, most=math.inf)
     if masks.alpha is not None:
         alpha = _fit(masks.alpha, content)
         strength = multiply_masks(strength, alpha)
@@ -296,8 +303,8 @@ def _fit_style(style: Style, image: Image) -> Style:
     return style._replace(image=image, mask=mask)
 
 
-def _fit(mask: Mask, image: Image) -> Mask:
-    return fit_mask(mask, (image.shape[0], image.shape[1]))
+def _fit(mask: Mask, image: Image, *, most: float = 1.0) -> Mask:
+    return fit_mask(mask, (image.shape[0], image.shape[1]), most=most)
 
 
 def _recolor(
@@ -334,9 +341,12 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
     """A scene whose masks have the shape of a scale."""
     fit = lambda mask: None if mask is None else fit_mask(mask, shape)
     regions = tuple(x._replace(mask=fit(x.mask)) for x in scene.regions)
+    strength = scene.content_strength
+    if strength is not None:
+        strength = fit_mask(strength, shape, most=math.inf)
     return scene._replace(
         regions=regions,
-        content_strength=fit(scene.content_strength),
+        content_strength=strength,
         paint_mask=fit(scene.paint_mask),
     )
 
