@@ -80,11 +80,12 @@ def describe_device() -> str:
     return f"{device.platform} ({kind})" + (f" x {count}" if count > 1 else "")
 
 
-def first_line(weights: str, reason: str) -> str:
-    """What a run says first: its device, and its weights and why."""
+def first_line(weights: str, reason: str, faces: int = 0) -> str:
+    """What a run says first: its device, its weights and why, and its faces."""
     unused = unused_gpu()
     device = describe_device() + (f"; {unused}" if unused else "")
-    return f"device {device}; weights {weights} ({reason})"
+    held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
+    return f"device {device}; weights {weights} ({reason}){held}"
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:

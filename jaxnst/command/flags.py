@@ -174,6 +174,13 @@ def add_mask_flags(p: Parser) -> None:
     add("--labels", help=labels, **files)
 
 
+def add_face_flag(p: Parser) -> None:
+    """Add whether faces are held."""
+    text = "paint faces as the rest; painterly holds those that jaxnst[faces] finds"
+    add = p.group("regions and masks")
+    add("--no-faces", dest="faces", action="store_const", const=(), help=text)
+
+
 def all_files(path: Path) -> list[Path]:
     """The path, or the files of a pattern that the shell left alone."""
     try:
@@ -376,6 +383,7 @@ def painting_from(
         keep_rest=args.keep_rest,
         labels=tuple(args.labels or ()),
         content_mask=args.content_mask,
+        faces=getattr(args, "faces", ()),  # those of a video are not looked for
         palette=palette,
         start=start,
         recipe=recipe_from(args),

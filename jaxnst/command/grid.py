@@ -28,6 +28,7 @@ from jaxnst.command.expand import Item, expand, make_lanes
 from jaxnst.command.find import find_pictures
 from jaxnst.command.flags import (
     Parser,
+    add_face_flag,
     add_look_flags,
     add_machine_flags,
     add_mask_flags,
@@ -52,6 +53,7 @@ from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
 from jaxnst.request.defaults import PREVIEW, QUALITY, default_recipe, with_steps
+from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import Manifest, manifest_path, read_manifest
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, read_masks, read_style
@@ -85,6 +87,7 @@ def add_grid_flags(p: Parser) -> None:
     add_run_flags(p, size=None, quality=None)
     add_look_flags(p)
     add_mask_flags(p)
+    add_face_flag(p)
     add_recipe_flags(p)
     add_machine_flags(p)
     batch = "pictures on a device at a time (default: as many as fit and save time)"
@@ -167,7 +170,7 @@ def grid_command(args: argparse.Namespace) -> int:
     items = make_items(args, contents, styles)
     check_items(items)
     name, reason = registry.choose(args.weights, quiet=args.quiet)
-    using = lambda x: x._replace(painting=replace(x.painting, weights=name))
+    using = lambda x: x._replace(painting=replace(with_faces(x.painting), weights=name))
     items = list(map(using, items))
     weights_sha256 = sha256(registry.locate(name))
     names = [weights_sha256, *(item.out.name for item in items)]
@@ -178,7 +181,9 @@ def grid_command(args: argparse.Namespace) -> int:
     leave()
     mine = share_of_lanes(missing, index, count)
     tell = partial(say, quiet=args.quiet)
-    tell(first_line(name, reason))
+    paintings = [item.painting for item in items]
+    faces = {(x.content, box) for x in paintings for box in x.faces or ()}
+    tell(first_line(name, reason, len(faces)))
     tell(
         f"{len(items)} pictures: {len(contents)} contents, {len(styles)} styles, "
         f"{len({item.setting for item in items})} settings; "
@@ -249,6 +254,7 @@ def make_cell(args: argparse.Namespace, item: Item) -> Cell:
         larger = max(painting.shape())
     else:
         painting = replace(painting, size=larger)
+    painting = replace(painting, faces=args.faces)
     command = [
         "jaxnst",
         *as_command(painting, Path(f"{out.stem}-large.png"), default_recipe),

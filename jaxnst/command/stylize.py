@@ -25,6 +25,7 @@ from jaxnst.command.describe import (
 )
 from jaxnst.command.flags import (
     Parser,
+    add_face_flag,
     add_look_flags,
     add_machine_flags,
     add_mask_flags,
@@ -60,6 +61,7 @@ from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import times_path
+from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import manifest_path
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, mask_count, read_masks, read_style
@@ -81,6 +83,7 @@ def add_stylize_flags(p: Parser) -> None:
     add("--resume", action="store_true", help="continue an interrupted run")
     add("--dry-run", action="store_true", help="show scales, memory and time; stop")
     add_mask_flags(p)
+    add_face_flag(p)
     add_start_flags(p)
     add_recipe_flags(p)
     add = p.group("output")
@@ -197,6 +200,7 @@ def paint(
         ValueError: If it cannot be painted, or another run writes one of the outputs.
     """
     check(painting, run)
+    painting = with_faces(painting)
     stages = plan(painting, run, tiles)
     with reserved(run, usual) as run, watched(run, painting.recipe) as live:
         return paint_shown(painting, run, stages, live)
@@ -246,7 +250,8 @@ def paint_shown(
         stages = plan(painting, run, resume.tiles)
         manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
     about = found.inside() | {"tiles": [x.tile for x in stages]}
-    say(first_line(name, reason), quiet=run.quiet)
+    faces = len(painting.faces or ())
+    say(first_line(name, reason, faces), quiet=run.quiet)
     started = time.perf_counter()
     before = resume and resume.records
     records = Records(run, painting.recipe, stages[-1].shape, live, before)
@@ -361,6 +366,7 @@ def read_options(
 def describe_run(painting: Painting, run: Run) -> int:
     """Print how a picture would be painted: its scales, memory and time."""
     check(painting, run)
+    painting = with_faces(painting)
     stages, recipe, shape = plan(painting, run), painting.recipe, painting.shape()
     for stage in stages:
         print(describe_stage(stage, recipe))
