@@ -1,5 +1,6 @@
 """What users hand to public functions, checked before anything is computed."""
 
+import math
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +15,12 @@ overshoot, and of an image that is being optimised without bounds."""
 
 
 def check_image(
-    image: Any, name: str = "image", *, channels: int = 3, beyond: float = USUAL
+    image: Any,
+    name: str = "image",
+    *,
+    channels: int = 3,
+    most: float = 1.0,
+    beyond: float = USUAL,
 ) -> None:
     """Raise a ValueError unless something is an RGB image, h w 3, of floats in [0, 1].
 
@@ -24,7 +30,8 @@ def check_image(
         image: What was given.
         name: What the message calls it.
         channels: 3, or 1 for a mask, which may be of booleans.
-        beyond: How far beyond [0, 1] its numbers may be.
+        most: Its largest number.
+        beyond: How far beyond [0, most] its numbers may be.
 
     Example:
         >>> check_image(np.zeros((4, 6, 3), np.uint8), "content")
@@ -32,7 +39,8 @@ def check_image(
         ValueError: expected content as floats in [0, 1], got uint8; divide by 255
     """
     kind = "RGB" if channels == 3 else "mask"
-    wanted = f"expected {name} as {kind}, an array of h w {channels} in [0, 1]"
+    bounds = f"[0, {most:g}]"
+    wanted = f"expected {name} as {kind}, an array of h w {channels} in {bounds}"
     if not hasattr(image, "shape") or not hasattr(image, "dtype"):
         load = "load_image(path)" if channels == 3 else "load_mask(path)"
         raise ValueError(f"{wanted}, got a {type(image).__name__}; see {load}")
@@ -41,23 +49,23 @@ def check_image(
         raise ValueError(f"{wanted}, got {shape}; {_cure(image.shape, channels)}")
     floats = jnp.issubdtype(image.dtype, jnp.floating)
     if not floats and not (channels == 1 and image.dtype == bool):
-        most = {"uint8": 255, "uint16": 65535}.get(str(image.dtype))
-        cure = f"divide by {most}" if most else "convert it"
+        white = {"uint8": 255, "uint16": 65535}.get(str(image.dtype))
+        cure = f"divide by {white}" if white else "convert it"
         raise ValueError(
-            f"expected {name} as floats in [0, 1], got {image.dtype}; {cure}"
+            f"expected {name} as floats in {bounds}, got {image.dtype}; {cure}"
         )
     if isinstance(image, Tracer) or not floats:
         return
     numbers = np.asarray(image)  # on the host, where nothing is compiled for it
     low, high = float(numbers.min()), float(numbers.max())
     finite = np.isfinite([low, high]).all()
-    if not (finite and -beyond <= low and high <= 1 + beyond):
+    if not (finite and -beyond <= low and high <= most + beyond):
         cure = "replace what is not finite"
         if finite:
-            most = 255 if high <= 255 else 65535
-            cure = f"divide by {most}" if high > 16 and low >= 0 else "bring it there"
+            white = 255 if high <= 255 else 65535
+            cure = f"divide by {white}" if high > 16 and low >= 0 else "bring it there"
         raise ValueError(
-            f"expected {name} in [0, 1], got numbers from {low:g} to {high:g}; {cure}"
+            f"expected {name} in {bounds}, got numbers from {low:g} to {high:g}; {cure}"
         )
 
 
@@ -98,6 +106,12 @@ def check_mask(mask: Any, name: str = "mask") -> None:
     """Raise a ValueError unless something is a mask, h w 1 in [0, 1], or None."""
     if mask is not None:
         check_image(mask, name, channels=1, beyond=1e-3)
+
+
+def check_strength(strength: Any, name: str = "content_strength") -> None:
+    """Raise a ValueError unless something is h w 1, finite and ≥ 0, or None."""
+    if strength is not None:
+        check_image(strength, name, channels=1, most=math.inf, beyond=0.0)
 
 
 def check_untraced(name: str, *arguments: Any) -> None:

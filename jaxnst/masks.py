@@ -1,8 +1,9 @@
 """Masks: how much each pixel of a picture counts, and each position of a layer.
 
-A mask is h w 1 with values in [0, 1]. A feature counts as much as the pixels of its own
-cell, a square of the layer's stride: the cells of a layer cover the picture once, so
-regions that share out the pixels share out the features, too, without gaps.
+A mask is h w 1 with values in [0, 1]; that of how strongly a content holds has any
+numbers ≥ 0. A feature counts as much as the pixels of its own cell, a square of the
+layer's stride: the cells of a layer cover the picture once, so regions that share out
+the pixels share out the features, too, without gaps.
 """
 
 from collections.abc import Sequence
@@ -48,14 +49,16 @@ def multiply_masks(first: Weights, second: Weights) -> Weights:
     return first * second
 
 
-def fit_mask(mask: Mask, shape: tuple[int, int]) -> Float[np.ndarray, "_h _w 1"]:
-    """A mask of any size at that of a picture.
+def fit_mask(
+    mask: Mask, shape: tuple[int, int], *, most: float = 1.0
+) -> Float[np.ndarray, "_h _w 1"]:
+    """A mask of any size at that of a picture, clipped to [0, most].
 
     Example:
         >>> fit_mask(np.ones((2, 2, 1)), (4, 6)).shape
         (4, 6, 1)
     """
-    return np.clip(resize(mask, shape, method="linear"), 0, 1)
+    return np.clip(resize(mask, shape, method="linear"), 0, most)
 
 
 def normalize_overlaps(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:

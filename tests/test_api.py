@@ -32,7 +32,8 @@ FLOORS = {
     ],
     "jaxnst/repaint": ["filters", "flow", "bank", "match"],
     "jaxnst/request": [
-        "defaults", "painting", "run", "manifest", "terminal", "labels", "read",
+        "defaults", "painting", "run", "manifest", "terminal", "labels", "faces",
+        "read",
     ],
     "jaxnst/studio": [
         "settings", "names", "pictures", "groups", "history", "guard", "assets",

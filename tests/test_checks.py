@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxnst.checks import check_image, check_mask
+from jaxnst.checks import check_image, check_mask, check_strength
 
 IMAGE = np.full((20, 24, 3), 0.5, np.float32)
 
@@ -179,3 +179,11 @@ def test_masks_are_checked_too(mask):
     check_mask(None)
     with pytest.raises(ValueError, match="expected sky "):
         check_mask(mask, "sky")
+
+
+@pytest.mark.parametrize("number", [-0.1, np.nan, np.inf])
+def test_a_strength_is_any_finite_number_from_0_on(number):
+    check_strength(None)
+    check_strength(np.full((4, 4, 1), 300.0))
+    with pytest.raises(ValueError, match=r"expected content_strength in \[0, inf\]"):
+        check_strength(np.full((4, 4, 1), number))

@@ -26,7 +26,7 @@ from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage
-from jaxnst.painting.scene import Masks, Region, Style, make_scene
+from jaxnst.painting.scene import Masks, Region, Style, fit_masks, make_scene
 from jaxnst.pictures.canvas import exact
 from jaxnst.recipes import get_recipe
 from jaxnst.tiles import Tiled
@@ -192,6 +192,23 @@ def test_the_content_holds_where_the_mask_says(backbone):
     assert jnp.abs(grad[:, 36:]).max() < 1e-7 * jnp.abs(grad).max()
     np.testing.assert_allclose(grad[:, :14], whole[:, :14], rtol=1e-3, atol=1e-8)
     assert loss > 0
+
+
+def test_a_strength_of_three_is_three_times_the_content_weight(backbone):
+    plain = RECIPE.replace(style_weight=0.0, tv_weight=0.0, content_loss="mean")
+    strong = targets(backbone, [(STYLE, None)], plain, content_strength=1 + 2 * LEFT)
+    _, grad = loss_of(backbone, strong, plain)
+    _, usual = loss_of(backbone, targets(backbone, [(STYLE, None)], plain), plain)
+    np.testing.assert_allclose(grad[:, :14], 3 * usual[:, :14], rtol=1e-3, atol=1e-8)
+    np.testing.assert_allclose(grad[:, 36:], usual[:, 36:], rtol=1e-3, atol=1e-8)
+
+
+def test_a_scene_keeps_a_strength_of_more_than_one():
+    masks = Masks(content_strength=1 + 2 * LEFT)
+    scene = make_scene(CONTENT, [STYLE], RECIPE, masks=masks)
+    small = fit_masks(scene, (20, 28)).content_strength
+    np.testing.assert_allclose(small[:, :10], 3, rtol=1e-6)
+    np.testing.assert_allclose(small[:, 16:], 1, rtol=1e-6)
 
 
 @by_loss

@@ -453,6 +453,19 @@ def test_the_content_holds_where_the_mask_says():
     assert far(masked, slice(44, 64)) < 1.15 * far(evenly, slice(44, 64))
 
 
+def test_a_strength_of_three_holds_three_times_as_strongly():
+    image, style = random_image(1, 48, 64), random_image(2, 48, 64)
+    held = np.full((6, 8, 1), 3, np.float32)
+    options = {"canvas": exact(image.shape), "turned": False}
+
+    def holds(held):
+        given = image, image, [style], RATIO, None, None, held, ()
+        return [level.hold for level, _ in make_levels(*given, **options)]
+
+    for strong, usual in zip(holds(held), holds(None), strict=True):
+        np.testing.assert_allclose(strong, 3 * usual, rtol=1e-6)
+
+
 def test_only_the_masked_part_of_a_style_is_laid():
     image, style = random_image(1, 48, 64), random_image(2, 48, 64) / 4
     bright = style.at[:, 32:].add(0.7)

@@ -133,7 +133,7 @@ def make_lanes(paintings: Sequence[Painting]) -> Pictures:
         place, parts = contents[painting.content], None
         if painting.masked or alpha[painting.content]:
             given = painting.regions, painting.keep_rest, painting.content_mask
-            parts = place, *given, painting.palette
+            parts = place, *given, painting.palette, painting.faces
         return Lane(
             content=place,
             styles=tuple(styles[alike(style)] for style in painting.styles),

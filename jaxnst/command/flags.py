@@ -137,9 +137,10 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
     add("--set", type=assignment, action="append", metavar="FIELD=VALUE", help=other)
 
 
-def add_mask_flags(p: Parser) -> None:
+def add_mask_flags(p: Parser) -> argparse._ArgumentGroup:
     """Add where is painted; masks are pictures of any size, white or opaque there."""
-    add = p.add_argument_group("regions and masks").add_argument
+    group = p.add_argument_group("regions and masks")
+    add = group.add_argument
     add(
         "--region",
         type=region,
@@ -161,6 +162,14 @@ def add_mask_flags(p: Parser) -> None:
     add("--content-mask", type=one_file, metavar="MASK", help=held)
     labels = "colour-coded region maps of the content and of each style"
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
+    return group
+
+
+def add_face_flag(masks: argparse._ArgumentGroup) -> None:
+    """Add whether faces are held, to the flags of masks."""
+    text = "paint faces as the rest; painterly holds those that jaxnst[faces] finds"
+    add = masks.add_argument
+    add("--no-faces", dest="faces", action="store_const", const=(), help=text)
 
 
 @contextlib.contextmanager
@@ -333,6 +342,7 @@ def painting_from(
         keep_rest=args.keep_rest,
         labels=tuple(file for files in args.labels for file in files),
         content_mask=args.content_mask,
+        faces=getattr(args, "faces", ()),  # those of a video are not looked for
         palette=named_file("--colors", args.colors, COLORS),
         start=named_file("--init", args.init, STARTS),
         recipe=recipe_from(args),

@@ -28,6 +28,7 @@ from jaxnst.command.expand import Item, expand, make_lanes
 from jaxnst.command.find import find_pictures
 from jaxnst.command.flags import (
     Parser,
+    add_face_flag,
     add_look_flags,
     add_machine_flags,
     add_mask_flags,
@@ -53,6 +54,7 @@ from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
 from jaxnst.request.defaults import PREVIEW, QUALITY, default_recipe, with_steps
+from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import manifest_path, read_manifest
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, read_masks, read_style
@@ -84,7 +86,7 @@ def add_grid_flags(p: Parser) -> None:
     add("--preview", action="store_true", help=quick)
     add_run_flags(p, size=None, quality=None)
     add_look_flags(p)
-    add_mask_flags(p)
+    add_face_flag(add_mask_flags(p))
     add_recipe_flags(p, starts=False)
     add = add_machine_flags(p).add_argument
     batch = "pictures on a device at a time (default: as many as fit and save time)"
@@ -167,9 +169,11 @@ def grid_command(args: argparse.Namespace) -> int:
     styles, more = find_pictures(args.style, "style") if args.style else ([], [])
     items = make_items(args, contents, styles)
     check_items(items)
-    name = with_network(items[0].painting, quiet=args.quiet).weights
-    using = lambda x: x._replace(painting=replace(x.painting, weights=name))
-    items = list(map(using, items))
+    looked = [with_faces(item.painting) for item in items]
+    faces = {(x.content, box) for x in looked for box in x.faces or ()}
+    name = with_network(looked[0], faces=len(faces), quiet=args.quiet).weights
+    pairs = zip(items, looked, strict=True)
+    items = [x._replace(painting=replace(own, weights=name)) for x, own in pairs]
     names = [content_hash(registry.locate(name)), *(item.out.name for item in items)]
     done = union_done(names, list(map(is_painted, items)))
     lanes = make_lanes([item.painting for item in items])
@@ -244,6 +248,7 @@ def make_cell(args: argparse.Namespace, item: Item) -> Cell:
         larger = max(painting.shape())
     else:
         painting = replace(painting, size=larger)
+    painting = replace(painting, faces=args.faces)
     command = [
         "jaxnst",
         *as_command(painting, Path(f"{out.stem}-large.png"), default_recipe),

@@ -25,6 +25,7 @@ from jaxnst.command.describe import (
 from jaxnst.command.devices import unused_gpu
 from jaxnst.command.flags import (
     Parser,
+    add_face_flag,
     add_look_flags,
     add_machine_flags,
     add_mask_flags,
@@ -53,6 +54,7 @@ from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import times_path
+from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import manifest_path
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, mask_count, read_masks, read_style
@@ -74,7 +76,7 @@ def add_stylize_flags(p: Parser) -> None:
     add("--resume", action="store_true", help="continue an interrupted run")
     shown = "show the steps, memory and time it would take, and stop"
     add("--dry-run", action="store_true", help=shown)
-    add_mask_flags(p)
+    add_face_flag(add_mask_flags(p))
     add_recipe_flags(p)
     add = p.add_argument_group("output").add_argument
     bits = "bits per channel of a PNG or TIFF (default: 8)"
@@ -166,12 +168,13 @@ def check_inputs_stay(outputs: Sequence[Path], painting: Painting) -> None:
             raise ValueError(f"{path} would overwrite an input; choose another output")
 
 
-def with_network(painting: Painting, *, quiet: bool) -> Painting:
-    """The painting with a network that is there; tells which, and the device."""
+def with_network(painting: Painting, *, faces: int = 0, quiet: bool) -> Painting:
+    """The painting with a network that is there; tells which, device and faces."""
     name, reason = registry.choose(painting.weights, quiet=quiet)
     unused = unused_gpu()
     device = describe_device() + (f"; {unused}" if unused else "")
-    say(f"device {device}; weights {name} ({reason})", quiet=quiet)
+    held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
+    say(f"device {device}; weights {name} ({reason}){held}", quiet=quiet)
     return replace(painting, weights=name)
 
 
@@ -195,6 +198,7 @@ def paint(
         ValueError: If it cannot be painted, or another run writes one of the outputs.
     """
     check(painting, run)
+    painting = with_faces(painting)
     stages = plan(painting, run, tiles)
     with reserved(run, usual) as run, watched(run, painting.recipe) as live:
         return paint_shown(painting, run, stages, live)
@@ -234,7 +238,8 @@ def paint_shown(
         raise ValueError(
             f"{run.checkpoint_path} holds an unfinished run; pass --resume or delete it"
         )
-    painting = with_network(painting, quiet=run.quiet)
+    faces = len(painting.faces or ())
+    painting = with_network(painting, faces=faces, quiet=run.quiet)
     backbone = registry.load_backbone(painting.weights)
     found = make_manifest(painting, stages[-1].shape)
     manifest, resume = found.beside(run.out), None
@@ -344,6 +349,7 @@ def read_options(
 def describe_run(painting: Painting, run: Run) -> int:
     """Print how a picture would be painted: its scales, memory and time."""
     check(painting, run)
+    painting = with_faces(painting)
     stages, recipe, shape = plan(painting, run), painting.recipe, painting.shape()
     for stage in stages:
         print(describe_stage(stage, recipe))

@@ -27,6 +27,7 @@ from jaxnst.compiled import clear_compiled
 from jaxnst.foreign import convert
 from jaxnst.live import LiveLines
 from jaxnst.request.defaults import default_recipe
+from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import painting_of
 from jaxnst.request.run import Run
 from jaxnst.studio.jobs import END
@@ -85,7 +86,8 @@ def paint_job(job: dict[str, Any]) -> int:
         return paint(painting, run)
     _, run = pairs[0]
     name, _ = registry.choose(pairs[0][0].weights)
-    items = [Item(replace(x, weights=name), "", own.out) for x, own in pairs]
+    known = [(replace(with_faces(x), weights=name), own.out) for x, own in pairs]
+    items = [Item(painting, "", out) for painting, out in known]
     missing = [x for x in items if not x.out.exists()]
     live = None if run.live_folder is None else LiveLines(run.live_folder)
     paint_items(missing, live=live)

@@ -13,7 +13,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnst.checks import check_image, check_kind, check_list, check_mask
+from jaxnst.checks import (
+    check_image,
+    check_kind,
+    check_list,
+    check_mask,
+    check_strength,
+)
 from jaxnst.masks import fit_mask, multiply_masks, normalize_overlaps
 from jaxnst.objective import check_blend
 from jaxnst.painting import inputs
@@ -61,7 +67,8 @@ class Masks(NamedTuple):
         regions: Parts with styles of their own. The other styles paint the rest.
             Where regions overlap, their masks are divided by their sum.
         keep_rest: Keep the content outside the regions instead of painting it.
-        content_strength: Weight of the content term at each pixel. Default: even.
+        content_strength: Weight of the content term at each pixel, ≥ 0: 3 is three
+            times the recipe's. Default: 1.
         alpha: Opacity of the content. Transparent parts are neither measured nor
             painted.
         palette: Picture whose colours replace the content's, if the recipe's `colors`
@@ -134,7 +141,7 @@ def check_styles(styles: Any, masks: Masks) -> None:
         if not 0 < style.stroke_scale < math.inf:
             got = style.stroke_scale
             raise ValueError(f"expected a stroke_scale > 0 of a style, got {got}")
-    check_mask(masks.content_strength, "content_strength")
+    check_strength(masks.content_strength)
     check_mask(masks.alpha, "alpha")
     if masks.palette is not None:
         check_image(masks.palette, "palette")
@@ -188,7 +195,7 @@ def make_scene(
         content, styles, masks = turn((content, styles, masks))
     parts, paint_mask = _divide(content, styles, blend, masks)
     strength = masks.content_strength
-    strength = None if strength is None else _fit(strength, content)
+    strength = None if strength is None else _fit(strength, content, most=math.inf)
     if masks.alpha is not None:
         alpha = _fit(masks.alpha, content)
         strength = multiply_masks(strength, alpha)
@@ -298,8 +305,8 @@ def _fit_style(style: Style, image: Image) -> Style:
     return style._replace(image=image, mask=mask)
 
 
-def _fit(mask: Mask, image: Image) -> Mask:
-    return fit_mask(mask, (image.shape[0], image.shape[1]))
+def _fit(mask: Mask, image: Image, *, most: float = 1.0) -> Mask:
+    return fit_mask(mask, (image.shape[0], image.shape[1]), most=most)
 
 
 def _recolor(
@@ -336,9 +343,12 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
     """A scene whose masks have the shape of a scale."""
     fit = lambda mask: None if mask is None else fit_mask(mask, shape)
     regions = tuple(x._replace(mask=fit(x.mask)) for x in scene.regions)
+    strength = scene.content_strength
+    if strength is not None:
+        strength = fit_mask(strength, shape, most=math.inf)
     return scene._replace(
         regions=regions,
-        content_strength=fit(scene.content_strength),
+        content_strength=strength,
         paint_mask=fit(scene.paint_mask),
     )
 

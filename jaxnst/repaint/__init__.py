@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxnst.checks import check_image, check_list, check_mask
+from jaxnst.checks import check_image, check_list, check_mask, check_strength
 from jaxnst.compiled import Runner, kept_jit
 from jaxnst.masks import fit_mask
 from jaxnst.pictures.canvas import Canvas, exact, extend, square
@@ -166,7 +166,8 @@ def repaint(
             Default: equal weights.
         mask: The part of the picture whose patches are counted and made as lively as
             those of the styles. Default: all of it.
-        held: How strongly the content holds, place by place: a factor on h. Default: 1.
+        held: How strongly the content holds, place by place: a factor ≥ 0 on h.
+            Default: 1.
         style_masks: The part of each style that is used. Default: all of it.
         canvas: Of the picture. Default: one of its own.
         turned: Whether rows and columns of all pictures are swapped.
@@ -196,8 +197,9 @@ def repaint(
     check_list(styles, "style")
     for style in styles:
         check_image(style, "style")
-    for each in (mask, held, *style_masks):
+    for each in (mask, *style_masks):
         check_mask(each)
+    check_strength(held, "held")
     levels = make_levels(
         *(image, content, styles, content_ratio, blend, mask, held, style_masks),
         canvas=canvas or exact(image.shape),
@@ -264,12 +266,12 @@ def _make_level(
 ) -> Level:
     shape = canvas.shape
     every = np.ones((*shape, 1), np.float32)
-    fit = lambda x: every if x is None else fit_mask(x, shape)
+    fit = lambda x, most=1.0: every if x is None else fit_mask(x, shape, most=most)
     edge = find_edges(drawn)[..., None]
     where = canvas.place_mask(fit(mask))
     return Level(
         canvas.place(shown + edge * (drawn - shown)),
-        canvas.place(strength * (HOLD + EDGE_HOLD * edge) * fit(held)),
+        canvas.place(strength * (HOLD + EDGE_HOLD * edge) * fit(held, math.inf)),
         where / (np.mean(where) + np.float32(1e-9)),
         canvas.place(find_heights(shape, turned)),
         canvas.place(lead_strokes(drawn)),

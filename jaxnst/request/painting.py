@@ -21,6 +21,11 @@ from jaxnst.recipes import Recipe
 LARGEST_SIZE = 10**7
 """Long edge of a result, at most, in pixels."""
 
+Place = Annotated[float, Meta(ge=0, le=1)]
+Length = Annotated[float, Meta(gt=0, le=1)]
+Box = tuple[Place, Place, Length, Length]
+"""Top, left, height and width, as fractions of those of a picture."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,8 @@ class Painting:
         labels: In place of regions: the content's parts by colour, and those of each
             style.
         content_mask: How strongly the content holds at each place.
+        faces: Parts of the content that are held, as its faces. Default: those that are
+            found, see `faces.with_faces`.
         palette: A picture that gives the colours.
         start: The start image. Default: by the recipe's `init`.
         recipe: The recipe, with every change.
@@ -81,6 +88,7 @@ class Painting:
     keep_rest: bool = False
     labels: tuple[Path, ...] = ()
     content_mask: Path | None = None
+    faces: Annotated[tuple[Box, ...], Meta(max_length=1000)] | None = None
     palette: Path | None = None
     start: Path | None = None
     recipe: Recipe
@@ -108,7 +116,7 @@ class Painting:
     def masked(self) -> bool:
         """Whether something depends on the place, but for the content's alpha."""
         masks = self.content_mask, self.palette, *(x.mask for x in self.all_styles)
-        return bool(self.regions or self.labels or any(masks))
+        return bool(self.regions or self.labels or self.faces or any(masks))
 
     def map(self, function: Callable[[Path], Path]) -> "Painting":
         """The same, with a function of the path of each picture."""

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnst.masks import fit_mask, normalize_overlaps
+from jaxnst.masks import fit_mask, multiply_masks, normalize_overlaps
 from jaxnst.objective import check_blend
 from jaxnst.painting.inputs import load_style
 from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import SMALLEST_SHARE, Masks, Region, Style
 from jaxnst.pictures.files import image_shape, load_image, load_mask
 from jaxnst.recipes import Recipe
+from jaxnst.request.faces import face_strength
 from jaxnst.request.labels import (
     Colors,
     common_labels,
@@ -84,7 +85,8 @@ def mask_count(painting: Painting) -> int:
     found = len(painting.regions)
     if painting.labels:
         found = len(read_labels(painting.labels[0]).colors)
-    return found + bool(found) + (painting.content_mask is not None)
+    held = painting.content_mask is not None or bool(painting.faces)
+    return found + bool(found) + held
 
 
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
@@ -121,11 +123,16 @@ def read_masks(
     regions = [region(x.styles, x.mask) for x in painting.regions]
     if painting.labels:
         regions = label_regions(painting.labels, styles, shape, colors)
-    held, palette = painting.content_mask, painting.palette
+    palette, held = painting.palette, painting.content_mask
+    strength = None if held is None else load_mask(held)
+    if painting.faces:
+        height, width = shape[:2]
+        own = None if strength is None else fit_mask(strength, (height, width))
+        strength = multiply_masks(own, face_strength(painting.faces, shape))
     return Masks(
         regions=regions,
         keep_rest=painting.keep_rest,
-        content_strength=None if held is None else load_mask(held),
+        content_strength=strength,
         alpha=alpha,
         palette=None if palette is None else load_image(palette, size=512),
     )

@@ -110,4 +110,6 @@ def _mask_flags(painting: Painting) -> list[str]:
         flags += ["--content-mask", as_argument(painting.content_mask)]
     if painting.palette is not None:
         flags += ["--colors", as_argument(painting.palette)]
+    if painting.faces == () and painting.recipe.look.repaint:
+        flags += ["--no-faces"]
     return flags + ["--keep-rest"] * painting.keep_rest
