@@ -206,7 +206,7 @@ BAD = {
     ),
     "scale": (["mosaic.jpg", "--style-scale", "harbour.jpg=2"], "one of the styles"),
     "zero": (["mosaic.jpg", "--style-scale", "0"], "expected a number > 0"),
-    "no mask": (["mosaic.jpg", "--region", "none.png=swirls.jpg"], "got nothing there"),
+    "no mask": (["mosaic.jpg", "--region", "none.png=swirls.jpg"], "got no such file"),
     "no pair": (["mosaic.jpg", "--region", "left.png"], "is not two paths"),
     "no rest": (["--region", "left.png=swirls.jpg"], "that no region covers"),
     "keep": (["mosaic.jpg", "--keep-rest"], "--keep-rest needs a --region"),
