@@ -727,7 +727,7 @@ def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
     pipe = tmp_path / "a.png"
     os.mkfifo(pipe)
     for write in (disk.check_target, lambda x: save_image(x, np.zeros((4, 4, 3)))):
-        with pytest.raises(ValueError, match="got a device or a pipe"):
+        with pytest.raises(ValueError, match="is a device or a pipe; choose"):
             write(pipe)
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]

@@ -88,6 +88,7 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> from jaxnst.video.clip import open_clip
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name in ("1.png", "2.png"):
