@@ -124,7 +124,7 @@ def test_faces_are_written_down(faces):
     command = as_command(painting, Path("o.png"))
     assert ("--no-faces" in command) == (faces == ())
     args = make_parser().parse_args(command)
-    asked = painting_from(args, args.content, args.style).faces
+    asked = painting_from(args, args.content, args.style[0]).faces
     assert asked == (() if faces == () else None)
 
 
