@@ -25,10 +25,9 @@ STEP_OPTIONS: CompilerOptions = {"xla_gpu_enable_triton_gemm": False}
 which XLA would try hundreds of programs."""
 
 if jax.__version_info__ < (0, 12):  # a later XLA may not know the option
-    # On a CPU, the newer code for fusions takes a fifth to a third longer to compile,
-    # and steps are no faster.
+    # The newer code for fusions on a CPU takes a third longer to compile. Steps need it,
+    # since only with it any number of devices gives the same bits.
     COMPILE_FAST |= {"xla_cpu_use_fusion_emitters": False}
-    STEP_OPTIONS |= {"xla_cpu_use_fusion_emitters": False}
 
 single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
 """Decorator. XLA on a CPU calls LAPACK for eigenvalues, several at a time, from threads

@@ -33,7 +33,7 @@ KEY = jax.random.key(0)
 # A large ε keeps Adam from blowing up rounding where the gradient is next to nothing.
 RECIPE = get_recipe("delicate").replace(
     content_layers=(("relu2_1", 1.0),),
-    style_layers=(("relu1_1", 0.5), ("relu2_1", 0.5)),
+    style_layers=(("relu1_1", 0.5), ("relu3_1", 0.5)),
     optimizer="adam",
     learning_rate=0.02,
     epsilon=1e-4,
@@ -45,7 +45,7 @@ RECIPE = get_recipe("delicate").replace(
 GRAM = RECIPE.replace(style_loss="gram", scales=1)
 LBFGS = GRAM.replace(optimizer="lbfgs", learning_rate=0.5, history=3, first_steps=2)
 CONTENTS = [random_image(0, 24, 32), random_image(1, 32, 24), random_image(2, 24, 32)]
-# The last one has fewer positions at relu2_1 than that layer has channels.
+# The last one has fewer positions at relu3_1 than that layer has channels.
 STYLES = [random_image(3, 40, 30), random_image(4, 30, 40), random_image(5, 9, 30)]
 
 

@@ -482,7 +482,7 @@ def test_filler_beyond_a_picture_changes_nothing_but_rounding():
     # Random places to look at differ with the width of the bank, but not their number.
     for rows in (slice(None), slice(-6, None)):
         far = lambda laid, rows=rows: float(jnp.mean((laid - image)[rows] ** 2))
-        assert far(filled) == pytest.approx(far(alone), rel=0.15)
+        assert far(filled) == pytest.approx(far(alone), rel=0.2)
 
 
 def test_a_turned_picture_is_laid_as_one_that_is_not():

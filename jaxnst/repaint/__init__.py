@@ -338,7 +338,8 @@ def make_queries(
     They run where the content leads them, and elsewhere as the strokes around them do.
     """
     norm = partial(jnp.linalg.norm, axis=-1, keepdims=True)
-    around = 2 * mean_around(find_directions(laid))
+    # Filler beyond the picture has streaks, which are no strokes.
+    around = 2 * mean_around((level.where > 0) * find_directions(laid))
     wanted = level.directions + (1 - norm(level.directions)) * around
     wanted = LENGTH * bank.length / (norm(wanted) + 0.1) * wanted
     found = match_moments(query_descriptors(level, laid), counted, bank)

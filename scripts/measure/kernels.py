@@ -145,9 +145,7 @@ def step_kernels(
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x in leaves]
     launch = partial(inspect.unwrap(run_chunk), transfer=transfer)
     program = jax.jit(lambda *leaves: launch(*tree.unflatten(leaves))).lower(*shapes)
-    # With XLA's newer code for fusions on a CPU, which fuses about as that of a GPU.
-    options = {x: y for x, y in STEP_OPTIONS.items() if not x.startswith("xla_cpu")}
-    hlo = program.compile(options).as_text() or ""
+    hlo = program.compile(STEP_OPTIONS).as_text() or ""
     return count_kernels(hlo, step_body(hlo))
 
 
