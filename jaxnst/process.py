@@ -25,8 +25,8 @@ STEP_OPTIONS: CompilerOptions = {"xla_gpu_enable_triton_gemm": False}
 which XLA would try hundreds of programs."""
 
 if jax.__version_info__ < (0, 12):  # a later XLA may not know the option
-    # The newer code for fusions on a CPU takes a third longer to compile. Steps need it,
-    # since only with it any number of devices gives the same bits.
+    # On a CPU, newer code for fusions takes a third longer to compile. Steps need it,
+    # because without it the number of devices would change their rounding.
     COMPILE_FAST |= {"xla_cpu_use_fusion_emitters": False}
 
 single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
