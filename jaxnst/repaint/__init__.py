@@ -6,8 +6,8 @@ then laid out of the styles' own pixels: coarse strokes first, finer ones inside
 Levels of a pyramid lie on canvases, so that the levels of all pictures, and of all
 scales of a run, share a few programs.
 
-Constants of the look, here and in `bank`, `filters` and `match`, were chosen by eye at
-512 px on photographs and oil paintings.
+Constants of the look, here and in `bank`, `filters`, `flow` and `match`, were chosen by
+eye at 512 px on photographs and oil paintings.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Directions of strokes: where the edges of a content lead them, and turned styles.
+"""Directions of strokes: how much they flow in a style, and where a content leads them.
 
 Strokes have no head, so a direction t is given as (cos 2t, sin 2t), times a length that
 says how sure it is, from 0 to 1. It is that of the gradient, at a right angle to them.
@@ -73,9 +73,9 @@ def find_flow(image: Image) -> float:
 
     Directions of neighbouring strokes agree: their mean is nearly as long as they are.
     """
-    xx, yy, xy = np.moveaxis(local_mean(_structure(image), 5), -1, 0)
-    strength = (xx + yy + FAINT)[..., None]
-    directions = np.stack([xx - yy, 2 * xy], axis=-1) / strength
+    tensor = local_mean(_structure(image), 5)
+    strength = np.sum(tensor[..., :2], axis=-1, keepdims=True)
+    directions = _double_angles(tensor) / (strength + FAINT)
     around = local_mean(directions, 17)
     agreement = np.sqrt(np.sum(around**2) / (np.sum(directions**2) + 1e-9))
     return float(np.clip((agreement - CHOPPY) / (FLOWING - CHOPPY), 0, 1))
@@ -91,11 +91,18 @@ def lead_strokes(content: Image) -> Float[np.ndarray, "_h _w 2"]:
 
     means = {part: around(part) for part in AROUND}
     mixed = sum((AROUND[part] * mean for part, mean in means.items()), 0 * tensor)
-    directions = np.stack([mixed[..., 0] - mixed[..., 1], 2 * mixed[..., 2]], axis=-1)
+    directions = _double_angles(mixed)
     length = np.linalg.norm(directions, axis=-1) + np.float32(1e-9)
     energy = np.sum(means[min(AROUND)][..., :2], axis=-1)
     sure = energy / (energy + SURE * np.mean(energy) + np.float32(1e-9))
     return directions * (sure / length)[..., None]
+
+
+def _double_angles(
+    tensor: Float[np.ndarray, "_h _w 3"],
+) -> Float[np.ndarray, "_h _w 2"]:
+    """Directions of structure tensors, as long as these are."""
+    return np.stack([tensor[..., 0] - tensor[..., 1], 2 * tensor[..., 2]], axis=-1)
 
 
 def _structure(image: Image) -> Float[np.ndarray, "_h _w 3"]:
