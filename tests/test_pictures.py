@@ -127,6 +127,27 @@ def test_a_picture_is_turned_upright(tmp_path):
     )
 
 
+def test_a_png_is_turned_by_what_stands_behind_its_pixels(tmp_path):
+    exif = pil.Exif()
+    exif[0x0112] = 6
+    pil.fromarray(picture(20, 30)).save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    at = data.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(data[at : at + 4])
+    moved = data[:at] + data[end:-12] + data[at:end] + data[-12:]
+    (tmp_path / "a.png").write_bytes(moved)
+    assert files.image_shape(tmp_path / "a.png") == (30, 20)
+    assert load_image(tmp_path / "a.png").shape == (30, 20, 3)
+
+
+def test_the_shape_of_a_png_needs_none_of_its_pixels(tmp_path, monkeypatch):
+    pil.fromarray(picture(20, 30)).save(tmp_path / "a.png")
+    decoded = []
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decoded.append)
+    assert files.image_shape(tmp_path / "a.png") == (20, 30)
+    assert not decoded
+
+
 @pytest.mark.parametrize("size", [None, 30, 12])
 @pytest.mark.parametrize("suffix", ["tif", "jpg", "webp"])
 def test_a_picture_that_lies_on_its_side_has_its_upright_shape(tmp_path, suffix, size):

@@ -1,4 +1,5 @@
 import argparse
+import asyncio
 import contextlib
 import dataclasses
 import gc
@@ -1212,6 +1213,21 @@ def test_the_loop_waits_for_no_file(client, studio, tmp_path):
     client.delete("/history/3.png")
     ours = str(tmp_path), str(studio.pictures.private), "studio"
     assert [x for x in opened_in_loop if x[1].startswith(ours)] == []
+
+
+def test_what_is_small_is_sent_at_once():
+    """The body of an answer would wait for 40 ms after its head."""
+
+    async def delay_is_off(listener):
+        accepted = asyncio.get_running_loop().create_future()
+        accept = lambda reader, writer: accepted.set_result(writer)
+        async with await asyncio.start_server(accept, sock=listener):
+            _, ours = await asyncio.open_connection(*listener.getsockname())
+            connection = (await accepted).get_extra_info("socket")
+            ours.close()
+            return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    assert asyncio.run(delay_is_off(listen(HOST, 0)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

@@ -7,6 +7,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,19 +149,19 @@ def _of_pillow(file: pil.Image, path: Path) -> Source:
             int(file.tag_v2[tag])
             for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
         )
-    bits, about = _bits(file, path), _exif(file).get(ExifTags.Base.ImageDescription)
-    decode = partial(_decode_deep if bits > 8 else _decode, file, path)
+    bits, exif = _bits(file, path), _exif(file, path)
+    turn, about = map(exif.get, (ExifTags.Base.Orientation, TITLE))
     return Source(
-        shape=_upright((height, width), _exif(file).get(ExifTags.Base.Orientation)),
+        shape=_upright((height, width), turn),
         bits=bits,
         has_alpha=file.has_transparency_data,
         description=str(file.info.get(KEYWORD) or about or ""),
-        decode=decode,
+        decode=partial(_decode_deep if bits > 8 else _decode, file, path, turn),
     )
 
 
-KEYWORD = "Description"
-"""Keyword of the description in a PNG."""
+KEYWORD, TITLE = "Description", ExifTags.Base.ImageDescription
+"""Keyword of the description in a PNG, and in EXIF."""
 
 
 def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
@@ -198,9 +199,17 @@ def _turn(
     return values[::rows, ::columns]
 
 
-def _exif(file: pil.Image) -> Mapping:
-    """What is known of a picture; nothing where that cannot be read."""
+def _exif(file: pil.Image, path: Path) -> Mapping:
+    """What is known of a picture; nothing where that cannot be read.
+
+    Pillow decodes a PNG to look behind its pixels, where few have anything to find.
+    """
     try:
+        if file.format == "PNG":
+            kinds = [kind for kind, _ in _png_chunks(path)]
+            behind = kinds[kinds.index(b"IDAT") :]
+            if not {b"eXIf", b"iTXt", b"tEXt", b"zTXt"} & set(behind):
+                return pil.Image.getexif(file)
         return file.getexif()
     except Exception:  # each kind of damage raises its own
         return {}
@@ -214,13 +223,13 @@ def _bits(file: pil.Image, path: Path) -> int:
     return {"F": 32, "I": 16}.get(file.mode[0], 8)
 
 
-def _decode(file: pil.Image, path: Path, size: int | None) -> Pixels:
+def _decode(file: pil.Image, path: Path, turn: int | None, size: int | None) -> Pixels:
     if size is not None:
         # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
         file.draft("RGB", fit_shape(file.size, size))
     lay_background(file)
     file.load()
-    image = ImageOps.exif_transpose(file) if _exif(file) else file
+    image = ImageOps.exif_transpose(file) if turn else file
     alpha = None
     clear = image.info.get("transparency")
     if file.format == "PNG" and image.mode == "L" and clear is not None:
@@ -241,7 +250,9 @@ def lay_background(file: pil.Image) -> None:
         file.im = pil.new(file.mode, file.size, color).im
 
 
-def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
+def _decode_deep(
+    file: pil.Image, path: Path, turn: int | None, size: int | None
+) -> Pixels:
     """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
     if file.format == "PNG":
         values, top = imagecodecs.png_decode(path.read_bytes()), 65535
@@ -257,7 +268,7 @@ def _decode_deep(file: pil.Image, path: Path, size: int | None) -> Pixels:
     if gamma is not None and not profile:
         colors = 3 - 2 * (values.shape[2] < 3)
         values[..., :colors] = _encode(values[..., :colors] ** (1 / gamma))
-    return _turn(_to_srgb(values, profile), _exif(file).get(ExifTags.Base.Orientation))
+    return _turn(_to_srgb(values, profile), turn)
 
 
 def _to_srgb(
@@ -354,13 +365,17 @@ def _add_profile(file: pil.Image, path: Path) -> None:
 
 def _cicp(path: Path) -> bytes:
     """The codes of primaries, transfer, matrix and range in a PNG; empty if none."""
+    before = takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(path))
+    return next((start for kind, start in before if kind == b"cICP"), b"")
+
+
+def _png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Kinds of the chunks of a PNG, and the first four bytes of each."""
     with path.open("rb") as file:
         file.seek(8)
-        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-            if head[4:] == b"cICP":
-                return file.read(4)
-            file.seek(int.from_bytes(head[:4]) + 4, io.SEEK_CUR)
-    return b""
+        while len(head := file.read(12)) == 12:
+            yield head[4:8], head[8:]
+            file.seek(int.from_bytes(head[:4]), io.SEEK_CUR)
 
 
 def _gamma(image: pil.Image) -> float | None:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -131,7 +132,8 @@ class Studio:
         """Paint while the server runs; stop what is painted in order at its end."""
         # Collecting garbage among all that is imported would stop the loop for 0.1 s.
         gc.freeze()
-        await asyncio.to_thread(self.find_groups)
+        # The first thread of Starlette imports what would stop the loop later on.
+        await run_in_threadpool(self.find_groups)
         tasks = [
             asyncio.create_task(self.queue.work()),
             asyncio.create_task(self.follow_folder()),

@@ -68,7 +68,7 @@ function aboutGroup({ id, time, cells }) {
 
 function aboutResult(result) {
   const { name, seen, time } = result
-  const ends = { done: moment(time), stopped: `stopped, ${moment(time, CLOCK)}` }
+  const ends = { done: moment(time), stopped: `stopped, ${clock(time)}` }
   return {
     text: ends[result.state] ?? "not painted",
     picture: seen ? thumbnail(address(result, "thumb")) : null,
@@ -76,7 +76,11 @@ function aboutResult(result) {
   }
 }
 
+// A formatter takes long to make, and there may be thousands of results.
+const formatter = parts => {
+  const { format } = new Intl.DateTimeFormat([], parts)
+  return seconds => format(new Date(seconds * 1000))
+}
 const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }
-const DAY = { ...CLOCK, month: "short", day: "numeric" }
-
-const moment = (seconds, parts = DAY) => new Date(seconds * 1000).toLocaleString([], parts)
+const clock = formatter(CLOCK)
+const moment = formatter({ ...CLOCK, month: "short", day: "numeric" })
