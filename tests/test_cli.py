@@ -20,6 +20,7 @@ from jaxnst.command.cli import COMMANDS, main, parse
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import RECIPES
+from jaxnst.weights import registry
 
 CONTENT, STYLE = str(sample_path("harbour")), str(sample_path("swirls"))
 QUICK = ["--size", "48", "--steps", "2", "--weights", "embedded", *LIGHT]
@@ -47,6 +48,16 @@ def test_stylize_writes_a_picture_and_its_manifest(elsewhere, capsys):
     assert "weights embedded (as asked)" in said
     assert "wrote harbour-swirls.png (48 x 36 px)" in said
     assert len(list(elsewhere.iterdir())) == 2
+
+
+@pytest.mark.parametrize("recipe", ["painterly", "delicate"])
+def test_our_own_recipes_fetch_nothing(elsewhere, capsys, monkeypatch, recipe):
+    fetched = []
+    monkeypatch.setattr(registry, "pull", lambda *args, **_: fetched.append(args))
+    command = ["stylize", CONTENT, STYLE, "--size", "48", "--set", "first_steps=1"]
+    assert main([*command, "--recipe", recipe]) == 0
+    assert "; weights embedded (the recipe's)\n" in capsys.readouterr().out
+    assert not fetched
 
 
 def test_an_earlier_result_is_not_overwritten_unasked(elsewhere):

@@ -24,6 +24,7 @@ from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
 from jaxnst.request.painting import Painting, StyleFile
+from jaxnst.weights import registry
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUICK = ["--size", "32", "--steps", "1", "--weights", "embedded", *LIGHT]
@@ -59,6 +60,25 @@ def pictures(folder):
         for path in folder.glob("*.png")
         if path.name != "sheet.png"
     }
+
+
+def test_each_recipe_of_a_grid_has_its_own_network(elsewhere, capsys, monkeypatch):
+    monkeypatch.setenv("JAXNST_HOME", str(elsewhere / "home"))
+    (elsewhere / "home").mkdir()
+    shutil.copy(registry.asset_path("embedded"), registry.asset_path("imagenet"))
+    command = ["grid", "--content", "photos/wide.png", "--style", "paintings/swirls.jpg"]
+    command += ["-o", "out", "--size", "32", "--steps", "1"]
+    assert main([*command, "--vary", "recipe=tf-blog,delicate"]) == 0
+    said = capsys.readouterr().out
+    assert "imagenet (found in the cache), embedded (the recipe's)" in said
+    used = {
+        recipe: json.loads(path.read_text())["weights"]
+        for recipe in ("tf-blog", "delicate")
+        for path in (elsewhere / "out").glob(f"*{recipe}.png.json")
+    }
+    assert used == {"tf-blog": "imagenet", "delicate": "embedded"}
+    page = (elsewhere / "out" / "index.html").read_text()
+    assert "--weights" not in page
 
 
 def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):

@@ -131,9 +131,9 @@ def test_pull_without_a_network_says_what_to_do_by_hand(home, monkeypatch, capsy
     assert f"jaxnst weights convert FILE {home / 'vgg19-imagenet.h5'}" in error
 
 
-def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
+def test_a_recipe_fetches_its_network_once_and_falls_back_for_a_day(served, home, monkeypatch):
     offer(monkeypatch, served, name="nothing.h5")
-    name, why = choose("auto")
+    name, why = choose(None, "imagenet")
     assert name == "embedded"
     assert why.startswith("ImageNet weights cannot be fetched: ")
     assert "404" in why
@@ -143,18 +143,18 @@ def test_auto_fetches_once_and_falls_back_for_a_day(served, home, monkeypatch):
     began = datetime.datetime.now().timestamp() - 1000
     os.utime(marker, (began, began))
     until = datetime.datetime.fromtimestamp(began) + datetime.timedelta(days=1)
-    assert choose("auto")[1] == (
+    assert choose(None, "imagenet")[1] == (
         "ImageNet weights could not be fetched; tried again after "
         f"{until:%Y-%m-%d %H:%M}, or now by: jaxnst weights pull imagenet"
     )
     os.utime(marker, (0, 0))
-    assert choose("auto") == ("imagenet", "fetched")
-    assert choose("auto") == ("imagenet", "found in the cache")
-    assert choose("embedded") == ("embedded", "as asked")
+    assert choose(None, "imagenet") == ("imagenet", "fetched")
+    assert choose(None, "imagenet") == ("imagenet", "found in the cache")
+    assert choose("embedded", "imagenet") == ("embedded", "as asked")
 
 
-def test_auto_tells_a_missing_network_without_address_or_number():
-    name, why = choose("auto")
+def test_a_recipe_tells_a_missing_network_without_address_or_number():
+    name, why = choose(None, "imagenet")
     assert name == "embedded"
     assert why.startswith("ImageNet weights cannot be fetched: no network; tried again")
     assert "127.0.0.1" not in why

@@ -216,7 +216,7 @@ def test_strokes_are_asked_for_only_where_they_have_an_effect(name, further):
         content="a", styles=("b",), recipe=name, style_scale=2.0, set=further
     )
     paths = {name: Path(f"{name}.png") for name in "ab"}
-    value = painting_of(chosen, paths, "auto")
+    value = painting_of(chosen, paths, None)
     values = read_painting(value).recipe.values()
     assert values["style_scale"] == (1.0 if values["squash_style"] else 2.0)
     for cell in variations(chosen):
@@ -249,7 +249,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
     regions = Region("m", ("a", "b")), Region("b", ("b.png", "b,c.jpg", "a"))
     chosen = Settings(content="a", regions=regions, keep_rest=True)
     paths = {name: sources / name for name in ("a", "b", "m", "b.png", "b,c.jpg")}
-    painting = read_painting(painting_of(chosen, paths, "auto"))
+    painting = read_painting(painting_of(chosen, paths, None))
     a = StyleFile(path=paths["a"], mask=paths["m"], stroke_scale=2.0)
     masked = dataclasses.replace(painting, styles=(a,), keep_rest=False, regions=())
     for one in (painting, masked):

@@ -44,7 +44,7 @@ def again_command(args: argparse.Namespace) -> int:
     manifest = find_manifest(picture)
     folders = [picture.parent, *(args.look_in or ())]
     found = find_pictures(manifest, folders)
-    weights = args.weights or manifest.painting.weights
+    weights = args.weights or manifest.painting.network
     if args.weights is None and weights not in registry.ASSETS:
         weights = str(picture.parent / weights)
     if sha256(registry.locate(weights)) != manifest.weights_sha256:

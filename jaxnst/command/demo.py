@@ -26,7 +26,7 @@ def add_demo_flags(p: Parser) -> None:
     names, of = SAMPLES[1:], "samples to learn from (default: the first two)"
     add("--style", choices=names, nargs="+", default=names[:2], help=of)
     add_run_flags(p, size=384, quality="normal")
-    add_machine_flags(p, weights="embedded")
+    add_machine_flags(p)
     add("--resume", action="store_true", help="go on where it stopped")
 
 

@@ -35,7 +35,7 @@ def make_manifest(painting: Painting, shape: tuple[int, int] | None = None) -> M
         size=(width, height),
         pictures_sha256=hashes,
         pictures_bits=tuple(map(bits_read, painting.paths, hashes)),
-        weights_sha256=content_hash(registry.locate(painting.weights)),
+        weights_sha256=content_hash(registry.locate(painting.network)),
         device=describe_device(),
         versions=package_versions(),
     )

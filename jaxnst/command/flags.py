@@ -88,14 +88,15 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     p.set_defaults(blend=None, colors=None, init=None, set=[], style_scale=[])
 
 
-def add_machine_flags(
-    p: Parser, *, weights: str = "auto", memory: bool = False
-) -> argparse._ArgumentGroup:
+WEIGHTS = "embedded, imagenet, torchvision or a file (default: the recipe's)"
+"""Help of the flag of that name."""
+
+
+def add_machine_flags(p: Parser, *, memory: bool = False) -> argparse._ArgumentGroup:
     """Add what does not change the picture, and the network, as a group."""
     group = p.add_argument_group("machine")
     add = group.add_argument
-    named = f"auto, embedded, imagenet, torchvision or a file (default: {weights})"
-    add("--weights", default=weights, metavar="NAME|FILE", help=named)
+    add("--weights", metavar="NAME|FILE", help=WEIGHTS)
     huge = "read pictures of more than 179 megapixels"
     add("--allow-huge", action="store_true", help=huge)
     add("--quiet", action="store_true", help="print errors only")

@@ -42,9 +42,10 @@ from jaxnst.command.flags import (
 from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.reporter import GridReporter, complain, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
-from jaxnst.command.stylize import with_network
+from jaxnst.command.stylize import with_networks
 from jaxnst.disk import check_folder, check_regular, write_whole
 from jaxnst.live import LiveLines
+from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.grid import paint_lanes
 from jaxnst.painting.inputs import load_content
@@ -171,10 +172,11 @@ def grid_command(args: argparse.Namespace) -> int:
     check_items(items)
     looked = [with_faces(item.painting) for item in items]
     faces = {(x.content, box) for x in looked for box in x.faces or ()}
-    name = with_network(looked[0], faces=len(faces), quiet=args.quiet).weights
-    pairs = zip(items, looked, strict=True)
-    items = [x._replace(painting=replace(own, weights=name)) for x, own in pairs]
-    names = [content_hash(registry.locate(name)), *(item.out.name for item in items)]
+    ready = with_networks(looked, faces=len(faces), quiet=args.quiet)
+    pairs = zip(items, ready, strict=True)
+    items = [item._replace(painting=painting) for item, painting in pairs]
+    networks = dict.fromkeys(registry.locate(x.network) for x in ready)
+    names = [*map(content_hash, networks), *(item.out.name for item in items)]
     done = union_done(names, list(map(is_painted, items)))
     lanes = make_lanes([item.painting for item in items])
     missing = [lane for lane, there in zip(lanes.lanes, done, strict=True) if not there]
@@ -264,7 +266,7 @@ def paint_items(
     quiet: bool = False,
     live: LiveLines | None = None,
 ) -> None:
-    """Paint the pictures of a grid, and write each as soon as it is there.
+    """Paint the pictures of a grid, network after network.
 
     Args:
         items: The pictures, with weights that are there.
@@ -272,8 +274,19 @@ def paint_items(
         quiet: Whether to print errors only.
         live: Where the progress is shown, for who watches it.
     """
-    if not items:
-        return
+    for name in dict.fromkeys(item.painting.network for item in items):
+        same = [item for item in items if item.painting.network == name]
+        paint_alike(same, registry.load_backbone(name), batch, quiet, live)
+
+
+def paint_alike(
+    items: Sequence[Item],
+    backbone: Backbone,
+    batch: int | None,
+    quiet: bool,
+    live: LiveLines | None,
+) -> None:
+    """Paint pictures of one network, and write each as soon as it is there."""
     contents, styles, lanes = make_lanes([item.painting for item in items])
     of_lane = {id(lane): item for lane, item in zip(lanes, items, strict=True)}
 
@@ -316,7 +329,6 @@ def paint_items(
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
         load_masks=load_masks,
     )
-    backbone = registry.load_backbone(items[0].painting.weights)
     if live is not None:
         live.say(f"Compiling for {max(lanes[0].shape)} px, once for this size")
     with GridReporter(lanes, live, quiet=quiet) as reporter:

@@ -8,7 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from jaxnst.checks import check_installed
-from jaxnst.command.flags import Parser, whole
+from jaxnst.command.flags import WEIGHTS, Parser, whole
 from jaxnst.command.reporter import say
 from jaxnst.disk import check_folder, held
 from jaxnst.weights import registry
@@ -28,8 +28,7 @@ def add_studio_flags(p: Parser) -> None:
     add("--host", default=LOOPBACK, help=f"{host} (default: {LOOPBACK})")
     port = whole(1, 65535)
     add("--port", type=port, default=0, metavar="N", help="default: one that is free")
-    weights = "auto, embedded, imagenet, torchvision or a file (default: auto)"
-    add("--weights", default="auto", help=weights)
+    add("--weights", metavar="NAME|FILE", help=WEIGHTS)
     add("--open", action="store_true", help="open the page in the browser")
 
 
@@ -39,7 +38,7 @@ def studio_command(args: argparse.Namespace) -> int:
     if args.folder.exists() and not args.folder.is_dir():
         raise ValueError(f"{args.folder} is a file; choose a folder")
     check_folder(args.folder)
-    if args.weights != "auto":
+    if args.weights is not None:
         registry.locate(args.weights)
     from jaxnst.studio.guard import Keys
     from jaxnst.studio.jobs import Worker

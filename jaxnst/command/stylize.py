@@ -161,21 +161,26 @@ def check(painting: Painting, run: Run) -> None:
 def check_inputs_stay(outputs: Sequence[Path], painting: Painting) -> None:
     """Raise a ValueError if an output is an input, or there is no such network."""
     inputs = painting.paths
-    if painting.weights != "auto":
+    if painting.weights is not None:
         inputs = [*inputs, registry.locate(painting.weights)]
     for path in outputs:
         if path.resolve() in {x.resolve() for x in inputs}:
             raise ValueError(f"{path} would overwrite an input; choose another output")
 
 
-def with_network(painting: Painting, *, faces: int = 0, quiet: bool) -> Painting:
-    """The painting with a network that is there; tells which, device and faces."""
-    name, reason = registry.choose(painting.weights, quiet=quiet)
+def with_networks(
+    paintings: Sequence[Painting], *, faces: int = 0, quiet: bool
+) -> list[Painting]:
+    """Paintings with networks that are there; tells which, the device and the faces."""
+    asked = dict.fromkeys((x.weights, x.recipe.network) for x in paintings)
+    chosen = {each: registry.choose(*each, quiet=quiet) for each in asked}
+    networks = ", ".join(f"{name} ({reason})" for name, reason in chosen.values())
     unused = unused_gpu()
     device = describe_device() + (f"; {unused}" if unused else "")
     held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
-    say(f"device {device}; weights {name} ({reason}){held}", quiet=quiet)
-    return replace(painting, weights=name)
+    say(f"device {device}; weights {networks}{held}", quiet=quiet)
+    of = lambda x: chosen[x.weights, x.recipe.network][0]
+    return [replace(x, weights=of(x)) for x in paintings]
 
 
 def paint(
@@ -239,8 +244,8 @@ def paint_shown(
             f"{run.checkpoint_path} holds an unfinished run; pass --resume or delete it"
         )
     faces = len(painting.faces or ())
-    painting = with_network(painting, faces=faces, quiet=run.quiet)
-    backbone = registry.load_backbone(painting.weights)
+    (painting,) = with_networks([painting], faces=faces, quiet=run.quiet)
+    backbone = registry.load_backbone(painting.network)
     found = make_manifest(painting, stages[-1].shape)
     manifest, resume = found.beside(run.out), None
     if run.resume:

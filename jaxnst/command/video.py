@@ -29,7 +29,7 @@ from jaxnst.command.stylize import (
     check_inputs_stay,
     read_options,
     reserved_path,
-    with_network,
+    with_networks,
 )
 from jaxnst.disk import write_whole
 from jaxnst.foreign import read_json
@@ -217,10 +217,10 @@ def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
     video, tell = video_from(args), partial(say, quiet=args.quiet)
     shape, out, about = video.shape, video.run.out, video.describe()
-    painting = with_network(video.painting, quiet=args.quiet)
+    (painting,) = with_networks([video.painting], quiet=args.quiet)
     masks = mask_bytes(shape, painting.recipe, mask_count(video.paintings[0]))
     stages = plan_run(shape, painting.recipe, video.run.usable_memory - masks)
-    backbone = registry.load_backbone(painting.weights)
+    backbone = registry.load_backbone(painting.network)
     found = video_manifest(video, painting)
     record = found.identity | {"video": about}
     with reserved_path(out), open_state(video.state, record) as painted:

@@ -12,7 +12,6 @@ import json
 import signal
 import sys
 import traceback
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,7 +21,7 @@ from typing import Any
 from jaxnst.command.cli import guarded
 from jaxnst.command.expand import Item
 from jaxnst.command.grid import exit_code, paint_items
-from jaxnst.command.stylize import paint
+from jaxnst.command.stylize import paint, with_networks
 from jaxnst.compiled import clear_compiled
 from jaxnst.foreign import convert
 from jaxnst.live import LiveLines
@@ -31,7 +30,6 @@ from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import painting_of
 from jaxnst.request.run import Run
 from jaxnst.studio.jobs import END
-from jaxnst.weights import registry
 
 MANY = 20_000
 """Memory maps from which on compiled programs are freed. On a CPU, each program has
@@ -85,9 +83,9 @@ def paint_job(job: dict[str, Any]) -> int:
         ((painting, run),) = pairs
         return paint(painting, run)
     _, run = pairs[0]
-    name, _ = registry.choose(pairs[0][0].weights)
-    known = [(replace(with_faces(x), weights=name), own.out) for x, own in pairs]
-    items = [Item(painting, "", out) for painting, out in known]
+    looked = with_networks([with_faces(x) for x, _ in pairs], quiet=True)
+    known = zip(looked, pairs, strict=True)
+    items = [Item(painting, "", own.out) for painting, (_, own) in known]
     missing = [x for x in items if not x.out.exists()]
     live = None if run.live_folder is None else LiveLines(run.live_folder)
     paint_items(missing, live=live)

@@ -35,6 +35,7 @@ def weighted(weights: tuple[float, ...]) -> LayerWeights:
 PAINTERLY = Recipe(
     name="painterly",
     summary="Broad strokes: Wasserstein-2 over a pyramid, repainted (the default)",
+    network="embedded",
     program=Program(
         content_layers=(("relu4_2@2", 0.7), ("relu3_1@2", 0.3)),
         style_layers=tuple(

@@ -335,10 +335,13 @@ class Recipe:
 
     Attributes:
         summary: One line on what it is and where it comes from.
+        network: Weights that it is painted with unless others are asked for: `embedded`
+            if it was made with them, else `imagenet`.
     """
 
     name: str
     summary: str
+    network: Literal["embedded", "imagenet"] = "imagenet"
     program: Program
     weights: LossWeights = LossWeights()
     schedule: Schedule

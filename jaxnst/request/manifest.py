@@ -137,7 +137,7 @@ class Manifest:
 
     def as_json(self, path_of: Callable[[Path], str]) -> dict[str, Any]:
         """The manifest with other paths, and without what comes out of the run."""
-        weights = self.painting.weights
+        weights = self.painting.network
         if weights not in ASSETS:
             weights = path_of(Path(weights))
         named = self.painting.map(lambda path: Path(path_of(path)))

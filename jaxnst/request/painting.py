@@ -79,7 +79,7 @@ class Painting:
         recipe: The recipe, with every change.
         size: Long edge of the result in pixels. Default: by the recipe's rule.
         seed: Of the start image's noise.
-        weights: Name or path of the network's weights.
+        weights: Name or path of the network's weights. Default: the recipe's.
     """
 
     content: Path
@@ -94,7 +94,7 @@ class Painting:
     recipe: Recipe
     size: Annotated[int, Meta(ge=1, le=LARGEST_SIZE)] | None = None
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
-    weights: Text = "auto"
+    weights: Text | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -111,6 +111,11 @@ class Painting:
     def blend(self) -> tuple[float, ...] | None:
         """The weight of each style, see `blend_of`."""
         return blend_of(self.styles)
+
+    @property
+    def network(self) -> str:
+        """Name or path of the weights that were asked for, or of the recipe's."""
+        return self.weights or self.recipe.network
 
     @property
     def masked(self) -> bool:

@@ -52,8 +52,8 @@ def as_command(
     found += _recipe_flags(painting, named(painting.recipe.name))
     if painting.seed:
         found += ["--seed", str(painting.seed)]
-    if painting.weights != "auto":
-        found += ["--weights", painting.weights]
+    if painting.network != painting.recipe.network:
+        found += ["--weights", painting.network]
     if painting.blend is not None:
         found += [f"--blend={as_text(painting.blend)}"]
     if painting.start is not None:

@@ -75,12 +75,13 @@ class History:
 
     Attributes:
         weights: Network of the commands that are shown, if a manifest names none.
+            Default: the recipe's.
         revision: Counts changes.
         changed: Revision of each change, by name; also of what is gone.
     """
 
     folder: Path
-    weights: str = "auto"
+    weights: str | None = None
     known: dict[str, Entry] = field(default_factory=dict)
     stamps: dict[str, tuple[Stamp, ...]] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)

@@ -75,12 +75,15 @@ MOST_STREAMS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a studio is: its address, its folder, and the weights it paints with."""
+    """Where a studio is: its address, its folder, and the weights it paints with.
+
+    Default: each recipe's own.
+    """
 
     host: str
     port: int
     folder: Path
-    weights: str = "auto"
+    weights: str | None = None
 
 
 class Studio:

@@ -226,7 +226,7 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
 
 
 def painting_of(
-    settings: Settings, paths: Mapping[str, Path], weights: str
+    settings: Settings, paths: Mapping[str, Path], weights: str | None
 ) -> dict[str, Any]:
     """The painting that settings ask for, as JSON, see `request.manifest`.
 
@@ -236,7 +236,7 @@ def painting_of(
     Args:
         settings: What is chosen.
         paths: The path of each picture, by its name.
-        weights: Name or path of the network's weights.
+        weights: Name or path of the network's weights; None for the recipe's.
 
     Returns:
         The JSON.

@@ -127,26 +127,31 @@ def locate(name: str) -> Path:
     return path
 
 
-def choose(name: str, *, quiet: bool = False) -> tuple[str, str]:
-    """Resolve `auto` to the best weights available, and tell the reason.
+def choose(
+    name: str | None, recipes_own: str, *, quiet: bool = False
+) -> tuple[str, str]:
+    """Choose the weights to paint with, and tell the reason.
 
-    `auto` means the ImageNet weights, fetched if need be, or if that fails the embedded
-    ones. After a failure nothing is fetched for a day, so that a machine without a
+    A recipe's ImageNet weights are fetched if need be; if that fails, the embedded ones
+    are used. After a failure nothing is fetched for a day, so that a machine without a
     network waits only once.
 
     Args:
-        name: `auto`, one of `ASSETS`, or the path of a file.
+        name: What was asked for, if anything: one of `ASSETS`, or the path of a file.
+        recipes_own: What the recipe uses otherwise, see `Recipe.network`.
         quiet: Whether to hide the progress bar.
 
     Returns:
         The name or path to use, and the reason in a few words.
 
     Example:
-        >>> choose("embedded")
-        ('embedded', 'as asked')
+        >>> choose(None, "embedded")
+        ('embedded', "the recipe's")
     """
-    if name != "auto":
+    if name is not None:
         return name, "as asked"
+    if recipes_own == "embedded":
+        return recipes_own, "the recipe's"
     if asset_path("imagenet").is_file():
         return "imagenet", "found in the cache"
     failed = cache_folder() / "imagenet-not-fetched"
