@@ -58,7 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--repeats", type=positive, default=5, help="turns of each side")
     add("--content", type=Path, default=sample_path("harbour"))
     add("--style", type=Path, default=sample_path("swirls"))
-    add("--weights", default="embedded", help="as in jaxnst stylize")
+    add("--weights", default="embedded", help="a name or file (default: embedded)")
     add("-o", "--out", type=Path, help="a .json file for all numbers")
     add("--trace", type=Path, help="a folder for a profile of some steps")
     return parser.parse_args(argv)
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs = timings.Inputs(
         args.content,
         args.style,
-        registry.choose(args.weights)[0],
+        args.weights,
         args.size,
         args.sizes,
         args.grid_sizes,

@@ -66,8 +66,8 @@ def test_each_recipe_of_a_grid_has_its_own_network(elsewhere, capsys, monkeypatc
     monkeypatch.setenv("JAXNST_HOME", str(elsewhere / "home"))
     (elsewhere / "home").mkdir()
     shutil.copy(registry.asset_path("embedded"), registry.asset_path("imagenet"))
-    command = ["grid", "--content", "photos/wide.png", "--style", "paintings/swirls.jpg"]
-    command += ["-o", "out", "--size", "32", "--steps", "1"]
+    command = ["grid", "--content", "photos/wide.png", "-o", "out", "--size", "32"]
+    command += ["--style", "paintings/swirls.jpg", "--steps", "1"]
     assert main([*command, "--vary", "recipe=tf-blog,delicate"]) == 0
     said = capsys.readouterr().out
     assert "imagenet (found in the cache), embedded (the recipe's)" in said

@@ -131,7 +131,9 @@ def test_pull_without_a_network_says_what_to_do_by_hand(home, monkeypatch, capsy
     assert f"jaxnst weights convert FILE {home / 'vgg19-imagenet.h5'}" in error
 
 
-def test_a_recipe_fetches_its_network_once_and_falls_back_for_a_day(served, home, monkeypatch):
+def test_a_recipe_fetches_its_network_once_and_falls_back_for_a_day(
+    served, home, monkeypatch
+):
     offer(monkeypatch, served, name="nothing.h5")
     name, why = choose(None, "imagenet")
     assert name == "embedded"
