@@ -26,7 +26,6 @@ from shared import machine
 from jaxnst.command.flags import positive
 from jaxnst.disk import check_target
 from jaxnst.pictures.samples import sample_path
-from jaxnst.weights import registry
 
 PARTS = {
     "steps": ("one step, Gram and Wasserstein-2, at each size", timings.time_steps),
