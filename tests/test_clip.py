@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image as pil
@@ -11,6 +12,7 @@ from test_pictures import small_in_a_large_gif
 
 import jaxnst
 from jaxnst.disk import write_whole
+from jaxnst.pictures.files import load_image
 from jaxnst.video import sound
 from jaxnst.video.clip import Selection, open_clip
 from jaxnst.video.store import FolderStore, Frame
@@ -183,6 +185,20 @@ def test_a_still_before_an_animation_is_none_of_its_frames(tmp_path):
     )
     levels = [round(255 * float(x[4, 4, 1])) for x in clip.frames((24, 32))]
     assert levels == [60, 120, 180]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_frames_of_an_animation_have_the_colours_that_its_profile_states(
+    tmp_path, suffix
+):
+    profile = imagecodecs.cms_profile("adobergb")
+    frames = [pil.new("RGB", (32, 24), (200, 60 + i, 80)) for i in range(3)]
+    kinds = {"save_all": True, "append_images": frames[1:], "icc_profile": profile}
+    frames[0].save(tmp_path / f"a{suffix}", lossless=True, **kinds)
+    frames[0].save(tmp_path / "b.png", icc_profile=profile)
+    first = next(iter(open_clip(tmp_path / f"a{suffix}").frames((24, 32))))
+    np.testing.assert_allclose(first, load_image(tmp_path / "b.png"), atol=1 / 255)
+    assert first[0, 0, 0] > 210 / 255
 
 
 def test_a_gif_smaller_than_its_canvas_moves_on_its_background(tmp_path):

@@ -237,7 +237,7 @@ def _decode(file: pil.Image, path: Path, turn: int | None, size: int | None) -> 
         image.info["transparency"] = clear * 255 // (2 ** min(8, _bits(file, path)) - 1)
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
-    image = _from_profile(image).convert("RGB")
+    image = from_profile(image).convert("RGB")
     if alpha is not None:
         image.putalpha(alpha)
     return image
@@ -300,7 +300,7 @@ def srgb_profile() -> bytes:
     return profile[:24] + bytes.fromhex("07d0 0001 0001 0000 0000 0000") + profile[36:]
 
 
-def _from_profile(image: pil.Image) -> pil.Image:
+def from_profile(image: pil.Image) -> pil.Image:
     """Apply a picture's colour profile, or the gamma that a PNG states instead."""
     profile, gamma = image.info.get("icc_profile"), _gamma(image)
     # A broken profile is ignored.

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from PIL import Image as pil
 
 from jaxnst.pictures.files import image_shape, is_picture, load_image
-from jaxnst.pictures.source import as_levels, lay_background, open_pillow
+from jaxnst.pictures.source import as_levels, from_profile, lay_background, open_pillow
 from jaxnst.video import decode, tags
 from jaxnst.video.tags import ColorTags
 
@@ -252,9 +252,9 @@ def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
             lay_background(file)
             for number in numbers:
                 file.seek(number)
-                image = file.convert("RGBA")
-                white = pil.new("RGB", image.size, "white")
-                white.paste(image, mask=image.getchannel("A"))
+                white = pil.new("RGB", file.size, "white")
+                alpha = file.convert("RGBA").getchannel("A")
+                white.paste(from_profile(file).convert("RGB"), mask=alpha)
                 seconds = Fraction(round(file.info.get("duration") or 0), 1000)
                 yield np.asarray(white), seconds or FRAME
     except Exception as error:  # each decoder raises exceptions of its own
