@@ -331,11 +331,16 @@ def test_a_name_with_a_colon_and_a_title_of_another_alphabet_are_read(
     assert len(open_clip(Path("12:30.mkv"))) == len(TIMES)
 
 
-def test_sound_of_six_speakers_is_encoded_anew(tmp_path):
-    clip = open_clip(make_video(tmp_path / "a.mkv", sound="ac3", layout="5.1(side)"))
+@pytest.mark.parametrize(
+    ("layout", "written"),
+    [("5.1(side)", "5.1"), ("2.1", "3.0"), ("4.0", "quad"), ("7.1(wide)", "7.1")],
+)
+def test_sound_of_many_speakers_is_encoded_anew(tmp_path, layout, written):
+    made = make_video(tmp_path / "a.mkv", sound="pcm_s16le", layout=layout)
+    clip = open_clip(made)
     write_clip(tmp_path / "b.webm", clip, list(clip.frames(clip.shape)))
     with av.open(str(tmp_path / "b.webm")) as file:
-        assert file.streams.audio[0].codec_context.layout.name == "5.1"
+        assert file.streams.audio[0].codec_context.layout.name == written
 
 
 def test_a_failure_to_write_is_not_blamed_on_the_source(tmp_path, monkeypatch):
