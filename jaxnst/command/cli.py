@@ -22,6 +22,7 @@ from jaxnst.command.demo import add_demo_flags, demo_command
 from jaxnst.command.devices import cure
 from jaxnst.command.flags import Parser, all_files
 from jaxnst.command.grid import add_grid_flags, grid_command
+from jaxnst.command.mask import add_mask_command, mask_command
 from jaxnst.command.program_cache import (
     MOST_PROGRAMS,
     keep_programs,
@@ -66,6 +67,12 @@ COMMANDS = (
         "choose, paint and compare in the browser",
         add_studio_flags,
         studio_command,
+    ),
+    (
+        "mask",
+        "make a mask of a photo's subject, or of its sky",
+        add_mask_command,
+        mask_command,
     ),
     (
         "demo",

@@ -148,8 +148,8 @@ def add_mask_flags(p: Parser) -> argparse._ArgumentGroup:
         action="append",
         default=[],
         metavar="MASK=STYLE[,STYLE…]",
-        help="paint in other styles where MASK is white; repeatable; quote names that "
-        "contain , or =: 'mask.png=\"a,b.jpg\"'",
+        help="paint in other styles where MASK is white; repeatable; a MASK of subject "
+        "or sky is made; quote names that contain , or =: 'mask.png=\"a,b.jpg\"'",
     )
     add(
         "--keep-rest",

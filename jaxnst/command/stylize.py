@@ -36,6 +36,7 @@ from jaxnst.command.flags import (
     positive,
     run_from,
 )
+from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.watched import watched
@@ -99,6 +100,7 @@ def add_stylize_flags(p: Parser) -> None:
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture; return the exit code."""
     painting = painting_from(args, args.content, args.style)
+    painting = with_parts(painting, quiet=args.quiet)
     usual = usual_path(painting) if args.out is None else None
     run = run_from(args, args.out or free_path(usual_path(painting)))
     if args.dry_run:

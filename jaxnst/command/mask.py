@@ -1,0 +1,101 @@
+"""`jaxnst mask`: a mask of a part of a photograph, without drawing it."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from jaxnst.command.flags import Parser, numbers, one_file
+from jaxnst.command.reporter import complain, say
+from jaxnst.disk import check_target, numbered
+from jaxnst.pictures.files import load_cutout, load_image, output_format, save_image
+from jaxnst.pictures.select import (
+    Selection,
+    select_box,
+    select_scribble,
+    select_sky,
+    select_subject,
+)
+from jaxnst.request.painting import Painting
+
+PARTS = {"subject": select_subject, "sky": select_sky}
+"""What is found without a mark, by the name that stands for its mask."""
+
+
+def add_mask_command(p: Parser) -> None:
+    """Add the flags of `mask`."""
+    add = p.add_argument
+    add("content", type=one_file, metavar="PHOTO", help="the photograph")
+    add("-o", "--out", type=Path, metavar="FILE", help="default: PHOTO-subject.png")
+    add("--quiet", action="store_true", help="print errors only")
+    add = p.add_argument_group("what to select").add_mutually_exclusive_group()
+    add.add_argument("--sky", action="store_true", help="the sky, not the subject")
+    box = "what is inside a box, in pixels"
+    add.add_argument("--box", type=numbers, metavar="X,Y,W,H", help=box)
+    marks = "what this picture marks in white; it marks in black what is not meant"
+    add.add_argument("--scribble", type=one_file, metavar="PICTURE", help=marks)
+
+
+def mask_command(args: argparse.Namespace) -> int:
+    """Write a mask; return the exit code."""
+    kinds = {"sky": args.sky, "box": args.box, "part": args.scribble}
+    name = next((x for x, asked in kinds.items() if asked), "subject")
+    out = args.out or next(
+        x for x in numbered(usual_mask(args.content, name)) if not x.exists()
+    )
+    check_target(out)
+    image = load_image(args.content)
+    if args.box is not None:
+        if len(args.box) != 4:
+            raise ValueError(f"expected --box X,Y,W,H, got {len(args.box)} numbers")
+        found = select_box(image, args.box)
+    elif args.scribble is not None:
+        scribble = load_cutout(args.scribble)
+        light = np.asarray(scribble.image).mean(axis=-1, keepdims=True)
+        seen = 1.0 if scribble.alpha is None else np.asarray(scribble.alpha)
+        marks = [np.float32(x * seen) for x in (light > 0.8, light < 0.2)]
+        found = select_scribble(image, *marks)
+    else:
+        found = PARTS[name](image)
+    write_mask(out, found, name)
+    say(f"wrote {out}: {found.mask.mean():.0%} of {args.content}", quiet=args.quiet)
+    return 0
+
+
+def usual_mask(content: Path, name: str) -> Path:
+    """`CONTENT-NAME.png` in the current folder."""
+    return Path(f"{content.stem}-{name}.png")
+
+
+def write_mask(path: Path, found: Selection, name: str) -> None:
+    """Write a mask as a picture, and say if it may be another part."""
+    height, width, _ = found.mask.shape
+    output_format(path, (height, width))
+    save_image(path, found.mask.repeat(3, axis=2))
+    if not found.sure:
+        complain(
+            f"it is not sure that {path} shows the {name}: look at it, and mark it "
+            "with jaxnst mask --scribble or --box if it does not"
+        )
+
+
+def with_parts(painting: Painting, *, quiet: bool) -> Painting:
+    """A painting with masks in the place of names of `PARTS`.
+
+    A mask that is there already is used as it is, since it may have been corrected.
+    """
+
+    def mask_of(path: Path | None) -> Path | None:
+        name = str(path)
+        if path is None or name not in PARTS or path.exists():
+            return path
+        mask = usual_mask(painting.content, name)
+        if not mask.exists():
+            write_mask(mask, PARTS[name](load_image(painting.content)), name)
+            say(f"wrote {mask}, the mask of the {name}", quiet=quiet)
+        return mask
+
+    regions = [replace(x, mask=mask_of(x.mask) or x.mask) for x in painting.regions]
+    held = mask_of(painting.content_mask)
+    return replace(painting, regions=tuple(regions), content_mask=held)

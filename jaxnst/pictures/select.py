@@ -1,0 +1,306 @@
+"""Masks of parts of a photograph that nobody has to draw.
+
+What to look for is guessed, or marked roughly; GrabCut then separates the part from the
+rest by their colours, at a small size, and the photograph's own edges make the mask
+fine.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxnst.checks import check_installed
+from jaxnst.pictures.geometry import fit_shape, resize
+from jaxnst.types import Image, Mask
+
+SEARCHED = 480
+"""Long edge of the picture that is separated, in pixels."""
+
+ROUNDS = 5
+"""How often GrabCut learns the colours of both parts, and separates them."""
+
+FINE, SMOOTH = 0.01, 1e-4
+"""Of the guided filter: its radius as a part of the long edge, and the variance of
+colours below which a neighbourhood has no edge of its own."""
+
+SMALLEST, LARGEST = 0.005, 0.95
+"""Share of a picture that a part has, at least and at most."""
+
+SPECK = 0.002
+"""Share of a picture below which what stands alone is a speck, or a hole."""
+
+UNSURE = 0.5
+"""How much of the part that was guessed and that which was found must be the same, as
+intersection over union."""
+
+BACKGROUND, PART, REST, LIKELY = 0, 1, 2, 3
+"""GrabCut's marks: surely the rest, surely the part, probably the rest, probably it."""
+
+SLOW, CALM, ACROSS = 1.5, 4.0, 30.0
+"""Difference of neighbouring colours that is no edge, and that in a sky, at most; and
+the sum of the edges on the way to any part of it, in the units of CIELAB."""
+
+Plane = Float[np.ndarray, "_h _w"]
+
+
+class Selection(NamedTuple):
+    """A part of a picture.
+
+    Attributes:
+        mask: How much each pixel belongs to it, h w 1 in [0, 1]; its edge is soft where
+            the picture's is.
+        sure: Whether what was found is about what was looked for.
+    """
+
+    mask: Mask
+    sure: bool
+
+
+def select_subject(image: Image) -> Selection:
+    """Find what a photograph shows, in front of its background.
+
+    The subject differs in colour from the picture's border, and an edge lies between
+    them.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+
+    Returns:
+        The subject.
+
+    Raises:
+        ValueError: If nothing stands out, or OpenCV or scikit-image is not installed.
+
+    Reference:
+        Wei et al. (2012), "Geodesic saliency using background priors"; Rother et al.
+        (2004), "GrabCut"; He et al. (2010), "Guided image filtering".
+    """
+    return _select(image, _mark_subject, "subject")
+
+
+def select_sky(image: Image) -> Selection:
+    """Find the sky: what is reached from the upper edge without crossing a strong edge.
+
+    Args, returns and raises as `select_subject`.
+    """
+    return _select(image, _mark_sky, "sky", accept=_looks_like_sky)
+
+
+def select_box(image: Image, box: Sequence[float]) -> Selection:
+    """Find what is inside a box: left, upper edge, width and height, in pixels."""
+    left, top, wide, high = box
+    height, width = image.shape[:2]
+    inside = min(left, top) >= 0 and left + wide <= width and top + high <= height
+    if not (inside and min(wide, high) >= 1):
+        raise ValueError(
+            f"expected a box inside the picture of {width} x {height} px, got "
+            f"{wide:g} x {high:g} px at {left:g}, {top:g}"
+        )
+
+    def mark(small: Image) -> np.ndarray:
+        h, w = small.shape[:2]
+        marks = np.full((h, w), BACKGROUND, np.uint8)
+        rows = slice(int(top / height * h), max(1, round((top + high) / height * h)))
+        columns = slice(int(left / width * w), max(1, round((left + wide) / width * w)))
+        marks[rows, columns] = LIKELY
+        return marks
+
+    return _select(image, mark, "part in the box", guessed=False)
+
+
+def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
+    """Find what one scribble marks and the other does not.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+        part: Where it is surely the part, h w 1, of any size; more than half counts.
+        rest: Where it surely is not, likewise.
+
+    Returns:
+        The part.
+
+    Raises:
+        ValueError: If nothing is marked as the part.
+    """
+
+    def mark(small: Image) -> np.ndarray:
+        shape = (small.shape[0], small.shape[1])
+        white, black = (resize(x, shape, method="linear")[..., 0] for x in (part, rest))
+        if not (white > 0.5).any():
+            raise ValueError("expected a scribble in white on the part, got none")
+        near = _travel(_edges(small), white > 0.5)
+        far = _travel(_edges(small), black > 0.5) if (black > 0.5).any() else None
+        likely = near < (far if far is not None else np.median(near))
+        marks = np.where(likely, LIKELY, REST).astype(np.uint8)
+        marks[white > 0.5], marks[black > 0.5] = PART, BACKGROUND
+        return marks
+
+    return _select(image, mark, "part that is marked", guessed=False)
+
+
+def _select(
+    image: Image,
+    mark: Callable[[Image], np.ndarray],
+    what: str,
+    *,
+    guessed: bool = True,
+    accept: Callable[[Image, np.ndarray], bool] = lambda small, found: True,
+) -> Selection:
+    for package in ("cv2", "skimage"):
+        check_installed(package, "a mask without drawing", "masks")
+    image = np.asarray(image, np.float32)
+    shape = image.shape[0], image.shape[1]
+    small = resize(image, fit_shape(shape, min(SEARCHED, max(shape))), method="linear")
+    small = np.clip(small, 0, 1)
+    marks = mark(small)
+    found = _separate(small, marks)
+    share = float(found.mean())
+    if not (SMALLEST <= share <= LARGEST and accept(small, found)):
+        raise ValueError(
+            f"no {what} was found; mark it with jaxnst mask --scribble or --box, or "
+            "draw a mask"
+        )
+    start = (marks == PART) | (marks == LIKELY)
+    alike = np.sum(start & found) / np.sum(start | found)
+    return Selection(_refine(image, small, found), not guessed or alike >= UNSURE)
+
+
+def _separate(small: Image, marks: np.ndarray) -> Bool[np.ndarray, "_h _w"]:
+    """Separate a part from the rest by their colours, without specks."""
+    import cv2
+
+    start = (marks == PART) | (marks == LIKELY)
+    if not start.any() or start.all():
+        return start
+    pixels = np.asarray(small[..., ::-1] * 255 + 0.5, np.uint8)
+    marks, box = marks.copy(), (0, 0, 0, 0)  # unused beside marks
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)
+    cv2.grabCut(pixels, marks, box, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    found = (marks == PART) | (marks == LIKELY)
+    return ~_without_specks(~_without_specks(found))
+
+
+def _without_specks(found: Bool[np.ndarray, "_h _w"]) -> Bool[np.ndarray, "_h _w"]:
+    from skimage.measure import label
+
+    labels = np.asarray(label(found, connectivity=1))
+    large = np.bincount(labels.ravel()) >= SPECK * found.size
+    return found & large[labels]
+
+
+def _lab(small: Image) -> Float[np.ndarray, "_h _w 3"]:
+    """Colours as they are seen, without fine texture."""
+    import cv2
+
+    lab = cv2.cvtColor(np.ascontiguousarray(small, np.float32), cv2.COLOR_RGB2Lab)
+    return cv2.bilateralFilter(lab, d=9, sigmaColor=12, sigmaSpace=5)
+
+
+def _edges(small: Image) -> Plane:
+    """How different neighbouring colours are."""
+    lab = _lab(small)
+    slopes = [np.gradient(lab, axis=axis) for axis in (0, 1)]
+    return np.sqrt(sum(np.sum(x**2, axis=-1) for x in slopes))
+
+
+def _travel(edges: Plane, start: Bool[np.ndarray, "_h _w"]) -> Plane:
+    """The edges that are crossed on the easiest way from a start to each pixel."""
+    from skimage.graph import MCP_Geometric
+
+    costs, _ = MCP_Geometric(edges + 0.05).find_costs(np.argwhere(start))
+    return costs
+
+
+def _mark_subject(small: Image) -> np.ndarray:
+    from skimage.filters import threshold_otsu
+
+    h, w = small.shape[:2]
+    border = np.zeros((h, w), bool)
+    border[0], border[:, [0, -1]] = True, True
+    border[-1, : w // 5], border[-1, -(w // 5) :] = True, True  # people stand on it
+    away = _travel(_edges(small), border)
+    away /= away.max() + 1e-9
+    lab = _lab(small)
+    other = _distance_to(lab, lab[border])
+    if other.max() < CALM:  # it has one colour
+        return np.full((h, w), REST, np.uint8)
+    other /= other.max()
+    y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+    middle = np.exp(-(x**2 + y**2))
+    found = np.sqrt(away * other) * middle
+    level = threshold_otsu(found)
+    marks = np.where(found > level, LIKELY, REST).astype(np.uint8)
+    marks[found > (level + found.max()) / 2] = PART
+    marks[border & (found < level)] = BACKGROUND
+    return marks
+
+
+def _distance_to(
+    lab: Float[np.ndarray, "_h _w 3"], known: Float[np.ndarray, "_n 3"]
+) -> Plane:
+    """How far each colour is from the nearest of the usual ones among known colours."""
+    import cv2
+
+    cv2.setRNGSeed(0)
+    ends = cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.1
+    _, labels, centres = cv2.kmeans(
+        known, min(6, len(known)), known[:, :0], ends, 1, cv2.KMEANS_PP_CENTERS
+    )
+    used = np.bincount(labels.ravel(), minlength=len(centres)) > 0.02 * len(known)
+    apart = lab[:, :, None] - centres[used]
+    return np.sqrt(np.sum(apart**2, axis=-1)).min(axis=-1)
+
+
+def _mark_sky(small: Image) -> np.ndarray:
+    h, w = small.shape[:2]
+    edges = _edges(small)
+    top = np.zeros((h, w), bool)
+    top[: max(1, h // 50)] = True
+    start = top & (edges < CALM)
+    marks = np.full((h, w), REST, np.uint8)
+    marks[-h // 5 :] = BACKGROUND
+    if start.sum() < 0.3 * top.sum():
+        return marks
+    # Colours may change slowly all over a sky.
+    away = _travel(np.maximum(edges - SLOW, 0), start)
+    marks[(away < ACROSS) & (marks == REST)] = LIKELY
+    marks[start] = PART
+    return marks
+
+
+def _looks_like_sky(small: Image, found: np.ndarray) -> bool:
+    """Whether most of a part is calm, and its colour is blue, grey or a bright one."""
+    lab = _lab(small)
+    light, _, yellow = lab[found].mean(axis=0)
+    colored = yellow < 5 or light > lab[~found][:, 0].mean()
+    return bool(np.quantile(_edges(small)[found], 0.8) < SLOW and colored)
+
+
+def _refine(image: Image, small: Image, found: np.ndarray) -> Mask:
+    """A mask whose edges are those of the picture, by the guided filter.
+
+    Its coefficients are found at the small size, which is as good and much faster.
+    """
+    import cv2
+
+    radius = max(1, round(FINE * max(small.shape)))
+    mean = lambda x: cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
+    guide = np.ascontiguousarray(small, np.float32)
+    mask = found.astype(np.float32)
+    centre, value = mean(guide), mean(mask)
+    products = guide[..., :, None] * guide[..., None, :]
+    covariance = mean(products.reshape(*mask.shape, 9)).reshape(*mask.shape, 3, 3)
+    covariance = covariance - centre[..., :, None] * centre[..., None, :]
+    with_mask = mean(guide * mask[..., None]) - centre * value[..., None]
+    slope = np.linalg.solve(
+        covariance + SMOOTH * np.eye(3, dtype=np.float32), with_mask[..., None]
+    )[..., 0]
+    offset = value - np.sum(slope * centre, axis=-1)
+    both = mean(np.dstack([slope, offset]).astype(np.float32))
+    height, width = image.shape[:2]
+    both = cv2.resize(both, (width, height), interpolation=cv2.INTER_LINEAR)
+    fine = np.sum(both[..., :3] * image, axis=-1) + both[..., 3]
+    return np.clip(1.25 * (fine - 0.5) + 0.5, 0, 1)[..., None].astype(np.float32)
