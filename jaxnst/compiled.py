@@ -108,14 +108,10 @@ class KeptJit:
         shapes = jax.tree.map(_shape, args)
         leaves, structure = jax.tree.flatten(shapes)
         key = tuple(leaves), structure, tuple(sorted(static.items())), *_settings()
-        if (program := self.programs.get(key)) is None:
+        program = self.programs.get(key)
+        if program is None or _has_failed(program.compiled):
             program = self._load(shapes, static) or self._compile(shapes, static)
             self.programs[key] = program
-            # One that fails is tried anew by the next call.
-            forget = lambda job: job.cancelled() or job.exception()
-            program.compiled.add_done_callback(
-                lambda job: forget(job) and self.programs.pop(key, None)
-            )
         return program
 
     def _path(self, shapes: PyTree, static: dict[str, Any]) -> Path | None:
@@ -299,6 +295,10 @@ def _loaders() -> ThreadPoolExecutor:
 def _compilers() -> ThreadPoolExecutor:
     """XLA compiles without Python's lock, so several programs at a time."""
     return ThreadPoolExecutor(os.cpu_count(), "jaxnst-compile")
+
+
+def _has_failed(job: Future) -> bool:
+    return job.cancelled() or (job.done() and job.exception() is not None)
 
 
 def _shape(x: Any) -> jax.ShapeDtypeStruct:

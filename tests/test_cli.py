@@ -612,3 +612,59 @@ def test_a_picture_is_painted_where_nothing_can_be_said(elsewhere, closed):
     command = f"exec {shlex.quote(sys.executable)} -m jaxnst {flags} {closed}"
     assert subprocess.run(["sh", "-c", command]).returncode == 0
     assert (elsewhere / "a.png").exists()
+
+
+INTERRUPTED = "jaxnst: interrupted\n"
+
+
+def watch(folder, *more):
+    command = [sys.executable, "-m", "jaxnst", "stylize", STYLE, "--watch", "photos"]
+    kinds = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *QUICK, *more], cwd=folder, **kinds)
+
+
+def test_photographs_that_are_put_into_a_folder_are_painted_once(elsewhere):
+    (elsewhere / "photos").mkdir()
+    photograph = pil.open(CONTENT).resize((64, 48))
+    photograph.save(elsewhere / "photos" / "first.png")
+    whole = (elsewhere / "photos" / "first.png").read_bytes()
+    run = watch(elsewhere)
+    lines = iter(run.stdout.readline, "")
+    wrote = lambda name: next(x for x in lines if f"wrote painted/{name}" in x)
+    assert next(lines).startswith("photos is watched; results go to painted;")
+    wrote("first.png")
+    with (elsewhere / "photos" / "second.png").open("wb", buffering=0) as file:
+        for at in range(0, len(whole), len(whole) // 4):  # as a camera writes it
+            file.write(whole[at : at + len(whole) // 4])
+            time.sleep(0.4)
+    wrote("second.png")
+    (elsewhere / "photos" / "none.jpg").write_text("no picture")
+    assert "photos/none.jpg is left out: " in run.stderr.readline()
+    run.send_signal(signal.SIGINT)
+    assert list(lines) == []
+    assert (run.communicate(timeout=60)[1], run.returncode) == (INTERRUPTED, 130)
+    painted = {x.name: x.stat().st_mtime_ns for x in (elsewhere / "painted").iterdir()}
+    assert len(painted) == 4
+    run = watch(elsewhere, "--quiet")
+    assert "none.jpg is left out" in run.stderr.readline()
+    run.send_signal(signal.SIGINT)
+    assert (run.communicate(timeout=60), run.returncode) == (("", INTERRUPTED), 130)
+    again = {x.name: x.stat().st_mtime_ns for x in (elsewhere / "painted").iterdir()}
+    assert again == painted
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--watch", "nowhere"], "expected a folder at nowhere"),
+        (["--watch", ".", "-o", "."], "has the photographs"),
+        (["--watch", ".", "-o", "a.txt"], "a.txt is a file"),
+        (["--watch", ".", "--plot", "a.png"], "leave --plot out"),
+        (["--watch", ".", "--dry-run"], "leave --dry-run out"),
+    ],
+)
+def test_a_folder_that_cannot_be_watched_is_refused(elsewhere, capsys, flags, said):
+    (elsewhere / "a.txt").write_text("mine")
+    assert main(["stylize", STYLE, *QUICK, *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert [x.name for x in elsewhere.iterdir()] == ["a.txt"]

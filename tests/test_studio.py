@@ -137,7 +137,7 @@ def paint(client, kind="picture", **settings):
 
 
 def wait_for(condition):
-    for _ in range(600):
+    for _ in range(3000):
         if condition():
             return
         time.sleep(0.02)
@@ -185,7 +185,7 @@ def test_settings_become_arguments_that_the_command_understands():
         set=("history=5", "min_size=64"),
     )
     paths = {name: Path(f"{name}.png") for name in "abcm"}
-    painting = read_painting(painting_of(wanted, paths, "embedded"))
+    painting = read_painting(painting_of(wanted, paths, "imagenet"))
     args = parse(as_command(painting, Path("o.png")))
     assert painting_from(args, args.content, args.style) == painting
     b, c = (StyleFile(path=paths[x], weight=y) for x, y in (("b", 2.0), ("c", 0.5)))
@@ -193,7 +193,7 @@ def test_settings_become_arguments_that_the_command_understands():
     region = RegionFile(mask=Path("m.png"), styles=(StyleFile(path=paths["b"]),))
     assert (painting.regions, painting.content_mask) == ((region,), Path("m.png"))
     values = painting.recipe.values()
-    assert (painting.size, painting.seed, painting.weights) == (320, 7, "embedded")
+    assert (painting.size, painting.seed, painting.weights) == (320, 7, "imagenet")
     assert (values["content_weight"], values["style_scale"]) == (0.25, 1.5)
     assert (values["colors"], values["rotate_styles"]) == ("luminance", True)
     assert (values["history"], values["min_size"], values["steps"]) == (5, 64, 90)
@@ -1223,9 +1223,13 @@ def test_what_is_small_is_sent_at_once():
         accept = lambda reader, writer: accepted.set_result(writer)
         async with await asyncio.start_server(accept, sock=listener):
             _, ours = await asyncio.open_connection(*listener.getsockname())
-            connection = (await accepted).get_extra_info("socket")
-            ours.close()
-            return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            theirs = await accepted
+            connection = theirs.get_extra_info("socket")
+            found = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for writer in (ours, theirs):
+                writer.close()
+                await writer.wait_closed()
+            return found
 
     assert asyncio.run(delay_is_off(listen(HOST, 0)))
 

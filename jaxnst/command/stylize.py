@@ -36,6 +36,7 @@ from jaxnst.command.flags import (
     positive,
     run_from,
 )
+from jaxnst.command.folder import paint_folder
 from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
@@ -77,6 +78,8 @@ def add_stylize_flags(p: Parser) -> None:
     add("--resume", action="store_true", help="continue an interrupted run")
     shown = "show the steps, memory and time it would take, and stop"
     add("--dry-run", action="store_true", help=shown)
+    drop = "paint each photo that is put into FOLDER; then name only styles"
+    add("--watch", type=Path, metavar="FOLDER", help=drop)
     add_face_flag(add_mask_flags(p))
     add_recipe_flags(p)
     add = p.add_argument_group("output").add_argument
@@ -98,7 +101,9 @@ def add_stylize_flags(p: Parser) -> None:
 
 
 def stylize_command(args: argparse.Namespace) -> int:
-    """Paint one picture; return the exit code."""
+    """Paint one picture, or those of a folder; return the exit code."""
+    if args.watch is not None:
+        paint_folder(args, paint)
     painting = painting_from(args, args.content, args.style)
     painting = with_parts(painting, quiet=args.quiet)
     usual = usual_path(painting) if args.out is None else None
