@@ -61,6 +61,7 @@ def test_notebooks_paint(path, tmp_path):
     cells = json.loads(path.read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     code, sizes = re.subn(r"(?m)^size = \d+", "size = 48", "\n".join(sources))
+    code = re.sub(r"(?m)^steps = \d+", "steps = 4", code)
     assert sizes == 1
     assert not any(cell.get("outputs") for cell in cells)
     headless = os.environ | {"MPLBACKEND": "agg"}
