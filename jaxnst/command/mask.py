@@ -45,6 +45,10 @@ def mask_command(args: argparse.Namespace) -> int:
         x for x in numbered(usual_mask(args.content, name)) if not x.exists()
     )
     check_target(out)
+    if out.exists() and any(
+        x.samefile(out) for x in (args.content, args.scribble) if x and x.exists()
+    ):
+        raise ValueError(f"{out} would overwrite an input; choose another output")
     image = load_image(args.content)
     if args.box is not None:
         if len(args.box) != 4:
