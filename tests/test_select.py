@@ -212,6 +212,30 @@ def test_a_sky_is_painted_in_another_style_in_one_go(photograph, capsys):
     assert (load_mask("photo-sky.png") == 1).all()
 
 
+def test_each_photograph_of_a_grid_has_a_sky_of_its_own(photograph, capsys):
+    turned = pil.open("photo.png").transpose(pil.Transpose.FLIP_LEFT_RIGHT)
+    turned.save("turned.png")
+    style, other = map(str, map(sample_path, ("swirls", "mosaic")))
+    command = ["grid", "--content", "photo.png", "turned.png", "--style", style]
+    command += [
+        "--region",
+        f"sky={other}",
+        "-o",
+        "grid",
+        "--size",
+        "48",
+        "--steps",
+        "1",
+    ]
+    assert main([*command, *LIGHT]) == 0
+    for name in ("photo", "turned"):
+        (path,) = Path("grid").glob(f"{name}*.png.json")
+        mask = json.loads(path.read_text())["regions"][0]["mask"]
+        assert mask == f"../{name}-sky.png"
+    masks = [load_mask(f"{name}-sky.png") for name in ("photo", "turned")]
+    assert agreement(masks[0], masks[1][:, ::-1]) > 0.95
+
+
 def test_the_masks_extra_is_named_where_it_is_missing(monkeypatch):
     import jaxnst.checks
 

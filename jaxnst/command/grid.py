@@ -40,6 +40,7 @@ from jaxnst.command.flags import (
     sweep,
 )
 from jaxnst.command.machines import join, leave, union_done
+from jaxnst.command.mask import with_parts
 from jaxnst.command.reporter import GridReporter, complain, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
 from jaxnst.command.stylize import with_networks
@@ -168,7 +169,10 @@ def grid_command(args: argparse.Namespace) -> int:
     args.out = args.out / "preview" if args.preview else args.out
     contents, unreadable = find_pictures(args.content, "content")
     styles, more = find_pictures(args.style, "style") if args.style else ([], [])
-    items = make_items(args, contents, styles)
+    items = [
+        item._replace(painting=with_parts(item.painting, quiet=args.quiet))
+        for item in make_items(args, contents, styles)
+    ]
     check_items(items)
     looked = [with_faces(item.painting) for item in items]
     faces = {(x.content, box) for x in looked for box in x.faces or ()}
