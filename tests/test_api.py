@@ -20,7 +20,7 @@ FLOORS = {
         "studio", "command",
     ],
     "jaxnst/pictures": [
-        "geometry", "canvas", "tiff", "source", "files", "samples", "color",
+        "geometry", "canvas", "tiff", "source", "files", "samples", "color", "select",
     ],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
     "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],
@@ -45,8 +45,8 @@ FLOORS = {
     ],
     "jaxnst/command": [
         "devices", "program_cache", "flags", "describe", "records", "reporter", "sheet",
-        "find", "machines", "watched", "stylize", "video", "again", "demo", "expand",
-        "grid", "studio", "weights", "cache", "cli", "worker",
+        "find", "machines", "watched", "mask", "folder", "stylize", "video", "again",
+        "demo", "expand", "grid", "studio", "weights", "cache", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -488,9 +488,11 @@ def test_long_names_stay_in_their_places(visit, tmp_path):
     page = visit()
     page.locator("#content-file").set_input_files(sample_path("harbour"))
     page.locator("#style-file").set_input_files(list(tmp_path.glob("*.jpg")))
+    expect(page.locator("#panel img.chosen")).to_have_count(3)
     page.locator("#regions-box summary").click()
     for number in (1, 2):
         page.get_by_role("button", name="Add a region").click()
+        expect(page.get_by_label("Mask on the photograph")).to_be_focused()
         page.keyboard.press("Space")
         page.get_by_role("button", name="Use it").click()
         page.get_by_label(f"Painting of region {number}").select_option(label=LONG)
