@@ -95,6 +95,11 @@ def numbered(path: Path) -> Iterator[Path]:
         yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
+def free_path(path: Path) -> Path:
+    """The path, numbered if it exists."""
+    return next(x for x in numbered(path) if not x.exists())
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[bool]:
     """Reserve the name of an output; yields whether no other run has it.

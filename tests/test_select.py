@@ -208,6 +208,11 @@ def test_a_sky_is_painted_in_another_style_in_one_go(photograph, capsys):
     manifest = json.loads(Path("painted.png.json").read_text())
     assert [x["mask"] for x in manifest["regions"]] == ["photo-sky.png"]
     pil.new("L", (32, 24), 255).save("photo-sky.png")  # corrected by hand
+    Path("other").mkdir()
+    pil.new("RGB", (64, 48), "red").save("other/two.png")
+    missing = ["stylize", "other/two.png", style, "--region", f"subject={other}"]
+    assert main(missing) == 2
+    assert "other/two.png: no subject was found" in capsys.readouterr().err
     assert main([*command, "--content-mask", "sky"]) == 0
     assert (load_mask("photo-sky.png") == 1).all()
 

@@ -10,7 +10,8 @@ from typing import Literal
 from jaxnst.command.describe import describe_device, package_versions
 from jaxnst.command.flags import Parser, byte_count, one_file, run_from
 from jaxnst.command.reporter import say
-from jaxnst.command.stylize import free_path, paint
+from jaxnst.command.stylize import paint
+from jaxnst.disk import free_path
 from jaxnst.pictures.files import image_bits, is_picture, read_description
 from jaxnst.request.manifest import (
     Manifest,

@@ -63,7 +63,8 @@ def paint_folder(
                 painting = painting_from(args, path, styles)
                 run = run_from(args, result)
                 run = replace(run, resume=run.checkpoint_path.exists())
-                paint(with_parts(painting, quiet=args.quiet), run)
+                (painting,) = with_parts([painting], quiet=args.quiet)
+                paint(painting, run)
             except (OSError, ValueError) as error:
                 complain(f"error: {path} is left out: {with_hint(str(error))}")
         before = now

@@ -169,10 +169,9 @@ def grid_command(args: argparse.Namespace) -> int:
     args.out = args.out / "preview" if args.preview else args.out
     contents, unreadable = find_pictures(args.content, "content")
     styles, more = find_pictures(args.style, "style") if args.style else ([], [])
-    items = [
-        item._replace(painting=with_parts(item.painting, quiet=args.quiet))
-        for item in make_items(args, contents, styles)
-    ]
+    items = make_items(args, contents, styles)
+    masked = with_parts([item.painting for item in items], quiet=args.quiet)
+    items = [x._replace(painting=own) for x, own in zip(items, masked, strict=True)]
     check_items(items)
     looked = [with_faces(item.painting) for item in items]
     faces = {(x.content, box) for x in looked for box in x.faces or ()}

@@ -1,6 +1,7 @@
 """`jaxnst mask`: a mask of a part of a photograph, without drawing it."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from jaxnst.command.flags import Parser, numbers, one_file
 from jaxnst.command.reporter import complain, say
-from jaxnst.disk import check_target, numbered
+from jaxnst.disk import check_target, free_path
 from jaxnst.pictures.files import load_cutout, load_image, output_format, save_image
 from jaxnst.pictures.select import (
     Selection,
@@ -41,13 +42,10 @@ def mask_command(args: argparse.Namespace) -> int:
     """Write a mask; return the exit code."""
     kinds = {"sky": args.sky, "box": args.box, "part": args.scribble}
     name = next((x for x, asked in kinds.items() if asked), "subject")
-    out = args.out or next(
-        x for x in numbered(usual_mask(args.content, name)) if not x.exists()
-    )
+    out = args.out or free_path(usual_mask(args.content, name))
     check_target(out)
-    if out.exists() and any(
-        x.samefile(out) for x in (args.content, args.scribble) if x and x.exists()
-    ):
+    inputs = [x.resolve() for x in (args.content, args.scribble) if x is not None]
+    if out.resolve() in inputs:
         raise ValueError(f"{out} would overwrite an input; choose another output")
     image = load_image(args.content)
     if args.box is not None:
@@ -84,22 +82,39 @@ def write_mask(path: Path, found: Selection, name: str) -> None:
         )
 
 
-def with_parts(painting: Painting, *, quiet: bool) -> Painting:
-    """A painting with masks in the place of names of `PARTS`.
+def with_parts(paintings: Sequence[Painting], *, quiet: bool) -> list[Painting]:
+    """Paintings with masks in the place of names of `PARTS`.
 
     A mask that is there already is used as it is, since it may have been corrected.
     """
+    known: dict[Path, Path] = {}  # the photograph of each mask
 
-    def mask_of(path: Path | None) -> Path | None:
+    def mask_of(path: Path | None, content: Path) -> Path | None:
         name = str(path)
         if path is None or name not in PARTS or path.exists():
             return path
-        mask = usual_mask(painting.content, name)
-        if not mask.exists():
-            write_mask(mask, PARTS[name](load_image(painting.content)), name)
-            say(f"wrote {mask}, the mask of the {name}", quiet=quiet)
+        mask = usual_mask(content, name)
+        if known.setdefault(mask, content) != content:
+            raise ValueError(f"{known[mask]} and {content} have one name; rename one")
         return mask
 
-    regions = [replace(x, mask=mask_of(x.mask) or x.mask) for x in painting.regions]
-    held = mask_of(painting.content_mask)
-    return replace(painting, regions=tuple(regions), content_mask=held)
+    found = []
+    for x in paintings:
+        regions = [
+            replace(region, mask=mask_of(region.mask, x.content) or region.mask)
+            for region in x.regions
+        ]
+        held = mask_of(x.content_mask, x.content)
+        found.append(replace(x, regions=tuple(regions), content_mask=held))
+    for mask, content in known.items():
+        name = mask.stem.rpartition("-")[2]
+        if mask.exists():
+            say(f"{mask} is used as the mask of the {name}", quiet=quiet)
+            continue
+        try:
+            part = PARTS[name](load_image(content))
+        except ValueError as error:
+            raise ValueError(f"{content}: {error}") from None
+        write_mask(mask, part, name)
+        say(f"wrote {mask}, the mask of the {name}", quiet=quiet)
+    return found

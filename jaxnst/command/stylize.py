@@ -41,7 +41,7 @@ from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.command.watched import watched
-from jaxnst.disk import check_regular, check_target, held, numbered
+from jaxnst.disk import check_regular, check_target, free_path, held, numbered
 from jaxnst.live import LiveWriter
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
@@ -105,7 +105,7 @@ def stylize_command(args: argparse.Namespace) -> int:
     if args.watch is not None:
         paint_folder(args, paint)
     painting = painting_from(args, args.content, args.style)
-    painting = with_parts(painting, quiet=args.quiet)
+    (painting,) = with_parts([painting], quiet=args.quiet)
     usual = usual_path(painting) if args.out is None else None
     run = run_from(args, args.out or free_path(usual_path(painting)))
     if args.dry_run:
@@ -125,11 +125,6 @@ def usual_path(painting: Painting) -> Path:
     stem = "-".join(x.stem for x in (painting.content, *(y.path for y in styles)))
     whole = os.fsencode(stem)[:100].decode(errors="ignore")  # no half of a character
     return Path(f"{os.fsdecode(whole.encode())}.png")
-
-
-def free_path(path: Path) -> Path:
-    """The path, numbered if it exists."""
-    return next(x for x in numbered(path) if not x.exists())
 
 
 def plan(

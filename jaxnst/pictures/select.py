@@ -130,9 +130,10 @@ def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
         white, black = (resize(x, shape, method="linear")[..., 0] for x in (part, rest))
         if not (white > 0.5).any():
             raise ValueError("expected a scribble in white on the part, got none")
-        near = _travel(_edges(small), white > 0.5)
-        far = _travel(_edges(small), black > 0.5) if (black > 0.5).any() else None
-        likely = near < (far if far is not None else np.median(near))
+        edges = _edges(_lab(small))
+        near = _travel(edges, white > 0.5)
+        marked = (black > 0.5).any()
+        likely = near < (_travel(edges, black > 0.5) if marked else np.median(near))
         marks = np.where(likely, LIKELY, REST).astype(np.uint8)
         marks[white > 0.5], marks[black > 0.5] = PART, BACKGROUND
         return marks
@@ -199,9 +200,8 @@ def _lab(small: Image) -> Float[np.ndarray, "_h _w 3"]:
     return cv2.bilateralFilter(lab, d=9, sigmaColor=12, sigmaSpace=5)
 
 
-def _edges(small: Image) -> Plane:
+def _edges(lab: Float[np.ndarray, "_h _w 3"]) -> Plane:
     """How different neighbouring colours are."""
-    lab = _lab(small)
     slopes = [np.gradient(lab, axis=axis) for axis in (0, 1)]
     return np.sqrt(sum(np.sum(x**2, axis=-1) for x in slopes))
 
@@ -221,9 +221,9 @@ def _mark_subject(small: Image) -> np.ndarray:
     border = np.zeros((h, w), bool)
     border[0], border[:, [0, -1]] = True, True
     border[-1, : w // 5], border[-1, -(w // 5) :] = True, True  # people stand on it
-    away = _travel(_edges(small), border)
-    away /= away.max() + 1e-9
     lab = _lab(small)
+    away = _travel(_edges(lab), border)
+    away /= away.max() + 1e-9
     other = _distance_to(lab, lab[border])
     if other.max() < CALM:  # it has one colour
         return np.full((h, w), REST, np.uint8)
@@ -256,7 +256,7 @@ def _distance_to(
 
 def _mark_sky(small: Image) -> np.ndarray:
     h, w = small.shape[:2]
-    edges = _edges(small)
+    edges = _edges(_lab(small))
     top = np.zeros((h, w), bool)
     top[: max(1, h // 50)] = True
     start = top & (edges < CALM)
@@ -276,7 +276,7 @@ def _looks_like_sky(small: Image, found: np.ndarray) -> bool:
     lab = _lab(small)
     light, _, yellow = lab[found].mean(axis=0)
     colored = yellow < 5 or light > lab[~found][:, 0].mean()
-    return bool(np.quantile(_edges(small)[found], 0.8) < SLOW and colored)
+    return bool(np.quantile(_edges(lab)[found], 0.8) < SLOW and colored)
 
 
 def _refine(image: Image, small: Image, found: np.ndarray) -> Mask:
@@ -303,4 +303,5 @@ def _refine(image: Image, small: Image, found: np.ndarray) -> Mask:
     height, width = image.shape[:2]
     both = cv2.resize(both, (width, height), interpolation=cv2.INTER_LINEAR)
     fine = np.sum(both[..., :3] * image, axis=-1) + both[..., 3]
+    # A little steeper, or the filter would leave a faint haze far from the edges.
     return np.clip(1.25 * (fine - 0.5) + 0.5, 0, 1)[..., None].astype(np.float32)

@@ -75,10 +75,7 @@ MOST_STREAMS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a studio is: its address, its folder, and the weights it paints with.
-
-    Default: each recipe's own.
-    """
+    """Where a studio is: its address and its folder; and weights, if not a recipe's."""
 
     host: str
     port: int
