@@ -381,6 +381,8 @@ def describe_run(painting: Painting, run: Run) -> int:
 def describe_stage(stage: Stage, recipe: Recipe) -> str:
     """A stage in one line."""
     height, width = stage.shape
+    if not recipe.paints:
+        return f"{f'{width} x {height} px':<18} new colours, no steps"
     how = "on the whole picture"
     if stage.tile is not None:
         layers = recipe.program.layers

@@ -4,6 +4,7 @@ The lanes of a batch run side by side in a `vmap`, spread over the devices of a 
 which do not communicate. All that differs between the lanes is in arrays.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +130,9 @@ def paint_lanes(
     Each picture comes as soon as its batch is finished. For `batch` see `plan_batches`.
     An exception from `on_chunk`, such as KeyboardInterrupt, ends the painting.
     """
+    if plain := [lane for lane in lanes if not lane.recipe.paints]:
+        yield from _recolor(plain, measurer_of(backbone), on_chunk)
+    lanes = [lane for lane in lanes if lane.recipe.paints]
     mesh = mesh or lane_mesh()
     prepared: dict[Any, tuple[Measurer, Backbone]] = {}
     plan = plan_batches(lanes, mesh, batch=batch)
@@ -157,6 +161,22 @@ def paint_lanes(
             plan = plan_batches(same, mesh, batch=half) + others
         else:
             yield from painted
+
+
+def _recolor(
+    lanes: Sequence[Lane], measurer: Measurer, on_chunk: BatchCallback | None
+) -> Iterator[PaintedLane]:
+    """Lanes whose recipes take no steps; `on_chunk` is called before each."""
+    nothing: Any = None  # no state, no info
+    for lane in lanes:
+        if on_chunk is not None:
+            on_chunk([lane], Progress(lane.stages, 0, 0, nothing, nothing, nothing))
+        began = time.perf_counter()
+        with standard_dtypes():
+            image = measurer.finish(lane, measurer.recolored(lane))
+        spent = [time.perf_counter() - began]
+        result = Result(image, lane.stages, [], "done", spent, lane.recipe.weights)
+        yield PaintedLane(lane, result)
 
 
 @standard_dtypes()

@@ -43,7 +43,8 @@ class Lane(NamedTuple):
     @property
     def turned(self) -> bool:
         """Whether it is painted turned, see `scene.turn`."""
-        return self.recipe.program.shares_canvases and self.shape[0] > self.shape[1]
+        recipe, (height, width) = self.recipe, self.shape
+        return recipe.paints and recipe.program.shares_canvases and height > width
 
 
 Values = Sequence[Any] | Array | np.ndarray
@@ -190,7 +191,7 @@ def plan_batches(
     if device.platform == "cpu":
         memory /= devices
     plan = []
-    for group in group_lanes(lanes):
+    for group in group_lanes([lane for lane in lanes if lane.recipe.paints]):
         shape = group[0].shape
         needed = lane_bytes(shape, group[0].recipe)
         if needed > free_memory(device):

@@ -16,11 +16,13 @@ from jaxnst.painting.scene import (
     Masks,
     Scene,
     Style,
+    color_maps,
     finish,
     keep,
     make_scene,
     on_host,
     painted_content,
+    recolored,
 )
 from jaxnst.painting.stage import (
     canvas_of,
@@ -97,6 +99,11 @@ class Measurer:
         """An image of a lane, on its canvas, as it was where nothing is painted."""
         kept = keep(self.scaled(lane, stage), image, self._scene(lane).content)
         return self.canvas(lane, stage).place(kept)
+
+    def recolored(self, lane: Lane) -> Image:
+        """The content of a lane that is not painted, in the colours of its styles."""
+        scene = self._scene(lane)
+        return recolored(scene, color_maps(scene), lane.recipe)
 
     def finish(self, lane: Lane, image: Image) -> Image:
         """The image of a lane, not turned, in the colours that its recipe asks for."""

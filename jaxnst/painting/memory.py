@@ -31,6 +31,9 @@ it."""
 REPAINT = 1040
 """Bytes that laying out a picture takes for each of its first 2²⁰ pixels."""
 
+RECOLOR = 100
+"""Bytes per pixel that a picture takes whose colours alone change."""
+
 GRADIENT = 12
 """Bytes per pixel that a step in tiles takes for the gradient of the picture."""
 
@@ -116,6 +119,8 @@ def process_bytes(
     On a CPU, they include all that the host takes.
     """
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
+    if not recipe.paints:
+        return PROCESS[device] + RECOLOR * math.prod(shape)
     compiling = math.prod(shape) * cost(recipe.program).state + COMPILING[device]
     taken = max(step_bytes(shape, recipe, tile), compiling)
     programs = 2 if tile else len(scale_shapes(shape, recipe)) + recipe.look.repaint

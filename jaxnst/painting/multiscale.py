@@ -1,5 +1,6 @@
 """Coarse to fine: the driver that paints one picture."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +27,13 @@ from jaxnst.painting.scene import (
     Scene,
     Style,
     check_pictures,
+    color_maps,
     finish,
     keep,
     make_scene,
     on_host,
     painted_content,
+    recolored,
     turn,
 )
 from jaxnst.painting.stage import (
@@ -158,6 +161,8 @@ def stylize(
     check_pictures(content, styles, options.masks)
     if options.init is not None:
         check_image(options.init, "init")
+    if not recipe.paints:
+        return recolor(content, styles, recipe, options)
     painter = PicturePainter(backbone, content, styles, recipe, key, options)
     state, infos, seconds = paint_stages(
         painter.set_up,
@@ -182,6 +187,19 @@ def stylize(
     status = "diverged" if diverged else "done"
     image = jnp.asarray(painter.show(state, last))
     return Result(image, painter.stages, infos, status, seconds, recipe.weights)
+
+
+def recolor(
+    content: Image, styles: Sequence[Style | Image], recipe: Recipe, options: Options
+) -> Result:
+    """What `stylize` does by a recipe that takes no steps."""
+    began, masks = time.perf_counter(), options.masks
+    scene = make_scene(content, styles, recipe, blend=options.blend, masks=masks)
+    image = recolored(scene, color_maps(scene), recipe)
+    image = finish(scene, image, content, recipe, masks.palette)
+    stages = plan_stages(content.shape, recipe, options)
+    seconds = [time.perf_counter() - began]
+    return Result(image, stages, [], "done", seconds, recipe.weights)
 
 
 def plan_stages(shape: tuple[int, ...], recipe: Recipe, options: Options) -> Stages:

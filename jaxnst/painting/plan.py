@@ -44,7 +44,7 @@ def plan_run(
             it still fits.
 
     Returns:
-        The stages, coarsest first.
+        The stages, coarsest first; one without steps if the recipe paints nothing.
 
     Raises:
         ValueError: If the picture is too small for the recipe's layers, or the memory
@@ -59,6 +59,8 @@ def plan_run(
         Stage(shape=(136, 181), steps=4, tile=None)
         Stage(shape=(192, 256), steps=4, tile=None)
     """
+    if not recipe.paints:
+        return (Stage((shape[0], shape[1]), 0),)
     check_content(shape, recipe)
     shapes = scale_shapes(shape[:2], recipe)
     steps = scale_steps(recipe, len(shapes))
@@ -97,4 +99,5 @@ def patch_work(stage: Stage, recipe: Recipe) -> int:
 
 def total_work(stages: Iterable[Stage], recipe: Recipe) -> int:
     """Pixels times steps of stages, with their patches; time is about proportional."""
-    return sum(x.steps * math.prod(x.shape) + patch_work(x, recipe) for x in stages)
+    each = lambda x: max(1, x.steps) * math.prod(x.shape) + patch_work(x, recipe)
+    return sum(map(each, stages))

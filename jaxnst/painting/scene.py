@@ -23,7 +23,14 @@ from jaxnst.checks import (
 from jaxnst.masks import fit_mask, multiply_masks, normalize_overlaps
 from jaxnst.objective import check_blend
 from jaxnst.painting import inputs
-from jaxnst.pictures.color import match_chroma, match_palette, to_grey, with_lightness
+from jaxnst.pictures.color import (
+    ColorMap,
+    fit_colors,
+    match_chroma,
+    match_palette,
+    to_grey,
+    with_lightness,
+)
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
 
@@ -364,6 +371,27 @@ def painted_content(scene: Scene, recipe: Recipe) -> Image:
         return match_palette(scene.content, images, blend=region.blend, **options)
 
     return compose(scene, scene.content, [match(x) for x in scene.regions])
+
+
+def color_maps(scene: Scene) -> list[ColorMap]:
+    """The map of the content to the colours of the styles, of each region."""
+
+    def fit(region: Region) -> ColorMap:
+        images, masks = _images(region)
+        options: dict = {"mask": region.mask, "reference_masks": masks}
+        return fit_colors(scene.content, images, blend=region.blend, **options)
+
+    return [fit(region) for region in scene.regions]
+
+
+def recolored(scene: Scene, maps: Sequence[ColorMap], recipe: Recipe) -> Image:
+    """The content in the colours of the styles, by a recipe that paints nothing."""
+    content = scene.content
+    if recipe.look.palette == "content":
+        return content
+    moved = compose(scene, content, [colors(content) for colors in maps])
+    share = max(1, recipe.weights.content_ratio) ** -0.5
+    return moved if share == 1 else content + np.float32(share) * (moved - content)
 
 
 def _images(region: Region) -> tuple[list[Image], list[Mask | None]]:

@@ -4,8 +4,9 @@ Colours that people see, such as the lightness and the chroma of a photograph, a
 of OKLab: three numbers L, a, b for each pixel, of which L is the lightness.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,19 +56,121 @@ def match_palette(
     Reference:
         Pitié, Kokaram (2007), "The linear Monge-Kantorovitch linear colour mapping".
     """
-    weights = np.ones(len(references)) if blend is None else np.abs(blend)
-    weights = weights / np.sum(weights)
-    masks = reference_masks or [None] * len(references)
     mean, a = _moments(image, mask, epsilon)
-    found = [_moments(x, m, epsilon) for x, m in zip(references, masks, strict=True)]
-    means, covariances = zip(*found, strict=True)
-    target = np.tensordot(weights, np.stack(means), 1)
-    b = np.tensordot(weights, np.stack(covariances), 1)
+    target, b = _blended_moments(references, blend, reference_masks, epsilon)
     return np.clip(_move(np.asarray(image), mean, _transport(a, b), target), 0, 1)
 
 
 Vector = Float[np.ndarray, "_n"]
 Matrix = Float[np.ndarray, "_n _n"]
+
+
+class ColorMap(NamedTuple):
+    """An affine map of colours, `x ↦ x M + b`, clipped to [0, 1].
+
+    Example:
+        >>> darker = ColorMap(np.eye(3) / 2, np.zeros(3))
+        >>> darker(np.ones((1, 1, 3))).tolist()
+        [[[0.5, 0.5, 0.5]]]
+    """
+
+    matrix: Float[np.ndarray, "3 3"]
+    offset: Float[np.ndarray, "3"]
+
+    def __call__(
+        self, image: Image | Float[np.ndarray, "_h _w 3"]
+    ) -> Float[np.ndarray, "_h _w 3"]:
+        """The image in its new colours."""
+        moved = np.asarray(image) @ self.matrix.astype(np.float32)
+        moved += self.offset.astype(np.float32)
+        return np.clip(moved, 0, 1, out=moved)
+
+
+SAMPLED = 2**18
+"""Pixels that colours are measured on, about."""
+
+STRONGEST = 4.0
+"""How many times at most `fit_colors` makes differences of colours stronger: noise of a
+grey photograph stays faint."""
+
+FITTED = 12
+"""Rounds in which `fit_colors` makes up for what is clipped."""
+
+CLIPPED = 0.15
+"""Share of all numbers that may be clipped for it; a sky of plain white is no gain."""
+
+
+def fit_colors(
+    image: Image,
+    references: list[Image],
+    *,
+    blend: Float[Array | np.ndarray, "_n"] | None = None,
+    mask: Mask | None = None,
+    reference_masks: Sequence[Mask | None] = (),
+) -> ColorMap:
+    """The map that gives an image mean and covariance of the colours of other images.
+
+    That of `match_palette`, for the whole result, not for a picture to paint: it makes
+    up for what is clipped, so that the moments fit after clipping too, as far as
+    `STRONGEST` and `CLIPPED` allow.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+        references: At least one image, RGB in [0, 1], each of any size.
+        blend: Weights of the references (n,). Default: equal weights.
+        mask: Pixels of the image whose colours are measured. Default: all.
+        reference_masks: Likewise, of each reference.
+
+    Returns:
+        The map, which may be used for other images as well, such as later frames.
+
+    Example:
+        >>> x = jax.random.uniform(jax.random.key(0), (16, 16, 3))
+        >>> y = 0.3 + 0.4 * jax.random.uniform(jax.random.key(1), (16, 16, 3))
+        >>> found = fit_colors(x, [y])(x)
+        >>> np.allclose(found.std((0, 1)), y.std((0, 1)), rtol=0.02)
+        True
+
+    Reference:
+        Pitié, Kokaram (2007), "The linear Monge-Kantorovitch linear colour mapping".
+    """
+    target, b = _blended_moments(references, blend, reference_masks, 1e-6)
+    pixels, seen = _sample(image, mask)
+    mean, a = _moments(pixels, seen, 1e-6)
+    best, aim, aimed = None, target, b
+    for _ in range(FITTED):
+        matrix = _transport(a, _limit(aimed, a))
+        fitted = ColorMap(matrix, aim - mean @ matrix)
+        moved = fitted(pixels)
+        if best and np.average((moved == 0) | (moved == 1)) > CLIPPED:
+            break
+        best = fitted
+        found, covariance = _moments(moved, seen, 1e-6)
+        aim = aim + target - found
+        missing = _transport(covariance, b)
+        aimed = missing @ aimed @ missing
+    return fitted if best is None else best
+
+
+def _limit(covariance: Matrix, of: Matrix) -> Matrix:
+    """A covariance with at most `STRONGEST` times the deviations of another one.
+
+    Along the principal axes of that one, so that noise in one of them stays faint.
+    """
+    variances, axes = np.linalg.eigh(of)
+    within = axes.T @ covariance @ axes
+    most = STRONGEST**2 * np.maximum(variances, 0) / np.maximum(np.diag(within), 1e-12)
+    scaled = axes * np.sqrt(np.minimum(1, most))
+    return scaled @ within @ scaled.T
+
+
+def _sample(
+    image: Image | Float[np.ndarray, "_h _w 3"], mask: Mask | None
+) -> tuple[Float[np.ndarray, "_h _w 3"], Mask | None]:
+    """Every few pixels of an image and of its mask."""
+    every = max(1, round(math.sqrt(math.prod(image.shape[:2]) / SAMPLED)))
+    some = lambda x: np.asarray(x)[::every, ::every]
+    return some(image), None if mask is None else some(mask)
 
 
 def _move(
@@ -96,6 +199,22 @@ def _moments(
     covariance = np.float64(weighted.T @ centred)
     covariance /= len(pixels) if weights is None else np.sum(weights, dtype=np.float64)
     return mean, covariance + epsilon * np.eye(len(mean))
+
+
+def _blended_moments(
+    references: Sequence[Image],
+    blend: Float[Array | np.ndarray, "_n"] | None,
+    masks: Sequence[Mask | None],
+    epsilon: float,
+) -> tuple[Vector, Matrix]:
+    """The weighted mean of the moments of images."""
+    weights = np.ones(len(references)) if blend is None else np.abs(blend)
+    weights = weights / np.sum(weights)
+    pairs = zip(references, masks or [None] * len(references), strict=True)
+    found = [_moments(x, mask, epsilon) for x, mask in pairs]
+    means, covariances = zip(*found, strict=True)
+    target = np.tensordot(weights, np.stack(means), 1)
+    return target, np.tensordot(weights, np.stack(covariances), 1)
 
 
 def _map_values(matrix: Matrix, function: Callable[[Vector], Vector]) -> Matrix:

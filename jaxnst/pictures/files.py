@@ -46,6 +46,11 @@ LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
 """Longest edge that a format can hold, in pixels, where there is a limit."""
 
 
+PNG_LEVEL = 4
+"""How hard PNGs are compressed, 0 to 9. With 4, 24 megapixels take 2.7 s in place of
+the 7.3 s of zlib's own 6, and 4 % more bytes."""
+
+
 def load_image(
     path: str | Path, *, size: int | None = None, enlarge: bool = False
 ) -> Image:
@@ -340,6 +345,7 @@ def save_image(
             # Pillow cannot write RGB of 16 bits.
             height, width = pixels.shape[:2]
             rgb: dict = {"greyscale": False, "bitdepth": 16, "alpha": clear}
+            rgb["compression"] = PNG_LEVEL
             writer = _TaggedWriter(width, height, **rgb)
             writer.description = description
             writer.write_packed(file, (row.tobytes() for row in pixels.astype(">u2")))
@@ -347,6 +353,7 @@ def save_image(
             options: dict = {"quality": quality}
             if kind == "PNG":
                 options = {"pnginfo": PngImagePlugin.PngInfo()}
+                options["compress_level"] = PNG_LEVEL
                 if description:
                     options["pnginfo"].add_text(KEYWORD, description)
             elif description:

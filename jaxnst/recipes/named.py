@@ -94,6 +94,23 @@ Reference:
     As `painterly`, at the layers of Gatys et al. and without a pyramid.
 """
 
+PALETTE = PAINTERLY.replace(
+    name="palette",
+    summary="The colours of the styles without strokes, in seconds, at full size",
+    content_weight=1.0,
+    repaint=False,
+    first_steps=0,
+    size=2**31 - 1,
+)
+"""No steps: the photograph gets the mean and covariance of the styles' colours.
+
+The result is as large as the photograph. A `content_weight` of c > 1 takes the colours
+the fraction 1 / √c of the way.
+
+Reference:
+    See `pictures.color.fit_colors`.
+"""
+
 CROWSON = Recipe(
     name="crowson",
     summary="style-transfer-pytorch's defaults: Wasserstein-2, coarse to fine, Adam",
@@ -340,7 +357,7 @@ Reference:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        *(PAINTERLY, DELICATE, CROWSON, GATYS_2016, GATYS_2016_CODE),
+        *(PAINTERLY, DELICATE, PALETTE, CROWSON, GATYS_2016, GATYS_2016_CODE),
         *(JOHNSON, TF_BLOG, UDACITY, KAGGLE, BOSTON, NNST, HEITZ_2021),
     )
 }
@@ -349,6 +366,7 @@ RECIPES = {
 LOOKS = {
     "painterly": "Broad brush strokes, bold shapes",
     "delicate": "Fine strokes, every edge kept",
+    "palette": "New colours and no strokes",
     "crowson": "Thick strokes, shapes still clear",
     "gatys2016": "Swirls grown from pure noise",
     "gatys2016-code": "Large swirls, photograph half dissolved",

@@ -101,8 +101,9 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     elif kind is float:
         fits, wanted = number and 0 <= value < most, "to be a finite number ≥ 0"
     elif kind is int:
-        fits = type(value) is int and 1 <= value < most
-        wanted = "to be a whole number ≥ 1"
+        least = int(name != "first_steps")
+        fits = type(value) is int and least <= value < most
+        wanted = f"to be a whole number ≥ {least}"
     elif kind is bool:
         fits, wanted = type(value) is bool, "to be True or False"
     else:
@@ -259,7 +260,8 @@ class Schedule:
     """The scales that a picture is painted at, coarse to fine, and their steps.
 
     Attributes:
-        first_steps: Steps at the coarsest scale.
+        first_steps: Steps at the coarsest scale. With 0, nothing is painted: the
+            photograph gets the colours of the styles, if `Look.palette` says so.
         steps: Steps at every other scale.
         scales: Number of scales, at most.
         scale_factor: Ratio of the size of a scale to that of the one before.
@@ -348,6 +350,17 @@ class Recipe:
     sizes: Sizes = Sizes()
     look: Look = Look()
 
+    @property
+    def paints(self) -> bool:
+        """Whether steps are taken; otherwise the photograph only changes its colours.
+
+        Example:
+            >>> from jaxnst import get_recipe
+            >>> get_recipe("painterly").paints, get_recipe("palette").paints
+            (True, False)
+        """
+        return self.schedule.first_steps > 0
+
     def values(self) -> dict[str, Any]:
         """All fields by name, a loss of your own by its name, as JSON can hold them."""
         parts = [getattr(self, part) for part in PARTS]
@@ -430,9 +443,7 @@ class Recipe:
         if not 0 <= strength <= 1:
             raise ValueError(f"expected a style strength in [0, 1], got {strength}")
         if strength == 0:
-            plain: dict[str, Any] = {"palette": "content", "repaint": False}
-            plain |= {"init": "content", "scales": 1, "first_steps": 1}
-            return self.replace(**plain, learning_rate=1e-12)
+            return self.replace(palette="content", repaint=False, first_steps=0)
         weight = self.weights.content_weight * ((1 - strength) / strength) ** 2
         return self.replace(content_weight=weight)
 

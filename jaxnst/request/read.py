@@ -55,6 +55,11 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
         raise ValueError(
             f"--keep-rest leaves nothing for {styles[0].path}; leave one of them out"
         )
+    if painting.content_mask and not painting.recipe.paints:
+        raise ValueError(
+            "--content-mask holds nothing back from colours alone; paint a part of the "
+            "picture by --region MASK=STYLE --keep-rest"
+        )
     if not painting.all_styles:
         raise ValueError("no style is named; name a picture after the content")
     if painting.blend is not None:

@@ -202,7 +202,7 @@ def paint_frames(
     check_kind(recipe, Recipe, "get_recipe")
     painter = VideoPainter(backbone, list(styles), recipe, key, options)
     first = painter.paint_forward(frames)
-    if options.passes > 1:
+    if options.passes > 1 and recipe.paints:
         for _ in first:
             pass
         first = painter.paint_backward()
@@ -292,7 +292,7 @@ class VideoPainter:
 
     def sources(self, first: int, index: int) -> list[int]:
         """The frames of a shot that a later one may have paint from, best first."""
-        if index == first:
+        if index == first or not self.recipe.paints:
             return []
         key = index - 1 - (index - 1 - first) % PERIOD
         near = (index - j for j in BACK if index - j >= first)
@@ -368,7 +368,9 @@ class VideoPainter:
         """Paint a frame of the first pass."""
         index, content, shown = seen.index, seen.content, scene.content
         try:
-            if index == shot.first:
+            if not self.recipe.paints:
+                image, weight = shot.recolor(scene), 0.0
+            elif index == shot.first:
                 image, loss = shot.paint_first()
                 weight = self.options.weight * loss / NEAR**2
             else:

@@ -17,16 +17,18 @@ from jaxnst.painting.scene import (
     Region,
     Scene,
     Style,
+    color_maps,
     finish,
     keep,
     make_scene,
     on_host,
     painted_content,
+    recolored,
     turn,
 )
 from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, scale
 from jaxnst.painting.stages import SetUp, Setup, paint_stages
-from jaxnst.pictures.color import to_grey
+from jaxnst.pictures.color import ColorMap, to_grey
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.transfer import State
 from jaxnst.types import Image, Mask
@@ -83,6 +85,15 @@ class Shot:
         given, tile = (self.call, self.painter.measuring), self.stage.tile
         measured = partial(measure_styles, *given, tile=tile)
         return [measured(x, self.canvas, self.recipe) for x in self.regions]
+
+    @cached_property
+    def colors(self) -> list[ColorMap]:
+        """The map of each region, that of the first frame, so that colours are still."""
+        return color_maps(self.painter.scene)
+
+    def recolor(self, scene: Scene) -> Image:
+        """A frame in the colours of the styles, by a recipe that paints nothing."""
+        return recolored(scene, self.colors, self.recipe)
 
     def paint_first(self) -> tuple[Image, float]:
         """The first frame, painted coarse to fine; and its last loss.

@@ -136,7 +136,8 @@ def recipe_table() -> str:
     def row(recipe: Any) -> tuple[str, str, str]:
         plan = recipe.schedule
         each = f", then {plan.steps:,} per scale" if plan.scales > 1 else ""
-        return f"`{recipe.name}`", recipe.summary, f"{plan.first_steps:,}{each}"
+        steps = f"{plan.first_steps:,}{each}" if recipe.paints else "none"
+        return f"`{recipe.name}`", recipe.summary, steps
 
     return table(["Name", "Method", "Steps"], map(row, RECIPES.values()))
 
