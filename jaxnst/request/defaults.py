@@ -35,11 +35,10 @@ def default_recipe(name: str) -> Recipe:
 
 def with_steps(recipe: Recipe, factor: float) -> Recipe:
     """A recipe with a number of steps that is a factor times as large."""
+    least, plan = int(recipe.paints), recipe.schedule
     return recipe.replace(
-        first_steps=max(
-            int(recipe.paints), round(recipe.schedule.first_steps * factor)
-        ),
-        steps=max(1, round(recipe.schedule.steps * factor)),
+        first_steps=max(least, round(plan.first_steps * factor)),
+        steps=max(1, round(plan.steps * factor)),
     )
 
 

@@ -88,7 +88,7 @@ class Shot:
 
     @cached_property
     def colors(self) -> list[ColorMap]:
-        """The map of each region, that of the first frame, so that colours are still."""
+        """The map of each region at the first frame, so that colours do not flicker."""
         return color_maps(self.painter.scene)
 
     def recolor(self, scene: Scene) -> Image:
