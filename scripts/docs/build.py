@@ -47,7 +47,7 @@ def main() -> int:
 def write_pages(folder: Path) -> None:
     """Write every page of the site into a folder."""
     shutil.copytree(DOCS / "pages", folder)
-    for name in ("gallery.jpg", "settings.jpg"):
+    for name in ("gallery.jpg", "settings.jpg", "krita.jpg"):
         shutil.copy(ROOT / "scripts" / name, folder)
     tables = {"recipes": recipe_table, "rooms": room_table, "names": name_table}
     for page in folder.rglob("*.md"):
