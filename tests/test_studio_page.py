@@ -327,6 +327,36 @@ def test_a_region_is_drawn_with_keys_or_with_a_pointer(visit):
     expect(page.locator("#paintings")).to_contain_text("swirls.jpg")
 
 
+def test_parts_are_found_and_then_corrected(visit):
+    page = visit()
+    choose(page)
+    page.locator("#regions-box summary").click()
+    page.get_by_role("button", name="Add a region").click()
+    inked = """canvas => {
+        const { width, height } = canvas
+        const { data } = canvas.getContext("2d").getImageData(0, 0, width, height)
+        return data.filter((x, i) => i % 4 === 3 && x > 128).length / (width * height)
+    }"""
+    canvas = page.get_by_label("Mask on the photograph")
+    page.get_by_role("button", name="Find the edge").click()
+    expect(page.get_by_role("alert")).to_contain_text("painted over roughly")
+
+    def select_sky():
+        with page.expect_response("**/parts/sky"):
+            page.get_by_role("button", name="Select sky").click()
+        expect(page.locator("body")).not_to_have_class(re.compile("busy"))
+        page.wait_for_timeout(100)  # it is drawn
+        assert canvas.evaluate(inked) > 0.3
+
+    select_sky()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    assert canvas.evaluate(inked) == 0
+    select_sky()
+    page.get_by_role("button", name="Use it").click()
+    page.locator("#regions img").first.wait_for()
+
+
 def test_what_is_wrong_is_said(visit, tmp_path):
     page = visit()
     page.get_by_role("button", name="Paint", exact=True).click()
@@ -337,7 +367,7 @@ def test_what_is_wrong_is_said(visit, tmp_path):
     expect(page.get_by_role("alert")).to_contain_text("notes.txt")
     check_accessible(page)
     choose(page)
-    set_steps(page, 0)
+    set_steps(page, -1)
     page.get_by_role("button", name="Paint", exact=True).click()
     expect(page.locator("#set-wrong")).to_contain_text("first_steps to be a whole")
     page.get_by_label("Long edge").fill("10")
@@ -516,7 +546,7 @@ def test_recipes_are_pictured_and_sliders_keep_their_places(visit):
     options = page.locator("#recipe option")
     expect(options.locator("svg path")).not_to_have_count(0)
     pictures = {x.inner_html() for x in options.locator("svg").all()}
-    assert len(pictures) == options.count() == 12
+    assert len(pictures) == options.count() == len(LOOKS)
     page.locator("#content-weight").fill("1")
     expect(page.locator("#content-weight-shown")).to_have_text("0.6")
     page.locator("#recipe").select_option("kaggle")

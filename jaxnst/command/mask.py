@@ -11,17 +11,8 @@ from jaxnst.command.flags import Parser, numbers, one_file
 from jaxnst.command.reporter import complain, say
 from jaxnst.disk import check_target, free_path
 from jaxnst.pictures.files import load_cutout, load_image, output_format, save_image
-from jaxnst.pictures.select import (
-    Selection,
-    select_box,
-    select_scribble,
-    select_sky,
-    select_subject,
-)
+from jaxnst.pictures.select import PARTS, Selection, select_box, select_scribble
 from jaxnst.request.painting import Painting
-
-PARTS = {"subject": select_subject, "sky": select_sky}
-"""What is found without a mark, by the name that stands for its mask."""
 
 
 def add_mask_command(p: Parser) -> None:

@@ -25,6 +25,10 @@ FINE, SMOOTH = 0.01, 1e-4
 """Of the guided filter: its radius as a part of the long edge, and the variance of
 colours below which a neighbourhood has no edge of its own."""
 
+INSIDE, OUTSIDE = 0.02, 0.04
+"""How far from the edge of what was painted an edge is sought, as parts of the long
+edge."""
+
 SMALLEST, LARGEST = 0.005, 0.95
 """Share of a picture that a part has, at least and at most."""
 
@@ -88,6 +92,10 @@ def select_sky(image: Image) -> Selection:
     return _select(image, _mark_sky, "sky", accept=_looks_like_sky)
 
 
+PARTS = {"subject": select_subject, "sky": select_sky}
+"""What is found without a mark, by its name."""
+
+
 def select_box(image: Image, box: Sequence[float]) -> Selection:
     """Find what is inside a box: left, upper edge, width and height, in pixels."""
     left, top, wide, high = box
@@ -139,6 +147,34 @@ def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
         return marks
 
     return _select(image, mark, "part that is marked", guessed=False)
+
+
+def select_painted(image: Image, painted: Mask) -> Selection:
+    """Find the edges of a part that was painted over roughly.
+
+    They are sought `INSIDE` and `OUTSIDE` of the edge of what was painted.
+
+    Args:
+        image: RGB in [0, 1], h w 3.
+        painted: Where it was painted, h w 1, of any size.
+
+    Returns:
+        The part.
+
+    Raises:
+        ValueError: If nothing was painted, or no part is found there.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    inked = painted[..., 0] > 0.5
+    if not inked.any():
+        raise ValueError("expected a part that is painted over roughly, got none")
+    edge = max(inked.shape)
+    depth, away = map(distance_transform_edt, (inked, ~inked))
+    # Of a thin stroke, the middle is sure.
+    sure = depth > min(INSIDE * edge, 0.5 * depth.max())
+    marks = [x[..., None].astype(np.float32) for x in (sure, away > OUTSIDE * edge)]
+    return select_scribble(image, *marks)
 
 
 def _select(

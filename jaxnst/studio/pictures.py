@@ -12,9 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from PIL import Image as pil
+
 from jaxnst.disk import write_whole
-from jaxnst.pictures.files import UNREAD, image_shape, readable_suffixes, thumbnail
+from jaxnst.pictures.files import (
+    UNREAD,
+    image_shape,
+    load_image,
+    readable_suffixes,
+    thumbnail,
+)
 from jaxnst.pictures.samples import SAMPLES, sample_path
+from jaxnst.pictures.select import PARTS, select_painted
+from jaxnst.pictures.source import as_levels
 from jaxnst.studio.names import Names
 from jaxnst.weights.format import sha256
 
@@ -23,6 +34,9 @@ MOST_BYTES, MOST_PIXELS, MOST_OF_ALL = 200 * 10**6, 120 * 10**6, 4 * 10**9
 
 UNUSED = 3600.0
 """Seconds after which an upload that nobody asked for may make room for others."""
+
+MASK_EDGE = 1024
+"""Long edge of a mask that is drawn, in pixels."""
 
 EDGES = {"thumb": 192, "view": 1600}
 """Long edges of the copies that the page shows, in pixels."""
@@ -214,6 +228,30 @@ def as_jpeg(path: Path, edge: int) -> bytes:
     """A picture as a JPEG with at most that long an edge."""
     memory = io.BytesIO()
     thumbnail(path, edge).save(memory, "JPEG", quality=90, subsampling=0)
+    return memory.getvalue()
+
+
+def select_part(path: Path, part: str, painted: bytes) -> bytes:
+    """A PNG whose alpha is the mask of a part of a picture.
+
+    The part has a name of `PARTS`, or is `painted`: it is about where another PNG of
+    that kind is opaque.
+    """
+    image = load_image(path, size=MASK_EDGE)
+    if part in PARTS:
+        found = PARTS[part](image)
+    else:
+        try:
+            with pil.open(io.BytesIO(painted), formats=["PNG"]) as ink:
+                if max(ink.size) > MASK_EDGE:
+                    raise ValueError(f"expected a mask of at most {MASK_EDGE} px")
+                alpha = np.asarray(ink.convert("RGBA").getchannel("A"), np.float32)
+        except OSError as error:
+            raise ValueError(f"expected a mask as a PNG: {error}") from error
+        found = select_painted(image, alpha[..., None] / 255)
+    memory, levels = io.BytesIO(), as_levels(found.mask)[..., 0]
+    white = pil.new("L", (levels.shape[1], levels.shape[0]), 255)
+    pil.merge("LA", (white, pil.fromarray(levels))).save(memory, "PNG")
     return memory.getvalue()
 
 

@@ -32,6 +32,7 @@ from jaxnst.painting.scales import check_content, content_size
 from jaxnst.pictures.files import UNREAD, readable_suffixes
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.samples import SAMPLES
+from jaxnst.pictures.select import PARTS
 from jaxnst.recipes import LOOKS, RECIPES, get_recipe
 from jaxnst.request.defaults import QUALITY
 from jaxnst.studio.assets import PAGE, REFUSALS
@@ -40,7 +41,15 @@ from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import Entry, History, as_tiff
 from jaxnst.studio.jobs import Job, Queue, Worker
 from jaxnst.studio.news import News, pack
-from jaxnst.studio.pictures import EDGES, MOST_BYTES, Picture, Pictures, as_jpeg
+from jaxnst.studio.pictures import (
+    EDGES,
+    MASK_EDGE,
+    MOST_BYTES,
+    Picture,
+    Pictures,
+    as_jpeg,
+    select_part,
+)
 from jaxnst.studio.settings import (
     COLORS,
     CONTENT_STEPS,
@@ -111,6 +120,7 @@ class Studio:
                 post("/pictures", self.add_picture),
                 get("/pictures/{id}", self.about_picture),
                 get("/pictures/{id}/{kind}", self.show_picture),
+                post("/pictures/{id}/parts/{part}", self.select_part),
                 post("/check", self.check),
                 post("/jobs", self.add_job),
                 delete("/jobs/{id}", self.cancel_job),
@@ -203,6 +213,7 @@ class Studio:
                 "limits": LIMITS,
                 "most": {
                     "bytes": MOST_BYTES,
+                    "mask": MASK_EDGE,
                     "styles": MOST_STYLES,
                     "regions": MOST_REGIONS,
                 },
@@ -300,6 +311,16 @@ class Studio:
             raise HTTPException(404, "no such copy of a picture")
         picture = await self.picture(request)
         return await self.send_copy(picture.path, picture.id, kind)
+
+    async def select_part(self, request: Request) -> Response:
+        """The mask of a part of a picture; the body is what was painted of it."""
+        part = request.path_params["part"]
+        if part not in (*PARTS, "painted"):
+            raise HTTPException(404, "no such part of a picture")
+        picture, painted = await self.picture(request), await request.body()
+        async with self.decoding:
+            data = await asyncio.to_thread(select_part, picture.path, part, painted)
+        return Response(data, media_type="image/png")
 
     async def send_copy(self, path: Path, key: str, kind: str) -> Response:
         """A small copy of a picture, made once for a key."""

@@ -12,6 +12,7 @@ export async function ask(path, options) {
   })
   if (!answer.ok) throw new Error((await answer.text()).trim() || `refused (${answer.status})`)
   const kind = answer.headers.get("content-type") ?? ""
+  if (kind.startsWith("image/")) return answer.blob()
   return kind.startsWith("application/json") ? answer.json() : null
 }
 

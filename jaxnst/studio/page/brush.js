@@ -1,9 +1,9 @@
 // A brush on the photograph: draws a mask, with a pointer or with keys.
 
-import { Frame, html, view } from "./base.js"
+import { ask, Frame, html, part, view } from "./base.js"
+import { act, state } from "./store.js"
 import { Component, createRef } from "./vendor/preact-11.2.0.js"
 
-const LONGEST = 1024 // edge of a mask, in pixels
 const INK = "#ff2d87"
 
 /** Draw on a picture; `done` gets a PNG, or null. */
@@ -14,7 +14,7 @@ export class Brush extends Component {
   constructor(props) {
     super(props)
     const { width, height } = props.picture
-    const shrink = Math.min(1, LONGEST / Math.max(width, height))
+    const shrink = Math.min(1, state.options.most.mask / Math.max(width, height))
     const [w, h] = [width, height].map(edge => Math.max(1, Math.round(edge * shrink)))
     this.state = { width: w, height: h, x: w / 2, y: h / 2, size: 8, erase: false }
   }
@@ -51,6 +51,9 @@ export class Brush extends Component {
             <output>${size} %</output></label>
           <label class="check"><input type="checkbox" checked=${erase}
             onChange=${event => this.setState({ erase: event.target.checked })} />Erase</label>
+          ${button("Select subject", this.select("subject"))}
+          ${button("Select sky", this.select("sky"))}
+          ${button("Find the edge", this.select("painted"))}
           ${button("Undo", this.undo)}
           ${button("All", () => this.fill("source-over"))}
           ${button("Nothing", () => this.fill("destination-out"))}
@@ -125,6 +128,22 @@ export class Brush extends Component {
     ink.lineTo(to.x + 0.01, to.y)
     ink.stroke()
   }
+
+  /** Replace what is drawn by a part that the server finds. */
+  select = name =>
+    act(async () => {
+      const ink = await new Promise(take => this.canvas.current.toBlob(take, "image/png"))
+      document.body.classList.add("busy")
+      const where = `pictures/${part(this.props.picture.id)}/parts/${name}`
+      const found = await ask(where, { method: "POST", body: ink }).finally(() =>
+        document.body.classList.remove("busy"),
+      )
+      const mask = await createImageBitmap(found)
+      this.remember()
+      this.ink.globalCompositeOperation = "copy"
+      this.ink.drawImage(mask, 0, 0, this.state.width, this.state.height)
+      cover(this.ink, "source-in", INK)
+    })
 
   fill(how) {
     this.remember()

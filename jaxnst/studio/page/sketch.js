@@ -5,6 +5,7 @@ import { html } from "./base.js"
 const STROKES = {
   painterly: [11, 0.12],
   delicate: [5, 0.03],
+  palette: [2.5, 0],
   crowson: [8, 0.06],
   gatys2016: [7, 0.6],
   "gatys2016-code": [9, 0.35],
