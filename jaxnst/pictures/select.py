@@ -170,7 +170,8 @@ def select_painted(image: Image, painted: Mask) -> Selection:
     if not inked.any():
         raise ValueError("expected a part that is painted over roughly, got none")
     edge = max(inked.shape)
-    depth, away = map(distance_transform_edt, (inked, ~inked))
+    depth = np.asarray(distance_transform_edt(inked))
+    away = np.asarray(distance_transform_edt(~inked))
     # Of a thin stroke, the middle is sure.
     sure = depth > min(INSIDE * edge, 0.5 * depth.max())
     marks = [x[..., None].astype(np.float32) for x in (sure, away > OUTSIDE * edge)]
