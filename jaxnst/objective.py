@@ -267,8 +267,8 @@ def check_blend(blend: Any, styles: int) -> None:
     total = float(np.abs(blend).sum()) if known else 1.0
     if np.shape(blend) != (styles,) or not 0 < total < np.inf:
         raise ValueError(
-            f"expected {styles} finite blend weights, one for each style and one of "
-            f"them other than 0, got {blend}"
+            f"expected a blend of {styles} finite weights, one for each style and not "
+            f"all 0, got {blend}"
         )
 
 

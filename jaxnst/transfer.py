@@ -249,14 +249,14 @@ def make_transfer(
     objective: Objective = objective,
     optimizer: optax.GradientTransformation | None = None,
 ) -> Transfer:
-    """Specialise the kernel to a program.
+    """Make `init` and `step` for a program.
 
     `init` and `step` compose with `jit`, `vmap` and `scan`, with Adam also with `grad`.
     The network and the targets are arguments, so another style of the same size, a loss
     weight or a learning rate never recompiles.
 
     Args:
-        program: What to minimise and how; of a recipe, its program.
+        program: What to minimise and how, such as `recipe.program`.
         objective: What to minimise instead. It may call `objective.objective` and add
             to that.
         optimizer: An optax transformation to use instead of the program's optimiser.

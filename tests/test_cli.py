@@ -96,10 +96,10 @@ def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
     assert main(["plan", CONTENT, STYLE, *flags]) == 0
     first, *_, last, total, time = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
-        r"256 x 192 px +\d+ steps on the whole picture, then repainted", first
+        r"256 x 192 px +\d+ steps on the whole picture, then patches", first
     )
     assert re.fullmatch(
-        r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+, then repainted", last
+        r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+, then patches", last
     )
     assert re.fullmatch(
         r"[67]\.\d GB at its peak, of 7\.0 GB; the largest that fits: --size \d+", total

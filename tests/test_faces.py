@@ -100,12 +100,12 @@ def test_a_face_is_held_and_the_rest_as_ever():
     assert 1 < strength[33, 85] < FACE
 
 
-def test_faces_multiply_a_content_mask(tmp_path):
+def test_faces_hold_beside_a_content_mask(tmp_path):
     pil.new("L", (10, 5), 51).save(tmp_path / "m.png")
     painting = ask(Path("a.png"), faces=(BOX,), content_mask=tmp_path / "m.png")
     assert mask_count(painting) == mask_count(replace(painting, faces=())) == 1
     strength = read_masks(painting, [], None, (100, 200, 3)).content_strength
-    expected = 0.2 * face_strength((BOX,), (100, 200))
+    expected = np.maximum(1 + 3 * 0.2, face_strength((BOX,), (100, 200)))
     np.testing.assert_allclose(strength, expected, rtol=1e-6)
 
 

@@ -376,7 +376,7 @@ BAD = {
     "seed": ({"seed": [1, 2]}, "seed changes nothing where init is content"),
     "seed -1": ({"init": ["noise"], "seed": [-1]}, "from 0 to 4294967295"),
     "in vain": ({"history": [1, 2]}, "history changes nothing"),
-    "blend": ({"blend": [(1.0,)]}, "expected 3 finite blend weights"),
+    "blend": ({"blend": [(1.0,)]}, "expected a blend of 3 finite weights"),
     "blend 0": ({"blend": [(0.0, 0.0, 0.0)]}, "other than 0"),
 }
 

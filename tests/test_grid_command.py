@@ -212,7 +212,7 @@ def test_a_preview_is_small_and_in_a_folder_of_its_own(elsewhere):
 
 
 BAD = {
-    "knob": (["--vary", "style_wieght=1,2"], "such as style_weight="),
+    "knob": (["--vary", "style_wieght=1,2"], "did you mean style_weight="),
     "value": (["--vary", "style_weight=a"], "expected style_weight="),
     "twice": (["--vary", "tv_weight=1,1"], "a duplicate value 1.0"),
     "name twice": (
@@ -220,7 +220,7 @@ BAD = {
         "--vary names tv_weight twice",
     ),
     "seeds": (["--seeds", "2"], "seed changes nothing where init is content"),
-    "blend": (["--vary", "blend=1,2,3"], "expected 2 finite blend weights"),
+    "blend": (["--vary", "blend=1,2,3"], "expected a blend of 2 finite weights"),
     "recipe": (["--vary", "recipe=painterly,gatys"], "did you mean gatys2016"),
     "empty": (["--style", "empty"], "no pictures in empty"),
     "nothing": (["--content", "none.jpg"], "no picture at none.jpg"),
@@ -238,7 +238,7 @@ BAD = {
         ["--tv-weight", "1", "--set", "tv_weight=2"],
         "tv_weight is set by a flag and by --set",
     ),
-    "set name": (["--set", "name=mine"], "expected FIELD=VALUE"),
+    "set name": (["--set", "name=mine"], "no field is called 'name'"),
     "size": (["--vary", "size=32,64"], "size changes nothing with --size"),
     "out is in": (["-o", "photos"], "photos has pictures to paint from"),
     "unreadable": (["--content", "empty/x.txt"], "no content can be read"),

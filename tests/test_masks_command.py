@@ -207,9 +207,9 @@ BAD = {
     "scale": (["mosaic.jpg", "--style-scale", "harbour.jpg=2"], "one of the styles"),
     "zero": (["mosaic.jpg", "--style-scale", "0"], "expected a number > 0"),
     "no mask": (["mosaic.jpg", "--region", "none.png=swirls.jpg"], "got no such file"),
-    "no pair": (["mosaic.jpg", "--region", "left.png"], "is not two paths"),
+    "no pair": (["mosaic.jpg", "--region", "left.png"], "expected two paths"),
     "no rest": (["--region", "left.png=swirls.jpg"], "that no region covers"),
-    "keep": (["mosaic.jpg", "--keep-rest"], "--keep-rest needs a --region"),
+    "keep": (["mosaic.jpg", "--keep-rest"], "--keep-rest needs a region"),
     "both": (
         ["mosaic.jpg", "--keep-rest", "--region", "left.png=swirls.jpg"],
         "leaves nothing for mosaic.jpg",
@@ -236,7 +236,7 @@ BAD = {
         "all black",
     ),
     "number of labels": (["mosaic.jpg", "--labels", "labels-a.png"], "got 1"),
-    "colors": (["mosaic.jpg", "--colors", "blue"], "--colors blue is no file"),
+    "colors": (["mosaic.jpg", "--colors", "blue"], "there is no file blue"),
     "strength": (["mosaic.jpg", "--style-strength", "2"], "in [0, 1]"),
     "weight": (
         ["mosaic.jpg", "--style-strength", "1", "--content-weight", "1"],

@@ -89,7 +89,7 @@ def test_subjects_of_generated_scenes_are_found():
 
 
 def test_nothing_stands_out_of_one_colour():
-    with pytest.raises(ValueError, match="no subject was found; mark it"):
+    with pytest.raises(ValueError, match="no subject was found; draw a mask"):
         select_subject(np.full((*SHAPE, 3), 0.5, np.float32))
 
 

@@ -109,7 +109,7 @@ def describe_result(
 ) -> dict[str, Any]:
     """What came out of a run and the seconds it took, as JSON.
 
-    Loss and terms are None where a run was resumed at its very end.
+    Loss and terms are None where no step was taken.
     """
     finite = lambda x: float(x) if math.isfinite(x) else None
     loss, terms = None, None

@@ -102,16 +102,17 @@ def add_machine_flags(p: Parser, *, memory: bool = False) -> argparse._ArgumentG
     add("--quiet", action="store_true", help="print errors only")
     if memory:
         limit = (
-            "memory to use; larger pictures are painted in tiles (default: all free)"
+            "memory to use, as 8GB; larger pictures are painted in tiles (default: all "
+            "that is free)"
         )
-        add("--memory", type=byte_count, metavar="8GB", help=limit)
+        add("--memory", type=byte_count, metavar="SIZE", help=limit)
     return group
 
 
 def add_look_flags(p: Parser) -> None:
     """Add what people change first: strength, strokes, colours."""
     add = p.add_argument
-    strong = "0 = photo, 1 = painting (default: 0.5, as the recipe says)"
+    strong = "0 = the photo, 1 = no content term (default: 0.5, the recipe's balance)"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, action="append", metavar="X|STYLE=X", help=strokes)
@@ -124,7 +125,7 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
     add = p.add_argument_group("recipe").add_argument
     if starts:
         add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
-        start = "start image: content, noise, style or a file, whose middle is used"
+        start = "start image: content, noise, style or a file, which is centre-cropped"
         add("--init", type=one_name, metavar="START", help=start)
     for name, text in OVERRIDES.items():
         flag = "precision" if name == "dtype" else name.replace("_", "-")
@@ -148,8 +149,9 @@ def add_mask_flags(p: Parser) -> argparse._ArgumentGroup:
         action="append",
         default=[],
         metavar="MASK=STYLE[,STYLE…]",
-        help="paint in other styles where MASK is white; repeatable; a MASK of subject "
-        "or sky is made; quote names that contain , or =: 'mask.png=\"a,b.jpg\"'",
+        help="paint in other styles where MASK is white; repeatable; as MASK, subject "
+        "or sky is found (needs jaxnst[masks]; not in videos); quote names that "
+        "contain , or =: 'mask.png=\"a,b.jpg\"'",
     )
     add(
         "--keep-rest",
@@ -159,7 +161,7 @@ def add_mask_flags(p: Parser) -> argparse._ArgumentGroup:
     part = "use only the part of a style where MASK is white; repeatable"
     pairs = {"action": "append", "default": [], "metavar": "MASK=STYLE"}
     add("--style-mask", type=pair, help=part, **pairs)
-    held = "keep more of the photograph where MASK is white"
+    held = "keep more of the photograph where MASK, a file, subject or sky, is white"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
     labels = "colour-coded region maps of the content and of each style"
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
@@ -168,7 +170,7 @@ def add_mask_flags(p: Parser) -> argparse._ArgumentGroup:
 
 def add_face_flag(masks: argparse._ArgumentGroup) -> None:
     """Add whether faces are held, to the flags of masks."""
-    text = "paint faces as the rest; painterly holds those that jaxnst[faces] finds"
+    text = "do not preserve faces, which painterly does if jaxnst[faces] is installed"
     add = masks.add_argument
     add("--no-faces", dest="faces", action="store_const", const=(), help=text)
 
@@ -225,7 +227,9 @@ def divide(text: str) -> tuple[str, str]:
     ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
     ways = [way for way in ways if all(way)]
     if not ways:
-        raise argparse.ArgumentTypeError(f"{text!r} is not two paths with = between")
+        raise argparse.ArgumentTypeError(
+            f"expected two paths, such as sky.png=clouds.jpg, got {text!r}"
+        )
     return next((way for way in ways if Path(way[0]).exists()), ways[0])
 
 
@@ -289,7 +293,8 @@ def sweep(text: str) -> tuple[str, list[Any]]:
     known = [*FIELDS, "recipe", "seed", "blend", "region"]
     if not equals or name not in known:
         close = nearest(name, known)
-        raise ValueError(f"{text!r} is not NAME=VALUE,VALUE,…, such as {close}=…")
+        problem = f"nothing is called {name!r}" if equals else f"no values in {text!r}"
+        raise ValueError(f"{problem}; did you mean {close}=VALUE,VALUE,…?")
     usual = () if name == "blend" else get_recipe("painterly").values().get(name)
     if name == "region":
         return name, unquoted(values, f"{PART}(?:,{PART})*") or divided(values)
@@ -311,8 +316,10 @@ def painting_from(
     """What the flags ask for, of a content and of styles."""
     named = [*styles, *(path for _, own in args.region for path in own)]
     scales = {path: x for path, x in args.style_scale if path is not None}
-    either = [(x, y) if y in named else (y, x) for x, y in args.style_mask]
-    parts = {path: mask for mask, path in either}
+    parts = {}
+    for mask, path in args.style_mask:
+        swapped = mask in named and path not in named  # it is clear what is meant
+        parts |= {mask: path} if swapped else {path: mask}
     for path in (*parts, *scales):
         if path not in named:
             known = ", ".join(map(str, named))
@@ -330,7 +337,9 @@ def painting_from(
             return None
         if not Path(text).exists():
             known = ", ".join(names)
-            raise ValueError(f"{flag} {text} is no file, and none of {known}")
+            raise ValueError(
+                f"{flag} takes {known} or a picture file; there is no file {text}"
+            )
         return Path(text)
 
     return Painting(

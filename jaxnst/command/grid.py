@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import shlex
 import sys
 import time
@@ -43,7 +44,7 @@ from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.mask import with_parts
 from jaxnst.command.reporter import GridReporter, complain, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
-from jaxnst.command.stylize import with_networks
+from jaxnst.command.stylize import first_words, with_networks
 from jaxnst.disk import check_folder, check_regular, write_whole
 from jaxnst.live import LiveLines
 from jaxnst.network.vgg import Backbone
@@ -113,7 +114,7 @@ LARGER = 2
 the size of `jaxnst stylize` without --size."""
 
 
-MOST_UNSAVED = 256
+UNSAVED_BYTES = 2**30
 """Painted pictures that may wait to be written, at most."""
 
 
@@ -242,7 +243,8 @@ def is_painted(item: Item) -> bool:
 def make_cell(args: argparse.Namespace, item: Item) -> Cell:
     """A picture as the page shows it, with the command that paints it larger."""
     painting, setting, out = item
-    larger, recipe = LARGER * max(painting.shape()), painting.recipe
+    recipe = painting.recipe
+    larger = (LARGER if recipe.paints else 1) * max(painting.shape())
     if args.preview:
         # Its few steps are not those of the large picture, unless asked for.
         named = default_recipe(recipe.name)
@@ -333,13 +335,14 @@ def paint_alike(
         load_masks=load_masks,
     )
     if live is not None:
-        live.say(f"Compiling for {max(lanes[0].shape)} px, once for this size")
+        live.say(first_words(lanes[0].recipe, lanes[0].shape))
     with GridReporter(lanes, live, quiet=quiet) as reporter:
         given = measurer_of, backbone, lanes
         painted = paint_lanes(*given, batch=batch, on_chunk=reporter)
         # Pictures are encoded while the next batch is painted.
         whole = itertools.starmap(with_alpha, painted)
-        for _ in background_map(save, whole, most=MOST_UNSAVED):
+        largest = max(12 * math.prod(lane.shape) for lane in lanes)
+        for _ in background_map(save, whole, most=max(1, UNSAVED_BYTES // largest)):
             pass
 
 

@@ -13,19 +13,21 @@ from jaxnst.disk import check_target, free_path
 from jaxnst.pictures.files import load_cutout, load_image, output_format, save_image
 from jaxnst.pictures.select import PARTS, Selection, select_box, select_scribble
 from jaxnst.request.painting import Painting
+from jaxnst.types import Image
 
 
 def add_mask_command(p: Parser) -> None:
     """Add the flags of `mask`."""
     add = p.add_argument
+    out = "default: PHOTO-subject.png, or -sky, -box or -part, in the current folder"
     add("content", type=one_file, metavar="PHOTO", help="the photograph")
-    add("-o", "--out", type=Path, metavar="FILE", help="default: PHOTO-subject.png")
+    add("-o", "--out", type=Path, metavar="FILE", help=out)
     add("--quiet", action="store_true", help="print errors only")
     add = p.add_argument_group("what to select").add_mutually_exclusive_group()
     add.add_argument("--sky", action="store_true", help="the sky, not the subject")
     box = "what is inside a box, in pixels"
     add.add_argument("--box", type=numbers, metavar="X,Y,W,H", help=box)
-    marks = "what this picture marks in white; it marks in black what is not meant"
+    marks = "a picture with white strokes on what to select, black ones on the rest"
     add.add_argument("--scribble", type=one_file, metavar="PICTURE", help=marks)
 
 
@@ -50,10 +52,19 @@ def mask_command(args: argparse.Namespace) -> int:
         marks = [np.float32(x * seen) for x in (light > 0.8, light < 0.2)]
         found = select_scribble(image, *marks)
     else:
-        found = PARTS[name](image)
+        found = find_part(name, image)
     write_mask(out, found, name)
     say(f"wrote {out}: {found.mask.mean():.0%} of {args.content}", quiet=args.quiet)
     return 0
+
+
+def find_part(name: str, image: Image) -> Selection:
+    """A part of `PARTS`; a ValueError tells how else to mark it."""
+    try:
+        return PARTS[name](image)
+    except ValueError as error:
+        how = "or mark it with jaxnst mask --scribble or --box"
+        raise ValueError(f"{error}, {how}") from error
 
 
 def usual_mask(content: Path, name: str) -> Path:
@@ -68,8 +79,8 @@ def write_mask(path: Path, found: Selection, name: str) -> None:
     save_image(path, found.mask.repeat(3, axis=2))
     if not found.sure:
         complain(
-            f"it is not sure that {path} shows the {name}: look at it, and mark it "
-            "with jaxnst mask --scribble or --box if it does not"
+            f"look at {path}: it may not show the {name}; if so, mark it with jaxnst "
+            "mask --scribble or --box"
         )
 
 
@@ -103,7 +114,7 @@ def with_parts(paintings: Sequence[Painting], *, quiet: bool) -> list[Painting]:
             say(f"{mask} is used as the mask of the {name}", quiet=quiet)
             continue
         try:
-            part = PARTS[name](load_image(content))
+            part = find_part(name, load_image(content))
         except ValueError as error:
             raise ValueError(f"{content}: {error}") from None
         write_mask(mask, part, name)

@@ -299,11 +299,6 @@ class GridReporter(Reporter):
         now = self.done + each * len(lanes)
         last = progress.stage_index == len(progress.stages) - 1
         finished = last and progress.taken == stage.steps
-        if self.interrupts.seen and not (finished and stage.steps):
-            self.stop(
-                f"{self.painted} of {self.lanes} pictures are painted; "
-                "rerun the command to paint the rest"
-            )
         if self.live is not None:
             work = now, self.total
             line = self.live.line(progress, recipe, *work, pictures=len(lanes))
@@ -317,3 +312,10 @@ class GridReporter(Reporter):
             f"{max(stage.shape)} px step {progress.taken}/{stage.steps}"
         )
         self.show(now, text, at_end=self.painted == self.lanes)
+        # What has just been painted by steps is not written yet.
+        written = not (finished and stage.steps)
+        if self.interrupts.seen and written and self.painted < self.lanes:
+            self.stop(
+                f"{self.painted} of {self.lanes} pictures are painted; "
+                "rerun the command to paint the rest"
+            )

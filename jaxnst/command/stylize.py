@@ -155,6 +155,8 @@ def check(painting: Painting, run: Run) -> None:
     if run.checkpoint is not None and run.checkpoint.suffix != ".npz":
         raise ValueError(f"--checkpoint {run.checkpoint} must end in .npz")
     check_records(run)
+    if not painting.recipe.paints and (run.plot or run.trace or run.save_every):
+        complain("no steps are taken, so there is nothing to plot, trace or preview")
     output_format(run.out, shape, bits=run.bits)
     for line in check_painting(painting, shape):
         complain(line)
@@ -265,7 +267,7 @@ def paint_shown(
             "--timelapse"
         )
     if live is not None:
-        live.say(f"Compiling for {max(stages[-1].shape)} px, once for this size")
+        live.say(first_words(painting.recipe, stages[-1].shape))
     with compile_timer() as compiling, reporter:
         hooks = {"stages": stages, "on_chunk": reporter, "on_wait": reporter.wait}
         hooks["chunk"] = run.save_every or (4 if run.timelapse else 50)
@@ -288,6 +290,13 @@ def paint_shown(
     if stood_still(result):
         complain("the loss did not fall at the last scale; lower --learning-rate")
     return 0
+
+
+def first_words(recipe: Recipe, shape: tuple[int, int]) -> str:
+    """What is done before the first step, for who watches."""
+    if not recipe.paints:
+        return "Changing the colours"
+    return f"Compiling for {max(shape)} px, once for this size"
 
 
 def stood_still(result: Result) -> bool:
@@ -367,6 +376,8 @@ def describe_run(painting: Painting, run: Run) -> int:
         f"{gigabytes(peak)} at its peak, of {gigabytes(memory)}; "
         f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
     )
+    if not recipe.paints:
+        return 0
     key = step_key(describe_device(), recipe.program)
     seconds = expected_seconds(times_path(), key, stages)
     print(
@@ -388,5 +399,5 @@ def describe_stage(stage: Stage, recipe: Recipe) -> str:
         layers = recipe.program.layers
         (high, wide), starts, _ = plan_tiles(stage.shape, layers, stage.tile)
         how = f"in {len(starts)} tile{'s' * (len(starts) > 1)} of {wide} x {high}"
-    then = ", then repainted" if recipe.look.repaint else ""
+    then = ", then patches" if recipe.look.repaint else ""
     return f"{f'{width} x {height} px':<18} {stage.steps:>5} steps {how}{then}"

@@ -80,9 +80,12 @@ def add_video_flags(p: flags.Parser) -> None:
     add = p.add_argument_group("frames").add_argument
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
-    steps = "steps of a frame that follows another (default: half of those of a scale)"
+    steps = (
+        "steps of each frame after the first of a shot (default: half of those of the "
+        "last size, at least 3)"
+    )
     add("--frame-steps", type=flags.positive, metavar="N", help=steps)
-    weight = f"how strongly frames hold to those before (default: {usual.weight:g})"
+    weight = f"weight of the temporal loss (default: {usual.weight:g})"
     add("--temporal-weight", type=float, default=usual.weight, metavar="X", help=weight)
     flow = "folder of flows in place of measured ones: 2-1.flo or 2-1.npz, 1-2.flo, …"
     add("--flow", type=Path, metavar="FOLDER", help=flow)
@@ -189,8 +192,9 @@ def video_from(args: argparse.Namespace) -> Video:
     if kind == "video":  # the codecs need even sides
         shape = max(2, shape[0] // 2 * 2), max(2, shape[1] // 2 * 2)
     flows = None if args.flow is None else FlowFiles(args.flow, clip.numbers)
+    passes = args.passes if painting.recipe.paints else 1
     options = VideoOptions(
-        steps=args.frame_steps, weight=weight, flows=flows, passes=args.passes
+        steps=args.frame_steps, weight=weight, flows=flows, passes=passes
     )
     given = {"run": run, "options": options, "flow": args.flow}
     video = Video(painting=painting, clip=clip, shape=shape, **given)
@@ -230,7 +234,8 @@ def video_command(args: argparse.Namespace) -> int:
         tell(f"{size}, {float(video.clip.end):.2f} s{again}")
         needed, free = map(gigabytes, video.disk())
         where = f"painted frames take up to {needed} of disk, {free} are free"
-        tell(f"{where}; the newest frame is {video.state / PREVIEW}")
+        newest = f"; the newest frame is {video.state / PREVIEW}"
+        tell(where + newest * painting.recipe.paints)
         reporter = VideoReporter(video, painted)
         try:
             with compile_timer() as compiling, reporter:

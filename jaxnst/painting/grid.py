@@ -166,17 +166,17 @@ def paint_lanes(
 def _recolor(
     lanes: Sequence[Lane], measurer: Measurer, on_chunk: BatchCallback | None
 ) -> Iterator[PaintedLane]:
-    """Lanes whose recipes take no steps; `on_chunk` is called before each."""
+    """Lanes whose recipes take no steps; `on_chunk` is called after each."""
     nothing: Any = None  # no state, no info
     for lane in lanes:
-        if on_chunk is not None:
-            on_chunk([lane], Progress(lane.stages, 0, 0, nothing, nothing, nothing))
         began = time.perf_counter()
         with standard_dtypes():
             image = measurer.finish(lane, measurer.recolored(lane))
         spent = [time.perf_counter() - began]
         result = Result(image, lane.stages, [], "done", spent, lane.recipe.weights)
         yield PaintedLane(lane, result)
+        if on_chunk is not None:
+            on_chunk([lane], Progress(lane.stages, 0, 0, nothing, nothing, nothing))
 
 
 @standard_dtypes()
@@ -295,8 +295,8 @@ class GridOptions:
             recipes; of `seed`, for the start image of `jax.random.key(seed)`; of
             `blend`, weights that mix all styles into one. The settings are all
             combinations. Default: the recipe alone.
-        masks: Masks for every content. Each gives a picture of its own, whose setting
-            has it as `masks`. Default: none.
+        masks: Every content is painted once with each of them; their indices are the
+            settings of the name `masks`. Default: none.
         mesh: Devices with one axis, `lane`. Default: all of this process.
         batch: Pictures on a device at a time. Default: as many as keep it busy and fit
             into its memory. Results depend on it by rounding; with a fixed batch, they

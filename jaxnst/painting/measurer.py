@@ -16,7 +16,6 @@ from jaxnst.painting.scene import (
     Masks,
     Scene,
     Style,
-    color_maps,
     finish,
     keep,
     make_scene,
@@ -102,8 +101,7 @@ class Measurer:
 
     def recolored(self, lane: Lane) -> Image:
         """The content of a lane that is not painted, in the colours of its styles."""
-        scene = self._scene(lane)
-        return recolored(scene, color_maps(scene), lane.recipe)
+        return recolored(self._scene(lane), lane.recipe)
 
     def finish(self, lane: Lane, image: Image) -> Image:
         """The image of a lane, not turned, in the colours that its recipe asks for."""

@@ -189,7 +189,7 @@ def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
 
 def _choices(recipe: Recipe) -> list[int | None]:
     """Sizes of tiles that a recipe may be painted in, the fastest first."""
-    if not recipe.program.additive:
+    if not (recipe.program.additive and recipe.paints):
         return [None]
     smallest = smallest_tile(recipe.program.layers)
     return [None, *range(max(2048, smallest), smallest, -32), smallest]

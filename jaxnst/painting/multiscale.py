@@ -27,7 +27,6 @@ from jaxnst.painting.scene import (
     Scene,
     Style,
     check_pictures,
-    color_maps,
     finish,
     keep,
     make_scene,
@@ -195,9 +194,9 @@ def recolor(
     """What `stylize` does by a recipe that takes no steps."""
     began, masks = time.perf_counter(), options.masks
     scene = make_scene(content, styles, recipe, blend=options.blend, masks=masks)
-    image = recolored(scene, color_maps(scene), recipe)
+    image = recolored(scene, recipe)
     image = finish(scene, image, content, recipe, masks.palette)
-    stages = plan_stages(content.shape, recipe, options)
+    stages = plan_run(content.shape, recipe)
     seconds = [time.perf_counter() - began]
     return Result(image, stages, [], "done", seconds, recipe.weights)
 

@@ -59,9 +59,12 @@ def plan_run(
         Stage(shape=(136, 181), steps=4, tile=None)
         Stage(shape=(192, 256), steps=4, tile=None)
     """
-    if not recipe.paints:
-        return (Stage((shape[0], shape[1]), 0),)
     check_content(shape, recipe)
+    if not recipe.paints:
+        height, width = shape[:2]
+        if memory is not None:
+            choose_tile((height, width), recipe, memory)
+        return (Stage((height, width), 0),)
     shapes = scale_shapes(shape[:2], recipe)
     steps = scale_steps(recipe, len(shapes))
     if memory is None:

@@ -92,7 +92,7 @@ def style_shape(
     sizes = recipe.sizes
     if sizes.squash_style:
         return content
-    smallest = max(map(stride, recipe.program.layers))
+    smallest = smallest_side(recipe)
     if min(style) < smallest:
         raise ValueError(
             f"expected a style of at least {smallest} px on each side, got "
@@ -106,9 +106,14 @@ def style_shape(
     return fit_shape(style, size if sizes.enlarge == "both" else min(size, max(style)))
 
 
+def smallest_side(recipe: Recipe) -> int:
+    """Short edge of pictures that the layers of a recipe can measure, at least."""
+    return max(map(stride, recipe.program.layers)) if recipe.paints else 1
+
+
 def check_content(shape: tuple[int, ...], recipe: Recipe) -> None:
     """Raise a ValueError if a content is too small for the layers of a recipe."""
-    smallest = max(map(stride, recipe.program.layers))
+    smallest = smallest_side(recipe)
     if min(shape[:2]) < smallest:
         raise ValueError(
             f"expected a content of at least {smallest} px on each side, got "

@@ -6,7 +6,6 @@ on the host, so that no photograph or painting of another shape compiles anythin
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -68,18 +67,18 @@ class Region(NamedTuple):
 class Masks(NamedTuple):
     """Where and how a content is painted.
 
-    Masks are h w 1 in [0, 1], of any size.
+    Masks are h w 1, of any size, and all but `content_strength` are in [0, 1].
 
     Attributes:
         regions: Parts with styles of their own. The other styles paint the rest.
-            Where regions overlap, their masks are divided by their sum.
+            Where masks add up to more than 1, they are divided by their sum.
         keep_rest: Keep the content outside the regions instead of painting it.
         content_strength: Weight of the content term at each pixel, ≥ 0: 3 is three
             times the recipe's. Default: 1.
         alpha: Opacity of the content. Transparent parts are neither measured nor
             painted.
-        palette: Picture whose colours replace the content's, if the recipe's `colors`
-            is `content`.
+        palette: Picture that gives the colours in place of the content, if the
+            recipe's `colors` is `content`.
     """
 
     regions: Sequence[Region] = ()
@@ -210,10 +209,15 @@ def make_scene(
         parts = [x._replace(mask=multiply_masks(x.mask, alpha)) for x in parts]
     if recipe.look.colors == "luminance":
         content = np.asarray(to_grey(content))
-    recolored = partial(_recolor, content=content, recipe=recipe, palette=masks.palette)
-    parts = map(recolored, parts)
+    seen = [part.mask is None or part.mask.any() for part in parts]
+    for number, _ in enumerate(masks.regions, start=1):
+        if not seen[number - 1]:
+            raise ValueError(f"region {number} covers transparent parts alone; move it")
+    parts = [part for part, shown in zip(parts, seen, strict=True) if shown]
+    given = {"content": content, "recipe": recipe, "palette": masks.palette}
+    parts = [_color_styles(part, **given) for part in parts]
     if recipe.look.rotate_styles:
-        parts = map(_rotate, parts)
+        parts = [_rotate(part) for part in parts]
     return Scene(content, tuple(parts), strength, paint_mask, turned)
 
 
@@ -316,7 +320,7 @@ def _fit(mask: Mask, image: Image, *, most: float = 1.0) -> Mask:
     return fit_mask(mask, (image.shape[0], image.shape[1]), most=most)
 
 
-def _recolor(
+def _color_styles(
     region: Region, content: Image, recipe: Recipe, palette: Image | None
 ) -> Region:
     """Give the styles of a region the colours of the photograph there."""
@@ -384,14 +388,24 @@ def color_maps(scene: Scene) -> list[ColorMap]:
     return [fit(region) for region in scene.regions]
 
 
-def recolored(scene: Scene, maps: Sequence[ColorMap], recipe: Recipe) -> Image:
-    """The content in the colours of the styles, by a recipe that paints nothing."""
-    content = scene.content
+def recolored(
+    scene: Scene, recipe: Recipe, maps: Sequence[ColorMap] | None = None
+) -> Image:
+    """The content in the colours of the styles, by a recipe that paints nothing.
+
+    The maps are by default those of `color_maps`. What no region covers is as it was;
+    `finish` blends at the edges of what is painted.
+    """
     if recipe.look.palette == "content":
-        return content
-    moved = compose(scene, content, [colors(content) for colors in maps])
-    share = max(1, recipe.weights.content_ratio) ** -0.5
-    return moved if share == 1 else content + np.float32(share) * (moved - content)
+        return scene.content
+    share = np.float32(max(1, recipe.weights.content_ratio) ** -0.5)
+    parts = zip(scene.regions, maps or color_maps(scene), strict=True)
+    moved, total = np.zeros_like(scene.content), np.float32(0)
+    for region, colors in parts:
+        mask = np.float32(1) if region.mask is None else region.mask
+        moved += mask * (colors(scene.content) - scene.content)
+        total = total + mask
+    return scene.content + share * moved / np.where(total > 0, total, 1)
 
 
 def _images(region: Region) -> tuple[list[Image], list[Mask | None]]:

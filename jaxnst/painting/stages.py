@@ -115,7 +115,7 @@ class Result(NamedTuple):
             The axes of matplotlib.
 
         Raises:
-            ValueError: If matplotlib is not installed.
+            ValueError: If matplotlib is not installed, or no steps were taken.
 
         Example:
             >>> import jaxnst
@@ -128,6 +128,8 @@ class Result(NamedTuple):
             'step'
         """
         check_installed("matplotlib", "plot_losses", "plot")
+        if not self.infos:
+            raise ValueError("no steps were taken, so there are no losses to plot")
         from matplotlib import pyplot
 
         rows = [

@@ -90,14 +90,15 @@ SAMPLED = 2**18
 """Pixels that colours are measured on, about."""
 
 STRONGEST = 4.0
-"""How many times at most `fit_colors` makes differences of colours stronger: noise of a
-grey photograph stays faint."""
+"""How many times at most `fit_colors` makes differences of colours stronger, along each
+principal axis of the image's colours: noise of a grey photograph stays faint."""
 
 FITTED = 12
 """Rounds in which `fit_colors` makes up for what is clipped."""
 
 CLIPPED = 0.15
-"""Share of all numbers that may be clipped for it; a sky of plain white is no gain."""
+"""Share of all numbers that may be clipped for a better fit: a sky of plain white is no
+gain."""
 
 
 def fit_colors(
@@ -110,9 +111,9 @@ def fit_colors(
 ) -> ColorMap:
     """The map that gives an image mean and covariance of the colours of other images.
 
-    That of `match_palette`, for the whole result, not for a picture to paint: it makes
-    up for what is clipped, so that the moments fit after clipping too, as far as
-    `STRONGEST` and `CLIPPED` allow.
+    As `match_palette`, but for a final image: of `FITTED` maps, each corrected by how
+    far mean and covariance are off after clipping, the best one is taken. One that
+    clips more than the share `CLIPPED` is taken only if all do.
 
     Args:
         image: RGB in [0, 1], h w 3.
@@ -137,19 +138,19 @@ def fit_colors(
     target, b = _blended_moments(references, blend, reference_masks, 1e-6)
     pixels, seen = _sample(image, mask)
     mean, a = _moments(pixels, seen, 1e-6)
-    best, aim, aimed = None, target, b
+    fits, aim, aimed = [], target, b
     for _ in range(FITTED):
         matrix = _transport(a, _limit(aimed, a))
         fitted = ColorMap(matrix, aim - mean @ matrix)
         moved = fitted(pixels)
-        if best and np.average((moved == 0) | (moved == 1)) > CLIPPED:
-            break
-        best = fitted
         found, covariance = _moments(moved, seen, 1e-6)
+        clipped = np.mean((moved == 0) | (moved == 1), axis=-1, keepdims=True)
+        error = np.linalg.norm(covariance - b) + np.linalg.norm(found - target)
+        fits.append((max(np.average(clipped, None, seen), CLIPPED), error, fitted))
         aim = aim + target - found
         missing = _transport(covariance, b)
         aimed = missing @ aimed @ missing
-    return fitted if best is None else best
+    return min(fits, key=lambda fit: fit[:2])[2]
 
 
 def _limit(covariance: Matrix, of: Matrix) -> Matrix:
@@ -170,7 +171,10 @@ def _sample(
     """Every few pixels of an image and of its mask."""
     every = max(1, round(math.sqrt(math.prod(image.shape[:2]) / SAMPLED)))
     some = lambda x: np.asarray(x)[::every, ::every]
-    return some(image), None if mask is None else some(mask)
+    if mask is None:
+        return some(image), None
+    seen = some(mask)  # which may miss what is thin
+    return (some(image), seen) if seen.any() else (np.asarray(image), np.asarray(mask))
 
 
 def _move(

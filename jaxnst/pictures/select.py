@@ -196,10 +196,7 @@ def _select(
     found = _separate(small, marks)
     share = float(found.mean())
     if not (SMALLEST <= share <= LARGEST and accept(small, found)):
-        raise ValueError(
-            f"no {what} was found; mark it with jaxnst mask --scribble or --box, or "
-            "draw a mask"
-        )
+        raise ValueError(f"no {what} was found; draw a mask")
     start = (marks == PART) | (marks == LIKELY)
     alike = np.sum(start & found) / np.sum(start | found)
     return Selection(_refine(image, small, found), not guessed or alike >= UNSURE)

@@ -34,7 +34,7 @@ def weighted(weights: tuple[float, ...]) -> LayerWeights:
 
 PAINTERLY = Recipe(
     name="painterly",
-    summary="Broad strokes: Wasserstein-2 over a pyramid, repainted (the default)",
+    summary="Broad strokes: Wasserstein-2, then patches of the style (the default)",
     network="embedded",
     program=Program(
         content_layers=(("relu4_2@2", 0.7), ("relu3_1@2", 0.3)),

@@ -336,9 +336,14 @@ class Recipe:
     The fields of all parts have different names, which `replace` and `values` use.
 
     Attributes:
+        name: Unique name.
         summary: One line on what it is and where it comes from.
-        network: Weights that it is painted with unless others are asked for: `embedded`
-            if it was made with them, else `imagenet`.
+        network: Its default network weights.
+        program: What is minimised, and how; all that compiled code depends on.
+        weights: Factors of the loss, and the learning rate.
+        schedule: Scales and steps.
+        sizes: How large the result and the styles are.
+        look: What is done to pictures before, between and after the steps.
     """
 
     name: str
@@ -406,6 +411,8 @@ class Recipe:
         before, after = self.values(), changed.values()
         for name in changes:
             if after[name] != before[name] and not changed.uses(name):
+                if not changed.paints and name in OF_STEPS:
+                    raise ValueError(f"{name} changes nothing where no steps are taken")
                 other, values = USED_WITH[name]
                 raise ValueError(
                     f"{name} changes nothing where {other} is {after[other]}; set "
@@ -424,6 +431,8 @@ class Recipe:
             >>> get_recipe("gatys2016").uses("style_scale")  # squashes its styles
             False
         """
+        if not self.paints and name in OF_STEPS:
+            return False
         if name not in USED_WITH:
             return True
         other, values = USED_WITH[name]
@@ -467,6 +476,10 @@ USED_WITH = {
     "style_scale": ("squash_style", (False,)),
 }
 """Fields that have an effect only with certain values of another field."""
+
+
+OF_STEPS = ("style_scale", "rotate_styles", "detail", "init", "tv_weight")
+"""Fields that have an effect on steps alone, and that people may ask for."""
 
 
 def _with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or name not in FIELDS:
+        problem = f"no field is called {name!r}" if equals else f"no value in {text!r}"
         raise ValueError(
-            f"expected FIELD=VALUE with a field such as {nearest(name, FIELDS)}, got "
-            f"{text!r}; jaxnst recipes painterly lists them"
+            f"{problem}; did you mean {nearest(name, FIELDS)}=…? jaxnst recipes "
+            "painterly lists all fields"
         )
     return name, parse_value(name, value)
 

@@ -134,19 +134,19 @@ def repaint(
 
     At each level of a pyramid of halves, coarsest first, the patch around a pixel p is
     laid from the place m(p) of the styles that minimises
-    `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here g is the picture, s the
-    styles, x what is laid so far, and P the low frequencies of a patch and, with less
-    weight, its height in the picture. Patches of overlapping places are averaged. This
-    repeats `SEARCH_ROUNDS` times. The strength h grows with the ratio of the content's
-    weight to the style's, and where the content has an edge. An average is duller than
-    paint and would find ever duller patches, so queries are first given the mean and
-    deviation of the styles' patches. What is used more than its share counts as
-    farther.
+    `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here s are the styles, x is what
+    is laid so far, and the guide g is the content at its edges and `image` elsewhere. P
+    describes a patch: its low frequencies and, with less weight, its height in the
+    picture. Patches of overlapping places are averaged. This repeats `SEARCH_ROUNDS`
+    times. The strength h grows with the ratio of the content's weight to the style's,
+    and where the content has an edge. An average is duller than paint and would find
+    ever duller patches, so queries are first given the mean and deviation of the
+    styles' patches. Patches that are used too often get a larger distance.
 
-    Strokes have a direction, which counts as well, the more they flow in a style. It is
-    then laid as it is and turned by `ANGLES`. Strokes run along the edges of the
-    content, near ones most; far from any, they run as those around them. So they flow,
-    and thin forms stay whole.
+    P also has the direction of strokes, the more they flow in a style. Such a style is
+    searched as it is and turned by `ANGLES`. Strokes run along the edges of the
+    content; far from any, they run as those around them. So they flow, and thin forms
+    stay whole.
 
     Matches start from those of the coarser level, which keeps strokes whole; where
     there is none they are exact. Then they spread to neighbours, and are tried at
@@ -156,21 +156,21 @@ def repaint(
     Args:
         image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
             laid in horizontal bands, which join without a seam.
-        content: What is held at its edges, in place of the picture, of the same shape.
-            Its faint forms are strengthened first, see `clarify`.
-        styles: RGB images of any size, as large as they are measured beside the
-            picture; of more than `STYLE_PIXELS` pixels in all, the middle is used.
+        content: The photograph, of the same shape; its edges guide the search. Its
+            faint forms are strengthened first, see `clarify`.
+        styles: RGB images of any size, as large as the style loss measures them; of
+            more than `STYLE_PIXELS` pixels in all, the middle is used.
         content_ratio: Weight of the content over that of the style, see
-            `Recipe.content_ratio`.
+            `LossWeights.content_ratio`.
         blend: Weight of each style: distances to its patches are divided by it.
             Default: equal weights.
-        mask: The part of the picture whose patches are counted and made as lively as
-            those of the styles. Default: all of it.
+        mask: The part of the picture whose patches are counted and get the mean and
+            deviation of the styles' patches. Default: all of it.
         held: How strongly the content holds, place by place: a factor ≥ 0 on h.
             Default: 1.
         style_masks: The part of each style that is used. Default: all of it.
-        canvas: Of the picture. Default: one of its own.
-        turned: Whether rows and columns of all pictures are swapped.
+        canvas: The padded shape that compiled programs share. Default: the picture's.
+        turned: Whether all pictures are transposed.
         call: What calls the compiled functions, see `Runner`.
 
     Returns:

@@ -71,7 +71,7 @@ class Painting:
         keep_rest: Whether what the regions leave stays as it is.
         labels: In place of regions: the content's parts by colour, and those of each
             style.
-        content_mask: How strongly the content holds at each place.
+        content_mask: Where the content holds more strongly, in white.
         faces: Parts of the content that are held, as its faces. Default: those that are
             found, see `faces.with_faces`.
         palette: A picture that gives the colours.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnst.masks import fit_mask, multiply_masks, normalize_overlaps
+from jaxnst.masks import fit_mask, normalize_overlaps
 from jaxnst.objective import check_blend
 from jaxnst.painting.inputs import load_style
 from jaxnst.painting.scales import style_shape
@@ -24,6 +24,10 @@ from jaxnst.request.labels import (
 )
 from jaxnst.request.painting import Painting, StyleFile, blend_of
 from jaxnst.types import Mask
+
+PRESERVED = 4.0
+"""How strongly the content holds where a content mask is white, compared with the rest;
+as faces do."""
 
 FAINT = 0.05
 """Below that, a mask is black everywhere: a compression leaves traces."""
@@ -50,15 +54,12 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
             f"one of each style, got {len(painting.labels)}"
         )
     if painting.keep_rest and not regions:
-        raise ValueError("--keep-rest needs a --region")
+        raise ValueError(
+            "--keep-rest needs a region; name what to paint by --region MASK=STYLE"
+        )
     if painting.keep_rest and styles:
         raise ValueError(
             f"--keep-rest leaves nothing for {styles[0].path}; leave one of them out"
-        )
-    if painting.content_mask and not painting.recipe.paints:
-        raise ValueError(
-            "--content-mask holds nothing back from colours alone; paint a part of the "
-            "picture by --region MASK=STYLE --keep-rest"
         )
     if not painting.all_styles:
         raise ValueError("no style is named; name a picture after the content")
@@ -71,7 +72,13 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
         masks.append((style.mask, native))
         if style.mask is not None:
             read_white(style.mask, f"{style.path} is the style")
-    return [x for path, of in masks if path is not None for x in _stretched(path, of)]
+    notes = [x for path, of in masks if path is not None for x in _stretched(path, of)]
+    if painting.content_mask and not painting.recipe.paints:
+        notes.append(
+            "the content mask has no effect on a recipe that takes no steps; change "
+            "the colours of a part by --region MASK=STYLE --keep-rest"
+        )
+    return notes
 
 
 def _stretched(path: Path, shape: tuple[int, int]) -> list[str]:
@@ -129,11 +136,15 @@ def read_masks(
     if painting.labels:
         regions = label_regions(painting.labels, styles, shape, colors)
     palette, held = painting.palette, painting.content_mask
-    strength = None if held is None else load_mask(held)
+    strength = None if held is None else read_strength(held)
     if painting.faces:
-        height, width = shape[:2]
-        own = None if strength is None else fit_mask(strength, (height, width))
-        strength = multiply_masks(own, face_strength(painting.faces, shape))
+        faces = face_strength(painting.faces, shape)
+        own = (
+            1.0
+            if strength is None
+            else fit_mask(strength, faces.shape[:2], most=PRESERVED)
+        )
+        strength = np.maximum(own, faces)
     return Masks(
         regions=regions,
         keep_rest=painting.keep_rest,
@@ -165,7 +176,7 @@ def moving_masks(
         held = now.content_mask
         return first._replace(
             regions=[region._replace(mask=mask) for region, mask in pairs],
-            content_strength=None if held is None else load_mask(held),
+            content_strength=None if held is None else read_strength(held),
         )
 
     return masks
@@ -206,6 +217,11 @@ def read_white(path: Path, where: str) -> Mask:
     if mask.max() < FAINT:
         raise ValueError(f"{path} is all black; paint it white where {where}")
     return mask
+
+
+def read_strength(path: Path) -> Mask:
+    """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
+    return 1 + (PRESERVED - 1) * load_mask(path)
 
 
 def read_region(path: Path) -> Mask:

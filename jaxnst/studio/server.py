@@ -195,7 +195,7 @@ class Studio:
                 "name": recipe.name,
                 "look": LOOKS[recipe.name],
                 "summary": recipe.summary,
-                "size": recipe.sizes.size,
+                "size": recipe.sizes.size if recipe.paints else "as the photo",
                 "content_weight": recipe.weights.content_weight,
                 "style_scale": recipe.sizes.style_scale,
             }

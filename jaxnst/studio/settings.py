@@ -69,7 +69,7 @@ class Settings:
         content_weight: How much the photograph holds. Default: the recipe's.
         style_scale: Size of the strokes. Default: the recipe's.
         colors: One of `COLORS`, or a picture whose colours are wanted.
-        content_mask: Where the photograph holds; white fully, black not at all.
+        content_mask: Where the photograph holds more strongly, in white.
         set: Further fields of the recipe, FIELD=VALUE.
         preview_size: Long edge of the variations to choose from, in pixels.
     """

@@ -302,7 +302,7 @@ class VideoPainter:
         """Of what was found of each frame up to the newest, what later frames need."""
         newest = max(found)
         recent = range(newest + 1 - max(BACK), newest + 1)
-        needed = {*recent, *self.sources(first, newest + 1)}
+        needed = {*recent, first, *self.sources(first, newest + 1)}
         return {j: x for j, x in found.items() if j in needed}
 
     def flow_pair(

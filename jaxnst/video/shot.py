@@ -93,7 +93,7 @@ class Shot:
 
     def recolor(self, scene: Scene) -> Image:
         """A frame in the colours of the styles, by a recipe that paints nothing."""
-        return recolored(scene, self.colors, self.recipe)
+        return recolored(scene, self.recipe, self.colors)
 
     def paint_first(self) -> tuple[Image, float]:
         """The first frame, painted coarse to fine; and its last loss.

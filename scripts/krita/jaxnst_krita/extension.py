@@ -76,6 +76,7 @@ class PaintDialog(QDialog):
         self.document, self.layer = document, layer
         self.folder: Path | None = None
         self.mask: QImage | None = None
+        self.cancelled = False
         self.process = QProcess(self)
         self.process.setProcessChannelMode(QProcess.MergedChannels)
         self.process.readyRead.connect(self.tell)
@@ -153,6 +154,7 @@ class PaintDialog(QDialog):
             self.said.setText(str(error))
             self.clear()
             return
+        self.cancelled = False
         self.set_running(True)
         self.said.setText("Starting…")
         self.process.setWorkingDirectory(str(self.folder))
@@ -167,12 +169,13 @@ class PaintDialog(QDialog):
             where = ["layer.png", "--keep-rest", "--region"]
             where.append(f'selection.png="{quoted}"')
         bits = "8" if self.layer.colorDepth() == "U8" else "16"
-        strength = str(self.strength.value() / 100)
+        strength, recipe = str(self.strength.value() / 100), self.recipe.currentText()
         return [
             *("stylize", *where, "-o", "painted.png", "--bits", bits),
-            *("--recipe", self.recipe.currentText(), "--style-strength", strength),
-            *("--size", str(self.size.value())),
-            *("--quality", self.quality.currentText(), "--save-every", "2"),
+            *("--recipe", recipe, "--style-strength", strength),
+            *("--quality", self.quality.currentText(), "--save-every", "5"),
+            # Colours alone take the photograph's own size.
+            *(("--size", str(self.size.value())) if recipe != "palette" else ()),
         ]
 
     def tell(self) -> None:
@@ -199,16 +202,17 @@ class PaintDialog(QDialog):
     def finish(self, code: int) -> None:
         """Add the result as a layer, or leave what the command said in sight."""
         self.tell()
-        painted = self.folder and self.folder / "painted.png"
-        if painted and painted.exists():
-            name = f"{self.layer.name()}, {Path(self.painting.text()).stem}"
-            try:
+        try:
+            if code == 0 and not self.cancelled and self.folder is not None:
+                painted = self.folder / "painted.png"
+                name = f"{self.layer.name()}, {Path(self.painting.text()).stem}"
                 add_layer(self.document, self.layer, painted, name, self.mask)
                 self.show_picture(painted)
                 self.said.setText(f"Painted the layer “{name}”.")
-            except OSError as error:
-                self.said.setText(str(error))
-        self.clear()
+        except (OSError, RuntimeError) as error:  # the document may be closed
+            self.said.setText(str(error))
+        finally:
+            self.clear()
 
     def fail_to_start(self, error: int) -> None:
         """Say what to do if there is no such command."""
@@ -221,6 +225,7 @@ class PaintDialog(QDialog):
 
     def cancel(self) -> None:
         """Stop the command; no layer is added."""
+        self.cancelled = True
         self.process.kill()
         self.process.waitForFinished()
         self.said.setText("Cancelled.")

@@ -11,6 +11,10 @@ SRGB = "sRGB-elle-V2-srgbtrc.icc"
 """Krita's name of the profile that jaxnst writes."""
 
 
+OPAQUE = bytes([0, *255 * [255]])
+"""Levels that are opaque wherever there is anything."""
+
+
 def save_layer(document: Any, layer: Any, path: Path) -> None:
     """Write a layer as large as its document, with its transparency and profile."""
     whole = QRect(0, 0, document.width(), document.height())
@@ -42,7 +46,10 @@ def save_selection(document: Any, path: Path) -> QImage | None:
 def add_layer(
     document: Any, below: Any, path: Path, name: str, mask: QImage | None
 ) -> None:
-    """Show the masked part of a picture as a new layer, above another one."""
+    """Show a picture as a new layer above another one, where the mask is not black.
+
+    The picture is blended at soft edges already.
+    """
     deep = below.colorDepth() != "U8"
     kind = QImage.Format_RGBA64 if deep else QImage.Format_ARGB32
     image = QImage(str(path))
@@ -53,7 +60,9 @@ def add_layer(
         image = image.scaled(*size, Qt.IgnoreAspectRatio, Qt.SmoothTransformation)
     image = image.convertToFormat(kind)
     if mask is not None:
-        mask.reinterpretAsFormat(QImage.Format_Alpha8)
+        seen = bytes(mask.constBits().asstring(mask.sizeInBytes())).translate(OPAQUE)
+        size, line = (mask.width(), mask.height()), mask.bytesPerLine()
+        mask = QImage(seen, *size, line, QImage.Format_Alpha8)
         painter = QPainter(image)
         painter.setCompositionMode(QPainter.CompositionMode_DestinationIn)
         painter.drawImage(0, 0, mask)
