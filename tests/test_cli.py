@@ -190,8 +190,8 @@ BAD = {
     ),
     "weight": (["stylize", CONTENT, STYLE, "--style-weight", "-1"], "≥ 0, got -1.0"),
     "nan": (["stylize", CONTENT, STYLE, "--tv-weight", "nan"], "got nan"),
-    "blend": (["stylize", CONTENT, STYLE, "--blend", "1,2"], "expected 1 finite"),
-    "planned blend": (["plan", CONTENT, STYLE, "--blend", "nan"], "expected 1 finite"),
+    "blend": (["stylize", CONTENT, STYLE, "--blend", "1,2"], "expected a blend of 1 finite"),
+    "planned blend": (["plan", CONTENT, STYLE, "--blend", "nan"], "expected a blend of 1 finite"),
     "planned weights": (["plan", CONTENT, STYLE, "--weights", "w.h5"], "no such file"),
     "planned init": (["plan", CONTENT, STYLE, "--init", "text.jpg"], "cannot be deco"),
     "out is init": (
@@ -239,7 +239,7 @@ BAD = {
     "clip": (["stylize", "text.mp4", STYLE], "paint it with jaxnst video"),
     "convert a folder": (["weights", "convert", ".", "x.h5"], "got a folder"),
     "blend x": (["stylize", CONTENT, STYLE, "--blend", "a"], "such as 0.7,0.3"),
-    "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "other than 0"),
+    "blend 0": (["stylize", CONTENT, STYLE, "--blend", "0"], "not all 0"),
     "out folder": (["stylize", CONTENT, STYLE, "-o", "no/b/a.png"], "does not exist"),
     "out is input": (["stylize", "eight.png", STYLE, "-o", "eight.png"], "an input"),
     "out is a folder": (
@@ -303,7 +303,7 @@ BAD = {
     "resume": (["stylize", CONTENT, STYLE, "--resume"], "leave out --resume"),
     "recipe name": (["recipes", "gaty"], "did you mean gatys2016?"),
     "check": (["weights", "check", "none"], "one of embedded"),
-    "set": (["stylize", CONTENT, STYLE, "--set", "beta3=1"], "such as beta"),
+    "set": (["stylize", CONTENT, STYLE, "--set", "beta3=1"], "did you mean beta"),
     "set x": (["stylize", CONTENT, STYLE, "--set", "clip=x"], "expected clip=True"),
     "set in vain": (
         ["stylize", CONTENT, STYLE, "--recipe", "johnson", "--set", "beta1=0.5"],

@@ -367,7 +367,7 @@ BAD = {
     "style_wieght": ({"style_wieght": [1.0]}, "did you mean style_weight"),
     "arrays": (
         {"blend": [jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.0, 0.0])]},
-        "other than 0",
+        "not all 0",
     ),
     "array": ({"tv_weight": np.array([1.0, -1.0])}, "finite number ≥ 0, got -1.0"),
     "none": ({"style_weight": []}, "got none"),
@@ -377,7 +377,7 @@ BAD = {
     "seed -1": ({"init": ["noise"], "seed": [-1]}, "from 0 to 4294967295"),
     "in vain": ({"history": [1, 2]}, "history changes nothing"),
     "blend": ({"blend": [(1.0,)]}, "expected a blend of 3 finite weights"),
-    "blend 0": ({"blend": [(0.0, 0.0, 0.0)]}, "other than 0"),
+    "blend 0": ({"blend": [(0.0, 0.0, 0.0)]}, "not all 0"),
 }
 
 

@@ -236,7 +236,7 @@ BAD = {
         "all black",
     ),
     "number of labels": (["mosaic.jpg", "--labels", "labels-a.png"], "got 1"),
-    "colors": (["mosaic.jpg", "--colors", "blue"], "there is no file blue"),
+    "colors": (["mosaic.jpg", "--colors", "blue"], "--colors blue is no file"),
     "strength": (["mosaic.jpg", "--style-strength", "2"], "in [0, 1]"),
     "weight": (
         ["mosaic.jpg", "--style-strength", "1", "--content-weight", "1"],

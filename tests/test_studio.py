@@ -274,7 +274,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
         ({"quality": ["best"]}, "quality"),
         ({"set": ["steps=3; rm -rf /"]}, "text at .* in set|text in set"),
         ({"set": ["--out=x"]}, "FIELD=VALUE"),
-        ({"set": ["style_wieght=3"]}, "such as style_weight, got 'style_wieght=3'"),
+        ({"set": ["style_wieght=3"]}, "did you mean style_weight="),
         ({"set": ["steps=abc"]}, "expected steps=8 or the like, got 'steps=abc'"),
         (
             {"set": ["content_weight=2"], "content_weight": 1},

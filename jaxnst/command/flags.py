@@ -338,7 +338,7 @@ def painting_from(
         if not Path(text).exists():
             known = ", ".join(names)
             raise ValueError(
-                f"{flag} takes {known} or a picture file; there is no file {text}"
+                f"{flag} {text} is no file; give {known} or a picture"
             )
         return Path(text)
 
