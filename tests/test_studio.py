@@ -273,7 +273,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
         ({"recipe": "none"}, "recipe out of painterly"),
         ({"quality": ["best"]}, "quality"),
         ({"set": ["steps=3; rm -rf /"]}, "text at .* in set|text in set"),
-        ({"set": ["--out=x"]}, "FIELD=VALUE"),
+        ({"set": ["--out=x"]}, "no field is called"),
         ({"set": ["style_wieght=3"]}, "did you mean style_weight="),
         ({"set": ["steps=abc"]}, "expected steps=8 or the like, got 'steps=abc'"),
         (
