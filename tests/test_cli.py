@@ -190,8 +190,14 @@ BAD = {
     ),
     "weight": (["stylize", CONTENT, STYLE, "--style-weight", "-1"], "≥ 0, got -1.0"),
     "nan": (["stylize", CONTENT, STYLE, "--tv-weight", "nan"], "got nan"),
-    "blend": (["stylize", CONTENT, STYLE, "--blend", "1,2"], "expected a blend of 1 finite"),
-    "planned blend": (["plan", CONTENT, STYLE, "--blend", "nan"], "expected a blend of 1 finite"),
+    "blend": (
+        ["stylize", CONTENT, STYLE, "--blend", "1,2"],
+        "a blend of 1 finite",
+    ),
+    "planned blend": (
+        ["plan", CONTENT, STYLE, "--blend", "nan"],
+        "a blend of 1 finite",
+    ),
     "planned weights": (["plan", CONTENT, STYLE, "--weights", "w.h5"], "no such file"),
     "planned init": (["plan", CONTENT, STYLE, "--init", "text.jpg"], "cannot be deco"),
     "out is init": (

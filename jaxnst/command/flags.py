@@ -337,9 +337,7 @@ def painting_from(
             return None
         if not Path(text).exists():
             known = ", ".join(names)
-            raise ValueError(
-                f"{flag} {text} is no file; give {known} or a picture"
-            )
+            raise ValueError(f"{flag} {text} is no file; give {known} or a picture")
         return Path(text)
 
     return Painting(
