@@ -221,6 +221,9 @@ def test_a_sky_is_painted_in_another_style_in_one_go(photograph, capsys):
     style, other = map(str, map(sample_path, ("swirls", "mosaic")))
     command = ["stylize", "photo.png", style, "--region", f"sky={other}"]
     command += ["--size", "48", "--steps", "1", "-o", "painted.png", *LIGHT]
+    assert main([*command, "--dry-run"]) == 0
+    assert not Path("photo-sky.png").exists()
+    capsys.readouterr()
     assert main(command) == 0
     assert "wrote photo-sky.png, the mask of the sky" in capsys.readouterr().out
     manifest = json.loads(Path("painted.png.json").read_text())

@@ -84,8 +84,10 @@ def write_mask(path: Path, found: Selection, name: str) -> None:
         )
 
 
-def with_parts(paintings: Sequence[Painting], *, quiet: bool) -> list[Painting]:
-    """Paintings with masks in the place of names of `PARTS`.
+def with_parts(
+    paintings: Sequence[Painting], *, quiet: bool, folder: Path = Path()
+) -> list[Painting]:
+    """Paintings with masks in the place of names of `PARTS`, written into a folder.
 
     A mask that is there already is used as it is, since it may have been corrected.
     """
@@ -96,6 +98,7 @@ def with_parts(paintings: Sequence[Painting], *, quiet: bool) -> list[Painting]:
         if path is None or name not in PARTS or path.exists():
             return path
         mask = usual_mask(content, name)
+        mask = mask if mask.exists() else folder / mask
         if known.setdefault(mask, content) != content:
             raise ValueError(f"{known[mask]} and {content} have one name; rename one")
         return mask

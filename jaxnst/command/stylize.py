@@ -105,11 +105,14 @@ def stylize_command(args: argparse.Namespace) -> int:
     if args.watch is not None:
         paint_folder(args, paint)
     painting = painting_from(args, args.content, args.style)
-    (painting,) = with_parts([painting], quiet=args.quiet)
     usual = usual_path(painting) if args.out is None else None
     run = run_from(args, args.out or free_path(usual_path(painting)))
     if args.dry_run:
-        return describe_run(painting, run)
+        with tempfile.TemporaryDirectory() as folder:
+            given = {"quiet": True, "folder": Path(folder)}
+            (painting,) = with_parts([painting], **given)
+            return describe_run(painting, run)
+    (painting,) = with_parts([painting], quiet=args.quiet)
     return paint(painting, run, usual=usual)
 
 
