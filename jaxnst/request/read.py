@@ -138,12 +138,10 @@ def read_masks(
     palette, held = painting.palette, painting.content_mask
     strength = None if held is None else read_strength(held)
     if painting.faces:
-        faces = face_strength(painting.faces, shape)
-        own = (
-            1.0
-            if strength is None
-            else fit_mask(strength, faces.shape[:2], most=PRESERVED)
-        )
+        faces, (height, width) = face_strength(painting.faces, shape), shape[:2]
+        own = faces
+        if strength is not None:
+            own = fit_mask(strength, (height, width), most=PRESERVED)
         strength = np.maximum(own, faces)
     return Masks(
         regions=regions,
