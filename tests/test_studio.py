@@ -218,19 +218,20 @@ def test_strokes_are_asked_for_only_where_they_have_an_effect(name, further):
     paths = {name: Path(f"{name}.png") for name in "ab"}
     value = painting_of(chosen, paths, None)
     values = read_painting(value).recipe.values()
-    assert values["style_scale"] == (1.0 if values["squash_style"] else 2.0)
+    idle = values["squash_style"] or not RECIPES[name].paints
+    assert values["style_scale"] == (1.0 if idle else 2.0)
     for cell in variations(chosen):
-        assert ("style_scale" in cell) != values["squash_style"]
+        assert ("style_scale" in cell) != idle
         read_painting(value | {"recipe": value["recipe"] | cell})
 
 
 def test_the_page_knows_which_sliders_have_an_effect(client):
     idle = lambda **settings: client.post("/check", json=settings).json()["idle"]
     for name, recipe in RECIPES.items():
-        squashed = recipe.sizes.squash_style
-        assert idle(recipe=name) == (["style_scale"] if squashed else [])
+        squashed, paints = recipe.sizes.squash_style, recipe.paints
+        assert idle(recipe=name) == (["style_scale"] if squashed or not paints else [])
         other = f"squash_style={not squashed}"
-        assert bool(idle(recipe=name, set=[other])) != squashed
+        assert bool(idle(recipe=name, set=[other])) != (squashed and paints)
     settings = CHOSEN | {"recipe": "gatys2016", "style_scale": 0.5}
     data = {"kind": "preview", "settings": settings}
     assert client.post("/jobs", json=data).status_code == 201
