@@ -11,7 +11,13 @@ from jaxnst.command.flags import Parser, numbers, one_file
 from jaxnst.command.reporter import complain, say
 from jaxnst.disk import check_target, free_path
 from jaxnst.pictures.files import load_cutout, load_image, output_format, save_image
-from jaxnst.pictures.select import PARTS, Selection, select_box, select_scribble
+from jaxnst.pictures.select import (
+    PARTS,
+    NothingFound,
+    Selection,
+    select_box,
+    select_scribble,
+)
 from jaxnst.request.painting import Painting
 from jaxnst.types import Image
 
@@ -59,10 +65,10 @@ def mask_command(args: argparse.Namespace) -> int:
 
 
 def find_part(name: str, image: Image) -> Selection:
-    """A part of `PARTS`; a ValueError tells how else to mark it."""
+    """A part of `PARTS`; if there is none, the error tells how else to mark it."""
     try:
         return PARTS[name](image)
-    except ValueError as error:
+    except NothingFound as error:
         how = "or mark it with jaxnst mask --scribble or --box"
         raise ValueError(f"{error}, {how}") from error
 

@@ -49,6 +49,10 @@ the sum of the edges on the way to any part of it, in the units of CIELAB."""
 Plane = Float[np.ndarray, "_h _w"]
 
 
+class NothingFound(ValueError):
+    """A picture has no such part, or none that stands out."""
+
+
 class Selection(NamedTuple):
     """A part of a picture.
 
@@ -75,7 +79,8 @@ def select_subject(image: Image) -> Selection:
         The subject.
 
     Raises:
-        ValueError: If nothing stands out, or OpenCV or scikit-image is not installed.
+        NothingFound: If nothing stands out.
+        ValueError: If OpenCV or scikit-image is not installed.
 
     Reference:
         Wei et al. (2012), "Geodesic saliency using background priors"; Rother et al.
@@ -196,7 +201,7 @@ def _select(
     found = _separate(small, marks)
     share = float(found.mean())
     if not (SMALLEST <= share <= LARGEST and accept(small, found)):
-        raise ValueError(f"no {what} was found; draw a mask")
+        raise NothingFound(f"no {what} was found; draw a mask")
     start = (marks == PART) | (marks == LIKELY)
     alike = np.sum(start & found) / np.sum(start | found)
     return Selection(_refine(image, small, found), not guessed or alike >= UNSURE)
