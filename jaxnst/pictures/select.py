@@ -341,6 +341,6 @@ def _refine(image: Image, small: Image, found: np.ndarray) -> Mask:
     both = mean(np.dstack([slope, offset]).astype(np.float32))
     height, width = image.shape[:2]
     both = cv2.resize(both, (width, height), interpolation=cv2.INTER_LINEAR)
-    fine = np.sum(both[..., :3] * image, axis=-1) + both[..., 3]
+    fine = np.einsum("hwc,hwc->hw", both[..., :3], image) + both[..., 3]
     # A little steeper, or the filter would leave a faint haze far from the edges.
     return np.clip(1.25 * (fine - 0.5) + 0.5, 0, 1)[..., None].astype(np.float32)
