@@ -132,7 +132,6 @@ def paint_lanes(
     """
     if plain := [lane for lane in lanes if not lane.recipe.paints]:
         yield from _recolor(plain, measurer_of(backbone), on_chunk)
-    lanes = [lane for lane in lanes if lane.recipe.paints]
     mesh = mesh or lane_mesh()
     prepared: dict[Any, tuple[Measurer, Backbone]] = {}
     plan = plan_batches(lanes, mesh, batch=batch)

@@ -184,7 +184,8 @@ def plan_batches(
     Gives the lanes of each batch, and its width: a multiple of the number of devices,
     at least the number of lanes, and the same for all batches of a program. `batch` is
     the largest number of lanes on a device. Default: as many as keep it busy and fit
-    into two thirds of its free memory; fewer if that fills all batches equally.
+    into two thirds of its free memory; fewer if that fills all batches equally. Lanes
+    that take no steps are in no batch.
     """
     device, devices = mesh.devices.flat[0], mesh.size
     memory = free_memory(device) * 2 / 3

@@ -58,7 +58,8 @@ def match_palette(
     """
     mean, a = _moments(image, mask, epsilon)
     target, b = _blended_moments(references, blend, reference_masks, epsilon)
-    return np.clip(_move(np.asarray(image), mean, _transport(a, b), target), 0, 1)
+    matrix = _transport(a, b)
+    return ColorMap(matrix, target - mean @ matrix)(image)
 
 
 Vector = Float[np.ndarray, "_n"]
