@@ -164,7 +164,12 @@ def test_the_search_is_exact():
     differences = np.float64(queries)[:, :, None, None] - np.float64(found)
     distances = np.float64(factors) * np.sum(differences**2, axis=-1)
     best = distances.reshape(9, 11, -1).argmin(-1)
-    np.testing.assert_array_equal(search(queries, bank_of(found, factors)), best)
+    bank = bank_of(found, factors)
+    np.testing.assert_array_equal(search(queries, bank), best)
+    within = search(queries, bank, np.array([4, 5]))
+    np.testing.assert_array_equal(
+        within, np.pad(best[:4, :5], ((0, 5), (0, 6)), "edge")
+    )
 
 
 def test_one_good_match_spreads_to_all():

@@ -68,8 +68,9 @@ EDGE_HOLD = 20
 HEIGHT = 0.5
 """What half the height of a picture counts: skies are rather painted as skies."""
 
-SEARCH_ROUNDS = 6
-"""How often, at each level, patches are looked up and laid."""
+SEARCH_ROUNDS, LARGE, LARGE_ROUNDS = 6, 2**16, 3
+"""How often, at each level, patches are looked up and laid; of more pixels than that,
+less often: there strokes are led by coarser levels, and a round takes long."""
 
 BLUR = 0.005
 """Squared distance of descriptors at which a patch counts half as much as a perfect one
@@ -137,7 +138,7 @@ def repaint(
     `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here s are the styles, x is what
     is laid so far, and the guide g is the content at its edges and `image` elsewhere. P
     describes a patch: its low frequencies and, with less weight, its height in the
-    picture. Patches of overlapping places are averaged. This repeats `SEARCH_ROUNDS`
+    picture. Patches of overlapping places are averaged. This repeats a few
     times. The strength h grows with the ratio of the content's weight to the style's,
     and where the content has an edge. An average is duller than paint and would find
     ever duller patches, so queries are first given the mean and deviation of the
@@ -321,7 +322,7 @@ def find_first(level: Level, styles: Styles) -> Matches:
     """The matches of the coarsest level."""
     bank, laid = make_bank(styles), level.shown
     counted = count_rows(query_descriptors(level, laid), level.where)
-    return search(make_queries(level, laid, counted, bank), bank)
+    return search(make_queries(level, laid, counted, bank), bank, level.extent)
 
 
 def query_descriptors(level: Level, laid: Image) -> Descriptors:
@@ -374,7 +375,8 @@ def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, 
         return _in_bands(lay_again, rows, place, matches, laid)
 
     laid = _in_bands(lay_first, rows, matches)
-    return jax.lax.fori_loop(0, SEARCH_ROUNDS, again, (matches, laid))
+    rounds = LARGE_ROUNDS if height * width > LARGE else SEARCH_ROUNDS
+    return jax.lax.fori_loop(0, rounds, again, (matches, laid))
 
 
 def _in_bands(function: Callable, rows: int, *trees: PyTree) -> PyTree:

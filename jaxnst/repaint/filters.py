@@ -25,8 +25,8 @@ def halves(image: Pixels, levels: int) -> list[Pixels]:
     for _ in range(levels - 1):
         pads = [(0, side % 2) for side in found[-1].shape[:2]]
         even = np.pad(found[-1], [*pads, (0, 0)], mode="edge")
-        h, w, c = even.shape
-        found.append(even.reshape(h // 2, 2, w // 2, 2, c).mean(axis=(1, 3)))
+        rows = even[::2] + even[1::2]
+        found.append((rows[:, ::2] + rows[:, 1::2]) / 4)
     return found
 
 
@@ -34,7 +34,7 @@ def find_edges(image: Image) -> Float[np.ndarray, "_h _w"]:
     """How much of an edge each pixel has nearby, 0 to 1."""
     image = np.asarray(image)
     deviation = np.sqrt(_local_variance(image, 5))
-    whole = np.sqrt(np.mean(np.var(image, axis=(0, 1))))
+    whole = np.sqrt(np.mean([np.var(image[..., i]) for i in range(3)]))
     return deviation / (deviation + CONTRAST * whole + np.float32(1e-3))
 
 
@@ -46,7 +46,7 @@ def clarify(image: Image) -> Float[np.ndarray, "_h _w 3"]:
     """
     image = np.asarray(image)
     side = 2 * (min(image.shape[:2]) // 12) + 1
-    grey = np.mean(image, axis=-1)
+    grey = mean_color(image)
     variance = _local_variance(grey[..., None], side)
     faint = 1 - np.sqrt(variance) / (np.std(grey) + np.float32(1e-6))
     form = variance / (variance + np.float32(GRAIN**2))
@@ -57,9 +57,15 @@ def clarify(image: Image) -> Float[np.ndarray, "_h _w 3"]:
 
 def _local_variance(image: Pixels, side: int) -> Float[np.ndarray, "_h _w"]:
     """Variance within the square around each pixel, a mean over the channels."""
-    centred = image - np.mean(image, axis=(0, 1), keepdims=True)
+    centred = image - image.mean(axis=0).mean(axis=0)
     variance = local_mean(centred**2, side) - local_mean(centred, side) ** 2
-    return np.mean(np.maximum(variance, 0), axis=-1)
+    return mean_color(np.maximum(variance, 0))
+
+
+def mean_color(image: Pixels) -> Float[np.ndarray, "_h _w"]:
+    """Mean of the channels of each pixel, by a product, which takes NumPy less time."""
+    channels = image.shape[-1]
+    return image @ np.full(channels, 1 / channels, np.float32)
 
 
 def local_mean(image: Pixels, side: int) -> Pixels:

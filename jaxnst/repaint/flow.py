@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from jaxnst.masks import fit_mask
 from jaxnst.pictures.geometry import rotate
-from jaxnst.repaint.filters import local_mean
+from jaxnst.repaint.filters import local_mean, mean_color
 from jaxnst.types import Image, Mask
 
 ANGLES = (45, 90, 135)
@@ -60,7 +60,9 @@ def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedSty
     def turn(x: Image | Mask | None, angle: int) -> Any:
         if x is None:
             return None
-        return np.clip(rotate(x, angle), x.min(axis=(0, 1)), x.max(axis=(0, 1)))
+        # NumPy reduces one axis at a time in a fraction of the time of two.
+        low, high = x.min(axis=0).min(axis=0), x.max(axis=0).max(axis=0)
+        return np.clip(rotate(x, angle), low, high)
 
     own = None if mask is None else fit_mask(mask, (image.shape[0], image.shape[1]))
     part = TURNED * flow * weight
@@ -107,5 +109,5 @@ def _double_angles(
 
 def _structure(image: Image) -> Float[np.ndarray, "_h _w 3"]:
     """The structure tensor of each pixel: x², y² and x y of the gradient (x, y)."""
-    y, x = np.gradient(np.mean(image, axis=-1))
+    y, x = np.gradient(mean_color(image))
     return np.stack([x**2, y**2, x * y], axis=-1)

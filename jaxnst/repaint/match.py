@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from jaxnst.pictures.canvas import extend
 from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors
 from jaxnst.types import Mask
 
@@ -23,6 +24,9 @@ multiplies distances, so that a lone motif is not copied everywhere."""
 
 STEPS = (4, 1, 2, 1)
 """Distances in pixels over which matches spread, one after another."""
+
+NEAR = 32
+"""Distance in pixels up to which matches wander in all rounds of a level."""
 
 MULTIPLIER, INCREMENT = np.uint32(1664525), np.uint32(1013904223)
 """Of a linear congruential generator, Knuth's, as in "Numerical Recipes". It compiles
@@ -43,8 +47,11 @@ class Found(NamedTuple):
     distances: Distances
 
 
-def search(queries: Descriptors, bank: Bank) -> Matches:
-    """The nearest patches, by exact search."""
+def search(
+    queries: Descriptors, bank: Bank, extent: Int[Array | np.ndarray, "2"] | None = None
+) -> Matches:
+    """The nearest patches, by exact search; beyond the extent, those of its edge."""
+    height = len(queries) if extent is None else extent[0]
     rows, factors = bank.descriptors, bank.factors.reshape(-1)
     lengths = jnp.sum(rows**2, axis=-1)
 
@@ -52,8 +59,12 @@ def search(queries: Descriptors, bank: Bank) -> Matches:
         products = jnp.matmul(rows, query, precision="highest")
         return jnp.argmin(factors * (lengths - 2 * products + query @ query))
 
-    found = jax.lax.map(nearest, queries.reshape(-1, rows.shape[1]), batch_size=256)
-    return found.reshape(queries.shape[:2])
+    def search_row(y: Int[Array, ""], found: Matches) -> Matches:
+        return found.at[y].set(jax.vmap(nearest)(queries[y]))
+
+    found = jnp.zeros(queries.shape[:2], int)
+    found = jax.lax.fori_loop(0, height, search_row, found)
+    return extend(found[..., None], extent)[..., 0]
 
 
 def refine(
@@ -99,6 +110,7 @@ def improve(
 ) -> Found:
     """Better matches, from neighbours and random places.
 
+    Far places are tried with seed 0 alone: later, next to none of them is better.
     Random numbers depend on the row of the whole picture, not on that of a band.
     """
     h, w, _ = queries.shape
@@ -132,25 +144,26 @@ def improve(
         better = seen(found, offer) < seen(least, matches)
         return Found(jnp.where(better, offer, matches), jnp.where(better, found, least))
 
-    # Matches first spread, then wander: places of both kinds are tried by one loop,
-    # which compiles in half the time of two.
-    halvings = max(bank.factors.shape).bit_length()
+    # Matches wander far, spread, and wander near. Places of all kinds are tried by one
+    # loop, which compiles in half the time of two.
+    reaches = [2**n for n in reversed(range(max(bank.factors.shape).bit_length()))]
+    far = [reach for reach in reaches if reach > NEAR]
     spread = np.concatenate([step * NEIGHBOURS for step in STEPS])
-    moves = jnp.concatenate([spread, np.zeros((halvings, 2), int)])
+    still = np.zeros((len(reaches), 2), int)
+    moves = jnp.asarray(np.insert(still, len(far), spread, axis=0))
+    wandered = jnp.asarray(np.insert(reaches, len(far), np.zeros(len(spread), int)))
 
     def attempt(i: Int[Array, ""], carry: tuple[Found, Array]) -> tuple[Found, Array]:
         state, bits = carry
-        wanders = i >= len(spread)
-        bits = jnp.where(wanders, MULTIPLIER * bits + INCREMENT, bits)
-        reach = max(bank.factors.shape) >> jnp.maximum(i - len(spread), 0)
+        bits, reach = MULTIPLIER * bits + INCREMENT, wandered[i]
         high = (bits >> 17).astype(jnp.int32)  # the better bits of such a generator
         offset = (high * (2 * reach + 1) >> 15) - reach
         offset = width * offset[..., 0] + offset[..., 1]
-        offer = shift(state.matches, moves[i]) + jnp.where(wanders, offset, 0)
-        return try_places(state, offer), bits
+        return try_places(state, shift(state.matches, moves[i]) + offset), bits
 
     state = Found(matches, distances(matches)), seeds
-    return jax.lax.fori_loop(0, len(moves), attempt, state)[0]
+    first = jnp.where(jnp.equal(seed, 0), 0, len(far))
+    return jax.lax.fori_loop(first, len(moves), attempt, state)[0]
 
 
 def mix(numbers: UInt32[Array, "*_shape"]) -> UInt32[Array, "*_shape"]:
