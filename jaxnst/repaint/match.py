@@ -55,12 +55,15 @@ def search(
     rows, factors = bank.descriptors, bank.factors.reshape(-1)
     lengths = jnp.sum(rows**2, axis=-1)
 
-    def nearest(query: Float[Array, "_c"]) -> Int[Array, ""]:
-        products = jnp.matmul(rows, query, precision="highest")
-        return jnp.argmin(factors * (lengths - 2 * products + query @ query))
-
     def search_row(y: Int[Array, ""], found: Matches) -> Matches:
-        return found.at[y].set(jax.vmap(nearest)(queries[y]))
+        products = jnp.matmul(queries[y], rows.T, precision="highest")
+        own = jnp.sum(queries[y] ** 2, axis=-1, keepdims=True)
+        distances = factors[None] * (lengths[None] - 2 * products + own)
+        # On a CPU, argmin takes five times as long as a minimum and where it is.
+        distances = jax.lax.optimization_barrier(distances)
+        least = jnp.min(distances, axis=-1, keepdims=True)
+        places = jnp.where(distances == least, jnp.arange(len(rows))[None], len(rows))
+        return found.at[y].set(jnp.min(places, axis=-1))
 
     found = jnp.zeros(queries.shape[:2], int)
     found = jax.lax.fori_loop(0, height, search_row, found)
