@@ -22,7 +22,7 @@ from jaxnst.painting.plan import plan_run
 from jaxnst.pictures.canvas import shared
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import get_recipe
-from jaxnst.repaint import lay_level, make_levels
+from jaxnst.repaint import lay_level, make_levels, make_paint
 from jaxnst.tiles import Tiled, smallest_tile
 from jaxnst.transfer import make_transfer
 
@@ -78,8 +78,9 @@ def test_a_step_takes_what_was_planned(backbone, name, shape, tile):
 @pytest.mark.parametrize("shape", [(384, 512), (768, 1024)])
 def test_repainting_takes_what_was_planned(shape):
     image, ratio = np.zeros((*shape, 3), "f4"), PAINTERLY.weights.content_ratio
-    given = image, image, [image], ratio, None, None, None, ()
-    level, styles = make_levels(*given, canvas=shared(shape), turned=False)[-1]
+    options = {"canvas": shared(shape), "turned": False}
+    level = make_levels(image, image, ratio, None, None, 1, **options)[-1]
+    styles = make_paint([image], [None], None, **options)[-1]
     matches = jax.ShapeDtypeStruct(level.hold.shape[:2], "int32")
     about = lay_level.jit.lower(level, styles, matches).compile().memory_analysis()
     found = about.temp_size_in_bytes + about.argument_size_in_bytes

@@ -16,6 +16,7 @@ from jaxnst.recipes import get_recipe
 from jaxnst.repaint import (
     find_heights,
     make_levels,
+    make_paint,
     render_patches,
     repaint,
 )
@@ -64,8 +65,8 @@ def ones(h, w):
 
 def styles_of(styles, blend):
     """The styles at their finest level, without those that are turned."""
-    given = styles[0], styles[0], styles, RATIO, jnp.array(blend), None, None, ()
-    found = make_levels(*given, canvas=exact(styles[0].shape), turned=False)[-1][1]
+    given = styles, [None] * len(styles), jnp.array(blend), exact(styles[0].shape)
+    found = make_paint(*given, turned=False)[-1]
     return jax.tree.map(lambda x: x[:: 1 + len(ANGLES)], found)
 
 
@@ -403,10 +404,10 @@ def paint(backbone, **options):
 def test_every_stage_ends_by_repainting(backbone, monkeypatch):
     shapes, stage = [], importlib.import_module("jaxnst.painting.stage")
 
-    def spied(levels, call):
+    def spied(layout, call):
         if type(call) is Runner:  # and nothing that only compiles
-            shapes.append(tuple(levels[-1][0].extent))
-        return lay_levels(levels, call)
+            shapes.append(tuple(layout.levels[-1].extent))
+        return lay_levels(layout, call)
 
     lay_levels = stage.lay_levels
     monkeypatch.setattr(stage, "lay_levels", spied)
@@ -459,13 +460,12 @@ def test_the_content_holds_where_the_mask_says():
 
 
 def test_a_strength_of_three_holds_three_times_as_strongly():
-    image, style = random_image(1, 48, 64), random_image(2, 48, 64)
-    held = np.full((6, 8, 1), 3, np.float32)
+    image, held = random_image(1, 48, 64), np.full((6, 8, 1), 3, np.float32)
     options = {"canvas": exact(image.shape), "turned": False}
 
     def holds(held):
-        given = image, image, [style], RATIO, None, None, held, ()
-        return [level.hold for level, _ in make_levels(*given, **options)]
+        given = image, image, RATIO, None, held, 2
+        return [level.hold for level in make_levels(*given, **options)]
 
     for strong, usual in zip(holds(held), holds(None), strict=True):
         np.testing.assert_allclose(strong, 3 * usual, rtol=1e-6)

@@ -37,7 +37,7 @@ from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.canvas import Growth
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
-from jaxnst.repaint import Levels, lay_levels
+from jaxnst.repaint import Layout, lay_levels
 from jaxnst.transfer import Info, State, Transfer, make_transfer
 from jaxnst.types import Image
 
@@ -248,8 +248,8 @@ class BatchPainter:
         """Lay the images of the lanes out of their styles, and begin anew with them."""
         measurer, lanes = self.measurer, self.filled
         images = list(image_of(state, self.recipe.program))
-        levels = [measurer.levels(*x) for x in zip(lanes, repeat(number), images)]
-        parts = zip(*map(self.lay_region, zip(*levels, strict=True)), strict=True)
+        layouts = [measurer.layouts(*x) for x in zip(lanes, repeat(number), images)]
+        parts = zip(*map(self.lay_region, zip(*layouts, strict=True)), strict=True)
         made = []
         for lane, image, laid in zip(lanes, images, parts, strict=True):
             scene, own = measurer.scaled(lane, number), measurer.canvas(lane, number)
@@ -257,12 +257,12 @@ class BatchPainter:
             made.append(measurer.keep(lane, number, found))
         return self.call(init, np.stack(made), transfer=self.single)
 
-    def lay_region(self, levels: Sequence[Levels]) -> list[np.ndarray]:
+    def lay_region(self, layouts: Sequence[Layout]) -> list[np.ndarray]:
         """Lay a region of all lanes: at once, where their pyramids are alike."""
-        shapes = [str(jax.tree.map(np.shape, x)) for x in levels]
+        shapes = [str(jax.tree.map(np.shape, x)) for x in layouts]
         if len(set(shapes)) == 1:
-            return list(np.asarray(lay_levels(stack(levels), self.call)))
-        return [np.asarray(lay_levels(x, Runner())) for x in levels]
+            return list(np.asarray(lay_levels(stack(layouts), self.call)))
+        return [np.asarray(lay_levels(x, Runner())) for x in layouts]
 
     def images(self, state: State, stage: Stage) -> list[Image]:
         """The pictures of the lanes, as they are seen."""

@@ -26,7 +26,7 @@ from jaxnst.painting.scene import (
 from jaxnst.painting.stage import (
     canvas_of,
     first_picture,
-    levels_of,
+    layouts,
     measure,
     measure_drawing,
     measure_styles,
@@ -34,7 +34,7 @@ from jaxnst.painting.stage import (
     scale,
 )
 from jaxnst.pictures.canvas import Canvas
-from jaxnst.repaint import Levels
+from jaxnst.repaint import Layout
 from jaxnst.types import Image
 
 KEPT_BYTES = 2**30
@@ -89,10 +89,10 @@ class Measurer:
         given = self._content(lane), self.canvas(lane, stage), lane.recipe
         return next_picture(image, *given)
 
-    def levels(self, lane: Lane, stage: int, canvas: Image) -> list[Levels]:
+    def layouts(self, lane: Lane, stage: int, canvas: Image) -> list[Layout]:
         """What is laid out of the image of a lane, by region."""
         image = self.canvas(lane, stage).crop(canvas)
-        return levels_of(self.scaled(lane, stage), image, lane.recipe)
+        return layouts(self.scaled(lane, stage), image, lane.recipe)
 
     def keep(self, lane: Lane, stage: int, image: Image) -> Image:
         """An image of a lane, on its canvas, as it was where nothing is painted."""

@@ -234,6 +234,7 @@ class PicturePainter:
         given = {"blend": options.blend, "masks": options.masks, "turned": self.turned}
         self.scene = make_scene(content, styles, recipe, **given)
         self.painted = painted_content(self.scene, recipe)
+        self.scaled: dict[Stage, Scene] = {}
         self.measuring, self.stepping = prepare_backbone(
             backbone, recipe.program, turned=self.turned
         )
@@ -299,7 +300,11 @@ class PicturePainter:
     def measure(self, call: Runner, stage: Stage) -> tuple[Scene, Targets]:
         """Scale the pictures of a stage, and measure them."""
         canvas, recipe = self.canvas(stage), self.recipe
-        scene = scale(self.scene, self.painted, canvas, recipe)
+        # Walked twice: ahead of time for what is compiled, and to paint.
+        scene = self.scaled.pop(stage, None)
+        scene = scene or scale(self.scene, self.painted, canvas, recipe)
+        if isinstance(call, Preparer):
+            self.scaled[stage] = scene
         given = call, self.measuring, scene, canvas, recipe
         return scene, measure(*given, tile=stage.tile)
 

@@ -31,6 +31,7 @@ from jaxnst.pictures.color import (
     with_lightness,
 )
 from jaxnst.recipes import Recipe
+from jaxnst.repaint.bank import Styles
 from jaxnst.types import Image, Mask
 
 
@@ -103,6 +104,7 @@ class Scene(NamedTuple):
         content_strength: As in `Masks`.
         paint_mask: Where the image changes. Default: everywhere.
         turned: Whether rows and columns of all pictures are swapped, see `turn`.
+        paint: What each region is laid with, at a scale, see `repaint.make_paint`.
     """
 
     content: Image
@@ -110,6 +112,7 @@ class Scene(NamedTuple):
     content_strength: Mask | None = None
     paint_mask: Mask | None = None
     turned: bool = False
+    paint: tuple[list[Styles], ...] = ()
 
 
 NOISE = 1e-2

@@ -7,7 +7,6 @@ in its place compiles the same programs ahead of time.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -45,7 +44,8 @@ from jaxnst.pictures.canvas import Canvas, exact, shared, square
 from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import COMPILE_FAST
 from jaxnst.recipes import Program, Recipe
-from jaxnst.repaint import Levels, lay_levels, make_levels
+from jaxnst.repaint import Layout, lay_levels, make_levels, make_paint
+from jaxnst.repaint.bank import Styles
 from jaxnst.storage import StoredFeatures
 from jaxnst.tiles import smallest_tile
 from jaxnst.transfer import State, Transfer, current_image
@@ -99,9 +99,18 @@ def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene
         return style._replace(image=np.asarray(sample(style.image, size)), mask=mask)
 
     scene = fit_masks(scene, shape)
-    regions = (x._replace(styles=[*map(small, x.styles)]) for x in scene.regions)
+    regions = [x._replace(styles=[*map(small, x.styles)]) for x in scene.regions]
     drawn = np.clip(sample(content, shape), 0, 1)
-    return scene._replace(content=drawn, regions=tuple(regions))
+    scene = scene._replace(content=drawn, regions=tuple(regions))
+    if not recipe.look.repaint:
+        return scene
+
+    def paint(region: Region) -> list[Styles]:
+        images, masks = zip(*((x.image, x.mask) for x in region.styles), strict=True)
+        own = canvas_for(shape, recipe)
+        return make_paint(images, masks, region.blend, own, turned=scene.turned)
+
+    return scene._replace(paint=tuple(map(paint, regions)))
 
 
 def measure(
@@ -264,21 +273,18 @@ def lay(
 ) -> Float[np.ndarray, "_h _w 3"]:
     """An image of a stage, laid out of patches of its styles, see `repaint.repaint`."""
     h, w, _ = image.shape
-    found = (lay_levels(x, call) for x in levels_of(scene, image, recipe))
+    found = (lay_levels(x, call) for x in layouts(scene, image, recipe))
     parts = [call.host(lambda x=x: np.asarray(x)[:h, :w], image) for x in found]
     return compose(scene, image, parts)
 
 
-def levels_of(scene: Scene, image: Image, recipe: Recipe) -> list[Levels]:
-    """The levels of each region, see `repaint.make_levels`."""
+def layouts(scene: Scene, image: Image, recipe: Recipe) -> list[Layout]:
+    """What is laid out of an image, by region."""
     canvas = canvas_for((image.shape[0], image.shape[1]), recipe)
+    ratio, held = recipe.weights.content_ratio, scene.content_strength
 
-    def levels(region: Region) -> Levels:
-        images, masks = zip(*((x.image, x.mask) for x in region.styles), strict=True)
-        given = image, scene.content, images, recipe.weights.content_ratio, region.blend
-        options: dict[str, Any] = {"canvas": canvas, "turned": scene.turned}
-        return make_levels(
-            *given, region.mask, scene.content_strength, masks, **options
-        )
+    def layout(region: Region, paint: list[Styles]) -> Layout:
+        given = image, scene.content, ratio, region.mask, held, len(paint)
+        return Layout(make_levels(*given, canvas=canvas, turned=scene.turned), paint)
 
-    return [levels(region) for region in scene.regions]
+    return list(map(layout, scene.regions, scene.paint))

@@ -6,15 +6,15 @@ picture's own edge, and counts nothing.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxnst.pictures.geometry import resize
-from jaxnst.types import Image, Mask, Weights
+from jaxnst.types import Mask, Weights
 
 Values = Float[Array | np.ndarray, "_h _w _c"]
 
@@ -162,7 +162,9 @@ def _size(part: float, width: int) -> tuple[int, int]:
     return min(width, 4 * math.ceil(width * (part + MARGIN) / 4)), width
 
 
-def extend(image: Image, extent: Int[Array | np.ndarray, "2"] | None) -> Image:
+def extend(
+    image: Shaped[Any, "_h _w _c"], extent: Int[Array | np.ndarray, "2"] | None
+) -> Shaped[Any, "_h _w _c"]:
     """Fill a canvas beyond a picture with the picture's edge, for compiled code.
 
     Its derivative adds what reaches the filler to the edge. Without an extent, the

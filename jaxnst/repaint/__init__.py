@@ -110,8 +110,11 @@ class Level(NamedTuple):
     extent: Int[Array | np.ndarray, "2"] | None
 
 
-Levels = list[tuple[Level, Styles]]
-"""What is painted and with what, level by level, the coarsest first."""
+class Layout(NamedTuple):
+    """What is painted and with what, level by level, the coarsest first."""
+
+    levels: list[Level]
+    paint: list[Styles]
 
 
 RUN = Runner()
@@ -201,58 +204,68 @@ def repaint(
     for each in (mask, *style_masks):
         check_mask(each)
     check_strength(held, "held")
-    levels = make_levels(
-        *(image, content, styles, content_ratio, blend, mask, held, style_masks),
-        canvas=canvas or exact(image.shape),
-        turned=turned,
-    )
-    laid = lay_levels(levels, call)
+    canvas = canvas or exact(image.shape)
+    paint = make_paint(styles, style_masks, blend, canvas, turned=turned)
+    given = image, content, content_ratio, mask, held
+    levels = make_levels(*given, len(paint), canvas=canvas, turned=turned)
+    laid = lay_levels(Layout(levels, paint), call)
     return np.asarray(laid)[: image.shape[0], : image.shape[1]]
+
+
+def make_paint(
+    styles: Sequence[Image],
+    masks: Sequence[Mask | None],
+    blend: Float[Array | np.ndarray, "_n"] | None,
+    canvas: Canvas,
+    *,
+    turned: bool,
+) -> list[Styles]:
+    """What a picture on a canvas is painted with, level by level; on the host.
+
+    The arguments are those of `repaint`.
+    """
+    longest = lambda images: max(max(x.shape[:2]) for x in images)
+    most = STYLE_PIXELS // (len(styles) * (1 + len(ANGLES)))
+    crop = lambda x: None if x is None else crop_middle(np.asarray(x), most)
+    parts = [crop(x) for x in masks or [None] * len(styles)]
+    styles = [np.asarray(crop(x), np.float32) for x in styles]
+    weights = np.ones(len(styles)) if blend is None else np.abs(np.asarray(blend))
+    weights = (weights / np.mean(weights)).tolist()
+    shortest = min(*canvas.shape, *(min(x.shape[:2]) for x in styles))
+    count = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
+    edge = max(longest(styles), min(canvas.size[1], math.isqrt(most)))
+    laid = list(chain(*map(turn_style, styles, parts, weights)))
+    pyramid = zip(*(halves(x.image, count) for x in laid), strict=True)
+    found = []
+    for level, small in enumerate(pyramid):
+        side = square((1, 1), edge).halved(level).size[0]
+        if canvas.part is None:
+            side = longest(small)
+        pairs = zip(small, laid, strict=True)
+        banks = [_on_square(x, style, side, turned) for x, style in pairs]
+        found.append(Styles(*map(np.stack, zip(*banks, strict=True))))
+    return found[::-1]
 
 
 def make_levels(
     image: Image,
     content: Image,
-    styles: Sequence[Image],
     content_ratio: float,
-    blend: Float[Array | np.ndarray, "_n"] | None,
     mask: Mask | None,
     held: Mask | None,
-    style_masks: Sequence[Mask | None],
+    count: int,
     *,
     canvas: Canvas,
     turned: bool,
-) -> Levels:
-    """What is painted and with what, level by level, the coarsest first; on the host.
-
-    The arguments are those of `repaint`.
-    """
-    longest = lambda images: [max(x.shape[:2]) for x in images]
-    most = STYLE_PIXELS // (len(styles) * (1 + len(ANGLES)))
-    crop = lambda x: None if x is None else crop_middle(np.asarray(x), most)
-    parts = [crop(x) for x in style_masks or [None] * len(styles)]
-    styles = [np.asarray(crop(x), np.float32) for x in styles]
-    weights = np.ones(len(styles)) if blend is None else np.abs(np.asarray(blend))
-    weights = (weights / np.mean(weights)).tolist()
-    shortest = min(min(x.shape[:2]) for x in (image, *styles))
-    count = 1 + max(0, math.floor(math.log2(shortest / COARSEST)))
-    edge = max(*longest(styles), min(canvas.size[1], math.isqrt(most)))
-    laid = list(chain(*map(turn_style, styles, parts, weights)))
-    images = (style.image for style in laid)
-    pictures = np.asarray(image, np.float32), clarify(content), *images
+) -> list[Level]:
+    """What is painted, on so many levels; on the host, with arguments of `repaint`."""
+    pictures = np.asarray(image, np.float32), clarify(content)
     pyramid = zip(*(halves(x, count) for x in pictures), strict=True)
     found = []
-    for level, (shown, drawn, *small) in enumerate(pyramid):
+    for level, (shown, drawn) in enumerate(pyramid):
         own = canvas.halved(level)._replace(shape=shown.shape[:2])
-        strength = (1 + level) * content_ratio
-        given = shown, drawn, mask, held, np.float32(strength), own, turned
-        side = square((1, 1), edge).halved(level).size[0]
-        if canvas.part is None:
-            side = max(longest(small))
-        pairs = zip(small, laid, strict=True)
-        banks = [_on_square(x, style, side, turned) for x, style in pairs]
-        paint = Styles(*map(np.stack, zip(*banks, strict=True)))
-        found.append((_make_level(*given), paint))
+        strength = np.float32((1 + level) * content_ratio)
+        found.append(_make_level(shown, drawn, mask, held, strength, own, turned))
     return found[::-1]
 
 
@@ -305,10 +318,12 @@ def find_heights(
     return np.broadcast_to(heights, (*shape, 1))
 
 
-def lay_levels(levels: Levels, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
+def lay_levels(layout: Layout, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
     """Lay all levels, one after another, and give the last one."""
-    matches, laid = call(lay_level, *levels[0], call(find_first, *levels[0]))
-    for (_, coarse), (level, fine) in pairwise(levels):
+    first = layout.levels[0], layout.paint[0]
+    matches, laid = call(lay_level, *first, call(find_first, *first))
+    pairs = zip(layout.levels[1:], pairwise(layout.paint), strict=True)
+    for level, (coarse, fine) in pairs:
         edges = coarse.weights.shape[-1], fine.weights.shape[-1]
         given = matches, *edges, level.hold.shape[-3:-1]
         like = jax.ShapeDtypeStruct(level.hold.shape[:-1], np.int32)

@@ -74,17 +74,17 @@ class Shot:
         self.following = self.recipe.replace(tv_weight=smooth)
 
     @cached_property
-    def regions(self) -> tuple[Region, ...]:
-        """The regions of the first frame, their styles as large as is measured."""
+    def scaled(self) -> Scene:
+        """The scene of the first frame, its styles as large as is measured."""
         scene = self.painter.scene
-        return scale(scene, scene.content, self.canvas, self.recipe).regions
+        return scale(scene, scene.content, self.canvas, self.recipe)
 
     @cached_property
     def measured(self) -> list[StyleTarget]:
         """The styles of all frames, by region."""
         given, tile = (self.call, self.painter.measuring), self.stage.tile
         measured = partial(measure_styles, *given, tile=tile)
-        return [measured(x, self.canvas, self.recipe) for x in self.regions]
+        return [measured(x, self.canvas, self.recipe) for x in self.scaled.regions]
 
     @cached_property
     def colors(self) -> list[ColorMap]:
@@ -116,8 +116,11 @@ class Shot:
         past, content = on_host((past, content))
         if turned := self.painter.turned:
             scene, past, content = turn((scene, past, content))
-        regions = _with_masks(self.regions, scene.regions)
-        scene = scene._replace(regions=regions, turned=turned)
+        regions, paint = (
+            _with_masks(self.scaled.regions, scene.regions),
+            self.scaled.paint,
+        )
+        scene = scene._replace(regions=regions, paint=paint, turned=turned)
         start = scene.content + past.reliability * (past.image - scene.content)
         start = keep(scene, np.clip(start, 0, 1), content)
         if past.reliability.min() == 1:  # nothing is new
