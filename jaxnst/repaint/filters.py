@@ -16,6 +16,10 @@ GRAIN = 0.015
 """Standard deviation of luminance, in a neighbourhood, of a half strengthened form:
 what is fainter is rather grain than a form."""
 
+LONE, SCARCE = 2, 4
+"""How many times as much as those around it a patch deviates from its mean, at least,
+if it is a lone mark; and how much farther such patches count, at most."""
+
 Pixels = Float[np.ndarray, "_h _w _c"]
 
 
@@ -53,6 +57,18 @@ def clarify(image: Image) -> Float[np.ndarray, "_h _w 3"]:
     gain = 1 + (CLARITY - 1) * form * np.clip(faint, 0, 1)
     mean = local_mean(image, side)
     return np.clip(mean + (image - mean) * gain[..., None], 0, 1)
+
+
+def find_lone_marks(image: Image) -> Float[np.ndarray, "_h _w"]:
+    """How much farther patches of a style count where there are lone marks, from 1.
+
+    Signatures, birds and specks are no strokes: they are livelier than all around them,
+    and in a flat part of another picture one would recognise them.
+    """
+    deviation = np.sqrt(_local_variance(image, 7))
+    around = local_mean(deviation[..., None], 9 * 7)[..., 0]
+    ratio = deviation / (LONE * around + np.float32(1e-3))
+    return np.clip(ratio**2, 1, SCARCE)
 
 
 def _local_variance(image: Pixels, side: int) -> Float[np.ndarray, "_h _w"]:
