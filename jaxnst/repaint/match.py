@@ -22,10 +22,11 @@ OVERUSE = 4
 """How many times its share, at most, a patch is counted as used. The root of that
 multiplies distances, so that a lone motif is not copied everywhere."""
 
-STEPS = (4, 1, 2, 1)
-"""Distances in pixels over which matches spread, one after another."""
+STEPS = (4, 2, 1)
+"""Distances in pixels over which matches spread, one after another; over the first one
+only in the first round of a level."""
 
-NEAR = 32
+NEAR = 8
 """Distance in pixels up to which matches wander in all rounds of a level."""
 
 MULTIPLIER, INCREMENT = np.uint32(1664525), np.uint32(1013904223)
@@ -113,7 +114,7 @@ def improve(
 ) -> Found:
     """Better matches, from neighbours and random places.
 
-    Far places are tried with seed 0 alone: later, next to none of them is better.
+    Far places are tried with seed 0 alone: later, next to none is better.
     Random numbers depend on the row of the whole picture, not on that of a band.
     """
     h, w, _ = queries.shape
@@ -150,11 +151,11 @@ def improve(
     # Matches wander far, spread, and wander near. Places of all kinds are tried by one
     # loop, which compiles in half the time of two.
     reaches = [2**n for n in reversed(range(max(bank.factors.shape).bit_length()))]
-    far = [reach for reach in reaches if reach > NEAR]
+    far = sum(reach > NEAR for reach in reaches)
     spread = np.concatenate([step * NEIGHBOURS for step in STEPS])
     still = np.zeros((len(reaches), 2), int)
-    moves = jnp.asarray(np.insert(still, len(far), spread, axis=0))
-    wandered = jnp.asarray(np.insert(reaches, len(far), np.zeros(len(spread), int)))
+    moves = jnp.asarray(np.insert(still, far, spread, axis=0))
+    wandered = jnp.asarray(np.insert(reaches, far, np.zeros(len(spread), int)))
 
     def attempt(i: Int[Array, ""], carry: tuple[Found, Array]) -> tuple[Found, Array]:
         state, bits = carry
@@ -165,7 +166,7 @@ def improve(
         return try_places(state, shift(state.matches, moves[i]) + offset), bits
 
     state = Found(matches, distances(matches)), seeds
-    first = jnp.where(jnp.equal(seed, 0), 0, len(far))
+    first = jnp.where(jnp.equal(seed, 0), 0, far + len(NEIGHBOURS))
     return jax.lax.fori_loop(first, len(moves), attempt, state)[0]
 
 
