@@ -68,9 +68,9 @@ EDGE_HOLD = 20
 HEIGHT = 0.5
 """What half the height of a picture counts: skies are rather painted as skies."""
 
-SEARCH_ROUNDS = 6
-"""How often, at each level, patches are looked up and laid. The more often, the longer
-strokes run: blind judges see the difference to 3."""
+SEARCH_ROUNDS = 10
+"""How often, at each level, patches are looked up and laid: the more often, the longer
+strokes run."""
 
 BLUR = 0.005
 """Squared distance of descriptors at which a patch counts half as much as a perfect one
@@ -307,6 +307,7 @@ def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Sty
         own.place_mask(used)[..., 0],
         own.place(find_heights((h, w), turned)),
         np.array(style.flow, np.float32),
+        np.array([h - 1, w - 1], np.float32) / 2,
     )
 
 
