@@ -123,8 +123,8 @@ def to_backbone(
         scale = 1 / TORCHVISION_DEVIATION
         offset = -TORCHVISION_MEAN / TORCHVISION_DEVIATION
     else:
-        mean = CAFFE_MEAN if reading.mean is None else reading.mean
         scale = np.full(3, 255, np.float32)
+        mean = CAFFE_MEAN if reading.mean is None else reading.mean
         offset = -np.asarray(mean, np.float32)
     if order == "caffe" and reading.family != "matconvnet":
         kernel = params["conv1_1"]["kernel"][:, :, ::-1]
