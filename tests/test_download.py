@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import hashlib
 import io
 import os
@@ -191,13 +192,15 @@ def test_a_redirect_is_followed(server, target):
         (None, "HTTP 302"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_redirect_to_nowhere_is_refused(server, target, location, message):
     server.scripts["/a"] = {"status": 302, "headers": {"Location": location}}
     with pytest.raises(FetchError, match=message) as caught:
         fetch(remote(server.url()), target)
     assert "\n" not in str(caught.value)
     assert_nothing_left(target)
+    del caught
+    gc.collect()  # the library leaves an answer open whose address cannot be parsed
 
 
 @pytest.mark.parametrize("stall", ["before", "after"])

@@ -1,5 +1,6 @@
 """Weights by name: where they are, how to fetch them, and which to use."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -160,15 +161,10 @@ def choose(
     try:
         pull("imagenet", quiet=quiet, timeout=5.0)
     except (OSError, ValueError) as error:
-        try:
-            make_cache()
+        with contextlib.suppress(OSError):
             failed.touch()
-        except (OSError, ValueError):
-            return "embedded", (
-                f"{cache_folder()} cannot be written to; set JAXNST_HOME to another"
-            )
         # `jaxnst weights pull` tells all of it.
-        brief = getattr(error, "reason", str(error).partition("; ")[0])
+        brief = error.reason if isinstance(error, FetchError) else error
         why = f"{brief}; {_next_try(time.time() + DAY)}"
         return "embedded", f"ImageNet weights cannot be fetched: {why}"
     return "imagenet", "fetched"
