@@ -64,13 +64,17 @@ class Canvas(NamedTuple):
         width = 2 ** math.ceil(math.log2(halve(self.size[1])))
         return Canvas(shape, _size(self.part, max(NARROWEST, width)), self.part)
 
-    def place(self, image: Values) -> Float[np.ndarray, "_new_h _new_w _c"]:
+    def place(
+        self, image: Values, mode: Literal["edge", "constant"] = "edge"
+    ) -> Float[np.ndarray, "_new_h _new_w _c"]:
         """Lay a picture on the canvas."""
-        return self._pad(image, mode="edge")
+        image = np.asarray(image, np.float32)
+        pairs = zip(self.size, self.shape, strict=True)
+        return np.pad(image, [*((0, big - own) for big, own in pairs), (0, 0)], mode)
 
     def place_mask(self, mask: Mask) -> Float[np.ndarray, "_new_h _new_w 1"]:
         """Lay a mask on the canvas, with zeros around it."""
-        return self._pad(mask, mode="constant")
+        return self.place(mask, "constant")
 
     def mask(self, mask: Weights) -> Weights:
         """Lay a mask on the canvas; without one, that of the picture.
@@ -91,13 +95,6 @@ class Canvas(NamedTuple):
     ) -> Float[np.ndarray, "_new_h _new_w _c"]:
         """Resample a picture of any size, and lay it on the canvas."""
         return self.place(resize(image, self.shape, method=method))
-
-    def _pad(
-        self, image: Values, mode: Literal["edge", "constant"]
-    ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-        image = np.asarray(image, np.float32)
-        pairs = zip(self.size, self.shape, strict=True)
-        return np.pad(image, [*((0, big - own) for big, own in pairs), (0, 0)], mode)
 
 
 class Growth(NamedTuple):

@@ -178,14 +178,6 @@ def _sample(
     return (some(image), seen) if seen.any() else (np.asarray(image), np.asarray(mask))
 
 
-def _move(
-    image: Float[np.ndarray, "_h _w _n"], mean: Vector, matrix: Matrix, target: Vector
-) -> Float[np.ndarray, "_h _w _n"]:
-    """Bring colours from one mean to another, by a map of what they differ by."""
-    offset = target - mean @ matrix
-    return image @ matrix.astype(np.float32) + offset.astype(np.float32)
-
-
 def _transport(a: Matrix, b: Matrix) -> Matrix:
     """The symmetric T with `T A T = B`: `A^-½ (A^½ B A^½)^½ A^-½`."""
     root, inverse = _map_values(a, np.sqrt), _map_values(a, lambda x: x**-0.5)
@@ -311,18 +303,20 @@ def with_lightness(image: Image, other: Image) -> Image:
     lab = to_oklab(image)
     way = (to_oklab(other) - lab) * jnp.array([1.0, 0.0, 0.0])[None, None]
 
+    def shown(part: Array) -> Array:
+        rgb = from_oklab(lab + part * way)
+        return jnp.all((rgb >= 0) & (rgb <= 1), axis=-1, keepdims=True)
+
     def halve(i: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) / 2
-        rgb = from_oklab(lab + middle * way)
-        shown = jnp.all((rgb >= 0) & (rgb <= 1), axis=-1, keepdims=True)
-        return jnp.where(shown, middle, low), jnp.where(shown, high, middle)
+        fits = shown(middle)
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
 
     none = jnp.zeros((*image.shape[:2], 1))
-    whole = from_oklab(lab + way)
     found, _ = jax.lax.fori_loop(0, BISECTIONS, halve, (none, none + 1))
-    shown = jnp.all((whole >= 0) & (whole <= 1), axis=-1, keepdims=True)
-    return jnp.clip(from_oklab(lab + jnp.where(shown, 1, found) * way), 0, 1)
+    part = jnp.where(shown(none + 1), 1, found)
+    return jnp.clip(from_oklab(lab + part * way), 0, 1)
 
 
 LARGEST_CHANGE = 2
@@ -357,6 +351,8 @@ def match_chroma(
     for _ in range(4):
         lab = np.array(to_oklab(image))
         mean, a = _moments(lab[..., 1:], mask, 1e-7)
-        lab[..., 1:] = _move(lab[..., 1:], mean, _transport(a, b), target)
+        matrix = _transport(a, b)
+        offset = np.float32(target - mean @ matrix)
+        lab[..., 1:] = lab[..., 1:] @ matrix.astype(np.float32) + offset
         image = np.clip(from_oklab(lab), 0, 1)
     return np.asarray(image)

@@ -1,6 +1,7 @@
 """Sizes of pictures, and resampling to them."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -60,7 +61,10 @@ def crop_middle(
 
 @partial(jax.jit, static_argnames=("shape", "method"))
 def resize_compiled(
-    image: Image, shape: tuple[int, int], *, method: Method = "cubic"
+    image: Image,
+    shape: tuple[int, int],
+    *,
+    method: Method = "cubic",
 ) -> Image:
     """`resize` in compiled code, which differs by rounding, and compiles each size.
 
@@ -70,18 +74,22 @@ def resize_compiled(
     return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)
 
 
-FILTERS = {"cubic": pil.Resampling.BICUBIC, "linear": pil.Resampling.BILINEAR}
+FILTERS = {
+    "lanczos": pil.Resampling.LANCZOS,
+    "cubic": pil.Resampling.BICUBIC,
+    "linear": pil.Resampling.BILINEAR,
+}
 
 
 def resize(
     image: Float[Array | np.ndarray, "_h _w _c"],
     shape: tuple[int, int],
     *,
-    method: Method = "cubic",
+    method: Method | Literal["lanczos"] = "cubic",
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
     """Resample an image on the host, antialiased when it shrinks; not clipped.
 
-    `cubic` may overshoot the range of the image, `linear` does not. It cannot be part
+    All but `linear` may overshoot the range of the image. It cannot be part
     of `jit`: no picture of another size compiles anything.
 
     Example:
@@ -92,11 +100,15 @@ def resize(
     if image.shape[:2] == shape:
         return image
     height, width = shape
-    planes = [
-        pil.fromarray(plane).resize((width, height), FILTERS[method])
-        for plane in np.moveaxis(image, 2, 0)
-    ]
-    return np.stack([np.asarray(plane) for plane in planes], axis=2)
+    return _each_channel(image, lambda x: x.resize((width, height), FILTERS[method]))
+
+
+def _each_channel(
+    image: Float[np.ndarray, "_h _w _c"], change: Callable[[pil.Image], pil.Image]
+) -> Float[np.ndarray, "_new_h _new_w _c"]:
+    """What Pillow makes of each channel, in floats."""
+    channels = map(pil.fromarray, np.moveaxis(image, 2, 0))
+    return np.stack([np.asarray(change(channel)) for channel in channels], axis=2)
 
 
 def rotate(
@@ -116,10 +128,6 @@ def rotate(
         return np.rot90(image, degrees // 90)
     shortest, angle = min(image.shape[:2]), math.radians(degrees)
     side = int(shortest / (abs(math.cos(angle)) + abs(math.sin(angle))))
-    planes = [
-        pil.fromarray(plane).rotate(degrees, FILTERS["cubic"])
-        for plane in np.moveaxis(image, 2, 0)
-    ]
-    turned = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    turned = _each_channel(image, lambda x: x.rotate(degrees, FILTERS["cubic"]))
     y, x = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     return turned[y : y + side, x : x + side]

@@ -5,9 +5,8 @@ import io
 import logging
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,11 +111,7 @@ def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
             page = stack.enter_context(open_page(path))
             if page is None:
                 file = stack.enter_context(open_pillow(_repair_jpeg_end(path)))
-                if file.format == "PNG":
-                    _add_profile(file, path)
-                for key in () if profiled else ("icc_profile", "gamma"):
-                    file.info.pop(key, None)
-                yield _of_pillow(file, path)
+                yield _of_pillow(file, path, profiled)
             else:
                 yield _of_page(page, profiled)
     except pil.DecompressionBombError as error:
@@ -141,7 +136,7 @@ def open_pillow(file: Path | io.BytesIO) -> pil.Image:
     return pil.open(file, formats=[name for name in FORMATS if name in pil.OPEN])
 
 
-def _of_pillow(file: pil.Image, path: Path) -> Source:
+def _of_pillow(file: pil.Image, path: Path, profiled: bool) -> Source:
     height, width = file.height, file.width
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         # Some versions of Pillow report the size of a TIFF as if it were upright.
@@ -149,14 +144,28 @@ def _of_pillow(file: pil.Image, path: Path) -> Source:
             int(file.tag_v2[tag])
             for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
         )
-    bits, exif = _bits(file, path), _exif(file, path)
+    bits = {"F": 32, "I": 16}.get(file.mode[0], 8)
+    if file.format == "PNG":  # of whose 16 bits in colour Pillow gives 8
+        chunks = _png_chunks(path)
+        bits = chunks[b"IHDR"][8]
+        _add_profile(file.info, chunks.get(b"cICP"))
+        if b"eXIf" in chunks:  # perhaps behind the pixels
+            file.info["exif"] = chunks[b"eXIf"]
+    if not profiled:
+        file.info.pop("icc_profile", None)
+    exif = {}
+    with contextlib.suppress(Exception):  # each kind of damage raises its own
+        exif = pil.Image.getexif(file)
     turn, about = map(exif.get, (ExifTags.Base.Orientation, TITLE))
+    decode = (
+        partial(_decode_deep, file, path) if bits > 8 else partial(_decode, file, bits)
+    )
     return Source(
         shape=_upright((height, width), turn),
         bits=bits,
         has_alpha=file.has_transparency_data,
         description=str(file.info.get(KEYWORD) or about or ""),
-        decode=partial(_decode_deep if bits > 8 else _decode, file, path, turn),
+        decode=partial(decode, turn),
     )
 
 
@@ -199,31 +208,9 @@ def _turn(
     return values[::rows, ::columns]
 
 
-def _exif(file: pil.Image, path: Path) -> Mapping:
-    """What is known of a picture; nothing where that cannot be read.
-
-    Pillow decodes a PNG to look behind its pixels, where few have anything to find.
-    """
-    try:
-        if file.format == "PNG":
-            kinds = [kind for kind, _ in _png_chunks(path)]
-            behind = kinds[kinds.index(b"IDAT") :]
-            if not {b"eXIf", b"iTXt", b"tEXt", b"zTXt"} & set(behind):
-                return pil.Image.getexif(file)
-        return file.getexif()
-    except Exception:  # each kind of damage raises its own
-        return {}
-
-
-def _bits(file: pil.Image, path: Path) -> int:
-    """Bits per channel that are read. Pillow gives 8 of the 16 of a PNG in colour."""
-    if file.format == "PNG":
-        with path.open("rb") as header:
-            return header.read(25)[24]
-    return {"F": 32, "I": 16}.get(file.mode[0], 8)
-
-
-def _decode(file: pil.Image, path: Path, turn: int | None, size: int | None) -> Pixels:
+def _decode(
+    file: pil.Image, bits: int, turn: int | None, size: int | None
+) -> pil.Image:
     if size is not None:
         # A JPEG decodes fast at ½, ¼ or ⅛ of its size; never below the target.
         file.draft("RGB", fit_shape(file.size, size))
@@ -234,7 +221,7 @@ def _decode(file: pil.Image, path: Path, turn: int | None, size: int | None) -> 
     clear = image.info.get("transparency")
     if file.format == "PNG" and image.mode == "L" and clear is not None:
         # Pillow scales the pixels of 1, 2 and 4 bits, but not the level that is clear.
-        image.info["transparency"] = clear * 255 // (2 ** min(8, _bits(file, path)) - 1)
+        image.info["transparency"] = clear * 255 // (2**bits - 1)
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
     image = from_profile(image).convert("RGB")
@@ -252,23 +239,18 @@ def lay_background(file: pil.Image) -> None:
 
 def _decode_deep(
     file: pil.Image, path: Path, turn: int | None, size: int | None
-) -> Pixels:
+) -> Float[np.ndarray, "_h _w _c"]:
     """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
-    if file.format == "PNG":
-        values, top = imagecodecs.png_decode(path.read_bytes()), 65535
-    else:
-        values, top = np.asarray(file), 1 if file.mode == "F" else 65535
+    png = file.format == "PNG"
+    values = imagecodecs.png_decode(path.read_bytes()) if png else np.asarray(file)
+    top = 1 if file.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= top):  # false for NaN too
         raise ValueError(
             f"numbers from {values.min():g} to {values.max():g}, expected 0 to {top}"
         )
     values = (values / np.float32(top)).astype(np.float32)
     values = values.reshape(*values.shape[:2], -1)
-    profile, gamma = file.info.get("icc_profile"), _gamma(file)
-    if gamma is not None and not profile:
-        colors = 3 - 2 * (values.shape[2] < 3)
-        values[..., :colors] = _encode(values[..., :colors] ** (1 / gamma))
-    return _turn(_to_srgb(values, profile), turn)
+    return _turn(_to_srgb(values, file.info.get("icc_profile")), turn)
 
 
 def _to_srgb(
@@ -277,17 +259,19 @@ def _to_srgb(
     """RGB of grey or RGB in [0, 1], with alpha if it has any, by its profile."""
     colors = 3 if values.shape[2] > 2 else 1
     shown, alpha = values[..., :colors], values[..., colors:]
-    # A broken profile is ignored.
+    space = profile[16:20] if profile else b""
+    if space == b"RGB ":
+        shown = shown.repeat(3 // colors, axis=2)
+    kind = {b"RGB ": "rgb", b"GRAY": "minisblack"}.get(bytes(space))
+    # A broken profile, or one of other colours, is ignored.
     with contextlib.suppress(imagecodecs.CmsError, ValueError):
-        if profile and bytes(profile[16:20]) == b"GRAY" and colors == 1:
-            given = np.ascontiguousarray(shown[..., 0]), bytes(profile), srgb_profile()
+        if profile and kind and (kind == "rgb" or colors == 1):
             shown = imagecodecs.cms_transform(
-                *given, colorspace="minisblack", outcolorspace="rgb"
-            )
-        elif profile and bytes(profile[16:20]) == b"RGB ":
-            shown = np.ascontiguousarray(shown.repeat(3 // colors, axis=2))
-            shown = imagecodecs.cms_transform(
-                shown, bytes(profile), srgb_profile(), colorspace="rgb"
+                np.ascontiguousarray(shown.squeeze(2) if kind != "rgb" else shown),
+                bytes(profile),
+                srgb_profile(),
+                colorspace=kind,
+                outcolorspace="rgb",
             )
     shown = shown.repeat(3 // shown.shape[2], axis=2)
     return np.concatenate([np.clip(shown, 0, 1), alpha], axis=2)
@@ -301,11 +285,10 @@ def srgb_profile() -> bytes:
 
 
 def from_profile(image: pil.Image) -> pil.Image:
-    """Apply a picture's colour profile, or the gamma that a PNG states instead."""
-    profile, gamma = image.info.get("icc_profile"), _gamma(image)
-    # A broken profile is ignored.
+    """Apply a picture's colour profile, unless it is broken."""
+    profile = io.BytesIO(image.info.get("icc_profile") or b"")
     with contextlib.suppress(ImageCms.PyCMSError, OSError, KeyError):
-        its_own: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+        its_own: Any = ImageCms.ImageCmsProfile(profile)
         mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[
             its_own.profile.xcolor_space
         ]
@@ -315,11 +298,7 @@ def from_profile(image: pil.Image) -> pil.Image:
             source = image.convert(mode)
             moved = ImageCms.profileToProfile(source, its_own, srgb, outputMode="RGB")
             return moved or image
-    if gamma is None:
-        return image
-    levels = _encode((np.arange(256) / 255) ** (1 / gamma))
-    table = np.rint(levels * 255).astype(int).tolist()
-    return image.convert("RGB").point(table * 3)
+    return image
 
 
 WHITE, SRGB = (0.3127, 0.3290), (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -334,25 +313,23 @@ HDR = 16, 18
 """Codes of PQ and HLG in cICP."""
 
 
-def _add_profile(file: pil.Image, path: Path) -> None:
+def _add_profile(info: dict[str | tuple[int, int], Any], codes: bytes | None) -> None:
     """Give a PNG a profile of the colours that its cICP, or cHRM and gAMA, state.
 
     A ValueError says if they are those of HDR.
     """
-    info, codes = file.info, _cicp(path)
     if codes:
         if codes[1] in HDR:
             raise ValueError("numbers of HDR, expected those of SDR")
-        for key in ("icc_profile", "gamma", "srgb"):  # these count less
-            info.pop(key, None)
+        info.pop("icc_profile", None)  # it counts less
         stated, power = WHITE + GAMUTS.get(codes[0], SRGB), POWERS.get(codes[1])
-        info |= {} if power is None else {"gamma": 1 / power}
     elif info.get("gamma") and not {"icc_profile", "srgb"} & info.keys():
         stated, power = info.get("chromaticity", WHITE + SRGB), 1 / info["gamma"]
     else:
         return
-    if np.abs(np.subtract(stated, WHITE + SRGB)).max() < 0.002:
-        return  # the gamma says all
+    usual = np.abs(np.subtract(stated, WHITE + SRGB)).max() < 0.002
+    if usual and (power is None or abs(1 / power - 1 / 2.2) < 0.005):
+        return
     x = np.linspace(0, 1, 4096)
     srgb = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
     light = np.float32(srgb if power is None else x**power)
@@ -363,33 +340,18 @@ def _add_profile(file: pil.Image, path: Path) -> None:
         )
 
 
-def _cicp(path: Path) -> bytes:
-    """The codes of primaries, transfer, matrix and range in a PNG; empty if none."""
-    before = takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(path))
-    return next((start for kind, start in before if kind == b"cICP"), b"")
-
-
-def _png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Kinds of the chunks of a PNG, and the first four bytes of each."""
+def _png_chunks(path: Path) -> dict[bytes, bytes]:
+    """Chunks of a PNG that Pillow passes over, or decodes all pixels to find."""
+    found = {}
     with path.open("rb") as file:
         file.seek(8)
-        while len(head := file.read(12)) == 12:
-            yield head[4:8], head[8:]
-            file.seek(int.from_bytes(head[:4]), io.SEEK_CUR)
-
-
-def _gamma(image: pil.Image) -> float | None:
-    """The gamma of a PNG's numbers, `light ** gamma`, if it is not that of sRGB."""
-    gamma = image.info.get("gamma")
-    if gamma and "srgb" not in image.info and abs(gamma - 1 / 2.2) > 0.005:
-        return gamma
-    return None
-
-
-def _encode(light: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Numbers of sRGB from linear light."""
-    bright = 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
-    return np.where(light < 0.0031308, 12.92 * light, bright)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            end = file.tell() + length + 4
+            if kind in (b"IHDR", b"cICP", b"eXIf"):
+                found.setdefault(kind, file.read(length))
+            file.seek(end)
+    return found
 
 
 END, PADDING = b"\xff\xd9", b"\x55" * 256
@@ -423,10 +385,7 @@ RESAVE = "open it in an image program and save it again"
 
 _HEIF = "a HEIF picture", "pip install 'jaxnst[heif]'"
 _RAW = "a camera's raw data", "develop it to a picture first"
-_RAW_SUFFIXES = (
-    *(".nef", ".cr2", ".cr3", ".arw", ".dng"),
-    *(".raf", ".rw2", ".orf", ".pef"),
-)
+_RAW_SUFFIXES = [".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".rw2", ".orf", ".pef"]
 UNREAD = {
     **dict.fromkeys((".heic", ".heif", ".hif"), _HEIF),
     **dict.fromkeys(_RAW_SUFFIXES, _RAW),

@@ -60,23 +60,16 @@ def _find_page(file: tifffile.TiffFile) -> tifffile.TiffPage | None:
         raise ValueError("separate planes that are neither grey nor RGB")
     whole = [page for page in pages if not page.subfiletype & (REDUCED | MASK)]
     page, limit = (whole or pages)[0], pil.MAX_IMAGE_PIXELS
-    if page is pages[0] and not _needs_us(page):
-        return None
-    if limit and page.imagewidth * page.imagelength > 2 * limit:
-        return None
-    return page
+    deep = page.bitspersample > 8 or page.planarconfig == SEPARATE
+    pillows = page is pages[0] and not (deep and page.photometric in PLAIN)
+    bomb = limit and page.imagewidth * page.imagelength > 2 * limit
+    return None if pillows or bomb else page
 
 
 def tag_value(page: tifffile.TiffPage, name: str, default: Any = None) -> Any:
     """The value of a tag, or a default where the page lacks it."""
     found = page.tags.get(name)
     return default if found is None else found.value
-
-
-def _needs_us(page: tifffile.TiffPage) -> bool:
-    """Whether Pillow refuses a page, or garbles it."""
-    deep = page.bitspersample > 8 or page.planarconfig == SEPARATE
-    return page.photometric in PLAIN and deep
 
 
 def has_page_alpha(page: tifffile.TiffPage) -> bool:

@@ -1,7 +1,6 @@
 """Convert weights of other projects: input map, channel order, mean activations."""
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -123,8 +122,8 @@ def to_backbone(
         scale = 1 / TORCHVISION_DEVIATION
         offset = -TORCHVISION_MEAN / TORCHVISION_DEVIATION
     else:
-        mean = CAFFE_MEAN if reading.mean is None else reading.mean
         scale = np.full(3, 255, np.float32)
+        mean = CAFFE_MEAN if reading.mean is None else reading.mean
         offset = -np.asarray(mean, np.float32)
     if order == "caffe" and reading.family != "matconvnet":
         kernel = params["conv1_1"]["kernel"][:, :, ::-1]
@@ -141,17 +140,13 @@ def to_backbone(
 
 def measure_means(backbone: Backbone) -> Backbone:
     """Measure each filter's mean activation on the sample pictures, at 256 px."""
-    layers = tuple(map(layer_name, backbone.params))
-    found = [_means(backbone, sample(name, 256), layers=layers) for name in SAMPLES]
+    found = [_means(backbone, sample(name, 256)) for name in SAMPLES]
     average = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)
-    return dataclasses.replace(
-        backbone, mean_activation={layer: average[layer] for layer in layers}
-    )
+    return dataclasses.replace(backbone, mean_activation=average)
 
 
-@partial(jax.jit, static_argnames="layers")
-def _means(
-    backbone: Backbone, image: Image, *, layers: tuple[str, ...]
-) -> dict[str, Float[Array, "_c"]]:
+@jax.jit
+def _means(backbone: Backbone, image: Image) -> dict[str, Float[Array, "_c"]]:
+    layers = tuple(map(layer_name, backbone.params))
     found = features(backbone, image, layers=layers)
     return {layer: jnp.mean(x, axis=(0, 1)) for layer, x in found.items()}

@@ -7,7 +7,6 @@ group for each convolution holds `kernel` (3 3 in out), `bias` and `mean_activat
 """
 
 import hashlib
-from collections import defaultdict
 from pathlib import Path
 from typing import cast, get_args
 
@@ -16,9 +15,10 @@ import jax
 import numpy as np
 
 from jaxnst.disk import write_whole
-from jaxnst.network.vgg import Backbone, Family, kernel_shapes, layer_name
+from jaxnst.network.vgg import Backbone, Family, channels, kernel_shapes, layer_name
 from jaxnst.types import Params
 from jaxnst.weights.readers.hdf5 import read_hdf5
+from jaxnst.weights.readers.naming import collect
 
 FORMAT = "jaxnst-weights-1"
 """Value of the attribute `format`."""
@@ -39,39 +39,35 @@ def read_backbone(path: Path) -> Backbone:
     try:
         with h5py.File(path) as file:
             told = {key: str(value) for key, value in file.attrs.items()}
-        arrays = read_hdf5(path)
-        scale, offset, family = arrays["scale"], arrays["offset"], told["family"]
         if told["format"] != FORMAT:
             raise ValueError(
-                f"expected a weights file of format {FORMAT} at {path}, got "
-                f"{told['format']!r}; use a newer jaxnst"
+                f"expected the format {FORMAT}, got {told['format']!r}; use a newer "
+                "jaxnst"
             )
-    except (OSError, KeyError, RuntimeError) as error:
+        arrays, _ = read_hdf5(path)
+        params = collect(arrays)
+        means = {
+            layer_name(name): arrays[f"{name}/mean_activation"].astype(np.float32)
+            for name in params
+        }
+        scale, offset, family = arrays["scale"], arrays["offset"], told["family"]
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"expected a weights file at {path}, got one that cannot be read ({error})"
+            f"expected a weights file at {path}, got one that cannot be read: {error}"
         ) from error
-    checksum, tree = told.get("content_sha256"), defaultdict(dict)
-    for name, array in arrays.items():
-        if "/" in name:
-            conv, key = name.split("/", 1)
-            tree[conv][key] = np.asarray(array, np.float32)
-    check_params(tree, str(path), ("kernel", "bias", "mean_activation"))
+    check_params(params, str(path))
     for name, vector in (("scale", scale), ("offset", offset)):
-        if vector.shape != (3,) or not np.isfinite(vector).all():
-            raise ValueError(
-                f"expected three finite numbers as {name} in {path}, got {vector}"
-            )
+        _check_array(vector, (3,), name, str(path))
+    for layer, mean in means.items():
+        _check_array(mean, (channels(layer),), f"means of {layer}", str(path))
     if family not in get_args(Family):
         raise ValueError(
             f"expected family {' or '.join(get_args(Family))} in {path}, got {family!r}"
         )
-    kernels = {
-        name: {x: conv[x] for x in ("kernel", "bias")} for name, conv in tree.items()
-    }
-    means = {layer_name(name): conv["mean_activation"] for name, conv in tree.items()}
-    arrays = jax.device_put((kernels, scale, offset, means))
+    arrays = jax.device_put((params, scale, offset, means))
     backbone = Backbone(*arrays, family=cast(Family, family))
-    if checksum is not None and content_sha256(backbone) != checksum:
+    checksum = told.get("content_sha256")
+    if checksum not in (None, content_sha256(backbone)):
         raise ValueError(
             f"expected contents with the sha256 {checksum} in {path}, got others; the "
             "file is damaged: delete it and fetch or convert it again"
@@ -88,44 +84,39 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def check_params(
-    params: Params, where: str, keys: tuple[str, ...] = ("kernel", "bias")
-) -> None:
-    """Check that parameters are those of a VGG-19, or of its beginning.
+def check_params(params: Params, where: str) -> None:
+    """Check the shapes and numbers of parameters, whose names are known to be right.
 
     Args:
         params: Arrays by convolution and key.
         where: Where they are from, for the message.
-        keys: Keys that each convolution must have.
 
     Raises:
-        ValueError: At the first convolution that is not in its place, or array that is
-            missing, of another shape or not finite.
+        ValueError: At the first array that is of another shape or not finite.
 
     Example:
         >>> conv = {"kernel": np.zeros((3, 3, 3, 64)), "bias": np.zeros(64)}
         >>> check_params({"conv1_1": conv}, "an example")
     """
-    shapes = kernel_shapes()
-    if list(params) != list(shapes)[: len(params)] or not params:
-        got = ", ".join(params) or "none"
-        raise ValueError(
-            f"expected conv1_1 … conv5_4 without gaps in {where}, got {got}"
-        )
     for name, conv in params.items():
-        for key in keys:
-            shape = shapes[name] if key == "kernel" else shapes[name][3:]
-            got = conv[key].shape if key in conv else None
-            if got != shape:
-                raise ValueError(
-                    f"expected {name}/{key} of shape {shape} in {where}, got {got}; "
-                    "use the weights of a VGG-19"
-                )
-            if not np.isfinite(conv[key]).all():
-                raise ValueError(
-                    f"expected finite numbers in {name}/{key} of {where}, got NaN or "
-                    "infinity; the file is damaged: fetch or convert it again"
-                )
+        kernel = kernel_shapes()[name]
+        _check_array(conv["kernel"], kernel, f"{name}/kernel", where)
+        _check_array(conv["bias"], kernel[3:], f"{name}/bias", where)
+
+
+def _check_array(
+    array: np.ndarray, shape: tuple[int, ...], name: str, where: str
+) -> None:
+    if array.shape != shape:
+        raise ValueError(
+            f"expected {name} of shape {shape} in {where}, got {array.shape}; use the "
+            "weights of a VGG-19"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"expected finite numbers in {name} of {where}, got NaN or infinity; the "
+            "file is damaged: fetch or convert it again"
+        )
 
 
 def describe(path: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Weights by name: where they are, how to fetch them, and which to use."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxnst.messages import found_at
 from jaxnst.network.vgg import Backbone, Family
 from jaxnst.process import standard_dtypes
 from jaxnst.weights.convert import convert
-from jaxnst.weights.download import FetchError, Remote, WrongFile, fetch
+from jaxnst.weights.download import FetchError, Remote, fetch
 from jaxnst.weights.format import is_ours, read_backbone, sha256
 
 
@@ -158,16 +159,13 @@ def choose(
     if failed.exists() and time.time() < (until := failed.stat().st_mtime + DAY):
         return "embedded", f"ImageNet weights could not be fetched; {_next_try(until)}"
     try:
-        pull("imagenet", quiet=quiet, timeout=5.0, attempts=1)
+        pull("imagenet", quiet=quiet, timeout=5.0)
     except (OSError, ValueError) as error:
-        try:
-            failed.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
             failed.touch()
-        except OSError:
-            return "embedded", (
-                f"{cache_folder()} cannot be written to; set JAXNST_HOME to another"
-            )
-        why = f"{_in_a_few_words(error)}; {_next_try(time.time() + DAY)}"
+        # `jaxnst weights pull` tells all of it.
+        brief = error.reason if isinstance(error, FetchError) else error
+        why = f"{brief}; {_next_try(time.time() + DAY)}"
         return "embedded", f"ImageNet weights cannot be fetched: {why}"
     return "imagenet", "fetched"
 
@@ -178,26 +176,13 @@ def _next_try(until: float) -> str:
     return f"tried again after {when}, or now by: jaxnst weights pull imagenet"
 
 
-def _in_a_few_words(error: OSError | ValueError) -> str:
-    """Cause of an error, without addresses; `jaxnst weights pull` tells all of it."""
-    match error:
-        case FetchError() | WrongFile():
-            return error.reason
-        case OSError(strerror=str(text)):
-            return text
-    return str(error).partition("; ")[0]
-
-
-def pull(
-    name: str, *, quiet: bool = True, timeout: float = 20.0, attempts: int = 3
-) -> Path:
+def pull(name: str, *, quiet: bool = True, timeout: float = 20.0) -> Path:
     """Fetch named weights and convert them, unless that is done already.
 
     Args:
         name: `imagenet` or `torchvision`; `embedded` is always there.
         quiet: Whether to hide the progress bar.
         timeout: Seconds to wait for the network, see `download.fetch`.
-        attempts: Number of attempts at each address.
 
     Returns:
         Path of the converted weights, in the cache.
@@ -205,7 +190,6 @@ def pull(
     Raises:
         ValueError: If no weights have that name, or the cache cannot be written to.
         FetchError: If they cannot be fetched; the message tells how to do it by hand.
-        WrongFile: If the server offers another file.
     """
     if name not in ASSETS:
         raise ValueError(f"expected one of {', '.join(ASSETS)}, got {name!r}")
@@ -213,20 +197,21 @@ def pull(
     if path.is_file() or remote is None:
         return path
     make_cache()
-    download = path.with_name(remote.urls[0].rpartition("/")[2])
+    url = remote.urls[0]
+    download = path.with_name(url.rpartition("/")[2])
     with FileLock(path.with_name(path.name + ".lock")):
         if path.is_file():  # another process was faster
             return path
         try:
-            fetch(remote, download, timeout=timeout, attempts=attempts, quiet=quiet)
-        except (FetchError, WrongFile) as error:
-            raise type(error)(
-                f"{error}; by hand: save {remote.urls[0]} as FILE on any machine, then "
+            fetch(remote, download, timeout=timeout, quiet=quiet)
+        except FetchError as error:
+            raise FetchError(
+                f"{error}; by hand: save {url} as FILE on any machine, then "
                 f"jaxnst weights convert FILE {path}",
                 error.reason,
             ) from error
         digest = f"{remote.algorithm} {remote.digest}"
-        about = {"source_url": remote.urls[0], "source_checksum": digest}
+        about = {"source_url": url, "source_checksum": digest}
         convert(download, path, family=ASSETS[name].family, **about)
         download.unlink()
     return path

@@ -7,6 +7,7 @@ import pytest
 from oracle import NAMES
 
 from jaxnst.weights.readers import read
+from jaxnst.weights.readers.naming import collect, hwio
 
 FEATURES = [  # where torchvision has the convolutions of VGG-19, 16, 13 and 11
     [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34],
@@ -54,6 +55,10 @@ def check_same(got, wanted):
             assert got[name][key].dtype == np.float32
             assert got[name][key].flags.c_contiguous
             np.testing.assert_array_equal(got[name][key], array)
+
+
+def collect_torch(tree):
+    return collect({name: hwio(array) for name, array in tree.items()})
 
 
 def refusal(path):

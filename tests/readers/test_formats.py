@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 import safetensors.numpy
-from networks import check_same, keras_name, mini
+from networks import check_same, collect_torch, keras_name, mini
 from torch_files import (
     assemble,
     conv_dict,
@@ -24,34 +24,27 @@ from writers import (
     MEAN,
     WRITERS,
     every_format,
-    write_caffe_new,
     write_keras_numbered,
+    write_keras_oldest,
     write_keras_zip,
-    write_mat_packed,
+    write_mat,
+    write_safetensors,
 )
 
 from jaxnst.network.vgg import features, layer_name
 from jaxnst.pictures.samples import sample
 from jaxnst.weights import convert
 from jaxnst.weights.format import check_params
-from jaxnst.weights.readers import keras, pytorch, read
+from jaxnst.weights.readers import read
+from jaxnst.weights.readers.naming import collect, family_of
 from jaxnst.weights.registry import load_backbone
 
 
-@pytest.fixture(scope="module", params=WRITERS, ids=lambda w: w.__name__[6:])
-def written(request, full, small, tmp_path_factory):
-    """A writer, the file that it wrote, and what is in that."""
-    write, path = request.param, tmp_path_factory.mktemp("written") / "weights.bin"
-    params = small if write in (write_mat_packed, write_caffe_new) else full  # slow
-    write(path, params)
-    yield write, path, params
-    path.unlink()
-
-
-def test_every_format_is_known_by_its_content(written):
-    write, path, params = written
-    reading = read(path)
-    check_same(reading.params, params)
+@every_format
+def test_every_format_is_known_by_its_content(write, small, tmp_path):
+    write(tmp_path / "weights.bin", small)
+    reading = read(tmp_path / "weights.bin")
+    check_same(reading.params, small)
     check_params(reading.params, "here")
     assert (reading.layout, reading.family) == WRITERS[write]
     if reading.layout == "matconvnet":
@@ -68,32 +61,21 @@ INPUTS = {
 """What the networks of each family are fed, from RGB in [0, 1]."""
 
 
-@pytest.fixture(scope="module")
-def seen(full):
-    """A picture, and what the networks of each family see of it, in float64."""
-    image = sample("mosaic", 48)
-    network = SimpleNamespace(params=full, scale=1, offset=0)
-    return image, {
-        family: oracle.features(network, to_input(np.float64(image)))
-        for family, to_input in INPUTS.items()
-    }
-
-
+@pytest.mark.parametrize("write", [write_keras_oldest, write_mat, write_safetensors])
 def test_converted_weights_see_what_the_network_saw(
-    written, seen, tmp_path, monkeypatch
+    write, full, small, tmp_path, monkeypatch
 ):
-    write, path, params = written
-    image, features_by_family = seen
     # The mean activations, which are measured on the samples, change no feature.
     monkeypatch.setattr(convert, "sample", lambda name, size: sample(name, 32))
-    family = WRITERS[write][1]
-    told = None if family else "caffe"
-    convert.convert(path, tmp_path / "ours.h5", family=told)
-    layers = tuple(map(layer_name, params))
+    write(tmp_path / "theirs", small)
+    convert.convert(tmp_path / "theirs", tmp_path / "ours.h5")
+    image, layers = sample("mosaic", 48), tuple(map(layer_name, small))
     ours = features(load_backbone(tmp_path / "ours.h5"), image, layers=layers)
+    network = SimpleNamespace(params=full, scale=1, offset=0)
+    theirs = oracle.features(network, INPUTS[WRITERS[write][1]](np.float64(image)))
     for layer in layers:
-        theirs = features_by_family[family or told][layer]
-        assert np.abs(ours[layer] - theirs).max() < 1e-5 * np.abs(theirs).max(), layer
+        far = np.abs(ours[layer] - theirs[layer]).max()
+        assert far < 1e-5 * np.abs(theirs[layer]).max(), layer
 
 
 @every_format
@@ -145,23 +127,23 @@ def test_spellings_of_keras(kernel, bias):
         layer = keras_name(name)
         tree[kernel.format(name=layer)] = conv["kernel"]
         tree[bias.format(name=layer)] = conv["bias"]
-    check_same(keras.from_keras(tree), mini())
+    check_same(collect(tree), mini())
 
 
-def test_names_in_attributes_go_before_numbers():
-    tree = {}
-    for i, (name, conv) in enumerate(reversed(mini().items())):
-        group = f"layers/conv2d_{i}/vars"
-        tree |= {f"{group}/0": conv["kernel"], f"{group}/1": conv["bias"]}
-        tree[f"{group}@name"] = np.array(keras_name(name))
-    check_same(keras.from_keras(tree), mini())
+def test_names_in_attributes_go_before_numbers(tmp_path):
+    with h5py.File(tmp_path / "x", "w") as file:
+        for i, (name, conv) in enumerate(reversed(mini().items())):
+            group = file.create_group(f"layers/conv2d_{i}/vars")
+            group["0"], group["1"] = conv["kernel"], conv["bias"]
+            group.attrs["name"] = keras_name(name)
+    check_same(read(tmp_path / "x").params, mini())
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "vgg.", "model.backbone."])
 @pytest.mark.parametrize("naming", [state_dict, conv_dict])
 def test_prefixes_of_torch(naming, prefix):
     tree = {prefix + key: array for key, array in naming(mini()).items()}
-    check_same(pytorch.from_pytorch(tree), mini())
+    check_same(collect_torch(tree), mini())
 
 
 PARTS = {
@@ -188,9 +170,9 @@ def places(rename, tensors):
 @pytest.mark.parametrize("rename", PARTS.values(), ids=PARTS)
 def test_places_need_not_be_in_features(rename):
     tree = places(rename, state_dict(mini(), ()))
-    check_same(pytorch.from_pytorch(tree), mini())
+    check_same(collect_torch(tree), mini())
     alone = rename(0) == "0"
-    assert pytorch.family(tree) == ("torchvision" if alone else None)
+    assert family_of(tree) == ("torchvision" if alone else None)
 
 
 def write_as_hdf5(path, tensors):
@@ -216,26 +198,22 @@ def test_every_container_may_hold_the_features_alone(write, tmp_path):
     assert reading.family == "torchvision"
 
 
-def model_config(kind, name, *inside):
-    config = {"class_name": kind, "config": {"name": name, "layers": inside}}
-    return {"@model_config": np.array(json.dumps(config))}
-
-
 @pytest.mark.parametrize(
-    ("tree", "wanted"),
+    ("kind", "name", "wanted"),
     [
-        ({"block1_conv1/block1_conv1_W_1:0": np.ones(1)}, "caffe"),
-        ({"block1_conv1/block1_conv1/kernel:0": np.ones(1)}, None),
-        (model_config("Functional", "vgg19"), "caffe"),
-        (model_config("Model", "vgg19"), "caffe"),
-        (model_config("Functional", "functional_3"), None),
-        (model_config("Sequential", "vgg19"), None),
-        (model_config("VGGBackbone", "vgg_backbone"), "torchvision"),
-        (model_config("ImageClassifier", "x", "VGGBackbone"), "torchvision"),
+        ("Functional", "vgg19", "caffe"),
+        ("Model", "vgg19", "caffe"),
+        ("Functional", "functional_3", None),
+        ("Sequential", "vgg19", None),
+        ("VGGBackbone", "vgg_backbone", "torchvision"),
+        ("ImageClassifier", "VGGBackbone", "torchvision"),
     ],
 )
-def test_families_of_keras(tree, wanted):
-    assert keras.family(tree) == wanted
+def test_families_of_keras(kind, name, wanted):
+    config = json.dumps({"class_name": kind, "config": {"name": name}})
+    kernel = {"block1_conv1/block1_conv1/kernel:0": np.ones(1)}
+    assert family_of(kernel, config) == wanted
+    assert family_of(kernel) is None
 
 
 @pytest.mark.parametrize(
@@ -254,7 +232,7 @@ def test_families_of_keras(tree, wanted):
 )
 def test_families_of_torch(layers, wanted):
     tree = {f"{layer}.bias": np.ones(1) for layer in layers.split()}
-    assert pytorch.family(tree) == wanted
+    assert family_of(tree) == wanted
 
 
 @pytest.mark.parametrize("keys", [("model_state_dict",), ("net",), ("model", "ema")])

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from networks import check_same, mini, refusal, refusal_and_memory
+from networks import mini, refusal, refusal_and_memory
 from oracle import NAMES
 from torch_files import (
     FLOAT,
@@ -30,7 +30,6 @@ from torch_files import (
     write_torch_zip,
 )
 
-from jaxnst.weights.readers import pytorch
 from jaxnst.weights.readers.pickles import unpickle
 
 
@@ -124,7 +123,6 @@ def test_no_exploit_runs(tmp_path):
             assert not marker.exists(), (name, place)
             tried += 1
     assert tried > 500
-    check_same(pytorch.from_pytorch(state_dict(mini())), mini())
 
 
 def test_the_exploits_are_real(tmp_path):
@@ -233,14 +231,9 @@ def bombs():
 
 
 def test_bombs_do_not_go_off(tmp_path):
-    path = tmp_path / "x.pth"
     for name, value in bombs():
-        for place, data in places(pickled(value)):
-            path.write_bytes(data)
-            if place == "zip":
-                assert refusal_and_memory(path)[1] < 3e7, name
-            else:
-                refusal(path)
+        write_torch_zip(tmp_path / "x.pth", pickled(value), STORAGES)
+        assert refusal_and_memory(tmp_path / "x.pth")[1] < 3e7, name
 
 
 @pytest.mark.parametrize("options", [{"compression": zipfile.ZIP_DEFLATED}, {}])

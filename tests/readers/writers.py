@@ -171,21 +171,14 @@ def write_caffe_old(path, params):
 
 
 def write_caffe_new(path, params):
-    """Unpacked floats for biases and doubles for kernels: all that is allowed."""
+    """Floats for biases and doubles for kernels: all that is allowed."""
     out = b""
     for name, blobs in caffe_layers(params):
         layer = field(1, name.encode()) + field(2, b"Convolution")
         for blob in blobs:
-            shape = b"".join(map(varint, blob.shape))
-            if blob.ndim == 1:
-                shape = field(7, field(1, blob.shape[0]))
-                floats = [b"\x2d" + number.tobytes() for number in blob.astype("<f4")]
-                message = shape + b"".join(floats)
-            else:
-                message = field(8, blob.astype("<f8").tobytes()) + field(
-                    7, field(1, shape)
-                )
-            layer += field(7, message)
+            number, kind = (5, "<f4") if blob.ndim == 1 else (8, "<f8")
+            shape = field(7, field(1, b"".join(map(varint, blob.shape))))
+            layer += field(7, shape + field(number, blob.astype(kind).tobytes()))
         out += field(100, layer)
     path.write_bytes(out)
 

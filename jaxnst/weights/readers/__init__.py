@@ -1,10 +1,11 @@
 """VGG-19 weights in the file formats of other projects, one reader each.
 
-Where names and axes differ, a reader is two functions: `read_…` reads the arrays of a
-file as they are, the pure function `from_…` turns them into parameters. Files may come
-from anywhere, so no reader executes their content or trusts a size stated in them.
+A reader returns the arrays of a file by their names in it; `naming.collect` finds the
+parameters among them. Files may come from anywhere, so no reader executes their content
+or trusts a size stated in them.
 """
 
+import re
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +14,24 @@ import numpy as np
 
 from jaxnst.messages import found_at
 from jaxnst.types import Params
-from jaxnst.weights.readers import caffe, flaxmodels, keras, matconvnet, pytorch
+from jaxnst.weights.readers.caffe import read_caffe
 from jaxnst.weights.readers.files import zip_entries
-from jaxnst.weights.readers.naming import Tree, WrongNetwork, check_input
+from jaxnst.weights.readers.hdf5 import read_hdf5, read_keras
+from jaxnst.weights.readers.matconvnet import read_matconvnet
+from jaxnst.weights.readers.naming import (
+    Tree,
+    WrongNetwork,
+    collect,
+    family_of,
+    hwio,
+)
+from jaxnst.weights.readers.pytorch import MAGIC, read_pytorch, read_safetensors
+
+LAYOUTS = {
+    "flaxmodels": r"conv\d_\d/weight",
+    "pytorch": r"(.*[/.])?\d{1,3}[/.]weight|(.*\.)?conv\d_\d\.weight",
+}
+"""Names of kernels in HDF5 that are not of Keras, by layout."""
 
 
 class Reading(NamedTuple):
@@ -72,31 +88,30 @@ def _read(path: Path) -> Reading:
     with path.open("rb") as file:
         head = file.read(512)
     zipped = head.startswith(b"PK\3\4")
-    if head.startswith(b"\x89HDF\r\n\x1a\n") or (
-        zipped and "model.weights.h5" in zip_entries(path)
-    ):
-        tree = keras.read_keras(path)
-        check_input(tree)
-        if flaxmodels.is_flaxmodels(tree):
-            return Reading(
-                flaxmodels.from_flaxmodels(tree), "flaxmodels", "torchvision"
-            )
-        state_dict = {name.replace("/", "."): array for name, array in tree.items()}
-        if any(map(pytorch.CONV.fullmatch, state_dict)):
-            return _from_pytorch(state_dict, "pytorch")
-        return Reading(keras.from_keras(tree), "keras", keras.family(tree))
-    if zipped or head[257:262] == b"ustar" or pytorch.MAGIC in head[:16]:
-        return _from_pytorch(pytorch.read_pytorch(path), "pytorch")
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return _from_hdf5(*read_hdf5(path))
+    if zipped and "model.weights.h5" in zip_entries(path):
+        return _from_hdf5(*read_keras(path))
+    if zipped or head[257:262] == b"ustar" or MAGIC in head[:16]:
+        return _from_pytorch(read_pytorch(path), "pytorch")
     if head[5:9] == b"\0\0\0{":  # a length below 2^40, and JSON
-        return _from_pytorch(pytorch.read_safetensors(path), "safetensors")
+        return _from_pytorch(read_safetensors(path), "safetensors")
     if head.startswith(b"MATLAB 5.0"):
-        params, mean = matconvnet.read_matconvnet(path)
-        return Reading(params, "matconvnet", "matconvnet", mean)
+        tree, mean = read_matconvnet(path)
+        return Reading(collect(tree), "matconvnet", "matconvnet", mean)
     if head[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
         raise ValueError("its first bytes are of none of the formats")
-    return Reading(caffe.read_caffe(path), "caffe", "caffe")
+    return Reading(collect(read_caffe(path)), "caffe", "caffe")
+
+
+def _from_hdf5(tree: Tree, config: str) -> Reading:
+    fits = lambda pattern: any(re.fullmatch(pattern, name) for name in tree)
+    layout = next((x for x, kernel in LAYOUTS.items() if fits(kernel)), "keras")
+    if layout == "pytorch":
+        return _from_pytorch(tree, layout)
+    return Reading(collect(tree), layout, family_of(tree, config))
 
 
 def _from_pytorch(tree: Tree, layout: str) -> Reading:
-    check_input(tree)
-    return Reading(pytorch.from_pytorch(tree), layout, pytorch.family(tree))
+    turned = {name: hwio(array) for name, array in tree.items()}
+    return Reading(collect(turned), layout, family_of(tree))

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnst.types import Params
 from jaxnst.weights.readers.files import map_file
-from jaxnst.weights.readers.naming import CONV, LARGEST_ARRAY, collect, hwio
+from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree, hwio
 
 LAYERS = {2: (4, 6), 100: (1, 7)}
 """Field of a layer in `NetParameter`, old and new: the fields of its name and blobs."""
@@ -16,45 +15,35 @@ LIMIT = LARGEST_ARRAY + 100
 """Most fields that a message may have: a kernel's numbers, one by one, and a few."""
 
 
-def read_caffe(path: Path) -> Params:
-    """Parameters from a `NetParameter` with `layers` (2014) or `layer`.
+def read_caffe(path: Path) -> Tree:
+    """Arrays of a `NetParameter` with `layers` (2014) or `layer`: `conv1_1/kernel` ….
 
     Reference: https://github.com/BVLC/caffe, `src/caffe/proto/caffe.proto`.
     """
-    found = {}
+    tree = {}
     net = _fields(memoryview(map_file(path)))
     for number, (name_field, blob_field) in LAYERS.items():
         for layer in map(_fields, net[number]):
             name = b"".join(layer[name_field]).decode()
-            if CONV.fullmatch(name):
+            if name.startswith("conv"):
                 arrays = map(_array, map(_fields, layer[blob_field]))
                 for key, array in zip(("kernel", "bias"), arrays, strict=False):
-                    found[name, key] = hwio(array) if key == "kernel" else array.ravel()
-    return collect((*place, array) for place, array in found.items())
+                    array = hwio(array) if key == "kernel" else array.ravel()
+                    tree[f"{name}/{key}"] = array
+    return tree
 
 
 def _array(blob: dict[int, list[Any]]) -> np.ndarray:
-    """Array of a `BlobProto`, in single or double precision, packed or not."""
+    """Array of a `BlobProto`, in single or double precision."""
     number, dtype = (8, "<f8") if blob[8] else (5, "<f4")
     if blob[7]:
-        shape = _integers(_fields(blob[7][0])[1])
+        packed, shape, position = _fields(blob[7][0])[1][0], [], 0
+        while position < len(packed):
+            side, position = _varint(packed, position)
+            shape.append(side)
     else:
         shape = [blob[axis][0] if blob[axis] else 1 for axis in (1, 2, 3, 4)]
     return np.frombuffer(b"".join(blob[number]), dtype).reshape(shape)
-
-
-def _integers(values: list[Any]) -> list[int]:
-    """Integers of a repeated field, packed or not."""
-    integers = []
-    for value in values:
-        if isinstance(value, int):
-            integers.append(value)
-            continue
-        position = 0
-        while position < len(value):
-            integer, position = _varint(value, position)
-            integers.append(integer)
-    return integers
 
 
 def _fields(message: memoryview) -> dict[int, list[Any]]:

@@ -1,4 +1,4 @@
-"""Arrays and texts of HDF5 files that may be damaged.
+"""Arrays of HDF5 files that may be damaged, such as those of Keras.
 
 Some wrong bits make HDF5's own library crash or read for ever. Files are checked first
 for those that are known to.
@@ -6,72 +6,76 @@ for those that are known to.
 
 import io
 import mmap
+import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from jaxnst.weights.readers.files import map_file
+from jaxnst.weights.readers.files import map_file, zip_entries
 from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree
 
 
-def read_hdf5(source: Path | bytes) -> Tree:
-    """Numeric arrays of a weights file by path, but no data of files that it links to.
+def read_hdf5(source: Path | bytes) -> tuple[Tree, str]:
+    """Numeric arrays of a weights file by path, and Keras' JSON of the model or `{}`.
 
-    None is larger than VGG-19's largest kernel. The text in the attribute `name` of a
-    group is at `path@name`, that in the file's `model_config` at `@model_config`.
-    Damage raises h5py's own exceptions.
+    No data is read of files that it links to, and no array larger than VGG-19's largest
+    kernel. Where Keras 3 numbers its groups, the name of a layer of VGG takes the place
+    of its number. Damage raises h5py's own exceptions.
 
     Reference:
-        https://support.hdfgroup.org/documentation, "HDF5 File Format Specification".
+        https://support.hdfgroup.org/documentation, "HDF5 File Format Specification";
+        Keras, `legacy/saving/legacy_h5_format.py` and `saving/saving_lib.py`.
     """
     data = map_file(source) if isinstance(source, Path) else source
     _check_names(data)
     _check_texts(data)
-    tree = {}
+    tree, names = {}, {}
 
     def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        if (name := _text(item, "name")) is not None:
-            tree[f"{path}@name"] = np.array(name)
-        if (
-            isinstance(item, h5py.Dataset)
-            and item.dtype.kind in "fiu"
+        if isinstance(item, h5py.Group):
+            names[path] = _text(item, "name")
+        elif (
+            item.dtype.kind in "fiu"
             and item.size is not None
             and item.size <= LARGEST_ARRAY
             and not item.external
             and not item.is_virtual
         ):
+            group, _, key = path.rpartition("/")
+            if re.fullmatch(r"block\d_conv\d", names.get(group, "")):
+                path = f"{group}/{names[group]}/vars/{key}"
             tree[path] = np.asarray(item[()])
 
     opened = source if isinstance(source, Path) else io.BytesIO(source)
     with h5py.File(opened, "r") as file:
         file.visititems(visit)
-        if (config := _text(file, "model_config")) is not None:
-            tree["@model_config"] = np.array(config)
-    return tree
+        return tree, _text(file, "model_config") or "{}"
 
 
-def _text(item: h5py.Group | h5py.Dataset, name: str) -> str | None:
+def read_keras(path: Path) -> tuple[Tree, str]:
+    """As `read_hdf5`, of the file inside a `.keras` file."""
+    entries = zip_entries(path)
+    tree, _ = read_hdf5(bytes(entries["model.weights.h5"]()))
+    return tree, bytes(entries["config.json"]()).decode()
+
+
+def _text(item: h5py.Group, name: str) -> str:
+    """The text of an attribute; empty if it has none."""
     if name not in item.attrs:
-        return None
+        return ""
     attribute = item.attrs.get_id(name)
     if attribute.shape != () or not h5py.check_string_dtype(attribute.dtype):
-        return None  # HDF5 would crash on such an attribute if it is damaged
+        return ""  # HDF5 would crash on such an attribute if it is damaged
     value = item.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _starts(data: bytes | mmap.mmap, signature: bytes) -> Iterator[int]:
-    start = -1
-    while (start := data.find(signature, start + 1)) >= 0:
-        yield start
-
-
 def _check_names(data: bytes | mmap.mmap) -> None:
     """Check that the list of free places among each group's names has an end."""
-    for start in _starts(data, b"HEAP\0\0\0\0"):
+    for match in re.finditer(b"HEAP\0\0\0\0", data):
+        start = match.start()
         size, free, names = struct.unpack("<QQQ", data[start + 8 : start + 32])
         seen = set()
         # The last free place names 1 as the next one.
@@ -84,7 +88,8 @@ def _check_names(data: bytes | mmap.mmap) -> None:
 
 def _check_texts(data: bytes | mmap.mmap) -> None:
     """Check that the texts of each collection follow one another."""
-    for start in _starts(data, b"GCOL\1\0\0\0"):
+    for match in re.finditer(b"GCOL\1\0\0\0", data):
+        start = match.start()
         (size,) = struct.unpack("<Q", data[start + 8 : start + 16])
         position, end = start + 16, min(start + size, len(data))
         while position + 16 <= end:

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnst.types import Params
 from jaxnst.weights.readers.files import map_file
-from jaxnst.weights.readers.naming import CONV, collect
+from jaxnst.weights.readers.naming import Tree
 
 DTYPES = {
     1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
@@ -24,8 +23,8 @@ LIMIT = 2**30
 """Most bytes that a compressed variable may expand to; VGG-19's layers take 0.57e9."""
 
 
-def read_matconvnet(path: Path) -> tuple[Params, np.ndarray | None]:
-    """Parameters and mean RGB in 0 to 255 (3,), from `imagenet-vgg-verydeep-19.mat`.
+def read_matconvnet(path: Path) -> tuple[Tree, np.ndarray | None]:
+    """Arrays `conv1_1/kernel` … and mean RGB in 0 to 255 (3,), or None.
 
     The old layout has `normalization`, with the mean, at the root, the new one in
     `meta`.
@@ -38,22 +37,18 @@ def read_matconvnet(path: Path) -> tuple[Params, np.ndarray | None]:
     matrices = (_matrix(content) for _, content in _elements(data[128:]))
     wanted = ("layers", "meta", "normalization")
     mat = {name: value for name, value in matrices if name in wanted}
-    found = {}
+    tree = {}
     for layer in mat["layers"]:
         if layer["type"] == "conv":
             for key, array in zip(("kernel", "bias"), layer["weights"], strict=False):
-                found[str(layer["name"]), key] = array
+                array = array if key == "kernel" else array.ravel()
+                tree[f"{layer['name']}/{key}"] = array
     mean = mat.get("meta", mat).get("normalization", {}).get("averageImage")
     if mean is not None:
         mean = np.float64(mean).reshape(-1, 3).mean(0)
         if not np.isfinite(mean).all():
             raise ValueError("expected a finite averageImage, got NaN or infinity")
-    params = collect(
-        (name, key, array if key == "kernel" else array.ravel())
-        for (name, key), array in found.items()
-        if CONV.fullmatch(name)
-    )
-    return params, mean
+    return tree, mean
 
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -1,8 +1,9 @@
-"""Names of a VGG's convolutions, and a check that they are those of VGG-19."""
+"""Parameters of VGG-19 from the arrays of any file, by their names or their widths."""
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -21,44 +22,63 @@ LARGEST_ARRAY = 3 * 3 * 512 * 512
 """Numbers in VGG-19's largest kernel. Readers skip larger arrays: those of the fully
 connected layers, 86 % of a file."""
 
-CONV = re.compile(r"conv\d_\d")
-"""Name of a convolution."""
+NAMED = re.compile(
+    r"(?:.*[/.])?(?:conv|block)(\d)_(?:conv)?(\d)[/.]"
+    r"(?:vars/([01])|(?:.*[/_])?(kernel|weight|W|bias|b)(?:_\d+)?(?::0)?)"
+)
+"""An array of a convolution that has a name: `conv1_1.bias`, `block1_conv1/vars/1` or
+`block1_conv1/block1_conv1_b_1:0`."""
+
+PLACED = re.compile(
+    r"(?:(.*)[/.])?(?:conv2d_?(\d*)/vars/([01])|(\d{1,3})[/.](weight|bias))"
+)
+"""An array of a convolution that has a place in a sequence: `layers/conv2d_3/vars/0` or
+`features.0.weight`."""
+
+PART = re.compile(r"(?:^|\.)[^.]*\d$")
+"""End of a prefix that numbers a part of the sequence, such as `slice1` or `blocks.0`.
+The places of layers go on from part to part."""
+
+FAMILIES = {
+    "caffe": r".*_W_\d+:0|(.*\.)?(conv\d_\d|classifier\.4)\.(weight|bias)",
+    "torchvision": r"conv\d_\d/weight|0\.weight|"
+    r"(.*\.)?(classifier\.3|head|pre_logits)\..+",
+}
+"""Names that only files of one family have. `caffe`: the oldest layout of Keras, and
+conversions of Oxford's weights. `torchvision`: flaxmodels, torchvision's classifier or
+its features alone, and timm."""
 
 Tree = dict[str, np.ndarray]
-"""Arrays of a file, by their names in it."""
+"""Arrays of a file, by their names in it; kernels are h w in out."""
 
 
 class WrongNetwork(ValueError):
     """A file holds another network; the message names it and says what to use."""
 
 
-def check_input(tree: Tree) -> None:
-    """Refuse AdaIN's normalised VGG-19, whose first convolution maps the colours."""
-    if any(array.shape in ((3, 3, 1, 1), (1, 1, 3, 3)) for array in tree.values()):
+def is_conv(name: str) -> bool:
+    """Whether an array may be one of a convolution."""
+    return bool(NAMED.fullmatch(name) or PLACED.fullmatch(name))
+
+
+def collect(tree: Tree) -> Params:
+    """Parameters, in float32 and in order, from the arrays of a file.
+
+    They must be those of VGG-19 without gaps, from `conv1_1` to at least `conv2_1`.
+    """
+    if any(array.shape == (1, 1, 3, 3) for array in tree.values()):
         raise WrongNetwork(
             "expected a VGG-19 that begins with conv1_1, got AdaIN's vgg_normalised, "
             "which begins with a 1 x 1 convolution; use --weights imagenet, the same "
             "network before it was normalised"
         )
-
-
-def conv_names(network: str) -> list[str]:
-    """Names of a network's convolutions, in order."""
-    return [
-        f"conv{block}_{i}"
-        for block, count in enumerate(NETWORKS[network], 1)
-        for i in range(1, count + 1)
+    arrays = [
+        (f"conv{match[1]}_{match[2]}", _key(match[3] or match[4]), array)
+        for path, array in tree.items()
+        if (match := NAMED.fullmatch(path))
     ]
-
-
-def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
-    """Parameters, in float32 and in order, from the arrays that a reader found.
-
-    They come with a convolution's name and `kernel`, h w in out, or `bias`. They
-    must be those of VGG-19 without gaps, from `conv1_1` to at least `conv2_1`.
-    """
     found = defaultdict(dict)
-    for name, key, array in arrays:
+    for name, key, array in arrays or _by_place(tree):
         if key in found[name]:
             raise ValueError(
                 f"expected one {name}/{key}, got two; keep one network per file"
@@ -70,7 +90,7 @@ def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
             )
         found[name][key] = array
     names = sorted(found)
-    fits = (net for net in NETWORKS if conv_names(net)[: len(names)] == names)
+    fits = (net for net in NETWORKS if _conv_names(net)[: len(names)] == names)
     network = next(fits, None)
     if network != "VGG-19" or len(names) < 3:
         unknown = network in (None, "VGG-19")
@@ -95,22 +115,60 @@ def collect(arrays: Iterable[tuple[str, str, np.ndarray]]) -> Params:
         }
 
 
-def names_by_width(widths: list[int]) -> list[str]:
-    """Names of convolutions of which only the numbers of output channels are known.
+def _key(name: str) -> str:
+    return "kernel" if name in ("kernel", "weight", "W", "0") else "bias"
 
-    Example:
-        >>> names_by_width([64, 64, 128, 128, 256, 256, 256, 256, 512])[-1]
-        'conv4_1'
+
+def _conv_names(network: str) -> list[str]:
+    """Names of a network's convolutions, in order."""
+    return [
+        f"conv{block}_{i}"
+        for block, count in enumerate(NETWORKS[network], 1)
+        for i in range(1, count + 1)
+    ]
+
+
+def _by_place(tree: Tree) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Arrays of the longest sequence whose convolutions are as wide as those of a VGG.
+
+    Others, such as those of a decoder, are left out.
     """
+    sequences = defaultdict(list)
+    for path, array in tree.items():
+        if match := PLACED.fullmatch(path):
+            place, key = int(match[2] or match[4] or 0), _key(match[3] or match[5])
+            sequences[PART.sub("", match[1] or "")].append((place, key, array))
+    found = []
+    for arrays in sequences.values():
+        widths = {
+            place: array.shape[-1]
+            for place, key, array in arrays
+            if key == "kernel" and array.ndim == 4
+        }
+        places = sorted(widths)
+        if network := _network([widths[place] for place in places]):
+            names = dict(zip(places, _conv_names(network), strict=False))
+            found.append((network, names, arrays))
+    longest = max((len(names) for _, names, _ in found), default=0)
+    for network, names, arrays in found:
+        for place, key, array in arrays if len(names) == longest else ():
+            if place in names:
+                yield names[place], key, array
+            elif key == "kernel":
+                bare = network.lower().replace("-", "")
+                raise WrongNetwork(
+                    f"expected VGG-19 without BatchNorm, got {bare}_bn; use vgg19"
+                )
+
+
+def _network(widths: list[int]) -> str | None:
+    """The network whose convolutions have these numbers of output channels."""
     for network, counts in NETWORKS.items():
         blocks = zip(BLOCKS, counts, strict=True)
         known = [width for (width, _), count in blocks for _ in range(count)]
-        if known[: len(widths)] == widths:
-            return conv_names(network)[: len(widths)]
-    raise ValueError(
-        "expected convolutions of 64, 64, 128, 128, 256 … channels, as in VGG-19, got "
-        f"{', '.join(map(str, widths))}; use the weights of a VGG-19"
-    )
+        if widths and known[: len(widths)] == widths:
+            return network
+    return None
 
 
 def hwio(kernel: np.ndarray) -> np.ndarray:
@@ -119,3 +177,18 @@ def hwio(kernel: np.ndarray) -> np.ndarray:
     An array of another rank is returned as it is, for `check_params` to refuse.
     """
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel
+
+
+def family_of(tree: Tree, config: str = "{}") -> str | None:
+    """Input that a network expects, where its names tell, or Keras' JSON of the model.
+
+    `caffe` for a model of `keras.applications`, `torchvision` for one of KerasHub.
+    """
+    for family, pattern in FAMILIES.items():
+        if any(re.fullmatch(pattern, name) for name in tree):
+            return family
+    if "VGGBackbone" in config:
+        return "torchvision"
+    model = json.loads(config)
+    whole = model.get("class_name") in ("Functional", "Model")
+    return "caffe" if whole and model["config"].get("name") == "vgg19" else None

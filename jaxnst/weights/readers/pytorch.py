@@ -3,39 +3,20 @@
 import io
 import math
 import mmap
-import re
 import struct
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 
-from jaxnst.types import Params
 from jaxnst.weights.readers.files import map_file, zip_entries
-from jaxnst.weights.readers.naming import (
-    LARGEST_ARRAY,
-    NETWORKS,
-    Tree,
-    WrongNetwork,
-    collect,
-    conv_names,
-    hwio,
-)
+from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree, is_conv
 from jaxnst.weights.readers.pickles import Storage, Tensor, unpickle
 
 MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number in the first pickle of the older stream, little-endian."""
-
-CONV = re.compile(r"(?:(.*)\.)?(?:(\d{1,3})|(conv\d_\d))\.(weight|bias)")
-"""A prefix, then a layer's place in a sequence, or a convolution's name."""
-
-PART = re.compile(r"(?:^|\.)[^.]*\d$")
-"""End of a prefix that numbers a part of the sequence, such as `slice1` or `blocks.0`.
-The places of layers go on from part to part."""
 
 Raw = Callable[[str], memoryview]
 """Bytes of a storage by its key."""
@@ -51,7 +32,7 @@ def read_safetensors(path: Path) -> Tree:
                 continue
             if about.get_dtype() in ("F64", "F32", "F16", "BF16"):
                 tree[key] = file.get_tensor(key)
-            elif CONV.fullmatch(key):
+            elif is_conv(key):
                 raise ValueError(
                     f"expected numbers of at least 16 bits in {key}, got "
                     f"{about.get_dtype()}; use weights that are not quantised"
@@ -207,94 +188,3 @@ def _view(tensor: Tensor, raw: memoryview) -> np.ndarray:
     numbers = np.frombuffer(raw, storage.dtype)[offset:]
     steps = [stride * storage.dtype.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(numbers, shape, steps, writeable=False)
-
-
-def from_pytorch(tree: Tree) -> Params:
-    """Parameters from a state dict, whose keys may have a prefix.
-
-    They are torchvision's `features.0.weight`, out in h w, and `features.0.bias` …, the
-    same without `features`, or `conv1_1.weight` …
-    """
-    found = [
-        (match, PART.sub("", match[1] or ""), array)
-        for key, array in tree.items()
-        if (match := CONV.fullmatch(key))
-    ]
-    places: dict[str, set[int]] = defaultdict(set)
-    for match, sequence, array in found:
-        if match[2] and array.ndim == 4:
-            places[sequence].add(int(match[2]))
-    names = {} if any(match[3] for match, *_ in found) else _names(places)
-    return collect(
-        (name, "kernel", hwio(array)) if match[4] == "weight" else (name, "bias", array)
-        for match, sequence, array in found
-        if (name := match[3] or names.get((sequence, int(match[2]))))
-    )
-
-
-def _names(places: dict[str, set[int]]) -> dict[tuple[str, int], str]:
-    """Names of convolutions by their sequence and their place in it.
-
-    Args:
-        places: Places of the convolutions of each sequence of a file. Those named
-            `features` go before others, such as a decoder; then the longest.
-    """
-    named = {x: places[x] for x in places if x.rpartition(".")[2] == "features"}
-    sequences = {x: sorted(found) for x, found in (named or places).items()}
-    networks = {x: found for x in sequences if (found := _network(sequences[x]))}
-    longest = max((len(sequences[x]) for x in networks), default=0)
-    networks = {x: networks[x] for x in networks if len(sequences[x]) == longest}
-    for network, bare in networks.values():
-        if not bare:
-            name = network.lower().replace("-", "") + "_bn"
-            raise WrongNetwork(
-                f"expected VGG-19 without BatchNorm, got {name}; use vgg19"
-            )
-    if sequences and not networks:
-        most = max(sequences.values(), key=len)
-        raise WrongNetwork(
-            "expected VGG-19's convolutions at features.0, 2, 5, 7, 10 … 34, got some "
-            f"at {', '.join(map(str, most))}; use the weights of a VGG-19"
-        )
-    return {
-        (sequence, place): name
-        for sequence, (network, _) in networks.items()
-        for place, name in zip(sequences[sequence], conv_names(network), strict=False)
-    }
-
-
-def _network(places: list[int]) -> tuple[str, bool] | None:
-    """The network whose convolutions have these places, and whether it is bare.
-
-    A convolution and its ReLU take two places, with BatchNorm three.
-    """
-    for step, (network, counts) in product((2, 3), NETWORKS.items()):
-        block_starts = accumulate((step * n + 1 for n in counts), initial=0)
-        known = [
-            start + step * i
-            for start, n in zip(block_starts, counts, strict=False)
-            for i in range(n)
-        ]
-        if known[: len(places)] == places:
-            return network, step == 2
-    return None
-
-
-def family(tree: Tree) -> str | None:
-    """Input that a state dict's network expects, where its names tell.
-
-    `caffe` for conversions of Oxford's weights: names like `conv1_1.bias`, or a
-    classifier at 1, 4 and 6. `torchvision` for a classifier at 0, 3 and 6, for its
-    `features` alone, or timm's names.
-    """
-    classifier = {
-        int(match[1])
-        for key in tree
-        if (match := re.search(r"(?:^|\.)classifier\.(\d)\.bias$", key))
-    }
-    named = any(match and match[3] for match in map(CONV.fullmatch, tree))
-    if classifier == {1, 4, 6} or named:
-        return "caffe"
-    timm = any(re.search(r"(?:^|\.)(pre_logits|head)\.", key) for key in tree)
-    alone = "0.weight" in tree  # of torchvision's `vgg19().features.state_dict()`
-    return "torchvision" if classifier == {0, 3, 6} or timm or alone else None
