@@ -13,11 +13,23 @@ from jaxnst.command.describe import compile_timer
 from jaxnst.compiled import Runner
 from jaxnst.painting.stage import measure
 from jaxnst.pictures.canvas import exact
+from jaxnst.recipes import Recipe, get_recipe
 
 LIGHT = ("--set", "content_layers=relu1_1", "--set", "style_layers=relu1_1")
 """Flags that let a picture depend on one layer: its programs compile sooner."""
 
+LAYERS = {
+    "content_layers": (("relu2_1", 1.0),),
+    "style_layers": (("relu1_1", 1.0),),
+}
+"""Two layers of a recipe, likewise."""
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def light_recipe(name: str) -> Recipe:
+    """A recipe of two layers and one scale, without strokes: it compiles sooner."""
+    return get_recipe(name).replace(**LAYERS, scales=1, repaint=False)
 
 
 def random_image(seed, height, width):

@@ -4,8 +4,9 @@ import re
 import shlex
 
 import pytest
-from helpers import SCRIPTS
+from helpers import SCRIPTS, light_recipe
 
+import jaxnst
 from jaxnst.command.cli import parse
 
 ROOT = SCRIPTS.parent
@@ -46,20 +47,20 @@ def test_commands_are_understood(path):
             assert is_understood(words if len(words) > 1 else [*words, "--help"]), line
 
 
-@EACH_PAGE
-def test_options_exist(path, capsys):
+def test_options_exist(capsys):
     for command in COMMANDS:
         with pytest.raises(SystemExit):
             parse([*command.split(), "--help"])
     known = set(re.findall(r"--?[a-z][a-z-]*", capsys.readouterr().out))
-    named = [code.split()[0] for code in inline(path.read_text()) if code[0] == "-"]
-    assert set(named) <= known
+    for path in PAGES:
+        named = {code.split()[0] for code in inline(path.read_text()) if code[0] == "-"}
+        assert named <= known, path
 
 
 @EACH_PAGE
-@pytest.mark.usefixtures("light_recipes")
 def test_python_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jaxnst, "get_recipe", light_recipe)
     scope = {}
     for block in blocks(path.read_text(), "python"):
         exec(block, scope)
