@@ -169,36 +169,32 @@ def _write_video(
 ) -> None:
     """Write a video file: frames at their times, and the sound of the source."""
     import av
+    from av.codec.context import Flags
 
     container, codec, options = VIDEOS[suffix]
-    images, tags = iter(images), clip.color
-    first, ticks = next(images), _ticks(clip, clip.time_base)
-    durations = {a: b - a for a, b in itertools.pairwise(ticks)}
+    images, tags, unit = iter(images), clip.color, clip.time_base
+    first, ticks = next(images), _ticks(clip, unit)
     with av.open(file, "w", format=container) as out:
-        stream: Any = out.add_stream(codec, rate=clip.rate, options=options)
-        stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "yuv420p"  # all that every browser plays
+        height, width = first.shape[:2]
+        size = {"height": height, "width": width, "time_base": unit}
+        stream: Any = out.add_stream(codec, clip.rate, options, **size)
         context = stream.codec_context
-        context.time_base = stream.time_base = clip.time_base
+        context.flags |= Flags.frame_duration
         context.colorspace, context.color_range = tags.matrix, tags.range
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
 
-        def mux(frame: Any) -> None:
-            for packet in stream.encode(frame):
-                packet.duration = durations.get(packet.pts, packet.duration)
-                out.mux(packet)
-
-        def write(image: ImageArray, tick: int) -> None:
-            rgb = av.VideoFrame.from_ndarray(as_levels(image, 16), "rgb48le")
-            colors = {"dst_colorspace": tags.matrix_name, "dst_color_range": tags.range}
-            frame = rgb.reformat(format=stream.pix_fmt, **colors)
-            frame.pts, frame.time_base = tick, clip.time_base
-            mux(frame)
+        def write(image: ImageArray, tick: int, end: int) -> None:
+            frame = av.VideoFrame.from_ndarray(as_levels(image, 16), "rgb48le")
+            frame.colorspace = tags.matrix
+            # In 4:2:0, all that every browser plays.
+            frame = frame.reformat(format="yuv420p", dst_color_range=tags.range)
+            frame.pts, frame.duration, frame.time_base = tick, end - tick, unit
+            out.mux(stream.encode(frame))
 
         images = itertools.chain([first], images)
-        given = zip(clip.times, images, ticks[:-1], strict=True)
+        given = zip(clip.times, images, ticks[:-1], ticks[1:], strict=True)
         frames = ((time, partial(write, *rest)) for time, *rest in given)
         sound = sound_packets(clip, out)
         for _, write_next in heapq.merge(frames, sound, key=lambda found: found[0]):
             write_next()
-        mux(None)
+        out.mux(stream.encode(None))
