@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -232,7 +233,7 @@ def _animation(path: Path) -> Clip:
 
 
 def _shrink(image: pil.Image, shape: tuple[int, int]) -> np.ndarray:
-    small = image.resize(shape[::-1], pil.Resampling.LANCZOS)
+    small = image.resize((shape[1], shape[0]), pil.Resampling.LANCZOS)
     return np.asarray(small, np.float32) / 255
 
 
@@ -259,15 +260,15 @@ def _animated(path: Path) -> Iterator[tuple[pil.Image, Fraction]]:
 
 def _video(path: Path, selection: Selection) -> Clip:
     entry, given = decode.find_entry(path, selection.start), []
-    first: Any = None
-    last: Any = None
+    first, last = cast(Any, None), cast(Any, None)
     for time, last in decode.decoded(path, entry):
         first, number = first or last, entry.number + len(given) + 1
         _same_size(path, number, (last.height, last.width), (first.height, first.width))
         given.append(time)
         begin = given[0] if entry.begin is None else entry.begin
-        known = None not in (selection.end, time, begin)
-        if known and time - begin >= selection.end:
+        if time is None or begin is None:
+            continue
+        if time - begin >= (selection.end or math.inf):
             break
     if first is None:
         raise ValueError(f"no frame of {path} can be decoded; {CONVERT}")

@@ -31,10 +31,7 @@ WHOLE = Entry()
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video file with PyAV; yields it and its first video that is no cover.
-
-    All that fails there is a ValueError of one line.
-    """
+    """A video file and its first video that is no cover; failures are ValueErrors."""
     check_installed("av", "a video file", "video")
     import av.error
     from av.stream import Disposition

@@ -40,16 +40,7 @@ Kind = Literal["video", "animation", "folder"]
 
 
 def output_kind(path: Path) -> Kind:
-    """What a path without a suffix, or of `VIDEOS` or `ANIMATIONS`, asks for.
-
-    Raises:
-        ValueError: If it has another suffix, cannot be written, is a folder that is
-            not empty, or PyAV is missing for it.
-
-    Example:
-        >>> output_kind(Path("painted.webp"))
-        'animation'
-    """
+    """What a path asks for; a ValueError if that cannot be written there."""
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
         check_folder(path.parent)
@@ -119,7 +110,7 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
 
 
 def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
-    """Write into a folder beside it, which takes its place when all are written."""
+    """Write into a hidden folder, which takes its place when all are written."""
     path = path.resolve()  # a link stays, and leads to the new folder
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -138,11 +129,8 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
 
 
 def _ticks(clip: Clip, unit: Fraction, least: int = 1) -> list[int]:
-    """The times of the frames and of the end in whole units, so far apart at least.
-
-    They are rounded, not their differences, so that the sum does not drift.
-    """
-    found = [0]
+    """The times of the frames and of the end in whole units, so far apart at least."""
+    found = [0]  # Times are rounded, not their differences, so that no error adds up.
     for time in (*clip.times[1:], clip.end):
         found.append(max(found[-1] + least, round(time / unit)))
     return found
@@ -151,10 +139,7 @@ def _ticks(clip: Clip, unit: Fraction, least: int = 1) -> list[int]:
 def _write_animation(
     file: Any, suffix: str, clip: Clip, images: Iterable[ImageArray]
 ) -> None:
-    """Write an animated picture that repeats without end.
-
-    Frames that are equal become one that is shown for longer.
-    """
+    """Write an animated picture that repeats without end."""
     frames = (pil.fromarray(as_levels(image)) for image in images)
     kind, options, unit, least = ANIMATIONS[suffix]
     ticks = [unit * x for x in _ticks(clip, Fraction(unit, 1000), least)]
