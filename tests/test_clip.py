@@ -16,7 +16,6 @@ from jaxnst.pictures.files import load_image
 from jaxnst.video import sound
 from jaxnst.video.clip import Selection, open_clip
 from jaxnst.video.store import FolderStore, Frame
-from jaxnst.video.tags import ColorTags
 from jaxnst.video.write import output_kind, write_clip
 
 TIMES = (0, 40, 120, 160, 300, 340)
@@ -57,11 +56,9 @@ def make_video(
             audio.codec_context.layout = layout
         for i, time in enumerate(TIMES):
             pixels = np.uint16(picture(i) * 65535)
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb48le").reformat(
-                format=kind,
-                dst_colorspace=ColorTags(*tags).matrix_name,
-                dst_color_range=tags[1],
-            )
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb48le")
+            frame.colorspace = tags[0]
+            frame = frame.reformat(format=kind, dst_color_range=tags[1])
             frame.pts, frame.time_base = time, Fraction(1, 1000)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))

@@ -75,16 +75,15 @@ TICKS = 512
 
 
 @pytest.mark.parametrize(
-    ("change", "frames"),
+    ("name", "change", "frames"),
     [
-        (lambda time, at: (time // 2, at), range(24)),
-        (lambda time, at: (time // 2, at + 20 * TICKS), range(20, 44)),
-        (lambda time, at: (time // 4, at + 21 * TICKS), range(21, 33)),
-        (lambda time, at: (time, at), range(48)),
+        ("a.mov", lambda time, at: (time // 2, at), range(24)),
+        ("a.mp4", lambda time, at: (time // 2, at + 20 * TICKS), range(20, 44)),
+        ("a.mov", lambda time, at: (time // 4, at + 21 * TICKS), range(21, 33)),
+        ("a.mp4", lambda time, at: (time, at), range(48)),
     ],
 )
-@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
-def test_an_edit_list_is_followed(tmp_path, change, frames, name):
+def test_an_edit_list_is_followed(tmp_path, name, change, frames):
     clip = open_clip(edit(film(tmp_path / name), change))
     assert shown(clip) == list(frames)
     assert len(clip) == len(frames)
@@ -393,7 +392,7 @@ def test_a_film_that_is_sought_in_gives_the_same_frames(tmp_path, name):
         edit(path, lambda time, at: (time * 3 // 4, at + 7 * TICKS))
     whole = open_clip(path)
     frames = list(whole.frames((48, 64)))
-    for start in (Fraction("0.7"), Fraction("1.21"), Fraction("1.3")):
+    for start in (Fraction("0.7"), Fraction("1.21")):
         wanted = Selection(start, start + Fraction(1, 5))
         cut = open_clip(path, wanted)
         places = [i for i, x in enumerate(whole.times) if start <= x < wanted.end]

@@ -1,5 +1,7 @@
 """Warping, reliability and the temporal term, against SciPy and float64 NumPy."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,15 +157,18 @@ def test_agreement_adds_to_the_loss_whole_and_in_tiles(backbone):
     plain = jaxnst.make_targets(backbone, content, [style], recipe)
     agreement = Agreement(other, mask, jnp.float32(1e4))
     targets = plain._replace(agreement=agreement)
-    loss = lambda f, t: jax.value_and_grad(
-        lambda x: f(x, backbone, t, recipe.program)[0]
-    )
+
+    @partial(jax.jit, static_argnames="f")
+    def loss(f, image, backbone, targets):
+        value = lambda x: f(x, backbone, targets, recipe.program)[0]
+        return jax.value_and_grad(value)(image)
+
     tiled, whole = Tiled(size), objective
-    base, slope = loss(whole, plain)(image)
+    base, slope = loss(whole, image, backbone, plain)
     squares = np.asarray(mask) * (np.asarray(image, np.float64) - other) ** 2
     gap = 2e4 * np.asarray(mask) * (np.asarray(image, np.float64) - other) / image.size
     for f in (whole, tiled):
-        value, grad = loss(f, targets)(image)
+        value, grad = loss(f, image, backbone, targets)
         np.testing.assert_allclose(value - base, 1e4 * squares.mean(), rtol=1e-3)
         scale = np.abs(gap).max()
         np.testing.assert_allclose((grad - slope) / scale, gap / scale, atol=1e-3)

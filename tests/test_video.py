@@ -19,7 +19,6 @@ from test_decode import hdr
 import jaxnst
 from jaxnst.command.cli import main
 from jaxnst.command.describe import compile_timer
-from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import Masks, Region, Style
 from jaxnst.pictures.samples import sample_path
 from jaxnst.request import read as read_module
@@ -65,6 +64,19 @@ def flicker(frames):
     return np.mean([warping_error(b, a, away, mask) for b, a in pairs])
 
 
+def test_later_frames_compile_nothing(backbone):
+    counts = []
+    jax.clear_caches()
+    with compile_timer() as compiled:
+        paint(backbone, pan(6), LAID, on_frame=lambda _: counts.append(len(compiled)))
+    assert counts[0] > 0
+    # The third frame is the first that looks two frames back, the fifth four.
+    assert counts[5] == counts[4]
+    with compile_timer() as again:
+        paint(backbone, pan(3, step=1), LAID)
+    assert not again
+
+
 def test_frames_flicker_a_third_as_much_as_those_painted_one_by_one(backbone):
     recipe = LAID.replace(content_weight=0.05)
     frames = pan(4)
@@ -88,19 +100,6 @@ def test_a_translation_gives_translations(backbone, recipe):
         assert gaps.max() <= 1.5 / 255
     # What comes into sight is painted, too, and differs from its content.
     assert np.abs(found[3][:, -4:] - pan(4)[3][:, -4:]).mean() > 0.01
-
-
-def test_later_frames_compile_nothing(backbone):
-    counts = []
-    jax.clear_caches()
-    with compile_timer() as compiled:
-        paint(backbone, pan(6), LAID, on_frame=lambda _: counts.append(len(compiled)))
-    assert counts[0] > 0
-    # The third frame is the first that looks two frames back, the fifth four.
-    assert counts[5] == counts[4]
-    with compile_timer() as again:
-        paint(backbone, pan(6, step=1), LAID)
-    assert not again
 
 
 def test_a_cut_begins_anew(backbone):
@@ -153,15 +152,13 @@ def test_what_comes_into_sight_stays_in_both_passes(backbone):
 ADAM = FAST.replace(optimizer="adam", learning_rate=0.02, first_steps=4, steps=3)
 
 
-@pytest.mark.parametrize("recipe", [FAST, LAID, ADAM])
-@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize(("recipe", "passes"), [(FAST, 1), (LAID, 2), (ADAM, 2)])
 def test_where_nothing_moves_nothing_changes(backbone, recipe, passes):
     still, other = WIDE[16:48, 8:48], 1 - WIDE[16:48, 8:48][::-1, ::-1]
-    frames = [still] * 4 + [other] * 2 + [still] * 2
-    found = paint(backbone, frames, recipe, passes=passes)
-    gaps = [np.abs(found[i] - found[0]).mean() for i in (1, 2, 3, 6, 7)]
+    found = paint(backbone, [still] * 3 + [other, still], recipe, passes=passes)
+    gaps = [np.abs(found[i] - found[0]).mean() for i in (1, 2, 4)]
     assert max(gaps) < 1e-4
-    assert np.abs(found[4] - found[0]).mean() > 0.05
+    assert np.abs(found[3] - found[0]).mean() > 0.05
 
 
 @pytest.mark.parametrize("recipe", [FAST, LAID])
@@ -179,7 +176,7 @@ def test_what_an_object_passes_by_stays(backbone, recipe):
 
 
 def test_there_and_back_again_a_pan_ends_as_it_began(backbone):
-    there = pan(6)
+    there = pan(5)
     found = paint(backbone, there + there[::-1], LAID)
     assert np.abs(found[-1] - found[0]).mean() < 0.005
 
@@ -193,7 +190,7 @@ def figures(image):
 @pytest.mark.parametrize("step", [2, 0.25])
 def test_a_long_pan_keeps_colours_and_sharpness(backbone, monkeypatch, step):
     monkeypatch.setattr("jaxnst.video.paint.PERIOD", 4)
-    wide, count = jnp.asarray(WIDE), 13
+    wide, count = jnp.asarray(WIDE), 9
     still = jnp.zeros(WIDE.shape[:2] + (2,))
     seen = lambda t: warp(wide, still.at[..., 0].set(step * t), degree=7)
     frames = [np.clip(seen(t), 0, 1)[16:48, 8:48] for t in range(count)]
@@ -355,17 +352,8 @@ def test_the_chroma_of_every_frame_is_kept(backbone):
 
 
 def test_a_step_that_is_not_finite_names_its_frame(backbone):
-    recipe = FAST.replace(optimizer="adam", learning_rate=0.02)
-    calls = []
-
-    def breaks(image, backbone, targets, program):
-        loss, terms = jaxnst.objective(image, backbone, targets, program)
-        calls.append(targets.agreement is None)
-        return (loss if targets.agreement is None else loss * jnp.nan), terms
-
     with pytest.raises(FloatingPointError, match="frame 2: a step was not finite"):
-        paint(backbone, pan(3), recipe, picture=Options(objective=breaks))
-    assert set(calls) == {True, False}
+        paint(backbone, pan(2), weight=np.inf)
 
 
 def test_frames_of_two_sizes_are_refused(backbone):
@@ -436,16 +424,14 @@ def test_a_killed_run_goes_on_to_the_same_video(here):
     whole = ["whole.mp4" if x == "b.mp4" else x for x in command]
     assert subprocess.run(whole).returncode == 0
     kills = 0
-    for wanted in (2, 5, 8):
+    for wanted in (3, 8):  # in each pass
         process = subprocess.Popen(command)
         while process.poll() is None and len(states(here)) < wanted:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-    assert kills == 3
+    assert kills == 2
     assert len(states(here)) < 12
-    with pytest.raises(SystemExit):
-        main([*flags, "--no-such-flag"])
     # Another run does not touch it.
     other = [*flags[:-2], "--seed", "5"]
     assert main(other) == 2

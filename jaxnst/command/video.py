@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import math
 import shutil
 import time
@@ -17,39 +16,19 @@ from typing import Any
 import jax
 
 from jaxnst.checks import check_installed
-from jaxnst.command import flags
-from jaxnst.command.describe import (
-    compile_timer,
-    content_hash,
-    make_manifest,
-    write_manifest,
-)
+from jaxnst.command import describe, flags, stylize
 from jaxnst.command.reporter import Reporter, complain, say
-from jaxnst.command.stylize import (
-    check_inputs_stay,
-    read_options,
-    reserved_path,
-    with_networks,
-)
-from jaxnst.disk import write_whole
 from jaxnst.foreign import read_json
 from jaxnst.messages import gigabytes
-from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.memory import mask_bytes
-from jaxnst.painting.plan import Stages, plan_run
+from jaxnst.painting.plan import plan_run
 from jaxnst.painting.stages import Progress
 from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
-from jaxnst.request.manifest import Manifest, manifest_path, path_from
+from jaxnst.request import read
+from jaxnst.request.manifest import manifest_path, path_from
 from jaxnst.request.painting import Painting
-from jaxnst.request.read import (
-    check_moving_masks,
-    check_painting,
-    mask_count,
-    moving_masks,
-    read_style,
-)
 from jaxnst.request.run import Run
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles
@@ -81,8 +60,7 @@ def add_video_flags(p: flags.Parser) -> None:
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
     steps = (
-        "steps of each frame after the first of a shot (default: half of those of the "
-        "last size, at least 3)"
+        "steps of later frames of a shot (default: half as many as at the last size)"
     )
     add("--frame-steps", type=flags.positive, metavar="N", help=steps)
     weight = f"weight of the temporal loss (default: {usual.weight:g})"
@@ -99,11 +77,10 @@ def add_video_flags(p: flags.Parser) -> None:
 
 def clock(text: str) -> Fraction:
     """Seconds, from a text such as 2.5, 1:30 or 0:01:30.25."""
-    parts = text.split(":")
     with contextlib.suppress(ValueError, ZeroDivisionError):
-        found = sum(Fraction(x) * 60**i for i, x in enumerate(reversed(parts)))
-        if len(parts) <= 3 and found >= 0 and "-" not in text:
-            return Fraction(found)
+        hours, minutes, seconds = map(Fraction, ("0:0:" + text).split(":")[-3:])
+        if text.count(":") <= 2 and "-" not in text:
+            return 3600 * hours + 60 * minutes + seconds
     raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2.5 or 1:30 would be")
 
 
@@ -115,7 +92,7 @@ def ratio(text: str) -> Fraction:
     raise argparse.ArgumentTypeError(f"{text!r} is no number of frames per second")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Video:
     """A video that is asked for: a painting, and the clip that it is of."""
 
@@ -135,7 +112,7 @@ class Video:
     def paintings(self) -> list[Painting]:
         """The painting of each frame; one, if no mask changes."""
         painting, numbers = self.painting, self.clip.numbers
-        masks = (x for x in painting.paths if x != painting.content)
+        masks = {*painting.paths} - {painting.content}
         folders = {x: frame_files(x) for x in masks if x.is_dir()}
         for path, found in folders.items():
             if len(found) <= numbers[-1]:
@@ -161,7 +138,7 @@ class Video:
         options, flow = self.options, self.flow
         return {
             "start": str(start),
-            "end": None if end is None else str(end),
+            "end": end and str(end),
             "every": every,
             "frames": len(self.clip),
             "rate": str(self.clip.rate),
@@ -169,7 +146,7 @@ class Video:
             "frame_steps": options.steps,
             "temporal_weight": options.weight,
             "flow": flow and path_from(self.run.out.parent, flow),
-            "flow_sha256": flow and content_hash(flow),
+            "flow_sha256": flow and describe.content_hash(flow),
         }
 
 
@@ -193,14 +170,12 @@ def video_from(args: argparse.Namespace) -> Video:
         shape = max(2, shape[0] // 2 * 2), max(2, shape[1] // 2 * 2)
     flows = None if args.flow is None else FlowFiles(args.flow, clip.numbers)
     passes = args.passes if painting.recipe.paints else 1
-    options = VideoOptions(
-        steps=args.frame_steps, weight=weight, flows=flows, passes=passes
-    )
-    given = {"run": run, "options": options, "flow": args.flow}
-    video = Video(painting=painting, clip=clip, shape=shape, **given)
-    check_inputs_stay([run.out], painting)
-    notes = check_painting(video.paintings[0], shape)
-    check_moving_masks(video.paintings, shape)
+    given: dict[str, Any] = {"steps": args.frame_steps, "weight": weight}
+    options = VideoOptions(flows=flows, passes=passes, **given)
+    video = Video(painting, clip, shape, run, options, args.flow)
+    stylize.check_inputs_stay([run.out], painting)
+    notes = read.check_painting(video.paintings[0], shape)
+    read.check_moving_masks(video.paintings, shape)
     needed, free = video.disk()
     if needed > free and not args.force:
         raise ValueError(
@@ -221,13 +196,13 @@ def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
     video, tell = video_from(args), partial(say, quiet=args.quiet)
     shape, out, about = video.shape, video.run.out, video.describe()
-    (painting,) = with_networks([video.painting], quiet=args.quiet)
-    masks = mask_bytes(shape, painting.recipe, mask_count(video.paintings[0]))
-    stages = plan_run(shape, painting.recipe, video.run.usable_memory - masks)
-    backbone = registry.load_backbone(painting.network)
-    found = video_manifest(video, painting)
-    record = found.identity | {"video": about}
-    with reserved_path(out), open_state(video.state, record) as painted:
+    (painting,) = stylize.with_networks([video.painting], quiet=args.quiet)
+    found = describe.make_manifest(painting, shape)
+    # Packages that a video depends on, but no picture.
+    used = [x for x in distributions() if x.name == "av" or "opencv" in x.name]
+    versions = found.versions | {x.name: x.version for x in used}
+    state = open_state(video.state, found.identity | {"video": about})
+    with stylize.reserved_path(out), state as painted:
         began = time.perf_counter()
         again = f"; {painted} are painted" if painted else ""
         size = f"{len(video.clip)} frames of {shape[1]} x {shape[0]} px"
@@ -238,8 +213,8 @@ def video_command(args: argparse.Namespace) -> int:
         tell(where + newest * painting.recipe.paints)
         reporter = VideoReporter(video, painted)
         try:
-            with compile_timer() as compiling, reporter:
-                firsts = paint_video(video, stages, backbone, reporter)
+            with describe.compile_timer() as compiling, reporter:
+                paint_video(video, painting.network, reporter)
         except FloatingPointError as error:
             complain(f"error: {error}; the frames before it are painted")
             return 3
@@ -248,35 +223,25 @@ def video_command(args: argparse.Namespace) -> int:
             raise OSError(f"{error}; {kept}") from error
         seconds = round(time.perf_counter() - began, 2)
         spent = {"all": seconds, "compile": round(sum(x for _, x in compiling), 2)}
-        about["shots"] = [video.clip.numbers[i] + 1 for i in firsts]
+        about["shots"] = [video.clip.numbers[i] + 1 for i in sorted(reporter.firsts)]
         done = {"video": about, "status": "done", "resumed": painted, "seconds": spent}
-        write_manifest(manifest_path(out), found.beside(out) | done)
+        manifest = replace(found, versions=versions).beside(out) | done
+        describe.write_manifest(manifest_path(out), manifest)
         if not args.keep_state:
             shutil.rmtree(video.state, ignore_errors=True)
     tell(f"wrote {out} in {seconds:.0f} s")
     return 0
 
 
-def video_manifest(video: Video, painting: Painting) -> Manifest:
-    """The manifest of a video, with the packages that only videos depend on."""
-    found = make_manifest(painting, video.shape)
-    libraries = {x.name: x.version for x in distributions() if x.name in VERSIONS}
-    return replace(found, versions=found.versions | libraries)
-
-
 RECORD, PREVIEW = "run.json", "newest.png"
 """Files in the folder of a state, beside the frames."""
-
-VERSIONS = ("av", "opencv-python", "opencv-python-headless")
-"""Packages that a video depends on, but no picture."""
 
 
 @contextlib.contextmanager
 def open_state(folder: Path, record: dict[str, Any]) -> Iterator[int]:
-    """Make the folder of the painted frames, or go on with the one that is there.
+    """Make or reuse the folder of a run; yields how many frames are painted.
 
-    Yields how many frames are painted; if none is at the end, the folder is deleted. A
-    ValueError says if it is that of another run.
+    If there is none at the end, the folder is deleted.
     """
     path = folder / RECORD
     if path.is_file():
@@ -292,54 +257,45 @@ def open_state(folder: Path, record: dict[str, Any]) -> Iterator[int]:
         raise ValueError(f"{folder} has other files in it; choose another output")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with write_whole(path) as file:
-            file.write(json.dumps(record).encode())
+        describe.write_manifest(path, record)
         yield len(list(folder.glob("pass*.npz")))
     finally:
         if not any(folder.glob("pass*.npz")):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def paint_video(
-    video: Video, stages: Stages, backbone: Backbone, reporter: "VideoReporter"
-) -> list[int]:
-    """Paint and write a video; return the first frame of each shot."""
-    painting, seen, firsts = video.paintings[0], (*video.shape, 3), set()
-    recipe = painting.recipe
-    styles = [read_style(style, seen, recipe) for style in painting.styles]
-    masks = moving_masks(video.paintings, styles, seen)
-
-    def on_frame(progress: FrameProgress) -> None:
-        firsts.add(progress.frame.first)
-        reporter.frame(progress)
-
+def paint_video(video: Video, network: str, reporter: "VideoReporter") -> None:
+    """Paint and write a video."""
+    shape, paintings = video.shape, video.paintings
+    painting, recipe = paintings[0], paintings[0].recipe
+    kept = mask_bytes(shape, recipe, read.mask_count(painting))
+    stages = plan_run(shape, recipe, video.run.usable_memory - kept)
+    styles = [read.read_style(x, (*shape, 3), recipe) for x in painting.styles]
+    masks = read.moving_masks(paintings, styles, (*shape, 3))
     hooks = {"stages": stages, "on_chunk": reporter.chunk}
     options = replace(
         video.options,
-        picture=read_options(painting, masks(0), max(seen), hooks),
-        masks=masks if len(video.paintings) > 1 else None,
+        picture=stylize.read_options(painting, masks(0), max(shape), hooks),
+        masks=masks if len(paintings) > 1 else None,
         store=FolderStore(video.state),
-        on_frame=on_frame,
+        on_frame=reporter.frame,
     )
-    key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
-    given = backbone, video.clip.frames(video.shape), styles, recipe
-    write_clip(
-        video.run.out, video.clip, paint_frames(*given, key=key, options=options)
-    )
-    return sorted(firsts)
+    backbone = registry.load_backbone(network)
+    given = backbone, video.clip.frames(shape), [] if painting.labels else styles
+    key = jax.random.key(painting.seed)
+    painted = paint_frames(*given, recipe, key=key, options=options)
+    write_clip(video.run.out, video.clip, painted)
 
 
 class VideoReporter(Reporter):
-    """What happens while a video is painted: progress, the newest frame, interruption.
-
-    The unit of its bar is a frame.
-    """
+    """Shows which frame is painted, and keeps the newest one to be looked at."""
 
     def __init__(self, video: Video, found: int):
         self.video, self.count = video, len(video.clip)
         total = self.count * video.options.passes
         super().__init__(total, min(found, total), quiet=video.run.quiet)
         self.done, self.new, self.is_new = 0, 0, False
+        self.firsts: set[int] = set()  # of the shots
 
     def chunk(self, progress: Progress) -> None:
         """Report, or stop, between two launches of a frame's steps."""
@@ -348,6 +304,7 @@ class VideoReporter(Reporter):
 
     def frame(self, progress: FrameProgress) -> None:
         """Report a frame, and show it if it is new."""
+        self.firsts.add(progress.frame.first)
         first, index = progress.number == 1, progress.index
         self.done = index + 1 if first else 2 * self.count - index
         self.tell("", at_end=self.done == self.total)

@@ -3,20 +3,22 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image as pil
 
 from jaxnst.pictures.files import image_shape, is_picture, load_image
-from jaxnst.pictures.source import as_levels, from_profile, lay_background, open_pillow
+from jaxnst.pictures.geometry import resize
+from jaxnst.pictures.source import from_profile, lay_background, open_pillow
 from jaxnst.video import decode, tags
 from jaxnst.video.tags import ColorTags
 
@@ -41,11 +43,10 @@ class Selection(NamedTuple):
     every: int = 1
 
 
-CONVERT = "convert it with another program"
-
 WHOLE = Selection()
 """All frames of a source."""
 
+CONVERT = "convert it with another program"
 
 Show = Callable[[tuple[int, int]], np.ndarray]
 """Makes a frame in a size, h w 3."""
@@ -73,14 +74,14 @@ class Clip:
     path: Path
     kind: Literal["video", "animation", "folder"]
     shape: tuple[int, int]
-    numbers: tuple[int, ...]
-    times: tuple[Fraction, ...]
+    numbers: Sequence[int]
+    times: Sequence[Fraction]
     end: Fraction
     begin: Fraction = Fraction(0)
     read: Callable[[], Iterable[tuple[int, Show]]]
     time_base: Fraction = Fraction(1, 1000)
     source: ColorTags = ColorTags()
-    names: tuple[str, ...] = ()
+    names: Sequence[str] = ()
     selection: Selection = WHOLE
 
     def __len__(self) -> int:
@@ -168,11 +169,11 @@ def _select(clip: Clip, selection: Selection) -> Clip:
     )
 
 
-def _same_size(path: Path, number: int, size: Any, first: Any) -> None:
-    if size != first:
+def _same_size(path: Path, number: int, shape: Any, first: Any) -> None:
+    if shape != first:
         raise ValueError(
-            f"the first frame of {path} has {first[0]} x {first[1]} px, and frame "
-            f"{number} {size[0]} x {size[1]}; cut it there with --end, or resize it"
+            f"the first frame of {path} has {first[1]} x {first[0]} px, and frame "
+            f"{number} {shape[1]} x {shape[0]}; cut it there with --end, or resize it"
         )
 
 
@@ -183,17 +184,16 @@ def _folder(path: Path, rate: Fraction) -> Clip:
     first = image_shape(files[0])
     for number, file in enumerate(files, start=1):
         load_image(file, size=16)  # a damaged one is found now, not after hours
-        _same_size(path, number, image_shape(file)[::-1], first[::-1])
-
+        _same_size(path, number, image_shape(file), first)
     return Clip(
         path=path,
         kind="folder",
         shape=first,
-        numbers=tuple(range(len(files))),
-        times=tuple(i / rate for i in range(len(files))),
+        numbers=range(len(files)),
+        times=[i / rate for i in range(len(files))],
         end=len(files) / rate,
         read=lambda: enumerate(partial(_load, file) for file in files),
-        names=tuple(file.stem for file in files),
+        names=[file.stem for file in files],
     )
 
 
@@ -208,16 +208,8 @@ def frame_files(path: Path) -> list[Path]:
 
 
 def _load(file: Path, shape: tuple[int, int]) -> np.ndarray:
-    pixels = np.asarray(load_image(file, size=max(shape), enlarge=True))
-    return pixels if pixels.shape[:2] == shape else _resize(as_levels(pixels), shape)
-
-
-def _resize(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Levels of 0 to 255 in a size, as numbers of 0 to 1."""
-    image = pil.fromarray(pixels)
-    if pixels.shape[:2] != shape:
-        image = image.resize((shape[1], shape[0]), pil.Resampling.LANCZOS)
-    return np.asarray(image, np.float32) / 255
+    pixels = load_image(file, size=max(shape), enlarge=True)
+    return np.clip(resize(pixels, shape), 0, 1)
 
 
 def _is_animated(path: Path) -> bool:
@@ -233,16 +225,19 @@ def _animation(path: Path) -> Clip:
         path=path,
         kind="animation",
         shape=image_shape(path),
-        numbers=tuple(range(len(ends) - 1)),
-        times=tuple(ends[:-1]),
+        numbers=range(len(ends) - 1),
+        times=ends[:-1],
         end=ends[-1],
-        read=lambda: enumerate(
-            partial(_resize, pixels) for pixels, _ in _animated(path)
-        ),
+        read=lambda: enumerate(partial(_shrink, x) for x, _ in _animated(path)),
     )
 
 
-def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
+def _shrink(image: pil.Image, shape: tuple[int, int]) -> np.ndarray:
+    small = image.resize((shape[1], shape[0]), pil.Resampling.LANCZOS)
+    return np.asarray(small, np.float32) / 255
+
+
+def _animated(path: Path) -> Iterator[tuple[pil.Image, Fraction]]:
     """The frames of an animated picture, over white, and how long they are shown."""
     try:
         with open_pillow(path) as file:
@@ -256,7 +251,7 @@ def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
                 alpha = file.convert("RGBA").getchannel("A")
                 white.paste(from_profile(file).convert("RGB"), mask=alpha)
                 seconds = Fraction(round(file.info.get("duration") or 0), 1000)
-                yield np.asarray(white), seconds or FRAME
+                yield white, seconds or FRAME
     except Exception as error:  # each decoder raises exceptions of its own
         raise ValueError(
             f"{path} cannot be decoded ({error}); save it again"
@@ -265,16 +260,15 @@ def _animated(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
 
 def _video(path: Path, selection: Selection) -> Clip:
     entry, given = decode.find_entry(path, selection.start), []
-    first: Any = None
-    last: Any = None
-    for last in decode.decoded(path, entry):
-        first, unit = first or last, last.time_base
-        size, number = (last.width, last.height), entry.number + len(given) + 1
-        _same_size(path, number, size, (first.width, first.height))
-        given.append(None if last.pts is None else last.pts * unit)
-        begin = given[0] if entry.begin is None else entry.begin * unit
-        ended = selection.end is not None and None not in (given[-1], begin)
-        if ended and given[-1] - begin >= selection.end:
+    first, last = cast(Any, None), cast(Any, None)
+    for time, last in decode.decoded(path, entry):
+        first, number = first or last, entry.number + len(given) + 1
+        _same_size(path, number, (last.height, last.width), (first.height, first.width))
+        given.append(time)
+        begin = given[0] if entry.begin is None else entry.begin
+        if time is None or begin is None:
+            continue
+        if time - begin >= (selection.end or math.inf):
             break
     if first is None:
         raise ValueError(f"no frame of {path} can be decoded; {CONVERT}")
@@ -282,12 +276,14 @@ def _video(path: Path, selection: Selection) -> Clip:
     if any(a - b > 1 for a, b in itertools.pairwise(known)):
         raise ValueError(f"the frames of {path} are not in order; {CONVERT}")
     with decode.open_video(path) as (_, stream):
-        rate = stream.guessed_rate or stream.average_rate or RATE
+        unit, rate = (
+            stream.time_base,
+            stream.guessed_rate or stream.average_rate or RATE,
+        )
         aspect = stream.sample_aspect_ratio or 1  # width of a pixel by its height
     times = decode.even_times(given, rate)
-    begin = times[0] if entry.begin is None else entry.begin * first.time_base
+    begin = times[0] if entry.begin is None else entry.begin
     usual = (times[-1] - times[0]) / max(1, len(times) - 1)
-    shown = Fraction(last.duration or 0) * last.time_base or usual or 1 / RATE
     turns, width = round(first.rotation / 90) % 4, max(1, round(first.width * aspect))
     upright = lambda shape: shape[::-1] if turns % 2 else shape
     source, peak = tags.tags_of(first), decode.brightest(first)
@@ -297,18 +293,18 @@ def _video(path: Path, selection: Selection) -> Clip:
         return np.ascontiguousarray(np.rot90(pixels, turns))
 
     def read() -> Iterator[tuple[int, Show]]:
-        for number, frame in enumerate(decode.decoded(path, entry), entry.number):
+        for number, (_, frame) in enumerate(decode.decoded(path, entry), entry.number):
             yield number, partial(show, frame)
 
     return Clip(
         path=path,
         kind="video",
         shape=upright((first.height, width)),
-        numbers=tuple(range(entry.number, entry.number + len(times))),
-        times=tuple(time - begin for time in times),
-        end=times[-1] + shown - begin,
+        numbers=range(entry.number, entry.number + len(times)),
+        times=[time - begin for time in times],
+        end=times[-1] + (last.duration * unit or usual) - begin,
         begin=begin,
         read=read,
-        time_base=first.time_base,
+        time_base=unit,
         source=source,
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -13,16 +12,17 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxnst.checks import check_installed
+from jaxnst.pictures.geometry import resize
 from jaxnst.video.tags import PEAK, ColorTags, to_sdr
 
 
 class Entry(NamedTuple):
-    """Where the decoding of a video begins; times are in the units of the stream."""
+    """Where the decoding of a video begins; times are in seconds."""
 
-    seek: int | None = None  # time of a key frame to go to, if not to the file's start
-    first: int | None = None  # frames before that time are dropped
+    seek: Fraction | None = None  # of a key frame to go to, if not to the file's start
+    first: Fraction | None = None  # frames before that time are dropped
     number: int = 0  # of the first frame that is left
-    begin: int | None = None  # of the video's own first frame, if that is not left
+    begin: Fraction | None = None  # of the video's own first frame, if that is not left
 
 
 WHOLE = Entry()
@@ -31,10 +31,7 @@ WHOLE = Entry()
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video file with PyAV; yields it and its first video that is no cover.
-
-    All that fails there is a ValueError of one line.
-    """
+    """A video file and its first video that is no cover; failures are ValueErrors."""
     check_installed("av", "a video file", "video")
     import av.error
     from av.stream import Disposition
@@ -54,20 +51,22 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         ) from error
 
 
-def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
-    """The frames of the first video of a file; a ValueError if it is truncated.
+def decoded(
+    path: Path, entry: Entry = WHOLE
+) -> Generator[tuple[Fraction | None, Any], None, None]:
+    """The frames of a video as they are shown, after their times in seconds, if known.
 
-    They come in the order in which they are shown. Edit lists are followed. Frames have
-    their times, in the units of the stream, or None where the file has none.
+    Edit lists are followed. A ValueError says if the file is truncated.
     """
     with open_video(path) as (container, stream):
+        unit, decoder = stream.time_base, _decoder(stream)
         # FFmpeg leaves out what an edit list hides, but not in fragmented files.
-        first = 0 if _is_mp4(container) else -math.inf
+        first: Any = 0 if _is_mp4(container) else -math.inf
         if entry.seek is not None:
-            container.seek(entry.seek, stream=stream)
+            container.seek(int(entry.seek / unit), stream=stream)
             first = entry.first
-        decoder, number, packets, newest = _decoder(stream), entry.number, 0, None
-        times, guessed, cut = deque(), container.format.name == "avi", False
+        number, packets, newest, times = entry.number, 0, None, deque()
+        guessed, cut = container.format.name == "avi", False
         for packet in container.demux(stream):
             end, cut = packet.size == 0 and packet.dts is None, packet.is_corrupt
             if not (end or cut):
@@ -79,15 +78,13 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
                 times.append(newest)
             # The frames before the damage are still in the decoder.
             for frame in decoder.decode(None if end or cut else packet):
-                frame.time_base = stream.time_base  # the last ones lack it
-                time = times.popleft() if times else None
-                if guessed:
-                    # Where times are those of decoding, the first frame has the first
-                    # one. What FFmpeg takes for the time of showing is a guess then.
-                    frame.pts = time
-                if frame.pts is None or frame.pts >= first:
+                # Where times are those of decoding, the first frame has the first one.
+                # What FFmpeg takes for the time of showing is a guess then.
+                given = times.popleft() if times else None
+                time = _seconds(given if guessed else frame.pts, unit)
+                if time is None or time >= first:
                     number += 1
-                    yield frame
+                    yield time, frame
             if end or cut:
                 break
         if cut or _is_short(path, container, stream, entry, packets, newest):
@@ -96,6 +93,10 @@ def decoded(path: Path, entry: Entry = WHOLE) -> Generator[Any, None, None]:
                 f"{path} is truncated or damaged after {number} frames; copy it "
                 f"again{cure}"
             )
+
+
+def _seconds(time: int | None, unit: Fraction) -> Fraction | None:
+    return None if time is None else time * unit
 
 
 def _is_short(
@@ -149,29 +150,31 @@ def find_entry(path: Path, start: Fraction) -> Entry:
     if start == 0:
         return WHOLE
     with contextlib.closing(decoded(path)) as frames:
-        shown = next(frames, None)
-    if shown is None or shown.pts is None:
+        begin, _ = next(frames, (None, None))
+    if begin is None:
         return WHOLE
-    begin, end = shown.pts, shown.pts + start / Fraction(shown.time_base)
     times, keys = [], []
     with open_video(path) as (container, stream):
         for packet in container.demux(stream):
-            if packet.size == 0 or (packet.dts is not None and packet.dts > end):
+            shown, made = (
+                _seconds(x, stream.time_base) for x in (packet.pts, packet.dts)
+            )
+            if packet.size == 0 or (made is not None and made > begin + start):
                 break  # no frame is shown before it is decoded
-            if packet.pts is None or container.format.name == "avi":
+            if shown is None or container.format.name == "avi":
                 return WHOLE
-            if begin <= packet.pts <= end and not packet.is_discard:
-                times.append(packet.pts)
-                keys += [packet.pts] * packet.is_keyframe
+            if begin <= shown <= begin + start and not packet.is_discard:
+                times.append(shown)
+                keys += [shown] * packet.is_keyframe
     times, keys = sorted(times), sorted(keys)
     if len(keys) < 3 or len(set(times)) < len(times):
         return WHOLE
     seek, roll, key = keys[-3:]
-    entry = Entry(seek, key, bisect_left(times, key), begin)
-    expected, found = times[bisect_left(times, roll) :], []
+    entry, found = Entry(seek, key, times.index(key), begin), []
+    expected = times[times.index(roll) :]
     probe = decoded(path, entry._replace(first=roll))
     with contextlib.suppress(ValueError), contextlib.closing(probe):
-        found = [frame.pts for _, frame in zip(expected, probe, strict=False)]
+        found = [time for _, (time, _) in zip(expected, probe, strict=False)]
     return entry if found == expected else WHOLE
 
 
@@ -180,11 +183,6 @@ def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
 
     Those that are missing, or are not later than the one before, are spread evenly
     between those around them, and follow the rate where there are none.
-
-    Example:
-        >>> given = [None, Fraction(1), Fraction(1), Fraction(2), None]
-        >>> [float(x) for x in even_times(given, Fraction(2))]
-        [0.5, 1.0, 1.5, 2.0, 2.5]
     """
     known = iter(sorted(x for x in times if x is not None))
     kept: dict[int, Fraction] = {}
@@ -203,43 +201,28 @@ def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
 def read_pixels(
     frame: Any, tags: ColorTags, peak: float, shape: tuple[int, int]
 ) -> Float[np.ndarray, "_h _w 3"]:
-    """A frame in a size, SDR, RGB in [0, 1]; what is clear in it is white.
-
-    Args:
-        frame: PyAV's.
-        tags: What its numbers mean.
-        peak: See `to_sdr`.
-        shape: Height and width.
-    """
+    """A frame in a size, SDR, RGB in [0, 1]; what is clear in it is white."""
+    frame.colorspace, frame.color_range = tags.matrix, tags.range
     clear = any(x.is_alpha for x in frame.format.components)
-    clear = clear or frame.format.has_palette  # whose colours may be clear
-    size = (frame.height, frame.width) if clear else shape
-    colors = {"src_colorspace": tags.matrix_name, "src_color_range": tags.range}
-    pixels = _levels(frame, size, "rgba64le" if clear else "rgb48le", **colors)
-    shown = to_sdr(pixels[..., :3], tags, peak)
-    if not clear:
-        return shown
-    import av
-
+    if not clear and not frame.format.has_palette:  # whose colours may be clear
+        return to_sdr(_floats(frame, "rgb48le", shape), tags, peak)
     # Laid over white first, so that colours of what is clear do not run into the rest.
-    white = 1 + pixels[..., 3:] * (shown - 1)
-    levels = (white * 65535 + 0.5).astype(np.uint16)
-    found = av.VideoFrame.from_ndarray(levels, "rgb48le")
-    return _levels(found, shape, "rgb48le")
+    pixels = _floats(frame, "rgba64le", (frame.height, frame.width))
+    white = 1 + pixels[..., 3:] * (to_sdr(pixels[..., :3], tags, peak) - 1)
+    return np.clip(resize(white, shape), 0, 1)
 
 
-def _levels(frame: Any, shape: tuple[int, int], kind: str, **colors: Any) -> np.ndarray:
-    height, width = shape
-    found = frame.reformat(width, height, kind, interpolation="LANCZOS", **colors)
-    return np.asarray(found.to_ndarray(), np.float32) / 65535
+def _floats(frame: Any, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    options = {"height": shape[0], "width": shape[1], "interpolation": "LANCZOS"}
+    return frame.to_ndarray(format=kind, **options).astype(np.float32) / 65535
 
 
 def brightest(frame: Any) -> float:
     """The brightest white of a frame of HDR, in cd/m², as its metadata state it."""
     from av.sidedata.sidedata import Type
 
-    stated = None
-    with contextlib.suppress(ValueError):  # of data that PyAV does not know, as EXIF
-        stated = frame.side_data.get(Type.CONTENT_LIGHT_LEVEL)
-    level = 0 if stated is None else int.from_bytes(bytes(stated)[:4], "little")
-    return float(level) or PEAK
+    level = 0
+    with contextlib.suppress(ValueError, KeyError):  # of data that PyAV does not know
+        stated = bytes(frame.side_data[Type.CONTENT_LIGHT_LEVEL])
+        level = int.from_bytes(stated[:4], "little")
+    return float(level or PEAK)

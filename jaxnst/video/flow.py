@@ -11,17 +11,17 @@ from jaxtyping import Float
 
 from jaxnst.checks import check_installed
 from jaxnst.pictures.geometry import resize
+from jaxnst.video.temporal import DARK
 
 FlowArray = Float[np.ndarray, "_h _w 2"]
 """As `temporal.Flow`, in NumPy."""
-
-DARK = 0.02
-"""Added to colours before their ratio is taken, so that black does not divide."""
 
 STILL_SIDE, STILL_PART = 7, 0.02
 """A square of so many pixels is still if its mean difference is less than that part of
 its deviation. A move by a tenth of a pixel makes more of a difference."""
 
+SMALLEST = 12
+"""Edge in pixels below which OpenCV measures no flow; smaller frames are padded."""
 
 Flows = Callable[[int, int, np.ndarray, np.ndarray], FlowArray | None]
 """Gives the flow from frame i to frame j, of one shape, or None if it is not known:
@@ -35,8 +35,8 @@ def measure_flow(
 
     Dense inverse search at the full size of the frames; the result does not depend on
     the number of threads. Texture that is in both frames at the same place has not
-    moved, even if what is beside it has. A camera that has moved far is followed, too:
-    its mean motion is found first, by phase correlation.
+    moved, even if what is beside it has. A camera that has moved by a tenth of the long
+    edge is followed, too: its mean motion is found first, by phase correlation.
 
     Args:
         image: RGB in [0, 1], h w 3.
@@ -72,14 +72,10 @@ def measure_flow(
     grey, found = (_grey(x).astype(np.float32) for x in (image, other))
     window = cv2.createHanningWindow(grey.shape[::-1], cv2.CV_32F)
     move, _ = cv2.phaseCorrelate(grey, found, window)
-    far = max(np.abs(move)) > FAR * max(height, width)
+    far = max(np.abs(move)) > 0.1 * max(height, width)
     moves = [(0, 0), (round(move[0]), round(move[1]))][: 1 + far]
     flow, _ = min((_search(image, other, x) for x in moves), key=lambda x: x[1])
     return flow[:height, :width]
-
-
-FAR = 0.1
-"""Part of the long edge from which on the motion of a camera is looked for first."""
 
 
 def _search(
@@ -107,18 +103,10 @@ def _search(
     return flow + np.array(move, np.float32), float(np.mean(cv2.absdiff(grey, seen)))
 
 
-SMALLEST = 12
-"""Edge in pixels below which OpenCV measures no flow; smaller frames are padded."""
-
-
 def _grey(image: np.ndarray) -> np.ndarray:
     """Luma of RGB in [0, 1], in levels of 0 to 255."""
     luma = np.clip(image, 0, 1) @ np.array([0.299, 0.587, 0.114], image.dtype)
     return (luma * 255 + 0.5).astype(np.uint8)
-
-
-SUFFIXES = (".flo", ".npz")
-"""Files that hold a flow."""
 
 
 def load_flow(path: Path) -> FlowArray:
@@ -139,7 +127,15 @@ def load_flow(path: Path) -> FlowArray:
     if not path.is_file():
         raise ValueError(f"no flow at {path}")
     try:
-        flow = np.asarray(_read(path), np.float32)
+        if path.suffix.lower() == ".npz":
+            with np.load(path) as file:
+                found: Any = file["flow" if "flow" in file.files else file.files[0]]
+        else:
+            check_installed("cv2", "reading a .flo file", "video")
+            import cv2
+
+            found = cv2.readOpticalFlow(str(path))
+        flow = np.asarray(found, np.float32)
         if flow.ndim != 3 or flow.shape[2] != 2 or not np.isfinite(flow).all():
             raise ValueError(f"numbers of shape {flow.shape}, or not all finite")
     except Exception as error:  # zipfile, NumPy and OpenCV each raise their own
@@ -147,16 +143,6 @@ def load_flow(path: Path) -> FlowArray:
             f"{path} holds no flow of h x w x 2 finite numbers ({error})"
         ) from error
     return flow
-
-
-def _read(path: Path) -> Any:
-    if path.suffix.lower() == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return file["flow" if "flow" in file.files else file.files[0]]
-    check_installed("cv2", "reading a .flo file", "video")
-    import cv2
-
-    return cv2.readOpticalFlow(str(path))
 
 
 class FlowFiles:
@@ -180,7 +166,7 @@ class FlowFiles:
             raise ValueError(
                 f"no folder of flows at {folder}; check the path, or leave out --flow"
             )
-        files = (x for x in folder.iterdir() if x.suffix.lower() in SUFFIXES)
+        files = (x for x in folder.iterdir() if x.suffix.lower() in (".flo", ".npz"))
         named = ((re.fullmatch(r"0*(\d+)-0*(\d+)", x.stem), x) for x in files)
         self.paths = {(int(m[1]), int(m[2])): x for m, x in named if m}
         self.numbers = numbers

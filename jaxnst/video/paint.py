@@ -7,8 +7,8 @@ where nothing can be followed, begins a new shot.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Array
 from jaxnst.background import ahead
 from jaxnst.checks import check_image, check_kind, check_untraced
 from jaxnst.network.vgg import Backbone
-from jaxnst.painting.multiscale import Options, PicturePainter
+from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import (
     Masks,
     Scene,
@@ -43,30 +43,25 @@ from jaxnst.video.temporal import (
     warp,
 )
 
-X = TypeVar("X")
-
 DEGREE = 7
-"""Of the splines that frames are warped by: a frame is warped once for each later one,
-and lower degrees would blur its strokes, see `temporal.warp`."""
+"""Of the splines that frames are warped by, again and again, see `temporal.warp`."""
 
 PERIOD = 8
 """Frames after which one becomes a source of paint for those that follow. Paint that
 comes from there was warped once, not once for each frame, so it stays sharp."""
 
 BACK = (1, 2, 4)
-"""How many frames back the frames are that give paint where the first one of the shot,
-and the last of every `PERIOD`, are not reliable."""
+"""How many frames back paint comes from where such sources are not reliable."""
 
 CUT = 0.75
-"""Share of a frame and the one before that must be unreliable, on average, for a new
-shot to begin."""
+"""Unreliable share of a frame and the one before at which a new shot begins."""
 
 BRIGHTER = 2
 """A frame so many times as bright as the first of its shot begins a new one."""
 
 NEAR = 0.1
-"""Difference from the frame before, in all pixels, that costs `VideoOptions.weight`
-times the loss of the shot's first frame."""
+"""Difference from the past, everywhere, that costs `VideoOptions.weight` times the loss
+of the shot's first frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +112,18 @@ class Pair(NamedTuple):
     away: Flow
     back: Flow | None
 
-    @property
-    def reliability(self) -> Mask:
-        """See `temporal.reliability`."""
-        return reliability(self.away, self.back)
-
     def bring(self, image: ImageArray) -> Image:
         """The other frame's image, as seen from the frame."""
         return warp(jnp.asarray(image), self.away, degree=DEGREE)
+
+    def reliability(self, areas: Sequence[Array | None] = (None, None)) -> Mask:
+        """Where the flow is reliable, and both frames have the same regions."""
+        area, other = areas
+        found = reliability(self.away, self.back)
+        if area is None or other is None:
+            return found
+        gaps = jnp.abs(area - warp(other, self.away))
+        return found * jnp.clip(1.5 - 2 * jnp.max(gaps, axis=-1, keepdims=True), 0, 1)
 
 
 class Seen(NamedTuple):
@@ -200,7 +199,8 @@ def paint_frames(
     check_untraced("stylize_video", backbone, styles, key)
     check_kind(backbone, Backbone, "load_backbone")
     check_kind(recipe, Recipe, "get_recipe")
-    painter = VideoPainter(backbone, list(styles), recipe, key, options)
+    store = {} if options.store is None else options.store
+    painter = VideoPainter(backbone, list(styles), recipe, key, options, store)
     first = painter.paint_forward(frames)
     if options.passes > 1 and recipe.paints:
         for _ in first:
@@ -209,22 +209,19 @@ def paint_frames(
     yield from first
 
 
+@dataclass
 class VideoPainter:
     """Paints the frames of a video; the arguments are those of `stylize_video`."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        styles: list[Style | Image],
-        recipe: Recipe,
-        key: Array,
-        options: VideoOptions,
-    ):
-        self.backbone, self.styles, self.recipe = backbone, styles, recipe
-        self.key, self.options, self.count = key, options, 0
-        self.store: Store = {} if options.store is None else options.store
-        self.shot: Shot | None = None
-        self.earlier: dict[int, tuple[Frame, Array | None]] = {}
+    backbone: Backbone
+    styles: list[Style | Image]
+    recipe: Recipe
+    key: Array
+    options: VideoOptions
+    store: Store
+    count: int = 0
+    shot: Shot | None = None
+    earlier: dict[int, tuple[Frame, Array | None]] = field(default_factory=dict)
 
     def paint_forward(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Image]:
         """The first pass, in the order of the frames."""
@@ -248,35 +245,34 @@ class VideoPainter:
         for index in reversed(range(self.count)):
             if (2, index) not in self.store:
                 self.store[2, index] = self.mend(index)._replace(content=None)
-            frame = self.store[2, index]
-            progress = FrameProgress(2, index, frame, self.finished(index, frame))
-            self.options.on_frame(progress)
+            self.options.on_frame(self.finished(index))
         for index in range(self.count):
-            yield self.finished(index, self.store[2, index])
+            yield self.finished(index).image
 
-    def finished(self, index: int, frame: Frame) -> Image:
-        """A frame of the second pass in the colours of the result."""
-        shot, content = self.shot_from(frame.first), self.content_of(index)
+    def finished(self, index: int) -> FrameProgress:
+        """A frame of the second pass, in the colours of the result."""
+        frame, content = self.store[2, index], self.content_of(index)
+        shot = self.shot_from(frame.first)
         scene = shot.scene_of(content, self.masks(index))
-        return shot.finish(scene, content, frame.image)
+        image = shot.finish(scene, content, frame.image)
+        return FrameProgress(2, index, frame, image)
 
     def look(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Seen]:
         """The frames of the source, with the flows that painting needs."""
         before: dict[int, ImageArray] = {}
-        first = 0
+        first, size = 0, ""
         for index, frame in enumerate(frames):
             check_image(frame, f"frame {index + 1}")
             if index == 0:
                 masks = self.masks(0) or self.options.picture.masks
                 check_pictures(frame, self.styles, masks)
-            content = np.asarray(frame, np.float32)
-            if before and content.shape != before[index - 1].shape:
-                (h, w, _), (high, wide, _) = before[index - 1].shape, content.shape
+            content, flows = np.asarray(frame, np.float32), {}
+            found = f"{content.shape[1]} x {content.shape[0]} px"
+            size = size or found
+            if found != size:
                 raise ValueError(
-                    f"expected frames of {w} x {h} px, got {wide} x {high} px in frame "
-                    f"{index + 1}"
+                    f"expected frames of {size}, got {found} in frame {index + 1}"
                 )
-            flows: dict[int, Pair] = {}
             if (1, index) in self.store:
                 first = self.store[1, index].first
             elif index > 0:
@@ -286,7 +282,7 @@ class VideoPainter:
                 for j in self.sources(first, index):
                     given = index, j, content, before[j]
                     pair = last if j == index - 1 else self.flow_pair(*given)
-                    flows |= {} if pair is None else {j: pair}
+                    flows |= {j: pair} if pair else {}
             yield Seen(index, first, content, flows)
             before = self.needed(before | {index: content}, first)
 
@@ -298,7 +294,7 @@ class VideoPainter:
         near = (index - j for j in BACK if index - j >= first)
         return list(dict.fromkeys((first, key, *near)))
 
-    def needed(self, found: dict[int, X], first: int) -> dict[int, X]:
+    def needed(self, found: dict[int, Any], first: int) -> dict[int, Any]:
         """Of what was found of each frame up to the newest, what later frames need."""
         newest = max(found)
         recent = range(newest + 1 - max(BACK), newest + 1)
@@ -319,9 +315,9 @@ class VideoPainter:
 
         The first frame of a fade from black has no forms that paint could follow.
         """
-        found = [pair.reliability]
+        found = [pair.reliability()]
         if pair.back is not None:
-            found.append(Pair(pair.back, pair.away).reliability)
+            found.append(Pair(pair.back, pair.away).reliability())
         lost = 1 - float(jnp.mean(jnp.stack(found))) > CUT
         return lost or bool(content.mean() + DARK > BRIGHTER * (first.mean() + DARK))
 
@@ -337,7 +333,7 @@ class VideoPainter:
                 picture = dataclasses.replace(picture, resume=None, init=None)
             shown = jnp.asarray(self.content_of(first) if content is None else content)
             given = self.backbone, shown, self.styles, self.recipe, self.key, picture
-            self.shot = Shot(first, PicturePainter(*given), self.styles, options.steps)
+            self.shot = Shot(first, options.steps, *given)
         return self.shot
 
     def content_of(self, index: int) -> ImageArray:
@@ -351,9 +347,8 @@ class VideoPainter:
 
     def masks(self, index: int) -> Masks | None:
         """The masks of a frame, where each has its own."""
-        if self.options.masks is None:
-            return None
-        return with_traces(self.options.masks(index), rest=bool(self.styles))
+        masks = self.options.masks
+        return masks and with_traces(masks(index), rest=bool(self.styles))
 
     def area(self, scene: Scene) -> Array | None:
         """The masks of a frame that tell its parts, where each has its own."""
@@ -396,9 +391,9 @@ class VideoPainter:
             (frame, other), pair = self.earlier[j], seen.flows[j]
             given = frame.image, frame.shown.astype(np.float32) / 255
             image, shown = map(pair.bring, given)
-            paint = relight(Paint(image, shown, pair.reliability), content, target)
-            same = same_area(area, other, pair)
-            return paint._replace(reliability=jnp.round(paint.reliability * same))
+            paint = Paint(image, shown, pair.reliability((area, other)))
+            paint = relight(paint, content, target)
+            return paint._replace(reliability=jnp.round(paint.reliability))
 
         before = bring(seen.index - 1)
         images, masks, found = [], [], jnp.zeros(())
@@ -433,10 +428,8 @@ class VideoPainter:
         def find(j: int) -> tuple[Pair | None, Mask | float]:
             content = self.content_of(j)
             pair = self.flow_pair(index, j, here, content)
-            if pair is None:
-                return None, 0.0
-            same = same_area(area(index, here), area(j, content), pair)
-            return pair, pair.reliability * same
+            areas = area(index, here), area(j, content)
+            return pair, 0.0 if pair is None else pair.reliability(areas)
 
         pair, share = find(index + 1)
         if pair is None:
@@ -445,11 +438,3 @@ class VideoPainter:
             share = share * (1 - find(index - 1)[1])
         image = frame.image + share * (pair.bring(after.image) - frame.image)
         return frame._replace(image=np.asarray(jnp.clip(image, 0, 1)))
-
-
-def same_area(area: Array | None, other: Array | None, pair: Pair) -> Mask | float:
-    """Where a frame has the regions of another one, if they move."""
-    if area is None or other is None:
-        return 1.0
-    gaps = jnp.abs(area - warp(other, pair.away))
-    return jnp.clip(1.5 - 2 * jnp.max(gaps, axis=-1, keepdims=True), 0, 1)

@@ -26,10 +26,9 @@ def lost_tracks(clip: Clip) -> int:
 
 
 def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
-    """All sound of a clip, to be written into PyAV's container `out`.
+    """When each packet of sound is heard, from the first frame on, and what writes it.
 
-    Yields when each packet is heard, in seconds from the first frame, and what writes
-    it. Before the first one, the tracks are added to the container.
+    Before the first one, the tracks are added to PyAV's container `out`.
     """
     if clip.kind != "video":
         return
@@ -87,25 +86,17 @@ def _copy(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
 
 def _encode(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
     """Encodes a track anew, in the usual codec of a container."""
-    import av
-
     # Encoders know 5.1, and few know 5.1(side), of the same speakers.
     given = stream.codec_context.layout
     layout = given.name.replace("(side)", "")
     if "channel" in layout or out.default_audio_codec == "opus":
         layout = LAYOUTS.get(given.nb_channels, "stereo")
-    encoded = out.add_stream(out.default_audio_codec, rate=RATE)
-    encoded.codec_context.layout = layout
-    kind = encoded.codec_context.format
-    resampler = av.AudioResampler(format=kind, layout=layout, rate=RATE)
+    encoded = out.add_stream(out.default_audio_codec, rate=RATE, layout=layout)
 
     def write(packet: Any) -> None:
         for frame in [None] if packet is None else packet.decode():
             if frame is not None:
                 frame.pts -= round(clip.begin / frame.time_base)
-            for part in resampler.resample(frame):
-                out.mux(encoded.encode(part))
-        if packet is None:
-            out.mux(encoded.encode(None))
+            out.mux(encoded.encode(frame))
 
     return write

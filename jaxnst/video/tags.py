@@ -8,9 +8,8 @@ from jaxtyping import Float
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9
 """Codes of ISO/IEC 23091-2 for matrices of colours, and for primaries."""
 
-MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "SMPTE170M", 7: "SMPTE240M"}
-MATRICES |= {9: "BT2020", 10: "BT2020"}
-"""Names of matrices in PyAV."""
+MATRICES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9, 10: 9}
+"""Codes of the matrices that FFmpeg knows, and what it takes them for."""
 
 PQ, HLG = 16, 18
 """Codes of the transfer functions of HDR: SMPTE ST 2084, and ARIB STD-B67."""
@@ -29,13 +28,11 @@ GAMMA = 2.4
 """Of displays of SDR, see ITU-R BT.1886."""
 
 WHITE = (0.3127, 0.3290)
-"""D65 in x and y; the primaries follow, red, green and blue."""
-
 SRGB = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
 P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 WIDE = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 PRIMARIES = {BT2020: WIDE, 11: P3, 12: P3}
-"""Wide gamuts, by their codes."""
+"""Wide gamuts, by their codes: x and y of red, green and blue; white is D65."""
 
 
 class ColorTags(NamedTuple):
@@ -47,11 +44,6 @@ class ColorTags(NamedTuple):
     transfer: int = UNKNOWN  # from numbers to light
 
     @property
-    def matrix_name(self) -> str:
-        """The name of the matrix in PyAV."""
-        return MATRICES.get(self.matrix, "ITU709")
-
-    @property
     def is_hdr(self) -> bool:
         """Whether the numbers reach beyond the white of a page."""
         return self.transfer in (PQ, HLG)
@@ -59,7 +51,7 @@ class ColorTags(NamedTuple):
     @property
     def gamut(self) -> int:
         """The primaries: BT.2020 where only HDR or its matrix is tagged."""
-        wide = self.is_hdr or self.matrix in (9, 10)
+        wide = self.is_hdr or self.matrix == BT2020
         return BT2020 if wide and self.primaries == UNKNOWN else self.primaries
 
     @property
@@ -78,32 +70,21 @@ class ColorTags(NamedTuple):
 
 def tags_of(frame: Any) -> ColorTags:
     """What the numbers of PyAV's frame mean; what is not tagged is guessed."""
-    matrix, transfer = int(frame.colorspace), int(frame.color_trc)
-    if matrix not in MATRICES:
-        matrix = BT709 if frame.height > HIGH else BT601
-        matrix = BT2020 if transfer in (PQ, HLG) else matrix
-    full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
-    return ColorTags(matrix, 2 if full else 1, int(frame.color_primaries), transfer)
+    usual = BT709 if frame.height > HIGH else BT601
+    usual = BT2020 if frame.color_trc in (PQ, HLG) else usual
+    matrix = MATRICES.get(frame.colorspace, usual)
+    full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
+    return ColorTags(matrix, 1 + full, frame.color_primaries, frame.color_trc)
 
 
 def to_sdr(
     pixels: Float[np.ndarray, "_h _w 3"], tags: ColorTags, peak: float = PEAK
 ) -> Float[np.ndarray, "_h _w 3"]:
-    """Make SDR in the gamut of BT.709 of HDR, of a wide gamut, or of both.
+    """Make SDR in the gamut of BT.709 of HDR up to `peak`, or of a wide gamut.
 
     Up to its middle greys, HDR keeps its luminance, relative to the white of a page;
-    brighter light is compressed by the curve of BT.2390, alike in the three colours, so
-    that hues stay. Colours that the gamut lacks are clipped.
-
-    `peak` is the brightest white, in cd/m². RGB is in [0, 1]; that of SDR is kept.
-
-    Example:
-        >>> grey = np.full((1, 1, 3), 0.38, np.float32)  # of 18 % of the light
-        >>> round(float(to_sdr(grey, ColorTags(9, 1, 9, PQ)).mean()), 2)
-        0.42
-
-    Reference:
-        ITU-R BT.2100, BT.2390 (5.4.1), BT.2408; SMPTE ST 2084.
+    brighter light is compressed by the curve of BT.2390 (5.4.1), alike in the three
+    colours, so that hues stay. Colours that the gamut lacks are clipped.
     """
     if tags.shown == tags:
         return pixels

@@ -19,27 +19,16 @@ from jaxnst.types import Image, Mask, Scalar
 Flow = Float[Array, "_h _w 2"]
 """Where each pixel of a frame is in another frame, minus where it is here."""
 
-TOLERANCE, SLACK = 0.01, 0.5
-"""Of the check forward and backward: the part of the squared flows by which they may
-differ, and the squared pixels by which they may differ in any case."""
-
-GRADIENT, STILL = 0.01, 0.002
-"""Of motion borders, likewise for the squared gradient of the flow."""
-
-SMOOTH = 0.8
-"""Standard deviation of the blur of the reliability, in pixels."""
-
-CELLS = 12
-"""The light of a frame is measured on a grid of so many cells along the long edge."""
+SMOOTH, GRAIN = 0.8, 1.6
+"""Standard deviations of blurs, in pixels: of the reliability, and of the one that
+takes the grain out of a change."""
 
 DARK = 0.02
 """Added to colours before their ratio is taken, so that black does not divide."""
 
-OUTLIER = 0.1
-"""Difference of colours at which a pixel counts half where the light is measured."""
-
-GRAIN = 1.6
-"""Standard deviation of the blur that takes the grain out of a change, in pixels."""
+CELLS, OUTLIER = 12, 0.1
+"""Light is measured in so many cells along the long edge; a pixel whose colours differ
+by that much counts half."""
 
 CHANGE = 0.075
 """Change of colours at which paint is half as reliable; at one and a half of it, not at
@@ -91,10 +80,7 @@ def warp(
 
 
 def _splines(t: Array | np.ndarray, degree: int) -> Any:
-    """The B-splines that are not 0 at a place t in [0, 1] between two pixels.
-
-    By the recursion of Cox and de Boor; k ..., from left to right.
-    """
+    """The B-splines that are not 0 at places t in [0, 1], by Cox and de Boor: k ..."""
     found = [1 + 0 * t]
     for n in range(1, degree + 1):
         left, right = [*found, 0 * t], [0 * t, *found]
@@ -165,11 +151,11 @@ def reliability(away: Flow, back: Flow | None = None) -> Mask:
     inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
     # Of one-sided and central differences, as NumPy's.
     slopes = [jnp.gradient(away, axis=axis) for axis in (0, 1)]
-    border = sum(map(square, slopes)) > GRADIENT * square(away) + STILL
+    border = sum(map(square, slopes)) > 0.01 * square(away) + 0.002
     found = jnp.where(inside & ~border, 1.0, 0.0)
     if back is not None:
         seen = warp(back, away)
-        most = TOLERANCE * (square(away) + square(seen)) + SLACK
+        most = 0.01 * (square(away) + square(seen)) + 0.5
         found = jnp.where(inside & (square(away + seen) >= most), -1.0, found)
     return jnp.clip(_blur(found, SMOOTH), 0, 1)[..., None]
 
@@ -198,15 +184,7 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
 
     Light is the ratio of the colours of the frame to those that the paint shows, both
     averaged over large cells of reliable pixels, so neither grain nor a small thing
-    counts as light. It brightens paint up to the colours of the target, which is the
-    content as it is painted. What differs but for light and grain has changed, see
-    `CHANGE`.
-
-    Example:
-        >>> grey, all_of_it = jnp.full((12, 12, 3), 0.4), jnp.ones((12, 12, 1))
-        >>> dimmed = relight(Paint(grey, 2 * grey, all_of_it), grey, grey)
-        >>> round(float(dimmed.image.mean()), 1), float(dimmed.reliability.min())
-        (0.2, 1.0)
+    counts as light. It brightens paint up to the colours of the target.
     """
     image, shown, reliable = paint
     gaps = jnp.mean((content - shown) ** 2, axis=-1, keepdims=True)

@@ -40,16 +40,7 @@ Kind = Literal["video", "animation", "folder"]
 
 
 def output_kind(path: Path) -> Kind:
-    """What a path without a suffix, or of `VIDEOS` or `ANIMATIONS`, asks for.
-
-    Raises:
-        ValueError: If it has another suffix, cannot be written, is a folder that is
-            not empty, or PyAV is missing for it.
-
-    Example:
-        >>> output_kind(Path("painted.webp"))
-        'animation'
-    """
+    """What a path asks for; a ValueError if that cannot be written there."""
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
         check_folder(path.parent)
@@ -119,7 +110,7 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
 
 
 def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
-    """Write into a folder beside it, which takes its place when all are written."""
+    """Write into a hidden folder, which takes its place when all are written."""
     path = path.resolve()  # a link stays, and leads to the new folder
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -138,11 +129,8 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
 
 
 def _ticks(clip: Clip, unit: Fraction, least: int = 1) -> list[int]:
-    """The times of the frames and of the end in whole units, so far apart at least.
-
-    They are rounded, not their differences, so that the sum does not drift.
-    """
-    found = [0]
+    """The times of the frames and of the end in whole units, so far apart at least."""
+    found = [0]  # Times are rounded, not their differences, so that no error adds up.
     for time in (*clip.times[1:], clip.end):
         found.append(max(found[-1] + least, round(time / unit)))
     return found
@@ -151,10 +139,7 @@ def _ticks(clip: Clip, unit: Fraction, least: int = 1) -> list[int]:
 def _write_animation(
     file: Any, suffix: str, clip: Clip, images: Iterable[ImageArray]
 ) -> None:
-    """Write an animated picture that repeats without end.
-
-    Frames that are equal become one that is shown for longer.
-    """
+    """Write an animated picture that repeats without end."""
     frames = (pil.fromarray(as_levels(image)) for image in images)
     kind, options, unit, least = ANIMATIONS[suffix]
     ticks = [unit * x for x in _ticks(clip, Fraction(unit, 1000), least)]
@@ -169,36 +154,32 @@ def _write_video(
 ) -> None:
     """Write a video file: frames at their times, and the sound of the source."""
     import av
+    from av.codec.context import Flags
 
     container, codec, options = VIDEOS[suffix]
-    images, tags = iter(images), clip.color
-    first, ticks = next(images), _ticks(clip, clip.time_base)
-    durations = {a: b - a for a, b in itertools.pairwise(ticks)}
+    images, tags, unit = iter(images), clip.color, clip.time_base
+    first, ticks = next(images), _ticks(clip, unit)
     with av.open(file, "w", format=container) as out:
-        stream: Any = out.add_stream(codec, rate=clip.rate, options=options)
-        stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "yuv420p"  # all that every browser plays
+        height, width = first.shape[:2]
+        size = {"height": height, "width": width, "time_base": unit}
+        stream: Any = out.add_stream(codec, clip.rate, options, **size)
         context = stream.codec_context
-        context.time_base = stream.time_base = clip.time_base
+        context.flags |= Flags.frame_duration
         context.colorspace, context.color_range = tags.matrix, tags.range
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
 
-        def mux(frame: Any) -> None:
-            for packet in stream.encode(frame):
-                packet.duration = durations.get(packet.pts, packet.duration)
-                out.mux(packet)
-
-        def write(image: ImageArray, tick: int) -> None:
-            rgb = av.VideoFrame.from_ndarray(as_levels(image, 16), "rgb48le")
-            colors = {"dst_colorspace": tags.matrix_name, "dst_color_range": tags.range}
-            frame = rgb.reformat(format=stream.pix_fmt, **colors)
-            frame.pts, frame.time_base = tick, clip.time_base
-            mux(frame)
+        def write(image: ImageArray, tick: int, end: int) -> None:
+            frame = av.VideoFrame.from_ndarray(as_levels(image, 16), "rgb48le")
+            frame.colorspace = tags.matrix
+            # In 4:2:0, all that every browser plays.
+            frame = frame.reformat(format="yuv420p", dst_color_range=tags.range)
+            frame.pts, frame.duration, frame.time_base = tick, end - tick, unit
+            out.mux(stream.encode(frame))
 
         images = itertools.chain([first], images)
-        given = zip(clip.times, images, ticks[:-1], strict=True)
+        given = zip(clip.times, images, ticks[:-1], ticks[1:], strict=True)
         frames = ((time, partial(write, *rest)) for time, *rest in given)
         sound = sound_packets(clip, out)
         for _, write_next in heapq.merge(frames, sound, key=lambda found: found[0]):
             write_next()
-        mux(None)
+        out.mux(stream.encode(None))
