@@ -51,7 +51,17 @@ def test_a_picture_is_painted_again_from_its_manifest(suffix, pictures):
 
 
 def test_blends_start_images_and_repainted_runs_come_back(pictures):
-    flags = [*QUICK, "--set", "first_steps=2", "--blend", "1,2", "--init", "b.jpg"]
+    flags = [
+        *QUICK,
+        "--size",
+        "32",
+        "--set",
+        "first_steps=2",
+        "--blend",
+        "1,2",
+        "--init",
+        "b.jpg",
+    ]
     styles = ["b.jpg", "a.jpg"]
     assert main(["stylize", "a.jpg", *styles, *flags, "-o", "x.png"]) == 0
     assert main(["again", "x.png", "--quiet"]) == 0

@@ -4,11 +4,11 @@ Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
 """
 
 import argparse
-import codecs
 import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -16,23 +16,23 @@ from pathlib import Path
 
 import jax
 
-from jaxnst.command.again import add_again_flags, again_command
-from jaxnst.command.cache import add_cache_flags, cache_command
-from jaxnst.command.demo import add_demo_flags, demo_command
+from jaxnst.command.again import add_again_flags
+from jaxnst.command.demo import add_demo_flags
 from jaxnst.command.devices import cure
 from jaxnst.command.flags import Parser, all_files
-from jaxnst.command.grid import add_grid_flags, grid_command
-from jaxnst.command.mask import add_mask_command, mask_command
+from jaxnst.command.grid import add_grid_flags
+from jaxnst.command.mask import add_mask_command
 from jaxnst.command.program_cache import (
     MOST_PROGRAMS,
+    Listener,
+    add_cache_flags,
     keep_programs,
-    one_warning,
     programs_folder,
 )
 from jaxnst.command.reporter import complain, ignore_output
-from jaxnst.command.studio import add_studio_flags, studio_command
-from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
-from jaxnst.command.video import add_video_flags, video_command
+from jaxnst.command.studio import add_studio_flags
+from jaxnst.command.stylize import add_plan_flags, add_stylize_flags
+from jaxnst.command.video import add_video_flags
 from jaxnst.command.weights import add_weights_commands
 from jaxnst.interrupts import raise_again
 from jaxnst.messages import with_hint
@@ -44,6 +44,7 @@ from jaxnst.recipes import RECIPES, get_recipe
 def add_recipes_flags(p: Parser) -> None:
     """Add the flags of `recipes`."""
     p.add_argument("name", nargs="*", help="recipes to show (default: list all)")
+    p.set_defaults(call=recipes_command)
 
 
 def recipes_command(args: argparse.Namespace) -> int:
@@ -57,47 +58,19 @@ def recipes_command(args: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    ("stylize", "paint a photo in another style", add_stylize_flags, stylize_command),
-    ("plan", "the same as stylize --dry-run", add_stylize_flags, plan_command),
-    ("again", "repaint a picture from its manifest", add_again_flags, again_command),
-    ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
-    ("video", "paint a video", add_video_flags, video_command),
-    (
-        "studio",
-        "choose, paint and compare in the browser",
-        add_studio_flags,
-        studio_command,
-    ),
-    (
-        "mask",
-        "make a mask of a photo's subject, or of its sky",
-        add_mask_command,
-        mask_command,
-    ),
-    (
-        "demo",
-        "paint the sample photograph in two sample styles",
-        add_demo_flags,
-        demo_command,
-    ),
-    (
-        "recipes",
-        "list the methods, or show their settings",
-        add_recipes_flags,
-        recipes_command,
-    ),
-    (
-        "cache",
-        "show or delete the programs kept for a quick start",
-        add_cache_flags,
-        cache_command,
-    ),
+    ("stylize", "paint a photo in another style", add_stylize_flags),
+    ("plan", "the same as stylize --dry-run", add_plan_flags),
+    ("again", "repaint a picture from its manifest", add_again_flags),
+    ("grid", "paint contents × styles × settings", add_grid_flags),
+    ("video", "paint a video", add_video_flags),
+    ("studio", "choose, paint and compare in the browser", add_studio_flags),
+    ("mask", "make a mask of a photo's subject, or of its sky", add_mask_command),
+    ("demo", "paint the sample photograph in two sample styles", add_demo_flags),
+    ("recipes", "list the methods, or show their settings", add_recipes_flags),
+    ("cache", "show or delete the programs kept for a quick start", add_cache_flags),
+    ("weights", "list, fetch, convert or check network weights", add_weights_commands),
 )
-"""Name, help, flags and function of each command but `weights`, which has several."""
-
-
-WITH_STYLES = (stylize_command, plan_command, video_command)
-"""Commands whose styles may stand after flags."""
+"""Name and help of each command, and what adds its flags and says what it calls."""
 
 
 def make_parser() -> Parser:
@@ -105,66 +78,43 @@ def make_parser() -> Parser:
     about = "Paint a photograph in the style of a painting."
     begin = "Begin with: jaxnst demo, or jaxnst stylize photo.jpg painting.jpg"
     parser = Parser(prog="jaxnst", description=about, epilog=begin)
-    parser.add_argument(
-        "--version", action="version", version=f"jaxnst {version('jaxnst')}"
-    )
+    own = f"jaxnst {version('jaxnst')}"
+    parser.add_argument("--version", action="version", version=own)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    for name, about, add_flags, call in COMMANDS:
-        p = commands.add_parser(name, help=about)
+    for name, text, add_flags in COMMANDS:
+        p = commands.add_parser(name, help=text)
+        p.set_defaults(parser=p, named_styles=False)
         add_flags(p)
-        p.set_defaults(call=call, parser=p)
-    p = commands.add_parser(
-        "weights", help="list, fetch, convert or check network weights"
-    )
-    p.set_defaults(parser=p)
-    add_weights_commands(p)
     return parser
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse arguments; styles may stand after flags, too."""
     args, more = make_parser().parse_known_args(argv)
-    if args.call in WITH_STYLES:
-        args.style = [file for files in args.style for file in files]
-    if not more:
-        return args
-    named = all(not text.startswith("-") for text in more)
-    if not (named and args.call in WITH_STYLES):
+    if more and not (args.named_styles and all(x[:1] != "-" for x in more)):
         args.parser.error(f"unrecognized arguments: {' '.join(more)}")
-    try:
-        args.style += [file for text in more for file in all_files(text)]
-    except argparse.ArgumentTypeError as error:
-        args.parser.error(str(error))
+    if args.named_styles:
+        try:
+            found = [*args.style, *map(all_files, more)]
+        except argparse.ArgumentTypeError as error:
+            args.parser.error(str(error))
+        args.style = [file for files in found for file in files]
     return args
 
 
-PLAIN = {"…": "...", "×": "x", "≥": ">=", "≤": "<=", "√": "sqrt ", "·": "-", "é": "e"}
-"""What our own texts say where an encoding has no such character."""
-
-
-def write_in_any_encoding() -> None:
-    """Let our texts and names of files be printed in any encoding of the output."""
-
-    def spell(error: UnicodeError) -> tuple[str | bytes, int]:
-        if isinstance(error, UnicodeEncodeError):
-            error.end = error.start + 1
-            if (letter := error.object[error.start]) in PLAIN:
-                return PLAIN[letter], error.end
-        return codecs.backslashreplace_errors(error)
-
-    codecs.register_error("spell", spell)
+def print_anything() -> None:
+    """Let all texts and names of files be printed, whatever the output takes."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started the process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, for good
-    for stream in (sys.stdout, sys.stderr):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="spell")
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    write_in_any_encoding()
+    print_anything()
     args = parse(argv)
     huge = getattr(args, "allow_huge", False)
     flags = "--memory or --size" if hasattr(args, "memory") else "--size"
@@ -188,8 +138,9 @@ def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> 
         if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
             variable = "JAXNST_HOME" if ours else "JAX_COMPILATION_CACHE_DIR"
             complain(f"{why}; set {variable} to another folder")
+        warnings.showwarning = Listener(folder, complain, ours=ours)
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
-        with lifted, standard_dtypes(), one_warning(folder, complain, ours=ours):
+        with lifted, standard_dtypes():
             return call()
     except jax.errors.JaxRuntimeError as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -204,12 +155,9 @@ def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> 
     except ValueError as error:
         return _fail(str(error))
     except OSError as error:
-        if error.filename is None:
-            return _fail(str(error))
-        return _fail(
-            f"{error.filename} cannot be read or written ({error.strerror}); check the "
-            "path and its permissions"
-        )
+        problem = f"{error.filename} cannot be read or written ({error.strerror})"
+        hint = "check the path and its permissions"
+        return _fail(f"{problem}; {hint}" if error.filename else str(error))
     except KeyboardInterrupt:
         print("jaxnst: interrupted", file=sys.stderr)
         return 130

@@ -8,13 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxnst.command.records import Records
+from jaxnst.command import records
 from jaxnst.live import SO_FAR, LiveLines, LiveWriter
 from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.painting.lanes import Lane, lane_work
@@ -186,10 +185,9 @@ class PictureReporter(Reporter):
         super().__init__(total_work(stages, recipe), done, live, quiet=run.quiet)
         self.run, self.recipe, self.identity = run, recipe, identity
         before = {} if resume is None else resume.records
-        self.records = Records(run, recipe, stages[-1].shape, before)
-        self.written = self.launched = time.monotonic()
-        self.pause, self.complaints = float(OFTEN), set()
-        self.times: dict[int, list[float]] = {}
+        self.records = records.Records(run, stages[-1].shape, before)
+        self.written, self.pause = time.monotonic(), float(OFTEN)
+        self.complaints: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two launches."""
@@ -198,7 +196,6 @@ class PictureReporter(Reporter):
             if self.live is not None:
                 self.live(progress, newest=stopping)
             self.records.add(progress)
-        self.time(progress)
         self.report(progress)
         with self.tolerate_write_errors("preview"):
             self.save_preview(progress)
@@ -219,13 +216,17 @@ class PictureReporter(Reporter):
 
     def finish(self, image: Image | np.ndarray) -> None:
         """Show the result, and write the plot and the timelapse, whatever fails."""
+        run, kept = self.run, self.records
         with self.tolerate_write_errors("frame"):
             if self.live is not None:
                 self.live.show(image)
         with self.tolerate_write_errors("plot"):
-            self.records.save_plot()
+            if run.plot is not None and kept.terms:
+                records.save_plot(run.plot, kept.table, self.recipe.weights)
         with self.tolerate_write_errors("timelapse"):
-            self.records.save_timelapse(image)
+            if run.timelapse is not None:
+                kept.add_frame(image)
+                records.save_timelapse(run.timelapse, kept.frames)
 
     @contextlib.contextmanager
     def tolerate_write_errors(self, kind: str) -> Iterator[None]:
@@ -236,19 +237,6 @@ class PictureReporter(Reporter):
             if kind not in self.complaints:
                 complain(f"no {kind} is kept: {error}")
             self.complaints.add(kind)
-
-    def time(self, progress: Progress) -> None:
-        """Note how long a step took; the first launch of a stage compiles as well."""
-        now, steps = time.monotonic(), len(progress.info.loss)
-        if progress.taken > steps:
-            pixels = math.prod(progress.stage.shape)
-            self.times.setdefault(pixels, []).append((now - self.launched) / steps)
-        self.launched = now
-
-    @property
-    def step_seconds(self) -> dict[int, float]:
-        """Median seconds of a step, by the number of pixels of the picture."""
-        return {pixels: median(found) for pixels, found in self.times.items()}
 
     def report(self, progress: Progress) -> None:
         """Move the bar, or print a line."""

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from jaxnst.checks import check_installed
-from jaxnst.command import flags
+from jaxnst.command import flags, stylize
 from jaxnst.command.describe import (
     compile_timer,
     content_hash,
@@ -25,12 +25,6 @@ from jaxnst.command.describe import (
     write_manifest,
 )
 from jaxnst.command.reporter import Reporter, complain, say
-from jaxnst.command.stylize import (
-    check_inputs_stay,
-    read_options,
-    reserved_path,
-    with_networks,
-)
 from jaxnst.disk import write_whole
 from jaxnst.foreign import read_json
 from jaxnst.messages import gigabytes
@@ -41,15 +35,9 @@ from jaxnst.painting.plan import Stages, plan_run
 from jaxnst.painting.stages import Progress
 from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
+from jaxnst.request import read
 from jaxnst.request.manifest import Manifest, manifest_path, path_from
 from jaxnst.request.painting import Painting
-from jaxnst.request.read import (
-    check_moving_masks,
-    check_painting,
-    mask_count,
-    moving_masks,
-    read_style,
-)
 from jaxnst.request.run import Run
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles
@@ -62,6 +50,7 @@ from jaxnst.weights import registry
 
 def add_video_flags(p: flags.Parser) -> None:
     """Add the flags of `video`."""
+    p.set_defaults(call=video_command)
     p.usage = "%(prog)s CONTENT STYLE … -o FILE [options]"
     flags.add_pictures(p, "a video, an animated picture, or a folder of frames")
     add, usual = p.add_argument, VideoOptions()
@@ -97,22 +86,21 @@ def add_video_flags(p: flags.Parser) -> None:
     flags.add_machine_flags(p, memory=True)
 
 
+@flags.expecting("a time, such as 2.5 or 1:30")
 def clock(text: str) -> Fraction:
     """Seconds, from a text such as 2.5, 1:30 or 0:01:30.25."""
     parts = text.split(":")
-    with contextlib.suppress(ValueError, ZeroDivisionError):
-        found = sum(Fraction(x) * 60**i for i, x in enumerate(reversed(parts)))
-        if len(parts) <= 3 and found >= 0 and "-" not in text:
-            return Fraction(found)
-    raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2.5 or 1:30 would be")
+    if len(parts) > 3 or "-" in text:
+        raise ValueError
+    return Fraction(sum(Fraction(x) * 60**i for i, x in enumerate(reversed(parts))))
 
 
+@flags.expecting("a number of frames per second, such as 25")
 def ratio(text: str) -> Fraction:
     """A number of frames per second, such as 25 or 30000/1001."""
-    with contextlib.suppress(ValueError, ZeroDivisionError):
-        if 0 < Fraction(text) <= 1000:
-            return Fraction(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of frames per second")
+    if not 0 < Fraction(text) <= 1000:
+        raise ValueError
+    return Fraction(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +186,9 @@ def video_from(args: argparse.Namespace) -> Video:
     )
     given = {"run": run, "options": options, "flow": args.flow}
     video = Video(painting=painting, clip=clip, shape=shape, **given)
-    check_inputs_stay([run.out], painting)
-    notes = check_painting(video.paintings[0], shape)
-    check_moving_masks(video.paintings, shape)
+    stylize.check_inputs_stay([run.out], painting)
+    notes = read.check_painting(video.paintings[0], shape)
+    read.check_moving_masks(video.paintings, shape)
     needed, free = video.disk()
     if needed > free and not args.force:
         raise ValueError(
@@ -221,13 +209,13 @@ def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
     video, tell = video_from(args), partial(say, quiet=args.quiet)
     shape, out, about = video.shape, video.run.out, video.describe()
-    (painting,) = with_networks([video.painting], quiet=args.quiet)
-    masks = mask_bytes(shape, painting.recipe, mask_count(video.paintings[0]))
+    (painting,) = stylize.with_networks([video.painting], quiet=args.quiet)
+    masks = mask_bytes(shape, painting.recipe, read.mask_count(video.paintings[0]))
     stages = plan_run(shape, painting.recipe, video.run.usable_memory - masks)
     backbone = registry.load_backbone(painting.network)
     found = video_manifest(video, painting)
     record = found.identity | {"video": about}
-    with reserved_path(out), open_state(video.state, record) as painted:
+    with stylize.reserved_path(out), open_state(video.state, record) as painted:
         began = time.perf_counter()
         again = f"; {painted} are painted" if painted else ""
         size = f"{len(video.clip)} frames of {shape[1]} x {shape[0]} px"
@@ -306,8 +294,8 @@ def paint_video(
     """Paint and write a video; return the first frame of each shot."""
     painting, seen, firsts = video.paintings[0], (*video.shape, 3), set()
     recipe = painting.recipe
-    styles = [read_style(style, seen, recipe) for style in painting.styles]
-    masks = moving_masks(video.paintings, styles, seen)
+    styles = [read.read_style(style, seen, recipe) for style in painting.styles]
+    masks = read.moving_masks(video.paintings, styles, seen)
 
     def on_frame(progress: FrameProgress) -> None:
         firsts.add(progress.frame.first)
@@ -316,7 +304,7 @@ def paint_video(
     hooks = {"stages": stages, "on_chunk": reporter.chunk}
     options = replace(
         video.options,
-        picture=read_options(painting, masks(0), max(seen), hooks),
+        picture=stylize.read_options(painting, masks(0), max(seen), hooks),
         masks=masks if len(video.paintings) > 1 else None,
         store=FolderStore(video.state),
         on_frame=on_frame,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +91,11 @@ def _stretched(path: Path, shape: tuple[int, int]) -> list[str]:
         f"{path} is stretched from {wide} x {high} px to the shape of its picture, "
         f"{width} x {height} px"
     ]
+
+
+def with_alpha(image: Any, alpha: Mask | None) -> Any:
+    """A picture that is seen where its content is, h w 4; h w 3 if that is all."""
+    return image if alpha is None else np.concatenate([image, alpha], axis=-1)
 
 
 def mask_count(painting: Painting) -> int:
