@@ -23,7 +23,7 @@ from jaxnst.request.labels import (
     label_regions,
     read_labels,
 )
-from jaxnst.request.painting import Painting, StyleFile, blend_of
+from jaxnst.request.painting import Painting, RegionFile, StyleFile, blend_of
 from jaxnst.types import Mask
 
 PRESERVED = 4.0
@@ -107,6 +107,24 @@ def mask_count(painting: Painting) -> int:
     return found + bool(found) + held
 
 
+def read_white(path: Path, where: str) -> Mask:
+    """A mask that is white somewhere; `where` says what that is."""
+    mask = load_mask(path)
+    if mask.max() < FAINT:
+        raise ValueError(f"{path} is all black; paint it white where {where}")
+    return mask
+
+
+def read_strength(path: Path) -> Mask:
+    """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
+    return 1 + (PRESERVED - 1) * load_mask(path)
+
+
+def read_region(path: Path) -> Mask:
+    """The mask of a region."""
+    return read_white(path, "its style is painted")
+
+
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
     """A style with its part and scale, as large as it is measured."""
     image, mask = load_style(style.path, shape, recipe, style.stroke_scale)
@@ -123,7 +141,7 @@ def read_masks(
     alpha: Mask | None,
     shape: tuple[int, ...],
     *,
-    read_mask: Callable[[Path], Mask] | None = None,
+    read_mask: Callable[[Path], Mask] = read_region,
     colors: Colors | None = None,
 ) -> Masks:
     """The masks of a content of that shape, whose part `alpha` is seen.
@@ -132,23 +150,22 @@ def read_masks(
     by default those of the content.
     """
 
-    def region(files: Sequence[StyleFile], mask: Path) -> Region:
-        own = [read_style(style, shape, painting.recipe) for style in files]
-        own_blend = blend_of(files)
-        blend = None if own_blend is None else np.array(own_blend, np.float32)
-        return Region(own, (read_mask or read_region)(mask), blend)
+    def region(part: RegionFile) -> Region:
+        own = [read_style(style, shape, painting.recipe) for style in part.styles]
+        weights = blend_of(part.styles)
+        blend = None if weights is None else np.array(weights, np.float32)
+        return Region(own, read_mask(part.mask), blend)
 
-    regions = [region(x.styles, x.mask) for x in painting.regions]
+    regions = list(map(region, painting.regions))
     if painting.labels:
         regions = label_regions(painting.labels, styles, shape, colors)
     palette, held = painting.palette, painting.content_mask
     strength = None if held is None else read_strength(held)
     if painting.faces:
-        faces, (height, width) = face_strength(painting.faces, shape), shape[:2]
-        own = faces
+        faces = face_strength(painting.faces, shape)
         if strength is not None:
-            own = fit_mask(strength, (height, width), most=PRESERVED)
-        strength = np.maximum(own, faces)
+            strength = fit_mask(strength, (shape[0], shape[1]), most=PRESERVED)
+        strength = faces if strength is None else np.maximum(strength, faces)
     return Masks(
         regions=regions,
         keep_rest=painting.keep_rest,
@@ -213,21 +230,3 @@ def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) ->
             f"no region covers {bare[0]:.1%} of frame {bare[1]}; name a style for it "
             "after the input, or leave it as it is by --keep-rest"
         )
-
-
-def read_white(path: Path, where: str) -> Mask:
-    """A mask that is white somewhere; `where` says what that is."""
-    mask = load_mask(path)
-    if mask.max() < FAINT:
-        raise ValueError(f"{path} is all black; paint it white where {where}")
-    return mask
-
-
-def read_strength(path: Path) -> Mask:
-    """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
-    return 1 + (PRESERVED - 1) * load_mask(path)
-
-
-def read_region(path: Path) -> Mask:
-    """The mask of a region."""
-    return read_white(path, "its style is painted")
