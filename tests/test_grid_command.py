@@ -321,6 +321,20 @@ def test_the_sheet_shows_what_is_missing_and_stays_within_bounds(elsewhere):
     assert sheet.getpixel((sheet.width - 14, sheet.height - 14)) == (220, 220, 220)
 
 
+def test_a_page_has_names_that_python_takes_for_ascii(elsewhere):
+    """Their other bytes are surrogates, where the locale has ASCII alone."""
+    first, second = (
+        x.encode().decode("ascii", "surrogateescape") for x in ("für", "öl")
+    )
+    out = elsewhere / f"{first}__{second}.png"
+    cell = Cell(elsewhere / first, (elsewhere / second,), "", out, "jaxnst")
+    save_page(elsewhere / "index.html", [cell], "a grid")
+    page = (elsewhere / "index.html").read_text(encoding="utf-8")
+    assert '"content": "für", "style": "öl"' in page
+    assert '"source": "f%C3%BCr__%C3%B6l.png"' in page
+    assert draw_sheet([cell]).size
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_page_shows_originals_and_fits_a_telephone(elsewhere):
     browsers = pytest.importorskip("playwright.sync_api")

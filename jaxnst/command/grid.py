@@ -249,6 +249,7 @@ def paint_items(
         quiet: Whether to print errors only.
         live: Where the progress is shown, for who watches it.
     """
+    live = live or LiveLines(None)
     for name in dict.fromkeys(item.painting.network for item in items):
         same = [item for item in items if item.painting.network == name]
         paint_alike(same, registry.load_backbone(name), batch, quiet, live)
@@ -259,7 +260,7 @@ def paint_alike(
     backbone: Backbone,
     batch: int | None,
     quiet: bool,
-    live: LiveLines | None,
+    live: LiveLines,
 ) -> None:
     """Paint pictures of one network, and write each as soon as it is there."""
     contents, styles, lanes = make_lanes([item.painting for item in items])
@@ -302,8 +303,7 @@ def paint_alike(
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
         load_masks=load_masks,
     )
-    if live is not None:
-        live.say(first_words(lanes[0].recipe, lanes[0].shape))
+    live.say(first_words(lanes[0].recipe, lanes[0].shape))
     with GridReporter(lanes, live, quiet=quiet) as reporter:
         given = measurer_of, backbone, lanes
         painted = paint_lanes(*given, batch=batch, on_chunk=reporter)

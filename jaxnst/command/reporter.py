@@ -105,7 +105,7 @@ class Reporter:
         self, total: int, done: int, live: LiveLines | None = None, *, quiet: bool
     ):
         self.total, self.left, self.interrupts = total, TimeLeft(), Interrupts()
-        self.live = live
+        self.live = live or LiveLines(None)
         bar_shown = not quiet and sys.stderr.isatty()
         self.lines_shown = not quiet and not bar_shown
         self.said, self.waited = -math.inf, time.monotonic()
@@ -146,8 +146,7 @@ class Reporter:
 
     def wait(self, program: str, seconds: float) -> None:
         """Show, or say every few seconds, that a program is being compiled."""
-        if self.live is not None:
-            self.live.wait(program, seconds)
+        self.live.wait(program, seconds)
         words = f"compiling {program}, {seconds:.0f} s"
         self.bar.set_description_str(words)
         now = time.monotonic()
@@ -165,10 +164,10 @@ class PictureReporter(Reporter):
         stages: Of the run.
         identity: Of the picture, for the checkpoint.
         resume: Where the run goes on, if it does.
-        live: What shows the run, if anybody watches.
+        live: What shows the run to who watches.
     """
 
-    live: LiveWriter | None
+    live: LiveWriter
 
     def __init__(
         self,
@@ -177,7 +176,7 @@ class PictureReporter(Reporter):
         stages: Stages,
         identity: dict[str, Any],
         resume: Checkpoint | None,
-        live: LiveWriter | None,
+        live: LiveWriter,
     ):
         done = 0
         if resume is not None:
@@ -193,8 +192,7 @@ class PictureReporter(Reporter):
         """Report, save, or stop, between two launches."""
         stopping = self.interrupts.seen
         with self.tolerate_write_errors("record"):
-            if self.live is not None:
-                self.live(progress, newest=stopping)
+            self.live(progress, newest=stopping)
             self.records.add(progress)
         self.report(progress)
         with self.tolerate_write_errors("preview"):
@@ -218,8 +216,7 @@ class PictureReporter(Reporter):
         """Show the result, and write the plot and the timelapse, whatever fails."""
         run, kept = self.run, self.records
         with self.tolerate_write_errors("frame"):
-            if self.live is not None:
-                self.live.show(image)
+            self.live.show(image)
         with self.tolerate_write_errors("plot"):
             if run.plot is not None and kept.terms:
                 records.save_plot(run.plot, kept.table, self.recipe.weights)
@@ -287,10 +284,9 @@ class GridReporter(Reporter):
         now = self.done + each * len(lanes)
         last = progress.stage_index == len(progress.stages) - 1
         finished = last and progress.taken == stage.steps
-        if self.live is not None:
-            work = now, self.total
-            line = self.live.line(progress, recipe, *work, pictures=len(lanes))
-            self.live.write(line | {"terms": {}})
+        given = progress, recipe, now, self.total
+        line = self.live.line(*given, pictures=len(lanes))
+        self.live.write(line | {"terms": {}})
         if finished:
             self.done += sum(map(lane_work, lanes))
             self.painted += len(lanes)

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import os
 import textwrap
 import urllib.parse
 from collections.abc import Sequence
@@ -119,6 +120,8 @@ def _as_address(path: Path) -> str:
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int):
     """Break a label into at most two lines for each of its own, and cut the rest."""
+    # Where Python takes names for ASCII, their other bytes are surrogates.
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
     letters = max(4, math.floor(width / font.getlength("n")))
     lines = [textwrap.wrap(line, letters)[:2] for line in text.split("\n")]
     return "\n".join(itertools.chain(*lines))
@@ -147,7 +150,7 @@ def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
                 "style": " + ".join(style.stem for style in cell.styles),
                 "from": [number[path] for path in (cell.content, *cell.styles)],
                 "setting": cell.setting,
-                "source": urllib.parse.quote(cell.out.name),
+                "source": urllib.parse.quote(os.fsencode(cell.out.name)),
                 "command": cell.command,
                 "larger": cell.larger,
             }
@@ -158,4 +161,5 @@ def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     template = Path(__file__).with_name("grid.html").read_text(encoding="utf-8")
     with write_whole(path) as file:
-        file.write(template.replace('"{{data}}"', text).encode())
+        page = template.replace('"{{data}}"', text)
+        file.write(page.encode(errors="surrogateescape"))  # names as they are on disk

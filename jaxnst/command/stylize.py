@@ -307,32 +307,27 @@ def reserved_path(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched(run: Run, recipe: Recipe) -> Iterator[LiveWriter | None]:
+def watched(run: Run, recipe: Recipe) -> Iterator[LiveWriter]:
     """What shows a run, if that was asked for; the page is served until the end."""
-    if run.live_folder is not None:
-        yield LiveWriter(run.live_folder, recipe)
-        return
     if not run.live:
-        yield None
+        yield LiveWriter(run.live_folder, recipe)
         return
     check_installed("uvicorn", "--live", "studio")
     from jaxnst.studio.watch import served
 
     with tempfile.TemporaryDirectory(prefix="jaxnst-live-") as name:
-        writer = LiveWriter(Path(name), recipe)
+        folder = Path(name)
         told: list[str] = []
 
         def tell(address: str) -> None:
             say(f"live view {'for another browser ' * bool(told)}at {address}")
             told.append(address)
 
-        with served(writer.folder, title=run.out.name, tell=tell):
-            yield writer
+        with served(folder, title=run.out.name, tell=tell):
+            yield LiveWriter(folder, recipe)
 
 
-def paint_shown(
-    painting: Painting, run: Run, stages: Stages, live: LiveWriter | None
-) -> int:
+def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) -> int:
     """Paint as `paint` does, and show the picture on the way."""
     if run.checkpoint_path.exists() and not run.resume:
         raise ValueError(
@@ -352,8 +347,7 @@ def paint_shown(
     started = time.perf_counter()
     given = run, painting.recipe, stages, found.identity, resume
     reporter = PictureReporter(*given, live)
-    if live is not None:
-        live.say(first_words(painting.recipe, stages[-1].shape))
+    live.say(first_words(painting.recipe, stages[-1].shape))
     with compile_timer() as compiling, reporter:
         hooks = {"stages": stages, "on_chunk": reporter, "on_wait": reporter.wait}
         hooks["chunk"] = run.save_every or (4 if run.timelapse else 50)

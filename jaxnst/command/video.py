@@ -65,7 +65,7 @@ def add_video_flags(p: flags.Parser) -> None:
     add("--passes", type=int, choices=(1, 2), default=1, help=passes)
     flags.add_run_flags(p, size=None, quality="normal")
     flags.add_look_flags(p)
-    flags.add_mask_flags(p)
+    flags.add_mask_flags(p, faces=False)
     add = p.add_argument_group("frames").add_argument
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)

@@ -80,9 +80,8 @@ def paint_job(job: dict[str, Any]) -> int:
     ready = with_networks(list(map(with_faces, paintings)), quiet=True)
     pairs = zip(ready, runs, strict=True)
     items = [Item(painting, "", run.out) for painting, run in pairs]
-    folder = runs[0].live_folder
-    live = None if folder is None else LiveLines(folder)
-    paint_items([x for x in items if not x.out.exists()], live=live)
+    missing = [x for x in items if not x.out.exists()]
+    paint_items(missing, live=LiveLines(runs[0].live_folder))
     return exit_code(items, [])
 
 

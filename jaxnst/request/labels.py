@@ -194,7 +194,8 @@ def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
     whole = ndimage.minimum_filter(near, 3) == ndimage.maximum_filter(near, 3)
     plain = _is_plain(pixels, PLAIN, 3) & (least <= min(ALIKE, _spacing(colors) / 2))
     # Neighbours that are both `whole` have one label, and so does each connected part.
-    parts = np.asarray(ndimage.label(whole)[0])
+    found: Any = ndimage.label(whole)
+    parts, _ = found
     sure = whole & np.isin(parts, parts[plain & whole])
     if not sure.any():
         return near
