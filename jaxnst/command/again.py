@@ -23,7 +23,7 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def add_again_flags(p: flags.Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `again`."""
     p.set_defaults(call=again_command)
     add = p.add_argument

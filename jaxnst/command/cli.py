@@ -16,24 +16,20 @@ from pathlib import Path
 
 import jax
 
-from jaxnst.command.again import add_again_flags
-from jaxnst.command.demo import add_demo_flags
-from jaxnst.command.devices import cure
-from jaxnst.command.flags import Parser, all_files
-from jaxnst.command.grid import add_grid_flags
-from jaxnst.command.mask import add_mask_command
-from jaxnst.command.program_cache import (
-    MOST_PROGRAMS,
-    Listener,
-    add_cache_flags,
-    keep_programs,
-    programs_folder,
+from jaxnst.command import (
+    again,
+    demo,
+    flags,
+    grid,
+    mask,
+    program_cache,
+    studio,
+    stylize,
+    video,
+    weights,
 )
+from jaxnst.command.devices import cure
 from jaxnst.command.reporter import complain, ignore_output
-from jaxnst.command.studio import add_studio_flags
-from jaxnst.command.stylize import add_plan_flags, add_stylize_flags
-from jaxnst.command.video import add_video_flags
-from jaxnst.command.weights import add_weights_commands
 from jaxnst.interrupts import raise_again
 from jaxnst.messages import with_hint
 from jaxnst.pictures.files import any_number_of_pixels
@@ -41,7 +37,7 @@ from jaxnst.process import standard_dtypes
 from jaxnst.recipes import RECIPES, get_recipe
 
 
-def add_recipes_flags(p: Parser) -> None:
+def add_recipes_flags(p: flags.Parser) -> None:
     """Add the flags of `recipes`."""
     p.add_argument("name", nargs="*", help="recipes to show (default: list all)")
     p.set_defaults(call=recipes_command)
@@ -58,26 +54,26 @@ def recipes_command(args: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    ("stylize", "paint a photo in another style", add_stylize_flags),
-    ("plan", "the same as stylize --dry-run", add_plan_flags),
-    ("again", "repaint a picture from its manifest", add_again_flags),
-    ("grid", "paint contents × styles × settings", add_grid_flags),
-    ("video", "paint a video", add_video_flags),
-    ("studio", "choose, paint and compare in the browser", add_studio_flags),
-    ("mask", "make a mask of a photo's subject, or of its sky", add_mask_command),
-    ("demo", "paint the sample photograph in two sample styles", add_demo_flags),
+    ("stylize", "paint a photo in another style", stylize.add_flags),
+    ("plan", "the same as stylize --dry-run", stylize.add_plan_flags),
+    ("again", "repaint a picture from its manifest", again.add_flags),
+    ("grid", "paint contents × styles × settings", grid.add_flags),
+    ("video", "paint a video", video.add_flags),
+    ("studio", "choose, paint and compare in the browser", studio.add_flags),
+    ("mask", "make a mask of a photo's subject, or of its sky", mask.add_flags),
+    ("demo", "paint the sample photograph in two sample styles", demo.add_flags),
     ("recipes", "list the methods, or show their settings", add_recipes_flags),
-    ("cache", "show or delete the programs kept for a quick start", add_cache_flags),
-    ("weights", "list, fetch, convert or check network weights", add_weights_commands),
+    ("cache", "show or delete the compiled programs", program_cache.add_flags),
+    ("weights", "list, fetch, convert or check network weights", weights.add_flags),
 )
 """Name and help of each command, and what adds its flags and says what it calls."""
 
 
-def make_parser() -> Parser:
+def make_parser() -> flags.Parser:
     """Build the parser of the whole command."""
     about = "Paint a photograph in the style of a painting."
     begin = "Begin with: jaxnst demo, or jaxnst stylize photo.jpg painting.jpg"
-    parser = Parser(prog="jaxnst", description=about, epilog=begin)
+    parser = flags.Parser(prog="jaxnst", description=about, epilog=begin)
     own = f"jaxnst {version('jaxnst')}"
     parser.add_argument("--version", action="version", version=own)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -95,7 +91,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.parser.error(f"unrecognized arguments: {' '.join(more)}")
     if args.named_styles:
         try:
-            found = [*args.style, *map(all_files, more)]
+            found = [*args.style, *map(flags.all_files, more)]
         except argparse.ArgumentTypeError as error:
             args.parser.error(str(error))
         args.style = [file for files in found for file in files]
@@ -117,34 +113,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_anything()
     args = parse(argv)
     huge = getattr(args, "allow_huge", False)
-    flags = "--memory or --size" if hasattr(args, "memory") else "--size"
-    return guarded(partial(args.call, args), huge=huge, flags=flags)
+    smaller = "--memory or --size" if hasattr(args, "memory") else "--size"
+    return guarded(partial(args.call, args), huge=huge, smaller=smaller)
 
 
-def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> int:
+def guarded(call: Callable[[], int], *, huge: bool = False, smaller: str = "") -> int:
     """Do what a command does, and say in one line what goes wrong.
 
     Args:
         call: What it does; returns the exit code.
         huge: Whether pictures of any number of pixels are read.
-        flags: What makes it take less memory.
+        smaller: Flags that make it take less memory.
 
     Returns:
         The exit code.
     """
     try:
         raise_again()
-        folder, ours = programs_folder()
-        if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
+        folder, ours = program_cache.programs_folder()
+        most = program_cache.MOST_PROGRAMS if ours else None
+        if why := program_cache.keep_programs(folder, most):
             variable = "JAXNST_HOME" if ours else "JAX_COMPILATION_CACHE_DIR"
             complain(f"{why}; set {variable} to another folder")
-        warnings.showwarning = Listener(folder, complain, ours=ours)
+        warnings.showwarning = program_cache.Listener(folder, complain, ours=ours)
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
         with lifted, standard_dtypes():
             return call()
     except jax.errors.JaxRuntimeError as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        return _fail("; ".join(filter(None, (first, cure(str(error), flags)))))
+        return _fail("; ".join(filter(None, (first, cure(str(error), smaller)))))
     except RuntimeError as error:
         if "Symlink loop" not in str(error):  # of pathlib, before Python 3.13
             raise

@@ -13,7 +13,7 @@ from jaxnst.request.manifest import manifest_path
 from jaxnst.request.painting import Painting, StyleFile
 
 
-def add_demo_flags(p: flags.Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `demo`."""
     p.set_defaults(call=demo_command)
     add, folder = p.add_argument, "folder (default: demo)"

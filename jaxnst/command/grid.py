@@ -48,7 +48,7 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def add_grid_flags(p: flags.Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `jaxnst grid`."""
     p.usage = "%(prog)s --content PATH … --style PATH … [-o FOLDER] [options]"
     p.set_defaults(call=grid_command)

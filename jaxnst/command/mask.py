@@ -22,7 +22,7 @@ from jaxnst.request.painting import Painting
 from jaxnst.types import Image
 
 
-def add_mask_command(p: Parser) -> None:
+def add_flags(p: Parser) -> None:
     """Add the flags of `mask`."""
     p.set_defaults(call=mask_command)
     add = p.add_argument

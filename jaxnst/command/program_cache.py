@@ -138,7 +138,7 @@ class Listener:
         return f"{programs} were damaged and are deleted"
 
 
-def add_cache_flags(p: argparse.ArgumentParser) -> None:
+def add_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `cache`."""
     clear = "delete the programs; the next picture of each size is compiled anew"
     p.add_argument("--clear", action="store_true", help=clear)

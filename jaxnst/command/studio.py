@@ -17,7 +17,7 @@ LOOPBACK = "127.0.0.1"
 """Where only this machine can reach the studio."""
 
 
-def add_studio_flags(p: Parser) -> None:
+def add_flags(p: Parser) -> None:
     """Add the flags of `studio`."""
     p.set_defaults(call=studio_command)
     add = p.add_argument

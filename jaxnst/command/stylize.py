@@ -15,27 +15,13 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 
+from jaxnst import disk
 from jaxnst.checks import check_installed
-from jaxnst.command import flags
-from jaxnst.command.describe import (
-    compile_timer,
-    describe_device,
-    describe_result,
-    make_manifest,
-    write_manifest,
-)
+from jaxnst.command import describe, flags
 from jaxnst.command.devices import unused_gpu
 from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
-from jaxnst.disk import (
-    check_folder,
-    check_regular,
-    check_target,
-    free_path,
-    held,
-    numbered,
-)
 from jaxnst.live import LiveWriter
 from jaxnst.messages import gigabytes, with_hint
 from jaxnst.network.vgg import Backbone
@@ -67,7 +53,7 @@ from jaxnst.transfer import make_transfer
 from jaxnst.weights import registry
 
 
-def add_stylize_flags(p: flags.Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
     p.usage = "%(prog)s CONTENT STYLE … [-o FILE] [options]"
     p.set_defaults(call=stylize_command)
@@ -104,7 +90,7 @@ def add_stylize_flags(p: flags.Parser) -> None:
 
 def add_plan_flags(p: flags.Parser) -> None:
     """Add the flags of `plan`: `stylize --dry-run` under another name."""
-    add_stylize_flags(p)
+    add_flags(p)
     p.set_defaults(dry_run=True)
 
 
@@ -114,7 +100,7 @@ def stylize_command(args: argparse.Namespace) -> int:
         paint_folder(args)
     painting = flags.painting_from(args, args.content, args.style)
     usual = usual_path(painting) if args.out is None else None
-    run = flags.run_from(args, args.out or free_path(usual_path(painting)))
+    run = flags.run_from(args, args.out or disk.free_path(usual_path(painting)))
     if args.dry_run:
         with tempfile.TemporaryDirectory() as folder:
             (painting,) = with_parts([painting], quiet=True, folder=Path(folder))
@@ -147,7 +133,7 @@ def paint_folder(args: argparse.Namespace) -> NoReturn:
     out = args.out or Path("painted")
     if out.is_file():
         raise ValueError(f"{out} is a file; choose a folder by --out")
-    check_folder(out.parent)
+    disk.check_folder(out.parent)
     if out.resolve() == folder.resolve():
         raise ValueError(f"{out} has the photographs; choose another folder by --out")
     for style in flags.painting_from(args, args.content, styles).all_styles:
@@ -212,11 +198,11 @@ def check(painting: Painting, run: Run) -> None:
     """Raise a ValueError if a painting cannot be made, whatever the memory."""
     shape = painting.shape()
     for path in run.outputs:
-        check_target(path)
+        disk.check_target(path)
     check_inputs_stay(run.outputs, painting)
     written = [run.out, manifest_path(run.out), run.checkpoint_path, *run.records]
     for path in written:
-        check_regular(path)
+        disk.check_regular(path)
         if [x.resolve() for x in written].count(path.resolve()) > 1:
             raise ValueError(f"two outputs are {path}; give them different names")
     if run.checkpoint is not None and run.checkpoint.suffix != ".npz":
@@ -247,7 +233,7 @@ def with_networks(
     chosen = {each: registry.choose(*each, quiet=quiet) for each in asked}
     networks = ", ".join(f"{name} ({reason})" for name, reason in chosen.values())
     unused = unused_gpu()
-    device = describe_device() + (f"; {unused}" if unused else "")
+    device = describe.describe_device() + (f"; {unused}" if unused else "")
     held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
     say(f"device {device}; weights {networks}{held}", quiet=quiet)
     of = lambda x: chosen[x.weights, x.recipe.network][0]
@@ -286,8 +272,8 @@ def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
     with contextlib.ExitStack() as stack:
         for path in run.outputs[1:]:
             stack.enter_context(reserved_path(path))
-        for out in numbered(usual) if usual else ():
-            with held(out) as ours:
+        for out in disk.numbered(usual) if usual else ():
+            with disk.held(out) as ours:
                 if ours and not out.exists():
                     yield replace(run, out=out)
                     return
@@ -298,7 +284,7 @@ def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
 @contextlib.contextmanager
 def reserved_path(path: Path) -> Iterator[None]:
     """Keep an output from all other runs; a ValueError if one of them writes it."""
-    with held(path) as ours:
+    with disk.held(path) as ours:
         if not ours:
             raise ValueError(
                 f"another run writes {path}; wait for it, or choose another name"
@@ -336,7 +322,7 @@ def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) 
     faces = len(painting.faces or ())
     (painting,) = with_networks([painting], faces=faces, quiet=run.quiet)
     backbone = registry.load_backbone(painting.network)
-    found = make_manifest(painting, stages[-1].shape)
+    found = describe.make_manifest(painting, stages[-1].shape)
     manifest, resume = found.beside(run.out), None
     if run.resume:
         transfer = make_transfer(painting.recipe.program)
@@ -348,15 +334,17 @@ def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) 
     given = run, painting.recipe, stages, found.identity, resume
     reporter = PictureReporter(*given, live)
     live.say(first_words(painting.recipe, stages[-1].shape))
-    with compile_timer() as compiling, reporter:
+    with describe.compile_timer() as compiling, reporter:
         hooks = {"stages": stages, "on_chunk": reporter, "on_wait": reporter.wait}
         hooks["chunk"] = run.save_every or (4 if run.timelapse else 50)
         result = stylize_files(painting, backbone, hooks, resume)
     seconds = time.perf_counter() - started
-    manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
+    manifest |= describe.describe_result(
+        result, seconds, math.fsum(x for _, x in compiling)
+    )
     save_result(run, result, manifest, about)
     reporter.finish(result.image[..., :3])
-    key = step_key(describe_device(), painting.recipe.program)
+    key = step_key(describe.describe_device(), painting.recipe.program)
     remember_times(times_path(), key, reporter.records.step_seconds)
     height, width = result.image.shape[:2]
     place = f"{run.out} ({width} x {height} px)"
@@ -395,7 +383,7 @@ def save_result(
     try:
         text = json.dumps(about, allow_nan=False)
         save_image(run.out, result.image, bits=run.bits, description=text)
-        write_manifest(manifest_path(run.out), manifest)
+        describe.write_manifest(manifest_path(run.out), manifest)
     except (OSError, ValueError) as error:
         rescued = Path(tempfile.mkdtemp(prefix="jaxnst-")) / run.out.name
         kept = f"the picture is in {rescued}"
@@ -456,7 +444,7 @@ def describe_run(painting: Painting, run: Run) -> int:
     )
     if not recipe.paints:
         return 0
-    key = step_key(describe_device(), recipe.program)
+    key = step_key(describe.describe_device(), recipe.program)
     seconds = expected_seconds(times_path(), key, stages)
     print(
         "time unknown: this machine has timed no such steps yet"

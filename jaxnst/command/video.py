@@ -17,13 +17,7 @@ from typing import Any
 import jax
 
 from jaxnst.checks import check_installed
-from jaxnst.command import flags, stylize
-from jaxnst.command.describe import (
-    compile_timer,
-    content_hash,
-    make_manifest,
-    write_manifest,
-)
+from jaxnst.command import describe, flags, stylize
 from jaxnst.command.reporter import Reporter, complain, say
 from jaxnst.disk import write_whole
 from jaxnst.foreign import read_json
@@ -48,7 +42,7 @@ from jaxnst.video.write import output_kind, write_clip
 from jaxnst.weights import registry
 
 
-def add_video_flags(p: flags.Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `video`."""
     p.set_defaults(call=video_command)
     p.usage = "%(prog)s CONTENT STYLE … -o FILE [options]"
@@ -157,7 +151,7 @@ class Video:
             "frame_steps": options.steps,
             "temporal_weight": options.weight,
             "flow": flow and path_from(self.run.out.parent, flow),
-            "flow_sha256": flow and content_hash(flow),
+            "flow_sha256": flow and describe.content_hash(flow),
         }
 
 
@@ -226,7 +220,7 @@ def video_command(args: argparse.Namespace) -> int:
         tell(where + newest * painting.recipe.paints)
         reporter = VideoReporter(video, painted)
         try:
-            with compile_timer() as compiling, reporter:
+            with describe.compile_timer() as compiling, reporter:
                 firsts = paint_video(video, stages, backbone, reporter)
         except FloatingPointError as error:
             complain(f"error: {error}; the frames before it are painted")
@@ -238,7 +232,7 @@ def video_command(args: argparse.Namespace) -> int:
         spent = {"all": seconds, "compile": round(sum(x for _, x in compiling), 2)}
         about["shots"] = [video.clip.numbers[i] + 1 for i in firsts]
         done = {"video": about, "status": "done", "resumed": painted, "seconds": spent}
-        write_manifest(manifest_path(out), found.beside(out) | done)
+        describe.write_manifest(manifest_path(out), found.beside(out) | done)
         if not args.keep_state:
             shutil.rmtree(video.state, ignore_errors=True)
     tell(f"wrote {out} in {seconds:.0f} s")
@@ -247,7 +241,7 @@ def video_command(args: argparse.Namespace) -> int:
 
 def video_manifest(video: Video, painting: Painting) -> Manifest:
     """The manifest of a video, with the packages that only videos depend on."""
-    found = make_manifest(painting, video.shape)
+    found = describe.make_manifest(painting, video.shape)
     libraries = {x.name: x.version for x in distributions() if x.name in VERSIONS}
     return replace(found, versions=found.versions | libraries)
 

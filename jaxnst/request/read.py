@@ -15,14 +15,8 @@ from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import SMALLEST_SHARE, Masks, Region, Style
 from jaxnst.pictures.files import image_shape, load_image, load_mask
 from jaxnst.recipes import Recipe
+from jaxnst.request import labels
 from jaxnst.request.faces import face_strength
-from jaxnst.request.labels import (
-    Colors,
-    common_labels,
-    label_masks,
-    label_regions,
-    read_labels,
-)
 from jaxnst.request.painting import Painting, RegionFile, StyleFile, blend_of
 from jaxnst.types import Mask
 
@@ -102,7 +96,7 @@ def mask_count(painting: Painting) -> int:
     """How many masks a run keeps, without the content's alpha."""
     found = len(painting.regions)
     if painting.labels:
-        found = len(read_labels(painting.labels[0]).colors)
+        found = len(labels.read_labels(painting.labels[0]).colors)
     held = painting.content_mask is not None or bool(painting.faces)
     return found + bool(found) + held
 
@@ -142,7 +136,7 @@ def read_masks(
     shape: tuple[int, ...],
     *,
     read_mask: Callable[[Path], Mask] = read_region,
-    colors: Colors | None = None,
+    colors: labels.Colors | None = None,
 ) -> Masks:
     """The masks of a content of that shape, whose part `alpha` is seen.
 
@@ -158,7 +152,7 @@ def read_masks(
 
     regions = list(map(region, painting.regions))
     if painting.labels:
-        regions = label_regions(painting.labels, styles, shape, colors)
+        regions = labels.label_regions(painting.labels, styles, shape, colors)
     palette, held = painting.palette, painting.content_mask
     strength = None if held is None else read_strength(held)
     if painting.faces:
@@ -182,8 +176,8 @@ def moving_masks(
 
     Regions may be black in a frame, and labels missing.
     """
-    labels = [x.labels[0] for x in paintings if x.labels]
-    colors = common_labels(labels) if labels else None
+    maps = [x.labels[0] for x in paintings if x.labels]
+    colors = labels.common_labels(maps) if maps else None
     given = paintings[0], styles, None, shape
     first = read_masks(*given, read_mask=load_mask, colors=colors)
 
@@ -192,7 +186,7 @@ def moving_masks(
         now = paintings[index]
         found = [load_mask(region.mask) for region in now.regions]
         if colors is not None:
-            found = label_masks(now.labels[0], colors, shape)
+            found = labels.label_masks(now.labels[0], colors, shape)
         pairs = zip(first.regions, found, strict=True)
         held = now.content_mask
         return first._replace(
