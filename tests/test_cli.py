@@ -528,12 +528,13 @@ def test_an_interruption_while_the_command_is_imported_is_silent(
 
 
 def test_an_interrupted_run_resumes_to_the_same_picture(elsewhere, monkeypatch, capsys):
-    command = ["stylize", CONTENT, STYLE, *QUICK[:2], *QUICK[4:], "--steps", "5"]
+    command = ["stylize", CONTENT, STYLE, *QUICK, "--steps", "5"]
+    command += ["--recipe", "delicate"]
     report = reporter.PictureReporter.report
 
     def interrupted(self, progress):
         report(self, progress)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored in the background
 
     with monkeypatch.context() as patch:
         patch.setattr(reporter.PictureReporter, "report", interrupted)

@@ -152,7 +152,7 @@ def test_a_cell_is_what_stylize_paints(elsewhere):
 
 
 def test_what_is_missing_is_painted_and_what_is_not_ours_is_kept(elsewhere, capsys):
-    command = [*GRID, *QUICK, "--quiet", "--recipe", "udacity"]
+    command = [*GRID, *QUICK, "--quiet", "--recipe", "udacity", "--style-weight", "1"]
     assert main(command) == 0
     out = elsewhere / "out"
     before = pictures(out)
