@@ -119,7 +119,7 @@ def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
         style_weight=0.5,
         tv_weight=0.0,
         pooling="max",
-        first_steps=2,
+        first_steps=3,
         steps=1,
     )
     painted = json.loads((out / f"{unquote(cell['source'])}.json").read_text())
