@@ -35,9 +35,9 @@ MOST = 8
 
 
 class LiveLines:
-    """Writes lines of one run, or of a grid, into a folder."""
+    """Writes lines of one run, or of a grid, into a folder; without one, nothing."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path | None):
         self.folder, self.frames, self.began = folder, 0, time.monotonic()
         self.left = TimeLeft()
         self.say("Reading the pictures and the network")
@@ -82,6 +82,8 @@ class LiveLines:
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line, at once; a full disk does not end a run that is only watched."""
+        if self.folder is None:
+            return
         with contextlib.suppress(OSError), (self.folder / LINES).open("a") as file:
             file.write(json.dumps(line | {"frame": self.frames}) + "\n")
 
@@ -93,13 +95,15 @@ class LiveWriter(LiveLines):
     time since the last, so that to watch a run does not slow it down.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe):
+    def __init__(self, folder: Path | None, recipe: Recipe):
         super().__init__(folder)
         self.recipe, self.due = recipe, -math.inf
         self.shape: tuple[int, int] | None = None  # of the latest frame
 
     def __call__(self, progress: Progress, *, newest: bool = False) -> None:
         """Show a run between two launches of steps; `newest` shows the very picture."""
+        if self.folder is None:
+            return
         now, (stages, scale, taken, _, info, _) = time.monotonic(), progress
         done = work_done(stages, self.recipe, scale, taken)
         ends = taken == progress.stage.steps or taken == len(info.loss)
@@ -127,6 +131,8 @@ class LiveWriter(LiveLines):
 
     def show(self, image: Image | np.ndarray) -> None:
         """Write the latest frame, whole or not at all."""
+        if self.folder is None:
+            return
         frame = pil.fromarray(as_levels(image))
         if max(frame.size) > LONGEST:
             size = fit_shape(frame.size, LONGEST)

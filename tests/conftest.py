@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import settings
 from oracle import SHAPES
 
 import jaxnst
@@ -36,6 +37,8 @@ from jaxnst.recipes import get_recipe
 from jaxnst.weights import registry
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+settings.register_profile("jaxnst", deadline=None)  # a busy machine is no mistake
+settings.load_profile("jaxnst")
 
 
 @pytest.fixture(scope="session", autouse=True)

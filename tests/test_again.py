@@ -1,7 +1,6 @@
 import contextlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -18,7 +17,6 @@ from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
 from jaxnst.recipes.texts import FIELDS
 from jaxnst.request.manifest import check_manifest, recipe_of
-from jaxnst.request.painting import RegionFile, StyleFile
 from jaxnst.weights.format import sha256
 
 QUICK = ["--size", "48", "--weights", "embedded", "--quiet", *LIGHT]
@@ -51,7 +49,17 @@ def test_a_picture_is_painted_again_from_its_manifest(suffix, pictures):
 
 
 def test_blends_start_images_and_repainted_runs_come_back(pictures):
-    flags = [*QUICK, "--set", "first_steps=2", "--blend", "1,2", "--init", "b.jpg"]
+    flags = [
+        *QUICK,
+        "--size",
+        "32",
+        "--set",
+        "first_steps=2",
+        "--blend",
+        "1,2",
+        "--init",
+        "b.jpg",
+    ]
     styles = ["b.jpg", "a.jpg"]
     assert main(["stylize", "a.jpg", *styles, *flags, "-o", "x.png"]) == 0
     assert main(["again", "x.png", "--quiet"]) == 0
@@ -90,27 +98,6 @@ def test_a_manifest_that_was_changed_is_refused_in_one_line(key, pictures, capsy
         Path("x.json").write_text(json.dumps(manifest))
         assert main(["again", "x.json"]) == 2  # if not for that, for its weights
         assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_a_manifest_of_the_first_format_is_read():
-    """Weights and masks were beside the styles."""
-    new = {"start", "palette", "regions", "labels", "content_mask", "keep_rest"}
-    old = {x: y for x, y in MANIFEST.items() if x not in new}
-    masks = {"regions": [["m.png", ["b.jpg", "c.jpg"]]], "keep_rest": False}
-    masks |= {"style_masks": [["b.jpg", "n.png"]], "style_scales": [["c.jpg", 2.0]]}
-    masks |= {"labels": [], "hold": "h.png", "palette": None}
-    old |= {"styles": ["b.jpg"], "blend": [3.0], "init": "s.png", "masks": masks}
-    old["content"] = "a.jpg"
-    old["pictures_sha256"] = ["A", "B", "S", "M", "B", "C", "B", "N", "C", "H"]
-    found = check_manifest(old, "x.json")
-    b = StyleFile(path=Path("b.jpg"), weight=3.0, mask=Path("n.png"))
-    c = StyleFile(path=Path("c.jpg"), stroke_scale=2.0)
-    own = (replace(b, weight=1.0), c)
-    assert found.painting.styles == (b,)
-    assert found.painting.regions == (RegionFile(mask=Path("m.png"), styles=own),)
-    assert found.painting.start == Path("s.png")
-    names = [path.name[0].upper() for path in found.painting.paths]
-    assert list(found.pictures_sha256) == names
 
 
 @pytest.mark.parametrize("field", FIELDS)

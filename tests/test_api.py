@@ -45,8 +45,8 @@ FLOORS = {
     ],
     "jaxnst/command": [
         "devices", "program_cache", "flags", "describe", "records", "reporter", "sheet",
-        "find", "machines", "watched", "mask", "folder", "stylize", "video", "again",
-        "demo", "expand", "grid", "studio", "weights", "cache", "cli", "worker",
+        "machines", "mask", "stylize", "video", "again", "demo", "expand", "grid",
+        "studio", "weights", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

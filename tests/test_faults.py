@@ -183,9 +183,9 @@ def test_damaged_programs_are_said_once_and_replaced(elsewhere, programs_in, dam
         jax.clear_caches()
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            with program_cache.one_warning(folder, told.append):
-                for factor in (2, 3, 4):
-                    assert jax.jit(lambda x, f=factor: f * x + 1)(jnp.ones(3))[0] > 2
+            warnings.showwarning = program_cache.Listener(folder, told.append)
+            for factor in (2, 3, 4):
+                assert jax.jit(lambda x, f=factor: f * x + 1)(jnp.ones(3))[0] > 2
 
     use()
     kept = list(folder.glob("jit*-cache"))
@@ -202,11 +202,9 @@ def test_damaged_programs_are_said_once_and_replaced(elsewhere, programs_in, dam
 def trouble(message, folder, *, ours=True):
     """What is told of a warning of JAX's about kept programs."""
     told = []
-    with (
-        warnings.catch_warnings(),
-        program_cache.one_warning(folder, told.append, ours=ours),
-    ):
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.showwarning = program_cache.Listener(folder, told.append, ours=ours)
         warnings.warn(message, stacklevel=1)
     return "".join(told).replace(str(folder), "FOLDER")
 
@@ -235,19 +233,13 @@ def test_only_damaged_programs_are_called_damaged(elsewhere, verb, why, damaged)
     assert program.exists()
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_warnings_are_shown_as_before_whichever_thread_ends_first(elsewhere, first):
-    before, told = warnings.showwarning, []
-    runs = [program_cache.one_warning(elsewhere, told.append) for _ in range(2)]
-    for run in runs:
-        run.__enter__()
-    runs[first].__exit__(None, None, None)
-    warnings.showwarning(
-        "Error writing persistent compilation cache entry", UserWarning, "", 1
-    )
-    assert len(told) == 1
-    runs[1 - first].__exit__(None, None, None)
-    assert warnings.showwarning is before
+def test_other_warnings_are_shown_as_before(elsewhere, monkeypatch):
+    shown = []
+    monkeypatch.setattr(warnings, "showwarning", lambda text, *_: shown.append(text))
+    for _ in range(2):
+        warnings.showwarning = program_cache.Listener(elsewhere, print)
+    warnings.showwarning("another", UserWarning, "", 1)
+    assert shown == ["another"]
 
 
 @pytest.mark.parametrize("bound_of_jax", [-1, 10**6])
@@ -261,8 +253,8 @@ def test_a_foreign_file_among_programs_is_no_damage(
     told = []
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        with program_cache.one_warning(elsewhere / "xla", told.append):
-            assert jax.jit(lambda x: 5 * x + 1)(jnp.ones(3))[0] == 6
+        warnings.showwarning = program_cache.Listener(elsewhere / "xla", told.append)
+        assert jax.jit(lambda x: 5 * x + 1)(jnp.ones(3))[0] == 6
     assert "damaged" not in "".join(told).replace(str(elsewhere), "")
     assert len(told) == (bound_of_jax > 0)  # JAX's bound reads the time of every file
     assert (elsewhere / "xla" / "x-cache").read_text() == "not JAX's"
@@ -458,26 +450,6 @@ def test_records_of_a_resumed_run_are_whole(stopped_run, monkeypatch, killed):
     (table,) = plotted
     assert [int((table[:, 0] == k).sum()) for k in (0, 1, 2)] == [4, 6, 6]
     assert (np.diff(table[:4, 2]) < 0).any()
-
-
-def test_a_timelapse_that_begins_late_is_said_to(stopped_run, capsys):
-    stopped_run(SCALES, False)
-    assert main([*SCALES, "--resume", "--timelapse", "l.gif"]) == 0
-    assert "l.gif shows the rest of the run" in capsys.readouterr().err
-
-
-def test_programs_of_others_are_not_deleted(elsewhere):
-    (elsewhere / "jit-other-cache").touch()
-    text, told = "Error {} persistent compilation cache entry", []
-    for ours, word in ((False, "reading"), (True, "writing")):
-        with (
-            warnings.catch_warnings(),
-            program_cache.one_warning(elsewhere, told.append, ours=ours),
-        ):
-            warnings.simplefilter("always")
-            warnings.warn(text.format(word), stacklevel=1)
-    assert len(told) == 2
-    assert (elsewhere / "jit-other-cache").exists()
 
 
 def test_a_folder_where_no_programs_can_be_kept_is_done_without(elsewhere, programs_in):

@@ -14,7 +14,7 @@ import jaxnst
 from jaxnst.recipes import RECIPES
 
 fuzz = load_script("measure/fuzz.py")
-sides = st.integers(1, 40)
+sides = st.sampled_from([1, 20, 40])
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ sides = st.integers(1, 40)
 def test_damaged_files_and_senseless_arguments_are_read_or_refused(kind):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of decoders, about damage that they repair
-        found = fuzz.try_all(kind, 100 if kind == "movies" else 300, seed=1)
+        found = fuzz.try_all(kind, 100, seed=1)
     assert found.keys() <= {"read", "refused"}
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(
     *(st.tuples(sides, sides),) * 2,
     st.sampled_from(list(RECIPES)),

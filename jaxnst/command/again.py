@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from jaxnst.command import flags
 from jaxnst.command.describe import describe_device, package_versions
-from jaxnst.command.flags import Parser, byte_count, one_file, run_from
 from jaxnst.command.reporter import say
 from jaxnst.command.stylize import paint
 from jaxnst.disk import free_path
@@ -23,18 +23,22 @@ from jaxnst.weights import registry
 from jaxnst.weights.format import sha256
 
 
-def add_again_flags(p: Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `again`."""
+    p.set_defaults(call=again_command)
     add = p.add_argument
-    add("picture", type=one_file, help="a picture that jaxnst painted, or its .json")
+    add(
+        "picture",
+        type=flags.one_file,
+        help="a picture that jaxnst painted, or its .json",
+    )
     add("-o", "--out", type=Path, help="default: PICTURE-again.png here")
     where = "folder to search, with those in it, for pictures that have moved"
     add("--look-in", type=Path, action="append", metavar="FOLDER", help=where)
     add("--weights", help="the same network, if it is elsewhere now")
-    add(
-        "--bits", type=int, choices=(8, 16), help="bits per channel (default: the same)"
-    )
-    add("--memory", type=byte_count, metavar="8GB", help="memory to use")
+    bits = "bits per channel (default: the same)"
+    add("--bits", type=int, choices=(8, 16), help=bits)
+    add("--memory", type=flags.byte_count, metavar="8GB", help="memory to use")
     add("--resume", action="store_true", help="continue from the checkpoint")
     add("--quiet", action="store_true", help="print errors only")
 
@@ -63,7 +67,7 @@ def again_command(args: argparse.Namespace) -> int:
         say(text, quiet=args.quiet)
     usual = Path(f"{picture.name.split('.')[0]}-again.png")
     args.bits = args.bits or same_bits(picture, args.out)
-    run = run_from(args, args.out or free_path(usual))
+    run = flags.run_from(args, args.out or free_path(usual))
     usual = None if args.out else usual
     return paint(painting, run, usual=usual, tiles=manifest.tiles)
 

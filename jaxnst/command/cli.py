@@ -4,11 +4,11 @@ Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
 """
 
 import argparse
-import codecs
 import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -16,24 +16,20 @@ from pathlib import Path
 
 import jax
 
-from jaxnst.command.again import add_again_flags, again_command
-from jaxnst.command.cache import add_cache_flags, cache_command
-from jaxnst.command.demo import add_demo_flags, demo_command
-from jaxnst.command.devices import cure
-from jaxnst.command.flags import Parser, all_files
-from jaxnst.command.grid import add_grid_flags, grid_command
-from jaxnst.command.mask import add_mask_command, mask_command
-from jaxnst.command.program_cache import (
-    MOST_PROGRAMS,
-    keep_programs,
-    one_warning,
-    programs_folder,
+from jaxnst.command import (
+    again,
+    demo,
+    flags,
+    grid,
+    mask,
+    program_cache,
+    studio,
+    stylize,
+    video,
+    weights,
 )
+from jaxnst.command.devices import cure
 from jaxnst.command.reporter import complain, ignore_output
-from jaxnst.command.studio import add_studio_flags, studio_command
-from jaxnst.command.stylize import add_stylize_flags, plan_command, stylize_command
-from jaxnst.command.video import add_video_flags, video_command
-from jaxnst.command.weights import add_weights_commands
 from jaxnst.interrupts import raise_again
 from jaxnst.messages import with_hint
 from jaxnst.pictures.files import any_number_of_pixels
@@ -41,9 +37,10 @@ from jaxnst.process import standard_dtypes
 from jaxnst.recipes import RECIPES, get_recipe
 
 
-def add_recipes_flags(p: Parser) -> None:
+def add_recipes_flags(p: flags.Parser) -> None:
     """Add the flags of `recipes`."""
     p.add_argument("name", nargs="*", help="recipes to show (default: list all)")
+    p.set_defaults(call=recipes_command)
 
 
 def recipes_command(args: argparse.Namespace) -> int:
@@ -57,143 +54,94 @@ def recipes_command(args: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    ("stylize", "paint a photo in another style", add_stylize_flags, stylize_command),
-    ("plan", "the same as stylize --dry-run", add_stylize_flags, plan_command),
-    ("again", "repaint a picture from its manifest", add_again_flags, again_command),
-    ("grid", "paint contents × styles × settings", add_grid_flags, grid_command),
-    ("video", "paint a video", add_video_flags, video_command),
-    (
-        "studio",
-        "choose, paint and compare in the browser",
-        add_studio_flags,
-        studio_command,
-    ),
-    (
-        "mask",
-        "make a mask of a photo's subject, or of its sky",
-        add_mask_command,
-        mask_command,
-    ),
-    (
-        "demo",
-        "paint the sample photograph in two sample styles",
-        add_demo_flags,
-        demo_command,
-    ),
-    (
-        "recipes",
-        "list the methods, or show their settings",
-        add_recipes_flags,
-        recipes_command,
-    ),
-    (
-        "cache",
-        "show or delete the programs kept for a quick start",
-        add_cache_flags,
-        cache_command,
-    ),
+    ("stylize", "paint a photo in another style", stylize.add_flags),
+    ("plan", "the same as stylize --dry-run", stylize.add_plan_flags),
+    ("again", "repaint a picture from its manifest", again.add_flags),
+    ("grid", "paint contents × styles × settings", grid.add_flags),
+    ("video", "paint a video", video.add_flags),
+    ("studio", "choose, paint and compare in the browser", studio.add_flags),
+    ("mask", "make a mask of a photo's subject, or of its sky", mask.add_flags),
+    ("demo", "paint the sample photograph in two sample styles", demo.add_flags),
+    ("recipes", "list the methods, or show their settings", add_recipes_flags),
+    ("cache", "show or delete the compiled programs", program_cache.add_flags),
+    ("weights", "list, fetch, convert or check network weights", weights.add_flags),
 )
-"""Name, help, flags and function of each command but `weights`, which has several."""
+"""Name and help of each command, and what adds its flags and says what it calls."""
 
 
-WITH_STYLES = (stylize_command, plan_command, video_command)
-"""Commands whose styles may stand after flags."""
-
-
-def make_parser() -> Parser:
+def make_parser() -> flags.Parser:
     """Build the parser of the whole command."""
     about = "Paint a photograph in the style of a painting."
     begin = "Begin with: jaxnst demo, or jaxnst stylize photo.jpg painting.jpg"
-    parser = Parser(prog="jaxnst", description=about, epilog=begin)
-    parser.add_argument(
-        "--version", action="version", version=f"jaxnst {version('jaxnst')}"
-    )
+    parser = flags.Parser(prog="jaxnst", description=about, epilog=begin)
+    own = f"jaxnst {version('jaxnst')}"
+    parser.add_argument("--version", action="version", version=own)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    for name, about, add_flags, call in COMMANDS:
-        p = commands.add_parser(name, help=about)
+    for name, text, add_flags in COMMANDS:
+        p = commands.add_parser(name, help=text)
+        p.set_defaults(parser=p, named_styles=False)
         add_flags(p)
-        p.set_defaults(call=call, parser=p)
-    p = commands.add_parser(
-        "weights", help="list, fetch, convert or check network weights"
-    )
-    p.set_defaults(parser=p)
-    add_weights_commands(p)
     return parser
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse arguments; styles may stand after flags, too."""
     args, more = make_parser().parse_known_args(argv)
-    if args.call in WITH_STYLES:
-        args.style = [file for files in args.style for file in files]
-    if not more:
-        return args
-    named = all(not text.startswith("-") for text in more)
-    if not (named and args.call in WITH_STYLES):
+    if more and not (args.named_styles and all(x[:1] != "-" for x in more)):
         args.parser.error(f"unrecognized arguments: {' '.join(more)}")
-    try:
-        args.style += [file for text in more for file in all_files(text)]
-    except argparse.ArgumentTypeError as error:
-        args.parser.error(str(error))
+    if args.named_styles:
+        try:
+            found = [*args.style, *map(flags.all_files, more)]
+        except argparse.ArgumentTypeError as error:
+            args.parser.error(str(error))
+        args.style = [file for files in found for file in files]
     return args
 
 
-PLAIN = {"…": "...", "×": "x", "≥": ">=", "≤": "<=", "√": "sqrt ", "·": "-", "é": "e"}
-"""What our own texts say where an encoding has no such character."""
-
-
-def write_in_any_encoding() -> None:
-    """Let our texts and names of files be printed in any encoding of the output."""
-
-    def spell(error: UnicodeError) -> tuple[str | bytes, int]:
-        if isinstance(error, UnicodeEncodeError):
-            error.end = error.start + 1
-            if (letter := error.object[error.start]) in PLAIN:
-                return PLAIN[letter], error.end
-        return codecs.backslashreplace_errors(error)
-
-    codecs.register_error("spell", spell)
+def print_anything() -> None:
+    """Let all texts and names of files be printed, whatever the output takes."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started the process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, for good
-    for stream in (sys.stdout, sys.stderr):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="spell")
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    write_in_any_encoding()
+    print_anything()
     args = parse(argv)
     huge = getattr(args, "allow_huge", False)
-    flags = "--memory or --size" if hasattr(args, "memory") else "--size"
-    return guarded(partial(args.call, args), huge=huge, flags=flags)
+    smaller = "--memory or --size" if hasattr(args, "memory") else "--size"
+    return guarded(partial(args.call, args), huge=huge, smaller=smaller)
 
 
-def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> int:
+def guarded(call: Callable[[], int], *, huge: bool = False, smaller: str = "") -> int:
     """Do what a command does, and say in one line what goes wrong.
 
     Args:
         call: What it does; returns the exit code.
         huge: Whether pictures of any number of pixels are read.
-        flags: What makes it take less memory.
+        smaller: Flags that make it take less memory.
 
     Returns:
         The exit code.
     """
     try:
         raise_again()
-        folder, ours = programs_folder()
-        if why := keep_programs(folder, MOST_PROGRAMS if ours else None):
+        folder, ours = program_cache.programs_folder()
+        most = program_cache.MOST_PROGRAMS if ours else None
+        if why := program_cache.keep_programs(folder, most):
             variable = "JAXNST_HOME" if ours else "JAX_COMPILATION_CACHE_DIR"
             complain(f"{why}; set {variable} to another folder")
+        warnings.showwarning = program_cache.Listener(folder, complain, ours=ours)
         lifted = any_number_of_pixels() if huge else contextlib.nullcontext()
-        with lifted, standard_dtypes(), one_warning(folder, complain, ours=ours):
+        with lifted, standard_dtypes():
             return call()
     except jax.errors.JaxRuntimeError as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        return _fail("; ".join(filter(None, (first, cure(str(error), flags)))))
+        return _fail("; ".join(filter(None, (first, cure(str(error), smaller)))))
     except RuntimeError as error:
         if "Symlink loop" not in str(error):  # of pathlib, before Python 3.13
             raise
@@ -204,12 +152,9 @@ def guarded(call: Callable[[], int], *, huge: bool = False, flags: str = "") -> 
     except ValueError as error:
         return _fail(str(error))
     except OSError as error:
-        if error.filename is None:
-            return _fail(str(error))
-        return _fail(
-            f"{error.filename} cannot be read or written ({error.strerror}); check the "
-            "path and its permissions"
-        )
+        problem = f"{error.filename} cannot be read or written ({error.strerror})"
+        hint = "check the path and its permissions"
+        return _fail(f"{problem}; {hint}" if error.filename else str(error))
     except KeyboardInterrupt:
         print("jaxnst: interrupted", file=sys.stderr)
         return 130

@@ -1,16 +1,10 @@
 """`jaxnst demo` paints the sample pictures, which ship with the package."""
 
 import argparse
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
-from jaxnst.command.flags import (
-    Parser,
-    add_machine_flags,
-    add_run_flags,
-    recipe_from,
-    run_from,
-)
+from jaxnst.command import flags
 from jaxnst.command.reporter import say
 from jaxnst.command.stylize import paint
 from jaxnst.disk import write_whole
@@ -19,21 +13,20 @@ from jaxnst.request.manifest import manifest_path
 from jaxnst.request.painting import Painting, StyleFile
 
 
-def add_demo_flags(p: Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `demo`."""
+    p.set_defaults(call=demo_command)
     add, folder = p.add_argument, "folder (default: demo)"
-    add("-o", "--out", type=Path, default=Path("demo"), help=folder)
+    add("-o", "--out", type=flags.folder, default=Path("demo"), help=folder)
     names, of = SAMPLES[1:], "samples to learn from (default: the first two)"
     add("--style", choices=names, nargs="+", default=names[:2], help=of)
-    add_run_flags(p, size=384, quality="normal")
-    add_machine_flags(p)
+    flags.add_run_flags(p, size=384, quality="normal")
+    flags.add_machine_flags(p)
     add("--resume", action="store_true", help="go on where it stopped")
 
 
 def demo_command(args: argparse.Namespace) -> int:
     """Paint the sample content in the sample styles; return the exit code."""
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"{args.out} is a file; choose a folder")
     args.out.mkdir(parents=True, exist_ok=True)
     for name in ("harbour", *args.style):  # to go on with
         given = sample_path(name)
@@ -44,18 +37,16 @@ def demo_command(args: argparse.Namespace) -> int:
         painting = Painting(
             content=sample_path("harbour"),
             styles=(StyleFile(path=sample_path(style)),),
-            recipe=recipe_from(args),
+            recipe=flags.recipe_from(args),
             size=args.size,
             seed=args.seed,
             weights=args.weights,
         )
-        run = run_from(args, args.out / f"harbour-{style}.png")
+        run = flags.run_from(args, args.out / f"harbour-{style}.png")
         if args.resume and manifest_path(run.out).exists():
             say(f"{run.out} is there already", quiet=args.quiet)
             continue
-        run = dataclasses.replace(
-            run, resume=run.resume and run.checkpoint_path.exists()
-        )
-        if code := paint(painting, run):
+        resume = run.resume and run.checkpoint_path.exists()
+        if code := paint(painting, replace(run, resume=resume)):
             return code
     return 0

@@ -16,7 +16,6 @@ import jax
 
 from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Result
-from jaxnst.pictures.files import image_bits
 from jaxnst.request.manifest import Manifest
 from jaxnst.request.painting import Painting
 from jaxnst.weights import registry
@@ -28,13 +27,11 @@ def make_manifest(painting: Painting, shape: tuple[int, int] | None = None) -> M
 
     The painting's network must be there; the shape is by default the painting's own.
     """
-    hashes = tuple(map(content_hash, painting.paths))
     height, width = shape or painting.shape()
     return Manifest(
         painting=painting,
         size=(width, height),
-        pictures_sha256=hashes,
-        pictures_bits=tuple(map(bits_read, painting.paths, hashes)),
+        pictures_sha256=tuple(map(content_hash, painting.paths)),
         weights_sha256=content_hash(registry.locate(painting.network)),
         device=describe_device(),
         versions=package_versions(),
@@ -54,17 +51,6 @@ def content_hash(path: Path) -> str:
 @lru_cache(maxsize=4096)  # a grid asks for each of its pictures, often
 def _file_hash(path: Path, changed: int, size: int) -> str:
     return sha256(path)
-
-
-@lru_cache(maxsize=4096)
-def bits_read(path: Path, digest: str) -> int | None:
-    """Bits per channel that are read of a picture; None of a video or a folder.
-
-    The digest of the file is there for the cache alone.
-    """
-    with contextlib.suppress(ValueError):
-        return image_bits(path)
-    return None
 
 
 @cache

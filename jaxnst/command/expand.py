@@ -1,7 +1,8 @@
-"""The pictures of a grid: a painting for each content, style and setting."""
+"""The pictures of a grid: found, and a painting for each of their combinations."""
 
 import itertools
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,12 +11,53 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnst.disk import LONGEST_NAME
+from jaxnst.disk import LONGEST_NAME, check_readable, matches
 from jaxnst.painting.lanes import Lane, apply_setting, check_vary
 from jaxnst.painting.plan import plan_run
-from jaxnst.pictures.files import has_alpha, image_shape
+from jaxnst.pictures.files import has_alpha, image_shape, is_picture, load_image
 from jaxnst.recipes.texts import as_text
 from jaxnst.request.painting import Painting, StyleFile
+
+
+def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
+    """Pictures in files, folders (not deeper) and patterns, in order, folders sorted.
+
+    For each one that cannot be read, there is a line that tells why; it is printed at
+    once.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            files = (x for x in path.iterdir() if x.name[0] != "." and x.is_file())
+            paths = sorted(filter(is_picture, files))
+            if not paths:
+                raise ValueError(f"no pictures in {path}; --{kind} needs one")
+        elif not (paths := matches(path, "pictures"))[0].exists():
+            raise ValueError(f"no picture at {path}; check the path")
+        found |= {x.resolve(): x for x in paths if x.resolve() not in found}
+    names: dict[str, Path] = {}
+    for path in found.values():
+        other = names.setdefault(path.name.casefold(), path)
+        if other is not path:
+            raise ValueError(
+                f"{other} and {path} have one name, and results are named after them; "
+                "rename one"
+            )
+    readable, problems = [], []
+    for path in found.values():
+        try:
+            check_readable(path)
+            load_image(path, size=16)
+            os.fsencode(path).decode()  # so that a page can show the name
+            readable.append(path)
+        except ValueError as error:
+            named = f"the name {path} is not in UTF-8; rename it"
+            problems.append(named if isinstance(error, UnicodeError) else str(error))
+            print(f"jaxnst: left out: {problems[-1]}", file=sys.stderr, flush=True)
+    if not readable:
+        raise ValueError(f"no {kind} can be read")
+    return readable, problems
 
 
 class Item(NamedTuple):

@@ -1,14 +1,13 @@
 """The flags that commands share, and the painting that they ask for."""
 
 import argparse
-import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 from jaxnst.disk import matches
 from jaxnst.messages import nearest, with_hint
@@ -19,6 +18,8 @@ from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
 from jaxnst.request.defaults import QUALITY, default_recipe, with_steps
 from jaxnst.request.painting import LARGEST_SIZE, Painting, RegionFile, StyleFile
 from jaxnst.request.run import Run
+
+X = TypeVar("X")
 
 OVERRIDES = {
     "content_weight": (
@@ -31,14 +32,14 @@ OVERRIDES = {
     "learning_rate": "step size of the optimiser",
     "pooling": "pooling between the blocks of the network",
     "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
+    "rotate_styles": "measure the styles in four directions, so that strokes may turn",
 }
 """Fields of the recipe that have a flag, with its help."""
 
-OWN_FLAGS = {
-    "init": "--init",
-    "dtype": "--precision",
-    "rotate_styles": "--rotate-styles",
-}
+FLAG_NAMES = {"dtype": "--precision"}
+"""Flags that are not called as their fields of the recipe."""
+
+ONLY_FLAGS = ("init", "dtype", "rotate_styles")
 """Fields of the recipe that only a flag changes."""
 
 COLORS = get_args(FIELDS["colors"])
@@ -46,6 +47,9 @@ COLORS = get_args(FIELDS["colors"])
 
 STARTS = get_args(FIELDS["init"])
 """What a run may start from, in addition to a file."""
+
+WEIGHTS = "embedded, imagenet, torchvision or a file (default: the recipe's)"
+"""Help of the flag of that name."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,11 +64,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {said}\n")
 
 
+def flag_of(field: str) -> str:
+    """The flag of a field of the recipe."""
+    return FLAG_NAMES.get(field, "--" + field.replace("_", "-"))
+
+
 def add_pictures(p: Parser, content: str = "the photograph") -> None:
     """Add the content and the styles, in this order."""
     p.add_argument("content", type=one_file, metavar="CONTENT", help=content)
     styles = "pictures that give the style; none if regions have them all"
     p.add_argument("style", type=all_files, nargs="*", metavar="STYLE", help=styles)
+    p.set_defaults(named_styles=True)
 
 
 def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
@@ -84,12 +94,8 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     noise = "seed of the noise, for recipes that start from it (default: 0)"
     add("--seed", type=seed, default=0, metavar="N", help=noise)
     # Of flags that not every command has.
-    p.set_defaults(**dict.fromkeys((*OVERRIDES, "rotate_styles", "style_strength")))
-    p.set_defaults(blend=None, colors=None, init=None, set=[], style_scale=[])
-
-
-WEIGHTS = "embedded, imagenet, torchvision or a file (default: the recipe's)"
-"""Help of the flag of that name."""
+    p.set_defaults(**dict.fromkeys((*OVERRIDES, "style_strength")))
+    p.set_defaults(blend=None, colors=None, init=None, set=[], style_scale=[], faces=())
 
 
 def add_machine_flags(p: Parser, *, memory: bool = False) -> argparse._ArgumentGroup:
@@ -101,10 +107,8 @@ def add_machine_flags(p: Parser, *, memory: bool = False) -> argparse._ArgumentG
     add("--allow-huge", action="store_true", help=huge)
     add("--quiet", action="store_true", help="print errors only")
     if memory:
-        limit = (
-            "memory to use, as 8GB; larger pictures are painted in tiles (default: all "
-            "that is free)"
-        )
+        limit = "memory to use, as 8GB; larger pictures are painted in tiles"
+        limit += " (default: all that is free)"
         add("--memory", type=byte_count, metavar="SIZE", help=limit)
     return group
 
@@ -128,76 +132,82 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
         start = "start image: content, noise, style or a file, which is centre-cropped"
         add("--init", type=one_name, metavar="START", help=start)
     for name, text in OVERRIDES.items():
-        flag = "precision" if name == "dtype" else name.replace("_", "-")
-        choices = get_args(FIELDS[name]) or None
-        kind, meta = (str, None) if choices else (FIELDS[name], "X")
-        options: dict[str, Any] = {"choices": choices, "metavar": meta, "help": text}
-        add(f"--{flag}", dest=name, type=kind, **options)
-    turn = "measure the styles in four directions, so that strokes may turn"
-    add("--rotate-styles", action="store_const", const=True, help=turn)
+        choices = get_args(FIELDS[name])
+        options: dict[str, Any] = {"type": FIELDS[name], "metavar": "X"}
+        if choices:
+            options = {"choices": choices}
+        elif FIELDS[name] is bool:
+            options = {"action": "store_const", "const": True}
+        add(flag_of(name), dest=name, help=text, **options)
     other = "any other field, as jaxnst recipes NAME lists them; repeatable"
     add("--set", type=assignment, action="append", metavar="FIELD=VALUE", help=other)
 
 
-def add_mask_flags(p: Parser) -> argparse._ArgumentGroup:
+def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     """Add where is painted; masks are pictures of any size, white or opaque there."""
-    group = p.add_argument_group("regions and masks")
-    add = group.add_argument
-    add(
-        "--region",
-        type=region,
-        action="append",
-        default=[],
-        metavar="MASK=STYLE[,STYLE…]",
-        help="paint in other styles where MASK is white; repeatable; as MASK, subject "
+    add = p.add_argument_group("regions and masks").add_argument
+    pairs: dict[str, Any] = {"action": "append", "default": []}
+    parts = (
+        "paint in other styles where MASK is white; repeatable; as MASK, subject "
         "or sky is found (needs jaxnst[masks]; not in videos); quote names that "
-        "contain , or =: 'mask.png=\"a,b.jpg\"'",
+        "contain , or =: 'mask.png=\"a,b.jpg\"'"
     )
-    add(
-        "--keep-rest",
-        action="store_true",
-        help="keep the photograph outside the regions",
-    )
+    add("--region", type=region, metavar="MASK=STYLE[,STYLE…]", help=parts, **pairs)
+    rest = "keep the photograph outside the regions"
+    add("--keep-rest", action="store_true", help=rest)
     part = "use only the part of a style where MASK is white; repeatable"
-    pairs = {"action": "append", "default": [], "metavar": "MASK=STYLE"}
-    add("--style-mask", type=pair, help=part, **pairs)
+    add("--style-mask", type=pair, metavar="MASK=STYLE", help=part, **pairs)
     held = "keep more of the photograph where MASK, a file, subject or sky, is white"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
     labels = "colour-coded region maps of the content and of each style"
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
-    return group
+    if faces:
+        p.set_defaults(faces=None)
+        kept = "do not preserve faces, which painterly does if jaxnst[faces] is there"
+        add("--no-faces", dest="faces", action="store_const", const=(), help=kept)
 
 
-def add_face_flag(masks: argparse._ArgumentGroup) -> None:
-    """Add whether faces are held, to the flags of masks."""
-    text = "do not preserve faces, which painterly does if jaxnst[faces] is installed"
-    add = masks.add_argument
-    add("--no-faces", dest="faces", action="store_const", const=(), help=text)
+def expecting(what: str = "") -> Callable[[Callable[[str], X]], Callable[[str], X]]:
+    """Let argparse say what was expected where a function raises a ValueError.
+
+    By default, it says what the error does.
+    """
+
+    def decorate(read: Callable[[str], X]) -> Callable[[str], X]:
+        @wraps(read)
+        def found(text: str) -> X:
+            try:
+                return read(text)
+            except (ValueError, ZeroDivisionError) as error:
+                message = f"expected {what}, got {text!r}" if what else str(error)
+                raise argparse.ArgumentTypeError(message) from None
+
+        return found
+
+    return decorate
 
 
-@contextlib.contextmanager
-def said_by_argparse() -> Iterator[None]:
-    """Let argparse say why a value is wrong, which it does of errors of its own."""
-    try:
-        yield
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-@said_by_argparse()
+@expecting()
 def all_files(text: str) -> list[Path]:
     """The path, or the files of a pattern that the shell left alone."""
     return matches(Path(text))
 
 
+@expecting()
 def one_file(text: str) -> Path:
     """A path, or the only file of a pattern that the shell left alone."""
     first, *more = all_files(text)
     if more:
-        raise argparse.ArgumentTypeError(
-            f"{text} matches {1 + len(more)} files; name one of them"
-        )
+        raise ValueError(f"{text} matches {1 + len(more)} files; name one of them")
     return first
+
+
+@expecting()
+def folder(text: str) -> Path:
+    """A folder for results, which need not be there."""
+    if Path(text).exists() and not Path(text).is_dir():
+        raise ValueError(f"{text} is a file; choose a folder")
+    return Path(text)
 
 
 def one_name(text: str) -> str:
@@ -221,40 +231,35 @@ def pair(text: str) -> tuple[Path, Path]:
     return one_file(first), one_file(second)
 
 
+@expecting("two paths, such as sky.png=clouds.jpg")
 def divide(text: str) -> tuple[str, str]:
     """`PATH=PATH`, divided where the first is there."""
     parts = text.split("=")
     ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
-    ways = [way for way in ways if all(way)]
-    if not ways:
-        raise argparse.ArgumentTypeError(
-            f"expected two paths, such as sky.png=clouds.jpg, got {text!r}"
-        )
-    return next((way for way in ways if Path(way[0]).exists()), ways[0])
+    likely = sorted(filter(all, ways), key=lambda way: not Path(way[0]).exists())
+    if not likely:
+        raise ValueError
+    return likely[0]
 
 
+@expecting("a number > 0, or STYLE=NUMBER")
 def scale(text: str) -> tuple[Path | None, float]:
     """A number > 0, for all styles or for one."""
     name, _, number = text.rpartition("=")
-    with contextlib.suppress(ValueError):
-        if 0 < float(number) < math.inf:
-            return one_file(name) if name else None, float(number)
-    raise argparse.ArgumentTypeError(
-        f"expected a number > 0, or STYLE=NUMBER, got {text!r}"
-    )
+    if not 0 < float(number) < math.inf:
+        raise ValueError
+    return one_file(name) if name else None, float(number)
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """Reads a whole number within limits."""
     limits = f"≥ {least}" if most is None else f"from {least} to {most}"
 
+    @expecting(f"a whole number {limits}")
     def read(text: str) -> int:
-        with contextlib.suppress(ValueError):
-            if least <= (number := int(text)) <= (most or math.inf):
-                return number
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number {limits}, got {text!r}"
-        )
+        if not least <= int(text) <= (most or math.inf):
+            raise ValueError
+        return int(text)
 
     return read
 
@@ -263,30 +268,26 @@ positive, seed = whole(1), whole(0, 2**32 - 1)
 """Read a count, and the seed of a random key."""
 
 
+@expecting("a size such as 8GB")
 def byte_count(text: str) -> int:
     """Bytes, from a text such as 8GB or 500 MB."""
-    if found := re.fullmatch(r"(\d+\.?\d*) *([MGT])B?", text.strip().upper()):
-        unit = {"M": 10**6, "G": 10**9, "T": 10**12}[found[2]]
-        if count := int(float(found[1]) * unit):
-            return count
-    raise argparse.ArgumentTypeError(f"expected a size such as 8GB, got {text!r}")
+    found = re.fullmatch(r"(\d+\.?\d*) *([MGT])B?", text.strip().upper())
+    if not found or not float(found[1]):
+        raise ValueError
+    return int(float(found[1]) * {"M": 10**6, "G": 10**9, "T": 10**12}[found[2]])
 
 
+@expecting("numbers such as 0.7,0.3")
 def numbers(text: str) -> list[float]:
     """Numbers with commas between them."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected numbers such as 0.7,0.3, got {text!r}"
-        ) from None
+    return [float(part) for part in text.split(",")]
 
 
-assignment = said_by_argparse()(parse_assignment)
+assignment = expecting()(parse_assignment)
 """Reads `FIELD=VALUE` of a recipe."""
 
 
-@said_by_argparse()
+@expecting()
 def sweep(text: str) -> tuple[str, list[Any]]:
     """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas."""
     name, equals, values = text.partition("=")
@@ -295,9 +296,9 @@ def sweep(text: str) -> tuple[str, list[Any]]:
         close = nearest(name, known)
         problem = f"nothing is called {name!r}" if equals else f"no values in {text!r}"
         raise ValueError(f"{problem}; did you mean {close}=VALUE,VALUE,…?")
-    usual = () if name == "blend" else get_recipe("painterly").values().get(name)
     if name == "region":
         return name, unquoted(values, f"{PART}(?:,{PART})*") or divided(values)
+    usual = () if name == "blend" else get_recipe("painterly").values().get(name)
     own = {"recipe": str, "seed": seed, "blend": numbers}
     convert = own.get(name, partial(parse_value, name))
     separator = ";" if isinstance(usual, tuple) else ","
@@ -332,14 +333,6 @@ def painting_from(
         own = {"stroke_scale": scales.get(path, 1.0), "mask": parts.get(path)}
         return StyleFile(path=path, weight=weight, **own)
 
-    def named_file(flag: str, text: str | None, names: Sequence[str]) -> Path | None:
-        if text is None or text in names:
-            return None
-        if not Path(text).exists():
-            known = ", ".join(names)
-            raise ValueError(f"{flag} {text} is no file; give {known} or a picture")
-        return Path(text)
-
     return Painting(
         content=content,
         styles=tuple(map(style, styles, blend)),
@@ -350,14 +343,24 @@ def painting_from(
         keep_rest=args.keep_rest,
         labels=tuple(file for files in args.labels for file in files),
         content_mask=args.content_mask,
-        faces=getattr(args, "faces", ()),  # those of a video are not looked for
-        palette=named_file("--colors", args.colors, COLORS),
-        start=named_file("--init", args.init, STARTS),
+        faces=args.faces,
+        palette=_file("--colors", args.colors, COLORS),
+        start=_file("--init", args.init, STARTS),
         recipe=recipe_from(args),
         size=args.size,
         seed=args.seed,
         weights=args.weights,
     )
+
+
+def _file(flag: str, text: str | None, names: Sequence[str]) -> Path | None:
+    """The file that a flag names, unless it is one of the other names."""
+    if text is None or text in names:
+        return None
+    if not Path(text).exists():
+        known = ", ".join(names)
+        raise ValueError(f"{flag} {text} is no file; give {known} or a picture")
+    return Path(text)
 
 
 def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
@@ -366,11 +369,11 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     `--set` may replace the steps that `--quality` chose.
     """
     recipe = default_recipe(name or args.recipe)
-    usual = recipe.schedule.steps
-    factor = args.steps / usual if args.steps else QUALITY[args.quality]
+    factor = QUALITY.get(args.quality, 1.0)
+    if args.steps is not None:
+        factor = args.steps / recipe.schedule.steps
     recipe = with_steps(recipe, factor)
-    names = (*OVERRIDES, "rotate_styles")
-    asked = {x: vars(args)[x] for x in names if vars(args)[x] is not None}
+    asked = {x: vars(args)[x] for x in OVERRIDES if vars(args)[x] is not None}
     if scales := [x for path, x in args.style_scale if path is None]:
         asked["style_scale"] = scales[-1]
     if args.colors is not None:
@@ -381,9 +384,9 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
         plan = recipe.schedule
         asked |= {"first_steps": plan.first_steps, "steps": plan.steps}
     final = dict(args.set)
-    for field, flag in OWN_FLAGS.items():
-        if field in final:
-            raise ValueError(f"--set {field} is said by a flag of its own; use {flag}")
+    for field in final.keys() & set(ONLY_FLAGS):
+        flag = flag_of(field)
+        raise ValueError(f"--set {field} is said by a flag of its own; use {flag}")
     if twice := asked.keys() & final:
         raise ValueError(f"{min(twice)} is set by a flag and by --set; leave one out")
     recipe = recipe.replace(**asked | final)

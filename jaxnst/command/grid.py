@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
-import itertools
 import json
 import math
 import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,31 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from cachetools import LRUCache, cached
 
 from jaxnst.background import background_map
-from jaxnst.command.describe import (
-    content_hash,
-    describe_result,
-    make_manifest,
-    write_manifest,
-)
-from jaxnst.command.expand import Item, expand, make_lanes
-from jaxnst.command.find import find_pictures
-from jaxnst.command.flags import (
-    Parser,
-    add_face_flag,
-    add_look_flags,
-    add_machine_flags,
-    add_mask_flags,
-    add_recipe_flags,
-    add_run_flags,
-    painting_from,
-    positive,
-    recipe_from,
-    sweep,
-)
+from jaxnst.command import flags
+from jaxnst.command.describe import describe_result, make_manifest, write_manifest
+from jaxnst.command.expand import Item, expand, find_pictures, make_lanes
 from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.mask import with_parts
 from jaxnst.command.reporter import GridReporter, complain, say
@@ -56,42 +37,42 @@ from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.scene import Masks, Style
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import Cutout, save_image
-from jaxnst.request.defaults import PREVIEW, QUALITY, default_recipe, with_steps
+from jaxnst.recipes import Recipe
+from jaxnst.request.defaults import PREVIEW, default_recipe
 from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import manifest_path, read_manifest
 from jaxnst.request.painting import Painting
-from jaxnst.request.read import check_painting, read_masks, read_style
+from jaxnst.request.read import check_painting, read_masks, read_style, with_alpha
 from jaxnst.request.terminal import as_command
 from jaxnst.weights import registry
+from jaxnst.weights.format import sha256
 
 
-def add_grid_flags(p: Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `jaxnst grid`."""
     p.usage = "%(prog)s --content PATH … --style PATH … [-o FOLDER] [options]"
-    add = p.add_argument
+    p.set_defaults(call=grid_command)
+    add, positive = p.add_argument, flags.positive
     where = "pictures: files, folders or patterns such as 'photos/*.jpg'"
     add("--content", nargs="+", required=True, metavar="PATH", help=where)
     add("--style", nargs="+", default=[], metavar="PATH", help=where)
-    out = "folder (default: grid)"
-    add("-o", "--out", type=Path, default=Path("grid"), metavar="FOLDER", help=out)
-    add(
-        "--vary",
-        type=sweep,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE,VALUE,…",
-        help="values to try of a field of the recipe, or of recipe, seed, blend or "
+    out = {"type": flags.folder, "default": Path("grid"), "metavar": "FOLDER"}
+    add("-o", "--out", help="folder (default: grid)", **out)
+    sweeps = (
+        "values to try of a field of the recipe, or of recipe, seed, blend or "
         "region; repeatable: all combinations; use ; between values that contain "
-        "commas: blend='1,0;0.5,0.5'",
+        "commas: blend='1,0;0.5,0.5'"
     )
+    values = {"default": [], "metavar": "NAME=VALUE,VALUE,…", "help": sweeps}
+    add("--vary", type=flags.sweep, action="append", **values)
     add("--seeds", type=positive, metavar="N", help="try N seeds, from --seed on")
     quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
     add("--preview", action="store_true", help=quick)
-    add_run_flags(p, size=None, quality=None)
-    add_look_flags(p)
-    add_face_flag(add_mask_flags(p))
-    add_recipe_flags(p, starts=False)
-    add = add_machine_flags(p).add_argument
+    flags.add_run_flags(p, size=None, quality=None)
+    flags.add_look_flags(p)
+    flags.add_mask_flags(p)
+    flags.add_recipe_flags(p, starts=False)
+    add = flags.add_machine_flags(p).add_argument
     batch = "pictures on a device at a time (default: as many as fit and save time)"
     add("--batch", type=positive, metavar="N", help=batch)
     several = "several machines: the same command on each, and a shared folder"
@@ -122,8 +103,7 @@ def make_items(
     args: argparse.Namespace, contents: Sequence[Path], styles: Sequence[Path]
 ) -> list[Item]:
     """The pictures that the flags ask for, of contents and styles that were found."""
-    size = args.size or (PREVIEW if args.preview else None)
-    base = replace(painting_from(args, contents[0], styles), size=size)
+    base = flags.painting_from(args, contents[0], styles)
     if base.labels:
         raise ValueError("a grid takes no --labels; use jaxnst stylize")
     vary: dict[str, list[Any]] = {}
@@ -131,14 +111,14 @@ def make_items(
         if name in vary:
             raise ValueError(f"--vary names {name} twice; give all its values at once")
         vary[name] = values
-    if "size" in vary and size is not None:
+    if "size" in vary and args.size is not None:
         raise ValueError("size changes nothing with --size or --preview")
     if args.seeds is not None:
         if "seed" in vary:
             raise ValueError("--seeds and --vary seed=… say the same; leave one out")
         vary["seed"] = list(range(args.seed, args.seed + args.seeds))
     if "recipe" in vary:
-        vary["recipe"] = [recipe_from(args, name) for name in vary["recipe"]]
+        vary["recipe"] = [flags.recipe_from(args, name) for name in vary["recipe"]]
     return expand(base, contents, vary, args.out)
 
 
@@ -147,15 +127,12 @@ def check_items(items: Sequence[Item]) -> None:
     out, paths = items[0].out.parent, {y for x in items for y in x.painting.paths}
     if out.resolve() in {path.resolve().parent for path in paths}:
         raise ValueError(f"{out} has pictures to paint from; choose another --out")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; choose a folder")
     page, sheet = out / PAGE, out / SHEET
-    for path in (page, sheet):
-        check_regular(path)
+    check_regular(page)
+    check_regular(sheet)
     ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
-    for path in (page, sheet):
-        if path.exists() and not ours:
-            raise ValueError(f"{path} is of no grid; choose another output folder")
+    if (page.exists() or sheet.exists()) and not ours:
+        raise ValueError(f"{page} is of no grid; choose another output folder")
     shape = cached({}, key=lambda x: (x.content, x.size, x.recipe))(Painting.shape)
     check = cached({}, key=lambda x, shape: (replace(x, seed=0), shape))(check_painting)
     found = (check(x.painting, shape(x.painting)) for x in items)
@@ -166,24 +143,27 @@ def check_items(items: Sequence[Item]) -> None:
 def grid_command(args: argparse.Namespace) -> int:
     """Paint every content in every style with every setting; return the exit code."""
     join(args.distributed, args.coordinator, args.machines, args.machine)
-    args.quality = args.quality or ("draft" if args.preview else "normal")
-    args.out = args.out / "preview" if args.preview else args.out
     contents, unreadable = find_pictures(args.content, "content")
     styles, more = find_pictures(args.style, "style") if args.style else ([], [])
+    whole = argparse.Namespace(**vars(args))
+    if args.preview:
+        args.size, args.out = args.size or PREVIEW, args.out / "preview"
+        args.quality, whole.size = args.quality or "draft", None
     items = make_items(args, contents, styles)
+    recipes = [x.painting.recipe for x in make_items(whole, contents, styles)]
     masked = with_parts([item.painting for item in items], quiet=args.quiet)
     items = [x._replace(painting=own) for x, own in zip(items, masked, strict=True)]
     check_items(items)
     looked = [with_faces(item.painting) for item in items]
     faces = {(x.content, box) for x in looked for box in x.faces or ()}
     ready = with_networks(looked, faces=len(faces), quiet=args.quiet)
-    pairs = zip(items, ready, strict=True)
-    items = [item._replace(painting=painting) for item, painting in pairs]
-    networks = dict.fromkeys(registry.locate(x.network) for x in ready)
-    names = [*map(content_hash, networks), *(item.out.name for item in items)]
+    items = [x._replace(painting=own) for x, own in zip(items, ready, strict=True)]
+    networks = dict.fromkeys(x.network for x in ready)
+    hashes = [sha256(registry.locate(network)) for network in networks]
+    names = [*hashes, *(item.out.name for item in items)]
     done = union_done(names, list(map(is_painted, items)))
-    lanes = make_lanes([item.painting for item in items])
-    missing = [lane for lane, there in zip(lanes.lanes, done, strict=True) if not there]
+    lanes = make_lanes([item.painting for item in items]).lanes
+    missing = [lane for lane, there in zip(lanes, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     leave()
     mine = share_of_lanes(missing, index, count)
@@ -199,13 +179,13 @@ def grid_command(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     check_folder(args.out)
     page, sheet = args.out / PAGE, args.out / SHEET
-    cells = [make_cell(args, item) for item in items[:SHOWN]]
+    cells = [make_cell(args, *x) for x in zip(items[:SHOWN], recipes, strict=False)]
     first = f"the first {SHOWN} of " if len(items) > SHOWN else ""
     save_page(page, cells, f"{args.out.name}: {first}{len(items)} pictures")
     began = time.perf_counter()
-    wanted = {id(lane) for lane in mine}
-    pairs = zip(items, lanes.lanes, strict=True)
-    paint_items([x for x, lane in pairs if id(lane) in wanted], args.batch, args.quiet)
+    wanted = set(map(id, mine))
+    own = [x for x, lane in zip(items, lanes, strict=True) if id(lane) in wanted]
+    paint_items(own, args.batch, args.quiet)
     # Of several machines, the one that finishes last finds everything there.
     last = count == 1 or all(cell.out.exists() for cell in cells)
     if last:
@@ -240,29 +220,19 @@ def is_painted(item: Item) -> bool:
     )
 
 
-def make_cell(args: argparse.Namespace, item: Item) -> Cell:
-    """A picture as the page shows it, with the command that paints it larger."""
+def make_cell(args: argparse.Namespace, item: Item, recipe: Recipe) -> Cell:
+    """A picture as the page shows it, with the command that paints it larger.
+
+    `recipe` is that of the command: the few steps of a preview are not in it.
+    """
     painting, setting, out = item
-    recipe = painting.recipe
-    larger = (LARGER if recipe.paints else 1) * max(painting.shape())
-    if args.preview:
-        # Its few steps are not those of the large picture, unless asked for.
-        named = default_recipe(recipe.name)
-        own, few = named.values(), with_steps(named, QUALITY[args.quality]).values()
-        steps = {x for x in ("first_steps", "steps") if recipe.values()[x] == few[x]}
-        recipe = recipe.replace(**{x: own[x] for x in steps})
-        painting = replace(painting, size=None, recipe=recipe)
-        larger = max(painting.shape())
-    else:
-        painting = replace(painting, size=larger)
-    painting = replace(painting, faces=args.faces)
-    command = [
-        "jaxnst",
-        *as_command(painting, Path(f"{out.stem}-large.png"), default_recipe),
-    ]
+    edge = (LARGER if recipe.paints else 1) * max(painting.shape())
+    size, name = None if args.preview else edge, Path(f"{out.stem}-large.png")
+    large = replace(painting, recipe=recipe, size=size, faces=args.faces)
+    command = ["jaxnst", *as_command(large, name, default_recipe)]
     text = shlex.join(command + ["--allow-huge"] * args.allow_huge)
     styles = tuple(style.path for style in painting.styles)
-    return Cell(painting.content, styles, setting, out, text, larger)
+    return Cell(painting.content, styles, setting, out, text, max(large.shape()))
 
 
 def paint_items(
@@ -279,6 +249,7 @@ def paint_items(
         quiet: Whether to print errors only.
         live: Where the progress is shown, for who watches it.
     """
+    live = live or LiveLines(None)
     for name in dict.fromkeys(item.painting.network for item in items):
         same = [item for item in items if item.painting.network == name]
         paint_alike(same, registry.load_backbone(name), batch, quiet, live)
@@ -289,7 +260,7 @@ def paint_alike(
     backbone: Backbone,
     batch: int | None,
     quiet: bool,
-    live: LiveLines | None,
+    live: LiveLines,
 ) -> None:
     """Paint pictures of one network, and write each as soon as it is there."""
     contents, styles, lanes = make_lanes([item.painting for item in items])
@@ -310,13 +281,6 @@ def paint_alike(
         alpha = load_photograph(lane).alpha
         return read_masks(of_lane[id(lane)].painting, [], alpha, lane.shape)
 
-    def with_alpha(lane: Lane, result: Result) -> tuple[Lane, Result]:
-        alpha = load_photograph(lane).alpha
-        if alpha is not None:
-            image = np.concatenate([result.image, alpha], axis=-1)
-            result = result._replace(image=image)
-        return lane, result
-
     def save(painted: tuple[Lane, Result]) -> None:
         lane, result = painted
         item = of_lane[id(lane)]
@@ -328,22 +292,25 @@ def paint_alike(
         about = json.dumps(manifest.inside() | {"tiles": found["tiles"]})
         save_image(item.out, result.image, description=about)
 
+    def whole(painted: tuple[Lane, Result]) -> tuple[Lane, Result]:
+        lane, result = painted
+        image = with_alpha(result.image, load_photograph(lane).alpha)
+        return lane, result._replace(image=image)
+
     measurer_of = partial(
         Measurer,
         load_content=lambda lane: load_photograph(lane).image,
         load_styles=lambda lane: [load(j, lane) for j in lane.styles],
         load_masks=load_masks,
     )
-    if live is not None:
-        live.say(first_words(lanes[0].recipe, lanes[0].shape))
+    live.say(first_words(lanes[0].recipe, lanes[0].shape))
     with GridReporter(lanes, live, quiet=quiet) as reporter:
         given = measurer_of, backbone, lanes
         painted = paint_lanes(*given, batch=batch, on_chunk=reporter)
         # Pictures are encoded while the next batch is painted.
-        whole = itertools.starmap(with_alpha, painted)
         largest = max(12 * math.prod(lane.shape) for lane in lanes)
-        for _ in background_map(save, whole, most=max(1, UNSAVED_BYTES // largest)):
-            pass
+        most = max(1, UNSAVED_BYTES // largest)
+        deque(background_map(save, map(whole, painted), most=most), maxlen=0)
 
 
 def exit_code(items: Sequence[Item], unreadable: Sequence[str]) -> int:

@@ -22,8 +22,9 @@ from jaxnst.request.painting import Painting
 from jaxnst.types import Image
 
 
-def add_mask_command(p: Parser) -> None:
+def add_flags(p: Parser) -> None:
     """Add the flags of `mask`."""
+    p.set_defaults(call=mask_command)
     add = p.add_argument
     out = "default: PHOTO-subject.png, or -sky, -box or -part, in the current folder"
     add("content", type=one_file, metavar="PHOTO", help="the photograph")
@@ -99,11 +100,10 @@ def with_parts(
     """
     known: dict[Path, Path] = {}  # the photograph of each mask
 
-    def mask_of(path: Path | None, content: Path) -> Path | None:
-        name = str(path)
-        if path is None or name not in PARTS or path.exists():
+    def mask_of(path: Path, content: Path) -> Path:
+        if str(path) not in PARTS or path.exists():
             return path
-        mask = usual_mask(content, name)
+        mask = usual_mask(content, str(path))
         mask = mask if mask.exists() else folder / mask
         if known.setdefault(mask, content) != content:
             raise ValueError(f"{known[mask]} and {content} have one name; rename one")
@@ -111,11 +111,8 @@ def with_parts(
 
     found = []
     for x in paintings:
-        regions = [
-            replace(region, mask=mask_of(region.mask, x.content) or region.mask)
-            for region in x.regions
-        ]
-        held = mask_of(x.content_mask, x.content)
+        regions = [replace(y, mask=mask_of(y.mask, x.content)) for y in x.regions]
+        held = x.content_mask and mask_of(x.content_mask, x.content)
         found.append(replace(x, regions=tuple(regions), content_mask=held))
     for mask, content in known.items():
         name = mask.stem.rpartition("-")[2]

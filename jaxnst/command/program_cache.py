@@ -1,31 +1,32 @@
 """Compiled programs that are kept on disk: where, how many, and what goes wrong."""
 
+import argparse
 import builtins
 import contextlib
 import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxnst.messages import gigabytes
 from jaxnst.weights.registry import cache_folder
-
-
-def programs_folder() -> tuple[Path, bool]:
-    """Folder of compiled programs, and whether it is ours and not the user's."""
-    told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    return Path(told or cache_folder() / "xla"), not told
-
 
 PROGRAM = re.compile(r".+-[0-9a-f]{64}-(cache|atime)")
 """Name of a file in which JAX keeps a compiled program, or the time of its last use."""
 
 MOST_PROGRAMS = 10**9
 """Bytes of kept programs in a folder of ours, at most."""
+
+
+def programs_folder() -> tuple[Path, bool]:
+    """Folder of compiled programs, and whether it is ours and not the user's."""
+    told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    return Path(told or cache_folder() / "xla"), not told
 
 
 def kept_programs(folder: Path) -> list[Path]:
@@ -57,12 +58,11 @@ def bound_programs(folder: Path, most: int) -> None:
         with contextlib.suppress(FileNotFoundError):  # another process deletes, too
             about = path.stat()
             found.append((max(about.st_atime, about.st_mtime), about.st_size, path))
-    excess = sum(size for _, size, _ in found) - most
-    for _, size, path in sorted(found):
-        if excess <= 0:
-            return
-        delete_programs([path])
-        excess -= size
+    total = 0
+    for _, size, path in sorted(found, reverse=True):
+        total += size
+        if total > most:
+            delete_programs([path])
 
 
 def keep_programs(folder: Path, most: int | None = None) -> str:
@@ -103,54 +103,63 @@ TROUBLE = re.compile(
 
 
 class Listener:
-    """Takes the place of `warnings.showwarning`; once `over`, it passes all on."""
+    """Takes the place of `warnings.showwarning`, and that of an earlier listener.
 
-    def __init__(self, take: Callable[[str], bool]):
-        self.take, self.over, self.before = take, False, warnings.showwarning
-
-    def __call__(self, message: Warning | str, *where: Any, **more: Any) -> None:
-        """Show a warning, unless it is taken."""
-        if self.over or not self.take(str(message)):
-            self.before(message, *where, **more)
-
-
-@contextlib.contextmanager
-def one_warning(
-    folder: Path, tell: Callable[[str], None], *, ours: bool = True
-) -> Iterator[None]:
-    """Tell once that kept programs cannot be read or written; JAX would each time.
-
+    It tells once that kept programs cannot be read or written; JAX would each time.
     Where one in a folder of ours is damaged, all in it are deleted, since JAX never
     replaces a damaged one.
     """
-    told = []
 
-    def take(message: str) -> bool:
-        if (trouble := TROUBLE.match(message)) is None:
-            return False
-        if not told:
-            tell(f"{explain(*trouble.groups(default=''))}; compiling anew")
-        told.append(message)
-        return True
+    def __init__(self, folder: Path, tell: Callable[[str], None], *, ours: bool = True):
+        self.folder, self.tell, self.ours = folder, tell, ours
+        before = warnings.showwarning
+        self.show = before.show if isinstance(before, Listener) else before
+        self.told = False
 
-    def explain(verb: str, kind: str, why: str) -> str:
+    def __call__(self, message: Warning | str, *where: Any, **more: Any) -> None:
+        """Show a warning, in our words if it is about a kept program."""
+        if (trouble := TROUBLE.match(str(message))) is None:
+            self.show(message, *where, **more)
+        elif not self.told:
+            self.told = True
+            self.tell(f"{self.explain(*trouble.groups(default=''))}; compiling anew")
+
+    def explain(self, verb: str, kind: str, why: str) -> str:
+        """What is wrong; damaged programs are deleted."""
         # A file that is locked, gone or somebody else's is not damaged.
         error = getattr(builtins, kind, Exception)
         if verb == "writing" or kind == "Timeout" or issubclass(error, OSError):
             verb = {"reading": "read from", "writing": "kept in"}[verb]
-            return f"compiled programs cannot be {verb} {folder} ({why})"
-        if not ours:
-            return (
-                f"programs in {folder} are damaged: jaxnst cache --clear deletes them"
-            )
-        delete_programs(kept_programs(folder))
-        return f"programs in {folder} were damaged and are deleted"
+            return f"compiled programs cannot be {verb} {self.folder} ({why})"
+        programs = f"programs in {self.folder}"
+        if not self.ours:
+            return f"{programs} are damaged: jaxnst cache --clear deletes them"
+        delete_programs(kept_programs(self.folder))
+        return f"{programs} were damaged and are deleted"
 
-    listener = warnings.showwarning = Listener(take)
-    try:
-        yield
-    finally:
-        listener.over = True
-        # Runs in threads end in any order; the last one removes those of all.
-        while isinstance(now := warnings.showwarning, Listener) and now.over:
-            warnings.showwarning = now.before
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """Add the flags of `cache`."""
+    clear = "delete the programs; the next picture of each size is compiled anew"
+    p.add_argument("--clear", action="store_true", help=clear)
+    p.set_defaults(call=cache_command)
+
+
+def cache_command(args: argparse.Namespace) -> int:
+    """Tell where compiled programs are kept and what they take, or delete them."""
+    folder, ours = programs_folder()
+    found = kept_programs(folder)
+    programs = [path for path in found if path.name.endswith("-cache")]
+    size = gigabytes(sum(x.stat().st_size for x in found if x.exists()))
+    if args.clear:
+        left = delete_programs(found)
+        stay = f"; {left} files stay, in use or another user's" if left else ""
+        gone = sum(not path.exists() for path in programs)
+        print(f"deleted {gone} of {len(programs)} programs in {folder}{stay}")
+        return 0
+    most = f", of at most {gigabytes(MOST_PROGRAMS)}" if ours else ""
+    print(f"folder    {folder}{'' if ours else ' (JAX_COMPILATION_CACHE_DIR)'}")
+    print(f"programs  {len(programs)}\nsize      {size}{most}")
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        print("no more are kept: JAX_ENABLE_COMPILATION_CACHE turns them off")
+    return 0

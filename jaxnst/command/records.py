@@ -1,10 +1,13 @@
 """Records of a run that people look at: a trace, a plot, a timelapse."""
 
+import itertools
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from jaxnst.painting.plot import draw_losses
 from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.source import as_levels
-from jaxnst.recipes import LossWeights, Recipe
+from jaxnst.recipes import LossWeights
 from jaxnst.request.run import Run
 from jaxnst.types import Image
 from jaxnst.video.clip import Clip
@@ -52,29 +55,23 @@ class Records:
 
     Args:
         run: What is to be kept.
-        recipe: How the picture is painted.
-        shape: Its height and width.
+        shape: Height and width of the picture.
         before: What `state` gave when the run that is resumed was stopped.
     """
 
     def __init__(
         self,
         run: Run,
-        recipe: Recipe,
         shape: tuple[int, int],
         before: Mapping[str, np.ndarray],
     ):
-        self.run, self.recipe = run, recipe
+        self.run = run
         self.lines: list[dict[str, Any]] = json.loads(str(before.get("lines", "[]")))
         self.terms = list(before.get("terms", ()))
-        names = sorted(name for name in before if name.startswith("frame"))
-        self.frames = [before[x] for x in names] if run.timelapse else []
+        self.frames = [before[x] for x in sorted(before) if x.startswith("frame")]
         spent = self.lines[-1]["seconds"] if self.lines else 0
         self.began = time.monotonic() - spent
         self.shape = fit_shape(shape, min(PREVIEW_EDGE, max(shape)))
-        if run.trace is not None:
-            with write_whole(run.trace) as file:
-                file.write("".join(map(as_line, self.lines)).encode())
 
     def add(self, progress: Progress) -> None:
         """Keep what a chunk of steps did."""
@@ -84,8 +81,8 @@ class Records:
         if self.run.timelapse is not None:
             self.add_frame(progress.image)
         if self.run.trace is not None:
-            with self.run.trace.open("a") as file:
-                file.write(as_line(self.lines[-1]))
+            with write_whole(self.run.trace) as file:
+                file.writelines(f"{json.dumps(x)}\n".encode() for x in self.lines)
 
     def state(self) -> dict[str, np.ndarray]:
         """All that is kept, as arrays for a checkpoint."""
@@ -106,7 +103,7 @@ class Records:
             "step": progress.taken,
             "loss": float(progress.info.loss[-1]),
             **{name: float(term[-1]) for name, term in terms.items()},
-            "seconds": round(time.monotonic() - self.began, 2),
+            "seconds": round(time.monotonic() - self.began, 4),
             "memory": psutil.Process().memory_info().rss,
         }
 
@@ -116,21 +113,19 @@ class Records:
         frame = pil.fromarray(as_levels(image)).resize(size, pil.Resampling.BICUBIC)
         self.frames.append(np.asarray(frame))
 
-    def save_plot(self) -> None:
-        """Write the plot, if it is to be kept."""
-        if self.run.plot is not None and self.terms:
-            save_plot(self.run.plot, self.table, self.recipe.weights)
+    @property
+    def step_seconds(self) -> dict[int, float]:
+        """Median seconds of a step, by the number of pixels of the picture.
 
-    def save_timelapse(self, image: Image | np.ndarray) -> None:
-        """Write the timelapse up to the result, if it is to be kept."""
-        if self.run.timelapse is not None:
-            self.add_frame(image)
-            save_timelapse(self.run.timelapse, self.frames)
-
-
-def as_line(values: dict[str, Any]) -> str:
-    """A line of the trace as it is written."""
-    return json.dumps(values) + "\n"
+        The first line of a scale is left out, since compiling is in it.
+        """
+        found: dict[int, list[float]] = {}
+        for before, line in itertools.pairwise(self.lines):
+            if before["scale"] == line["scale"]:
+                seconds = line["seconds"] - before["seconds"]
+                own = found.setdefault(math.prod(line["size"]), [])
+                own.append(seconds / (line["step"] - before["step"]))
+        return {pixels: median(own) for pixels, own in found.items()}
 
 
 def save_timelapse(path: Path, frames: Sequence[np.ndarray]) -> None:

@@ -8,13 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxnst.command.records import Records
+from jaxnst.command import records
 from jaxnst.live import SO_FAR, LiveLines, LiveWriter
 from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.painting.lanes import Lane, lane_work
@@ -106,7 +105,7 @@ class Reporter:
         self, total: int, done: int, live: LiveLines | None = None, *, quiet: bool
     ):
         self.total, self.left, self.interrupts = total, TimeLeft(), Interrupts()
-        self.live = live
+        self.live = live or LiveLines(None)
         bar_shown = not quiet and sys.stderr.isatty()
         self.lines_shown = not quiet and not bar_shown
         self.said, self.waited = -math.inf, time.monotonic()
@@ -147,8 +146,7 @@ class Reporter:
 
     def wait(self, program: str, seconds: float) -> None:
         """Show, or say every few seconds, that a program is being compiled."""
-        if self.live is not None:
-            self.live.wait(program, seconds)
+        self.live.wait(program, seconds)
         words = f"compiling {program}, {seconds:.0f} s"
         self.bar.set_description_str(words)
         now = time.monotonic()
@@ -166,10 +164,10 @@ class PictureReporter(Reporter):
         stages: Of the run.
         identity: Of the picture, for the checkpoint.
         resume: Where the run goes on, if it does.
-        live: What shows the run, if anybody watches.
+        live: What shows the run to who watches.
     """
 
-    live: LiveWriter | None
+    live: LiveWriter
 
     def __init__(
         self,
@@ -178,7 +176,7 @@ class PictureReporter(Reporter):
         stages: Stages,
         identity: dict[str, Any],
         resume: Checkpoint | None,
-        live: LiveWriter | None,
+        live: LiveWriter,
     ):
         done = 0
         if resume is not None:
@@ -186,19 +184,16 @@ class PictureReporter(Reporter):
         super().__init__(total_work(stages, recipe), done, live, quiet=run.quiet)
         self.run, self.recipe, self.identity = run, recipe, identity
         before = {} if resume is None else resume.records
-        self.records = Records(run, recipe, stages[-1].shape, before)
-        self.written = self.launched = time.monotonic()
-        self.pause, self.complaints = float(OFTEN), set()
-        self.times: dict[int, list[float]] = {}
+        self.records = records.Records(run, stages[-1].shape, before)
+        self.written, self.pause = time.monotonic(), float(OFTEN)
+        self.complaints: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two launches."""
         stopping = self.interrupts.seen
         with self.tolerate_write_errors("record"):
-            if self.live is not None:
-                self.live(progress, newest=stopping)
+            self.live(progress, newest=stopping)
             self.records.add(progress)
-        self.time(progress)
         self.report(progress)
         with self.tolerate_write_errors("preview"):
             self.save_preview(progress)
@@ -219,13 +214,16 @@ class PictureReporter(Reporter):
 
     def finish(self, image: Image | np.ndarray) -> None:
         """Show the result, and write the plot and the timelapse, whatever fails."""
+        run, kept = self.run, self.records
         with self.tolerate_write_errors("frame"):
-            if self.live is not None:
-                self.live.show(image)
+            self.live.show(image)
         with self.tolerate_write_errors("plot"):
-            self.records.save_plot()
+            if run.plot is not None and kept.terms:
+                records.save_plot(run.plot, kept.table, self.recipe.weights)
         with self.tolerate_write_errors("timelapse"):
-            self.records.save_timelapse(image)
+            if run.timelapse is not None:
+                kept.add_frame(image)
+                records.save_timelapse(run.timelapse, kept.frames)
 
     @contextlib.contextmanager
     def tolerate_write_errors(self, kind: str) -> Iterator[None]:
@@ -236,19 +234,6 @@ class PictureReporter(Reporter):
             if kind not in self.complaints:
                 complain(f"no {kind} is kept: {error}")
             self.complaints.add(kind)
-
-    def time(self, progress: Progress) -> None:
-        """Note how long a step took; the first launch of a stage compiles as well."""
-        now, steps = time.monotonic(), len(progress.info.loss)
-        if progress.taken > steps:
-            pixels = math.prod(progress.stage.shape)
-            self.times.setdefault(pixels, []).append((now - self.launched) / steps)
-        self.launched = now
-
-    @property
-    def step_seconds(self) -> dict[int, float]:
-        """Median seconds of a step, by the number of pixels of the picture."""
-        return {pixels: median(found) for pixels, found in self.times.items()}
 
     def report(self, progress: Progress) -> None:
         """Move the bar, or print a line."""
@@ -299,10 +284,9 @@ class GridReporter(Reporter):
         now = self.done + each * len(lanes)
         last = progress.stage_index == len(progress.stages) - 1
         finished = last and progress.taken == stage.steps
-        if self.live is not None:
-            work = now, self.total
-            line = self.live.line(progress, recipe, *work, pictures=len(lanes))
-            self.live.write(line | {"terms": {}})
+        given = progress, recipe, now, self.total
+        line = self.live.line(*given, pictures=len(lanes))
+        self.live.write(line | {"terms": {}})
         if finished:
             self.done += sum(map(lane_work, lanes))
             self.painted += len(lanes)

@@ -2,9 +2,11 @@
 
 import base64
 import io
+import itertools
 import json
 import math
 import os
+import textwrap
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,13 +120,11 @@ def _as_address(path: Path) -> str:
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int):
     """Break a label into at most two lines for each of its own, and cut the rest."""
-    lines: list[str] = []
     # Where Python takes names for ASCII, their other bytes are surrogates.
     text = text.encode(errors="surrogateescape").decode(errors="replace")
-    for line in text.split("\n"):
-        letters = max(4, math.floor(width / font.getlength("n")))
-        lines += [line[i : i + letters] for i in range(0, len(line), letters)][:2]
-    return "\n".join(lines)
+    letters = max(4, math.floor(width / font.getlength("n")))
+    lines = [textwrap.wrap(line, letters)[:2] for line in text.split("\n")]
+    return "\n".join(itertools.chain(*lines))
 
 
 def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:

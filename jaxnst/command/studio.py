@@ -8,7 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from jaxnst.checks import check_installed
-from jaxnst.command.flags import WEIGHTS, Parser, whole
+from jaxnst.command.flags import WEIGHTS, Parser, folder, whole
 from jaxnst.command.reporter import say
 from jaxnst.disk import check_folder, held
 from jaxnst.weights import registry
@@ -17,13 +17,13 @@ LOOPBACK = "127.0.0.1"
 """Where only this machine can reach the studio."""
 
 
-def add_studio_flags(p: Parser) -> None:
+def add_flags(p: Parser) -> None:
     """Add the flags of `studio`."""
+    p.set_defaults(call=studio_command)
     add = p.add_argument
     where = "folder of results, and of the pictures that they were painted from"
-    add(
-        "--folder", type=Path, default=Path("studio"), help=f"{where} (default: studio)"
-    )
+    studio = {"type": folder, "default": Path("studio")}
+    add("--folder", help=f"{where} (default: studio)", **studio)
     host = "address to listen on; 0.0.0.0 lets other machines in that have the address"
     add("--host", default=LOOPBACK, help=f"{host} (default: {LOOPBACK})")
     port = whole(1, 65535)
@@ -35,8 +35,6 @@ def add_studio_flags(p: Parser) -> None:
 def studio_command(args: argparse.Namespace) -> int:
     """Serve the studio until it is interrupted; return the exit code."""
     check_installed("uvicorn", "jaxnst studio", "studio")
-    if args.folder.exists() and not args.folder.is_dir():
-        raise ValueError(f"{args.folder} is a file; choose a folder")
     check_folder(args.folder)
     if args.weights is not None:
         registry.locate(args.weights)

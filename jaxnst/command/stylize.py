@@ -10,40 +10,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 
-from jaxnst.command.describe import (
-    compile_timer,
-    describe_device,
-    describe_result,
-    make_manifest,
-    write_manifest,
-)
+from jaxnst import disk
+from jaxnst.checks import check_installed
+from jaxnst.command import describe, flags
 from jaxnst.command.devices import unused_gpu
-from jaxnst.command.flags import (
-    Parser,
-    add_face_flag,
-    add_look_flags,
-    add_machine_flags,
-    add_mask_flags,
-    add_pictures,
-    add_recipe_flags,
-    add_run_flags,
-    painting_from,
-    positive,
-    run_from,
-)
-from jaxnst.command.folder import paint_folder
 from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
-from jaxnst.command.watched import watched
-from jaxnst.disk import check_regular, check_target, free_path, held, numbered
 from jaxnst.live import LiveWriter
-from jaxnst.messages import gigabytes
+from jaxnst.messages import gigabytes, with_hint
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
 from jaxnst.painting.inputs import load_content
@@ -53,40 +33,48 @@ from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
-from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
+from jaxnst.pictures.files import (
+    has_alpha,
+    image_shape,
+    is_picture,
+    load_image,
+    output_format,
+    save_image,
+)
 from jaxnst.recipes import Recipe
+from jaxnst.request import read
 from jaxnst.request.defaults import times_path
 from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import manifest_path
 from jaxnst.request.painting import Painting
-from jaxnst.request.read import check_painting, mask_count, read_masks, read_style
 from jaxnst.request.run import Run
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
 from jaxnst.weights import registry
 
 
-def add_stylize_flags(p: Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `stylize`, which `plan` takes too."""
     p.usage = "%(prog)s CONTENT STYLE … [-o FILE] [options]"
-    add_pictures(p)
+    p.set_defaults(call=stylize_command)
+    flags.add_pictures(p)
     add = p.add_argument
     file = "file to write (default: CONTENT-STYLE.png)"
     add("-o", "--out", type=Path, metavar="FILE", help=file)
-    add_run_flags(p, size=None, quality="normal")
-    add_look_flags(p)
+    flags.add_run_flags(p, size=None, quality="normal")
+    flags.add_look_flags(p)
     add("--resume", action="store_true", help="continue an interrupted run")
     shown = "show the steps, memory and time it would take, and stop"
     add("--dry-run", action="store_true", help=shown)
     drop = "paint each photo that is put into FOLDER; then name only styles"
     add("--watch", type=Path, metavar="FOLDER", help=drop)
-    add_face_flag(add_mask_flags(p))
-    add_recipe_flags(p)
+    flags.add_mask_flags(p)
+    flags.add_recipe_flags(p)
     add = p.add_argument_group("output").add_argument
     bits = "bits per channel of a PNG or TIFF (default: 8)"
     add("--bits", type=int, choices=(8, 16), default=8, help=bits)
     every = "save a preview every N steps of each size"
-    add("--save-every", type=positive, metavar="N", help=every)
+    add("--save-every", type=flags.positive, metavar="N", help=every)
     film = "save an animation of how it was painted"
     add("--timelapse", type=Path, metavar="FILE.gif|webp|mp4", help=film)
     terms = "plot the loss over the steps (needs jaxnst[plot])"
@@ -97,29 +85,91 @@ def add_stylize_flags(p: Parser) -> None:
     add("--checkpoint", type=Path, metavar="FILE.npz", help=kept)
     watch = "show the run in a browser (needs jaxnst[studio])"
     add("--live", action="store_true", help=watch)
-    add_machine_flags(p, memory=True)
+    flags.add_machine_flags(p, memory=True)
+
+
+def add_plan_flags(p: flags.Parser) -> None:
+    """Add the flags of `plan`: `stylize --dry-run` under another name."""
+    add_flags(p)
+    p.set_defaults(dry_run=True)
 
 
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture, or those of a folder; return the exit code."""
     if args.watch is not None:
-        paint_folder(args, paint)
-    painting = painting_from(args, args.content, args.style)
+        paint_folder(args)
+    painting = flags.painting_from(args, args.content, args.style)
     usual = usual_path(painting) if args.out is None else None
-    run = run_from(args, args.out or free_path(usual_path(painting)))
+    run = flags.run_from(args, args.out or disk.free_path(usual_path(painting)))
     if args.dry_run:
         with tempfile.TemporaryDirectory() as folder:
-            given = {"quiet": True, "folder": Path(folder)}
-            (painting,) = with_parts([painting], **given)
+            (painting,) = with_parts([painting], quiet=True, folder=Path(folder))
             return describe_run(painting, run)
     (painting,) = with_parts([painting], quiet=args.quiet)
     return paint(painting, run, usual=usual)
 
 
-def plan_command(args: argparse.Namespace) -> int:
-    """`stylize --dry-run` under another name."""
-    args.dry_run = True
-    return stylize_command(args)
+LOOK = 1.0
+"""Seconds between two looks at a folder that is watched. A file that changes in between
+is still being written."""
+
+OF_ONE_PICTURE = ("trace", "plot", "timelapse", "checkpoint", "live", "dry_run")
+"""Flags whose outputs are of one picture."""
+
+
+def paint_folder(args: argparse.Namespace) -> NoReturn:
+    """Paint each photograph that is put into a folder, until it is interrupted.
+
+    What is in the output folder already is not painted again, so it goes on where it
+    was stopped.
+    """
+    folder, styles = args.watch, [args.content, *args.style]
+    for name in OF_ONE_PICTURE:
+        if getattr(args, name):
+            flag = flags.flag_of(name)
+            raise ValueError(f"--watch paints many pictures; leave {flag} out")
+    if not folder.is_dir():
+        raise ValueError(f"expected a folder at {folder}; make it, or check the path")
+    out = args.out or Path("painted")
+    if out.is_file():
+        raise ValueError(f"{out} is a file; choose a folder by --out")
+    disk.check_folder(out.parent)
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{out} has the photographs; choose another folder by --out")
+    for style in flags.painting_from(args, args.content, styles).all_styles:
+        image_shape(style.path)  # what is wrong with all pictures is refused now
+    out.mkdir(exist_ok=True)
+    say(f"{folder} is watched; results go to {out}; Ctrl-C ends it", quiet=args.quiet)
+    before: dict[Path, tuple[int, int]] = {}
+    tried: dict[Path, tuple[int, int]] = {}
+    while True:
+        now = find_files(folder)
+        for path, stamp in now.items():
+            result = out / f"{path.stem}.png"
+            ready = before.get(path) == stamp != tried.get(path)
+            if not ready or result.exists():
+                continue
+            tried[path] = stamp
+            try:
+                painting = flags.painting_from(args, path, styles)
+                run = flags.run_from(args, result)
+                run = replace(run, resume=run.checkpoint_path.exists())
+                (painting,) = with_parts([painting], quiet=args.quiet)
+                paint(painting, run)
+            except (OSError, ValueError) as error:
+                complain(f"error: {path} is left out: {with_hint(str(error))}")
+        before = now
+        time.sleep(LOOK)
+
+
+def find_files(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The pictures in a folder, with their sizes and times."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name[0] != "." and path.is_file() and is_picture(path):
+            about = path.stat()
+            found[path] = about.st_size, about.st_mtime_ns
+    return found
 
 
 def usual_path(painting: Painting) -> Path:
@@ -140,7 +190,7 @@ def plan(
 
 def masks_take(painting: Painting) -> int:
     """Bytes that the masks of a painting take."""
-    count = mask_count(painting) + has_alpha(painting.content)
+    count = read.mask_count(painting) + has_alpha(painting.content)
     return mask_bytes(painting.shape(), painting.recipe, count)
 
 
@@ -148,11 +198,11 @@ def check(painting: Painting, run: Run) -> None:
     """Raise a ValueError if a painting cannot be made, whatever the memory."""
     shape = painting.shape()
     for path in run.outputs:
-        check_target(path)
+        disk.check_target(path)
     check_inputs_stay(run.outputs, painting)
     written = [run.out, manifest_path(run.out), run.checkpoint_path, *run.records]
     for path in written:
-        check_regular(path)
+        disk.check_regular(path)
         if [x.resolve() for x in written].count(path.resolve()) > 1:
             raise ValueError(f"two outputs are {path}; give them different names")
     if run.checkpoint is not None and run.checkpoint.suffix != ".npz":
@@ -161,7 +211,7 @@ def check(painting: Painting, run: Run) -> None:
     if not painting.recipe.paints and (run.plot or run.trace or run.save_every):
         complain("no steps are taken, so there is nothing to plot, trace or preview")
     output_format(run.out, shape, bits=run.bits)
-    for line in check_painting(painting, shape):
+    for line in read.check_painting(painting, shape):
         complain(line)
 
 
@@ -183,7 +233,7 @@ def with_networks(
     chosen = {each: registry.choose(*each, quiet=quiet) for each in asked}
     networks = ", ".join(f"{name} ({reason})" for name, reason in chosen.values())
     unused = unused_gpu()
-    device = describe_device() + (f"; {unused}" if unused else "")
+    device = describe.describe_device() + (f"; {unused}" if unused else "")
     held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
     say(f"device {device}; weights {networks}{held}", quiet=quiet)
     of = lambda x: chosen[x.weights, x.recipe.network][0]
@@ -222,8 +272,8 @@ def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
     with contextlib.ExitStack() as stack:
         for path in run.outputs[1:]:
             stack.enter_context(reserved_path(path))
-        for out in numbered(usual) if usual else ():
-            with held(out) as ours:
+        for out in disk.numbered(usual) if usual else ():
+            with disk.held(out) as ours:
                 if ours and not out.exists():
                     yield replace(run, out=out)
                     return
@@ -234,7 +284,7 @@ def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
 @contextlib.contextmanager
 def reserved_path(path: Path) -> Iterator[None]:
     """Keep an output from all other runs; a ValueError if one of them writes it."""
-    with held(path) as ours:
+    with disk.held(path) as ours:
         if not ours:
             raise ValueError(
                 f"another run writes {path}; wait for it, or choose another name"
@@ -242,9 +292,28 @@ def reserved_path(path: Path) -> Iterator[None]:
         yield
 
 
-def paint_shown(
-    painting: Painting, run: Run, stages: Stages, live: LiveWriter | None
-) -> int:
+@contextlib.contextmanager
+def watched(run: Run, recipe: Recipe) -> Iterator[LiveWriter]:
+    """What shows a run, if that was asked for; the page is served until the end."""
+    if not run.live:
+        yield LiveWriter(run.live_folder, recipe)
+        return
+    check_installed("uvicorn", "--live", "studio")
+    from jaxnst.studio.watch import served
+
+    with tempfile.TemporaryDirectory(prefix="jaxnst-live-") as name:
+        folder = Path(name)
+        told: list[str] = []
+
+        def tell(address: str) -> None:
+            say(f"live view {'for another browser ' * bool(told)}at {address}")
+            told.append(address)
+
+        with served(folder, title=run.out.name, tell=tell):
+            yield LiveWriter(folder, recipe)
+
+
+def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) -> int:
     """Paint as `paint` does, and show the picture on the way."""
     if run.checkpoint_path.exists() and not run.resume:
         raise ValueError(
@@ -253,7 +322,7 @@ def paint_shown(
     faces = len(painting.faces or ())
     (painting,) = with_networks([painting], faces=faces, quiet=run.quiet)
     backbone = registry.load_backbone(painting.network)
-    found = make_manifest(painting, stages[-1].shape)
+    found = describe.make_manifest(painting, stages[-1].shape)
     manifest, resume = found.beside(run.out), None
     if run.resume:
         transfer = make_transfer(painting.recipe.program)
@@ -264,23 +333,19 @@ def paint_shown(
     started = time.perf_counter()
     given = run, painting.recipe, stages, found.identity, resume
     reporter = PictureReporter(*given, live)
-    if resume is not None and run.timelapse and not reporter.records.frames:
-        complain(
-            f"{run.timelapse} shows the rest of the run: it was begun without "
-            "--timelapse"
-        )
-    if live is not None:
-        live.say(first_words(painting.recipe, stages[-1].shape))
-    with compile_timer() as compiling, reporter:
+    live.say(first_words(painting.recipe, stages[-1].shape))
+    with describe.compile_timer() as compiling, reporter:
         hooks = {"stages": stages, "on_chunk": reporter, "on_wait": reporter.wait}
         hooks["chunk"] = run.save_every or (4 if run.timelapse else 50)
         result = stylize_files(painting, backbone, hooks, resume)
     seconds = time.perf_counter() - started
-    manifest |= describe_result(result, seconds, math.fsum(x for _, x in compiling))
+    manifest |= describe.describe_result(
+        result, seconds, math.fsum(x for _, x in compiling)
+    )
     save_result(run, result, manifest, about)
     reporter.finish(result.image[..., :3])
-    key = step_key(describe_device(), painting.recipe.program)
-    remember_times(times_path(), key, reporter.step_seconds)
+    key = step_key(describe.describe_device(), painting.recipe.program)
+    remember_times(times_path(), key, reporter.records.step_seconds)
     height, width = result.image.shape[:2]
     place = f"{run.out} ({width} x {height} px)"
     say(f"wrote {place} in {seconds:.0f} s", quiet=run.quiet)
@@ -318,7 +383,7 @@ def save_result(
     try:
         text = json.dumps(about, allow_nan=False)
         save_image(run.out, result.image, bits=run.bits, description=text)
-        write_manifest(manifest_path(run.out), manifest)
+        describe.write_manifest(manifest_path(run.out), manifest)
     except (OSError, ValueError) as error:
         rescued = Path(tempfile.mkdtemp(prefix="jaxnst-")) / run.out.name
         kept = f"the picture is in {rescued}"
@@ -340,15 +405,13 @@ def stylize_files(
     recipe = painting.recipe
     content, alpha = load_content(painting.content, painting.size, recipe)
     shape = content.shape
-    styles = [read_style(style, shape, recipe) for style in painting.styles]
-    masks = read_masks(painting, styles, alpha, shape)
+    styles = [read.read_style(style, shape, recipe) for style in painting.styles]
+    masks = read.read_masks(painting, styles, alpha, shape)
     more = {"resume": resume, "throw": False, **hooks}
     options = read_options(painting, masks, max(shape), more)
     key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
     result = stylize(backbone, content, styles, recipe, key=key, options=options)
-    if alpha is None:
-        return result
-    return result._replace(image=jnp.concatenate([result.image, alpha], axis=-1))
+    return result._replace(image=read.with_alpha(result.image, alpha))
 
 
 def read_options(
@@ -381,7 +444,7 @@ def describe_run(painting: Painting, run: Run) -> int:
     )
     if not recipe.paints:
         return 0
-    key = step_key(describe_device(), recipe.program)
+    key = step_key(describe.describe_device(), recipe.program)
     seconds = expected_seconds(times_path(), key, stages)
     print(
         "time unknown: this machine has timed no such steps yet"

@@ -39,8 +39,9 @@ from jaxnst.video.write import output_kind, write_clip
 from jaxnst.weights import registry
 
 
-def add_video_flags(p: flags.Parser) -> None:
+def add_flags(p: flags.Parser) -> None:
     """Add the flags of `video`."""
+    p.set_defaults(call=video_command)
     p.usage = "%(prog)s CONTENT STYLE … -o FILE [options]"
     flags.add_pictures(p, "a video, an animated picture, or a folder of frames")
     add, usual = p.add_argument, VideoOptions()
@@ -55,7 +56,7 @@ def add_video_flags(p: flags.Parser) -> None:
     add("--passes", type=int, choices=(1, 2), default=1, help=passes)
     flags.add_run_flags(p, size=None, quality="normal")
     flags.add_look_flags(p)
-    flags.add_mask_flags(p)
+    flags.add_mask_flags(p, faces=False)
     add = p.add_argument_group("frames").add_argument
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
@@ -75,21 +76,21 @@ def add_video_flags(p: flags.Parser) -> None:
     flags.add_machine_flags(p, memory=True)
 
 
+@flags.expecting("a time, such as 2.5 or 1:30")
 def clock(text: str) -> Fraction:
     """Seconds, from a text such as 2.5, 1:30 or 0:01:30.25."""
-    with contextlib.suppress(ValueError, ZeroDivisionError):
-        hours, minutes, seconds = map(Fraction, ("0:0:" + text).split(":")[-3:])
-        if text.count(":") <= 2 and "-" not in text:
-            return 3600 * hours + 60 * minutes + seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2.5 or 1:30 would be")
+    parts = text.split(":")
+    if len(parts) > 3 or "-" in text:
+        raise ValueError
+    return Fraction(sum(Fraction(x) * 60**i for i, x in enumerate(reversed(parts))))
 
 
+@flags.expecting("a number of frames per second, such as 25")
 def ratio(text: str) -> Fraction:
     """A number of frames per second, such as 25 or 30000/1001."""
-    with contextlib.suppress(ValueError, ZeroDivisionError):
-        if 0 < Fraction(text) <= 1000:
-            return Fraction(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of frames per second")
+    if not 0 < Fraction(text) <= 1000:
+        raise ValueError
+    return Fraction(text)
 
 
 @dataclass(frozen=True)

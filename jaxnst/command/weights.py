@@ -14,7 +14,7 @@ from jaxnst.weights.convert import convert, read_foreign, to_backbone
 from jaxnst.weights.format import describe, is_ours, read_backbone
 
 
-def add_weights_commands(p: Parser) -> None:
+def add_flags(p: Parser) -> None:
     """Add the actions of `weights`."""
     actions = p.add_subparsers(required=True, metavar="ACTION")
     a = actions.add_parser("list", help="named weights and where they are")

@@ -72,23 +72,16 @@ def run(job: dict[str, Any]) -> int:
 
 def paint_job(job: dict[str, Any]) -> int:
     """Paint the picture of a job, or its variations."""
-    pairs = [
-        (
-            painting_of(one["painting"], default_recipe),
-            convert(one["run"], Run, "a run"),
-        )
-        for one in job["pictures"]
-    ]
+    pictures = job["pictures"]
+    paintings = [painting_of(x["painting"], default_recipe) for x in pictures]
+    runs = [convert(x["run"], Run, "a run") for x in pictures]
     if job["kind"] == "picture":
-        ((painting, run),) = pairs
-        return paint(painting, run)
-    _, run = pairs[0]
-    looked = with_networks([with_faces(x) for x, _ in pairs], quiet=True)
-    known = zip(looked, pairs, strict=True)
-    items = [Item(painting, "", own.out) for painting, (_, own) in known]
+        return paint(paintings[0], runs[0])
+    ready = with_networks(list(map(with_faces, paintings)), quiet=True)
+    pairs = zip(ready, runs, strict=True)
+    items = [Item(painting, "", run.out) for painting, run in pairs]
     missing = [x for x in items if not x.out.exists()]
-    live = None if run.live_folder is None else LiveLines(run.live_folder)
-    paint_items(missing, live=live)
+    paint_items(missing, live=LiveLines(runs[0].live_folder))
     return exit_code(items, [])
 
 

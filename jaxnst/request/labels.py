@@ -193,14 +193,10 @@ def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
         return near
     whole = ndimage.minimum_filter(near, 3) == ndimage.maximum_filter(near, 3)
     plain = _is_plain(pixels, PLAIN, 3) & (least <= min(ALIKE, _spacing(colors) / 2))
-    sure = np.zeros_like(whole)
-    for i in range(len(colors)):
-        found: Any = ndimage.label(whole & (near == i))
-        parts, count = found
-        kept = np.zeros(count + 1, bool)
-        kept[np.unique(parts[plain])] = True
-        kept[0] = False
-        sure |= kept[parts]
+    # Neighbours that are both `whole` have one label, and so does each connected part.
+    found: Any = ndimage.label(whole)
+    parts, _ = found
+    sure = whole & np.isin(parts, parts[plain & whole])
     if not sure.any():
         return near
     places: Any = ndimage.distance_transform_edt(

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import msgspec
 from msgspec import Meta
 
@@ -111,7 +110,6 @@ class Manifest:
         painting: Its paths are relative to the folder of the manifest, once written.
         size: Width and height of the result.
         pictures_sha256: Hashes of `Painting.paths`.
-        pictures_bits: Bits per channel that were read of each; None of a video.
         weights_sha256: Hash of the network's file.
         tiles: Size of the tiles of each scale; None where it was painted at once.
         seconds: `all` of them, and more.
@@ -120,7 +118,6 @@ class Manifest:
     painting: Painting
     size: tuple[Side, Side]
     pictures_sha256: tuple[Text, ...]
-    pictures_bits: tuple[int | None, ...] = ()
     weights_sha256: Text
     device: Text = ""
     versions: dict[Text, Text] = field(default_factory=dict)
@@ -142,8 +139,7 @@ class Manifest:
             weights = path_of(Path(weights))
         named = self.painting.map(lambda path: Path(path_of(path)))
         values = as_json(dataclasses.replace(named, weights=weights))
-        names = ("size", "pictures_sha256", "pictures_bits")
-        names = (*names, "weights_sha256", "device", "versions")
+        names = "size", "pictures_sha256", "weights_sha256", "device", "versions"
         return json.loads(json.dumps(values | {x: getattr(self, x) for x in names}))
 
     def beside(self, out: Path) -> dict[str, Any]:
@@ -198,11 +194,6 @@ def check_manifest(value: Any, where: str) -> Manifest:
             f"expected the manifest of a picture in {where}, got that of a video; "
             "rerun jaxnst video with the settings that it holds"
         )
-    if isinstance(value, dict) and "masks" in value:
-        try:
-            value = _of_first_format(value)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"expected {name}, got another value ({error})") from None
     form = convert(value, _ManifestForm, name)
     recipe = value.get("recipe")
     if isinstance(recipe, dict) and (missing := set(FIELDS) - recipe.keys()):
@@ -219,34 +210,3 @@ def check_manifest(value: Any, where: str) -> Manifest:
         )
     values: dict[str, Any] = vars(form) | {"painting": painting}
     return Manifest(**values)
-
-
-def _of_first_format(value: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of the format in which weights and masks were beside the styles."""
-    masks, init = value["masks"], value["init"]
-    scales, parts = dict(masks["style_scales"]), dict(masks["style_masks"])
-
-    def style(path: str, weight: float = 1.0) -> dict[str, Any]:
-        own = {"stroke_scale": scales.get(path, 1.0), "mask": parts.get(path)}
-        return {"path": path, "weight": weight, **own}
-
-    start = [] if init in ("content", "noise", "style") else [init]
-    whole = [value["content"], value["styles"], start, *masks.values()]
-    paths = [x for x in jax.tree.leaves(whole) if isinstance(x, str)]
-    hashes = dict(zip(paths, value["pictures_sha256"], strict=True))
-    blend = value["blend"] or [1.0] * len(value["styles"])
-    recipe = {x: y for x, y in value["recipe"].items() if x != "state_memory"}
-    found = {
-        **{x: y for x, y in value.items() if x not in ("masks", "pictures_bits")},
-        "recipe": recipe,  # whose states were always on the device by default
-        "styles": list(map(style, value["styles"], blend)),
-        "regions": [
-            {"mask": mask, "styles": list(map(style, own))}
-            for mask, own in masks["regions"]
-        ],
-        **{x: masks[x] for x in ("keep_rest", "labels", "palette")},
-        "content_mask": masks["hold"],
-        "start": start[0] if start else None,
-    }
-    names = map(str, painting_of(found | {"size": None}).paths)
-    return found | {"pictures_sha256": [hashes[x] for x in names]}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +15,9 @@ from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import SMALLEST_SHARE, Masks, Region, Style
 from jaxnst.pictures.files import image_shape, load_image, load_mask
 from jaxnst.recipes import Recipe
+from jaxnst.request import labels
 from jaxnst.request.faces import face_strength
-from jaxnst.request.labels import (
-    Colors,
-    common_labels,
-    label_masks,
-    label_regions,
-    read_labels,
-)
-from jaxnst.request.painting import Painting, StyleFile, blend_of
+from jaxnst.request.painting import Painting, RegionFile, StyleFile, blend_of
 from jaxnst.types import Mask
 
 PRESERVED = 4.0
@@ -92,13 +87,36 @@ def _stretched(path: Path, shape: tuple[int, int]) -> list[str]:
     ]
 
 
+def with_alpha(image: Any, alpha: Mask | None) -> Any:
+    """A picture that is seen where its content is, h w 4; h w 3 if that is all."""
+    return image if alpha is None else np.concatenate([image, alpha], axis=-1)
+
+
 def mask_count(painting: Painting) -> int:
     """How many masks a run keeps, without the content's alpha."""
     found = len(painting.regions)
     if painting.labels:
-        found = len(read_labels(painting.labels[0]).colors)
+        found = len(labels.read_labels(painting.labels[0]).colors)
     held = painting.content_mask is not None or bool(painting.faces)
     return found + bool(found) + held
+
+
+def read_white(path: Path, where: str) -> Mask:
+    """A mask that is white somewhere; `where` says what that is."""
+    mask = load_mask(path)
+    if mask.max() < FAINT:
+        raise ValueError(f"{path} is all black; paint it white where {where}")
+    return mask
+
+
+def read_strength(path: Path) -> Mask:
+    """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
+    return 1 + (PRESERVED - 1) * load_mask(path)
+
+
+def read_region(path: Path) -> Mask:
+    """The mask of a region."""
+    return read_white(path, "its style is painted")
 
 
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
@@ -117,8 +135,8 @@ def read_masks(
     alpha: Mask | None,
     shape: tuple[int, ...],
     *,
-    read_mask: Callable[[Path], Mask] | None = None,
-    colors: Colors | None = None,
+    read_mask: Callable[[Path], Mask] = read_region,
+    colors: labels.Colors | None = None,
 ) -> Masks:
     """The masks of a content of that shape, whose part `alpha` is seen.
 
@@ -126,23 +144,22 @@ def read_masks(
     by default those of the content.
     """
 
-    def region(files: Sequence[StyleFile], mask: Path) -> Region:
-        own = [read_style(style, shape, painting.recipe) for style in files]
-        own_blend = blend_of(files)
-        blend = None if own_blend is None else np.array(own_blend, np.float32)
-        return Region(own, (read_mask or read_region)(mask), blend)
+    def region(part: RegionFile) -> Region:
+        own = [read_style(style, shape, painting.recipe) for style in part.styles]
+        weights = blend_of(part.styles)
+        blend = None if weights is None else np.array(weights, np.float32)
+        return Region(own, read_mask(part.mask), blend)
 
-    regions = [region(x.styles, x.mask) for x in painting.regions]
+    regions = list(map(region, painting.regions))
     if painting.labels:
-        regions = label_regions(painting.labels, styles, shape, colors)
+        regions = labels.label_regions(painting.labels, styles, shape, colors)
     palette, held = painting.palette, painting.content_mask
     strength = None if held is None else read_strength(held)
     if painting.faces:
-        faces, (height, width) = face_strength(painting.faces, shape), shape[:2]
-        own = faces
+        faces = face_strength(painting.faces, shape)
         if strength is not None:
-            own = fit_mask(strength, (height, width), most=PRESERVED)
-        strength = np.maximum(own, faces)
+            strength = fit_mask(strength, (shape[0], shape[1]), most=PRESERVED)
+        strength = faces if strength is None else np.maximum(strength, faces)
     return Masks(
         regions=regions,
         keep_rest=painting.keep_rest,
@@ -159,8 +176,8 @@ def moving_masks(
 
     Regions may be black in a frame, and labels missing.
     """
-    labels = [x.labels[0] for x in paintings if x.labels]
-    colors = common_labels(labels) if labels else None
+    maps = [x.labels[0] for x in paintings if x.labels]
+    colors = labels.common_labels(maps) if maps else None
     given = paintings[0], styles, None, shape
     first = read_masks(*given, read_mask=load_mask, colors=colors)
 
@@ -169,7 +186,7 @@ def moving_masks(
         now = paintings[index]
         found = [load_mask(region.mask) for region in now.regions]
         if colors is not None:
-            found = label_masks(now.labels[0], colors, shape)
+            found = labels.label_masks(now.labels[0], colors, shape)
         pairs = zip(first.regions, found, strict=True)
         held = now.content_mask
         return first._replace(
@@ -207,21 +224,3 @@ def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) ->
             f"no region covers {bare[0]:.1%} of frame {bare[1]}; name a style for it "
             "after the input, or leave it as it is by --keep-rest"
         )
-
-
-def read_white(path: Path, where: str) -> Mask:
-    """A mask that is white somewhere; `where` says what that is."""
-    mask = load_mask(path)
-    if mask.max() < FAINT:
-        raise ValueError(f"{path} is all black; paint it white where {where}")
-    return mask
-
-
-def read_strength(path: Path) -> Mask:
-    """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
-    return 1 + (PRESERVED - 1) * load_mask(path)
-
-
-def read_region(path: Path) -> Mask:
-    """The mask of a region."""
-    return read_white(path, "its style is painted")

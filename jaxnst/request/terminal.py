@@ -43,33 +43,40 @@ def as_command(
         >>> " ".join(as_command(painting, Path("c.png")))
         'stylize a.jpg b.jpg -o c.png --size 256 --recipe kaggle'
     """
-    pictures = [painting.content, *(style.path for style in painting.styles)]
-    found = ["stylize", *map(as_argument, pictures), "-o", as_argument(out)]
-    if painting.size is not None:
-        found += ["--size", str(painting.size)]
-    if painting.recipe.name != "painterly":
-        found += ["--recipe", painting.recipe.name]
-    found += _recipe_flags(painting, named(painting.recipe.name))
-    if painting.seed:
-        found += ["--seed", str(painting.seed)]
-    if painting.network != painting.recipe.network:
-        found += ["--weights", painting.network]
+    recipe, styles = painting.recipe, [style.path for style in painting.styles]
+    files = {
+        "--init": painting.start,
+        "--content-mask": painting.content_mask,
+        "--colors": painting.palette,
+    }
+    once = {
+        "--size": painting.size,
+        "--recipe": None if recipe.name == "painterly" else recipe.name,
+        "--seed": painting.seed or None,
+        "--weights": painting.network if painting.network != recipe.network else None,
+        **{flag: path and as_argument(path) for flag, path in files.items()},
+    }
+    found = ["stylize", *map(as_argument, (painting.content, *styles))]
+    found += ["-o", as_argument(out)]
+    for flag, value in once.items():
+        found += [] if value is None else [flag, str(value)]
+    found += _recipe_flags(painting, named(recipe.name))
     if painting.blend is not None:
         found += [f"--blend={as_text(painting.blend)}"]
-    if painting.start is not None:
-        found += ["--init", as_argument(painting.start)]
     return found + _mask_flags(painting)
 
 
 def _recipe_flags(painting: Painting, named: Recipe) -> list[str]:
     """Flags that turn the named recipe into that of a painting."""
     wanted, values, flags = painting.recipe, painting.recipe.values(), []
-    for quality, factor in QUALITY.items():
-        if wanted.replace(**_steps(with_steps(named, factor))) == wanted:
-            flags += [] if quality == "normal" else ["--quality", quality]
-            named = with_steps(named, factor)
-            break
     usual = named.values()
+    for quality, factor in QUALITY.items():
+        plan = with_steps(named, factor).values()
+        steps = {name: plan[name] for name in ("first_steps", "steps")}
+        if wanted.replace(**steps) == wanted:
+            flags += [] if quality == "normal" else ["--quality", quality]
+            usual |= steps
+            break
     if painting.palette is not None:  # which says whose colours, too
         usual["colors"] = values["colors"]
     # Another optimiser would bring another learning rate.
@@ -86,11 +93,6 @@ def _recipe_flags(painting: Painting, named: Recipe) -> list[str]:
     return flags
 
 
-def _steps(recipe: Recipe) -> dict[str, int]:
-    values = recipe.values()
-    return {name: values[name] for name in ("first_steps", "steps")}
-
-
 def _mask_flags(painting: Painting) -> list[str]:
     flags = []
     for region in painting.regions:
@@ -100,16 +102,10 @@ def _mask_flags(painting: Painting) -> list[str]:
         if style.mask is not None:
             flags += ["--style-mask", f"{quoted(style.mask)}={quoted(style.path)}"]
         if style.stroke_scale != 1:
-            flags += [
-                "--style-scale",
-                f"{as_argument(style.path)}={as_text(style.stroke_scale)}",
-            ]
+            scale = f"{as_argument(style.path)}={as_text(style.stroke_scale)}"
+            flags += ["--style-scale", scale]
     if painting.labels:
         flags += ["--labels", *map(as_argument, painting.labels)]
-    if painting.content_mask is not None:
-        flags += ["--content-mask", as_argument(painting.content_mask)]
-    if painting.palette is not None:
-        flags += ["--colors", as_argument(painting.palette)]
     if painting.faces == () and painting.recipe.look.repaint:
         flags += ["--no-faces"]
     return flags + ["--keep-rest"] * painting.keep_rest
