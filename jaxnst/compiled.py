@@ -39,12 +39,7 @@ VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
 
 class Program(NamedTuple):
-    """A compiled call.
-
-    Attributes:
-        shapes: Of its results, known before it is compiled.
-        compiled: It, as soon as it is compiled or loaded.
-    """
+    """A call: the shapes of its results, and it compiled, as soon as it is."""
 
     shapes: PyTree
     compiled: Future
@@ -196,18 +191,9 @@ def kept_jit(
 ) -> Callable[[Callable], Any]:
     """Decorate a function as `jax.jit` does, and keep its compiled programs.
 
-    Static arguments are given by name. Under a transformation of JAX it is the function
-    itself; with arrays that are on other devices, what `jax.jit` makes of it.
-
-    Args:
-        static: Names of its static arguments.
-        name: What the program is called where it is waited for. Default: as the
-            function.
-        donate: Names of arguments whose memory the results may take.
-        compiler_options: For XLA.
-
-    Returns:
-        The decorator.
+    Static arguments are given by name; `name` is what people see while they wait.
+    Under a transformation of JAX it is the function itself; with arrays that are on
+    other devices, what `jax.jit` makes of it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -234,10 +220,7 @@ def clear_compiled() -> None:
 
 @contextlib.contextmanager
 def compiling_ahead() -> Iterator[None]:
-    """Forget what is not begun to be compiled once a run ends, however it does.
-
-    What is being compiled ends by itself.
-    """
+    """Forget what is not begun to be compiled once a run ends, however it does."""
     try:
         yield
     finally:
@@ -311,12 +294,7 @@ needed is being compiled."""
 
 
 class Runner:
-    """Calls the programs of a run; waits for those that are still being compiled.
-
-    Args:
-        place: What the calls are for, such as `at 512 px`, for `on_wait`.
-        on_wait: See `OnWait`.
-    """
+    """Calls programs for a place, as `at 512 px`; waits until they are compiled."""
 
     def __init__(self, place: str = "", on_wait: OnWait | None = None):
         self.place, self.on_wait = place, on_wait
@@ -337,10 +315,7 @@ class Runner:
 
 
 class Preparer(Runner):
-    """Begins to compile what a `Runner` will call, in the same order.
-
-    In place of arrays it returns their shapes.
-    """
+    """Begins to compile what a `Runner` will call, and returns shapes."""
 
     def __call__(self, function: KeptJit, *args: Any, **static: Any) -> Any:
         """Begin to compile a program."""

@@ -394,19 +394,18 @@ def summarize(
     content, style, variation = program.losses
     contents = seen(program.content_layers, targets.content_weight)
     styles = seen(program.style_layers, targets.style_weight)
-    held = targets.held
-
-    def content_of(layer: str, feat: Feature) -> Any:
-        return content.summarize(feat, restore(targets.content[layer]), held.get(layer))
-
-    def region_of(wanted: StyleTarget, weights: dict[str, Mask], _: Scalar) -> Any:
-        return {
+    stored, held = targets.content, targets.held
+    found = {
+        layer: content.summarize(feat, restore(stored[layer]), held.get(layer))
+        for layer, feat in contents.items()
+    }
+    regions = tuple(
+        {
             layer: style.summarize_image(feat, wanted[layer], weights.get(layer))
             for layer, feat in styles.items()
         }
-
-    found = {layer: content_of(layer, feat) for layer, feat in contents.items()}
-    regions = tuple(region_of(*region) for region in targets.regions)
+        for wanted, weights, _ in targets.regions
+    )
     pixels = multiply_masks(owned, inside(image.shape, targets.extent))
     return Summary(found, regions, variation.summarize(image, pixels))
 

@@ -41,12 +41,12 @@ def standard_dtypes() -> Iterator[None]:
 
     It decorates functions too. Arrays of float64 that come in are still float64.
     """
-    with contextlib.ExitStack() as usual:
-        usual.enter_context(jax.enable_x64(False))
-        usual.enter_context(jax.numpy_dtype_promotion("standard"))
-        # Without `jit`, the patches alone would be millions of calls.
-        usual.enter_context(jax.disable_jit(False))
-        usual.enter_context(jax.transfer_guard("allow"))  # constants are moved
+    with (
+        jax.enable_x64(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.disable_jit(False),  # else the patches alone would be millions of calls
+        jax.transfer_guard("allow"),  # constants are moved
+    ):
         yield
 
 

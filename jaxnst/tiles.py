@@ -113,37 +113,27 @@ def tile_shape(
     shape: tuple[int, ...], layers: tuple[str, ...], size: int
 ) -> tuple[int, int]:
     """Height and width of the tiles that `plan_tiles` makes."""
-    height, width = (_count_and_length(side, layers, size)[1] for side in shape[:2])
+    height, width = (_along(side, layers, size)[0] for side in shape[:2])
     return height, width
-
-
-def _count_and_length(
-    length: int, layers: tuple[str, ...], size: int
-) -> tuple[int, int]:
-    """Number and length of the tiles along an axis."""
-    least = smallest_tile(layers)
-    if size < least:
-        raise ValueError(
-            f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
-        )
-    if length <= size:
-        return 1, length
-    # In whole strides, of which the picture has `whole` and a remainder.
-    step = stride(deepest(layers))
-    whole, rest = divmod(length, step)
-    margin, largest = 2 * halo(layers) // step, (size - rest) // step
-    gaps = math.ceil((whole - largest) / (largest - margin))
-    return gaps + 1, step * math.ceil((whole + margin * gaps) / (gaps + 1)) + rest
 
 
 def _along(
     length: int, layers: tuple[str, ...], size: int
 ) -> tuple[int, list[tuple[int, int, int]]]:
     """Length of the tiles along an axis, and their starts, with the bounds of each."""
-    count, tile = _count_and_length(length, layers, size)
-    if count == 1:
-        return tile, [(0, 0, length)]
-    step, beyond, gaps = stride(deepest(layers)), halo(layers), count - 1
+    least = smallest_tile(layers)
+    if size < least:
+        raise ValueError(
+            f"expected tiles of at least {least} px for {deepest(layers)}, got {size}"
+        )
+    if length <= size:
+        return length, [(0, 0, length)]
+    # In whole strides, of which the picture has `whole` and a remainder.
+    step, beyond = stride(deepest(layers)), halo(layers)
+    whole, rest = divmod(length, step)
+    margin, largest = 2 * beyond // step, (size - rest) // step
+    gaps = math.ceil((whole - largest) / (largest - margin))
+    tile = step * math.ceil((whole + margin * gaps) / (gaps + 1)) + rest
     free = (length - tile) // step
     starts = [step * (i * free // gaps) for i in range(gaps + 1)]
     bounds = [0, *(start + beyond for start in starts[1:]), length]
@@ -217,9 +207,8 @@ def _summary(
     """The summary of an image, differentiable with respect to the image."""
     constants, part = (backbone, targets), partial(_summarize, program)
 
-    def add_part(total: Summary, tile: Tile, image: Image, constants: Any) -> Summary:
-        new = part(tile, constants, tiles.cut(image, tile))
-        return jax.tree.map(jnp.add, total, new)
+    def part_of(tile: Tile, image: Image, constants: Any) -> Summary:
+        return part(tile, constants, tiles.cut(image, tile))
 
     def add_grad(
         total: Image, tile: Tile, image: Image, constants: Any, cotangent: Summary
@@ -230,9 +219,7 @@ def _summary(
 
     @jax.custom_vjp
     def summary(image: Image) -> Summary:
-        whole = partial(summarize, program=program)
-        zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(whole, image, *constants))
-        return _fold(add_part, zero, tiles, (image, constants), mesh)
+        return _total(part_of, tiles, (image, constants), mesh)
 
     def backward(image: Image, cotangent: Summary) -> tuple[Image]:
         arrays = image, constants, cotangent
@@ -247,12 +234,11 @@ def _summarize(
 ) -> Summary:
     """What a tile adds to the summary of its picture."""
     backbone, targets = constants
-    shape = pixels.shape
+    content, shape = targets.content, pixels.shape
     weights = partial(_weights, tile, shape, program.layers)
-    content = targets.content.items()
     extent = None if targets.extent is None else targets.extent - tile.start
     own = targets._replace(
-        content={layer: _cut(x, tile, shape, layer) for layer, x in content},
+        content={layer: _cut(x, tile, shape, layer) for layer, x in content.items()},
         regions=tuple(x._replace(weights=weights(x.weights)) for x in targets.regions),
         held=weights(targets.held),
         extent=extent,
@@ -397,9 +383,14 @@ def measure_style(
     return normalize_summary(_total(part, tiles), program)
 
 
-def _total(part: Callable[[Tile], PyTree], tiles: Tiles) -> PyTree:
-    """The sum of something over tiles."""
+def _total(
+    part: Callable[..., PyTree],
+    tiles: Tiles,
+    arrays: tuple[PyTree, ...] = (),
+    mesh: Mesh | None = None,
+) -> PyTree:
+    """The sum of `part(tile, *arrays)` over tiles."""
     first = Tile(jnp.asarray(tiles.starts[0]), jnp.asarray(tiles.owned[0]))
-    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, first))
-    add = lambda total, tile: jax.tree.map(jnp.add, total, part(tile))
-    return _fold(add, zero, tiles)
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, first, *arrays))
+    add = lambda total, *given: jax.tree.map(jnp.add, total, part(*given))
+    return _fold(add, zero, tiles, arrays, mesh)

@@ -1,8 +1,8 @@
 """The kernel: one optimisation step on an image.
 
-`make_transfer(program)` gives `init` and `step`, in the style of optax; a step is
-`evaluate`, then `move`. `State` holds everything that the next step needs, and is what
-a checkpoint stores. `Info` holds what is logged.
+`make_transfer(program)` gives `init` and `step`, in the style of optax. `State` holds
+everything that the next step needs, and is what a checkpoint stores. `Info` holds what
+is logged.
 """
 
 from dataclasses import dataclass
@@ -24,15 +24,6 @@ from jaxnst.recipes import Program
 from jaxnst.types import Image, Scalar
 
 
-class Average(NamedTuple):
-    """The iterates' sum with geometric weights, `Σ_t (1 - decay) decay^(n-t) x_t`.
-
-    `current_image` corrects its bias as Adam does; a decay of 0 gives the last iterate.
-    """
-
-    total: Image
-
-
 class Best(NamedTuple):
     """The iterate that follows the lowest loss, and that loss."""
 
@@ -45,13 +36,15 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised.
-        output: The average of the iterates, or the best one: the picture to return.
+        output: The picture to return: the best iterate, or the iterates' sum with
+            geometric weights, `Σ_t (1 - decay) decay^(n-t) x_t`, whose bias
+            `current_image` corrects as Adam does; a decay of 0 gives the last iterate.
         step: Number of steps taken.
         opt_state: The optax optimiser's own state.
     """
 
     image: Image
-    output: Average | Best
+    output: Image | Best
     step: Int[Array, ""]
     opt_state: optax.OptState
 
@@ -73,39 +66,26 @@ class Info(NamedTuple):
     finite: Bool[Array, "*_steps"]
 
 
-class Evaluation(NamedTuple):
-    """The loss of an image, its unweighted parts, its gradient, and its norm."""
-
-    loss: Scalar
-    terms: Terms
-    grad: Image
-    norm: Scalar
-
-
 def current_image(state: State, program: Program) -> Float[Any, "*_lanes _h _w 3"]:
     """The picture so far, clipped to [0, 1]; of a state on the host, by NumPy."""
     numbers = np if isinstance(state.image, np.ndarray) else jnp
     step = state.step[..., None, None, None]
-    match state.output:
-        case Best(best, _):
-            found = best
-        case Average(total):
-            left = np.float32(program.ema_decay) ** step.astype(np.float32)
-            found = total / numbers.maximum(1 - left, np.float32(1e-6))
+    if isinstance(state.output, Best):
+        found = state.output.image
+    else:
+        left = np.float32(program.ema_decay) ** step.astype(np.float32)
+        found = state.output / numbers.maximum(1 - left, np.float32(1e-6))
     return numbers.clip(numbers.where(step > 0, found, state.image), 0, 1)
 
 
 def _update_output(
-    program: Program, output: Average | Best, image: Image, loss: Scalar
-) -> Average | Best:
+    program: Program, output: Image | Best, image: Image, loss: Scalar
+) -> Image | Best:
     """Take up the image after a step, and the loss before it."""
-    match output:
-        case Best(best, lowest):
-            best = jnp.where(loss < lowest, image, best)
-            return Best(best, jnp.minimum(lowest, loss))
-        case Average(total):
-            decay = program.ema_decay
-            return Average(decay * total + (1 - decay) * image)
+    if isinstance(output, Best):
+        best = jnp.where(loss < output.lowest, image, output.image)
+        return Best(best, jnp.minimum(output.lowest, loss))
+    return program.ema_decay * output + (1 - program.ema_decay) * image
 
 
 @runtime_checkable
@@ -150,7 +130,7 @@ class Transfer:
 
     @cached_property
     def optimizer(self) -> Optimizer:
-        """The optimiser that `move` moves by."""
+        """The optimiser that `step` moves by."""
         return make_optimizer(self.program, self.transform)
 
     @property
@@ -162,7 +142,7 @@ class Transfer:
         """The state that a run begins with, of an image in [0, 1], h w 3."""
         check_image(image, beyond=OPTIMIZED)
         zeros, lowest = jnp.zeros_like(image), jnp.float32(jnp.inf)
-        output = Best(zeros, lowest) if self.program.keep_best else Average(zeros)
+        output = Best(zeros, lowest) if self.program.keep_best else zeros
         opt_state = self.optimizer.transform.init(image * self.units)
         state = State(image, output, jnp.int32(0), opt_state)
         # Copies, because the loop donates the state: no two leaves may share a buffer.
@@ -176,40 +156,24 @@ class Transfer:
         Returns:
             The next state, and what the step saw.
         """
-        evaluation = self.evaluate(state.image, backbone, targets)
-        return self.move(state, evaluation, targets.learning_rate)
-
-    def evaluate(
-        self, image: Image, backbone: Backbone, targets: Targets
-    ) -> Evaluation:
-        """The loss and its gradient, by far the most work of a step."""
-
-        def loss_fn(image: Image) -> tuple[Scalar, Terms]:
-            return self.objective(image, backbone, targets, self.program)
-
-        (loss, terms), grad = jax.value_and_grad(loss_fn, has_aux=True)(image)
+        loss_of = lambda image: self.objective(image, backbone, targets, self.program)
+        (loss, terms), grad = jax.value_and_grad(loss_of, has_aux=True)(state.image)
         if targets.paint_mask is not None:
             grad = targets.paint_mask * grad
         # The barrier keeps XLA from computing the gradient again for its norm.
         grad = jax.lax.optimization_barrier(grad)
-        return Evaluation(loss, terms, grad, jnp.sqrt(jnp.vdot(grad, grad)))
-
-    def move(
-        self, state: State, evaluation: Evaluation, learning_rate: Scalar
-    ) -> tuple[State, Info]:
-        """Descend, unless the evaluation was not finite."""
-        loss, terms, grad, norm = evaluation
+        norm = jnp.sqrt(jnp.vdot(grad, grad))
         # `cond`, not `where`: the state is then updated in place, and only after the
         # memory of the gradient's tiles is free.
         state, moved = jax.lax.cond(
             jnp.isfinite(loss) & jnp.isfinite(norm),
-            self.descend,
+            self._descend,
             lambda state, *_: (state, jnp.bool(False)),
-            *(state, loss, grad, learning_rate),
+            *(state, loss, grad, targets.learning_rate),
         )
         return state, Info(loss, terms, norm, moved)
 
-    def descend(
+    def _descend(
         self, state: State, loss: Scalar, grad: Image, learning_rate: Scalar
     ) -> tuple[State, Bool[Array, ""]]:
         """Move by the optimiser's update; say whether all of it was finite."""

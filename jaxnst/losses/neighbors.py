@@ -25,27 +25,14 @@ class FeatureSample(NamedTuple):
     """Features of a style at one layer.
 
     Attributes:
-        rows: The features, in random order.
+        rows: The features, in random order; from `index_features`, their directions
+            from the mean, of length 1.
         mean: Mean of all features of the style.
         shares: How much each of them counts, of several styles; distances to it are
             divided by it.
     """
 
     rows: Float[Array, "_n _c"]
-    mean: Float[Array, "_c"]
-    shares: Float[Array, "_n"]
-
-
-class FeatureIndex(NamedTuple):
-    """Directions of a style's features from their mean, to be searched.
-
-    Attributes:
-        directions: Of length 1.
-        mean: Of the features.
-        shares: As in `FeatureSample`.
-    """
-
-    directions: Float[Array, "_n _c"]
     mean: Float[Array, "_c"]
     shares: Float[Array, "_n"]
 
@@ -77,9 +64,9 @@ def blend_samples(
     return FeatureSample(rows, jnp.asarray(mean), jnp.concatenate(weights)[:SAMPLES])
 
 
-def index_features(found: FeatureSample) -> FeatureIndex:
+def index_features(found: FeatureSample) -> FeatureSample:
     """Make the features of a style ready to be searched."""
-    return FeatureIndex(_directions(found.rows, found.mean), found.mean, found.shares)
+    return found._replace(rows=_directions(found.rows, found.mean))
 
 
 def _directions(
@@ -92,7 +79,7 @@ def _directions(
 
 
 def neighbor_sum(
-    feature: Feature, target: FeatureIndex, weights: Weights = None
+    feature: Feature, target: FeatureSample, weights: Weights = None
 ) -> WeightedSum:
     """Sum over the positions of the distance to the nearest feature of the style.
 
@@ -123,13 +110,11 @@ def neighbor_sum(
     found = _directions(rows, target.mean)
 
     def nearest(row: Float[Array, "_c"]) -> Int[Array, ""]:
-        cosines = jnp.matmul(target.directions, row, precision=HIGHEST)
+        cosines = jnp.matmul(target.rows, row, precision=HIGHEST)
         far = (1 - cosines) / jnp.where(target.shares > 0, target.shares, 1)
         return jnp.argmin(jnp.where(target.shares > 0, far, jnp.inf))
 
     places = jax.lax.map(nearest, jax.lax.stop_gradient(found), batch_size=BLOCK)
-    distance = 1 - jnp.sum(found * target.directions[places], axis=1)
-    distance = distance.reshape(*feature.shape[:2], 1)
-    return WeightedSum(
-        sum_positions(distance, weights)[0], total_weight(feature, weights)
-    )
+    distance = 1 - jnp.sum(found * target.rows[places], axis=1)
+    total = sum_positions(distance.reshape(*feature.shape[:2], 1), weights)[0]
+    return WeightedSum(total, total_weight(feature, weights))

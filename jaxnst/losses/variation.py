@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.types import Image, Scalar, Weights
@@ -50,14 +49,10 @@ def squared_variation(image: Image, weights: Weights = None) -> Scalar:
         jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this.
     """
     check_image(image, beyond=OPTIMIZED)
-    weights = _given(weights, image)
+    each = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
     here = image[:-1, :-1]
     squares = (image[:-1, 1:] - here) ** 2 + (image[1:, :-1] - here) ** 2
-    return jnp.sum(weights[:-1, :-1] * squares) / 2
-
-
-def _given(weights: Weights, image: Image) -> Array:
-    return jnp.ones((*image.shape[:2], 1)) if weights is None else jnp.asarray(weights)
+    return jnp.sum(each[:-1, :-1] * squares) / 2
 
 
 class Differences(NamedTuple):
@@ -78,17 +73,15 @@ def differences(image: Image, weights: Weights = None) -> Differences:
     Edges are replicated, and their weights with them.
     """
     check_image(image, beyond=OPTIMIZED)
-    weights = _given(weights, image)
-    x, weights = (
-        jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, weights)
-    )
+    each = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
+    x, each = (jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, each))
     right = x[1:-1, 2:] - x[1:-1, 1:-1]
     down = x[2:, 1:-1] - x[1:-1, 1:-1]
     falling = x[1:, 1:] - x[:-1, :-1]
     rising = x[:-1, 1:] - x[1:, :-1]
     return Differences(
-        straight=jnp.sum(weights[1:-1, 1:-1] * (right**2 + down**2)),
-        diagonal=jnp.sum(weights[:-1, :-1] * (falling**2 + rising**2)),
+        straight=jnp.sum(each[1:-1, 1:-1] * (right**2 + down**2)),
+        diagonal=jnp.sum(each[:-1, :-1] * (falling**2 + rising**2)),
     )
 
 

@@ -90,12 +90,10 @@ def load_checkpoint(
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
-            count = sum(name.startswith("leaf") for name in file.files)
-            leaves = [file[f"leaf{i}"] for i in range(count)]
-            recorded = [name for name in file.files if name.startswith(RECORD)]
+            leaves = [file[name] for name in file if name.startswith("leaf")]
+            recorded = [name for name in file if name.startswith(RECORD)]
             records = {name.removeprefix(RECORD): file[name] for name in recorded}
         fields = {key: meta[key] for key in ("scale", "taken", "tiles", "inputs")}
-        fields["records"] = records
     except Exception as error:  # zipfile, NumPy and JSON each raise their own
         raise ValueError(
             f"expected a checkpoint at {path}, got a damaged file or another; "
@@ -119,4 +117,5 @@ def load_checkpoint(
             f"expected the state of this run's optimiser at {path}, got another; leave "
             "out --resume to start anew"
         )
-    return Checkpoint(state=jax.tree.unflatten(structure, leaves), **fields)
+    state = jax.tree.unflatten(structure, leaves)
+    return Checkpoint(state=state, records=records, **fields)

@@ -97,13 +97,3 @@ def scale_detail(
         return np.zeros((*shape, 3), np.float32)
     coarse = resize(scale_content(content, before), shape)
     return np.float32(recipe.look.detail) * (scale_content(content, shape) - coarse)
-
-
-def scale_styles(
-    styles: Sequence[Image], shape: tuple[int, int], recipe: Recipe
-) -> list[Image]:
-    """StyleTarget as large as they are measured beside a content of that shape."""
-    return [
-        resize(style, shape=style_shape(style.shape[:2], shape, recipe))
-        for style in styles
-    ]

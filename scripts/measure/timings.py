@@ -20,12 +20,13 @@ from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import LAYERS, channels, kernel_shapes, shrinkage, stride
 from jaxnst.objective import make_targets, objective
 from jaxnst.painting.grid import GridOptions, stylize_grid
-from jaxnst.painting.inputs import scale_styles
 from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.scales import style_shape
 from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
+from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.request.defaults import default_recipe, fastest_dtype
 from jaxnst.transfer import make_transfer
@@ -236,8 +237,9 @@ def time_picture(inputs: Inputs) -> dict[str, Any]:
     plain = recipe.replace(palette="content")  # it has that palette already
     backbone = load_backbone(inputs.weights)
     measuring = calibrate(backbone, plain.program.activations)
-    seen = scale_styles([style], (content.shape[0], content.shape[1]), plain)
-    targets = make_targets(measuring, content, seen, plain)
+    shape = content.shape[0], content.shape[1]
+    seen = resize(style, style_shape(style.shape[:2], shape, plain))
+    targets = make_targets(measuring, content, [seen], plain)
     compiled = jax.jit(objective, static_argnames="program")
     loss_of = lambda x: float(compiled(x, measuring, targets, program=plain.program)[0])
     curve: list[tuple[float, float]] = []

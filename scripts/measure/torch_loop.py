@@ -22,8 +22,10 @@ from reference_loops import (
 from torch import Tensor
 
 from jaxnst.network.vgg import Backbone, network_layer, shrinkage
-from jaxnst.painting.inputs import scale_content, scale_styles
+from jaxnst.painting.inputs import scale_content
 from jaxnst.painting.plan import plan_run
+from jaxnst.painting.scales import style_shape
+from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image
 
@@ -149,7 +151,7 @@ def paint(
         if loop is not None:
             start = enlarge(loop.average(), mode="bicubic").clamp(0, 1)
         small = scale_content(content, shape)
-        (seen,) = scale_styles([style], shape, recipe)
+        seen = resize(style, style_shape(style.shape[:2], shape, recipe))
         finer = make_loop(backbone, small, seen, recipe, settings, start=start)
         if loop is not None:
             (adam,) = loop.adam.state.values()
