@@ -52,7 +52,7 @@ PAINTERLY = Recipe(
     ),
     weights=LossWeights(content_weight=0.3, tv_weight=10.0, learning_rate=1.0),
     schedule=Schedule(
-        first_steps=12, steps=8, scales=16, scale_factor=2.0, min_size=256
+        first_steps=12, steps=5, scales=16, scale_factor=2.0, min_size=256
     ),
     look=Look(palette="style", repaint=True),
 )

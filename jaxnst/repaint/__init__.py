@@ -68,7 +68,7 @@ EDGE_HOLD = 20
 HEIGHT = 0.5
 """What half the height of a picture counts: skies are rather painted as skies."""
 
-SEARCH_ROUNDS = 10
+SEARCH_ROUNDS = 6
 """How often, at each level, patches are looked up and laid: the more often, the longer
 strokes run."""
 
