@@ -307,7 +307,6 @@ def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Sty
         own.place_mask(used)[..., 0],
         own.place(find_heights((h, w), turned)),
         np.array(style.flow, np.float32),
-        np.array([h - 1, w - 1], np.float32) / 2,
     )
 
 

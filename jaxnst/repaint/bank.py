@@ -49,14 +49,12 @@ class Styles(NamedTuple):
         weights: Of the patch around each pixel; 0 where it is none of the style.
         heights: What each pixel's height in its picture counts.
         flow: How much the directions of its strokes count, 0 to 1.
-        centres: Row and column around which its picture is turned.
     """
 
     pixels: Float[Array | np.ndarray, "_n _s _s 3"]
     weights: Float[Array | np.ndarray, "_n _s _s"]
     heights: Float[Array | np.ndarray, "_n _s _s 1"]
     flow: Float[Array | np.ndarray, "_n"]
-    centres: Float[Array | np.ndarray, "_n 2"]
 
 
 class Bank(NamedTuple):
@@ -70,7 +68,6 @@ class Bank(NamedTuple):
         mean: Mean of the descriptors, their directions left out.
         deviation: Their standard deviation, likewise.
         length: Root of the mean square of the directions.
-        centres: As in `Styles`.
     """
 
     pixels: Float[Array, "_n 3"]
@@ -79,7 +76,6 @@ class Bank(NamedTuple):
     mean: Float[Array, "_d"]
     deviation: Float[Array, "_d"]
     length: Float[Array, ""]
-    centres: Float[Array | np.ndarray, "_n 2"]
 
 
 class RowMoments(NamedTuple):
@@ -146,7 +142,7 @@ def make_bank(styles: Styles) -> Bank:
     total = jnp.sum(weights)
 
     def describe_style(style: Styles) -> tuple[Descriptors, Array, Array]:
-        pixels, own, heights, flow, _ = style
+        pixels, own, heights, flow = style
         directions = DIRECTION * flow * find_directions(pixels)
         whole = jnp.concatenate([describe(pixels), heights, directions], axis=-1)
         each = own[..., None] / total
@@ -165,7 +161,6 @@ def make_bank(styles: Styles) -> Bank:
         mean=mean[:-2],
         deviation=deviation[:-2],
         length=jnp.sqrt(jnp.sum(square[-2:])),
-        centres=styles.centres,
     )
 
 

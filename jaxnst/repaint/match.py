@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from jaxnst.pictures.canvas import extend
 from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors
-from jaxnst.repaint.flow import ANGLES
 from jaxnst.types import Mask
 
 COHERENCE = 0.8
@@ -32,9 +31,6 @@ NEAR = 32
 MULTIPLIER, INCREMENT = np.uint32(1664525), np.uint32(1013904223)
 """Of a linear congruential generator, Knuth's, as in "Numerical Recipes". It compiles
 in a fraction of the time of JAX's."""
-
-TURNS = np.deg2rad([0, *ANGLES])
-"""Angles at which the strokes of a style are found."""
 
 NEIGHBOURS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
 
@@ -115,7 +111,7 @@ def improve(
     seed: int | Int[Array, ""],
     first_row: int | Int[Array, ""] = 0,
 ) -> Found:
-    """Better matches, from neighbours, turned strokes and random places.
+    """Better matches, from neighbours and random places.
 
     Far places are tried with seed 0 alone: later, next to none is better.
     Random numbers depend on the row of the whole picture, not on that of a band.
@@ -151,45 +147,25 @@ def improve(
         better = seen(found, offer) < seen(least, matches)
         return Found(jnp.where(better, offer, matches), jnp.where(better, found, least))
 
-    # Matches wander far, spread, turn, and wander near: each try is a move over pixels,
-    # a number of turns, and a reach. One loop compiles in half the time of two.
+    # Matches wander far, spread, and wander near: each try is a move over pixels, and a
+    # reach. One loop compiles in half the time of two.
     reaches = [2**n for n in reversed(range(max(bank.factors.shape).bit_length()))]
-    wander = [(0, 0, 0, reach) for reach in reaches]
-    spread = [(*step * move, 0, 0) for step in STEPS for move in NEIGHBOURS]
-    turn = [(0, 0, times, 0) for times in range(1, len(TURNS))]
+    wander = [(0, 0, reach) for reach in reaches]
+    spread = [(*step * move, 0) for step in STEPS for move in NEIGHBOURS]
     far = sum(reach > NEAR for reach in reaches)
-    tries = jnp.asarray([*wander[:far], *spread, *turn, *wander[far:]])
+    tries = jnp.asarray([*wander[:far], *spread, *wander[far:]])
 
     def attempt(i: Int[Array, ""], carry: tuple[Found, Array]) -> tuple[Found, Array]:
         state, bits = carry
-        bits, (*move, turns, reach) = MULTIPLIER * bits + INCREMENT, tries[i]
+        bits, (*move, reach) = MULTIPLIER * bits + INCREMENT, tries[i]
         high = (bits >> 17).astype(jnp.int32)  # the better bits of such a generator
         offset = (high * (2 * reach + 1) >> 15) - reach
         offset = width * offset[..., 0] + offset[..., 1]
-        moved = turn_strokes(shift(state.matches, jnp.stack(move)), turns, bank)
-        return try_places(state, moved + offset), bits
+        return try_places(state, shift(state.matches, jnp.stack(move)) + offset), bits
 
     state = Found(matches, distances(matches)), seeds
     first = jnp.where(jnp.equal(seed, 0), 0, far)
     return jax.lax.fori_loop(first, len(tries), attempt, state)[0]
-
-
-def turn_strokes(matches: Matches, times: Int[Array, ""], bank: Bank) -> Matches:
-    """The places of the same strokes where their style is turned further.
-
-    A style that is turned in `TURNS` lies on as many canvases, one after another.
-    """
-    side = bank.factors.shape[1]
-    style, place = jnp.divmod(jnp.clip(matches, 0, bank.factors.size - 1), side**2)
-    other = style - style % len(TURNS) + (style + times) % len(TURNS)
-    angles = np.append(TURNS, -TURNS[:0:-1])  # those of negative differences are last
-    cosine = jnp.asarray(np.cos(angles), jnp.float32)[other - style]
-    sine = jnp.asarray(np.sin(angles), jnp.float32)[other - style]
-    y, x = (xy - bank.centres[style, i] for i, xy in enumerate(jnp.divmod(place, side)))
-    y, x = y * cosine - x * sine, y * sine + x * cosine
-    found = [jnp.rint(xy + bank.centres[other, i]) for i, xy in enumerate((y, x))]
-    y, x = (jnp.clip(xy.astype(int), 0, side - 1) for xy in found)
-    return (other * side + y) * side + x
 
 
 def mix(numbers: UInt32[Array, "*_shape"]) -> UInt32[Array, "*_shape"]:
