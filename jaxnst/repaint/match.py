@@ -157,11 +157,11 @@ def improve(
 
     def attempt(i: Int[Array, ""], carry: tuple[Found, Array]) -> tuple[Found, Array]:
         state, bits = carry
-        bits, (*move, reach) = MULTIPLIER * bits + INCREMENT, tries[i]
+        bits, move, reach = MULTIPLIER * bits + INCREMENT, tries[i, :2], tries[i, 2]
         high = (bits >> 17).astype(jnp.int32)  # the better bits of such a generator
         offset = (high * (2 * reach + 1) >> 15) - reach
         offset = width * offset[..., 0] + offset[..., 1]
-        return try_places(state, shift(state.matches, jnp.stack(move)) + offset), bits
+        return try_places(state, shift(state.matches, move) + offset), bits
 
     state = Found(matches, distances(matches)), seeds
     first = jnp.where(jnp.equal(seed, 0), 0, far)
