@@ -13,7 +13,9 @@ PLATFORMS = ("tpu", "cuda", "rocm")
 @pytest.mark.parametrize("name", ["painterly", "nnst", "gatys2016"])
 def test_every_program_of_a_picture_lowers_for_accelerators(name):
     programs = load_script("measure/tpu_programs.py")
-    recipe = get_recipe(name).replace(dtype="bfloat16")
+    layers = {"content_layers": (("relu2_1", 1.0),)}
+    layers["style_layers"] = (("relu1_1", 1.0), ("relu2_1@2", 1.0))
+    recipe = get_recipe(name).replace(dtype="bfloat16", **layers)
     names = set()
     for call in programs.list_programs(recipe, (48, 64)):
         exported = export.export(call.jitted(), platforms=PLATFORMS)(*call.args)

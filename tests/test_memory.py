@@ -32,7 +32,6 @@ RECIPES = {
     "lbfgs": PAINTERLY,
     "lean": LEAN,
     "adam": PAINTERLY.replace(optimizer="adam"),
-    "resized": PAINTERLY.replace(repaint=False),
     "delicate": get_recipe("delicate"),
     "gram": get_recipe("johnson"),
     "wasserstein2": get_recipe("crowson"),
@@ -62,8 +61,8 @@ def compiled_bytes(backbone, recipe, shape, tile):
 @pytest.mark.parametrize(
     ("name", "shape", "tile"),
     [
-        *((name, (384, 512), None) for name in RECIPES),
-        *((name, (900, 1200), 448) for name in ("lbfgs", "lean", "adam", "gram")),
+        *((name, (384, 512), None) for name in ("lbfgs", "gram", "wasserstein2")),
+        *((name, (900, 1200), 448) for name in ("lean", "adam")),
     ],
 )
 def test_a_step_takes_what_was_planned(backbone, name, shape, tile):
@@ -75,8 +74,8 @@ def test_a_step_takes_what_was_planned(backbone, name, shape, tile):
     assert -0.15 < planned / (found + content) - 1 < 0.25
 
 
-@pytest.mark.parametrize("shape", [(384, 512), (768, 1024)])
-def test_repainting_takes_what_was_planned(shape):
+def test_repainting_takes_what_was_planned():
+    shape = 384, 512
     image, ratio = np.zeros((*shape, 3), "f4"), PAINTERLY.weights.content_ratio
     options = {"canvas": shared(shape), "turned": False}
     level = make_levels(image, image, ratio, None, None, 1, **options)[-1]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import compiled_steps, random_image
+from helpers import LAYERS, compiled_steps, random_image
 from PIL import Image as pil
 
 from jaxnst import transfer
@@ -26,8 +26,7 @@ from jaxnst.process import standard_dtypes
 from jaxnst.recipes import get_recipe
 
 RECIPE = get_recipe("delicate").replace(
-    content_layers=(("relu2_1", 1.0),),
-    style_layers=(("relu1_1", 0.5), ("relu2_1", 0.5)),
+    **LAYERS,
     optimizer="adam",
     learning_rate=0.02,
     ema_decay=0.95,

@@ -22,17 +22,22 @@ def quadratic(x):
     return x @ jnp.asarray(HESSIAN, jnp.float32) @ x / 2
 
 
-def path(optimizer, steps, loss=quadratic):
-    """The iterates of an optimiser."""
-    x = jnp.asarray(START, jnp.float32)
-    state, found = optimizer.init(x), []
-    update = jax.jit(optax.with_extra_args_support(optimizer).update)
-    for _ in range(steps):
+def path(optimizer, steps, loss=quadratic, start=START, **changes):
+    """The iterates of an optimiser, whose first state is changed."""
+    update = optax.with_extra_args_support(optimizer).update
+
+    def move(carry, _):
+        x, state = carry
         value, grad = jax.value_and_grad(loss)(x)
         step, state = update(grad, state, x, value=value)
-        x = x + step
-        found.append(np.float64(x).ravel())
-    return found
+        return (x + step, state), x + step
+
+    x = jnp.asarray(start, jnp.float32)
+    state = optimizer.init(x)
+    if changes:
+        state = state._replace(**changes)
+    _, found = jax.lax.scan(move, (x, state), length=steps)
+    return np.float64(found).reshape(steps, -1)
 
 
 def bfgs_path(steps, history, initial_radius):
@@ -67,6 +72,13 @@ def test_lbfgs_is_the_textbook_matrix(history):
         np.testing.assert_allclose(a, b, atol=2e-3 * np.abs(b).max())
 
 
+@jax.jit
+def both_forms(vector, state):
+    """The compact form, the two loops, and two lanes of the first."""
+    lanes = jax.tree.map(lambda x: jnp.stack([x, x]), (vector, state))
+    return compact(vector, state), two_loops(vector, state), jax.vmap(compact)(*lanes)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 8])
 def test_both_forms_of_lbfgs_are_the_same(count, dtype):
@@ -86,10 +98,9 @@ def test_both_forms_of_lbfgs_are_the_same(count, dtype):
         )
     )
     vector = jax.random.normal(keys[2], (4, 6, 3))
-    found, expected = compact(vector, state), two_loops(vector, state)
+    found, expected, lanes = both_forms(vector, state)
     np.testing.assert_allclose(found, expected, atol=2e-5 * jnp.abs(expected).max())
-    lanes = jax.tree.map(lambda x: jnp.stack([x, x]), (vector, state))
-    np.testing.assert_allclose(jax.vmap(compact)(*lanes)[1], found, atol=1e-5)
+    np.testing.assert_allclose(lanes[1], found, atol=1e-5)
 
 
 def test_lbfgs_finds_the_minimum():
@@ -152,21 +163,16 @@ def test_lbfgs_lets_no_step_stand_that_climbs(loss, rate):
 
 
 def test_lbfgs_goes_on_where_its_steps_were_shortened_to_nothing():
-    optimizer = lbfgs(5)
-    state = optimizer.init(ONES)._replace(radius=jnp.float32(0))
-    x = ONES
-    for _ in range(20):
-        value, grad = jax.value_and_grad(quadratic)(x)
-        update, state = optimizer.update(grad, state, x, value=value)
-        x = x + update
-    assert quadratic(x) < 0.9 * quadratic(ONES)
+    found = path(lbfgs(5), 20, start=ONES, radius=jnp.float32(0))
+    assert quadratic(jnp.float32(found[-1])) < 0.9 * quadratic(ONES)
 
 
 def test_lanes_of_lbfgs_are_what_single_runs_are():
     starts = jnp.stack([ONES, 2 * ONES, -0.5 * ONES])
     run = lambda start: trace(lbfgs(5), waves, start)[0]
-    alone = jnp.stack([run(start) for start in starts])
-    np.testing.assert_allclose(jax.vmap(run)(starts), alone, rtol=1e-4)
+    single = jax.jit(run)
+    alone = jnp.stack([single(start) for start in starts])
+    np.testing.assert_allclose(jax.jit(jax.vmap(run))(starts), alone, rtol=1e-4)
 
 
 def test_lbfgs_does_not_depend_on_the_scale_of_the_loss():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from helpers import random_image
+from helpers import LIGHT, random_image
 from PIL import Image as pil
 
 import jaxnst
@@ -236,7 +236,8 @@ def test_the_command_tells_what_it_would_do_and_what_it_cannot(elsewhere, capsys
 
 def test_a_grid_of_colours_is_painted_and_found_again(elsewhere, capsys):
     command = ["grid", "--content", str(CONTENT), "--style", str(STYLE)]
-    command += ["--vary", "recipe=palette,painterly", "--size", "48", "--steps", "2"]
+    command += ["--vary", "recipe=palette,delicate", "--size", "48", "--steps", "2"]
+    command += LIGHT
     assert main(command) == 0
     assert len(list((elsewhere / "grid").glob("harbour*.png"))) == 2
     assert main(command) == 0
