@@ -165,7 +165,9 @@ def choose(
             failed.touch()
         # `jaxnst weights pull` tells all of it.
         brief = error.reason if isinstance(error, FetchError) else error
-        why = f"{brief}; {_next_try(time.time() + DAY)}"
+        why = str(brief)
+        if failed.exists():
+            why += f"; {_next_try(time.time() + DAY)}"
         return "embedded", f"ImageNet weights cannot be fetched: {why}"
     return "imagenet", "fetched"
 
