@@ -31,9 +31,7 @@ import pytest
 from hypothesis import settings
 from oracle import SHAPES
 
-import jaxnst
 from jaxnst.network.vgg import Backbone
-from jaxnst.recipes import get_recipe
 from jaxnst.weights import registry
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -80,30 +78,3 @@ def backbone():
     scale = jnp.asarray([4.0, 4.5, 5.0])
     offset = jnp.asarray([-2.0, -2.1, -1.9])
     return Backbone(params, scale, offset, means)
-
-
-@pytest.fixture
-def light_recipes(monkeypatch):
-    """Let `jaxnst.get_recipe` give recipes of two layers, which compile sooner."""
-
-    def light(name):
-        layers = {"content_layers": (("relu2_1", 1.0),)}
-        layers["style_layers"] = (("relu1_1", 1.0),)
-        return get_recipe(name).replace(**layers)
-
-    monkeypatch.setattr(jaxnst, "get_recipe", light)
-
-
-@pytest.fixture(params=["eager", "jit", "vmap"])
-def mode(request):
-    """Wrap a function of arrays so that it runs eagerly, compiled, or batched."""
-
-    def batched(function):
-        def call(*args):
-            pairs = jax.tree.map(lambda x: jnp.stack([x, x]), args)
-            first = jax.tree.map(lambda x: x[0], jax.vmap(function)(*pairs))
-            return first
-
-        return call
-
-    return {"eager": lambda f: f, "jit": jax.jit, "vmap": batched}[request.param]
