@@ -419,8 +419,8 @@ def test_neighbors_are_looked_up_block_by_block():
     row = losses.STYLE_LOSSES["nearest_neighbors"]
     f, g = feature(1, 40, 50), feature(2, 70, 80)
     target = row.prepare(row.summarize(g, None), 5)
-    assert len(target.directions) == SAMPLES < 70 * 80
+    assert len(target.rows) == SAMPLES < 70 * 80
     centred = np.float64(f).reshape(-1, 5) - np.float64(target.mean)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    exact = 1 - (centred @ np.float64(target.directions).T).max(1).mean()
+    exact = 1 - (centred @ np.float64(target.rows).T).max(1).mean()
     np.testing.assert_allclose(row.summarize_image(f, target).mean, exact, rtol=1e-3)

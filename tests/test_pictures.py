@@ -752,3 +752,11 @@ def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
             write(pipe)
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_picture_whose_rows_were_columns_is_written(tmp_path, bits):
+    turned = np.swapaxes(np.random.default_rng(0).random((5, 8, 3), np.float32), 0, 1)
+    save_image(tmp_path / "a.png", turned, bits=bits)
+    found = load_image(tmp_path / "a.png")
+    np.testing.assert_allclose(found, turned, atol=0.51 / (2**bits - 1))

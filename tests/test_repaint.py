@@ -367,8 +367,7 @@ def test_only_the_middle_of_large_styles_is_used(monkeypatch):
     monkeypatch.setattr(room, "STYLE_PIXELS", turned * 48 * 64)
 
     def levels(style):
-        given = image, image, [style], RATIO, None, None, None, ()
-        return make_levels(*given, canvas=exact(image.shape), turned=False)
+        return make_paint([style], [None], None, exact(image.shape), turned=False)
 
     both = levels(style), levels(style[24:72, 32:96])
     jax.tree.map(np.testing.assert_array_equal, *both)

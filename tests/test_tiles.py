@@ -30,10 +30,10 @@ from jaxnst.recipes import get_recipe
 from jaxnst.recipes.recipe import LOSS_TABLES
 from jaxnst.tiles import Tiled, halo, plan_tiles, smallest_tile, tile_mesh
 
-# Shallow layers, so that small pictures have many tiles.
+# Shallow layers, so that small pictures have many tiles: a halo of 12 px.
 SHALLOW = {
-    "style_layers": (("relu1_1", 1.0), ("relu2_1", 0.5)),
-    "content_layers": (("relu2_2", 1.0), ("relu1_2", 0.3)),
+    "style_layers": (("relu1_1", 1.0), ("relu2_1", 0.5), ("relu3_1", 2.0)),
+    "content_layers": (("relu2_2", 1.0), ("relu3_1", 0.3)),
     "tv_weight": 0.7,
 }
 RECIPES = {
@@ -41,27 +41,20 @@ RECIPES = {
     "gram": get_recipe("johnson"),  # squares as its variation, zero padding
     "wasserstein2": get_recipe("crowson"),  # max pooling, replicated edges
     "half sums": get_recipe("gatys2016").replace(pooling="l2"),
-    "pyramid": get_recipe("tf-blog").replace(pooling="average"),
-    "kept small": get_recipe("udacity").replace(state_dtype="bfloat16"),
-    "neighbors": get_recipe("nnst"),
+    "pyramid": get_recipe("crowson").replace(pooling="average"),
+    "kept small": get_recipe("delicate").replace(state_dtype="bfloat16"),
 }
 RECIPES = {name: recipe.replace(**SHALLOW) for name, recipe in RECIPES.items()}
 RECIPES["pyramid"] = RECIPES["pyramid"].replace(
     style_layers=(("relu1_1", 1.0), ("relu2_1@2", 0.5), ("relu1_2@4", 2.0)),
     content_layers=(("relu2_1@2", 1.0), ("relu3_1", 0.3)),
 )
+ROWS = {
+    f"{field} {name}": RECIPES["gram"].replace(**{field: name})
+    for field, table in LOSS_TABLES.items()
+    for name in table
+}
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-
-
-def test_the_recipes_have_every_loss_that_is_a_sum():
-    for field, table in LOSS_TABLES.items():
-        sums = {name for name, row in table.items() if getattr(row, "additive", True)}
-        assert {getattr(x.program, field) for x in RECIPES.values()} == sums
-
-
-def small_tile(recipe):
-    return smallest_tile(recipe.program.layers) + 4
-
 
 layers = st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3).map(tuple)
 
@@ -118,12 +111,20 @@ def value_and_grad(function, image, backbone, targets, recipe):
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(image, backbone, targets)
 
 
-@each_recipe
-def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe):
-    image, targets = problem(backbone, recipe, (61, 90))
+@pytest.mark.parametrize(
+    ("name", "shape", "size"),
+    [
+        *((name, (97, 130), 44) for name in RECIPES),
+        ("painterly", (64, 201), 61),
+        ("gram", (121, 50), 300),
+    ],
+)
+def test_loss_and_gradient_are_those_of_the_whole(backbone, name, shape, size):
+    recipe = RECIPES[name]
+    image, targets = problem(backbone, recipe, shape)
     (loss, terms), grad = value_and_grad(objective, image, backbone, targets, recipe)
     (tiled_loss, tiled_terms), tiled_grad = value_and_grad(
-        Tiled(small_tile(recipe)), image, backbone, targets, recipe
+        Tiled(size), image, backbone, targets, recipe
     )
     # Roots of the eigenvalues that are nearly 0, as pictures with fewer positions than
     # channels have, amplify the rounding of the covariances.
@@ -131,6 +132,24 @@ def test_loss_and_gradient_are_those_of_the_whole(backbone, recipe):
     np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
     for a, b in zip(tiled_terms, terms, strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance)
+    error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
+    assert error < tolerance
+
+
+@pytest.mark.parametrize("recipe", ROWS.values(), ids=ROWS)
+def test_every_row_of_the_tables_is_that_of_the_whole(backbone, recipe):
+    """Or is refused, where it says that it is no sum over positions."""
+    image, targets = problem(backbone, recipe, (70, 92))
+    if not recipe.program.additive:
+        with pytest.raises(ValueError, match="sums over positions"):
+            Tiled(52)(image, backbone, targets, recipe.program)
+        return
+    (loss, _), grad = value_and_grad(objective, image, backbone, targets, recipe)
+    (tiled_loss, _), tiled_grad = value_and_grad(
+        Tiled(52), image, backbone, targets, recipe
+    )
+    tolerance = 2e-2 if recipe.program.style_loss == "wasserstein2" else 1e-5
+    np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
     error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
     assert error < tolerance
 
@@ -143,9 +162,9 @@ def decayed(feature, weights):
 def test_a_row_of_your_own_is_that_of_the_whole(backbone):
     row = StyleLoss("decayed", decayed, lambda own, target: gram_loss(own.mean, target))
     recipe = RECIPES["gram"].replace(style_loss=row)
-    image, targets = problem(backbone, recipe, (44, 60))
+    image, targets = problem(backbone, recipe, (64, 92))
     (loss, _), grad = value_and_grad(objective, image, backbone, targets, recipe)
-    (tiled_loss, _), parts = value_and_grad(Tiled(40), image, backbone, targets, recipe)
+    (tiled_loss, _), parts = value_and_grad(Tiled(52), image, backbone, targets, recipe)
     np.testing.assert_allclose(tiled_loss, loss, rtol=1e-4)
     assert jnp.linalg.norm(parts - grad) < 1e-4 * jnp.linalg.norm(grad)
 
@@ -164,20 +183,20 @@ def test_rows_that_are_no_sums_are_refused(backbone):
     targets = make_targets(backbone, image, [random_image(1, 60, 60)], recipe)
     loss, _ = objective(image, backbone, targets, recipe.program)
     assert loss > 0
-    for name in ("sorted", "sliced_wasserstein"):
-        with pytest.raises(ValueError, match=f"sums over positions .* got {name}; use"):
-            Tiled(48)(image, backbone, targets, recipe.program)
-        recipe = recipe.replace(style_loss="sliced_wasserstein")
+    with pytest.raises(ValueError, match="sums over positions .* got sorted; use"):
+        Tiled(48)(image, backbone, targets, recipe.program)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"), [("painterly", (101, 37)), ("wasserstein2", (50, 71))]
-)
-def test_summary_and_its_gradient_are_exact(backbone, name, shape):
-    """Before any root is taken."""
+sides = st.integers(44, 110)
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.sampled_from(list(RECIPES)), sides, sides, st.integers(0, 40))
+def test_summary_and_its_gradient_are_exact(backbone, name, h, w, more):
+    """Before any root is taken, in pictures and tiles of any shape."""
     recipe = RECIPES[name]
-    image, targets = problem(backbone, recipe, shape)
-    plan = plan_tiles(shape, recipe.program.layers, small_tile(recipe))
+    image, targets = problem(backbone, recipe, (h, w))
+    plan = plan_tiles((h, w), recipe.program.layers, 44 + more)
 
     def both(function, *rest):
         @jax.jit
@@ -196,14 +215,14 @@ def test_summary_and_its_gradient_are_exact(backbone, name, shape):
 
 def test_the_deepest_layers_and_prepared_kernels_too(backbone):
     recipe = get_recipe("tf-blog")  # to relu5_2
-    image, targets = problem(backbone, recipe, (48, 300))
+    image, targets = problem(backbone, recipe, (311, 335))
     whole = value_and_grad(objective, image, backbone, targets, recipe)
     # Rounding otherwise turns some rectifiers and maxima the other way.
     for network, tolerance in (
         (backbone, 1e-5),
         (accelerate(backbone, recipe.program.layers), 2e-2),
     ):
-        (loss, _), grad = value_and_grad(Tiled(272), image, network, targets, recipe)
+        (loss, _), grad = value_and_grad(Tiled(320), image, network, targets, recipe)
         np.testing.assert_allclose(loss, whole[0][0], rtol=tolerance)
         error = jnp.linalg.norm(grad - whole[1]) / jnp.linalg.norm(whole[1])
         assert error < tolerance
@@ -213,8 +232,7 @@ def test_the_deepest_layers_and_prepared_kernels_too(backbone):
 def test_targets_are_those_of_the_whole(backbone, recipe):
     content, styles = random_image(3, 90, 123), [random_image(4, 71, 100)]
     whole = measured(backbone, content, styles, recipe)
-    tile = small_tile(recipe)
-    tiled = measured(backbone, content, styles, recipe, tile=tile)
+    tiled = measured(backbone, content, styles, recipe, tile=48)
     for layer, feature in whole.content.items():
         assert tiled.content[layer].dtype == feature.dtype
         a, b = (jnp.float32(restore(x)) for x in (tiled.content[layer], feature))
@@ -223,29 +241,28 @@ def test_targets_are_those_of_the_whole(backbone, recipe):
         np.testing.assert_allclose(a, b, atol=allowed * float(jnp.abs(b).max()))
     summaries = [
         measure_style(backbone, styles[0], program=recipe.program),
-        tiles.measure_style(backbone, styles[0], program=recipe.program, size=tile),
+        tiles.measure_style(backbone, styles[0], program=recipe.program, size=48),
     ]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *summaries
     )
 
 
-def test_devices_share_the_tiles_and_add_up_once(backbone):
-    recipe = RECIPES["half sums"]
-    image, targets = problem(backbone, recipe, (61, 90))
-    mesh = Mesh(np.array(jax.devices()), ("tile",))
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_share_the_tiles_and_add_up_once(backbone, devices):
+    recipe = RECIPES["painterly"]
+    image, targets = problem(backbone, recipe, (80, 150))
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("tile",))
+    one = value_and_grad(Tiled(48), image, backbone, targets, recipe)
+    many = value_and_grad(Tiled(48, mesh), image, backbone, targets, recipe)
+    # Matrix roots turn the rounding of another order into 2e-3, by the machine; a tile
+    # that is added twice, or not at all, is far more.
+    for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
+        assert jnp.linalg.norm(a - b) <= 1e-2 * jnp.linalg.norm(b)
     arrays, structure = jax.tree.flatten((image, backbone, targets))
-
-    def compiled(tiled):
-        loss = lambda arrays: tiled(*structure.unflatten(arrays), recipe.program)
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))
-
-    size = small_tile(recipe)
-    one, many = compiled(Tiled(size)), compiled(Tiled(size, mesh))
-    found, expected = (jax.tree.leaves(f(arrays)) for f in (many, one))
-    for a, b in zip(found, expected, strict=True):
-        assert jnp.linalg.norm(a - b) <= 1e-4 * jnp.linalg.norm(b)
-    text = many.lower(arrays).compile().as_text()
+    tiled, program = Tiled(48, mesh), recipe.program
+    loss = lambda arrays: tiled(*structure.unflatten(arrays), program)[0]
+    text = jax.jit(jax.grad(loss)).lower(arrays).compile().as_text()
     sums = len(re.findall(r" all-reduce(?:-start)?\(", text))
     summary = summarize(image, backbone, targets, recipe.program)
     assert 2 <= sums <= len(jax.tree.leaves(summary)) + 1  # and one of the gradient
@@ -291,10 +308,10 @@ def test_stages_in_tiles_paint_the_same_picture(backbone):
         learning_rate=0.02,
         first_steps=4,
         steps=3,
-        min_size=32,
+        min_size=48,
         scales=2,
     )
-    content, style = random_image(5, 52, 70), random_image(6, 40, 40)
+    content, style = random_image(5, 80, 100), random_image(6, 60, 60)
 
     whole = plan_run(content.shape, recipe)
     smallest = smallest_tile(recipe.program.layers)

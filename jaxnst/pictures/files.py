@@ -336,6 +336,7 @@ def save_image(
 
 def _as_png(pixels: np.ndarray, description: str) -> bytes:
     """A PNG with the sRGB profile and a description."""
+    pixels = np.ascontiguousarray(pixels)  # those of a high picture were turned
     data = bytes(imagecodecs.png_encode(pixels, level=PNG_LEVEL, strategy=PNG_STRATEGY))
     chunks = {b"iCCP": b"sRGB\0\0" + zlib.compress(srgb_profile())}
     if description:
