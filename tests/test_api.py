@@ -45,8 +45,8 @@ FLOORS = {
     ],
     "jaxnst/command": [
         "devices", "program_cache", "flags", "describe", "records", "reporter", "sheet",
-        "machines", "mask", "stylize", "video", "again", "demo", "expand", "grid",
-        "studio", "weights", "cli", "worker",
+        "machines", "mask", "folder", "stylize", "video", "again", "demo", "expand",
+        "grid", "studio", "weights", "cli", "worker",
     ],
 }  # fmt: skip
 """Rooms of each folder; each imports only rooms before it."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,12 @@ from jaxnst import disk
 from jaxnst.checks import check_installed
 from jaxnst.command import describe, flags
 from jaxnst.command.devices import unused_gpu
+from jaxnst.command.folder import paint_folder
 from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.live import LiveWriter
-from jaxnst.messages import gigabytes, with_hint
+from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
 from jaxnst.painting.inputs import load_content
@@ -35,8 +36,6 @@ from jaxnst.painting.stages import Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import (
     has_alpha,
-    image_shape,
-    is_picture,
     load_image,
     output_format,
     save_image,
@@ -97,7 +96,7 @@ def add_plan_flags(p: flags.Parser) -> None:
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture, or those of a folder; return the exit code."""
     if args.watch is not None:
-        paint_folder(args)
+        paint_folder(args, paint)
     painting = flags.painting_from(args, args.content, args.style)
     usual = usual_path(painting) if args.out is None else None
     run = flags.run_from(args, args.out or disk.free_path(usual_path(painting)))
@@ -107,69 +106,6 @@ def stylize_command(args: argparse.Namespace) -> int:
             return describe_run(painting, run)
     (painting,) = with_parts([painting], quiet=args.quiet)
     return paint(painting, run, usual=usual)
-
-
-LOOK = 1.0
-"""Seconds between two looks at a folder that is watched. A file that changes in between
-is still being written."""
-
-OF_ONE_PICTURE = ("trace", "plot", "timelapse", "checkpoint", "live", "dry_run")
-"""Flags whose outputs are of one picture."""
-
-
-def paint_folder(args: argparse.Namespace) -> NoReturn:
-    """Paint each photograph that is put into a folder, until it is interrupted.
-
-    What is in the output folder already is not painted again, so it goes on where it
-    was stopped.
-    """
-    folder, styles = args.watch, [args.content, *args.style]
-    for name in OF_ONE_PICTURE:
-        if getattr(args, name):
-            flag = flags.flag_of(name)
-            raise ValueError(f"--watch paints many pictures; leave {flag} out")
-    if not folder.is_dir():
-        raise ValueError(f"expected a folder at {folder}; make it, or check the path")
-    out = args.out or Path("painted")
-    if out.is_file():
-        raise ValueError(f"{out} is a file; choose a folder by --out")
-    disk.check_folder(out.parent)
-    if out.resolve() == folder.resolve():
-        raise ValueError(f"{out} has the photographs; choose another folder by --out")
-    for style in flags.painting_from(args, args.content, styles).all_styles:
-        image_shape(style.path)  # what is wrong with all pictures is refused now
-    out.mkdir(exist_ok=True)
-    say(f"{folder} is watched; results go to {out}; Ctrl-C ends it", quiet=args.quiet)
-    before: dict[Path, tuple[int, int]] = {}
-    tried: dict[Path, tuple[int, int]] = {}
-    while True:
-        now = find_files(folder)
-        for path, stamp in now.items():
-            result = out / f"{path.stem}.png"
-            ready = before.get(path) == stamp != tried.get(path)
-            if not ready or result.exists():
-                continue
-            tried[path] = stamp
-            try:
-                painting = flags.painting_from(args, path, styles)
-                run = flags.run_from(args, result)
-                run = replace(run, resume=run.checkpoint_path.exists())
-                (painting,) = with_parts([painting], quiet=args.quiet)
-                paint(painting, run)
-            except (OSError, ValueError) as error:
-                complain(f"error: {path} is left out: {with_hint(str(error))}")
-        before = now
-        time.sleep(LOOK)
-
-
-def find_files(folder: Path) -> dict[Path, tuple[int, int]]:
-    """The pictures in a folder, with their sizes and times."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.name[0] != "." and path.is_file() and is_picture(path):
-            about = path.stat()
-            found[path] = about.st_size, about.st_mtime_ns
-    return found
 
 
 def usual_path(painting: Painting) -> Path:

@@ -261,6 +261,7 @@ class PicturePainter:
             self.prepare(Preparer(), state, self.stages.index(stage))
         call = Runner(f"at {max(stage.shape)} px", self.options.on_wait)
         scene, targets = self.measure(call, stage)
+        del self.scaled[stage]  # free it with the stage
         if state is None or before is not None:
             state = self.begin(call, scene, state, before, stage)
         placed: State = jax.device_put(state)
@@ -300,11 +301,10 @@ class PicturePainter:
     def measure(self, call: Runner, stage: Stage) -> tuple[Scene, Targets]:
         """Scale the pictures of a stage, and measure them."""
         canvas, recipe = self.canvas(stage), self.recipe
-        # Walked twice: ahead of time for what is compiled, and to paint.
-        scene = self.scaled.pop(stage, None)
-        scene = scene or scale(self.scene, self.painted, canvas, recipe)
-        if isinstance(call, Preparer):
-            self.scaled[stage] = scene
+        # Once for both walks: the one that only compiles, and the one that paints.
+        if stage not in self.scaled:
+            self.scaled[stage] = scale(self.scene, self.painted, canvas, recipe)
+        scene = self.scaled[stage]
         given = call, self.measuring, scene, canvas, recipe
         return scene, measure(*given, tile=stage.tile)
 
