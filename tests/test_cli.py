@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +16,7 @@ import tifffile
 from helpers import LIGHT
 from PIL import Image as pil
 
-from jaxnst.command import reporter, stylize
+from jaxnst.command import folder, reporter
 from jaxnst.command.cli import COMMANDS, main, parse
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
@@ -332,8 +331,8 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     for file, side in (("one.png", 1), ("eight.png", 8)):
         pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)
     pil.fromarray(np.zeros((16, 4000, 3), np.uint8)).save(elsewhere / "narrow.png")
-    for folder in ("f.png", "g.png.json", "h.png.checkpoint.npz"):
-        (elsewhere / folder).mkdir()
+    for name in ("f.png", "g.png.json", "h.png.checkpoint.npz"):
+        (elsewhere / name).mkdir()
     (elsewhere / "cells" / "harbour__swirls.png.json").mkdir(parents=True)
     for loop in ("loop.png", "loop.gif", "loop.h5", "swirls-swirls.png"):
         (elsewhere / loop).symlink_to(loop)
@@ -611,8 +610,7 @@ def test_photographs_that_are_put_into_a_folder_are_painted_once(
             raise KeyboardInterrupt
         write()
 
-    clock = SimpleNamespace(sleep=sleep, perf_counter=time.perf_counter)
-    monkeypatch.setattr(stylize, "time", clock)
+    monkeypatch.setattr(folder, "time", SimpleNamespace(sleep=sleep))
     command = ["stylize", STYLE, "--watch", "photos", *QUICK, "--recipe", "udacity"]
     assert main(command) == 130
     out, err = capsys.readouterr()
