@@ -331,8 +331,8 @@ def test_bad_input_is_answered_in_one_line(name, elsewhere, capsys):
     for file, side in (("one.png", 1), ("eight.png", 8)):
         pil.fromarray(np.zeros((side, side, 3), np.uint8)).save(elsewhere / file)
     pil.fromarray(np.zeros((16, 4000, 3), np.uint8)).save(elsewhere / "narrow.png")
-    for name in ("f.png", "g.png.json", "h.png.checkpoint.npz"):
-        (elsewhere / name).mkdir()
+    for made in ("f.png", "g.png.json", "h.png.checkpoint.npz"):
+        (elsewhere / made).mkdir()
     (elsewhere / "cells" / "harbour__swirls.png.json").mkdir(parents=True)
     for loop in ("loop.png", "loop.gif", "loop.h5", "swirls-swirls.png"):
         (elsewhere / loop).symlink_to(loop)
