@@ -24,6 +24,20 @@ from jaxnst.video.temporal import (
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(params=["eager", "jit", "vmap"])
+def mode(request):
+    """Wrap a function of arrays so that it runs eagerly, compiled, or batched."""
+
+    def batched(function):
+        def call(*args):
+            pairs = jax.tree.map(lambda x: jnp.stack([x, x]), args)
+            return jax.tree.map(lambda x: x[0], jax.vmap(function)(*pairs))
+
+        return call
+
+    return {"eager": lambda f: f, "jit": jax.jit, "vmap": batched}[request.param]
+
+
 def sample_of(name, shape):
     return np.asarray(jaxnst.sample(name, shape[1]))[: shape[0]]
 
