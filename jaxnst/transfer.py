@@ -40,12 +40,12 @@ class State(NamedTuple):
             geometric weights, `Σ_t (1 - decay) decay^(n-t) x_t`, whose bias
             `current_image` corrects as Adam does; a decay of 0 gives the last iterate.
         step: Number of steps taken.
-        opt_state: The optax optimiser's own state.
+        opt_state: The optax optimiser's own state; empty `at_rest`.
     """
 
     image: Image
     output: Image | Best
-    step: Int[Array, ""]
+    step: Int[Array | np.ndarray, ""]
     opt_state: optax.OptState
 
 
@@ -64,6 +64,11 @@ class Info(NamedTuple):
     terms: Terms
     gradient_norm: Float[Array, "*_steps"]
     finite: Bool[Array, "*_steps"]
+
+
+def at_rest(image: Any) -> State:
+    """The state of an image that takes no steps, or no more: no optimiser has one."""
+    return State(image, image, np.zeros(image.shape[:-3], np.int32), ())
 
 
 def current_image(state: State, program: Program) -> Float[Any, "*_lanes _h _w 3"]:
@@ -96,10 +101,6 @@ class Stepper(Protocol):
         self, state: State, backbone: Backbone, targets: Targets
     ) -> tuple[State, Info]:
         """Take a step, see `Transfer.step`."""
-        ...
-
-    def drop_history(self, state: State) -> State:
-        """Drop what the next scale does not need, see `Transfer.drop_history`."""
         ...
 
 

@@ -95,15 +95,18 @@ def test_previews_are_kept_when_asked(elsewhere):
 def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
     flags = ["--size", "4096", "--memory", "7 GB", "--weights", "embedded"]
     assert main(["plan", CONTENT, STYLE, *flags]) == 0
-    first, *_, last, total, left = capsys.readouterr().out.splitlines()
+    first, *others, total, left = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
         r"256 x 192 px +\d+ steps on the whole picture, then patches", first
     )
+    assert re.fullmatch(r"4096 x 3072 px +patches, no steps", others[-1])
+    assert re.fullmatch(r"2\.\d GB at its peak, of 7\.0 GB; .*", total)
+    flags += ["--recipe", "delicate", "--memory", "7.5 GB"]
+    assert main(["plan", CONTENT, STYLE, *flags]) == 0
+    *_, last, total, left = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+", last)
     assert re.fullmatch(
-        r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+, then patches", last
-    )
-    assert re.fullmatch(
-        r"[67]\.\d GB at its peak, of 7\.0 GB; the largest that fits: --size \d+", total
+        r"[67]\.\d GB at its peak, of 7\.5 GB; the largest that fits: --size \d+", total
     )
     assert left.startswith(("time unknown", "about"))
     assert not list(elsewhere.iterdir())

@@ -432,6 +432,26 @@ def stopped_run(monkeypatch):
     return run
 
 
+def test_a_run_stops_and_resumes_where_a_scale_takes_no_steps(elsewhere, monkeypatch):
+    run = [*SCALES[: SCALES.index("--recipe")], "-o", "a.png", *LIGHT]
+    run += ["--size", "64"]
+    run += ["--set", "min_size=32", "--set", "first_steps=2", "--trace", "t.jsonl"]
+    assert main([*run, "--timelapse", "l.gif"]) == 0
+    whole = load_image("a.png")
+    Path("a.png").unlink()
+    report = reporter.PictureReporter.report
+
+    def stop(self, progress):
+        report(self, progress)
+        self.interrupts.seen = progress.stage_index == 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporter.PictureReporter, "report", stop)
+        assert main(run) == 130
+    assert main([*run, "--resume"]) == 0
+    np.testing.assert_array_equal(load_image("a.png"), whole)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_records_of_a_resumed_run_are_whole(stopped_run, monkeypatch, killed):
     run = [*SCALES, "--trace", "t.jsonl", "--timelapse", "l.gif", "--plot", "p.svg"]

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import random_image
+from helpers import compiled_steps, random_image
 
 from jaxnst import Options, stylize, stylize_grid
 from jaxnst.compiled import Runner, clear_compiled
-from jaxnst.painting.checkpoint import Checkpoint
+from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jaxnst.pictures.canvas import exact, shared
 from jaxnst.recipes import get_recipe
 from jaxnst.repaint import (
@@ -37,6 +37,7 @@ from jaxnst.repaint.flow import ANGLES, find_flow, lead_strokes
 from jaxnst.repaint.match import improve, overuse_penalty, refine
 from jaxnst.repaint.match import search as search_now
 from jaxnst.tiles import smallest_tile
+from jaxnst.transfer import make_transfer
 
 # Compiled whole, which is sooner than operation by operation.
 describe, make_bank, search = map(jax.jit, (describe_now, make_bank_now, search_now))
@@ -443,6 +444,29 @@ def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
 
     expected = paint(backbone, on_chunk=keep, chunk=1)
     resumed = paint(backbone, resume=kept[0])
+    np.testing.assert_array_equal(resumed.image, expected.image)
+
+
+@pytest.mark.parametrize("scale", [0, 1])
+def test_a_scale_without_steps_resumes_bit_for_bit(backbone, tmp_path, scale):
+    recipe, path = SHALLOW.replace(steps=0), tmp_path / "state.npz"
+    given = backbone, CONTENT, [STYLE], recipe
+    seen = []
+
+    def keep(progress):
+        seen.append((progress.stage_index, progress.taken, len(progress.info.loss)))
+        if seen[-1][:2] == (scale, (2, 0)[scale]):
+            checkpoint = Checkpoint(*seen[-1][:2], progress.state, [None] * 2, {})
+            save_checkpoint(path, checkpoint)
+
+    key, options = jax.random.key(0), Options(on_chunk=keep, chunk=1)
+    with compiled_steps() as programs:
+        expected = stylize(*given, key=key, options=options)
+    assert len(programs) <= 1  # of the first scale, unless it is known
+    assert seen == [(0, 1, 1), (0, 2, 1), (1, 0, 0)]
+    assert [len(info.loss) for info in expected.infos] == [2]
+    resume = load_checkpoint(path, make_transfer(recipe.program), {})
+    resumed = stylize(*given, key=key, options=Options(resume=resume))
     np.testing.assert_array_equal(resumed.image, expected.image)
 
 

@@ -364,7 +364,7 @@ def test_frames_of_two_sizes_are_refused(backbone):
 SETTINGS = (
     *("--weights", "embedded", "--size", "48", "--steps", "2", "--quiet"),
     *("--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"),
-    *("--set", "min_size=256", "--set", "repaint=false"),
+    *("--set", "scales=1", "--set", "repaint=false"),
 )
 SWIRLS = str(sample_path("swirls"))
 

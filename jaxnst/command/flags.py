@@ -369,9 +369,9 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     `--set` may replace the steps that `--quality` chose.
     """
     recipe = default_recipe(name or args.recipe)
-    factor = QUALITY.get(args.quality, 1.0)
+    plan, factor = recipe.schedule, QUALITY.get(args.quality, 1.0)
     if args.steps is not None:
-        factor = args.steps / recipe.schedule.steps
+        factor = args.steps / (plan.steps or plan.first_steps or 1)
     recipe = with_steps(recipe, factor)
     asked = {x: vars(args)[x] for x in OVERRIDES if vars(args)[x] is not None}
     if scales := [x for path, x in args.style_scale if path is None]:

@@ -75,7 +75,8 @@ class Records:
 
     def add(self, progress: Progress) -> None:
         """Keep what a chunk of steps did."""
-        self.lines.append(self.line(progress))
+        if len(progress.info.loss):
+            self.lines.append(self.line(progress))
         terms = progress.info.terms
         self.terms += [(progress.stage_index, *row) for row in zip(*terms, strict=True)]
         if self.run.timelapse is not None:

@@ -155,6 +155,13 @@ class Reporter:
             say(f"{words} so far")
 
 
+def place_of(progress: Progress) -> str:
+    """Where a run stands, in words."""
+    stage = progress.stage
+    done = f"step {progress.taken}/{stage.steps}" if stage.steps else "patches"
+    return f"{max(stage.shape)} px {done}"
+
+
 class PictureReporter(Reporter):
     """What happens between launches: progress, records, checkpoints, interruption.
 
@@ -197,8 +204,10 @@ class PictureReporter(Reporter):
         self.report(progress)
         with self.tolerate_write_errors("preview"):
             self.save_preview(progress)
-        if progress.taken == progress.stage.steps:
-            return  # the scale is finished; an interruption waits for the next one
+        stages, number, taken, *_ = progress
+        at_end = number == len(stages) - 1 and taken == stages[-1].steps
+        if at_end and not self.recipe.look.repaint:
+            return  # the picture is painted
         if self.interrupts.seen:
             with self.tolerate_write_errors("picture"):
                 if self.run.live_folder is not None:
@@ -241,10 +250,11 @@ class PictureReporter(Reporter):
         text = " ".join(
             f"{name} {getattr(recipe.weights, f'{name}_weight') * float(term[-1]):.3g}"
             for name, term in progress.info.terms._asdict().items()
+            if len(term)
         )
         now = work_done(progress.stages, recipe, progress.stage_index, progress.taken)
-        place = f"{max(stage.shape)} px step {progress.taken}/{stage.steps}"
-        self.show(now, place, text, at_end=progress.taken == stage.steps)
+        at_end = progress.taken == stage.steps
+        self.show(now, place_of(progress), text, at_end=at_end)
 
     def save_preview(self, progress: Progress) -> None:
         """Write the picture so far every few steps, if it is to be kept."""
@@ -292,12 +302,11 @@ class GridReporter(Reporter):
             self.painted += len(lanes)
             now = self.done
         text = (
-            f"{self.painted}/{self.lanes} painted, {len(lanes)} at "
-            f"{max(stage.shape)} px step {progress.taken}/{stage.steps}"
+            f"{self.painted}/{self.lanes} painted, {len(lanes)} at {place_of(progress)}"
         )
         self.show(now, text, at_end=self.painted == self.lanes)
-        # What has just been painted by steps is not written yet.
-        written = not (finished and stage.steps)
+        # What has just been painted is not written yet; new colours are.
+        written = not (finished and recipe.paints)
         if self.interrupts.seen and written and self.painted < self.lanes:
             self.stop(
                 f"{self.painted} of {self.lanes} pictures are painted; "

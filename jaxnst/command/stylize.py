@@ -402,4 +402,6 @@ def describe_stage(stage: Stage, recipe: Recipe) -> str:
         (high, wide), starts, _ = plan_tiles(stage.shape, layers, stage.tile)
         how = f"in {len(starts)} tile{'s' * (len(starts) > 1)} of {wide} x {high}"
     then = ", then patches" if recipe.look.repaint else ""
+    if not stage.steps:
+        return f"{f'{width} x {height} px':<18} patches, no steps"
     return f"{f'{width} x {height} px':<18} {stage.steps:>5} steps {how}{then}"

@@ -17,7 +17,7 @@ import jax
 
 from jaxnst.checks import check_installed
 from jaxnst.command import describe, flags, stylize
-from jaxnst.command.reporter import Reporter, complain, say
+from jaxnst.command.reporter import Reporter, complain, place_of, say
 from jaxnst.foreign import read_json
 from jaxnst.messages import gigabytes
 from jaxnst.painting.checkpoint import difference
@@ -300,8 +300,8 @@ class VideoReporter(Reporter):
 
     def chunk(self, progress: Progress) -> None:
         """Report, or stop, between two launches of a frame's steps."""
-        self.is_new, stage = True, progress.stage
-        self.tell(f"{max(stage.shape)} px step {progress.taken}/{stage.steps}")
+        self.is_new = True
+        self.tell(place_of(progress))
 
     def frame(self, progress: FrameProgress) -> None:
         """Report a frame, and show it if it is new."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnst.disk import write_whole
 from jaxnst.messages import found_at
-from jaxnst.transfer import State, Transfer
+from jaxnst.transfer import State, Transfer, at_rest
 
 FORMAT = "jaxnst-checkpoint-5"
 
@@ -110,12 +110,13 @@ def load_checkpoint(
             f"expected a checkpoint of this run at {path}, got one with {other}; "
             "repeat the command that wrote it, or leave out --resume"
         )
-    skeleton = jax.eval_shape(transfer.init, leaves[0])
-    wanted, structure = jax.tree.flatten(skeleton)
-    if [x.shape for x in wanted] != [x.shape for x in leaves]:
+    shapes = lambda tree: [x.shape for x in jax.tree.leaves(tree)]
+    known = jax.eval_shape(transfer.init, leaves[0]), at_rest(leaves[0])
+    fitting = [x for x in known if shapes(x) == shapes(leaves)]
+    if not fitting:
         raise ValueError(
             f"expected the state of this run's optimiser at {path}, got another; leave "
             "out --resume to start anew"
         )
-    state = jax.tree.unflatten(structure, leaves)
+    state = jax.tree.unflatten(jax.tree.structure(fitting[0]), leaves)
     return Checkpoint(state=state, records=records, **fields)

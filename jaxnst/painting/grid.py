@@ -38,7 +38,7 @@ from jaxnst.pictures.canvas import Growth
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import Layout, lay_levels
-from jaxnst.transfer import Info, State, Transfer, make_transfer
+from jaxnst.transfer import Info, State, Transfer, at_rest, make_transfer
 from jaxnst.types import Image
 
 BatchCallback = Callable[[list[Lane], Progress], None]
@@ -84,10 +84,6 @@ class BatchTransfer:
             check_vma=False,  # an optimiser's inner loops are as long in all lanes
         )
         return spread(state, backbone, targets)
-
-    def drop_history(self, state: State) -> State:
-        """Drop what the next scale does not need, see `Transfer.drop_history`."""
-        return self.transfer.drop_history(state)
 
 
 class BatchRunner(Runner):
@@ -224,28 +220,40 @@ class BatchPainter:
 
     def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
         """Begin a stage, see `stages.SetUp`."""
-        measurer, number = self.measurer, self.lanes[0].stages.index(stage)
-        call = Runner(f"at {max(stage.shape)} px")
-        targets = [measurer.targets(call, lane, number) for lane in self.filled]
+        number = self.lanes[0].stages.index(stage)
+        call, targets = Runner(f"at {max(stage.shape)} px"), None
+        if stage.steps:
+            each = [self.measurer.targets(call, lane, number) for lane in self.filled]
+            targets = put_lanes(stack(each), self.sharding)
+        begun = put_lanes(self.begin(state, before, stage, number), self.sharding)
+        end = partial(self.end, number)
+        return Setup(self.transfer, begun, self.stepping, targets, end, call)
+
+    def begin(
+        self, state: State | None, before: Stage | None, stage: Stage, number: int
+    ) -> State:
+        """The first state of a stage."""
+        measurer = self.measurer
         if state is None or before is None:
             starts = [measurer.start(lane, number) for lane in self.filled]
-            state = self.call(init, np.stack(starts), transfer=self.single)
-        else:
-            shown = image_of(state, self.recipe.program)
-            pairs = zip(self.filled, shown, strict=True)
-            larger = [measurer.enlarged(lane, number, x) for lane, x in pairs]
-            fresh = self.call(init, np.stack(larger), transfer=self.single)
-            canvases = [
-                (measurer.canvas(lane, number - 1), measurer.canvas(lane, number))
-                for lane in self.filled
-            ]
-            state = self.single.enlarge(state, fresh, Growth(canvases, batched=True))
-        placed, stacked = put_lanes((state, stack(targets)), self.sharding)
-        finish = partial(self.lay, number) if self.recipe.look.repaint else None
-        return Setup(self.transfer, placed, self.stepping, stacked, call, finish)
+            return self.call(init, np.stack(starts), transfer=self.single)
+        pairs = zip(self.filled, image_of(state, self.recipe.program), strict=True)
+        larger = np.stack([measurer.enlarged(lane, number, x) for lane, x in pairs])
+        if not stage.steps:
+            return at_rest(larger)
+        fresh = self.call(init, larger, transfer=self.single)
+        if not state.opt_state:  # it was at rest
+            return fresh
+        canvases = [
+            (measurer.canvas(lane, number - 1), measurer.canvas(lane, number))
+            for lane in self.filled
+        ]
+        return self.single.enlarge(state, fresh, Growth(canvases, batched=True))
 
-    def lay(self, number: int, state: State) -> State:
-        """Lay the images of the lanes out of their styles, and begin anew with them."""
+    def end(self, number: int, state: State) -> State:
+        """Lay the images of the lanes out of their styles, if their recipe does."""
+        if not self.recipe.look.repaint:
+            return self.single.drop_history(state)
         measurer, lanes = self.measurer, self.filled
         images = list(image_of(state, self.recipe.program))
         layouts = [measurer.layouts(*x) for x in zip(lanes, repeat(number), images)]
@@ -255,7 +263,7 @@ class BatchPainter:
             scene, own = measurer.scaled(lane, number), measurer.canvas(lane, number)
             found = compose(scene, own.crop(image), list(map(own.crop, laid)))
             made.append(measurer.keep(lane, number, found))
-        return self.call(init, np.stack(made), transfer=self.single)
+        return at_rest(np.stack(made))
 
     def lay_region(self, layouts: Sequence[Layout]) -> list[np.ndarray]:
         """Lay a region of all lanes: at once, where their pyramids are alike."""

@@ -15,7 +15,7 @@ import psutil
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import channels, shrinkage, stride
 from jaxnst.optimizers import make_optimizer
-from jaxnst.painting.scales import scale_shapes
+from jaxnst.painting.scales import scale_shapes, takes_steps
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Program, Recipe
 from jaxnst.tiles import smallest_tile, tile_shape
@@ -102,8 +102,10 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
     """
     pixels, each = math.prod(shape), cost(recipe.program)
     laying = 0
-    if recipe.look.repaint:  # without the optimiser's state, which begins anew
+    if recipe.look.repaint:  # without the optimiser's state
         laying = REPAINT * min(pixels, 2**20) + 3 * IMAGE * pixels
+    if not takes_steps(shape, recipe):
+        return laying
     if tile is None:
         return max(laying, pixels * (each.state + each.step))
     at_once = math.prod(tile_shape(shape, recipe.program.layers, tile))
@@ -121,9 +123,12 @@ def process_bytes(
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
     if not recipe.paints:
         return PROCESS[device] + RECOLOR * math.prod(shape)
-    compiling = math.prod(shape) * cost(recipe.program).state + COMPILING[device]
-    taken = max(step_bytes(shape, recipe, tile), compiling)
-    programs = 2 if tile else len(scale_shapes(shape, recipe)) + recipe.look.repaint
+    scales, taken = len(scale_shapes(shape, recipe)), step_bytes(shape, recipe, tile)
+    if takes_steps(shape, recipe):
+        state = math.prod(shape) * cost(recipe.program).state
+        taken = max(taken, state + COMPILING[device])
+    stepping = scales if recipe.schedule.steps else 1
+    programs = 2 if tile else stepping + recipe.look.repaint
     return taken + PROCESS[device] + programs * PROGRAMS[device]
 
 
@@ -171,11 +176,11 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
 
     Example:
         >>> from jaxnst import get_recipe
-        >>> choose_tile((384, 512), get_recipe("painterly"), 8 * 10**9)
-        >>> choose_tile((3072, 4096), get_recipe("painterly"), 7 * 10**9)
-        1600
+        >>> choose_tile((384, 512), get_recipe("delicate"), 8 * 10**9)
+        >>> choose_tile((3072, 4096), get_recipe("delicate"), 8 * 10**9)
+        864
     """
-    for tile in _choices(recipe):
+    for tile in _choices(shape, recipe):
         if process_bytes(shape, recipe, tile) <= memory:
             return tile
     raise ValueError(_memory_message(shape, recipe, memory))
@@ -187,9 +192,9 @@ def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
     return 16 * bisect.bisect_left(range(16, 2**18, 16), True, key=too_large)
 
 
-def _choices(recipe: Recipe) -> list[int | None]:
-    """Sizes of tiles that a recipe may be painted in, the fastest first."""
-    if not (recipe.program.additive and recipe.paints):
+def _choices(shape: tuple[int, int], recipe: Recipe) -> list[int | None]:
+    """Sizes of tiles that a picture may be painted in, the fastest first."""
+    if not (recipe.program.additive and takes_steps(shape, recipe)):
         return [None]
     smallest = smallest_tile(recipe.program.layers)
     return [None, *range(max(2048, smallest), smallest, -32), smallest]
@@ -197,7 +202,7 @@ def _choices(recipe: Recipe) -> list[int | None]:
 
 def _least(shape: tuple[int, int], recipe: Recipe) -> int:
     """Bytes that painting a picture takes at least."""
-    return min(process_bytes(shape, recipe, tile) for tile in _choices(recipe))
+    return min(process_bytes(shape, recipe, tile) for tile in _choices(shape, recipe))
 
 
 def _memory_message(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:

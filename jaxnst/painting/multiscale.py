@@ -51,7 +51,7 @@ from jaxnst.pictures.canvas import Canvas, Growth, exact
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.tiles import Tiled
-from jaxnst.transfer import State, Transfer, make_transfer
+from jaxnst.transfer import State, Transfer, at_rest, make_transfer
 from jaxnst.types import Image
 
 
@@ -177,7 +177,7 @@ def stylize(
     diverged = bool(infos) and not infos[-1].finite.all()
     if diverged and options.throw:
         height, width = last.shape
-        before = options.resume.taken if options.resume and len(infos) == 1 else 0
+        before = options.resume.taken if options.resume and len(seconds) == 1 else 0
         step = before + int(infos[-1].finite.argmin()) + 1
         raise FloatingPointError(
             f"step {step} at {width} x {height} px was not finite; lower the learning "
@@ -265,11 +265,9 @@ class PicturePainter:
         if state is None or before is not None:
             state = self.begin(call, scene, state, before, stage)
         placed: State = jax.device_put(state)
-        finish = None
-        if self.recipe.look.repaint:
-            finish = partial(self.lay, call, scene, stage)
-        given = self.transfer(stage), placed, self.stepping, targets, call
-        setup = Setup(*given, finish)
+        end = partial(self.end, call, scene, stage)
+        given = self.transfer(stage), placed, self.stepping, targets, end, call
+        setup = Setup(*given)
         return setup if stage.tile is None else self.spread(setup)
 
     def prepare(self, call: Preparer, state: State | None, first: int) -> None:
@@ -283,11 +281,10 @@ class PicturePainter:
             begun: Any = state
             if state is None or before is not None:
                 begun = self.begin(call, scene, state, before, stage)
-            given = begun, self.stepping, targets, np.int32(0)
-            begun, _ = call(run_chunk, *given, transfer=transfer)
-            if self.recipe.look.repaint:
-                begun = self.lay(call, scene, stage, begun)
-            state, before = transfer.drop_history(begun), stage
+            if targets is not None:
+                given = begun, self.stepping, targets, np.int32(0)
+                begun, _ = call(run_chunk, *given, transfer=transfer)
+            state, before = self.end(call, scene, stage, begun), stage
 
     def transfer(self, stage: Stage) -> Transfer:
         """The kernel that paints a stage."""
@@ -298,13 +295,15 @@ class PicturePainter:
             optimizer=options.optimizer,
         )
 
-    def measure(self, call: Runner, stage: Stage) -> tuple[Scene, Targets]:
-        """Scale the pictures of a stage, and measure them."""
+    def measure(self, call: Runner, stage: Stage) -> tuple[Scene, Targets | None]:
+        """Scale the pictures of a stage, and measure them if it takes steps."""
         canvas, recipe = self.canvas(stage), self.recipe
         # Once for both walks: the one that only compiles, and the one that paints.
         if stage not in self.scaled:
             self.scaled[stage] = scale(self.scene, self.painted, canvas, recipe)
         scene = self.scaled[stage]
+        if not stage.steps:
+            return scene, None
         given = call, self.measuring, scene, canvas, recipe
         return scene, measure(*given, tile=stage.tile)
 
@@ -329,18 +328,25 @@ class PicturePainter:
             image = old.crop(image_of(state, recipe.program))
             return next_picture(image, self.painted, canvas, recipe)
 
-        fresh = call(init, call.host(enlarge, like), transfer=transfer)
+        enlarged = call.host(enlarge, like)
+        if not stage.steps:
+            return at_rest(enlarged)
+        fresh = call(init, enlarged, transfer=transfer)
+        if not state.opt_state:  # it was at rest
+            return fresh
         growth = Growth([(old, canvas)])
         return call.host(lambda: transfer.enlarge(state, fresh, growth), fresh)
 
-    def lay(self, call: Runner, scene: Scene, stage: Stage, state: State) -> State:
-        """Lay the image of a state out of its styles, and begin anew with it."""
+    def end(self, call: Runner, scene: Scene, stage: Stage, state: State) -> State:
+        """Lay the image of a state out of its styles, if the recipe does."""
+        if not self.recipe.look.repaint:
+            return self.transfer(stage).drop_history(state)
         canvas, recipe = self.canvas(stage), self.recipe
         shown = lambda: canvas.crop(image_of(state, recipe.program))
         image = call.host(shown, np.zeros_like(scene.content))
         del state
         laid = keep(scene, lay(call, scene, image, recipe), self.scene.content)
-        return call(init, canvas.place(laid), transfer=self.transfer(stage))
+        return at_rest(canvas.place(laid))
 
     def image(self, state: State, stage: Stage) -> Image:
         """What was painted so far."""

@@ -57,6 +57,19 @@ def scale_steps(recipe: Recipe, scales: int) -> list[int]:
     return [recipe.schedule.first_steps] + [recipe.schedule.steps] * (scales - 1)
 
 
+def takes_steps(shape: tuple[int, int], recipe: Recipe) -> bool:
+    """Whether a scale of that shape takes steps; else only patches are laid there.
+
+    Example:
+        >>> from jaxnst import get_recipe
+        >>> takes_steps((192, 256), get_recipe("painterly"))
+        True
+        >>> takes_steps((384, 512), get_recipe("painterly"))
+        False
+    """
+    return scale_steps(recipe, len(scale_shapes(shape, recipe)))[-1] > 0
+
+
 def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
     """Long edge of the result that a recipe asks for, beside a content of that shape.
 

@@ -13,7 +13,7 @@ from PIL import Image as pil
 from jaxnst.checks import check_installed
 from jaxnst.compiled import Runner, compiling_ahead
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import Targets
+from jaxnst.objective import Targets, Terms
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.plan import Stage, Stages
@@ -29,16 +29,17 @@ class Setup(NamedTuple):
 
     Attributes:
         backbone: The network, prepared for the recipe.
+        targets: What the image is compared with; None if no steps are taken.
+        end: What is done to the state after the last step.
         call: Calls the programs of the stage.
-        finish: What is done to the state after the last step.
     """
 
     transfer: Stepper
     state: State
     backbone: Backbone
-    targets: Targets
+    targets: Targets | None
+    end: Callable[[State], State]
     call: Runner = Runner()
-    finish: Callable[[State], State] | None = None
 
 
 SetUp = Callable[[State | None, Stage | None, Stage], Setup]
@@ -55,7 +56,7 @@ class Progress(NamedTuple):
         stage_index: Of the stage, coarsest first.
         taken: Steps taken in this stage.
         state: The state; donated after the callback returns, so copy what you keep.
-        info: Infos of the last launch.
+        info: Infos of the last launch; empty in a stage that takes no steps.
         show: What makes a picture of a state and its stage, see `image`.
     """
 
@@ -76,6 +77,10 @@ class Progress(NamedTuple):
         """The picture so far, RGB in [0, 1]; of lanes, an array of pictures."""
         return self.show(self.state, self.stage)
 
+
+NOTHING: Any = np.zeros(0)
+NO_STEPS = Info(NOTHING, Terms(NOTHING, NOTHING, NOTHING), NOTHING, NOTHING)
+"""The infos of no steps."""
 
 Show = Callable[[State, Stage], Any]
 """`show(state, stage)` makes a picture of a state."""
@@ -154,9 +159,10 @@ def paint_stages(
 ) -> tuple[State, list[Info], list[float]]:
     """Paint stage after stage, from a checkpoint on, until `stop` says so.
 
-    `on_chunk` is called after every launch, of `chunk` steps at most; `stop` gets the
-    infos of each finished stage. `show` is for `Progress.image`. Returns the last
-    state, and the infos and seconds of each stage that was painted.
+    `on_chunk` is called after every launch, of `chunk` steps at most, and where a stage
+    begins that takes none; `stop` gets the infos of each finished stage. `show` is for
+    `Progress.image`. Returns the last state, the infos of each stage that took steps,
+    and the seconds of each stage that was painted.
     """
     state: Any = None
     first = done = 0
@@ -178,18 +184,19 @@ def paint_stages(
                 on_chunk(Progress(stages, scale, taken, state, info, show))
 
         state = setup.state
-        if taken < stage.steps:
+        if setup.targets is None:
+            report(state, NO_STEPS)
+        elif taken < stage.steps:
             schedule = ChunkSchedule(taken, chunk, on_chunk=report, call=setup.call)
-            steps = stage.steps - taken
-            state, info = run(*setup[:4], steps=steps, schedule=schedule)
+            given = setup.transfer, state, setup.backbone, setup.targets
+            state, info = run(*given, steps=stage.steps - taken, schedule=schedule)
+            del given
             infos.append(info)
             if stop(info):
                 seconds.append(time.perf_counter() - began)
                 break
-        if setup.finish is not None:
-            state = setup.finish(state)
+        # This frees what the next stage does not need before its targets are measured.
+        state = setup.end(state)
         seconds.append(time.perf_counter() - began)
-        # Free what the next stage does not need before its targets are measured.
-        state = setup.transfer.drop_history(state)
         del setup
     return state, infos, seconds

@@ -52,15 +52,17 @@ PAINTERLY = Recipe(
     ),
     weights=LossWeights(content_weight=0.3, tv_weight=10.0, learning_rate=1.0),
     schedule=Schedule(
-        first_steps=12, steps=5, scales=16, scale_factor=2.0, min_size=256
+        first_steps=12, steps=0, scales=16, scale_factor=2.0, min_size=256
     ),
     look=Look(palette="style", repaint=True),
 )
 """The default: coarse to fine by 2, Wasserstein-2 between Gaussians, L-BFGS. At the
 end of each scale the picture is laid out of patches of the style.
 
-A few steps say which colours and forms go where; the patches bring the strokes. More
-steps would draw strokes of their own, which the patches then follow. The network sees
+A few steps at the coarsest scale say which colours and forms go where; the patches
+bring the strokes, at all scales. More steps would draw strokes of their own, which the
+patches then follow; at finer scales, three judges of 12 pairs saw no difference. The
+network sees
 the picture at a half, a quarter and an eighth of its size, so a step costs a quarter.
 Shallow features of small pictures hold more of a painting's large structure than the
 deep layers of the embedded weights do. The content is held by relu4_2, which says what

@@ -101,7 +101,7 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     elif kind is float:
         fits, wanted = number and 0 <= value < most, "to be a finite number ≥ 0"
     elif kind is int:
-        least = int(name != "first_steps")
+        least = int(name not in ("first_steps", "steps"))
         fits = type(value) is int and least <= value < most
         wanted = f"to be a whole number ≥ {least}"
     elif kind is bool:
@@ -262,7 +262,7 @@ class Schedule:
     Attributes:
         first_steps: Steps at the coarsest scale. With 0, nothing is painted: the
             photograph gets the colours of the styles, if `Look.palette` says so.
-        steps: Steps at every other scale.
+        steps: Steps at every other scale. With 0, patches are laid there, no more.
         scales: Number of scales, at most.
         scale_factor: Ratio of the size of a scale to that of the one before.
         min_size: Long edge of the coarsest scale, in pixels, at least.
@@ -354,6 +354,15 @@ class Recipe:
     schedule: Schedule
     sizes: Sizes = Sizes()
     look: Look = Look()
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that would do nothing at its larger scales."""
+        plan, laid = self.schedule, self.look.repaint
+        if self.paints and plan.scales > 1 and not (plan.steps or laid):
+            raise ValueError(
+                "expected steps ≥ 1 where no patches are laid, got 0; set steps, or "
+                "scales to 1, as well"
+            )
 
     @property
     def paints(self) -> bool:

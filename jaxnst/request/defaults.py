@@ -38,7 +38,7 @@ def with_steps(recipe: Recipe, factor: float) -> Recipe:
     least, plan = int(recipe.paints), recipe.schedule
     return recipe.replace(
         first_steps=max(least, round(plan.first_steps * factor)),
-        steps=max(1, round(plan.steps * factor)),
+        steps=max(min(1, plan.steps), round(plan.steps * factor)),
     )
 
 

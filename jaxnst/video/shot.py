@@ -19,7 +19,7 @@ from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, 
 from jaxnst.painting.stages import SetUp, Setup, paint_stages
 from jaxnst.pictures.color import ColorMap, to_grey
 from jaxnst.process import single_threaded_lapack, standard_dtypes
-from jaxnst.transfer import State
+from jaxnst.transfer import State, at_rest
 from jaxnst.types import Image, Mask
 from jaxnst.video.store import ImageArray
 from jaxnst.video.temporal import Paint
@@ -128,20 +128,23 @@ class Shot(PicturePainter):
             # Each frame would be smoothed once more than the one before, and only what
             # is laid anew gets strokes again.
             recipe = recipe.replace(tv_weight=0.0)
+        end = partial(self._end_new, scene, start, past.reliability)
+        transfer = self.transfer(self.stage)
+        if not self.stage.steps:
+            state = at_rest(canvas.place(start))
+            return Setup(transfer, state, self.stepping, None, end, self.call)
         given = self.call, self.measuring, scene, canvas, recipe
         targets = measure(*given, tile=tile, styles=self.summaries)
         # The disagreement is a mean over the canvas.
         weight *= math.prod(canvas.size) / math.prod(canvas.shape)
         images = canvas.place(past.image), canvas.place_mask(past.reliability)
         agreement = jax.device_put(Agreement(*images, np.float32(weight)))
-        transfer = self.transfer(self.stage)
         state = self.call(init, canvas.place(start), transfer=transfer)
         targets = targets._replace(agreement=agreement)
-        finish = partial(self._finish_new, scene, start, past.reliability)
-        setup = Setup(transfer, state, self.stepping, targets, self.call, finish)
+        setup = Setup(transfer, state, self.stepping, targets, end, self.call)
         return setup if tile is None else self.spread(setup)
 
-    def _finish_new(
+    def _end_new(
         self, scene: Scene, start: Image, reliable: Mask, state: State
     ) -> State:
         """Finish what is new in a frame; what is kept is as it was before the steps."""
@@ -154,8 +157,7 @@ class Shot(PicturePainter):
             joined = scene._replace(content=mixed)
             laid = lay(self.call, joined, image, recipe)
             image = scenes.keep(scene, kept(laid), start)
-        transfer = self.transfer(self.stage)
-        return self.call(init, canvas.place(image), transfer=transfer)
+        return at_rest(canvas.place(image))
 
     def _paint(
         self, set_up: SetUp, stages: Stages, resume: Checkpoint | None = None

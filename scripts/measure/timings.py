@@ -41,7 +41,7 @@ def by_adam(recipe: Recipe) -> Recipe:
     many steps as by L-BFGS.
     """
     before = recipe.schedule
-    steps = {"first_steps": 2 * before.first_steps, "steps": 2 * before.steps}
+    steps = {"first_steps": 2 * before.first_steps, "steps": 2 * (before.steps or 1)}
     recipe = recipe.replace(optimizer="adam", learning_rate=0.02, ema_decay=0.95)
     return recipe.replace(detail=0.0, repaint=False, **steps)
 
