@@ -92,7 +92,7 @@ class Measurer:
     def layouts(self, lane: Lane, stage: int, canvas: Image) -> list[Layout]:
         """What is laid out of the image of a lane, by region."""
         image = self.canvas(lane, stage).crop(canvas)
-        return layouts(self.scaled(lane, stage), image, lane.recipe)
+        return layouts(Runner(), self.scaled(lane, stage), image, lane.recipe)
 
     def keep(self, lane: Lane, stage: int, image: Image) -> Image:
         """An image of a lane, on its canvas, as it was where nothing is painted."""

@@ -7,6 +7,7 @@ in its place compiles the same programs ahead of time.
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import numpy as np
@@ -44,7 +45,13 @@ from jaxnst.pictures.canvas import Canvas, exact, shared, square
 from jaxnst.pictures.geometry import crop_like, crop_middle
 from jaxnst.process import COMPILE_FAST
 from jaxnst.recipes import Program, Recipe
-from jaxnst.repaint import Layout, lay_levels, make_levels, make_paint
+from jaxnst.repaint import (
+    Layout,
+    lay_levels,
+    level_shapes,
+    make_levels,
+    make_paint,
+)
 from jaxnst.repaint.bank import Styles
 from jaxnst.storage import StoredFeatures
 from jaxnst.tiles import smallest_tile
@@ -273,18 +280,19 @@ def lay(
 ) -> Float[np.ndarray, "_h _w 3"]:
     """An image of a stage, laid out of patches of its styles, see `repaint.repaint`."""
     h, w, _ = image.shape
-    found = (lay_levels(x, call) for x in layouts(scene, image, recipe))
+    found = (lay_levels(x, call) for x in layouts(call, scene, image, recipe))
     parts = [call.host(lambda x=x: np.asarray(x)[:h, :w], image) for x in found]
     return compose(scene, image, parts)
 
 
-def layouts(scene: Scene, image: Image, recipe: Recipe) -> list[Layout]:
+def layouts(call: Runner, scene: Scene, image: Image, recipe: Recipe) -> list[Layout]:
     """What is laid out of an image, by region."""
     canvas = canvas_for((image.shape[0], image.shape[1]), recipe)
     ratio, held = recipe.weights.content_ratio, scene.content_strength
 
     def layout(region: Region, paint: list[Styles]) -> Layout:
         given = image, scene.content, ratio, region.mask, held, len(paint)
-        return Layout(make_levels(*given, canvas=canvas, turned=scene.turned), paint)
+        make = partial(make_levels, *given, canvas=canvas, turned=scene.turned)
+        return Layout(call.host(make, level_shapes(len(paint), canvas)), paint)
 
     return list(map(layout, scene.regions, scene.paint))

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnst.checks import check_image, check_list, check_mask, check_strength
-from jaxnst.compiled import Runner, kept_jit
+from jaxnst.compiled import Runner, kept_jit, shape_of
 from jaxnst.masks import fit_mask
 from jaxnst.pictures.canvas import Canvas, exact, extend, square
 from jaxnst.pictures.geometry import crop_middle
@@ -267,6 +267,18 @@ def make_levels(
         strength = np.float32((1 + level) * content_ratio)
         found.append(_make_level(shown, drawn, mask, held, strength, own, turned))
     return found[::-1]
+
+
+def level_shapes(count: int, canvas: Canvas) -> list[Any]:
+    """The shapes of what `make_levels` returns."""
+
+    def level(number: int) -> Any:
+        size = canvas.halved(number).size
+        shapes: Any = [shape_of((*size, channels)) for channels in (3, 1, 1, 1, 2)]
+        extent: Any = jax.ShapeDtypeStruct((2,), np.int32)
+        return Level(*shapes, extent=extent)
+
+    return [level(number) for number in reversed(range(count))]
 
 
 def _make_level(

@@ -131,9 +131,14 @@ def find_directions(image: Image) -> Float[Array, "_h _w 2"]:
 
 def mean_around(directions: Float[Array, "_h _w 2"]) -> Float[Array, "_h _w 2"]:
     """Mean of the directions in the square of 9 x 9 px around each pixel."""
-    window, strides = (9, 9, 1), (1, 1, 1)
-    total = jax.lax.reduce_window(directions, 0.0, jax.lax.add, window, strides, "SAME")
-    return total / 81
+    return sum_around(directions) / 81
+
+
+def sum_around(x: Float[Array, "_h _w _c"]) -> Float[Array, "_h _w _c"]:
+    """Sum of the square of 9 x 9 px around each pixel, along one axis and the other."""
+    for window in ((9, 1, 1), (1, 9, 1)):
+        x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1), "SAME")
+    return x
 
 
 def make_bank(styles: Styles) -> Bank:

@@ -78,9 +78,12 @@ def _find_faces(path: Path, changed: int, size: int) -> tuple[Box, ...]:
             for x in found
         ]
 
+    found = search(pixels)
+    if not found:
+        return ()
     mirrored = [(y, 1 - x - w, h, w) for y, x, h, w in search(pixels[:, ::-1])]
     boxes: list[Box] = []
-    for box in search(pixels):
+    for box in found:
         seen_twice = any(_overlap(box, other) for other in mirrored)
         if seen_twice and not any(_overlap(box, other) for other in boxes):
             boxes.append(box)
