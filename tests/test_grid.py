@@ -26,6 +26,7 @@ from jaxnst.painting.lanes import (
 from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.memory import free_memory
 from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.stage import canvas_of
 from jaxnst.painting.stages import Result
 from jaxnst.recipes import get_recipe
 
@@ -265,8 +266,10 @@ def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
     assert widths == [5, 2, 2, 2] * 2
 
 
-def kinds_of(lanes):
-    return {(lane.recipe.program, lane.shape) for lane in lanes}
+def kind_of(lane):
+    """Lanes share a batch if their programs and canvases are the same."""
+    place = lambda stage: canvas_of(stage, lane.recipe, turned=lane.turned)
+    return lane.recipe.program, lane.turned, *(place(x).size for x in lane.stages)
 
 
 def lanes_of(shapes, varied):
@@ -279,12 +282,12 @@ def lanes_of(shapes, varied):
     )
 
 
-sides = st.integers(24, 2048)
+sides = st.integers(24, 600)
 shapes = st.lists(st.tuples(sides, sides), min_size=1, max_size=4)
 
 
 @settings(deadline=None, max_examples=50)
-@given(shapes, st.integers(1, 20), st.integers(1, 8), st.none() | st.integers(1, 9))
+@given(shapes, st.integers(1, 9), st.integers(1, 8), st.none() | st.integers(1, 9))
 def test_batches_hold_every_lane_once_and_fit(shapes, varied, devices, batch):
     lanes = lanes_of(shapes, varied)
     plan = plan_batches(lanes, mesh_of(devices), batch=batch)
@@ -292,21 +295,20 @@ def test_batches_hold_every_lane_once_and_fit(shapes, varied, devices, batch):
     assert sorted(painted) == sorted(map(id, lanes))
     widths = {}
     for some, width in plan:
-        kinds = kinds_of(some)
-        assert len(kinds) == 1
+        (kind,) = set(map(kind_of, some))
         assert len(some) <= width
         assert width % devices == 0
-        assert widths.setdefault(kinds.pop(), width) == width
+        assert widths.setdefault(kind, width) == width
         if batch is None and width > devices:
             needed = width // devices * lane_bytes(some[0].shape, RECIPE)
             assert needed <= free_memory(jax.devices()[0]) / devices
         if batch is not None:
-            alike = [x for x in lanes if (x.recipe.program, x.shape) in kinds_of(some)]
+            alike = [x for x in lanes if kind_of(x) == kind]
             assert width == devices * min(batch, len(alike))
 
 
 @settings(deadline=None, max_examples=50)
-@given(shapes, st.integers(1, 20), st.integers(1, 9))
+@given(shapes, st.integers(1, 9), st.integers(1, 9))
 def test_machines_share_the_lanes_evenly(shapes, varied, count):
     lanes = lanes_of(shapes, varied)
     shares = [share_of_lanes(lanes, index, count) for index in range(count)]

@@ -61,7 +61,8 @@ def add_flags(p: flags.Parser) -> None:
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
     steps = (
-        "steps of later frames of a shot (default: half as many as at the last size)"
+        "steps of later frames of a shot (default: half as many as at the last size; "
+        "by painterly, none beyond 256 px)"
     )
     add("--frame-steps", type=flags.positive, metavar="N", help=steps)
     weight = f"weight of the temporal loss (default: {usual.weight:g})"
