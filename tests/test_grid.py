@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import compiled_steps, random_image
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 
@@ -288,6 +288,7 @@ shapes = st.lists(st.tuples(sides, sides), min_size=1, max_size=4)
 
 @settings(deadline=None, max_examples=50)
 @given(shapes, st.integers(1, 9), st.integers(1, 8), st.none() | st.integers(1, 9))
+@example([(24, 322), (25, 322)], 1, 1, None)  # on one canvas
 def test_batches_hold_every_lane_once_and_fit(shapes, varied, devices, batch):
     lanes = lanes_of(shapes, varied)
     plan = plan_batches(lanes, mesh_of(devices), batch=batch)

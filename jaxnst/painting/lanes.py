@@ -193,7 +193,7 @@ def plan_batches(
         memory /= devices
     plan = []
     for group in group_lanes([lane for lane in lanes if lane.recipe.paints]):
-        shape = group[0].shape
+        shape = max((lane.shape for lane in group), key=math.prod)
         needed = lane_bytes(shape, group[0].recipe)
         if needed > free_memory(device):
             raise ValueError(
