@@ -67,7 +67,7 @@ class Info(NamedTuple):
 
 
 def at_rest(image: Any) -> State:
-    """The state of an image that takes no steps, or no more: no optimiser has one."""
+    """The state of an image that takes no more steps, so it has no optimiser's."""
     return State(image, image, np.zeros(image.shape[:-3], np.int32), ())
 
 

@@ -61,13 +61,15 @@ end of each scale the picture is laid out of patches of the style.
 
 A few steps at the coarsest scale say which colours and forms go where; the patches
 bring the strokes, at all scales. More steps would draw strokes of their own, which the
-patches then follow; at finer scales, three judges of 12 pairs saw no difference. The
-network sees
-the picture at a half, a quarter and an eighth of its size, so a step costs a quarter.
-Shallow features of small pictures hold more of a painting's large structure than the
-deep layers of the embedded weights do. The content is held by relu4_2, which says what
-is where and leaves the strokes free, and a little by relu3_1. `content_weight` spans
-from 0.05, the painting with a hint of the photograph, to 5, the photograph in paint.
+patches then follow. Steps at finer scales cost most of the time, and three judges of 12
+pairs liked as many pictures without them.
+
+The network sees the picture at a half, a quarter and an eighth of its size, so a step
+costs a quarter. Shallow features of small pictures hold more of a painting's large
+structure than the deep layers of the embedded weights do. The content is held by
+relu4_2, which says what is where and leaves the strokes free, and a little by relu3_1.
+`content_weight` spans from 0.05, the painting with a hint of the photograph, to 5, the
+photograph in paint.
 
 Reference:
     The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is
