@@ -30,7 +30,7 @@ from jaxnst.pictures.samples import sample_path
 PARTS = {
     "steps": ("one step, Gram and Wasserstein-2, at each size", timings.time_steps),
     "picture": (
-        "the default picture: time to PyTorch's final loss",
+        "a picture by delicate: time to PyTorch's final loss",
         timings.time_picture,
     ),
     "start": (

@@ -433,8 +433,7 @@ def stopped_run(monkeypatch):
 
 
 def test_a_run_stops_and_resumes_where_a_scale_takes_no_steps(elsewhere, monkeypatch):
-    run = [*SCALES[: SCALES.index("--recipe")], "-o", "a.png", *LIGHT]
-    run += ["--size", "64"]
+    run = [*SCALES[: SCALES.index("--recipe")], "-o", "a.png", *LIGHT, "--size", "64"]
     run += ["--set", "min_size=32", "--set", "first_steps=2", "--trace", "t.jsonl"]
     assert main([*run, "--timelapse", "l.gif"]) == 0
     whole = load_image("a.png")

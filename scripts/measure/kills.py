@@ -57,7 +57,8 @@ from jaxnst.command.cli import main
 from jaxnst.painting import memory
 reporter.OFTEN = 0
 if sys.argv.pop(1) == "tiles":
-    memory._choices = lambda recipe: [memory.smallest_tile(recipe.program.layers) + 40]
+    smallest = lambda recipe: memory.smallest_tile(recipe.program.layers)
+    memory._choices = lambda shape, recipe: [smallest(recipe) + 40]
 sys.exit(main(sys.argv[1:]))
 """
 

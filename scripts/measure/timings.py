@@ -226,13 +226,12 @@ def trace_steps(inputs: Inputs, folder: Path) -> None:
 
 
 def time_picture(inputs: Inputs) -> dict[str, Any]:
-    """Paint the default picture on both sides; compare loss and time.
+    """Paint a picture by `delicate` on both sides; compare loss and time.
 
-    Both losses are ours, at the finest scale, after the steps. Our time includes the
-    repainting. Times begin with the pictures in memory; what was compiled before comes
-    from the cache.
+    Both losses are ours, at the finest scale, after the steps. Times begin with the
+    pictures in memory; what was compiled before comes from the cache.
     """
-    recipe = default_recipe("painterly")
+    recipe = default_recipe("delicate")
     content, style = inputs.pictures(inputs.size, recipe)
     plain = recipe.replace(palette="content")  # it has that palette already
     backbone = load_backbone(inputs.weights)
