@@ -5,6 +5,7 @@ on a CPU, above all inside loops. So both algorithms define their own derivative
 more convolution in the plain layout.
 """
 
+import math
 import operator
 from functools import reduce
 from typing import Literal, NamedTuple
@@ -44,6 +45,11 @@ G = np.array([
     [1, -2, 4],
     [0, 0, 24],
 ]) / 24  # fmt: skip
+
+
+MOST_DIRECT = 2**18
+"""Outputs up to which a convolution is direct. Winograd's algorithm compiles for ten
+times as long, and saves a few milliseconds a step there."""
 
 
 class WinogradKernel(NamedTuple):
@@ -91,8 +97,8 @@ def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
     """
     if isinstance(kernel, WinogradKernel):
         kernel = jax.lax.stop_gradient(kernel)
-        # With fewer positions the transforms take longer than they save.
-        if padding == "SAME" and x.shape[0] * x.shape[1] >= 128:
+        outputs = math.prod(x.shape[:2]) * kernel.direct.shape[-1]
+        if padding == "SAME" and outputs > MOST_DIRECT:
             return _winograd(x, kernel)
         kernel = kernel.direct
     return _direct(x, kernel, 1 if padding == "SAME" else 0)
