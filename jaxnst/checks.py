@@ -74,12 +74,8 @@ def _cure(shape: tuple[int, ...], channels: int) -> str:
     if len(shape) == 4:
         return "give one image at a time, image[0], or see jax.vmap and stylize_grid"
     if len(shape) == 2:
-        axis = "[..., None]"
-        return (
-            f"repeat its grey: image{axis}.repeat(3, 2)"
-            if channels == 3
-            else (f"add an axis: mask{axis}")
-        )
+        grey = "repeat its grey: image[..., None].repeat(3, 2)"
+        return grey if channels == 3 else "add an axis: mask[..., None]"
     if len(shape) == 3 and shape[0] == channels:
         return "put the channels last: image.transpose(1, 2, 0)"
     if len(shape) == 3 and shape[2] == 4 and channels == 3:

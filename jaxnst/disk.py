@@ -54,6 +54,14 @@ def check_regular(path: Path) -> None:
     raise ValueError(f"{path} is {kind}; choose another output")
 
 
+def check_file(path: Path, what: str, cure: str = "check the path") -> None:
+    """Raise a ValueError unless there is a file at a path; a pipe is none."""
+    if not path.is_file():
+        got = "a pattern" if glob.has_magic(str(path)) else "no such file"
+        got = "a folder" if path.is_dir() else got
+        raise ValueError(f"expected {what} at {path}, got {got}; {cure}")
+
+
 def check_readable(path: Path) -> None:
     """Raise a ValueError if what is at a path may not be read by this user."""
     try:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from jaxnst.messages import found_at
+from jaxnst.disk import check_file, write_whole
 
 MOST_BYTES = 10**6
 """Bytes of a file, at most: a manifest has a few thousand."""
@@ -28,8 +28,7 @@ def read_json(path: Path) -> Any:
         >>> read_json(path)
         {'seed': 3}
     """
-    if not path.is_file():  # also a pipe, which would never end
-        raise ValueError(f"expected a file at {path}, got {found_at(path)}")
+    check_file(path, "a file")  # not a pipe, which would never end
     with path.open("rb") as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
@@ -50,6 +49,12 @@ def parse_json(data: str | bytes) -> Any:
 
 def _no_number(name: str) -> None:
     raise ValueError(name)  # NaN, or an infinity
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with write_whole(path) as file:
+        file.write(json.dumps(value, indent=2, allow_nan=False).encode())
 
 
 def shown(value: Any) -> str:

@@ -11,15 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxnst.linalg import HIGHEST
 from jaxnst.pictures.canvas import Growth
-from jaxnst.storage import (
-    StateDtype,
-    Stored,
-    put,
-    restore,
-    stored_zeros,
-    take,
-    unpack,
-)
+from jaxnst.storage import StateDtype, Stored, put, restore, stored_zeros, take, unpack
 from jaxnst.types import Image, Scalar
 
 FIRST_MOVE = 0.03

@@ -103,13 +103,9 @@ def root_traces(
         >>> root_traces([jnp.diag(jnp.array([4.0, 9.0]))], [jnp.float32(0)])[0].round(3)
         Array(5., dtype=float32)
     """
-    return jax.lax.platform_dependent(
-        list(ks), list(floors), cpu=_by_eigenvalues, default=_side_by_side
-    )
-
-
-def _by_eigenvalues(ks: list[Array], floors: list[Scalar]) -> list[Scalar]:
-    return [root_trace_by_eigenvalues(*x) for x in zip(ks, floors, strict=True)]
+    given = list(ks), list(floors)
+    one_by_one = lambda ks, floors: list(map(root_trace_by_eigenvalues, ks, floors))
+    return jax.lax.platform_dependent(*given, cpu=one_by_one, default=_side_by_side)
 
 
 def _side_by_side(ks: list[Array], floors: list[Scalar]) -> list[Scalar]:

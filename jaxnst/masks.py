@@ -50,7 +50,7 @@ def multiply_masks(first: Weights, second: Weights) -> Weights:
 
 
 def fit_mask(
-    mask: Mask, shape: tuple[int, int], *, most: float = 1.0
+    mask: Mask, shape: tuple[int, ...], *, most: float = 1.0
 ) -> Float[np.ndarray, "_h _w 1"]:
     """A mask of any size at that of a picture, clipped to [0, most].
 
@@ -58,7 +58,7 @@ def fit_mask(
         >>> fit_mask(np.ones((2, 2, 1)), (4, 6)).shape
         (4, 6, 1)
     """
-    return np.clip(resize(mask, shape, method="linear"), 0, most)
+    return np.clip(resize(mask, (shape[0], shape[1]), method="linear"), 0, most)
 
 
 def normalize_overlaps(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:

@@ -1,9 +1,7 @@
 """Phrases that error messages share."""
 
-import glob
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -14,13 +12,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
         'relu4_2'
     """
     return get_close_matches(name, list(known), 1, 0.0)[0]
-
-
-def found_at(path: Path) -> str:
-    """What is at a path where a file was expected and is not."""
-    if path.is_dir():
-        return "a folder"
-    return "a pattern" if glob.has_magic(str(path)) else "no such file"
 
 
 def gigabytes(count: int) -> str:

@@ -61,10 +61,6 @@ class Tiles(NamedTuple):
         """The pixels of a tile."""
         return take(image, (*tile.start, 0), (*self.shape, 3))
 
-    def put(self, image: Image, pixels: Image, tile: Tile) -> Image:
-        """The image with other pixels in a tile."""
-        return put(image, pixels, (*tile.start, 0))
-
 
 @cache
 def halo(layers: tuple[str, ...]) -> int:
@@ -189,7 +185,7 @@ def check_additive(program: Program) -> None:
         )
     if not program.additive:
         content, style, _ = program.losses
-        name = style if content.additive else content
+        name = (style if content.additive else content).name
         raise ValueError(
             f"expected losses that are sums over positions for a picture in tiles, got "
             f"{name}; use another loss, or a smaller size"
@@ -215,7 +211,7 @@ def _summary(
     ) -> Image:
         _, pullback = jax.vjp(partial(part, tile, constants), tiles.cut(image, tile))
         (grad,) = pullback(cotangent)
-        return tiles.put(total, tiles.cut(total, tile) + grad, tile)
+        return put(total, tiles.cut(total, tile) + grad, (*tile.start, 0))
 
     @jax.custom_vjp
     def summary(image: Image) -> Summary:

@@ -83,16 +83,6 @@ def current_image(state: State, program: Program) -> Float[Any, "*_lanes _h _w 3
     return numbers.clip(numbers.where(step > 0, found, state.image), 0, 1)
 
 
-def _update_output(
-    program: Program, output: Image | Best, image: Image, loss: Scalar
-) -> Image | Best:
-    """Take up the image after a step, and the loss before it."""
-    if isinstance(output, Best):
-        best = jnp.where(loss < output.lowest, image, output.image)
-        return Best(best, jnp.minimum(output.lowest, loss))
-    return program.ema_decay * output + (1 - program.ema_decay) * image
-
-
 @runtime_checkable
 class Stepper(Protocol):
     """What takes steps: a `Transfer`, or that of the many pictures of a batch."""
@@ -191,7 +181,12 @@ class Transfer:
         image = jnp.where(moves, state.image + update, state.image)
         if self.program.clip:
             image = jnp.clip(image, 0, 1)
-        output = _update_output(self.program, state.output, image, loss)
+        output, decay = state.output, self.program.ema_decay
+        if isinstance(output, Best):
+            best = jnp.where(loss < output.lowest, image, output.image)
+            output = Best(best, jnp.minimum(output.lowest, loss))
+        else:
+            output = decay * output + (1 - decay) * image
         return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
     def enlarge(self, state: State, fresh: State, growth: Growth) -> State:

@@ -18,10 +18,7 @@ from jaxnst.recipes import Recipe, get_recipe
 LIGHT = ("--set", "content_layers=relu1_1", "--set", "style_layers=relu1_1")
 """Flags that let a picture depend on one layer: its programs compile sooner."""
 
-LAYERS = {
-    "content_layers": (("relu2_1", 1.0),),
-    "style_layers": (("relu1_1", 1.0),),
-}
+LAYERS = {"content_layers": (("relu2_1", 1.0),), "style_layers": (("relu1_1", 1.0),)}
 """Two layers of a recipe, likewise."""
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -195,10 +195,7 @@ BAD = {
     ),
     "weight": (["stylize", CONTENT, STYLE, "--style-weight", "-1"], "≥ 0, got -1.0"),
     "nan": (["stylize", CONTENT, STYLE, "--tv-weight", "nan"], "got nan"),
-    "blend": (
-        ["stylize", CONTENT, STYLE, "--blend", "1,2"],
-        "a blend of 1 finite",
-    ),
+    "blend": (["stylize", CONTENT, STYLE, "--blend", "1,2"], "a blend of 1 finite"),
     "planned blend": (
         ["plan", CONTENT, STYLE, "--blend", "nan"],
         "a blend of 1 finite",
@@ -437,10 +434,7 @@ PATTERNS = {
     "content": (["p/*.jpg", "a.jpg"], "p/*.jpg matches 2 files; hint: name one"),
     "nothing": (["q/*.jpg", "a.jpg"], "no files match q/*.jpg"),
     "no style": (["a.jpg", "q/*.jpg"], "no files match q/*.jpg"),
-    "later style": (
-        ["a.jpg", "--size", "64", "q/*.jpg"],
-        "no files match q/*.jpg",
-    ),
+    "later style": (["a.jpg", "--size", "64", "q/*.jpg"], "no files match q/*.jpg"),
     "init": (["a.jpg", "a.jpg", "--init", "p/*.jpg"], "p/*.jpg matches 2 files"),
     "palette": (["a.jpg", "a.jpg", "--colors", "p/*.jpg"], "p/*.jpg matches 2 files"),
     "hold": (

@@ -116,11 +116,7 @@ def test_a_video_keeps_its_frames_times_colours_and_sound(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("tags", "kind"),
-    [
-        ((5, 2, 5, 6), "yuvj420p"),
-        ((6, 1, 6, 6), "yuv420p"),
-    ],
+    ("tags", "kind"), [((5, 2, 5, 6), "yuvj420p"), ((6, 1, 6, 6), "yuv420p")]
 )
 def test_colour_tags_are_used_and_carried_over(tmp_path, tags, kind):
     clip = open_clip(make_video(tmp_path / "a.mp4", tags=tags, kind=kind))

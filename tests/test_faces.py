@@ -17,12 +17,7 @@ from jaxnst.command.flags import painting_from
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
 from jaxnst.request.faces import FACE, face_strength, find_faces, with_faces
-from jaxnst.request.manifest import (
-    as_json,
-    check_manifest,
-    painting_of,
-    parse_manifest,
-)
+from jaxnst.request.manifest import as_json, check_manifest, painting_of, read_manifest
 from jaxnst.request.painting import Painting, StyleFile
 from jaxnst.request.read import mask_count, read_masks
 from jaxnst.request.terminal import as_command
@@ -111,7 +106,7 @@ def test_faces_hold_beside_a_content_mask(tmp_path):
 
 def test_photographs_without_faces_share_batches():
     plain = ask(sample_path("harbour"), size=48)
-    lanes = make_lanes([replace(plain, faces=x) for x in ((), (BOX,))]).lanes
+    lanes = make_lanes([replace(plain, faces=x) for x in ((), (BOX,))])[2]
     assert lanes[0].parts is None
     assert lanes[1].parts is not None
     assert [mask_count(replace(plain, faces=x)) for x in ((), (BOX,))] == [0, 1]
@@ -140,12 +135,12 @@ def test_a_portrait_is_painted_and_painted_again(astronaut, capsys, monkeypatch)
     given = ["stylize", "astronaut.png", "swirls.jpg", *QUICK]
     assert main([*given, "-o", "x.png"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
-    faces = parse_manifest(Path("x.png.json").read_text()).painting.faces
+    faces = read_manifest(Path("x.png.json")).painting.faces
     assert faces == find_faces(astronaut)
     assert f"{len(faces)} faces held (--no-faces)" in first
     assert main([*given, "-o", "free.png", "--no-faces"]) == 0
     assert "held" not in capsys.readouterr().out
-    assert parse_manifest(Path("free.png.json").read_text()).painting.faces == ()
+    assert read_manifest(Path("free.png.json")).painting.faces == ()
     x, free = (np.asarray(pil.open(name)) for name in ("x.png", "free.png"))
     assert (x != free).any()
     # What was found is known, where nothing can look for it.

@@ -210,11 +210,7 @@ def test_choices_that_are_no_numbers_can_vary_too(backbone):
 
 def test_a_lane_that_diverges_leaves_the_others_alone(backbone):
     lanes = make_lanes(
-        [(24, 32)],
-        1,
-        RECIPE,
-        key=KEY,
-        vary={"style_weight": [1.0, 3e38, 2.0]},
+        [(24, 32)], 1, RECIPE, key=KEY, vary={"style_weight": [1.0, 3e38, 2.0]}
     )
     found = list(
         grid.paint_lanes(

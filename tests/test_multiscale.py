@@ -12,11 +12,7 @@ from PIL import Image as pil
 from jaxnst import transfer
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jaxnst.painting.grid import stylize_grid
-from jaxnst.painting.inputs import (
-    check_key,
-    load_style,
-    scale_content,
-)
+from jaxnst.painting.inputs import check_key, load_style, scale_content
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.scales import scale_shapes
 from jaxnst.painting.stage import next_picture

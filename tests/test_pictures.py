@@ -569,7 +569,8 @@ def test_all_bits_of_a_picture_are_read(tmp_path, suffix, kind, channels):
         assert image.shape == (8, 256, 3)
         np.testing.assert_allclose(image[3], np.tile(RAMP[:, None], 3), atol=1e-5)
     assert len(np.unique(load_image(path, size=512, enlarge=True)[3, :, 1])) > 500
-    assert files.image_bits(path) == (32 if kind == "floats" else 16)
+    with files.open_source(path) as source:
+        assert source.bits == (32 if kind == "floats" else 16)
     assert files.has_alpha(path) == (channels % 2 == 0)
     np.testing.assert_allclose(files.load_mask(path)[3, :, 0], RAMP, atol=1e-5)
 

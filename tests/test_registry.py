@@ -234,7 +234,7 @@ def test_bad_weights_are_answered_in_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.pth").write_bytes(b"PK\3\4 and then nothing")
-    (tmp_path / "embedded.h5").symlink_to(registry.embedded_path())
+    (tmp_path / "embedded.h5").symlink_to(registry.asset_path("embedded"))
     assert main(["weights", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -16,13 +16,7 @@ from jaxnst import tiles
 from jaxnst.losses import Gaussian, StyleLoss, gram_loss, gram_sum
 from jaxnst.network.calibrate import accelerate
 from jaxnst.network.vgg import LAYERS, stride
-from jaxnst.objective import (
-    make_targets,
-    measure_style,
-    objective,
-    restore,
-    summarize,
-)
+from jaxnst.objective import make_targets, measure_style, objective, restore, summarize
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import plan_run
 from jaxnst.painting.scene import make_scene

@@ -10,10 +10,7 @@ from jaxnst.recipes import get_recipe
 from jaxnst.transfer import current_image, make_transfer
 
 PAINTERLY = get_recipe("delicate").replace(
-    **LAYERS,
-    optimizer="adam",
-    learning_rate=0.02,
-    ema_decay=0.95,
+    **LAYERS, optimizer="adam", learning_rate=0.02, ema_decay=0.95
 )
 GATYS = PAINTERLY.replace(
     style_loss="gram", optimizer="lbfgs", learning_rate=1.0, clip=False, ema_decay=0.0

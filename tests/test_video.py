@@ -473,13 +473,7 @@ def test_bad_requests_are_refused_before_anything_is_painted(here, capfd):
             "flows",
         ): "no flow from frame 2 to 1",
         ("a.mp4", SWIRLS, "-o", "b.mp4", "--temporal-weight", "nan"): "at least 0",
-        (
-            "a.mp4",
-            "-o",
-            "b.mp4",
-            "--region",
-            f"few={SWIRLS}",
-        ): "1 masks for 6 frames",
+        ("a.mp4", "-o", "b.mp4", "--region", f"few={SWIRLS}"): "1 masks for 6 frames",
         (
             "a.mp4",
             "-o",

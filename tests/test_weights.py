@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnst.weights.format import describe, read_backbone, save_backbone
-from jaxnst.weights.registry import embedded_path, load_backbone
+from jaxnst.weights.registry import asset_path, load_backbone
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_same_backbone_gives_the_same_bytes(saved, tmp_path):
 def test_the_embedded_weights_reach_what_the_recipes_need():
     backbone = load_backbone("embedded")
     assert list(backbone.params)[-1] == "conv5_2"
-    assert embedded_path().stat().st_size < 35e6
+    assert asset_path("embedded").stat().st_size < 35e6
     for mean in backbone.mean_activation.values():
         assert np.median(mean) == pytest.approx(1, abs=0.01)
         assert np.mean(mean < 0.2) < 1 / 200  # hardly any filter is silent
@@ -80,19 +80,19 @@ def damage_size(file):
 
 def link_group(file):
     del file["conv1_1"]
-    file["conv1_1"] = h5py.ExternalLink(str(embedded_path()), "/conv1_1")
+    file["conv1_1"] = h5py.ExternalLink(str(asset_path("embedded")), "/conv1_1")
 
 
 def link_bytes(file):
     del file["conv1_1/bias"], file.attrs["content_sha256"]
-    where = [(str(embedded_path()), 0, 256)]
+    where = [(str(asset_path("embedded")), 0, 256)]
     file["conv1_1"].create_dataset("bias", (64,), "<f4", external=where)
 
 
 def link_numbers(file):
     del file["conv1_1/bias"], file.attrs["content_sha256"]
     layout = h5py.VirtualLayout((64,), "<f4")
-    layout[:] = h5py.VirtualSource(str(embedded_path()), "conv1_1/bias", (64,))
+    layout[:] = h5py.VirtualSource(str(asset_path("embedded")), "conv1_1/bias", (64,))
     file["conv1_1"].create_virtual_dataset("bias", layout)
 
 

@@ -11,12 +11,14 @@ from jaxnst.command import flags
 from jaxnst.command.describe import describe_device, package_versions
 from jaxnst.command.reporter import say
 from jaxnst.command.stylize import paint
-from jaxnst.disk import free_path
-from jaxnst.pictures.files import image_bits, is_picture, read_description
+from jaxnst.disk import check_file, free_path
+from jaxnst.foreign import parse_json
+from jaxnst.pictures.files import is_picture, read_description
+from jaxnst.pictures.source import open_source
 from jaxnst.request.manifest import (
     Manifest,
+    check_manifest,
     manifest_path,
-    parse_manifest,
     read_manifest,
 )
 from jaxnst.weights import registry
@@ -74,13 +76,12 @@ def again_command(args: argparse.Namespace) -> int:
 
 def find_manifest(path: Path) -> Manifest:
     """The manifest at a path, beside the picture there, or in it."""
-    if not path.is_file():
-        raise ValueError(f"no picture or manifest at {path}; check the path")
+    check_file(path, "a picture or its manifest")
     beside = path if path.suffix == ".json" else manifest_path(path)
     if beside.is_file():
         return read_manifest(beside)
     try:
-        return parse_manifest(read_description(path))
+        return check_manifest(parse_json(read_description(path)), str(path))
     except ValueError as error:
         raise ValueError(
             f"no manifest of jaxnst in {beside} or {path}; paint the picture with "
@@ -128,6 +129,7 @@ def same_bits(picture: Path, out: Path | None) -> Literal[8, 16]:
     """The bits of the picture that is painted again, where the output can have them."""
     picture = picture.with_suffix("") if picture.suffix == ".json" else picture
     deep = out is None or out.suffix.lower() in (".png", ".tif", ".tiff")
-    with contextlib.suppress(ValueError):  # the manifest alone may be left
-        return 16 if deep and image_bits(picture) == 16 else 8
+    # The manifest alone may be left.
+    with contextlib.suppress(ValueError), open_source(picture) as source:
+        return 16 if deep and source.bits == 16 else 8
     return 8

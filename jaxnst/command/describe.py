@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import platform
@@ -14,7 +13,6 @@ from typing import Any
 
 import jax
 
-from jaxnst.disk import write_whole
 from jaxnst.painting.stages import Result
 from jaxnst.request.manifest import Manifest
 from jaxnst.request.painting import Painting
@@ -66,12 +64,6 @@ def describe_device() -> str:
     device, count = jax.local_devices()[0], jax.local_device_count()
     kind = f"{os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
     return f"{device.platform} ({kind})" + (f" x {count}" if count > 1 else "")
-
-
-def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest, whole or not at all."""
-    with write_whole(path) as file:
-        file.write(json.dumps(manifest, indent=2, allow_nan=False).encode())
 
 
 @contextlib.contextmanager

@@ -93,10 +93,8 @@ def expand(
     columns = [(style,) for style in base.styles] or [()]
     if "blend" in vary:
         columns = [base.styles]
-    settings = [
-        dict(zip(vary, values, strict=True))
-        for values in itertools.product(*vary.values())
-    ]
+    combined = itertools.product(*vary.values())
+    settings = [dict(zip(vary, values, strict=True)) for values in combined]
     names = _names(contents) | _names([style.path for style in base.styles])
     found: dict[str, Item] = {}
     for content, styles, setting in itertools.product(contents, columns, settings):
@@ -141,16 +139,12 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     return {x: x.name.replace(".", "-") if twice(x) else x.stem for x in paths}
 
 
-class Pictures(NamedTuple):
-    """The pictures of a grid, each once, and the lanes that refer to them by number."""
+def make_lanes(
+    paintings: Sequence[Painting],
+) -> tuple[list[Path], list[StyleFile], list[Lane]]:
+    """The contents and the styles, each once, and a lane for each painting.
 
-    contents: list[Path]
-    styles: list[StyleFile]
-    lanes: list[Lane]
-
-
-def make_lanes(paintings: Sequence[Painting]) -> Pictures:
-    """A lane of a batch for each painting, see `painting.grid`.
+    Lanes refer to them by number, see `painting.grid`.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -160,7 +154,7 @@ def make_lanes(paintings: Sequence[Painting]) -> Pictures:
         ...     content=sample_path("harbour"), styles=(style,), size=64,
         ...     recipe=get_recipe("painterly"),
         ... )
-        >>> [lane.shape for lane in make_lanes([one, one]).lanes]
+        >>> [lane.shape for lane in make_lanes([one, one])[2]]
         [(48, 64), (48, 64)]
     """
     alike = lambda style: replace(style, weight=1.0)
@@ -188,4 +182,4 @@ def make_lanes(paintings: Sequence[Painting]) -> Pictures:
             parts=parts,
         )
 
-    return Pictures(list(contents), list(styles), list(map(lane, paintings)))
+    return list(contents), list(styles), list(map(lane, paintings))

@@ -18,6 +18,7 @@ from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
 from jaxnst.request.defaults import QUALITY, default_recipe, with_steps
 from jaxnst.request.painting import LARGEST_SIZE, Painting, RegionFile, StyleFile
 from jaxnst.request.run import Run
+from jaxnst.request.terminal import flag_of
 
 X = TypeVar("X")
 
@@ -35,9 +36,6 @@ OVERRIDES = {
     "rotate_styles": "measure the styles in four directions, so that strokes may turn",
 }
 """Fields of the recipe that have a flag, with its help."""
-
-FLAG_NAMES = {"dtype": "--precision"}
-"""Flags that are not called as their fields of the recipe."""
 
 ONLY_FLAGS = ("init", "dtype", "rotate_styles")
 """Fields of the recipe that only a flag changes."""
@@ -62,11 +60,6 @@ class Parser(argparse.ArgumentParser):
         """Print the mistake and exit with 2."""
         said = with_hint(message, f"see {self.prog} --help")
         self.exit(2, f"{self.prog}: error: {said}\n")
-
-
-def flag_of(field: str) -> str:
-    """The flag of a field of the recipe."""
-    return FLAG_NAMES.get(field, "--" + field.replace("_", "-"))
 
 
 def add_pictures(p: Parser, content: str = "the photograph") -> None:

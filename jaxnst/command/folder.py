@@ -15,6 +15,7 @@ from jaxnst.messages import with_hint
 from jaxnst.pictures.files import image_shape, is_picture
 from jaxnst.request.painting import Painting
 from jaxnst.request.run import Run
+from jaxnst.request.terminal import flag_of
 
 LOOK = 1.0
 """Seconds between two looks at the folder. A file that changes in between is still
@@ -35,8 +36,7 @@ def paint_folder(
     folder, styles = args.watch, [args.content, *args.style]
     for name in OF_ONE_PICTURE:
         if getattr(args, name):
-            flag = flags.flag_of(name)
-            raise ValueError(f"--watch paints many pictures; leave {flag} out")
+            raise ValueError(f"--watch paints many pictures; leave {flag_of(name)} out")
     if not folder.is_dir():
         raise ValueError(f"expected a folder at {folder}; make it, or check the path")
     out = args.out or Path("painted")

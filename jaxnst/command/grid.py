@@ -19,7 +19,7 @@ from cachetools import LRUCache, cached
 
 from jaxnst.background import background_map
 from jaxnst.command import flags
-from jaxnst.command.describe import describe_result, make_manifest, write_manifest
+from jaxnst.command.describe import describe_result, make_manifest
 from jaxnst.command.expand import Item, expand, find_pictures, make_lanes
 from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.mask import with_parts
@@ -27,6 +27,7 @@ from jaxnst.command.reporter import GridReporter, complain, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
 from jaxnst.command.stylize import first_words, with_networks
 from jaxnst.disk import check_folder, check_regular, write_whole
+from jaxnst.foreign import write_json
 from jaxnst.live import LiveLines
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
@@ -162,7 +163,7 @@ def grid_command(args: argparse.Namespace) -> int:
     hashes = [sha256(registry.locate(network)) for network in networks]
     names = [*hashes, *(item.out.name for item in items)]
     done = union_done(names, list(map(is_painted, items)))
-    lanes = make_lanes([item.painting for item in items]).lanes
+    _, _, lanes = make_lanes([item.painting for item in items])
     missing = [lane for lane, there in zip(lanes, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     leave()
@@ -288,7 +289,7 @@ def paint_alike(
         manifest = make_manifest(item.painting)
         found = describe_result(result, sum(result.seconds))
         # The manifest comes first, so that every picture on disk has one.
-        write_manifest(manifest_path(item.out), manifest.beside(item.out) | found)
+        write_json(manifest_path(item.out), manifest.beside(item.out) | found)
         about = json.dumps(manifest.inside() | {"tiles": found["tiles"]})
         save_image(item.out, result.image, description=about)
 

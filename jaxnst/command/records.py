@@ -60,10 +60,7 @@ class Records:
     """
 
     def __init__(
-        self,
-        run: Run,
-        shape: tuple[int, int],
-        before: Mapping[str, np.ndarray],
+        self, run: Run, shape: tuple[int, int], before: Mapping[str, np.ndarray]
     ):
         self.run = run
         self.lines: list[dict[str, Any]] = json.loads(str(before.get("lines", "[]")))

@@ -81,7 +81,9 @@ def draw_sheet(cells: Sequence[Cell]) -> pil.Image:
     most = (LONGEST_SHEET - LABEL) // max(len(rows), len(columns)) - MARGIN
     size = max(8, min(THUMBNAIL, most))
     font = ImageFont.load_default(max(9, min(14, size // 10)))
-    thumbnails = [_thumbnail(cell.out, size) for cell in cells]
+    thumbnails = [
+        thumbnail(cell.out, size) if cell.out.exists() else None for cell in cells
+    ]
     found = [picture for picture in thumbnails if picture is not None]
     width = max((picture.width for picture in found), default=size)
     height = max((picture.height for picture in found), default=size)
@@ -97,15 +99,6 @@ def draw_sheet(cells: Sequence[Cell]) -> pil.Image:
     for (row, column), picture in zip(places, thumbnails, strict=True):
         sheet.paste(picture or grey, (lefts[column], tops[row]))
     return sheet
-
-
-def _thumbnail(path: Path, size: int) -> pil.Image | None:
-    if not path.exists():
-        return None
-    with pil.open(path) as file:
-        picture = file.convert("RGB")
-    picture.thumbnail((size, size))
-    return picture
 
 
 def _as_address(path: Path) -> str:

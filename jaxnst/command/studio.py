@@ -40,16 +40,16 @@ def studio_command(args: argparse.Namespace) -> int:
         registry.locate(args.weights)
     from jaxnst.studio.guard import Keys
     from jaxnst.studio.jobs import Worker
-    from jaxnst.studio.serve import closing, listen, make_server
+    from jaxnst.studio.serve import Server, listen
     from jaxnst.studio.server import Place, Studio
 
-    listener = listen(args.host, args.port)
-    with closing(listener) as port, held(args.folder / "studio") as ours:
+    with listen(args.host, args.port) as listener, held(args.folder / "studio") as ours:
         if not ours:
             raise ValueError(
                 f"another studio serves {args.folder}; open that, or choose another "
                 "--folder"
             )
+        port = listener.getsockname()[1]
         place = Place(
             host=args.host, port=port, folder=args.folder, weights=args.weights
         )
@@ -71,7 +71,7 @@ def studio_command(args: argparse.Namespace) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             worker = Worker((sys.executable, "-m", "jaxnst.command.worker"))
             studio = Studio(place, keys, worker)
-            server = make_server(studio.app(), studio.leave)
+            server = Server(studio.app(), studio.leave)
             server.run(sockets=[listener])
     say(f"ended; the results are in {args.folder}")
     return 0

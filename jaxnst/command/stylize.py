@@ -23,6 +23,7 @@ from jaxnst.command.folder import paint_folder
 from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
+from jaxnst.foreign import write_json
 from jaxnst.live import LiveWriter
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
@@ -34,12 +35,7 @@ from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
-from jaxnst.pictures.files import (
-    has_alpha,
-    load_image,
-    output_format,
-    save_image,
-)
+from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
 from jaxnst.recipes import Recipe
 from jaxnst.request import read
 from jaxnst.request.defaults import times_path
@@ -291,7 +287,8 @@ def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) 
             "lower --learning-rate or the loss weights"
         )
         return 3
-    if stood_still(result):
+    losses = result.infos[-1].loss if result.infos else []
+    if len(losses) > 1 and min(losses[1:]) >= losses[0]:
         complain("the loss did not fall at the last scale; lower --learning-rate")
     return 0
 
@@ -301,12 +298,6 @@ def first_words(recipe: Recipe, shape: tuple[int, int]) -> str:
     if not recipe.paints:
         return "Changing the colours"
     return f"Compiling for {max(shape)} px, once for this size"
-
-
-def stood_still(result: Result) -> bool:
-    """Whether no step of the last scale lowered the loss."""
-    losses = result.infos[-1].loss if result.infos else []
-    return len(losses) > 1 and bool(min(losses[1:]) >= losses[0])
 
 
 def save_result(
@@ -319,7 +310,7 @@ def save_result(
     try:
         text = json.dumps(about, allow_nan=False)
         save_image(run.out, result.image, bits=run.bits, description=text)
-        describe.write_manifest(manifest_path(run.out), manifest)
+        write_json(manifest_path(run.out), manifest)
     except (OSError, ValueError) as error:
         rescued = Path(tempfile.mkdtemp(prefix="jaxnst-")) / run.out.name
         kept = f"the picture is in {rescued}"

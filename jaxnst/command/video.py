@@ -18,7 +18,7 @@ import jax
 from jaxnst.checks import check_installed
 from jaxnst.command import describe, flags, stylize
 from jaxnst.command.reporter import Reporter, complain, place_of, say
-from jaxnst.foreign import read_json
+from jaxnst.foreign import read_json, write_json
 from jaxnst.messages import gigabytes
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.memory import mask_bytes
@@ -228,7 +228,7 @@ def video_command(args: argparse.Namespace) -> int:
         about["shots"] = [video.clip.numbers[i] + 1 for i in sorted(reporter.firsts)]
         done = {"video": about, "status": "done", "resumed": painted, "seconds": spent}
         manifest = replace(found, versions=versions).beside(out) | done
-        describe.write_manifest(manifest_path(out), manifest)
+        write_json(manifest_path(out), manifest)
         if not args.keep_state:
             shutil.rmtree(video.state, ignore_errors=True)
     tell(f"wrote {out} in {seconds:.0f} s")
@@ -259,7 +259,7 @@ def open_state(folder: Path, record: dict[str, Any]) -> Iterator[int]:
         raise ValueError(f"{folder} has other files in it; choose another output")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        describe.write_manifest(path, record)
+        write_json(path, record)
         yield len(list(folder.glob("pass*.npz")))
     finally:
         if not any(folder.glob("pass*.npz")):

@@ -45,10 +45,6 @@ class ContentLoss:
     prepare: Callable[[Feature, Any], Feature] = lambda feature, statistics: feature
     additive: bool = True
 
-    def __str__(self) -> str:
-        """Return the name."""
-        return self.name
-
 
 def square_sum(
     feature: Feature, target: Feature, weights: Weights = None

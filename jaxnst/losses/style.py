@@ -18,13 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnst.linalg import (
-    HIGHEST,
-    eigh,
-    float32,
-    products,
-    root_traces,
-)
+from jaxnst.linalg import HIGHEST, eigh, float32, products, root_traces
 from jaxnst.losses.neighbors import (
     blend_samples,
     index_features,
@@ -74,10 +68,6 @@ class StyleLoss:
     additive: bool = True
     distances: Callable[[list[Any], list[Any]], list[Scalar]] | None = None
     summarize_against: Callable[[Feature, Any, Weights], Any] | None = None
-
-    def __str__(self) -> str:
-        """Return the name."""
-        return self.name
 
     def summarize_image(
         self, feature: Feature, target: Any, weights: Weights = None

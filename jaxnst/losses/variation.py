@@ -30,10 +30,6 @@ class VariationLoss:
     summarize: Callable[[Image, Weights], Any]
     distance: Callable[[Any, Any], Scalar]
 
-    def __str__(self) -> str:
-        """Return the name."""
-        return self.name
-
 
 def squared_variation(image: Image, weights: Weights = None) -> Scalar:
     """Half the sum of squared differences of neighbouring pixels, inside the image.

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnst.disk import write_whole
-from jaxnst.messages import found_at
+from jaxnst.disk import check_file, write_whole
 from jaxnst.transfer import State, Transfer, at_rest
 
 FORMAT = "jaxnst-checkpoint-5"
@@ -82,11 +81,7 @@ def load_checkpoint(
             is of another run.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            f"expected a checkpoint at {path}, got {found_at(path)}; "
-            "leave out --resume to start anew"
-        )
+    check_file(path, "a checkpoint", "leave out --resume to start anew")
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))

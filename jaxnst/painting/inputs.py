@@ -84,16 +84,3 @@ def scale_content(content: Image, shape: tuple[int, int]) -> Image:
 def resizer(recipe: Recipe) -> Callable[..., Image]:
     """What the pictures of a recipe are resampled by."""
     return resize if recipe.program.shares_canvases else resize_compiled
-
-
-def scale_detail(
-    content: Image, before: tuple[int, int], shape: tuple[int, int], recipe: Recipe
-) -> Image:
-    """What is added where the image is enlarged to a scale, h w 3, around 0.
-
-    The fraction `detail` of what the scale before cannot show of the content.
-    """
-    if recipe.look.detail == 0:
-        return np.zeros((*shape, 3), np.float32)
-    coarse = resize(scale_content(content, before), shape)
-    return np.float32(recipe.look.detail) * (scale_content(content, shape) - coarse)

@@ -1,12 +1,11 @@
 """Loads and measures the pictures of a grid once, however many lanes share them."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
-from cachetools import LRUCache
-from jaxtyping import Float, PyTree
+from cachetools import LRUCache, cached
+from jaxtyping import PyTree
 
 from jaxnst.compiled import Runner
 from jaxnst.network.vgg import Backbone
@@ -57,7 +56,8 @@ class Measurer:
     ):
         self.backbone, self.load_masks = backbone, load_masks
         self.load_content, self.load_styles = load_content, load_styles
-        self.kept: LRUCache = LRUCache(KEPT_BYTES, getsizeof=_bytes)
+        kept = LRUCache(KEPT_BYTES, getsizeof=_bytes)
+        self._once = cached(kept, key=lambda key, make: key)(lambda key, make: make())
 
     def canvas(self, lane: Lane, stage: int) -> Canvas:
         """The canvas of a stage of a lane."""
@@ -67,15 +67,10 @@ class Measurer:
         """What a lane is compared with at a stage."""
         scene, canvas = self.scaled(lane, stage), self.canvas(lane, stage)
         given, place = (call, self.backbone), (canvas, lane.recipe)
-        key = canvas, *self._content_key(lane)
-        features = self._once(
-            ("features", *key), lambda: measure_drawing(*given, scene, *place)
-        )
-        key = canvas, *self._style_key(lane)
-        styles = self._once(
-            ("statistics", *key),
-            lambda: [measure_styles(*given, x, *place) for x in scene.regions],
-        )
+        drawing = lambda: measure_drawing(*given, scene, *place)
+        features = self._once(("features", canvas, *self._content_key(lane)), drawing)
+        each = lambda: [measure_styles(*given, x, *place) for x in scene.regions]
+        styles = self._once(("statistics", canvas, *self._style_key(lane)), each)
         return measure(*given, scene, *place, content=features, styles=styles)
 
     def start(self, lane: Lane, stage: int) -> Image:
@@ -111,20 +106,18 @@ class Measurer:
     def scaled(self, lane: Lane, stage: int) -> Scene:
         """The scene of a lane at a stage."""
         canvas = self.canvas(lane, stage)
-        key = canvas, *self._content_key(lane), *self._style_key(lane)
+        key = "scaled", canvas, *self._content_key(lane), *self._style_key(lane)
         given = self._scene(lane), self._content(lane), canvas, lane.recipe
-        make = lambda: scale(*given)
-        return self._once(("scaled", *key), make)
+        return self._once(key, lambda: scale(*given))
 
     def _scene(self, lane: Lane) -> Scene:
-        styles = self._once(
-            ("styles", *self._style_key(lane)), lambda: self.load_styles(lane)
-        )
-        options = {"blend": _array(lane.blend), "masks": self._masks(lane)}
-        options["turned"] = lane.turned
+        key = "styles", *self._style_key(lane)
+        styles = self._once(key, lambda: self.load_styles(lane))
+        blend = None if lane.blend is None else np.array(lane.blend, np.float32)
+        options: dict = {"masks": self._masks(lane), "turned": lane.turned}
         given = self._photograph(lane), styles, lane.recipe
         key = "scene", *self._content_key(lane), *self._style_key(lane)
-        return self._once(key, lambda: make_scene(*given, **options))
+        return self._once(key, lambda: make_scene(*given, blend=blend, **options))
 
     def _masks(self, lane: Lane) -> Masks:
         key = "masks", lane.parts, lane.recipe.program, lane.recipe.sizes, lane.shape
@@ -151,18 +144,6 @@ class Measurer:
         program, sizes, look = lane.recipe.program, lane.recipe.sizes, lane.recipe.look
         return lane.styles, lane.blend, program, sizes, look, place
 
-    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
-        if key in self.kept:
-            return self.kept[key]
-        value = make()
-        if _bytes(value) <= KEPT_BYTES:
-            self.kept[key] = value
-        return value
-
 
 def _bytes(tree: PyTree) -> int:
     return sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(tree))
-
-
-def _array(blend: tuple[float, ...] | None) -> Float[np.ndarray, "_n"] | None:
-    return None if blend is None else np.array(blend, np.float32)

@@ -91,10 +91,7 @@ def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
 
 
 def style_shape(
-    style: tuple[int, ...],
-    content: tuple[int, int],
-    recipe: Recipe,
-    scale: float = 1.0,
+    style: tuple[int, ...], content: tuple[int, int], recipe: Recipe, scale: float = 1.0
 ) -> tuple[int, int]:
     """Height and width a style is measured at, beside a content of that size.
 

@@ -199,14 +199,13 @@ def make_scene(
     """
     given = content, list(styles), masks
     content, styles, masks = on_host(given)
-    blend = None if blend is None else np.asarray(blend, np.float32)
     if turned:
         content, styles, masks = turn((content, styles, masks))
-    parts, paint_mask = _divide(content, styles, blend, masks)
-    strength = masks.content_strength
-    strength = None if strength is None else _fit(strength, content, most=math.inf)
+    parts, paint_mask = _divide(content, Region(styles, None, blend), masks)
+    held, shape = masks.content_strength, content.shape
+    strength = None if held is None else fit_mask(held, shape, most=math.inf)
     if masks.alpha is not None:
-        alpha = _fit(masks.alpha, content)
+        alpha = fit_mask(masks.alpha, shape)
         strength = multiply_masks(strength, alpha)
         paint_mask = multiply_masks(paint_mask, (alpha > 0).astype(np.float32))
         parts = [x._replace(mask=multiply_masks(x.mask, alpha)) for x in parts]
@@ -225,19 +224,14 @@ def make_scene(
 
 
 def _divide(
-    content: Image,
-    styles: Sequence[Style | Image],
-    blend: Float[np.ndarray, "_n"] | None,
-    masks: Masks,
+    content: Image, whole: Region, masks: Masks
 ) -> tuple[list[Region], Mask | None]:
     """The regions, with that of the rest, and where the image changes."""
-    whole = Region(styles, None, blend)
     if not masks.regions:
         return [_complete(whole)], None
     everywhere = np.ones((1, 1, 1), np.float32)
     given = [everywhere if x.mask is None else x.mask for x in masks.regions]
-    found = [_fit(mask, content) for mask in given]
-    found, rest = normalize_overlaps(found)
+    found, rest = normalize_overlaps([fit_mask(x, content.shape) for x in given])
     parts = [
         _complete(region._replace(mask=mask))
         for region, mask in zip(masks.regions, found, strict=True)
@@ -249,13 +243,13 @@ def _divide(
                 "black; white is where its style is painted"
             )
     left = float(np.mean(rest))
-    if styles and masks.keep_rest:
+    if whole.styles and masks.keep_rest:
         raise ValueError("expected styles for the rest, or keep_rest, got both")
     if masks.keep_rest:
         return parts, 1 - rest
     if left <= SMALLEST_SHARE:
         return parts, None
-    if not styles:
+    if not whole.styles:
         raise ValueError(
             f"expected a style for the {left:.1%} of the picture that no region "
             "covers, got none; give one, or keep it as it is by keep_rest"
@@ -299,7 +293,8 @@ def _complete(region: Region) -> Region:
     blend = None if region.blend is None else np.asarray(region.blend, np.float32)
     if blend is not None:
         check_blend(blend, len(region.styles))
-    styles = [_fit_style(x, x.image) for x in map(_as_style, region.styles)]
+    fit = lambda x: None if x.mask is None else fit_mask(x.mask, x.image.shape)
+    styles = [x._replace(mask=fit(x)) for x in map(_as_style, region.styles)]
     for style in styles:
         if style.mask is not None and not np.mean(style.mask) > SMALLEST_SHARE:
             raise ValueError(
@@ -311,16 +306,6 @@ def _complete(region: Region) -> Region:
 
 def _as_style(style: Style | Any) -> Style:
     return style if isinstance(style, Style) else Style(style)
-
-
-def _fit_style(style: Style, image: Image) -> Style:
-    """A style with another image of it, and its mask in that size."""
-    mask = None if style.mask is None else _fit(style.mask, image)
-    return style._replace(image=image, mask=mask)
-
-
-def _fit(mask: Mask, image: Image, *, most: float = 1.0) -> Mask:
-    return fit_mask(mask, (image.shape[0], image.shape[1]), most=most)
 
 
 def _color_styles(
@@ -355,40 +340,23 @@ def _rotate(region: Region) -> Region:
 
 def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
     """A scene whose masks have the shape of a scale."""
-    fit = lambda mask: None if mask is None else fit_mask(mask, shape)
+    fit = lambda x, most=1.0: None if x is None else fit_mask(x, shape, most=most)
     regions = tuple(x._replace(mask=fit(x.mask)) for x in scene.regions)
-    strength = scene.content_strength
-    if strength is not None:
-        strength = fit_mask(strength, shape, most=math.inf)
-    return scene._replace(
-        regions=regions,
-        content_strength=strength,
-        paint_mask=fit(scene.paint_mask),
-    )
+    strength, paint = fit(scene.content_strength, math.inf), fit(scene.paint_mask)
+    return scene._replace(regions=regions, content_strength=strength, paint_mask=paint)
 
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
     """The content in the colours of the styles, if the recipe says so."""
     if recipe.look.palette == "content":
         return scene.content
-
-    def match(region: Region) -> Image:
-        images, masks = _images(region)
-        options: dict = {"mask": region.mask, "reference_masks": masks}
-        return match_palette(scene.content, images, blend=region.blend, **options)
-
-    return compose(scene, scene.content, [match(x) for x in scene.regions])
+    parts = [match_palette(scene.content, **_palettes(x)) for x in scene.regions]
+    return compose(scene, scene.content, parts)
 
 
 def color_maps(scene: Scene) -> list[ColorMap]:
     """The map of the content to the colours of the styles, of each region."""
-
-    def fit(region: Region) -> ColorMap:
-        images, masks = _images(region)
-        options: dict = {"mask": region.mask, "reference_masks": masks}
-        return fit_colors(scene.content, images, blend=region.blend, **options)
-
-    return [fit(region) for region in scene.regions]
+    return [fit_colors(scene.content, **_palettes(x)) for x in scene.regions]
 
 
 def recolored(
@@ -411,9 +379,11 @@ def recolored(
     return scene.content + share * moved / np.where(total > 0, total, 1)
 
 
-def _images(region: Region) -> tuple[list[Image], list[Mask | None]]:
-    """The images of a region's styles, and their masks."""
-    return [x.image for x in region.styles], [x.mask for x in region.styles]
+def _palettes(region: Region) -> dict[str, Any]:
+    """What gives a region its colours, as `match_palette` and `fit_colors` take it."""
+    images, masks = [x.image for x in region.styles], [x.mask for x in region.styles]
+    own = {"mask": region.mask, "blend": region.blend}
+    return own | {"references": images, "reference_masks": masks}
 
 
 def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
@@ -436,8 +406,9 @@ def keep(scene: Scene, image: Image, photograph: Image) -> Image:
 
 def first_image(key: Array, scene: Scene, recipe: Recipe) -> Image:
     """The image that a run starts from, see `inputs.initial_image`."""
-    start = lambda x: inputs.initial_image(key, scene.content, _images(x)[0], recipe)
-    return compose(scene, scene.content, [start(x) for x in scene.regions])
+    given = [[style.image for style in x.styles] for x in scene.regions]
+    parts = [inputs.initial_image(key, scene.content, x, recipe) for x in given]
+    return compose(scene, scene.content, parts)
 
 
 def finish(
@@ -481,6 +452,6 @@ def finish(
 
 
 def _is_grey(scene: Scene) -> bool:
-    styles = [image for region in scene.regions for image in _images(region)[0]]
+    styles = [style.image for region in scene.regions for style in region.styles]
     # The content, which may be by far the largest, comes last.
     return all(np.ptp(x, axis=-1).max() <= GREY for x in (*styles, scene.content))

@@ -42,16 +42,10 @@ from jaxnst.painting.scene import (
     keep,
 )
 from jaxnst.pictures.canvas import Canvas, exact, shared, square
-from jaxnst.pictures.geometry import crop_like, crop_middle
+from jaxnst.pictures.geometry import crop_like, crop_middle, resize
 from jaxnst.process import COMPILE_FAST
 from jaxnst.recipes import Program, Recipe
-from jaxnst.repaint import (
-    Layout,
-    lay_levels,
-    level_shapes,
-    make_levels,
-    make_paint,
-)
+from jaxnst.repaint import Layout, lay_levels, level_shapes, make_levels, make_paint
 from jaxnst.repaint.bank import Styles
 from jaxnst.storage import StoredFeatures
 from jaxnst.tiles import smallest_tile
@@ -264,9 +258,12 @@ def next_picture(
     Returns:
         The canvas.
     """
-    before = image.shape[0], image.shape[1]
-    detail = inputs.scale_detail(content, before, canvas.shape, recipe)
-    larger = inputs.resizer(recipe)(image, canvas.shape)
+    before, shape = (image.shape[0], image.shape[1]), canvas.shape
+    larger, detail = inputs.resizer(recipe)(image, shape), np.float32(0)
+    if recipe.look.detail:  # a part of what the scale before cannot show
+        coarse = resize(inputs.scale_content(content, before), shape)
+        finer = inputs.scale_content(content, shape) - coarse
+        detail = np.float32(recipe.look.detail) * finer
     return canvas.place(np.clip(larger + detail, 0, 1))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxnst.disk import write_whole
+from jaxnst.foreign import write_json
 from jaxnst.painting.plan import Stages
 from jaxnst.recipes import Program
 
@@ -44,8 +44,7 @@ def remember_times(path: Path, key: str, seconds: Mapping[int, float]) -> None:
     own = times.get(key, {}) | {str(n): x for n, x in seconds.items()}
     with contextlib.suppress(OSError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(path) as file:
-            file.write(json.dumps(times | {key: own}).encode())
+        write_json(path, times | {key: own})
 
 
 def expected_seconds(path: Path, key: str, stages: Stages) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxnst.pictures.geometry import resize
-from jaxnst.types import Mask, Weights
+from jaxnst.types import Weights
 
 Values = Float[Array | np.ndarray, "_h _w _c"]
 
@@ -67,14 +67,10 @@ class Canvas(NamedTuple):
     def place(
         self, image: Values, mode: Literal["edge", "constant"] = "edge"
     ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-        """Lay a picture on the canvas."""
+        """Lay a picture on the canvas; `constant`: with zeros around it."""
         image = np.asarray(image, np.float32)
         pairs = zip(self.size, self.shape, strict=True)
         return np.pad(image, [*((0, big - own) for big, own in pairs), (0, 0)], mode)
-
-    def place_mask(self, mask: Mask) -> Float[np.ndarray, "_new_h _new_w 1"]:
-        """Lay a mask on the canvas, with zeros around it."""
-        return self.place(mask, "constant")
 
     def mask(self, mask: Weights) -> Weights:
         """Lay a mask on the canvas; without one, that of the picture.
@@ -84,7 +80,7 @@ class Canvas(NamedTuple):
         if mask is None and self.part is None:
             return None
         whole = np.ones((*self.shape, 1), np.float32)
-        return self.place_mask(whole if mask is None else mask)
+        return self.place(whole if mask is None else mask, "constant")
 
     def crop(self, canvas: Values) -> Values:
         """Take the picture off the canvas."""

@@ -116,12 +116,7 @@ def fit_colors(
     far mean and covariance are off after clipping, the best one is taken. One that
     clips more than the share `CLIPPED` is taken only if all do.
 
-    Args:
-        image: RGB in [0, 1], h w 3.
-        references: At least one image, RGB in [0, 1], each of any size.
-        blend: Weights of the references (n,). Default: equal weights.
-        mask: Pixels of the image whose colours are measured. Default: all.
-        reference_masks: Likewise, of each reference.
+    Args and reference as `match_palette`.
 
     Returns:
         The map, which may be used for other images as well, such as later frames.
@@ -132,9 +127,6 @@ def fit_colors(
         >>> found = fit_colors(x, [y])(x)
         >>> np.allclose(found.std((0, 1)), y.std((0, 1)), rtol=0.02)
         True
-
-    Reference:
-        Pitié, Kokaram (2007), "The linear Monge-Kantorovitch linear colour mapping".
     """
     target, b = _blended_moments(references, blend, reference_masks, 1e-6)
     pixels, seen = _sample(image, mask)

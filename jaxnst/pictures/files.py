@@ -1,8 +1,8 @@
 """Image files to arrays and back: float32 RGB, sRGB-encoded, in [0, 1], h w 3."""
 
 import contextlib
+import io
 import math
-import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +16,7 @@ import tifffile
 from jaxtyping import Array, Float
 from PIL import ExifTags
 from PIL import Image as pil
+from PIL.PngImagePlugin import putchunk
 
 from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.disk import write_whole
@@ -185,18 +186,6 @@ def has_alpha(path: str | Path) -> bool:
         return source.has_alpha
 
 
-def image_bits(path: str | Path) -> int:
-    """Bits per channel of a picture that `load_image` reads, from its header.
-
-    Example:
-        >>> from jaxnst.pictures.samples import sample_path
-        >>> image_bits(sample_path("harbour"))
-        8
-    """
-    with open_source(Path(path)) as source:
-        return source.bits
-
-
 def image_shape(path: str | Path) -> tuple[int, int]:
     """Height and width of a picture as `load_image` reads it, from its header.
 
@@ -301,10 +290,8 @@ def save_image(
     check_image(image[..., :3] if with_alpha else image, beyond=OPTIMIZED)
     path, image = Path(path), np.asarray(image, np.float32)
     kind = output_format(path, image.shape, bits=bits)
-    clear = image.shape[2] == 4
-    if clear and kind == "JPEG":
-        clear, image = False, np.clip(image, 0, 1)
-        image = 1 - image[..., 3:] * (1 - image[..., :3])
+    if kind == "JPEG":
+        image = _over_white(np.clip(image, 0, 1))
     pixels = as_levels(image, bits)
     with write_whole(path) as file:
         if kind == "TIFF":
@@ -318,7 +305,7 @@ def save_image(
                 tile=(256, 256),
                 iccprofile=srgb_profile(),
                 description=description or None,
-                extrasamples=["unassalpha"] if clear else None,
+                extrasamples=["unassalpha"] if with_alpha else None,
                 metadata=None,
                 software=False,
             )
@@ -338,14 +325,11 @@ def _as_png(pixels: np.ndarray, description: str) -> bytes:
     """A PNG with the sRGB profile and a description."""
     pixels = np.ascontiguousarray(pixels)  # those of a high picture were turned
     data = bytes(imagecodecs.png_encode(pixels, level=PNG_LEVEL, strategy=PNG_STRATEGY))
-    chunks = {b"iCCP": b"sRGB\0\0" + zlib.compress(srgb_profile())}
+    chunks = io.BytesIO()
+    putchunk(chunks, b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile()))
     if description:
-        chunks[b"tEXt"] = f"{KEYWORD}\0{description}".encode("latin-1")
-    packed = b""
-    for kind, content in chunks.items():
-        packed += struct.pack(">I", len(content)) + kind + content
-        packed += struct.pack(">I", zlib.crc32(kind + content))
-    return data[:PNG_HEADER] + packed + data[PNG_HEADER:]
+        putchunk(chunks, b"tEXt", f"{KEYWORD}\0{description}".encode("latin-1"))
+    return data[:PNG_HEADER] + chunks.getvalue() + data[PNG_HEADER:]
 
 
 def read_description(path: str | Path) -> str:
@@ -386,10 +370,9 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
         raise ValueError(
             f"expected an output ending in {', '.join(SUFFIXES)}, got {str(path)!r}"
         )
-    deep = [suffix for suffix, name in SUFFIXES.items() if name in ("PNG", "TIFF")]
-    if bits == 16 and path.suffix.lower() not in deep:
+    if bits == 16 and kind not in ("PNG", "TIFF"):
         raise ValueError(
-            f"expected an output ending in {', '.join(deep)} for 16 bits, got "
+            "expected an output ending in .png, .tif, .tiff for 16 bits, got "
             f"{str(path)!r}"
         )
     if max(shape[:2]) > LONGEST.get(kind, math.inf):

@@ -61,10 +61,7 @@ def crop_middle(
 
 @partial(jax.jit, static_argnames=("shape", "method"))
 def resize_compiled(
-    image: Image,
-    shape: tuple[int, int],
-    *,
-    method: Method = "cubic",
+    image: Image, shape: tuple[int, int], *, method: Method = "cubic"
 ) -> Image:
     """`resize` in compiled code, which differs by rounding, and compiles each size.
 

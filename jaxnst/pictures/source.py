@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8, UInt16
 from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL import Image as pil
 
-from jaxnst.messages import found_at
+from jaxnst.disk import check_file
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.tiff import has_page_alpha, open_page, read_page, tag_value
 
@@ -32,21 +32,10 @@ logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 # Image generators and editors write more text than Pillow's limit, which is for bombs.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24
 
-FORMATS = {
-    "PNG": "PNG",
-    "JPEG": "JPEG",
-    "MPO": "JPEG",
-    "WEBP": "WebP",
-    "TIFF": "TIFF",
-    "GIF": "GIF",
-    "BMP": "BMP",
-    "PPM": "PPM",
-    "JPEG2000": "JPEG 2000",
-    "AVIF": "AVIF",
-    "HEIF": "HEIF",
-}
+FORMATS = {x: x for x in ("PNG", "JPEG", "TIFF", "GIF", "BMP", "PPM", "AVIF", "HEIF")}
 """The formats that are opened, whatever a file is called, and their usual names. Of
 Pillow's others, some start a program, such as Ghostscript."""
+FORMATS |= {"MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 
 Pixels = pil.Image | Float[np.ndarray, "_h _w _c"]
 """sRGB, upright: an image of mode RGB or RGBA, or floats in [0, 1], h w 3 or with alpha
@@ -99,21 +88,16 @@ def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
     Its profile and gamma are ignored unless it is `profiled`, and integers of more than
     16 bits are divided by 65535.
     """
-    if not path.is_file():
-        raise ValueError(
-            f"expected a picture at {path}, got {found_at(path)}; check the path"
-        )
+    check_file(path, "a picture")
     try:
-        with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings(), open_page(path) as page:
             # Pillow warns from half as many pixels on as it refuses.
-            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)
-            page = stack.enter_context(open_page(path))
-            if page is None:
-                file = stack.enter_context(open_pillow(_repair_jpeg_end(path)))
-                yield _of_pillow(file, path, profiled)
-            else:
+            if page is not None:
                 yield _of_page(page, profiled)
+            else:
+                with open_pillow(_repair_jpeg_end(path)) as file:
+                    yield _of_pillow(file, path, profiled)
     except pil.DecompressionBombError as error:
         raise ValueError(
             f"expected fewer pixels at {path}, got a picture that may fill the memory "
@@ -140,10 +124,8 @@ def _of_pillow(file: pil.Image, path: Path, profiled: bool) -> Source:
     height, width = file.height, file.width
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         # Some versions of Pillow report the size of a TIFF as if it were upright.
-        height, width = (
-            int(file.tag_v2[tag])
-            for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth)
-        )
+        tags = ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth
+        height, width = (int(file.tag_v2[tag]) for tag in tags)
     bits = {"F": 32, "I": 16}.get(file.mode[0], 8)
     if file.format == "PNG":  # of whose 16 bits in colour Pillow gives 8
         chunks = _png_chunks(path)
@@ -289,9 +271,8 @@ def from_profile(image: pil.Image) -> pil.Image:
     profile = io.BytesIO(image.info.get("icc_profile") or b"")
     with contextlib.suppress(ImageCms.PyCMSError, OSError, KeyError):
         its_own: Any = ImageCms.ImageCmsProfile(profile)
-        mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[
-            its_own.profile.xcolor_space
-        ]
+        space = its_own.profile.xcolor_space
+        mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[space]
         grey = image.mode in ("1", "L", "LA")
         if (mode == "CMYK") == (image.mode == "CMYK") and (grey or mode != "L"):
             srgb = ImageCms.createProfile("sRGB")

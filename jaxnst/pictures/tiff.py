@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from jaxtyping import Float, Shaped
 from PIL import Image as pil
+from tifffile import PHOTOMETRIC
 
 # What tifffile logs of damaged files would be printed, a line for each fault.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -18,11 +19,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 RAW = 32803, 34892
 """Photometric interpretations of a sensor's values: colour filter array, linear raw."""
 
-PLAIN = (
-    tifffile.PHOTOMETRIC.RGB,
-    tifffile.PHOTOMETRIC.MINISBLACK,
-    tifffile.PHOTOMETRIC.MINISWHITE,
-)
+PLAIN = PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE
 """What is read here; Pillow reads palettes, CMYK, YCbCr and CIELAB."""
 
 REDUCED, MASK, SEPARATE = 1, 4, 2
@@ -92,11 +89,10 @@ def read_page(
     pixels = page.asarray()
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
-    values = _to_unit(
-        pixels.reshape(page.imagelength, page.imagewidth, -1), page, largest
-    )
+    pixels = pixels.reshape(page.imagelength, page.imagewidth, -1)
+    values = _to_unit(pixels, page, largest)
     colors = 1 if page.photometric in PLAIN[1:] else 3
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
         values[..., 0] = 1 - values[..., 0]
     if page.extrasamples[:1] == (ASSOCIATED,):
         alpha = values[..., colors : colors + 1]

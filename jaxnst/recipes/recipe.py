@@ -379,7 +379,7 @@ class Recipe:
         """All fields by name, a loss of your own by its name, as JSON can hold them."""
         parts = [getattr(self, part) for part in PARTS]
         held = {x.name: getattr(part, x.name) for part in parts for x in fields(part)}
-        named = {name: str(held[name]) for name in LOSS_TABLES}
+        named = {name: getattr(held[name], "name", held[name]) for name in LOSS_TABLES}
         return {"name": self.name, "summary": self.summary} | held | named
 
     def replace(self, **changes: Any) -> "Recipe":

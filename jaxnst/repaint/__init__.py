@@ -117,9 +117,6 @@ class Layout(NamedTuple):
     paint: list[Styles]
 
 
-RUN = Runner()
-
-
 def repaint(
     image: Image,
     content: Image,
@@ -132,7 +129,6 @@ def repaint(
     style_masks: Sequence[Mask | None] = (),
     canvas: Canvas | None = None,
     turned: bool = False,
-    call: Runner = RUN,
 ) -> Float[np.ndarray, "_h _w 3"]:
     """Lay out a picture of patches of its styles.
 
@@ -175,7 +171,6 @@ def repaint(
         style_masks: The part of each style that is used. Default: all of it.
         canvas: The padded shape that compiled programs share. Default: the picture's.
         turned: Whether all pictures are transposed.
-        call: What calls the compiled functions, see `Runner`.
 
     Returns:
         RGB in [0, 1], of the picture's shape.
@@ -208,7 +203,7 @@ def repaint(
     paint = make_paint(styles, style_masks, blend, canvas, turned=turned)
     given = image, content, content_ratio, mask, held
     levels = make_levels(*given, len(paint), canvas=canvas, turned=turned)
-    laid = lay_levels(Layout(levels, paint), call)
+    laid = lay_levels(Layout(levels, paint), Runner())
     return np.asarray(laid)[: image.shape[0], : image.shape[1]]
 
 
@@ -261,12 +256,23 @@ def make_levels(
     """What is painted, on so many levels; on the host, with arguments of `repaint`."""
     pictures = np.asarray(image, np.float32), clarify(content)
     pyramid = zip(*(halves(x, count) for x in pictures), strict=True)
-    found = []
-    for level, (shown, drawn) in enumerate(pyramid):
-        own = canvas.halved(level)._replace(shape=shown.shape[:2])
-        strength = np.float32((1 + level) * content_ratio)
-        found.append(_make_level(shown, drawn, mask, held, strength, own, turned))
-    return found[::-1]
+
+    def level(number: int, shown: Image, drawn: Image) -> Level:
+        shape, strength = shown.shape[:2], np.float32((1 + number) * content_ratio)
+        own = canvas.halved(number)._replace(shape=shape)
+        every = np.ones((*shape, 1), np.float32)
+        fit = lambda x, most=1.0: every if x is None else fit_mask(x, shape, most=most)
+        edge, where = find_edges(drawn)[..., None], own.place(fit(mask), "constant")
+        return Level(
+            own.place(shown + edge * (drawn - shown)),
+            own.place(strength * (HOLD + EDGE_HOLD * edge) * fit(held, math.inf)),
+            where / (np.mean(where) + np.float32(1e-9)),
+            own.place(find_heights(shape, turned)),
+            own.place(lead_strokes(drawn)),
+            np.array(shape, np.int32),
+        )
+
+    return [level(number, *pair) for number, pair in enumerate(pyramid)][::-1]
 
 
 def level_shapes(count: int, canvas: Canvas) -> list[Any]:
@@ -281,30 +287,6 @@ def level_shapes(count: int, canvas: Canvas) -> list[Any]:
     return [level(number) for number in reversed(range(count))]
 
 
-def _make_level(
-    shown: Image,
-    drawn: Image,
-    mask: Mask | None,
-    held: Mask | None,
-    strength: np.float32,
-    canvas: Canvas,
-    turned: bool,
-) -> Level:
-    shape = canvas.shape
-    every = np.ones((*shape, 1), np.float32)
-    fit = lambda x, most=1.0: every if x is None else fit_mask(x, shape, most=most)
-    edge = find_edges(drawn)[..., None]
-    where = canvas.place_mask(fit(mask))
-    return Level(
-        canvas.place(shown + edge * (drawn - shown)),
-        canvas.place(strength * (HOLD + EDGE_HOLD * edge) * fit(held, math.inf)),
-        where / (np.mean(where) + np.float32(1e-9)),
-        canvas.place(find_heights(shape, turned)),
-        canvas.place(lead_strokes(drawn)),
-        np.array(shape, np.int32),
-    )
-
-
 def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Styles:
     """The image of a style at a level, on a canvas of that edge."""
     h, w = image.shape[:2]
@@ -316,7 +298,7 @@ def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Sty
     used[inner] = np.where(part >= part[inner].max() / 2, weight, 0)[inner]
     return Styles(
         own.place(image),
-        own.place_mask(used)[..., 0],
+        own.place(used, "constant")[..., 0],
         own.place(find_heights((h, w), turned)),
         np.array(style.flow, np.float32),
     )

@@ -129,16 +129,11 @@ def find_directions(image: Image) -> Float[Array, "_h _w 2"]:
     return jnp.stack([xx - yy, 2 * xy], axis=-1) / (xx + yy + FAINT)[..., None]
 
 
-def mean_around(directions: Float[Array, "_h _w 2"]) -> Float[Array, "_h _w 2"]:
-    """Mean of the directions in the square of 9 x 9 px around each pixel."""
-    return sum_around(directions) / 81
-
-
-def sum_around(x: Float[Array, "_h _w _c"]) -> Float[Array, "_h _w _c"]:
-    """Sum of the square of 9 x 9 px around each pixel, along one axis and the other."""
+def mean_around(x: Float[Array, "_h _w _c"]) -> Float[Array, "_h _w _c"]:
+    """Mean of the square of 9 x 9 px around each pixel, axis by axis."""
     for window in ((9, 1, 1), (1, 9, 1)):
         x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1), "SAME")
-    return x
+    return x / 81
 
 
 def make_bank(styles: Styles) -> Bank:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxnst.pictures.canvas import extend
-from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors, sum_around
+from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors, mean_around
 from jaxnst.types import Mask
 
 COHERENCE = 0.8
@@ -100,7 +100,7 @@ def overuse_penalty(matches: Matches, where: Mask, bank: Bank) -> Float[Array, "
     shown = bank.descriptors[:, 0].reshape(used.shape) < NOWHERE
     weights = jnp.where(shown, 1 / bank.factors, 0)
     due = weights * used.sum() / weights.sum()
-    nearby = sum_around(used[..., None])[..., 0] / 81
+    nearby = mean_around(used[..., None])[..., 0]
     return jnp.sqrt(jnp.clip(nearby / (due + 1e-6), 1, OVERUSE))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from jaxnst.foreign import Text, convert, parse_json, read_json
+from jaxnst.foreign import Text, convert, read_json
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS
 from jaxnst.request.painting import LARGEST_SIZE, Painting
@@ -45,10 +45,7 @@ def as_json(painting: Painting) -> dict[str, Any]:
 
 
 def painting_of(
-    value: Any,
-    named: Callable[[str], Recipe] = get_recipe,
-    *,
-    name: str = "a painting",
+    value: Any, named: Callable[[str], Recipe] = get_recipe, *, name: str = "a painting"
 ) -> Painting:
     """A painting from JSON that anybody may have written.
 
@@ -179,11 +176,6 @@ def read_manifest(path: Path) -> Manifest:
         OSError: If the file cannot be read.
     """
     return check_manifest(read_json(path), str(path))
-
-
-def parse_manifest(data: str) -> Manifest:
-    """The manifest in a text, checked; a ValueError if there is none."""
-    return check_manifest(parse_json(data), "a text")
 
 
 def check_manifest(value: Any, where: str) -> Manifest:

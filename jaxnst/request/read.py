@@ -67,24 +67,22 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
         masks.append((style.mask, native))
         if style.mask is not None:
             read_white(style.mask, f"{style.path} is the style")
-    notes = [x for path, of in masks if path is not None for x in _stretched(path, of)]
+    notes = []
+    for path, (height, width) in masks:
+        if path is None:
+            continue
+        high, wide = image_shape(path)
+        if abs(math.log(wide * height / (high * width))) > 0.03:
+            notes.append(
+                f"{path} is stretched from {wide} x {high} px to the shape of its "
+                f"picture, {width} x {height} px"
+            )
     if painting.content_mask and not painting.recipe.paints:
         notes.append(
             "the content mask has no effect on a recipe that takes no steps; change "
             "the colours of a part by --region MASK=STYLE --keep-rest"
         )
     return notes
-
-
-def _stretched(path: Path, shape: tuple[int, int]) -> list[str]:
-    """A line about a mask that has another aspect ratio than what it masks."""
-    (high, wide), (height, width) = image_shape(path), shape
-    if abs(math.log(wide * height / (high * width))) <= 0.03:
-        return []
-    return [
-        f"{path} is stretched from {wide} x {high} px to the shape of its picture, "
-        f"{width} x {height} px"
-    ]
 
 
 def with_alpha(image: Any, alpha: Mask | None) -> Any:
@@ -101,8 +99,8 @@ def mask_count(painting: Painting) -> int:
     return found + bool(found) + held
 
 
-def read_white(path: Path, where: str) -> Mask:
-    """A mask that is white somewhere; `where` says what that is."""
+def read_white(path: Path, where: str = "its style is painted") -> Mask:
+    """A mask, by default of a region, that is white somewhere: `where` says what."""
     mask = load_mask(path)
     if mask.max() < FAINT:
         raise ValueError(f"{path} is all black; paint it white where {where}")
@@ -112,11 +110,6 @@ def read_white(path: Path, where: str) -> Mask:
 def read_strength(path: Path) -> Mask:
     """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
     return 1 + (PRESERVED - 1) * load_mask(path)
-
-
-def read_region(path: Path) -> Mask:
-    """The mask of a region."""
-    return read_white(path, "its style is painted")
 
 
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
@@ -135,12 +128,12 @@ def read_masks(
     alpha: Mask | None,
     shape: tuple[int, ...],
     *,
-    read_mask: Callable[[Path], Mask] = read_region,
+    read_mask: Callable[[Path], Mask] = read_white,
     colors: labels.Colors | None = None,
 ) -> Masks:
     """The masks of a content of that shape, whose part `alpha` is seen.
 
-    Regions are read by `read_mask`, by default `read_region`; `colors` are the labels,
+    Regions are read by `read_mask`, by default `read_white`; `colors` are the labels,
     by default those of the content.
     """
 

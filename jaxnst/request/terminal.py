@@ -9,20 +9,20 @@ from jaxnst.recipes.texts import FIELDS, as_text
 from jaxnst.request.defaults import QUALITY, with_steps
 from jaxnst.request.painting import Painting
 
-FLAGS = {
-    "content_weight": "--content-weight",
-    "style_scale": "--style-scale",
-    "colors": "--colors",
-    "init": "--init",
-    "dtype": "--precision",
-}
+FLAGS = ("content_weight", "style_scale", "colors", "init", "dtype")
 """Fields of a recipe that are changed by a flag; all others by `--set`."""
+
+FLAG_NAMES = {"dtype": "--precision"}
+"""Flags that are not called as their fields of the recipe."""
+
+
+def flag_of(field: str) -> str:
+    """The flag of a field of the recipe."""
+    return FLAG_NAMES.get(field, "--" + field.replace("_", "-"))
 
 
 def as_command(
-    painting: Painting,
-    out: Path,
-    named: Callable[[str], Recipe] = get_recipe,
+    painting: Painting, out: Path, named: Callable[[str], Recipe] = get_recipe
 ) -> list[str]:
     """The arguments of `jaxnst` that ask for a painting.
 
@@ -87,7 +87,7 @@ def _recipe_flags(painting: Painting, named: Recipe) -> list[str]:
         if name == "rotate_styles" and values[name]:
             flags += ["--rotate-styles"]
         elif name in FLAGS:
-            flags += [FLAGS[name], as_text(values[name])]
+            flags += [flag_of(name), as_text(values[name])]
         else:
             flags += ["--set", f"{name}={as_text(values[name])}"]
     return flags

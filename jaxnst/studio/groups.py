@@ -1,13 +1,11 @@
 """Variations that were painted, each group in a folder of its own."""
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxnst.disk import write_whole
-from jaxnst.foreign import read_json
+from jaxnst.foreign import read_json, write_json
 from jaxnst.request.manifest import read_manifest
 from jaxnst.studio.settings import Settings, read_settings
 
@@ -23,8 +21,7 @@ def new_group(results: Path, settings: Settings) -> Path:
     folder = results / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     found = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-    with write_whole(found / RECORD) as file:
-        file.write(json.dumps(settings.as_json()).encode())
+    write_json(found / RECORD, settings.as_json())
     return found
 
 

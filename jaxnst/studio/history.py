@@ -1,7 +1,6 @@
 """Results and their manifests in a folder, which is all that a history needs."""
 
 import contextlib
-import json
 import os
 import shlex
 import threading
@@ -15,8 +14,8 @@ import numpy as np
 from msgspec import Meta
 from PIL import Image as pil
 
-from jaxnst.disk import numbered, write_whole
-from jaxnst.foreign import convert, read_json
+from jaxnst.disk import numbered
+from jaxnst.foreign import convert, read_json, write_json
 from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, image_shape, read_description, save_image
 from jaxnst.pictures.source import as_floats, open_source
@@ -125,13 +124,6 @@ class History:
         if entry != before:
             self.revision += 1
             self.changed[name] = self.revision
-
-    def entries(self) -> list[Entry]:
-        """All results, the latest first."""
-        with self.lock:
-            self.refresh()
-            order = lambda entry: (-entry.time, entry.name)
-            return sorted(self.known.values(), key=order)
 
     def since(self, revision: int) -> tuple[int, list[dict[str, Any]], list[str]]:
         """The revision, what has changed since one, and the names of what is gone."""
@@ -251,8 +243,7 @@ class History:
         """Keep what paints a result, before it is painted."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = {"settings": settings.as_json(), "time": round(time.time(), 3)}
-        with write_whole(self.folder / f"{name}{RECORD}") as file:
-            file.write(json.dumps(text, indent=2).encode())
+        write_json(self.folder / f"{name}{RECORD}", text)
 
     def remove(self, entry: Entry) -> None:
         """Delete a result and everything of ours beside it."""
@@ -265,17 +256,12 @@ class History:
     def as_json(self, entry: Entry) -> dict[str, Any]:
         """What the page shows of a result."""
         manifest, settings = entry.manifest, entry.settings
-        return {
-            "name": entry.name,
-            "state": entry.state,
-            "time": entry.time,
+        told = {x: getattr(entry, x) for x in ("name", "state", "time", "resumable")}
+        told |= {x: manifest.get(x) for x in ("size", "recipe", "seconds")}
+        return told | {
             "seen": entry.picture is not None,
             "version": str(entry.version),
             "before": entry.content is not None,
-            "resumable": entry.resumable,
-            "size": manifest.get("size"),
-            "recipe": manifest.get("recipe"),
-            "seconds": manifest.get("seconds"),
             "diverged": manifest.get("status") == "diverged",
             "command": self.command(entry),
             "settings": None if settings is None else settings.as_json(),

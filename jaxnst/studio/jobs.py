@@ -85,14 +85,8 @@ class Job:
     def as_json(self, place: int) -> dict[str, Any]:
         """What the page shows; `place` counts those before it in the queue."""
         lines = self.live.lines
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "name": self.name,
-            "content": self.content,
-            "time": self.time,
-            "state": self.state,
-            "message": self.message,
+        own = ("id", "kind", "name", "content", "time", "state", "message")
+        return {key: getattr(self, key) for key in own} | {
             "place": place,
             "frame": lines[-1]["frame"] if lines else 0,
             "now": lines[-1] if lines else None,
@@ -285,7 +279,8 @@ class Queue:
         elif code == 130 or job.state == "stopping":
             await self.finish(job, "stopped")
         else:
-            died = f"the process that paints ended ({_exit_words(code)}); try again"
+            how = f"exit code {code}" if code >= 0 else signal.strsignal(-code)
+            died = f"the process that paints ended ({how}); try again"
             job.message = complaints[-1] if complaints else died
             await self.finish(job, "failed")
         await self.touch()
@@ -327,11 +322,3 @@ class Queue:
         busy = sum(job.state in ("painting", "stopping") for job in self.jobs)
         place = lambda job: busy + waiting.index(job) if job in waiting else 0
         return [job.as_json(place(job)) for job in self.jobs]
-
-
-def _exit_words(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"

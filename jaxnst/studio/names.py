@@ -1,17 +1,15 @@
 """The names that people gave to pictures which are kept under names of our own."""
 
 import contextlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxnst.disk import write_whole
-from jaxnst.foreign import convert, read_json
+from jaxnst.foreign import convert, read_json, write_json
 
-LONGEST = 200
-"""Letters of a name, at most."""
+FILE, LONGEST = "names.json", 200
+"""Where names are kept, and the letters of one, at most."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +26,17 @@ class Names:
 
     folder: Path
 
-    @property
-    def path(self) -> Path:
-        """Where they are kept."""
-        return self.folder / "names.json"
-
     def all(self) -> dict[str, str]:
         """All names; what else is in the file, which anybody can write, is left out."""
         with contextlib.suppress(OSError, ValueError):
-            found = convert(read_json(self.path), dict[str, Any], "names")
+            found = convert(read_json(self.folder / FILE), dict[str, Any], "names")
             return {file: name for file, name in found.items() if _is_name(name)}
         return {}
 
     def keep(self, file: str, name: str) -> None:
         """Keep the name of a file."""
         if (names := self.all()).get(file) != name:
-            with write_whole(self.path) as target:
-                target.write(json.dumps(names | {file: name}).encode())
+            write_json(self.folder / FILE, names | {file: name})
 
     def find(self, file: str) -> str:
         """The name of a file; of one without, its own, as far as people chose it."""

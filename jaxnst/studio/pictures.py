@@ -16,13 +16,7 @@ import numpy as np
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
-from jaxnst.pictures.files import (
-    UNREAD,
-    image_shape,
-    load_image,
-    readable_suffixes,
-    thumbnail,
-)
+from jaxnst.pictures.files import image_shape, is_picture, load_image, thumbnail
 from jaxnst.pictures.samples import SAMPLES, sample_path
 from jaxnst.pictures.select import PARTS, select_painted
 from jaxnst.pictures.source import as_levels
@@ -115,7 +109,7 @@ class Pictures:
         """
         name = Path(name.replace("\\", "/")).name
         suffix = Path(name).suffix.lower()
-        suffix = suffix if suffix in readable_suffixes() | UNREAD.keys() else ".picture"
+        suffix = suffix if suffix and is_picture(Path(name)) else ".picture"
         stem = plain(Path(name).stem)
         path = self.private / f"{secrets.token_hex(8)}-{stem}{suffix}"
         self.sizes[path], self.used[path] = 0, time.monotonic()
@@ -177,18 +171,13 @@ class Pictures:
                     f"{path} has {height * width / 1e6:.0f} megapixels, and at most "
                     f"{MOST_PIXELS / 1e6:.0f} can be read; save it smaller"
                 )
-            found = Picture(path.name, shown, path, width, height)
-            self.view(found, "view")  # decoded once, so that damage shows now
-            self.view(found, "thumb")
+            for kind in EDGES:
+                self.copy(path, path.name, kind)  # decoded, so that damage shows now
         except ValueError as error:
             self.forget(path)
             raise ValueError(str(error).replace(str(path), shown)) from error
-        self.known[found.id] = found
-        return found
-
-    def view(self, picture: Picture, kind: str) -> Path:
-        """A JPEG of a picture, small enough to look at."""
-        return self.copy(picture.path, picture.id, kind)
+        found = Picture(path.name, shown, path, width, height)
+        return self.known.setdefault(found.id, found)
 
     def copy(self, path: Path, key: str, kind: str) -> Path:
         """A JPEG of what is at a path, small enough to look at, made once for a key."""

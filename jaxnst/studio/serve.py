@@ -1,8 +1,7 @@
 """A socket to listen on, and the server that answers there."""
 
-import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -30,14 +29,27 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-Leave = Callable[[], Awaitable[None]]
-"""Ends what a server would wait for."""
-
-
 class Server(uvicorn.Server):
-    """A server that says good-bye before it waits for what is still being answered."""
+    """A server that logs only its own mistakes, and ends though tabs are open.
 
-    def __init__(self, config: uvicorn.Config, leave: Leave):
+    `leave` is called when it ends, before what is still being answered is waited for.
+    """
+
+    def __init__(self, app: ASGIApp, leave: Callable[[], Awaitable[None]]):
+        config = uvicorn.Config(
+            app,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            limit_concurrency=200,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=32_768,
+            http="h11",
+            ws="none",
+            lifespan="on",
+        )
         super().__init__(config)
         self.leave = leave
 
@@ -45,34 +57,3 @@ class Server(uvicorn.Server):
         """End what goes on without end, then what uvicorn ends."""
         await self.leave()
         await super().shutdown(sockets)
-
-
-def make_server(app: ASGIApp, leave: Leave) -> Server:
-    """A server that logs only its own mistakes, and ends though tabs are open.
-
-    `leave` is called when it ends, before answers are waited for.
-    """
-    config = uvicorn.Config(
-        app,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        limit_concurrency=200,
-        timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=32_768,
-        http="h11",
-        ws="none",
-        lifespan="on",
-    )
-    return Server(config, leave)
-
-
-@contextlib.contextmanager
-def closing(listener: socket.socket) -> Iterator[int]:
-    """The port of a socket, which is closed at the end."""
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.close()

@@ -35,36 +35,15 @@ from jaxnst.pictures.samples import SAMPLES
 from jaxnst.pictures.select import PARTS
 from jaxnst.recipes import LOOKS, RECIPES, get_recipe
 from jaxnst.request.defaults import QUALITY
+from jaxnst.studio import pictures as uploads
+from jaxnst.studio import settings as choices
 from jaxnst.studio.assets import PAGE, REFUSALS
 from jaxnst.studio.groups import groups, new_group, remove_group
 from jaxnst.studio.guard import Guard, Keys
 from jaxnst.studio.history import Entry, History, as_tiff
 from jaxnst.studio.jobs import Job, Queue, Worker
 from jaxnst.studio.news import News, pack
-from jaxnst.studio.pictures import (
-    EDGES,
-    MASK_EDGE,
-    MOST_BYTES,
-    Picture,
-    Pictures,
-    as_jpeg,
-    select_part,
-)
-from jaxnst.studio.settings import (
-    COLORS,
-    CONTENT_STEPS,
-    CONTROLS,
-    LIMITS,
-    MOST_REGIONS,
-    MOST_STYLES,
-    STROKE_STEPS,
-    Settings,
-    check_settings,
-    painting_of,
-    read_settings,
-    recipe_of,
-    variations,
-)
+from jaxnst.studio.settings import Settings
 
 LOOK = 1.0
 """Seconds between two looks at the folder of results while a tab is open."""
@@ -97,7 +76,7 @@ class Studio:
 
     def __init__(self, place: Place, keys: Keys, worker: Worker):
         self.place, self.keys = place, keys
-        self.pictures = Pictures(place.folder / "sources")
+        self.pictures = uploads.Pictures(place.folder / "sources")
         self.history = History(place.folder, place.weights)
         self.queue = Queue(worker, self.on_end)
         self.streams, self.leaving = 0, False
@@ -106,29 +85,28 @@ class Studio:
 
     def app(self) -> Starlette:
         """The application."""
-        get = lambda path, call: Route(path, call, methods=["GET"])
         post = lambda path, call: Route(path, call, methods=["POST"])
         delete = lambda path, call: Route(path, call, methods=["DELETE"])
         place = self.place
         guard = Middleware(Guard, host=place.host, port=place.port, keys=self.keys)
         return Starlette(
             routes=[
-                get("/", self.page),
+                Route("/", lambda request: FileResponse(PAGE / "index.html")),
                 Mount("/page", StaticFiles(directory=PAGE)),
-                get("/options", self.options),
-                get("/events", self.events),
+                Route("/options", self.options),
+                Route("/events", self.events),
                 post("/pictures", self.add_picture),
-                get("/pictures/{id}", self.about_picture),
-                get("/pictures/{id}/{kind}", self.show_picture),
+                Route("/pictures/{id}", self.about_picture),
+                Route("/pictures/{id}/{kind}", self.show_picture),
                 post("/pictures/{id}/parts/{part}", self.select_part),
                 post("/check", self.check),
                 post("/jobs", self.add_job),
                 delete("/jobs/{id}", self.cancel_job),
-                get("/jobs/{id}/settings", self.show_settings),
-                get("/jobs/{id}/frame", self.show_frame),
-                get("/jobs/{id}/cells/{cell:int}", self.show_cell),
-                get("/history", self.all_results),
-                get("/history/{name}/{kind}", self.show_result),
+                Route("/jobs/{id}/settings", self.show_settings),
+                Route("/jobs/{id}/frame", self.show_frame),
+                Route("/jobs/{id}/cells/{cell:int}", self.show_cell),
+                Route("/history", self.all_results),
+                Route("/history/{name}/{kind}", self.show_result),
                 post("/history/{name}/resume", self.resume),
                 delete("/history/{name}", self.remove),
             ],
@@ -173,20 +151,13 @@ class Studio:
 
     async def stop(self) -> None:
         """Keep the state of what is painted, and end the process that paints it."""
-        for job in self.queue.waiting:
-            await self.queue.cancel(job)
-        busy = [job for job in self.queue.jobs if not job.over]
-        for job in busy:
-            if job.state == "painting":
+        for job in reversed(self.queue.jobs):  # first those that wait
+            if job.state in ("waiting", "painting"):
                 await self.queue.cancel(job)
         ended = time.monotonic() + PATIENCE
-        while time.monotonic() < ended and not all(job.over for job in busy):
+        while time.monotonic() < ended and not all(x.over for x in self.queue.jobs):
             await asyncio.sleep(0.1)
         await self.queue.worker.end()
-
-    async def page(self, request: Request) -> Response:
-        """The page itself."""
-        return FileResponse(PAGE / "index.html", media_type="text/html")
 
     async def options(self, request: Request) -> Response:
         """What can be chosen."""
@@ -208,28 +179,24 @@ class Studio:
                 "samples": [self.pictures.find(name).as_json() for name in SAMPLES],
                 "suffixes": sorted(readable_suffixes() | UNREAD.keys()),
                 "qualities": list(QUALITY),
-                "colors": COLORS,
+                "colors": choices.COLORS,
                 "defaults": {name: getattr(Settings, name) for name in unset},
-                "limits": LIMITS,
+                "limits": choices.LIMITS,
                 "most": {
-                    "bytes": MOST_BYTES,
-                    "mask": MASK_EDGE,
-                    "styles": MOST_STYLES,
-                    "regions": MOST_REGIONS,
+                    "bytes": uploads.MOST_BYTES,
+                    "mask": uploads.MASK_EDGE,
+                    "styles": choices.MOST_STYLES,
+                    "regions": choices.MOST_REGIONS,
                 },
                 "variations": {
-                    "content_weight": len(CONTENT_STEPS),
-                    "style_scale": len(STROKE_STEPS),
+                    "content_weight": len(choices.CONTENT_STEPS),
+                    "style_scale": len(choices.STROKE_STEPS),
                 },
             }
         )
 
-    async def all_results(self, request: Request) -> Response:
+    def all_results(self, request: Request) -> Response:  # in a thread of Starlette
         """All results, and the revision from which on `events` tells of changes."""
-        return await asyncio.to_thread(self.send_results)
-
-    def send_results(self) -> Response:
-        """All results as JSON, read again where they have changed."""
         self.history.refresh()
         revision, results, _ = self.history.since(0)
         text = json.dumps({"revision": revision, "results": results})
@@ -241,15 +208,14 @@ class Studio:
             raise HTTPException(503, f"more than {MOST_STREAMS} tabs are open")
         asked = request.headers.get("last-event-id", request.query_params.get("since"))
         since = int(asked) if asked and re.fullmatch(r"\d{1,15}", asked) else 0
-        changes = self.changes(since)
-        return StreamingResponse(changes, media_type="text/event-stream")
+        return StreamingResponse(self.changes(since), media_type="text/event-stream")
 
     async def changes(self, revision: int) -> AsyncIterator[str]:
         """What is new, each time that something is."""
         self.streams += 1
         try:
             yield "retry: 1000\n\n"
-            news, first = News(), True
+            news = News()  # which always has an order to tell at first
             while not self.leaving:
                 seen = self.queue.changed
                 items = list(news.of_jobs(self.queue.as_json()))
@@ -261,13 +227,10 @@ class Studio:
                 # In a thread, since a thousand results take long to write as JSON.
                 write = lambda items: list(map(json.dumps, pack(items)))
                 events = await asyncio.to_thread(write, items)
-                if first and not events:
-                    events = ["{}"]
                 for event in events[:-1]:
                     yield f"data: {event}\n\n"
                 for event in events[-1:]:  # who comes again has had all until here
                     yield f"id: {revision}\ndata: {event}\n\n"
-                first = False
                 while await self.queue.wait(seen, HEARTBEAT) == seen:
                     yield ": nothing new\n\n"
         finally:
@@ -297,17 +260,16 @@ class Studio:
 
     async def about_picture(self, request: Request) -> Response:
         """Name and size of a picture."""
-        picture = await self.picture(request)
-        return JSONResponse(picture.as_json())
+        return JSONResponse((await self.picture(request)).as_json())
 
-    async def picture(self, request: Request) -> Picture:
+    async def picture(self, request: Request) -> uploads.Picture:
         """The picture that a request names."""
         return await asyncio.to_thread(self.pictures.find, request.path_params["id"])
 
     async def show_picture(self, request: Request) -> Response:
         """A small copy of a picture, for the eye."""
         kind = request.path_params["kind"]
-        if kind not in EDGES:
+        if kind not in uploads.EDGES:
             raise HTTPException(404, "no such copy of a picture")
         picture = await self.picture(request)
         return await self.send_copy(picture.path, picture.id, kind)
@@ -317,9 +279,9 @@ class Studio:
         part = request.path_params["part"]
         if part not in (*PARTS, "painted"):
             raise HTTPException(404, "no such part of a picture")
-        picture, painted = await self.picture(request), await request.body()
+        picture, ink = await self.picture(request), await request.body()
         async with self.decoding:
-            data = await asyncio.to_thread(select_part, picture.path, part, painted)
+            data = await asyncio.to_thread(uploads.select_part, picture.path, part, ink)
         return Response(data, media_type="image/png")
 
     async def send_copy(self, path: Path, key: str, kind: str) -> Response:
@@ -332,10 +294,10 @@ class Studio:
 
     async def check(self, request: Request) -> Response:
         """What is wrong with settings, by their names, and sliders without effect."""
-        values, wrong = check_settings(await read_json(request))
+        values, wrong = choices.check_settings(parse_json(await request.body()))
         recipe = get_recipe(values.get("recipe", "painterly"))
         with contextlib.suppress(ValueError):
-            recipe = recipe_of(values)
+            recipe = choices.recipe_of(values)
         picture = self.pictures.known.get(values.get("content", ""))
         if picture is not None and not wrong:
             native = picture.height, picture.width
@@ -344,19 +306,17 @@ class Studio:
                 check_content(fit_shape(native, size), recipe)
             except ValueError as error:
                 wrong["size"] = str(error)
-        idle = [name for name in CONTROLS if not recipe.uses(name)]
+        idle = [name for name in choices.CONTROL_LIMITS if not recipe.uses(name)]
         return JSONResponse({"wrong": wrong, "idle": idle})
 
     async def add_job(self, request: Request) -> Response:
         """Put a picture, or a preview, into the queue."""
-        data = await read_json(request)
+        data = parse_json(await request.body())
         if not isinstance(data, dict) or data.keys() != {"kind", "settings"}:
             raise ValueError("a job has a kind and settings")
-        settings = read_settings(data["settings"])
-        make = {"picture": self.picture_job, "preview": self.preview_job}.get(
-            str(data["kind"])
-        )
-        if make is None:
+        settings = choices.read_settings(data["settings"])
+        kinds = {"picture": self.picture_job, "preview": self.preview_job}
+        if (make := kinds.get(str(data["kind"]))) is None:
             raise ValueError("a job is a picture or a preview")
         return await self.enqueue(make, settings)
 
@@ -382,7 +342,7 @@ class Studio:
         self, name: str, settings: Settings, paths: dict[str, Path], **run: Any
     ) -> Job:
         """A job that paints the result of that name; `run` has fields of its `Run`."""
-        painting = painting_of(settings, paths, self.place.weights)
+        painting = choices.painting_of(settings, paths, self.place.weights)
         run |= {"out": str(self.place.folder / name), "bits": settings.bits}
         pictures = [{"painting": painting, "run": run}]
         return Job("picture", name, pictures, self.scratch(name), settings.content)
@@ -392,9 +352,9 @@ class Studio:
         name = self.pictures.find(settings.content).name
         settings, paths = self.kept(settings)
         group = group or new_group(self.place.folder, settings)
-        cells = variations(settings)
+        cells = choices.variations(settings)
         draft = replace(settings, size=settings.preview_size, quality="draft")
-        painting = painting_of(draft, paths, self.place.weights)
+        painting = choices.painting_of(draft, paths, self.place.weights)
         pictures = [
             {
                 "painting": painting | {"recipe": painting["recipe"] | cell},
@@ -513,13 +473,14 @@ class Studio:
 
     def show(self, path: Path, kind: str) -> Response:
         """A copy of a picture for the eye."""
-        data = as_jpeg(path, EDGES[kind])
+        data = uploads.as_jpeg(path, uploads.EDGES[kind])
         return Response(data, media_type="image/jpeg", headers=LASTING)
 
     def send_tiff(self, path: Path, name: str) -> Response:
         """A picture as a TIFF, to download."""
         data = as_tiff(path, self.pictures.private)
-        headers = _attachment(f"{name}.tif")
+        shown = f"attachment; filename*=utf-8''{quote(name)}.tif"
+        headers = {"content-disposition": shown}
         return Response(data, media_type="image/tiff", headers=headers)
 
     def send_manifest(self, path: Path, entry: Entry) -> Response:
@@ -545,13 +506,3 @@ class Studio:
         await asyncio.to_thread(self.history.remove, entry)
         await self.queue.touch()
         return Response(status_code=204)
-
-
-def _attachment(name: str) -> dict[str, str]:
-    """Headers of a download of that name, whatever letters it has."""
-    return {"content-disposition": f"attachment; filename*=utf-8''{quote(name)}"}
-
-
-async def read_json(request: Request) -> Any:
-    """The body of a request."""
-    return parse_json(await request.body())

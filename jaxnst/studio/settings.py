@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -27,18 +26,10 @@ LIMITS = {"size": (16, 20_000), "preview_size": (32, 512), "seed": (0, 2**32 - 1
 """Least and largest whole numbers; what fits into memory is checked by the command."""
 
 CONTROL_LIMITS = {"content_weight": (0.0, 1e6), "style_scale": (0.05, 20.0)}
-"""Least and largest numbers of the sliders, which variations keep to as well."""
-
-CONTROLS = ("content_weight", "style_scale")
-"""Fields of a recipe with a slider on the page."""
+"""Fields with sliders: their least and largest numbers, also those of variations."""
 
 CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1.0, 3.0), (0.6, 1.0, 1.5)
 """Factors on the content weight and on the size of strokes that a preview shows."""
-
-
-def _between(limits: tuple[int, int] | tuple[float, float]) -> Meta:
-    return Meta(ge=limits[0], le=limits[1])
-
 
 Id = Annotated[str, Meta(pattern=r"^[\w.-]{1,120}$")]
 """What the names of pictures look like; only pictures that are known have one."""
@@ -77,22 +68,20 @@ class Settings:
     content: Id
     styles: Annotated[tuple[Id, ...], Meta(max_length=MOST_STYLES)] = ()
     blend: tuple[Weight, ...] | None = None
-    size: Annotated[int, _between(LIMITS["size"])] | None = None
+    size: int | None = None
     quality: Literal["draft", "normal", "best"] = "normal"
     recipe: str = "painterly"
-    content_weight: (
-        Annotated[float, _between(CONTROL_LIMITS["content_weight"])] | None
-    ) = None
-    style_scale: Annotated[float, _between(CONTROL_LIMITS["style_scale"])] | None = None
+    content_weight: float | None = None
+    style_scale: float | None = None
     colors: Id = "style"
     rotate_styles: bool = False
     regions: Annotated[tuple[Region, ...], Meta(max_length=MOST_REGIONS)] = ()
     keep_rest: bool = False
     content_mask: Id | None = None
-    seed: Annotated[int, _between(LIMITS["seed"])] = 0
+    seed: int = 0
     bits: Literal[8, 16] = 8
     set: Annotated[tuple[Assignment, ...], Meta(max_length=16)] = ()
-    preview_size: Annotated[int, _between(LIMITS["preview_size"])] = 128
+    preview_size: int = 128
 
     @property
     def pictures(self) -> list[str]:
@@ -120,9 +109,7 @@ class Settings:
         )
 
 
-@cache
-def _kinds() -> dict[str, Any]:
-    return get_type_hints(Settings, include_extras=True)
+KINDS = get_type_hints(Settings, include_extras=True)
 
 
 def read_settings(data: Any) -> Settings:
@@ -170,8 +157,8 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str]]:
         raise ValueError(f"expected settings as an object, got {shown(data)}")
     values, wrong = {}, {}
     for name, value in data.items():
-        if name not in _kinds():
-            close = nearest(str(name), _kinds())
+        if name not in KINDS:
+            close = nearest(str(name), KINDS)
             raise ValueError(
                 f"there is no setting {shown(name)}; did you mean {close}?"
             )
@@ -191,7 +178,7 @@ def _read_setting(name: str, value: Any) -> Any:
     low, high = (LIMITS | CONTROL_LIMITS).get(name, (-math.inf, math.inf))
     if type(value) in (int, float) and not low <= value <= high:
         raise ValueError(f"expected {name} from {low} to {high}, got {shown(value)}")
-    return convert(value, _kinds()[name], name)
+    return convert(value, KINDS[name], name)
 
 
 def changes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +191,7 @@ def changes(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     further = dict(map(parse_assignment, values.get("set", ())))
     recipe = get_recipe(values.get("recipe", "painterly")).replace(**further)
-    given = [name for name in CONTROLS if values.get(name) is not None]
+    given = [name for name in CONTROL_LIMITS if values.get(name) is not None]
     chosen = {name: values[name] for name in given if recipe.uses(name)}
     chosen |= {"rotate_styles": True} if values.get("rotate_styles") else {}
     if (colors := values.get("colors", "style")) != "style":

@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from jaxnst.live import LiveReader
 from jaxnst.studio.assets import PAGE, REFUSALS
 from jaxnst.studio.guard import Guard, Keys
-from jaxnst.studio.serve import closing, listen, make_server
+from jaxnst.studio.serve import Server, listen
 
 LOOK, GOODBYE = 0.4, 2.0
 """Seconds between two looks, and for tabs to fetch the last picture at the end."""
@@ -40,17 +40,13 @@ class Watch:
     def app(self, host: str, port: int, keys: Keys) -> Starlette:
         """The application."""
         routes = [
-            Route("/", self.page, methods=["GET"]),
+            Route("/", lambda request: FileResponse(PAGE / "live.html")),
             Mount("/page", StaticFiles(directory=PAGE)),
-            Route("/events", self.events, methods=["GET"]),
-            Route("/frame", self.frame, methods=["GET"]),
+            Route("/events", self.events),
+            Route("/frame", self.frame),
         ]
         guard = Middleware(Guard, host=host, port=port, keys=keys)
         return Starlette(routes=routes, middleware=[guard], exception_handlers=REFUSALS)
-
-    async def page(self, request: Request) -> Response:
-        """The page."""
-        return FileResponse(PAGE / "live.html", media_type="text/html")
 
     async def frame(self, request: Request) -> Response:
         """The picture so far."""
@@ -106,9 +102,9 @@ def served(folder: Path, *, title: str, tell: Callable[[str], None]) -> Iterator
     tabs that are open get the last picture.
     """
     watch, keys, host = Watch(folder, title), Keys(), "127.0.0.1"
-    listener = listen(host, 0)
-    with closing(listener) as port:
-        server = make_server(watch.app(host, port, keys), watch.leave)
+    with listen(host, 0) as listener:
+        port = listener.getsockname()[1]
+        server = Server(watch.app(host, port, keys), watch.leave)
         run = lambda: server.run(sockets=[listener])
         thread = threading.Thread(target=run, name="live view", daemon=True)
         thread.start()

@@ -260,15 +260,13 @@ def _animated(path: Path) -> Iterator[tuple[pil.Image, Fraction]]:
 
 def _video(path: Path, selection: Selection) -> Clip:
     entry, given = decode.find_entry(path, selection.start), []
-    first, last = cast(Any, None), cast(Any, None)
+    first, last, end = cast(Any, None), cast(Any, None), selection.end or math.inf
     for time, last in decode.decoded(path, entry):
         first, number = first or last, entry.number + len(given) + 1
         _same_size(path, number, (last.height, last.width), (first.height, first.width))
         given.append(time)
         begin = given[0] if entry.begin is None else entry.begin
-        if time is None or begin is None:
-            continue
-        if time - begin >= (selection.end or math.inf):
+        if time is not None and begin is not None and time - begin >= end:
             break
     if first is None:
         raise ValueError(f"no frame of {path} can be decoded; {CONVERT}")
@@ -276,12 +274,9 @@ def _video(path: Path, selection: Selection) -> Clip:
     if any(a - b > 1 for a, b in itertools.pairwise(known)):
         raise ValueError(f"the frames of {path} are not in order; {CONVERT}")
     with decode.open_video(path) as (_, stream):
-        unit, rate = (
-            stream.time_base,
-            stream.guessed_rate or stream.average_rate or RATE,
-        )
+        unit, rate = stream.time_base, stream.guessed_rate or stream.average_rate
         aspect = stream.sample_aspect_ratio or 1  # width of a pixel by its height
-    times = decode.even_times(given, rate)
+    times = decode.even_times(given, rate or RATE)
     begin = times[0] if entry.begin is None else entry.begin
     usual = (times[-1] - times[0]) / max(1, len(times) - 1)
     turns, width = round(first.rotation / 90) % 4, max(1, round(first.width * aspect))

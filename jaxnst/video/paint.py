@@ -17,31 +17,17 @@ from jaxtyping import Array
 from jaxnst.background import ahead
 from jaxnst.checks import check_image, check_kind, check_untraced
 from jaxnst.network.vgg import Backbone
+from jaxnst.painting import scene as scenes
 from jaxnst.painting.multiscale import Options
-from jaxnst.painting.scene import (
-    Masks,
-    Scene,
-    Style,
-    check_pictures,
-    painted_content,
-    with_traces,
-)
+from jaxnst.painting.scene import Masks, Scene, Style
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
+from jaxnst.video import temporal
 from jaxnst.video.flow import Flows, measure_flow
 from jaxnst.video.shot import Shot
 from jaxnst.video.store import Frame, ImageArray, Store
-from jaxnst.video.temporal import (
-    DARK,
-    Flow,
-    Paint,
-    join_past,
-    reliability,
-    relight,
-    similarity,
-    warp,
-)
+from jaxnst.video.temporal import DARK, Flow, Paint, similarity, warp
 
 DEGREE = 7
 """Of the splines that frames are warped by, again and again, see `temporal.warp`."""
@@ -119,7 +105,7 @@ class Pair(NamedTuple):
     def reliability(self, areas: Sequence[Array | None] = (None, None)) -> Mask:
         """Where the flow is reliable, and both frames have the same regions."""
         area, other = areas
-        found = reliability(self.away, self.back)
+        found = temporal.reliability(self.away, self.back)
         if area is None or other is None:
             return found
         gaps = jnp.abs(area - warp(other, self.away))
@@ -265,7 +251,7 @@ class VideoPainter:
             check_image(frame, f"frame {index + 1}")
             if index == 0:
                 masks = self.masks(0) or self.options.picture.masks
-                check_pictures(frame, self.styles, masks)
+                scenes.check_pictures(frame, self.styles, masks)
             content, flows = np.asarray(frame, np.float32), {}
             found = f"{content.shape[1]} x {content.shape[0]} px"
             size = size or found
@@ -348,7 +334,7 @@ class VideoPainter:
     def masks(self, index: int) -> Masks | None:
         """The masks of a frame, where each has its own."""
         masks = self.options.masks
-        return masks and with_traces(masks(index), rest=bool(self.styles))
+        return masks and scenes.with_traces(masks(index), rest=bool(self.styles))
 
     def area(self, scene: Scene) -> Array | None:
         """The masks of a frame that tell its parts, where each has its own."""
@@ -385,14 +371,14 @@ class VideoPainter:
         Each pixel has the paint of one frame; half of two would be no stroke of either.
         """
         content = jnp.round(255 * scene.content) / 255
-        target, area = painted_content(scene, self.recipe), self.area(scene)
+        target, area = scenes.painted_content(scene, self.recipe), self.area(scene)
 
         def bring(j: int) -> Paint:
             (frame, other), pair = self.earlier[j], seen.flows[j]
             given = frame.image, frame.shown.astype(np.float32) / 255
             image, shown = map(pair.bring, given)
             paint = Paint(image, shown, pair.reliability((area, other)))
-            paint = relight(paint, content, target)
+            paint = temporal.relight(paint, content, target)
             return paint._replace(reliability=jnp.round(paint.reliability))
 
         before = bring(seen.index - 1)
@@ -407,7 +393,7 @@ class VideoPainter:
             found = jnp.maximum(found, masks[-1])
             if found.min() == 1:
                 break
-        both, reliable = join_past(images, masks)
+        both, reliable = temporal.join_past(images, masks)
         return Paint(both[..., :3], both[..., 3:], reliable)
 
     def mend(self, index: int) -> Frame:

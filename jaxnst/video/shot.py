@@ -137,7 +137,7 @@ class Shot(PicturePainter):
         targets = measure(*given, tile=tile, styles=self.summaries)
         # The disagreement is a mean over the canvas.
         weight *= math.prod(canvas.size) / math.prod(canvas.shape)
-        images = canvas.place(past.image), canvas.place_mask(past.reliability)
+        images = canvas.place(past.image), canvas.place(past.reliability, "constant")
         agreement = jax.device_put(Agreement(*images, np.float32(weight)))
         state = self.call(init, canvas.place(start), transfer=transfer)
         targets = targets._replace(agreement=agreement)

@@ -66,13 +66,8 @@ def convert(
     checksum = sha256(source)
     backbone = to_backbone(read_foreign(source), checksum, source, family)
     lineage, licence = LINEAGES[backbone.family]
-    about = {
-        "lineage": lineage,
-        "source": source.name,
-        "source_sha256": checksum,
-        "licence": licence,
-    }
-    save_backbone(target, backbone, **about | attributes)
+    about = {"lineage": lineage, "source": source.name, "source_sha256": checksum}
+    save_backbone(target, backbone, **about | {"licence": licence} | attributes)
 
 
 def read_foreign(path: Path) -> Reading:

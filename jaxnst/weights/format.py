@@ -123,8 +123,8 @@ def describe(path: Path) -> dict[str, str]:
     """The attributes of one of our files, and `bytes` and `sha256` of any file.
 
     Example:
-        >>> from jaxnst.weights.registry import embedded_path
-        >>> describe(embedded_path())["licence"]
+        >>> from jaxnst.weights.registry import asset_path
+        >>> describe(asset_path("embedded"))["licence"]
         'MIT'
     """
     attributes = {}
@@ -173,16 +173,10 @@ def save_backbone(path: str | Path, backbone: Backbone, **attributes: str) -> No
         >>> describe(path)["lineage"]
         'a copy'
     """
-    checksum = content_sha256(backbone)
+    own = {"format": FORMAT, "family": backbone.family}
+    own["content_sha256"] = content_sha256(backbone)
     with write_whole(path) as out, h5py.File(out, "w") as file:
-        file.attrs.update(
-            {
-                "format": FORMAT,
-                "family": backbone.family,
-                "content_sha256": checksum,
-                **attributes,
-            }
-        )
+        file.attrs.update(own | attributes)
         file["scale"], file["offset"] = backbone.scale, backbone.offset
         for name, conv in backbone.params.items():
             group = file.create_group(name)

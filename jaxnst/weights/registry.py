@@ -9,7 +9,7 @@ from typing import NamedTuple
 import platformdirs
 from filelock import FileLock
 
-from jaxnst.messages import found_at
+from jaxnst.disk import check_file
 from jaxnst.network.vgg import Backbone, Family
 from jaxnst.process import standard_dtypes
 from jaxnst.weights.convert import convert
@@ -94,18 +94,13 @@ def make_cache() -> None:
         )
 
 
-def embedded_path() -> Path:
-    """Path of the weights that ship: in the installed package, or in its checkout."""
+def asset_path(name: str) -> Path:
+    """Path where weights of `ASSETS` are, or will be once they are fetched."""
+    if name != "embedded":
+        return cache_folder() / f"vgg19-{name}.h5"
     installed = Path(__file__).parent / "vgg19-embedded.h5"
     checkout = Path(__file__).parents[2] / "weights" / "vgg19-embedded.h5"
     return installed if installed.exists() else checkout
-
-
-def asset_path(name: str) -> Path:
-    """Path where weights of `ASSETS` are, or will be once they are fetched."""
-    if name == "embedded":
-        return embedded_path()
-    return cache_folder() / f"vgg19-{name}.h5"
 
 
 def locate(name: str) -> Path:
@@ -116,15 +111,10 @@ def locate(name: str) -> Path:
         'vgg19-embedded.h5'
     """
     path = asset_path(name) if name in ASSETS else Path(name)
-    if not path.is_file():
-        hint = (
-            f"fetch it with: jaxnst weights pull {name}, or use --weights embedded"
-            if name in ASSETS
-            else f"use the path of a file, or one of {', '.join(ASSETS)}"
-        )
-        raise ValueError(
-            f"expected a weights file at {path}, got {found_at(path)}; {hint}"
-        )
+    hint = f"use the path of a file, or one of {', '.join(ASSETS)}"
+    if name in ASSETS:
+        hint = f"fetch it with: jaxnst weights pull {name}, or use --weights embedded"
+    check_file(path, "a weights file", hint)
     return path
 
 

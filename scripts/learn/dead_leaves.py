@@ -106,11 +106,7 @@ def walk(
 
 
 def draw_paths(
-    rng: Random,
-    image: Image.Image,
-    paths: np.ndarray,
-    width: float,
-    jitter: float,
+    rng: Random, image: Image.Image, paths: np.ndarray, width: float, jitter: float
 ) -> Image.Image:
     """Draw strokes along paths, (count, points, 2), in about the image's colours."""
     side, source, count = image.size[0], np.asarray(image), len(paths)

@@ -100,8 +100,7 @@ def random_backbone(like: Backbone, squares: np.ndarray) -> Backbone:
     backbone = Backbone(params, like.scale, like.offset, means)
     mean = jax.jit(
         lambda x: jax.tree.map(
-            lambda f: f.mean((0, 1)),
-            jaxnst.features(backbone, x, layers=tuple(means)),
+            lambda f: f.mean((0, 1)), jaxnst.features(backbone, x, layers=tuple(means))
         )
     )
     total = [mean(square) for square in squares[:: max(1, len(squares) // 32)]]

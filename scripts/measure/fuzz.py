@@ -181,9 +181,7 @@ MANIFEST = {
 }
 """What lies beside a result."""
 
-RECORD = {
-    **{"settings": {"content": "a.jpg", "styles": ["b.jpg"]}, "time": 1.5},
-}
+RECORD = {**{"settings": {"content": "a.jpg", "styles": ["b.jpg"]}, "time": 1.5}}
 """What the studio keeps of a job."""
 
 

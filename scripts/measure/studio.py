@@ -29,7 +29,7 @@ from jaxnst.command.cli import main as jaxnst
 from jaxnst.pictures.samples import sample_path
 from jaxnst.studio.guard import Keys
 from jaxnst.studio.jobs import Worker
-from jaxnst.studio.serve import listen, make_server
+from jaxnst.studio.serve import Server, listen
 from jaxnst.studio.server import Place, Studio
 
 HOST = "127.0.0.1"
@@ -65,7 +65,7 @@ class Served:
         self.keys = Keys("t" * 43, "c" * 43)
         worker = Worker([sys.executable, "-m", "jaxnst.command.worker"])
         self.studio = Studio(place, self.keys, worker)
-        self.server = make_server(self.studio.app(), self.studio.leave)
+        self.server = Server(self.studio.app(), self.studio.leave)
         self.late: list[float] = []
         self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()))
 

@@ -27,13 +27,7 @@ from jaxnst.objective import make_targets
 from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.samples import sample_path
 from jaxnst.request.defaults import QUALITY, with_steps
-from jaxnst.video import (
-    VideoOptions,
-    reliability,
-    stylize_video,
-    warp,
-    warping_error,
-)
+from jaxnst.video import VideoOptions, reliability, stylize_video, warp, warping_error
 
 KEY = jax.random.key(0)
 

@@ -61,10 +61,7 @@ def walkers() -> Pen:
 
 
 def leafy_tree(
-    rng: Random,
-    scene: Array,
-    trunk: Points,
-    crowns: Sequence[tuple[float, ...]],
+    rng: Random, scene: Array, trunk: Points, crowns: Sequence[tuple[float, ...]]
 ) -> Array:
     """Add a tree whose crowns are lit from the upper right."""
     x, y = grid()

@@ -23,10 +23,6 @@ export const send = (path, data) =>
     headers: { "content-type": "application/json" },
   })
 
-/** Upload a file or a blob; the answer is the picture that the server knows. */
-export const upload = (blob, name) =>
-  ask(`pictures?name=${encodeURIComponent(name)}`, { method: "POST", body: blob })
-
 /** Take a stream of events while the page is seen: browsers allow few connections. */
 export function follow(address, take, lost) {
   let events = null

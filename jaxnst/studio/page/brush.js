@@ -44,7 +44,7 @@ export class Brush extends Component {
         <//>
       </div>
       <div id="caption">
-        <div class="tools" role="group" aria-label="Brush">
+        <div class="row tools" role="group" aria-label="Brush">
           <p class="about">${about}</p>
           <label>Brush <input type="range" id="brush-size" min="1" max="40" value=${size}
             onInput=${event => this.setState({ size: event.target.valueAsNumber })} />

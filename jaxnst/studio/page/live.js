@@ -57,13 +57,8 @@ export class Live extends Component {
   state = { source: null, frames: 0 }
   newest = 0
 
-  componentDidMount() {
-    this.load()
-  }
-
-  componentDidUpdate() {
-    this.load()
-  }
+  componentDidMount = this.load
+  componentDidUpdate = this.load
 
   /** Load the latest frame before it takes the place of the one that is seen. */
   async load() {
@@ -78,14 +73,9 @@ export class Live extends Component {
   render({ job, children }, { source, frames }) {
     const shown = source ?? (job.content && view(job.content)) // the photograph, faintly
     const failed = job.state === "failed"
-    const wait =
-      job.state === "waiting"
-        ? "The picture appears here when its turn comes"
-        : failed
-          ? progressText(job)
-          : over(job)
-            ? "Stopped before the first steps"
-            : "The picture appears here after the first step"
+    const when = job.state === "waiting" ? "when its turn comes" : "after the first step"
+    const end = failed ? progressText(job) : "Stopped before the first steps"
+    const wait = over(job) ? end : `The picture appears here ${when}`
     return html`
       <div id="easel">
         ${
@@ -116,6 +106,7 @@ function Plot({ terms }) {
   const high = Math.max(...logs)
   const low = Math.max(Math.min(...logs), high - 4)
   const x = i => ((100 * i) / (terms.length - 1)).toFixed(2)
+  const starts = terms.flatMap(({ scale }, i) => (i && scale !== terms[i - 1].scale ? [x(i)] : []))
   const y = value =>
     (38 - 36 * ((Math.max(Math.log10(value), low) - low) / (high - low || 1))).toFixed(2)
   const line = name =>
@@ -127,12 +118,7 @@ function Plot({ terms }) {
   return html`
     <figure class="plot">
       <svg viewBox="0 0 100 40" preserveAspectRatio="none" role="img" aria-label="Terms of the loss over the steps">
-        ${terms.map(
-          (point, i) =>
-            i > 0 &&
-            point.scale !== terms[i - 1].scale &&
-            html`<line class="divide" x1=${x(i)} x2=${x(i)} y1="0" y2="40" />`,
-        )}
+        ${starts.map(at => html`<line class="divide" x1=${at} x2=${at} y1="0" y2="40" />`)}
         ${names.map((name, i) => html`<polyline class=${`term term-${i}`} points=${line(name)} />`)}
       </svg>
       <figcaption>

@@ -40,11 +40,8 @@ function paths(length, stray) {
       const seen = color(x + stray * WIDE * random(), y + stray * HIGH * random())
       const turn = (0.4 + 5 * stray) * random()
       const [dx, dy] = [(length * Math.cos(turn)) / 2, (length * Math.sin(turn)) / 2]
-      const [from, to] = [
-        [x - dx, y - dy],
-        [2 * dx, 2 * dy],
-      ].map(point => point.map(at => at.toFixed(1)).join(" "))
-      found[seen] = `${found[seen] ?? ""}M${from}l${to}`
+      const [a, b, c, d] = [x - dx, y - dy, 2 * dx, 2 * dy].map(at => at.toFixed(1))
+      found[seen] = `${found[seen] ?? ""}M${a} ${b}l${c} ${d}`
     }
   }
   return Object.entries(found)

@@ -1,6 +1,6 @@
 // What the studio shows, in one object, and everything that changes it.
 
-import { ask, part, send, upload } from "./base.js"
+import { ask, part, send } from "./base.js"
 import { over } from "./live.js"
 import { FIELDS, held, idOf, missing, picturesOf, sent, slid } from "./settings.js"
 
@@ -115,12 +115,11 @@ async function find(id) {
 }
 
 /** Find the shape of variations, or guess it where their photograph is gone. */
-const findShape = id =>
-  find(id)
-    .catch(() => {
-      state.pictures[id] = { id, name: id, width: 4, height: 3 }
-    })
-    .then(() => draw())
+async function findShape(id) {
+  await find(id).catch(() => {})
+  state.pictures[id] ??= { id, name: id, width: 4, height: 3 }
+  draw()
+}
 
 export function setContent({ id, name, width, height }) {
   const { content, regions, content_mask } = state.settings
@@ -155,7 +154,7 @@ export async function take(files, use) {
           `${file.name} has ${Math.round(file.size / 1e6)} MB; at most ${most / 1e6} MB can be sent`,
         )
       }
-      const picture = await upload(file, file.name)
+      const picture = await ask(`pictures?name=${part(file.name)}`, { method: "POST", body: file })
       state.pictures[picture.id] = picture
       use(picture)
     } catch (error) {
@@ -168,17 +167,13 @@ export async function take(files, use) {
 /** Choose a file and upload it; the picture, or undefined if none is chosen. */
 export async function pick() {
   const input = Object.assign(document.createElement("input"), { type: "file", accept: accepted() })
-  const file = await new Promise(resolve => {
-    input.addEventListener("change", () => resolve(input.files[0]))
-    input.addEventListener("cancel", () => resolve())
+  await new Promise(end => {
+    for (const name of ["change", "cancel"]) input.addEventListener(name, end)
     input.click()
   })
-  let found
-  if (file)
-    await take([file], picture => {
-      found = picture
-    })
-  return found
+  const found = []
+  if (input.files.length) await take(input.files, picture => found.push(picture))
+  return found[0]
 }
 
 export const accepted = () => ["image/*", ...state.options.suffixes].join()

@@ -4,46 +4,31 @@ import { ask, follow, html } from "./base.js"
 import { busy } from "./live.js"
 import { Panel } from "./panel.js"
 import { held } from "./settings.js"
-import {
-  addStyle,
-  drawBy,
-  merge,
-  restore,
-  set,
-  setContent,
-  show,
-  state,
-  take,
-  takeNews,
-  views,
-} from "./store.js"
+import * as store from "./store.js"
 import { Strip } from "./strip.js"
 import { render } from "./vendor/preact-11.2.0.js"
 import { Stage } from "./views.js"
 
+const { state } = store
+
 function Page() {
-  const there = views()
+  const there = store.views()
   const view = there.some(([name]) => name === state.view) ? state.view : "photograph"
+  const tab = ([name, text]) => html`
+    <button key=${name} type="button" aria-pressed=${String(name === view)}
+      onClick=${() => store.show(name)}>${text}</button>`
   return html`
     <a class="skip" href="#panel">Skip to the settings</a>
     <header>
       <h1>jaxnst <span>studio</span></h1>
-      <nav id="views" aria-label="What the picture shows">
-        ${there.map(
-          ([
-            name,
-            text,
-          ]) => html`<button key=${name} type="button" aria-pressed=${String(name === view)}
-          onClick=${() => show(name)}>${text}</button>`,
-        )}
-      </nav>
+      <nav id="views" aria-label="What the picture shows">${there.map(tab)}</nav>
       <p id="status" role="status">${statusText()}</p>
     </header>
     ${
       state.problem &&
       html`<p id="problem" role="alert" class=${state.problem.kind}>
       <span>${state.problem.text}</span>
-      <button type="button" aria-label="Dismiss" onClick=${() => set({ problem: null })}>✕</button></p>`
+      <button type="button" aria-label="Dismiss" onClick=${() => store.set({ problem: null })}>✕</button></p>`
     }
     <main>
       <section id="stage" aria-label="Picture"><${Stage} name=${view} /></section>
@@ -79,24 +64,26 @@ function drop(event) {
   if (event.type !== "drop") return
   const onPanel = event.target.closest?.("#panel")
   const onStage = event.target.closest?.("#stage")
-  take([...event.dataTransfer.files], picture =>
-    state.settings.content && (onPanel || !onStage) ? addStyle(picture) : setContent(picture),
+  store.take([...event.dataTransfer.files], picture =>
+    state.settings.content && (onPanel || !onStage)
+      ? store.addStyle(picture)
+      : store.setContent(picture),
   )
 }
 
 const [options, history] = await Promise.all([ask("options"), ask("history")])
 for (const picture of options.samples) state.pictures[picture.id] = picture
 Object.assign(state, { options, settings: held({}, options), revision: history.revision })
-merge({ history: history.results })
-drawBy(draw)
-await restore()
+store.merge({ history: history.results })
+store.drawBy(draw)
+await store.restore()
 follow(
   () => `events?since=${state.revision}`,
   (news, _end, revision) => {
     Object.assign(state, { lost: false, revision: revision || state.revision })
-    takeNews(news)
+    store.takeNews(news)
   },
-  () => set({ lost: true }),
+  () => store.set({ lost: true }),
 )
 for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(kind, drop)
 document.addEventListener("visibilitychange", draw)

@@ -12,19 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnst.messages import found_at
+from jaxnst.disk import check_file
 from jaxnst.types import Params
 from jaxnst.weights.readers.caffe import read_caffe
 from jaxnst.weights.readers.files import zip_entries
-from jaxnst.weights.readers.hdf5 import read_hdf5, read_keras
+from jaxnst.weights.readers.hdf5 import read_hdf5
 from jaxnst.weights.readers.matconvnet import read_matconvnet
-from jaxnst.weights.readers.naming import (
-    Tree,
-    WrongNetwork,
-    collect,
-    family_of,
-    hwio,
-)
+from jaxnst.weights.readers.naming import Tree, WrongNetwork, collect, family_of, hwio
 from jaxnst.weights.readers.pytorch import MAGIC, read_pytorch, read_safetensors
 
 LAYOUTS = {
@@ -60,11 +54,7 @@ def read(path: Path) -> Reading:
     The names of the parameters are checked; `format.check_params` checks the rest.
     Everything wrong is a ValueError.
     """
-    if not path.is_file():
-        raise ValueError(
-            f"expected a VGG-19 weights file at {path}, got {found_at(path)}; "
-            "check the path"
-        )
+    check_file(path, "a VGG-19 weights file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -90,8 +80,9 @@ def _read(path: Path) -> Reading:
     zipped = head.startswith(b"PK\3\4")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return _from_hdf5(*read_hdf5(path))
-    if zipped and "model.weights.h5" in zip_entries(path):
-        return _from_hdf5(*read_keras(path))
+    if zipped and "model.weights.h5" in (entries := zip_entries(path)):
+        tree, _ = read_hdf5(bytes(entries["model.weights.h5"]()))
+        return _from_hdf5(tree, bytes(entries["config.json"]()).decode())
     if zipped or head[257:262] == b"ustar" or MAGIC in head[:16]:
         return _from_pytorch(read_pytorch(path), "pytorch")
     if head[5:9] == b"\0\0\0{":  # a length below 2^40, and JSON

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from jaxnst.weights.readers.files import map_file, zip_entries
+from jaxnst.weights.readers.files import map_file
 from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree
 
 
@@ -52,13 +52,6 @@ def read_hdf5(source: Path | bytes) -> tuple[Tree, str]:
     with h5py.File(opened, "r") as file:
         file.visititems(visit)
         return tree, _text(file, "model_config") or "{}"
-
-
-def read_keras(path: Path) -> tuple[Tree, str]:
-    """As `read_hdf5`, of the file inside a `.keras` file."""
-    entries = zip_entries(path)
-    tree, _ = read_hdf5(bytes(entries["model.weights.h5"]()))
-    return tree, bytes(entries["config.json"]()).decode()
 
 
 def _text(item: h5py.Group, name: str) -> str:

@@ -106,13 +106,8 @@ def collect(tree: Tree) -> Params:
                 "the file is incomplete"
             )
     with np.errstate(over="ignore"):  # gives an infinity, which `check_params` refuses
-        return {
-            name: {
-                key: np.array(found[name][key], np.float32, order="C")
-                for key in ("kernel", "bias")
-            }
-            for name in names
-        }
+        as_float = lambda name, key: np.array(found[name][key], np.float32, order="C")
+        return {x: {key: as_float(x, key) for key in ("kernel", "bias")} for x in names}
 
 
 def _key(name: str) -> str:

@@ -65,17 +65,10 @@ def _update(target: Any, items: list[Any]) -> dict:
 
 
 DTYPES = {
-    "Double": np.float64,
-    "Float": np.float32,
-    "Half": np.float16,
-    "BFloat16": jnp.bfloat16,
-    "Long": np.int64,
-    "Int": np.int32,
-    "Short": np.int16,
-    "Char": np.int8,
-    "Byte": np.uint8,
-    "Bool": np.bool_,
-}
+    "Double": np.float64, "Float": np.float32, "Half": np.float16, "Long": np.int64,
+    "BFloat16": jnp.bfloat16, "Int": np.int32, "Short": np.int16, "Char": np.int8,
+    "Byte": np.uint8, "Bool": np.bool_,
+}  # fmt: skip
 NAMES = {
     "collections OrderedDict": _ordered_dict,
     "torch Size": lambda shape: tuple(shape),
