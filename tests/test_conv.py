@@ -4,9 +4,16 @@ import numpy as np
 import oracle
 import pytest
 
+from jaxnst.network import conv
 from jaxnst.network.conv import WinogradKernel, convolve, transform_kernels
 
 SIZES = [(16, 16, 64, 64), (13, 18, 64, 32), (11, 15, 128, 64), (33, 9, 64, 128)]
+
+
+@pytest.fixture
+def winograd(monkeypatch):
+    """Winograd's algorithm for small pictures, too."""
+    monkeypatch.setattr(conv, "MOST_DIRECT", 0)
 
 
 def winograd_kernel(kernel):
@@ -24,6 +31,7 @@ def relative(a, b):
     return np.linalg.norm(np.float64(a) - np.float64(b)) / np.linalg.norm(b)
 
 
+@pytest.mark.usefixtures("winograd")
 @pytest.mark.parametrize("size", SIZES)
 def test_matches_the_definition(size):
     x, kernel = random_pair(*size)
@@ -36,6 +44,7 @@ def test_matches_the_definition(size):
         assert relative(batch[0], exact) < 1e-5
 
 
+@pytest.mark.usefixtures("winograd")
 @pytest.mark.parametrize("size", SIZES)
 def test_the_winograd_derivative_matches_the_direct_one(size):
     x, kernel = random_pair(*size)
@@ -61,3 +70,11 @@ def test_direct_derivatives_match_those_of_jax(padding):
     ours, theirs = gradient(lambda x, k: convolve(x, k, padding)), gradient(reference)
     for a, b in zip(ours(x, kernel), theirs(x, kernel), strict=True):
         assert relative(a, b) < 1e-5
+
+
+def test_only_large_convolutions_take_winograds_way():
+    x, kernel = random_pair(32, 64, 64, 128)
+    prepared = winograd_kernel(kernel)
+    count = lambda x: str(jax.make_jaxpr(convolve)(x, prepared)).count("conv_general")
+    assert count(x) == 1
+    assert count(jnp.concatenate([x, x])) == 0
