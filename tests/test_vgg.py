@@ -6,9 +6,10 @@ import numpy as np
 import oracle
 import pytest
 from helpers import random_image
+from oracle import SHAPES
 
 from jaxnst.network import vgg
-from jaxnst.network.calibrate import accelerate, unit_mean
+from jaxnst.network.calibrate import accelerate, large_kernels, unit_mean
 from jaxnst.network.vgg import LAYERS, features, receptive_field, shrink, stride
 
 SIZE = (37, 50)
@@ -204,3 +205,13 @@ def test_a_position_depends_on_its_receptive_field(backbone, layer):
     grads = jax.grad(activity)(jax.random.uniform(rng, (side, side, 3)))
     rows = np.flatnonzero(np.abs(grads).max((1, 2)))
     assert rows[-1] - rows[0] + 1 == receptive_field(layer)
+
+
+def test_kernels_are_prepared_only_for_pictures_that_need_them(backbone):
+    layers = ("relu4_2", "relu2_1")
+    prepared = lambda *given: large_kernels(backbone, *given)
+    assert prepared(layers) == tuple(x for x in SHAPES if "conv2_1" <= x <= "conv4_2")
+    assert prepared(layers, 64**2) == ()
+    assert "conv3_2" in prepared(layers, 256**2)
+    smaller = prepared(("relu4_2@2", "relu2_1@2"), 256**2)
+    assert smaller == ("conv2_1", "conv2_2")

@@ -4,20 +4,27 @@ Also here: kernels prepared for fast convolutions on a CPU.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnst.compiled import kept_jit
-from jaxnst.network.conv import Transforms, WinogradKernel, transform_kernels
+from jaxnst.network.conv import (
+    Transforms,
+    WinogradKernel,
+    is_large,
+    transform_kernels,
+)
 from jaxnst.network.vgg import (
     Activations,
     Backbone,
-    Params,
     conv_name,
     layer_name,
     network_layer,
+    shrinkage,
+    stride,
 )
 
 
@@ -29,34 +36,48 @@ def accelerate(
     """Prepare the kernels up to some layers for Winograd's convolution on a CPU.
 
     Features and gradients take about half the time and change by a few parts in 10⁶.
-    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. Those of the
-    first block stay as they are: with 64 channels Winograd's convolution saves little
-    time and takes much memory. Transforms from `transform` are used if they are given.
+    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. Transforms
+    from `transform` are used if they are given. Default: those of `large_kernels`.
     """
-    params = _needed(backbone, layers)
-    kernels = _wide(params)
-    found = transforms or transform_kernels(kernels)
-    for name, kernel in kernels.items():
-        params[name] = params[name] | {"kernel": WinogradKernel(kernel, *found[name])}
+    deepest = conv_name(max(network_layer(layer) for layer in layers))
+    params = {name: x for name, x in backbone.params.items() if name <= deepest}
+    found = transforms
+    if found is None:
+        names = large_kernels(backbone, layers)
+        found = transform_kernels({x: params[x]["kernel"] for x in names})
+    for name, own in found.items():
+        kernel = WinogradKernel(params[name]["kernel"], *own)
+        params[name] = params[name] | {"kernel": kernel}
     return dataclasses.replace(backbone, params=params)
 
 
-def _needed(backbone: Backbone, layers: tuple[str, ...]) -> Params:
+def large_kernels(
+    backbone: Backbone, layers: tuple[str, ...], pixels: int | float = math.inf
+) -> tuple[str, ...]:
+    """The convolutions up to some layers for which Winograd's algorithm pays.
+
+    `pixels` is the number of pixels of the largest picture. Those of the first block
+    stay as they are: with 64 channels it saves little time and takes much memory.
+    """
     deepest = conv_name(max(network_layer(layer) for layer in layers))
-    return {name: conv for name, conv in backbone.params.items() if name <= deepest}
+    seen = pixels / min(map(shrinkage, layers)) ** 2
+
+    def pays(name: str) -> bool:
+        channels = backbone.params[name]["kernel"].shape[-1]
+        positions = seen / stride(layer_name(name)) ** 2
+        return channels > 64 and is_large(positions, channels)
+
+    return tuple(name for name in backbone.params if name <= deepest and pays(name))
 
 
-def _wide(params: Params) -> dict[str, Array]:
-    return {name: x["kernel"] for name, x in params.items() if len(x["bias"]) > 64}
-
-
-@kept_jit("activations", "layers", name="the network")
+@kept_jit("activations", "kernels", name="the network")
 def transform(
-    backbone: Backbone, *, activations: Activations, layers: tuple[str, ...]
+    backbone: Backbone, *, activations: Activations, kernels: tuple[str, ...]
 ) -> tuple[Backbone, dict[str, Transforms]]:
     """`calibrate`, and what `accelerate` then needs, by one compiled program."""
     calibrated = calibrate(backbone, activations)
-    return calibrated, transform_kernels(_wide(_needed(calibrated, layers)))
+    large = {name: calibrated.params[name]["kernel"] for name in kernels}
+    return calibrated, transform_kernels(large)
 
 
 MEAN_LEVELS = {

@@ -84,6 +84,11 @@ def transform_kernels(
     return {name: (transform(k), transform(_flip(k))) for name, k in kernels.items()}
 
 
+def is_large(positions: int | float, channels: int) -> bool:
+    """Whether Winograd's algorithm pays for a convolution with so many outputs."""
+    return positions * channels > MOST_DIRECT
+
+
 def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
     """Convolve a feature with 3 x 3 kernels: `y_ijo = Σ x_(i+u)(j+v)c k_uvco`.
 
@@ -97,8 +102,8 @@ def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
     """
     if isinstance(kernel, WinogradKernel):
         kernel = jax.lax.stop_gradient(kernel)
-        outputs = math.prod(x.shape[:2]) * kernel.direct.shape[-1]
-        if padding == "SAME" and outputs > MOST_DIRECT:
+        positions, channels = math.prod(x.shape[:2]), kernel.direct.shape[-1]
+        if padding == "SAME" and is_large(positions, channels):
             return _winograd(x, kernel)
         kernel = kernel.direct
     return _direct(x, kernel, 1 if padding == "SAME" else 0)

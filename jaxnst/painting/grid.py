@@ -130,6 +130,7 @@ def paint_lanes(
         yield from _recolor(plain, measurer_of(backbone), on_chunk)
     mesh = mesh or lane_mesh()
     prepared: dict[Any, tuple[Measurer, Backbone]] = {}
+    pixels = max((lane.pixels for lane in lanes), default=0)
     plan = plan_batches(lanes, mesh, batch=batch)
     while plan:
         some, width = plan.pop(0)
@@ -137,7 +138,9 @@ def paint_lanes(
         network = program.activations, program.layers, program.dtype, turned
         if network not in prepared:
             prepared.clear()  # one network with prepared kernels is large enough
-            measuring, stepping = prepare_backbone(backbone, program, turned=turned)
+            measuring, stepping = prepare_backbone(
+                backbone, program, pixels=pixels, turned=turned
+            )
             if mesh.size > 1:
                 everywhere = NamedSharding(mesh, PartitionSpec())
                 stepping = jax.device_put(stepping, everywhere)

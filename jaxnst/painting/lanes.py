@@ -46,6 +46,13 @@ class Lane(NamedTuple):
         recipe, (height, width) = self.recipe, self.shape
         return recipe.paints and recipe.program.shares_canvases and height > width
 
+    @property
+    def pixels(self) -> int:
+        """Those of the largest canvas on which steps are taken."""
+        stages = [stage for stage in self.stages if stage.steps]
+        canvases = (canvas_of(x, self.recipe, turned=self.turned) for x in stages)
+        return max((math.prod(canvas.size) for canvas in canvases), default=0)
+
 
 Values = Sequence[Any] | Array | np.ndarray
 """Values to try."""

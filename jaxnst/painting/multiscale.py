@@ -1,5 +1,6 @@
 """Coarse to fine: the driver that paints one picture."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -235,8 +236,9 @@ class PicturePainter:
         self.scene = make_scene(content, styles, recipe, **given)
         self.painted = painted_content(self.scene, recipe)
         self.scaled: dict[Stage, Scene] = {}
+        sizes = [math.prod(self.canvas(x).size) for x in self.stages if x.steps]
         self.measuring, self.stepping = prepare_backbone(
-            backbone, recipe.program, turned=self.turned
+            backbone, recipe.program, pixels=max(sizes, default=0), turned=self.turned
         )
 
     @property

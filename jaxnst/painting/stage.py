@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jaxnst import tiles
 from jaxnst.compiled import Runner, kept_jit
 from jaxnst.masks import fit_mask
-from jaxnst.network.calibrate import accelerate, calibrate, transform
+from jaxnst.network.calibrate import accelerate, calibrate, large_kernels, transform
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import (
     StyleSummary,
@@ -66,13 +66,17 @@ def canvas_for(shape: tuple[int, int], recipe: Recipe) -> Canvas:
 
 
 def prepare_backbone(
-    backbone: Backbone, program: Program, *, turned: bool = False
+    backbone: Backbone,
+    program: Program,
+    *,
+    pixels: int | float = math.inf,
+    turned: bool = False,
 ) -> tuple[Backbone, Backbone]:
     """The network with a program's activations: to measure with, and to step with.
 
     The second has the program's dtype. In float32 on a CPU, it holds prepared kernels
-    as well, and shares the plain ones with the first. For pictures that are turned, the
-    kernels are.
+    as well, those that pay for pictures of so many pixels, and shares the plain ones
+    with the first. For pictures that are turned, the kernels are.
     """
     layers = program.layers
     if turned:
@@ -80,7 +84,8 @@ def prepare_backbone(
         params = jax.device_put(jax.tree.map(flip, backbone.params))
         backbone = dataclasses.replace(backbone, params=params)
     if jax.default_backend() == "cpu" and program.dtype == "float32":
-        given = {"activations": program.activations, "layers": layers}
+        kernels = large_kernels(backbone, layers, pixels)
+        given = {"activations": program.activations, "kernels": kernels}
         backbone, transforms = transform(backbone, **given)
         return backbone, accelerate(backbone, layers, transforms)
     backbone = calibrate(backbone, program.activations)

@@ -9,7 +9,7 @@ from jaxnst.recipes.texts import FIELDS, as_text
 from jaxnst.request.defaults import QUALITY, with_steps
 from jaxnst.request.painting import Painting
 
-FLAGS = ("content_weight", "style_scale", "colors", "init", "dtype")
+FLAG_FIELDS = ("content_weight", "style_scale", "colors", "init", "dtype")
 """Fields of a recipe that are changed by a flag; all others by `--set`."""
 
 FLAG_NAMES = {"dtype": "--precision"}
@@ -86,7 +86,7 @@ def _recipe_flags(painting: Painting, named: Recipe) -> list[str]:
             continue
         if name == "rotate_styles" and values[name]:
             flags += ["--rotate-styles"]
-        elif name in FLAGS:
+        elif name in FLAG_FIELDS:
             flags += [flag_of(name), as_text(values[name])]
         else:
             flags += ["--set", f"{name}={as_text(values[name])}"]
