@@ -20,6 +20,7 @@ from jaxnst.network.conv import (
 from jaxnst.network.vgg import (
     Activations,
     Backbone,
+    Params,
     conv_name,
     layer_name,
     network_layer,
@@ -39,8 +40,7 @@ def accelerate(
     The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. Transforms
     from `transform` are used if they are given. Default: those of `large_kernels`.
     """
-    deepest = conv_name(max(network_layer(layer) for layer in layers))
-    params = {name: x for name, x in backbone.params.items() if name <= deepest}
+    params = _needed(backbone, layers)
     found = transforms
     if found is None:
         names = large_kernels(backbone, layers)
@@ -51,6 +51,11 @@ def accelerate(
     return dataclasses.replace(backbone, params=params)
 
 
+def _needed(backbone: Backbone, layers: tuple[str, ...]) -> Params:
+    deepest = conv_name(max(network_layer(layer) for layer in layers))
+    return {name: conv for name, conv in backbone.params.items() if name <= deepest}
+
+
 def large_kernels(
     backbone: Backbone, layers: tuple[str, ...], pixels: int | float = math.inf
 ) -> tuple[str, ...]:
@@ -59,7 +64,6 @@ def large_kernels(
     `pixels` is the number of pixels of the largest picture. Those of the first block
     stay as they are: with 64 channels it saves little time and takes much memory.
     """
-    deepest = conv_name(max(network_layer(layer) for layer in layers))
     seen = pixels / min(map(shrinkage, layers)) ** 2
 
     def pays(name: str) -> bool:
@@ -67,7 +71,7 @@ def large_kernels(
         positions = seen / stride(layer_name(name)) ** 2
         return channels > 64 and is_large(positions, channels)
 
-    return tuple(name for name in backbone.params if name <= deepest and pays(name))
+    return tuple(filter(pays, _needed(backbone, layers)))
 
 
 @kept_jit("activations", "kernels", name="the network")

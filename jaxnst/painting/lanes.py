@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jaxnst.messages import gigabytes, nearest
 from jaxnst.objective import check_blend
 from jaxnst.painting.memory import free_memory, step_bytes
 from jaxnst.painting.plan import Stages, plan_run, total_work
-from jaxnst.painting.stage import canvas_of
+from jaxnst.painting.stage import canvas_of, most_pixels
 from jaxnst.recipes import FIELDS, Recipe
 
 
@@ -48,10 +49,9 @@ class Lane(NamedTuple):
 
     @property
     def pixels(self) -> int:
-        """Those of the largest canvas on which steps are taken."""
-        stages = [stage for stage in self.stages if stage.steps]
-        canvases = (canvas_of(x, self.recipe, turned=self.turned) for x in stages)
-        return max((math.prod(canvas.size) for canvas in canvases), default=0)
+        """See `stage.most_pixels`."""
+        canvas = partial(canvas_of, recipe=self.recipe, turned=self.turned)
+        return most_pixels(self.stages, canvas)
 
 
 Values = Sequence[Any] | Array | np.ndarray

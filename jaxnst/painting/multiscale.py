@@ -1,6 +1,5 @@
 """Coarse to fine: the driver that paints one picture."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from jaxnst.painting.stage import (
     init,
     lay,
     measure,
+    most_pixels,
     next_picture,
     prepare_backbone,
     scale,
@@ -236,9 +236,9 @@ class PicturePainter:
         self.scene = make_scene(content, styles, recipe, **given)
         self.painted = painted_content(self.scene, recipe)
         self.scaled: dict[Stage, Scene] = {}
-        sizes = [math.prod(self.canvas(x).size) for x in self.stages if x.steps]
+        pixels = most_pixels(self.stages, self.canvas)
         self.measuring, self.stepping = prepare_backbone(
-            backbone, recipe.program, pixels=max(sizes, default=0), turned=self.turned
+            backbone, recipe.program, pixels=pixels, turned=self.turned
         )
 
     @property

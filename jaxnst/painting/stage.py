@@ -6,7 +6,7 @@ in its place compiles the same programs ahead of time.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -63,6 +63,11 @@ def canvas_for(shape: tuple[int, int], recipe: Recipe) -> Canvas:
     """The canvas of a picture: one of its own if it is higher than wide."""
     wide = shape[0] <= shape[1]
     return shared(shape) if wide and recipe.program.shares_canvases else exact(shape)
+
+
+def most_pixels(stages: Sequence[Stage], canvas: Callable[[Stage], Canvas]) -> int:
+    """Those of the largest canvas on which steps are taken, see `prepare_backbone`."""
+    return max((math.prod(canvas(x).size) for x in stages if x.steps), default=0)
 
 
 def prepare_backbone(
