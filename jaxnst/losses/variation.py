@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxnst.checks import OPTIMIZED, check_image
+from jaxnst.pictures.canvas import pad_edge
 from jaxnst.types import Image, Scalar, Weights
 
 
@@ -70,7 +71,7 @@ def differences(image: Image, weights: Weights = None) -> Differences:
     """
     check_image(image, beyond=OPTIMIZED)
     each = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
-    x, each = (jnp.pad(a, ((1, 1), (1, 1), (0, 0)), mode="edge") for a in (image, each))
+    x, each = (pad_edge(a) for a in (image, each))
     right = x[1:-1, 2:] - x[1:-1, 1:-1]
     down = x[2:, 1:-1] - x[1:-1, 1:-1]
     falling = x[1:, 1:] - x[:-1, :-1]

@@ -67,9 +67,9 @@ def large_kernels(
     seen = pixels / min(map(shrinkage, layers)) ** 2
 
     def pays(name: str) -> bool:
-        channels = backbone.params[name]["kernel"].shape[-1]
+        kernel = backbone.params[name]["kernel"]
         positions = seen / stride(layer_name(name)) ** 2
-        return channels > 64 and is_large(positions, channels)
+        return kernel.shape[-1] > 64 and is_large(positions, kernel)
 
     return tuple(filter(pays, _needed(backbone, layers)))
 

@@ -8,7 +8,7 @@ more convolution in the plain layout.
 import math
 import operator
 from functools import reduce
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +47,9 @@ G = np.array([
 ]) / 24  # fmt: skip
 
 
-MOST_DIRECT = 2**18
-"""Outputs up to which a convolution is direct. Winograd's algorithm compiles for ten
-times as long, and saves a few milliseconds a step there."""
+MOST_DIRECT = 2**26
+"""Positions times channels, in and out, up to which a convolution is direct. Winograd's
+algorithm compiles for ten times as long, and saves a few milliseconds a step there."""
 
 
 class WinogradKernel(NamedTuple):
@@ -84,9 +84,9 @@ def transform_kernels(
     return {name: (transform(k), transform(_flip(k))) for name, k in kernels.items()}
 
 
-def is_large(positions: int | float, channels: int) -> bool:
-    """Whether Winograd's algorithm pays for a convolution with so many outputs."""
-    return positions * channels > MOST_DIRECT
+def is_large(positions: int | float, kernel: Float[Any, "3 3 _in _out"]) -> bool:
+    """Whether Winograd's algorithm pays for a convolution at so many positions."""
+    return positions * kernel.shape[-2] * kernel.shape[-1] > MOST_DIRECT
 
 
 def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
@@ -102,8 +102,7 @@ def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
     """
     if isinstance(kernel, WinogradKernel):
         kernel = jax.lax.stop_gradient(kernel)
-        positions, channels = math.prod(x.shape[:2]), kernel.direct.shape[-1]
-        if padding == "SAME" and is_large(positions, channels):
+        if padding == "SAME" and is_large(math.prod(x.shape[:2]), kernel.direct):
             return _winograd(x, kernel)
         kernel = kernel.direct
     return _direct(x, kernel, 1 if padding == "SAME" else 0)

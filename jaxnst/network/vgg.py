@@ -16,12 +16,14 @@ from typing import Any, Literal, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Array, Float
 
 from jaxnst.checks import check_image
 from jaxnst.messages import nearest
 from jaxnst.network.conv import Padding as ConvolutionPadding
 from jaxnst.network.conv import convolve
+from jaxnst.pictures.canvas import pad_edge
 from jaxnst.types import Feature, Features, Image, Params
 
 Pooling = Literal["max", "average", "l2"]
@@ -106,16 +108,48 @@ def deepest(layers: tuple[str, ...]) -> str:
 
 def shrink(image: Image) -> Image:
     """A picture at half its size, filtered by (1 3 3 1) / 8, its border replicated."""
-    for axis in (0, 1):
-        half = image.shape[axis] // 2
-        image = jax.lax.slice_in_dim(image, 0, 2 * half, axis=axis)
-        pad = [(1, 1) if axis == i else (0, 0) for i in range(3)]
-        padded = jnp.pad(image, pad, mode="edge")
-        taps = [
-            jax.lax.slice_in_dim(padded, i, i + 2 * half - 1, 2, axis) for i in range(4)
-        ]
-        image = (taps[0] + 3 * (taps[1] + taps[2]) + taps[3]) / 8
-    return image
+    h, w, _ = image.shape
+    return _halve(image[: h // 2 * 2, : w // 2 * 2])
+
+
+@jax.custom_vjp
+def _halve(image: Image) -> Image:
+    """`shrink` for even sides.
+
+    By convolutions: a CPU compiles sums of slices over again wherever they are used.
+    """
+    taps = np.array([1, 3, 3, 1]) / 8
+    return _filter(image, np.outer(taps, taps)[..., None], 2)
+
+
+def _halve_backward(_: None, cotangent: Image) -> tuple[Image]:
+    """Each pixel becomes four, between it and its neighbours."""
+    h, w, channels = cotangent.shape
+    upper, lower = np.array([1, 3, 0]) / 8, np.array([0, 3, 1]) / 8
+    kernels = [np.outer(y, x) for y in (upper, lower) for x in (upper, lower)]
+    found = _filter(cotangent, np.stack(kernels, axis=-1), 1)
+    pairs = found.reshape(h, w, channels, 2, 2).transpose(0, 3, 1, 4, 2)
+    return (pairs.reshape(2 * h, 2 * w, channels),)
+
+
+_halve.defvjp(lambda image: (_halve(image), None), _halve_backward)
+
+
+def _filter(
+    image: Image, kernels: Float[np.ndarray, "_k _k _n"], step: int
+) -> Float[Array, "_new_h _new_w _m"]:
+    """Convolve each channel with all kernels, its border replicated."""
+    channels = image.shape[-1]
+    tiled = np.tile(kernels, channels)[:, :, None].astype(np.float32)
+    return jax.lax.conv_general_dilated(
+        pad_edge(image)[None],
+        jnp.asarray(tiled, image.dtype),
+        window_strides=(step, step),
+        padding="VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=channels,
+        precision="highest",
+    )[0]
 
 
 def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
@@ -191,7 +225,7 @@ class VGG19(nn.Module):
             if layer.endswith("_1") and layer != "relu1_1":
                 x = pool(x, self.pooling) * jnp.asarray(self.pool_scale, x.dtype)
             elif layer == "relu1_1" and self.padding == "replicate":
-                x, border = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge"), "VALID"
+                x, border = pad_edge(x), "VALID"
             conv = Conv(channels(layer), border, self.dtype, name=conv_name(layer))
             x = relu(conv(x))
             # On a CPU the barrier keeps XLA from computing the ReLU again for each of

@@ -24,7 +24,7 @@ STEP = {"float32": 2350, "bfloat16": 1800}
 """Bytes of a step per pixel that passes through the network at once, by
 `Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810."""
 
-PICTURE = 200
+PICTURE = 80
 """Those of them that it takes for the picture itself, however small the network sees
 it."""
 
