@@ -1,5 +1,6 @@
 """Patches: what each looks like, and those of the styles side by side."""
 
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -85,34 +86,33 @@ class RowMoments(NamedTuple):
     square: Float[Array, "_h _c"]
 
 
-def _cosines(waves: int) -> Float[np.ndarray, "7 _waves"]:
-    """The lowest frequencies along an axis of a patch, weighted by `WINDOW`."""
-    along = np.cos(np.pi / SIDE * np.outer(np.arange(SIDE) + 0.5, np.arange(waves)))
+def _waves() -> Float[np.ndarray, "7 7 3 _n"]:
+    """Filters of the lowest frequencies of a patch, weighted by `WINDOW`."""
+    along = np.cos(
+        np.pi / SIDE * np.outer(np.arange(SIDE) + 0.5, np.arange(max(WAVES)))
+    )
     along *= WINDOW[:, None]
-    return (along / np.linalg.norm(along, axis=0)).astype(np.float32)
+    along /= np.linalg.norm(along, axis=0)
+    filters = [
+        np.multiply.outer(np.outer(along[:, i], along[:, j]), color)
+        for color, waves in zip(COLORS, WAVES, strict=True)
+        for i in range(waves)
+        for j in range(waves - i)
+    ]
+    return np.stack(filters, axis=-1).astype(np.float32)
 
 
 def describe(image: Image) -> Descriptors:
     """What the patch around each pixel looks like: cosine transform of its colours."""
     padded = jnp.pad(image, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)], mode="edge")
-    found = []
-    for color, waves in zip(COLORS.astype(np.float32), WAVES, strict=True):
-        plane = jnp.sum(padded * color[None, None], axis=-1)
-        both = _filter(_filter(plane, 0, _cosines(waves)), 1, _cosines(waves))
-        found += [both[..., i, : waves - i] for i in range(waves)]
-    return jnp.concatenate(found, axis=-1)
-
-
-def _filter(x: Array, axis: int, filters: Float[np.ndarray, "7 _n"]) -> Array:
-    """The means of patches along an axis, weighted by filters, on one more axis.
-
-    By sums, which all devices compile fast.
-    """
-    size = x.shape[axis] - 2 * RADIUS
-    part = lambda i: jax.lax.slice_in_dim(x, i, i + size, axis=axis)[..., None]
-    along = lambda i: filters[i].reshape(*x.ndim * [1], -1)
-    first, *others = (part(i) * along(i) for i in range(SIDE))
-    return sum(others, start=first)
+    return jax.lax.conv_general_dilated(
+        padded[None],
+        jnp.asarray(_waves()),
+        window_strides=(1, 1),
+        padding="VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision="highest",
+    )[0]
 
 
 def find_directions(image: Image) -> Float[Array, "_h _w 2"]:
@@ -123,9 +123,12 @@ def find_directions(image: Image) -> Float[Array, "_h _w 2"]:
     grey = jnp.pad(jnp.mean(image, axis=-1), RADIUS + 1, mode="edge")
     along = (grey[1:-1, 2:] - grey[1:-1, :-2]) / 2
     down = (grey[2:, 1:-1] - grey[:-2, 1:-1]) / 2
-    window = (WINDOW / WINDOW.sum()).astype(np.float32)[:, None]
-    mean = lambda x: _filter(_filter(x, 0, window)[..., 0], 1, window)[..., 0]
-    xx, yy, xy = mean(along**2), mean(down**2), mean(along * down)
+    tensor = jnp.stack([along**2, down**2, along * down], axis=-1)
+    weights = list(enumerate((WINDOW / WINDOW.sum()).tolist()))
+    for axis, size in enumerate(image.shape[:2]):
+        part = partial(jax.lax.slice_in_dim, tensor, axis=axis)
+        tensor = reduce(jnp.add, [x * part(i, i + size) for i, x in weights])
+    xx, yy, xy = jnp.moveaxis(tensor, -1, 0)
     return jnp.stack([xx - yy, 2 * xy], axis=-1) / (xx + yy + FAINT)[..., None]
 
 
