@@ -27,7 +27,12 @@ from jax.experimental import serialize_executable
 from jaxtyping import PyTree
 
 from jaxnst.disk import write_whole
-from jaxnst.process import CompilerOptions, return_freed_memory, standard_dtypes
+from jaxnst.process import (
+    CompilerOptions,
+    return_freed_memory,
+    standard_dtypes,
+    usual_options,
+)
 
 HASH = hashlib.sha256
 
@@ -115,7 +120,7 @@ class KeptJit:
         if folder is None:
             return None
         call = f"{self.options} {jax.tree.leaves(shapes)} {jax.tree.structure(shapes)}"
-        around = f"{_settings()} {_surroundings()}"
+        around = f"{usual_options()} {_settings()} {_surroundings()}"
         key = f"{self.__qualname__} {call} {sorted(static.items())} {around}"
         if " at 0x" in key:
             return None  # a function of the user's, another one in each process
@@ -154,7 +159,7 @@ class KeptJit:
         def work() -> Any:
             HITS.count = 0
             with standard_dtypes():
-                compiled = traced.lower().compile()
+                compiled = traced.lower().compile(usual_options())
             path = self._path(shapes, static)
             # A device that cannot write its programs, a full disk: compiled next time.
             with contextlib.suppress(Exception):

@@ -24,15 +24,22 @@ STEP_OPTIONS: CompilerOptions = {"xla_gpu_enable_triton_gemm": False}
 """Compiler options of steps. On a GPU their products are as fast without Triton's, for
 which XLA would try hundreds of programs."""
 
-if jax.__version_info__ < (0, 12):  # a later XLA may not know the option
-    # On a CPU, newer code for fusions takes a third longer to compile. Steps need it,
-    # because without it the number of devices would change their rounding.
-    COMPILE_FAST |= {"xla_cpu_use_fusion_emitters": False}
-
 single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
 """Decorator. XLA on a CPU calls LAPACK for eigenvalues, several at a time, from threads
 of its own; threads of LAPACK's on top make a step many times slower, and its results
 depend on their number."""
+
+
+def usual_options() -> CompilerOptions:
+    """Compiler options of all programs on the devices that are there.
+
+    On one CPU they leave out XLA's newer code for fusions, which takes half as long
+    again to compile. Several devices need it: without it their number would change the
+    rounding.
+    """
+    known = jax.__version_info__ < (0, 12)  # a later XLA may not know the option
+    alone = known and jax.device_count() == 1
+    return {"xla_cpu_use_fusion_emitters": False} if alone else {}
 
 
 @contextlib.contextmanager
