@@ -7,16 +7,10 @@ import dataclasses
 import math
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
-from jaxnst.compiled import kept_jit
-from jaxnst.network.conv import (
-    Transforms,
-    WinogradKernel,
-    is_large,
-    transform_kernels,
-)
+from jaxnst.network.conv import WinogradKernel, is_large, transform_kernels
 from jaxnst.network.vgg import (
     Activations,
     Backbone,
@@ -30,24 +24,19 @@ from jaxnst.network.vgg import (
 
 
 def accelerate(
-    backbone: Backbone,
-    layers: tuple[str, ...],
-    transforms: dict[str, Transforms] | None = None,
+    backbone: Backbone, layers: tuple[str, ...], pixels: int | float = math.inf
 ) -> Backbone:
-    """Prepare the kernels up to some layers for Winograd's convolution on a CPU.
+    """Prepare the `large_kernels` up to some layers for a CPU's fast convolution.
 
     Features and gradients take about half the time and change by a few parts in 10⁶.
-    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. Transforms
-    from `transform` are used if they are given. Default: those of `large_kernels`.
+    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1.
     """
     params = _needed(backbone, layers)
-    found = transforms
-    if found is None:
-        names = large_kernels(backbone, layers)
-        found = transform_kernels({x: params[x]["kernel"] for x in names})
-    for name, own in found.items():
-        kernel = WinogradKernel(params[name]["kernel"], *own)
-        params[name] = params[name] | {"kernel": kernel}
+    if names := large_kernels(backbone, layers, pixels):
+        given = {name: params[name]["kernel"] for name in names}
+        for name, transforms in transform_kernels(given).items():
+            kernel = WinogradKernel(given[name], *transforms)
+            params[name] = params[name] | {"kernel": kernel}
     return dataclasses.replace(backbone, params=params)
 
 
@@ -72,16 +61,6 @@ def large_kernels(
         return kernel.shape[-1] > 64 and is_large(positions, kernel)
 
     return tuple(filter(pays, _needed(backbone, layers)))
-
-
-@kept_jit("activations", "kernels", name="the network")
-def transform(
-    backbone: Backbone, *, activations: Activations, kernels: tuple[str, ...]
-) -> tuple[Backbone, dict[str, Transforms]]:
-    """`calibrate`, and what `accelerate` then needs, by one compiled program."""
-    calibrated = calibrate(backbone, activations)
-    large = {name: calibrated.params[name]["kernel"] for name in kernels}
-    return calibrated, transform_kernels(large)
 
 
 MEAN_LEVELS = {
@@ -131,11 +110,11 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
     level, wanted = 1.0, {}
     for layer, mean in backbone.mean_activation.items():
         level = MEAN_LEVELS[activations].get(layer, level)
-        wanted[layer] = jnp.full_like(mean, level / jnp.mean(mean))
+        mean = np.asarray(mean)
+        wanted[layer] = np.full_like(mean, level / np.mean(mean))
     return _rescale(backbone, wanted)
 
 
-@jax.jit
 def unit_mean(backbone: Backbone) -> Backbone:
     """Rescale the filters so that the mean activation of each is 1.
 
@@ -147,31 +126,34 @@ def unit_mean(backbone: Backbone) -> Backbone:
         Gatys, Ecker, Bethge (2015), "Texture Synthesis Using Convolutional Neural
         Networks", section 2.
     """
+    means = jax.tree.map(np.asarray, backbone.mean_activation)
     factors = {
-        layer: 1 / jnp.maximum(mean, 0.05 * jnp.mean(mean))
-        for layer, mean in backbone.mean_activation.items()
+        layer: 1 / np.maximum(mean, 0.05 * np.mean(mean))
+        for layer, mean in means.items()
     }
     return _rescale(backbone, factors)
 
 
-@jax.jit
-def _rescale(backbone: Backbone, factors: dict[str, Float[Array, "_c"]]) -> Backbone:
+def _rescale(
+    backbone: Backbone, factors: dict[str, Float[np.ndarray, "_c"]]
+) -> Backbone:
     """Multiply each channel of every feature by a factor.
 
     `W /= factor_before` on the input axis, then `W *= factor` and `b *= factor` on the
     output axis. This is exact, because convolution, ReLU and pooling all commute with a
-    positive factor.
+    positive factor. It is done on the host, where nothing has to be compiled.
     """
-    params, means, before = {}, {}, jnp.ones(3)
-    for name, conv in backbone.params.items():
+    params, means, before = {}, {}, np.ones(3, np.float32)
+    for name, conv in jax.tree.map(np.asarray, backbone.params).items():
         layer = layer_name(name)
         factor = factors[layer]
         params[name] = {
             "kernel": conv["kernel"] * (factor[None] / before[:, None])[None, None],
             "bias": conv["bias"] * factor,
         }
-        means[layer] = backbone.mean_activation[layer] * factor
+        means[layer] = np.asarray(backbone.mean_activation[layer]) * factor
         before = factor
+    params, means = jax.device_put((params, means))
     return dataclasses.replace(
         backbone, params=params, mean_activation=means, family="rgb"
     )

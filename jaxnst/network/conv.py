@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnst.compiled import kept_jit
 from jaxnst.types import Feature
 
 Padding = Literal["SAME", "VALID"]
@@ -64,16 +65,13 @@ class WinogradKernel(NamedTuple):
     backward: Float[Array, "36 _out _in"]
 
 
-Transforms = tuple[Float[Array, "36 _in _out"], Float[Array, "36 _out _in"]]
-"""Of a kernel, and of the flipped one."""
-
 Kernel = Float[Array, "3 3 _in _out"] | WinogradKernel
 
 
-@jax.jit
+@kept_jit(name="the network")
 def transform_kernels(
     kernels: dict[str, Float[Array, "3 3 _in _out"]],
-) -> dict[str, Transforms]:
+) -> dict[str, tuple[Float[Array, "36 _in _out"], Float[Array, "36 _out _in"]]]:
     """The transforms of kernels, and of the flipped ones."""
 
     def transform(k: Float[Array, "3 3 _in _out"]) -> Float[Array, "36 _in _out"]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jaxnst import tiles
 from jaxnst.compiled import Runner, kept_jit
 from jaxnst.masks import fit_mask
-from jaxnst.network.calibrate import accelerate, calibrate, large_kernels, transform
+from jaxnst.network.calibrate import accelerate, calibrate
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import (
     StyleSummary,
@@ -88,12 +88,9 @@ def prepare_backbone(
         flip = lambda x: np.swapaxes(np.asarray(x), 0, 1) if x.ndim == 4 else x
         params = jax.device_put(jax.tree.map(flip, backbone.params))
         backbone = dataclasses.replace(backbone, params=params)
-    if jax.default_backend() == "cpu" and program.dtype == "float32":
-        kernels = large_kernels(backbone, layers, pixels)
-        given = {"activations": program.activations, "kernels": kernels}
-        backbone, transforms = transform(backbone, **given)
-        return backbone, accelerate(backbone, layers, transforms)
     backbone = calibrate(backbone, program.activations)
+    if jax.default_backend() == "cpu" and program.dtype == "float32":
+        return backbone, accelerate(backbone, layers, pixels)
     cast = lambda x: x.astype(program.dtype)
     params = jax.tree.map(cast, backbone.params)
     return backbone, dataclasses.replace(backbone, params=params)
