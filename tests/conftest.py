@@ -1,8 +1,7 @@
 """Tests run stricter than users do: shapes are checked, ranks not promoted.
 
 Most of their time is compiling. So programs are hardly optimised, also in processes
-that tests start, and all processes share what one has compiled. As where there is one
-device, XLA's newer code for fusions is left out, see `process.usual_options`.
+that tests start, and all processes share what one has compiled.
 """
 
 import atexit
@@ -10,12 +9,10 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from importlib.metadata import version
 
-flags = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
-if version("jax").startswith(("0.10.", "0.11.")):  # a later XLA may not know the flag
-    flags.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join(flags)
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -71,10 +71,8 @@ def test_kernels_are_counted_with_their_loops():
 
 
 @pytest.mark.parametrize(("name", "most"), [("gram", 180), ("crowson", 310)])
-def test_the_kernels_of_a_step_do_not_grow(backbone, name, most, monkeypatch):
-    # Those of a CPU, which has more; scripts/measure/kernels.py counts a GPU's. The
-    # older code for fusions, which the other tests use, would call them in parts.
-    monkeypatch.setitem(kernels.STEP_OPTIONS, "xla_cpu_use_fusion_emitters", True)
+def test_the_kernels_of_a_step_do_not_grow(backbone, name, most):
+    # Those of a CPU, which has more; scripts/measure/kernels.py counts a GPU's.
     recipe = timings.GRAM if name == "gram" else get_recipe(name)
     _, stepping = prepare_backbone(backbone, recipe.program)
     found = kernels.step_kernels(stepping, (48, 64), recipe)

@@ -228,14 +228,18 @@ options = jaxnst.Options(chunk=5 + seed)
 image = jaxnst.stylize(
     backbone, content, [style], recipe, key=key, options=options
 ).image
-assert image.shape == content.shape
+assert image.shape == content.shape and jax.numpy.isfinite(image).all()
 print(json.dumps(traces))
 """
 
 
 def test_another_picture_in_another_style_traces_no_program(tmp_path):
-    """In another process, of another shape, with other weights and steps."""
+    """In another process, of another shape, with other weights and steps.
+
+    On one device, and optimised: as at home.
+    """
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    del environment["XLA_FLAGS"], environment["JAX_DISABLE_MOST_OPTIMIZATIONS"]
     tmp_path.chmod(0o700)
 
     def paint(*shape):
@@ -245,7 +249,7 @@ def test_another_picture_in_another_style_traces_no_program(tmp_path):
         )
         return found.stdout
 
-    large = ("run_chunk", "measure", "lay_level", "find_first", "prepare", "transform")
+    large = ("run_chunk", "measure", "lay_level", "find_first", "prepare")
     first = paint(45, 64, 64, 48, 0)
     assert all(name in first for name in large), first
     before = set(tmp_path.glob("kept_*"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from jaxnst import transfer
-from jaxnst.compiled import KeptJit, Runner
+from jaxnst.compiled import Runner
 from jaxnst.objective import make_targets
 from jaxnst.painting import grid, loop, measurer
 from jaxnst.painting.grid import GridOptions, PaintedLane, stylize_grid
@@ -117,12 +117,8 @@ def test_seeds_learning_rates_and_blends_are_lanes_too(backbone):
     assert len({image.tobytes() for image in found[0][0]}) == 8
 
 
-def test_the_number_of_devices_changes_nothing(backbone, monkeypatch):
+def test_the_number_of_devices_changes_nothing(backbone):
     """Five lanes are fewer than eight devices, and no multiple of three."""
-    # As outside of the tests, see `process.usual_options`.
-    newer = {"compiler_options": {"xla_cpu_use_fusion_emitters": True}}
-    steps = KeptJit(loop.run_chunk.__wrapped__, loop.run_chunk.static, "", **newer)
-    monkeypatch.setattr(loop, "run_chunk", steps)
     vary = {"style_weight": [0.1, 0.3, 1.0, 3.0, 10.0]}
     one, three, eight = (
         stylize_grid(
