@@ -79,10 +79,10 @@ def test_repainting_takes_what_was_planned():
     shape = 384, 512
     image, ratio = np.zeros((*shape, 3), "f4"), PAINTERLY.weights.content_ratio
     options = {"canvas": shared(shape), "turned": False}
-    level = make_levels(image, image, ratio, None, None, 1, **options)[-1]
-    styles = make_paint([image], [None], None, **options)[-1]
+    paint = make_paint([image], [None], None, **options)
+    level = make_levels(image, image, ratio, None, None, paint, **options)[-1]
     matches = jax.ShapeDtypeStruct(level.hold.shape[:2], "int32")
-    about = lay_level.jit.lower(level, styles, matches).compile().memory_analysis()
+    about = lay_level.jit.lower(level, paint[-1], matches).compile().memory_analysis()
     found = about.temp_size_in_bytes + about.argument_size_in_bytes
     assert found / (REPAINT * math.prod(shape)) == pytest.approx(1, abs=0.1)
 

@@ -15,6 +15,7 @@ from jaxnst.pictures.canvas import exact, shared
 from jaxnst.recipes import get_recipe
 from jaxnst.repaint import (
     find_heights,
+    lay_level,
     make_levels,
     make_paint,
     render_patches,
@@ -32,7 +33,7 @@ from jaxnst.repaint.bank import (
 )
 from jaxnst.repaint.bank import describe as describe_now
 from jaxnst.repaint.bank import make_bank as make_bank_now
-from jaxnst.repaint.filters import CLARITY, clarify, find_edges
+from jaxnst.repaint.filters import CLARITY, clarify, find_edges, find_plain
 from jaxnst.repaint.flow import ANGLES, find_flow, lead_strokes
 from jaxnst.repaint.match import improve, overuse_penalty, refine
 from jaxnst.repaint.match import search as search_now
@@ -493,13 +494,45 @@ def test_the_content_holds_where_the_mask_says():
 def test_a_strength_of_three_holds_three_times_as_strongly():
     image, held = random_image(1, 48, 64), np.full((6, 8, 1), 3, np.float32)
     options = {"canvas": exact(image.shape), "turned": False}
+    paint = make_paint([image], [None], None, **options)
 
     def holds(held):
-        given = image, image, RATIO, None, held, 2
+        given = image, image, RATIO, None, held, paint
         return [level.hold for level in make_levels(*given, **options)]
 
     for strong, usual in zip(holds(held), holds(None), strict=True):
         np.testing.assert_allclose(strong, 3 * usual, rtol=1e-6)
+
+
+def test_lines_of_a_drawing_leave_a_plain_sky():
+    """Where matches of the coarser level have them; those of a painting stay."""
+    drawing, sky = np.full((48, 64, 3), 0.95, "f4"), np.full((48, 64, 3), 0.9, "f4")
+    for row in range(6, 48, 16):
+        drawing[row : row + 2, 6:58] = 0.05
+    options = {"canvas": exact(sky.shape), "turned": False}
+    paint = make_paint([drawing], [None], None, **options)
+    assert (paint[-1].plain == 1).all()
+    level = make_levels(sky, sky, RATIO, None, None, paint, **options)[-1]
+    copied = np.arange(48 * 64, dtype=np.int32).reshape(48, 64)
+    dark = lambda image: float((np.asarray(image) < 0.5).mean())
+    lined = paint[-1]._replace(plain=0 * paint[-1].plain)
+    assert dark(lay_level(level, lined, copied)[1]) > 0.9 * dark(drawing)
+    assert dark(lay_level(level, paint[-1], copied)[1]) == 0
+
+
+def test_a_painting_is_not_plain():
+    assert find_plain(np.asarray(random_image(0, 60, 80))) == 0
+    assert find_plain(np.full((60, 80, 3), 0.5, np.float32)) == 0
+
+
+def test_the_picture_gets_the_lights_and_darks_of_the_paint():
+    grey = lambda seed: random_image(seed, 48, 64)[..., :1].repeat(3, -1)
+    dull, style = 0.3 + 0.4 * grey(0), grey(1)
+    options = {"canvas": exact(dull.shape), "turned": False}
+    paint = make_paint([style], [None], None, **options)
+    flat = jnp.full(dull.shape, 0.5)  # no edges, where the content would be shown
+    shown = make_levels(dull, flat, RATIO, None, None, paint, **options)[-1].shown
+    assert np.std(shown) > 0.9 * np.std(style) > 2 * np.std(dull)
 
 
 def test_only_the_masked_part_of_a_style_is_laid():

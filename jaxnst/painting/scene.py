@@ -26,6 +26,7 @@ from jaxnst.pictures.color import (
     ColorMap,
     fit_colors,
     match_chroma,
+    match_lightness,
     match_palette,
     to_grey,
     with_lightness,
@@ -347,11 +348,16 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
 
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
-    """The content in the colours of the styles, if the recipe says so."""
+    """The content in the colours of the styles, if the recipe says so.
+
+    A photograph's lights and darks are not distributed as those of a painting.
+    """
     if recipe.look.palette == "content":
         return scene.content
-    parts = [match_palette(scene.content, **_palettes(x)) for x in scene.regions]
-    return compose(scene, scene.content, parts)
+    palettes = list(map(_palettes, scene.regions))
+    moved = [match_palette(scene.content, **x) for x in palettes]
+    pairs = zip(moved, palettes, strict=True)
+    return compose(scene, scene.content, [match_lightness(x, **y) for x, y in pairs])
 
 
 def color_maps(scene: Scene) -> list[ColorMap]:
@@ -380,7 +386,7 @@ def recolored(
 
 
 def _palettes(region: Region) -> dict[str, Any]:
-    """What gives a region its colours, as `match_palette` and `fit_colors` take it."""
+    """What gives a region its colours, as functions of `pictures.color` take it."""
     images, masks = [x.image for x in region.styles], [x.mask for x in region.styles]
     own = {"mask": region.mask, "blend": region.blend}
     return own | {"references": images, "reference_masks": masks}

@@ -295,7 +295,7 @@ def layouts(call: Runner, scene: Scene, image: Image, recipe: Recipe) -> list[La
     ratio, held = recipe.weights.content_ratio, scene.content_strength
 
     def layout(region: Region, paint: list[Styles]) -> Layout:
-        given = image, scene.content, ratio, region.mask, held, len(paint)
+        given = image, scene.content, ratio, region.mask, held, paint
         make = partial(make_levels, *given, canvas=canvas, turned=scene.turned)
         return Layout(call.host(make, level_shapes(len(paint), canvas)), paint)
 

@@ -25,6 +25,7 @@ from jaxnst.checks import check_image, check_list, check_mask, check_strength
 from jaxnst.compiled import Runner, kept_jit, shape_of
 from jaxnst.masks import fit_mask
 from jaxnst.pictures.canvas import Canvas, exact, extend, square
+from jaxnst.pictures.color import match_lightness
 from jaxnst.pictures.geometry import crop_middle
 from jaxnst.process import COMPILE_FAST
 from jaxnst.repaint.bank import (
@@ -135,13 +136,14 @@ def repaint(
     At each level of a pyramid of halves, coarsest first, the patch around a pixel p is
     laid from the place m(p) of the styles that minimises
     `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here s are the styles, x is what
-    is laid so far, and the guide g is the content at its edges and `image` elsewhere. P
-    describes a patch: its low frequencies and, with less weight, its height in the
-    picture. Patches of overlapping places are averaged. This repeats `SEARCH_ROUNDS`
-    times. The strength h grows with the ratio of the content's weight to the style's,
-    and where the content has an edge. An average is duller than paint and would find
-    ever duller patches, so queries are first given the mean and deviation of the
-    styles' patches. Patches that are used too often get a larger distance.
+    is laid so far, and the guide g is the content at its edges and `image` elsewhere,
+    with the lights and darks of the styles. P describes a patch: its low frequencies
+    and, with less weight, its height in the picture. Patches of overlapping places are
+    averaged. This repeats `SEARCH_ROUNDS` times. The strength h grows with the ratio of
+    the content's weight to the style's, and where the content has an edge. An average
+    is duller than paint and would find ever duller patches, so queries are first given
+    the mean and deviation of the styles' patches. Patches that are used too often get a
+    larger distance.
 
     P also has the direction of strokes, the more they flow in a style. Such a style is
     searched as it is and turned by `ANGLES`. Strokes run along the edges of the
@@ -150,8 +152,10 @@ def repaint(
 
     Matches start from those of the coarser level, which keeps strokes whole; where
     there is none they are exact. Then they spread to neighbours, and are tried at
-    random places nearby. The same pictures always give the same result. It runs Python
-    between compiled levels, so it cannot be part of `jit`.
+    random places nearby. At first x is laid of the coarser matches. A small drawing has
+    no plain paper, so its lines would be laid everywhere, and stay: the plainer a style
+    is, the more x is g at first. The same pictures always give the same result. It runs
+    Python between compiled levels, so it cannot be part of `jit`.
 
     Args:
         image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
@@ -201,8 +205,8 @@ def repaint(
     check_strength(held, "held")
     canvas = canvas or exact(image.shape)
     paint = make_paint(styles, style_masks, blend, canvas, turned=turned)
-    given = image, content, content_ratio, mask, held
-    levels = make_levels(*given, len(paint), canvas=canvas, turned=turned)
+    given = image, content, content_ratio, mask, held, paint
+    levels = make_levels(*given, canvas=canvas, turned=turned)
     laid = lay_levels(Layout(levels, paint), Runner())
     return np.asarray(laid)[: image.shape[0], : image.shape[1]]
 
@@ -248,14 +252,21 @@ def make_levels(
     content_ratio: float,
     mask: Mask | None,
     held: Mask | None,
-    count: int,
+    paint: list[Styles],
     *,
     canvas: Canvas,
     turned: bool,
 ) -> list[Level]:
-    """What is painted, on so many levels; on the host, with arguments of `repaint`."""
-    pictures = np.asarray(image, np.float32), clarify(content)
-    pyramid = zip(*(halves(x, count) for x in pictures), strict=True)
+    """What is painted, level by level; on the host, with arguments of `repaint`.
+
+    The image gets the lights and darks of the paint: one that is too grey would find
+    patches that are grey as a whole, white paper with black lines.
+    """
+    colors, weights = map(np.concatenate, (paint[-1].pixels, paint[-1].weights))
+    seen = {"mask": mask, "reference_masks": [weights[..., None]]}
+    image = np.clip(np.asarray(image, np.float32), 0, 1)
+    pictures = match_lightness(image, [colors], **seen), clarify(content)
+    pyramid = zip(*(halves(x, len(paint)) for x in pictures), strict=True)
 
     def level(number: int, shown: Image, drawn: Image) -> Level:
         shape, strength = shown.shape[:2], np.float32((1 + number) * content_ratio)
@@ -301,6 +312,7 @@ def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Sty
         own.place(used, "constant")[..., 0],
         own.place(find_heights((h, w), turned)),
         np.array(style.flow, np.float32),
+        np.array(style.plain, np.float32),
     )
 
 
@@ -384,8 +396,9 @@ def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, 
 
         return _in_bands(lay_again, rows, place, matches, laid)
 
-    laid = _in_bands(lay_first, rows, matches)
-    return jax.lax.fori_loop(0, SEARCH_ROUNDS, again, (matches, laid))
+    first = _in_bands(lay_first, rows, matches)
+    first = first + jnp.mean(styles.plain) * (level.shown - first)
+    return jax.lax.fori_loop(0, SEARCH_ROUNDS, again, (matches, first))
 
 
 def _in_bands(function: Callable, rows: int, *trees: PyTree) -> PyTree:

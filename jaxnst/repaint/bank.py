@@ -50,12 +50,14 @@ class Styles(NamedTuple):
         weights: Of the patch around each pixel; 0 where it is none of the style.
         heights: What each pixel's height in its picture counts.
         flow: How much the directions of its strokes count, 0 to 1.
+        plain: How much of it is empty, see `filters.find_plain`.
     """
 
     pixels: Float[Array | np.ndarray, "_n _s _s 3"]
     weights: Float[Array | np.ndarray, "_n _s _s"]
     heights: Float[Array | np.ndarray, "_n _s _s 1"]
     flow: Float[Array | np.ndarray, "_n"]
+    plain: Float[Array | np.ndarray, "_n"]
 
 
 class Bank(NamedTuple):
@@ -167,7 +169,7 @@ def make_bank(styles: Styles) -> Bank:
     total = jnp.sum(weights)
 
     def describe_style(style: Styles) -> tuple[Descriptors, Array, Array]:
-        pixels, own, heights, flow = style
+        pixels, own, heights, flow, _ = style
         directions = DIRECTION * flow * find_directions(pixels)
         whole = jnp.concatenate([describe(pixels), heights, directions], axis=-1)
         each = own[..., None] / total

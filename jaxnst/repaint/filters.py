@@ -20,6 +20,12 @@ LONE, SCARCE = 2, 4
 """How many times as much as those around it a patch deviates from its mean, at least,
 if it is a lone mark; and how much farther such patches count, at most."""
 
+EMPTY = 0.08
+"""Standard deviation of colours within 7 x 7 px, in that of all, of empty paper."""
+
+FILLED, DRAWN = 0.1, 0.42
+"""Share of empty paper in pictures that are painted all over, and in drawings."""
+
 Pixels = Float[np.ndarray, "_h _w _c"]
 
 
@@ -69,6 +75,13 @@ def find_lone_marks(image: Image) -> Float[np.ndarray, "_h _w"]:
     around = local_mean(deviation[..., None], 9 * 7)[..., 0]
     ratio = deviation / (LONE * around + np.float32(1e-3))
     return np.clip(ratio**2, 1, SCARCE)
+
+
+def find_plain(image: Image) -> float:
+    """How much of a picture is empty, from 0, a painting, to 1, lines on paper."""
+    deviation = np.sqrt(_local_variance(image, 7))
+    share = np.mean(deviation < EMPTY * np.std(mean_color(image)))
+    return float(np.clip((share - FILLED) / (DRAWN - FILLED), 0, 1))
 
 
 def _local_variance(image: Pixels, side: int) -> Float[np.ndarray, "_h _w"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from jaxnst.masks import fit_mask
 from jaxnst.pictures.geometry import rotate
-from jaxnst.repaint.filters import local_mean, mean_color
+from jaxnst.repaint.filters import find_plain, local_mean, mean_color
 from jaxnst.types import Image, Mask
 
 ANGLES = (45, 90, 135)
@@ -45,17 +45,19 @@ class TurnedStyle(NamedTuple):
         mask: Which part of it is used. Default: all.
         weight: How much it is used.
         flow: How much its strokes flow, see `find_flow`.
+        plain: How much of it is empty, see `filters.find_plain`.
     """
 
     image: Image
     mask: Mask | None
     weight: float
     flow: float
+    plain: float
 
 
 def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedStyle]:
     """A style as it is, and turned by each of `ANGLES`, the less it flows the less."""
-    flow = find_flow(image)
+    found = find_flow(image), find_plain(image)
 
     def turn(x: Image | Mask | None, angle: int) -> Any:
         if x is None:
@@ -65,9 +67,9 @@ def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedSty
         return np.clip(rotate(x, angle), low, high)
 
     own = None if mask is None else fit_mask(mask, (image.shape[0], image.shape[1]))
-    part = TURNED * flow * weight
-    turned = [TurnedStyle(turn(image, x), turn(own, x), part, flow) for x in ANGLES]
-    return [TurnedStyle(image, mask, weight, flow), *turned]
+    part = TURNED * found[0] * weight
+    turned = [TurnedStyle(turn(image, x), turn(own, x), part, *found) for x in ANGLES]
+    return [TurnedStyle(image, mask, weight, *found), *turned]
 
 
 def find_flow(image: Image) -> float:
