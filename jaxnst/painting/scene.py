@@ -348,16 +348,16 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
 
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
-    """The content in the colours of the styles, if the recipe says so.
-
-    A photograph's lights and darks are not distributed as those of a painting.
-    """
+    """The content in the colours of the styles, if the recipe says so."""
     if recipe.look.palette == "content":
         return scene.content
-    palettes = list(map(_palettes, scene.regions))
-    moved = [match_palette(scene.content, **x) for x in palettes]
-    pairs = zip(moved, palettes, strict=True)
-    return compose(scene, scene.content, [match_lightness(x, **y) for x, y in pairs])
+
+    def paint(region: Region) -> Image:
+        palette = _palettes(region)
+        moved = match_palette(scene.content, **palette)
+        return match_lightness(moved, **palette) if recipe.look.repaint else moved
+
+    return compose(scene, scene.content, list(map(paint, scene.regions)))
 
 
 def color_maps(scene: Scene) -> list[ColorMap]:

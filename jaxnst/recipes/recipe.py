@@ -304,7 +304,8 @@ class Look:
 
     Attributes:
         palette: Colours of the content: `content` keeps its own; `style` first gives
-            them the style's mean and covariance, see `pictures.color.match_palette`.
+            them the style's mean and covariance, and with `repaint` its lights and
+            darks, see `match_palette` and `match_lightness` in `pictures.color`.
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the

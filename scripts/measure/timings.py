@@ -23,8 +23,8 @@ from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.scales import style_shape
+from jaxnst.painting.scene import make_scene, painted_content
 from jaxnst.painting.stage import prepare_backbone
-from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe, get_recipe
@@ -69,9 +69,7 @@ class Inputs(NamedTuple):
         """Content, in the palette that the recipe asks for, and style."""
         content = load_image(self.content, size=size, enlarge=True)
         style = load_image(self.style, size=size)
-        if recipe.look.palette == "style":
-            content = match_palette(content, [style])
-        return content, style
+        return painted_content(make_scene(content, [style], recipe), recipe), style
 
 
 @cache
