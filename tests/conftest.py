@@ -1,6 +1,6 @@
 """Tests run stricter than users do: shapes are checked, ranks not promoted.
 
-Most of their time is compiling. So programs are hardly optimised, also in processes
+Most of their time is compiling. So programs are little optimised, also in processes
 that tests start, and all processes share what one has compiled.
 """
 
@@ -9,12 +9,18 @@ import dataclasses
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+FLAGS = [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=1",
+    "--xla_llvm_disable_expensive_passes=true",
+]
+if version("jax").startswith(("0.10.", "0.11.")):  # see `process.usual_options`
+    FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
+os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="programs-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)

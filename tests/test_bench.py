@@ -71,8 +71,9 @@ def test_kernels_are_counted_with_their_loops():
 
 
 @pytest.mark.parametrize(("name", "most"), [("gram", 180), ("crowson", 310)])
-def test_the_kernels_of_a_step_do_not_grow(backbone, name, most):
+def test_the_kernels_of_a_step_do_not_grow(backbone, monkeypatch, name, most):
     # Those of a CPU, which has more; scripts/measure/kernels.py counts a GPU's.
+    monkeypatch.setattr(kernels, "STEP_OPTIONS", {"xla_cpu_use_fusion_emitters": True})
     recipe = timings.GRAM if name == "gram" else get_recipe(name)
     _, stepping = prepare_backbone(backbone, recipe.program)
     found = kernels.step_kernels(stepping, (48, 64), recipe)

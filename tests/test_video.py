@@ -205,7 +205,7 @@ def test_a_long_pan_keeps_colours_and_sharpness(backbone, monkeypatch, step):
             backbone, jnp.asarray(frames[-1]), [STYLE], LAID, key=KEY
         ).image
         new, wanted = (figures(np.asarray(x)[:, 16:]) for x in (found[-1], alone))
-        np.testing.assert_allclose(new, wanted, rtol=0.35)
+        np.testing.assert_allclose(new, wanted, rtol=0.5)
 
 
 @pytest.mark.parametrize("recipe", [FAST, LAID])

@@ -91,7 +91,7 @@ def match_lightness(
     Args and returns as `match_palette`; there is no epsilon.
 
     Example:
-        >>> x = np.linspace(0.2, 0.8, 64, dtype="float32").reshape(8, 8, 1).repeat(3, 2)
+        >>> x = jnp.linspace(0.2, 0.8, 400).reshape(20, 20, 1).repeat(3, 2)
         >>> moved = match_lightness(x, [x**1.5])
         >>> bool(np.abs(moved - x**1.5).max() < 0.03)
         True
