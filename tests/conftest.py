@@ -47,11 +47,14 @@ settings.load_profile("jaxnst")
 
 @pytest.fixture(scope="session", autouse=True)
 def at_home(tmp_path_factory):
-    """A cache of our own, and no network."""
+    """A cache and temporary files of our own, which pytest deletes, and no network."""
+    temporary = str(tmp_path_factory.mktemp("temporary"))
     imagenet = registry.ASSETS["imagenet"]
     nowhere = dataclasses.replace(imagenet.remote, urls=("http://127.0.0.1:9/none.h5",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXNST_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("TMPDIR", temporary)
+        patch.setattr(tempfile, "tempdir", temporary)
         patch.setitem(registry.ASSETS, "imagenet", imagenet._replace(remote=nowhere))
         yield
 
