@@ -152,10 +152,11 @@ def repaint(
 
     Matches start from those of the coarser level, which keeps strokes whole; where
     there is none they are exact. Then they spread to neighbours, and are tried at
-    random places nearby. At first x is laid of the coarser matches. A small drawing has
-    no plain paper, so its lines would be laid everywhere, and stay: the plainer a style
-    is, the more x is g at first. The same pictures always give the same result. It runs
-    Python between compiled levels, so it cannot be part of `jit`.
+    random places nearby. At each level x begins as what the coarser matches lay. But at
+    a small size, a drawing has no plain paper, so its lines would be laid everywhere,
+    and stay. So the plainer a style is, the more x begins as g. The same pictures
+    always give the same result. It runs Python between compiled levels, so it cannot be
+    part of `jit`.
 
     Args:
         image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
