@@ -5,15 +5,14 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxnst.command.describe import compile_timer
 from jaxnst.compiled import Runner
 from jaxnst.painting.stage import measure
 from jaxnst.pictures.canvas import exact
-from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe, get_recipe
 
 LIGHT = ("--set", "content_layers=relu1_1", "--set", "style_layers=relu1_1")
@@ -31,9 +30,11 @@ def light_recipe(name: str) -> Recipe:
 
 
 def random_image(seed, height, width):
-    """A smooth random picture in [0, 1], h w 3; of no shape it compiles anything."""
-    noise = np.random.default_rng(seed).random((height // 4 + 1, width // 4 + 1, 3))
-    return jnp.asarray(np.clip(resize(noise, (height, width)), 0, 1))
+    """A smooth random picture in [0, 1], h w 3."""
+    noise = jax.random.uniform(
+        jax.random.key(seed), (height // 4 + 1, width // 4 + 1, 3)
+    )
+    return jnp.clip(jax.image.resize(noise, (height, width, 3), "cubic"), 0, 1)
 
 
 def measure_targets(backbone, scene, recipe, tile=None):

@@ -20,7 +20,7 @@ FLOORS = {
         "studio", "command",
     ],
     "jaxnst/pictures": [
-        "geometry", "canvas", "tiff", "source", "files", "samples", "color", "select",
+        "geometry", "color", "canvas", "tiff", "source", "files", "samples", "select",
     ],
     "jaxnst/network": ["conv", "vgg", "calibrate"],
     "jaxnst/losses": ["sums", "content", "neighbors", "sliced", "style", "variation"],

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import putchunk
 
 from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.disk import write_whole
+from jaxnst.pictures.color import LUMA
 from jaxnst.pictures.geometry import fit_shape, resize
 from jaxnst.pictures.source import (
     KEYWORD,
@@ -163,7 +164,7 @@ def load_mask(path: str | Path) -> Mask:
     values = _read(Path(path), None, False)
     rgb, alpha = values[..., :3], values[..., 3:]
     if (alpha == 1).all():
-        grey = rgb @ np.array([[0.299], [0.587], [0.114]], np.float32)
+        grey = rgb @ LUMA[:, None]
         return jnp.asarray(np.minimum(grey, 1))
     return jnp.asarray(alpha)
 

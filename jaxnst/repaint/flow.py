@@ -57,7 +57,7 @@ class TurnedStyle(NamedTuple):
 
 def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedStyle]:
     """A style as it is, and turned by each of `ANGLES`, the less it flows the less."""
-    found = find_flow(image), find_plain(image)
+    flow, plain = find_flow(image), find_plain(image)
 
     def turn(x: Image | Mask | None, angle: int) -> Any:
         if x is None:
@@ -67,9 +67,9 @@ def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedSty
         return np.clip(rotate(x, angle), low, high)
 
     own = None if mask is None else fit_mask(mask, (image.shape[0], image.shape[1]))
-    part = TURNED * found[0] * weight
-    turned = [TurnedStyle(turn(image, x), turn(own, x), part, *found) for x in ANGLES]
-    return [TurnedStyle(image, mask, weight, *found), *turned]
+    part = TURNED * flow * weight, flow, plain
+    turned = [TurnedStyle(turn(image, x), turn(own, x), *part) for x in ANGLES]
+    return [TurnedStyle(image, mask, weight, flow, plain), *turned]
 
 
 def find_flow(image: Image) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxnst.checks import check_installed
+from jaxnst.pictures.color import LUMA
 from jaxnst.pictures.geometry import resize
 from jaxnst.video.temporal import DARK
 
@@ -105,7 +106,7 @@ def _search(
 
 def _grey(image: np.ndarray) -> np.ndarray:
     """Luma of RGB in [0, 1], in levels of 0 to 255."""
-    luma = np.clip(image, 0, 1) @ np.array([0.299, 0.587, 0.114], image.dtype)
+    luma = np.clip(image, 0, 1) @ LUMA.astype(image.dtype)
     return (luma * 255 + 0.5).astype(np.uint8)
 
 
