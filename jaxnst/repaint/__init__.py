@@ -59,12 +59,16 @@ from jaxnst.types import Image, Mask
 COARSEST = 16
 """Short edge of the coarsest level, at least, in pixels."""
 
-HOLD = 0.05
+HOLD = 1
 """How strongly the finest level holds to the picture; coarser ones hold in proportion
 to their number."""
 
-EDGE_HOLD = 20
+EDGE_HOLD = 37.5
 """How much more strongly it is held at an edge of the content, and to the content."""
+
+FLAT = 0.2
+"""How much of an edge the content has, at most, where it is flat. Nothing more is held
+there, so the larger forms of the styles come in: facets of a sky, bands, swirls."""
 
 HEIGHT = 0.5
 """What half the height of a picture counts: skies are rather painted as skies."""
@@ -275,9 +279,10 @@ def make_levels(
         every = np.ones((*shape, 1), np.float32)
         fit = lambda x, most=1.0: every if x is None else fit_mask(x, shape, most=most)
         edge, where = find_edges(drawn)[..., None], own.place(fit(mask), "constant")
+        hold = HOLD + EDGE_HOLD * np.maximum(edge - np.float32(FLAT), 0)
         return Level(
             own.place(shown + edge * (drawn - shown)),
-            own.place(strength * (HOLD + EDGE_HOLD * edge) * fit(held, math.inf)),
+            own.place(strength * hold * fit(held, math.inf)),
             where / (np.mean(where) + np.float32(1e-9)),
             own.place(find_heights(shape, turned)),
             own.place(lead_strokes(drawn)),
