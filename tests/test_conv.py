@@ -56,18 +56,19 @@ def test_the_winograd_derivative_matches_the_direct_one(size):
     assert not to_kernel.any()
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_direct_derivatives_match_those_of_jax(padding):
+@pytest.mark.parametrize("pad", [0, 1])
+def test_direct_derivatives_match_those_of_jax(pad):
     x, kernel = random_pair(9, 12, 5, 7)
 
     def reference(x, kernel):
+        border, axes = [(pad, pad)] * 2, ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(
-            x[None], kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x[None], kernel, (1, 1), border, dimension_numbers=axes
         )[0]
 
     loss = lambda f: lambda x, kernel: jnp.sum(jnp.sin(f(x, kernel)))
     gradient = lambda f: jax.jit(jax.grad(loss(f), argnums=(0, 1)))
-    ours, theirs = gradient(lambda x, k: convolve(x, k, padding)), gradient(reference)
+    ours, theirs = gradient(lambda x, k: convolve(x, k, pad)), gradient(reference)
     for a, b in zip(ours(x, kernel), theirs(x, kernel), strict=True):
         assert relative(a, b) < 1e-5
 

@@ -9,7 +9,7 @@ import oracle
 import pytest
 from helpers import LAYERS, random_image
 
-from jaxnst.network.calibrate import calibrate, unit_mean
+from jaxnst.network.calibrate import calibrate
 from jaxnst.objective import make_targets, objective
 from jaxnst.recipes import RECIPES, get_recipe
 
@@ -137,7 +137,7 @@ def test_a_recipe_means_its_own_family_exactly_and_others_about(backbone, recipe
     if recipe.program.activations != "unit_mean":
         own = dataclasses.replace(backbone, family=recipe.program.activations)
         assert calibrate(own, recipe.program.activations) is own
-        rescaled = calibrate(unit_mean(own), recipe.program.activations)
+        rescaled = calibrate(calibrate(own, "unit_mean"), recipe.program.activations)
         assert jnp.isclose(rescaled.mean_activation["relu1_1"].mean(), level)
     other = calibrate(backbone, recipe.program.activations)
     means = other.mean_activation["relu1_1"]

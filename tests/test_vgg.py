@@ -9,7 +9,8 @@ from helpers import random_image
 from oracle import SHAPES
 
 from jaxnst.network import vgg
-from jaxnst.network.calibrate import accelerate, large_kernels, unit_mean
+from jaxnst.network.calibrate import accelerate, calibrate
+from jaxnst.network.conv import WinogradKernel
 from jaxnst.network.vgg import LAYERS, features, receptive_field, shrink, stride
 
 SIZE = (37, 50)
@@ -58,19 +59,12 @@ def test_accelerated_features_and_gradients_are_the_same(backbone, monkeypatch):
 
 
 def test_nothing_deeper_than_asked_is_needed_or_computed(backbone):
-    shallow = dataclasses.replace(
-        backbone,
-        params={
-            name: backbone.params[name] for name in ("conv1_1", "conv1_2", "conv2_1")
-        },
-    )
-    found = features(shallow, random_image(3, 16, 16), layers=("relu2_1",))
-    assert found["relu2_1"].shape == (8, 8, 128)
-    program = str(
-        jax.make_jaxpr(lambda x: features(backbone, x, layers=("relu2_1",)))(
-            random_image(3, 16, 16)
-        )
-    )
+    names, image = ("conv1_1", "conv1_2", "conv2_1"), random_image(3, 16, 16)
+    params = {name: backbone.params[name] for name in names}
+    shallow = dataclasses.replace(backbone, params=params)
+    measure = lambda network: features(network, image, layers=("relu2_1",))
+    assert measure(shallow)["relu2_1"].shape == (8, 8, 128)
+    program = str(jax.make_jaxpr(measure)(backbone))
     assert program.count("= conv_general_dilated[") == 3
 
 
@@ -78,17 +72,13 @@ def test_nothing_deeper_than_asked_is_needed_or_computed(backbone):
 def test_receptive_field_is_what_one_position_sees(layer):
     # In a network of ones the gradient is positive on the receptive field, exactly. One
     # channel is enough, and the field needs no more than 300 pixels.
-    params = {
-        name: {"kernel": jnp.ones((3, 3, 1)), "bias": jnp.zeros(1)}
-        for name in vgg.kernel_shapes()
-    }
     side = 288
 
     def seen(x):
         for name in LAYERS[: LAYERS.index(layer) + 1]:
             if name.endswith("_1") and name != "relu1_1":
                 x = x[: len(x) // 2 * 2].reshape(-1, 2).sum(1)
-            x = jnp.convolve(x, params[vgg.conv_name(name)]["kernel"][0, :, 0], "same")
+            x = jnp.convolve(x, jnp.ones(3), "same")
         return x[len(x) // 2]
 
     touched = np.flatnonzero(jax.grad(seen)(jnp.ones(side)))
@@ -100,7 +90,8 @@ def test_unit_mean_divides_each_feature_by_its_mean(backbone, pooling):
     image = random_image(4, *SIZE)
     layers = ("relu1_2", "relu3_1", "relu5_4")
     plain = features(backbone, image, layers=layers, pooling=pooling)
-    normal = features(unit_mean(backbone), image, layers=layers, pooling=pooling)
+    rescaled = calibrate(backbone, "unit_mean")
+    normal = features(rescaled, image, layers=layers, pooling=pooling)
     for layer in layers:
         expected = plain[layer] / backbone.mean_activation[layer][None, None]
         np.testing.assert_allclose(normal[layer], expected, rtol=1e-3, atol=1e-4)
@@ -108,7 +99,8 @@ def test_unit_mean_divides_each_feature_by_its_mean(backbone, pooling):
 
 def test_unit_mean_leaves_a_dead_filter_alone(backbone):
     means = {name: m.at[0].set(0.0) for name, m in backbone.mean_activation.items()}
-    rescaled = unit_mean(dataclasses.replace(backbone, mean_activation=means))
+    silent = dataclasses.replace(backbone, mean_activation=means)
+    rescaled = calibrate(silent, "unit_mean")
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(rescaled))
 
 
@@ -134,10 +126,8 @@ def test_bfloat16_is_close_and_stays_bfloat16(backbone):
     )
     exact, rough = (measure(image, x)["relu4_1"] for x in ("float32", "bfloat16"))
     assert rough.dtype == jnp.bfloat16
-    assert (
-        jnp.linalg.norm(rough.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)
-        < 0.05
-    )
+    error = jnp.linalg.norm(rough.astype(jnp.float32) - exact)
+    assert error < 0.05 * jnp.linalg.norm(exact)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +199,12 @@ def test_a_position_depends_on_its_receptive_field(backbone, layer):
 
 def test_kernels_are_prepared_only_for_pictures_that_need_them(backbone):
     layers = ("relu4_2", "relu2_1")
-    prepared = lambda *given: large_kernels(backbone, *given)
-    assert prepared(layers) == tuple(x for x in SHAPES if "conv2_1" <= x <= "conv4_2")
-    assert prepared(layers, 64**2) == ()
+
+    def prepared(*given):
+        params = accelerate(backbone, *given).params
+        return [x for x in params if isinstance(params[x]["kernel"], WinogradKernel)]
+
+    assert prepared(layers) == [x for x in SHAPES if "conv2_1" <= x <= "conv4_2"]
+    assert prepared(layers, 64**2) == []
     assert "conv3_2" in prepared(layers, 256**2)
-    assert prepared(("relu4_2@2", "relu2_1@2"), 256**2) == ()
+    assert prepared(("relu4_2@2", "relu2_1@2"), 256**2) == []

@@ -10,7 +10,7 @@ from jaxnst.command.reporter import say
 from jaxnst.disk import check_target
 from jaxnst.network.vgg import layer_name
 from jaxnst.weights import registry
-from jaxnst.weights.convert import convert, read_foreign, to_backbone
+from jaxnst.weights.convert import convert, read_foreign
 from jaxnst.weights.format import describe, is_ours, read_backbone
 
 
@@ -73,10 +73,8 @@ def check_command(args: argparse.Namespace) -> int:
     if is_ours(path):
         backbone = read_backbone(path)
     else:
-        reading = read_foreign(path)
-        about["layout"] = reading.layout
-        backbone = to_backbone(reading, about["sha256"], path)
-        about["family"] = backbone.family
+        backbone, more = read_foreign(path)
+        about |= more
     for key, value in about.items():
         print(f"{key:<15} {value}")
     for name, conv in backbone.params.items():

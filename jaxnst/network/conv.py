@@ -8,7 +8,7 @@ more convolution in the plain layout.
 import math
 import operator
 from functools import reduce
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,6 @@ from jaxtyping import Array, Float
 
 from jaxnst.compiled import kept_jit
 from jaxnst.types import Feature
-
-Padding = Literal["SAME", "VALID"]
-"""One zero on each side, or none."""
 
 # Winograd's F(4 x 4, 3 x 3), from the points 0, ±1, ±2, ∞: with k the kernel and d a
 # tile of 6 x 6 inputs, the 4 x 4 outputs are A [(G k Gᵀ) ∘ (B d Bᵀ)] Aᵀ. See Lavin and
@@ -87,11 +84,11 @@ def is_large(positions: int | float, kernel: Float[Any, "3 3 _in _out"]) -> bool
     return positions * kernel.shape[-2] * kernel.shape[-1] > MOST_DIRECT
 
 
-def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
+def convolve(x: Feature, kernel: Kernel, pad: int = 1) -> Feature:
     """Convolve a feature with 3 x 3 kernels: `y_ijo = Σ x_(i+u)(j+v)c k_uvco`.
 
-    As networks do, it does not flip the kernels. With a `WinogradKernel`, the result
-    differs by a few parts in 10⁶.
+    As networks do, it does not flip the kernels. `pad` is how many zeros surround the
+    feature. With a `WinogradKernel`, the result differs by a few parts in 10⁶.
 
     Example:
         >>> y = convolve(jnp.ones((3, 4, 1)), jnp.ones((3, 3, 1, 1)))
@@ -100,10 +97,10 @@ def convolve(x: Feature, kernel: Kernel, padding: Padding = "SAME") -> Feature:
     """
     if isinstance(kernel, WinogradKernel):
         kernel = jax.lax.stop_gradient(kernel)
-        if padding == "SAME" and is_large(math.prod(x.shape[:2]), kernel.direct):
+        if pad == 1 and is_large(math.prod(x.shape[:2]), kernel.direct):
             return _winograd(x, kernel)
         kernel = kernel.direct
-    return _direct(x, kernel, 1 if padding == "SAME" else 0)
+    return _direct(x, kernel, pad)
 
 
 def _flip(kernel: Float[Array, "3 3 _in _out"]) -> Float[Array, "3 3 _out _in"]:

@@ -20,7 +20,6 @@ from jaxtyping import Float
 
 from jaxnst.checks import check_image
 from jaxnst.messages import nearest
-from jaxnst.network.conv import Padding as ConvolutionPadding
 from jaxnst.network.conv import convolve
 from jaxnst.pictures.canvas import pad_edge
 from jaxnst.types import Feature, Features, Image, Params
@@ -149,22 +148,18 @@ class Backbone:
 
 
 class Conv(nn.Module):
-    """3 x 3 convolution and bias, like `nn.Conv` but by `conv.convolve`."""
+    """3 x 3 convolution by `conv.convolve`, and bias; initialises no parameters."""
 
-    channels: int
-    padding: ConvolutionPadding
+    pad: int
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
         """Convolve a feature."""
-        shape = (3, 3, x.shape[-1], self.channels)
-        self.variable("params", "kernel", nn.initializers.he_normal(), None, shape)
-        kernel = self.get_variable("params", "kernel")
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        cast = lambda array: array.astype(self.dtype)
-        y = convolve(cast(x), jax.tree.map(cast, kernel), self.padding)
-        return y + cast(bias)[None, None]
+        cast = lambda tree: jax.tree.map(lambda x: x.astype(self.dtype), tree)
+        params = cast(self.variables["params"])
+        y = convolve(cast(x), params["kernel"], self.pad)
+        return y + params["bias"][None, None]
 
 
 class VGG19(nn.Module):
@@ -184,13 +179,12 @@ class VGG19(nn.Module):
         """Compute the features of a network input, `image * scale + offset`."""
         found = {}
         for layer in LAYERS[: max(map(LAYERS.index, self.layers)) + 1]:
-            border: ConvolutionPadding = "SAME"
+            pad = 1
             if layer.endswith("_1") and layer != "relu1_1":
                 x = pool(x, self.pooling) * jnp.asarray(self.pool_scale, x.dtype)
             elif layer == "relu1_1" and self.padding == "replicate":
-                x, border = pad_edge(x), "VALID"
-            conv = Conv(channels(layer), border, self.dtype, name=conv_name(layer))
-            x = relu(conv(x))
+                x, pad = pad_edge(x), 0
+            x = relu(Conv(pad, self.dtype, name=conv_name(layer))(x))
             # On a CPU the barrier keeps XLA from computing the ReLU again for each of
             # its users. Elsewhere the ReLU is fused with the convolution.
             x = jax.lax.platform_dependent(

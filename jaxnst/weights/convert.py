@@ -12,7 +12,7 @@ from jaxnst.network.vgg import Backbone, Family, features, layer_name
 from jaxnst.pictures.samples import SAMPLES, sample
 from jaxnst.types import Image
 from jaxnst.weights.format import check_params, is_ours, save_backbone, sha256
-from jaxnst.weights.readers import Reading, read
+from jaxnst.weights.readers import read
 
 KNOWN_FILES: dict[str, Family] = {
     "dcbb9e9d": "torchvision",  # torchvision, vgg19-dcbb9e9d.pth
@@ -25,7 +25,7 @@ KNOWN_FILES: dict[str, Family] = {
 """Family of published files whose layout does not tell it, or tells it wrongly, by the
 first eight digits of their sha256."""
 
-CAFFE_MEAN = (123.68, 116.779, 103.939)
+CAFFE_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
 """Mean RGB of ImageNet in 0 to 255, that Oxford's network subtracts."""
 
 TORCHVISION_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -45,7 +45,7 @@ def convert(
     source: str | Path,
     target: str | Path,
     *,
-    family: str | None = None,
+    family: Family | None = None,
     **attributes: str,
 ) -> None:
     """Turn a weights file of another project into one of ours.
@@ -62,86 +62,56 @@ def convert(
         ValueError: If the source holds no VGG-19 or is one of our files, its family is
             unknown, or the target cannot be written.
     """
-    source = Path(source)
-    checksum = sha256(source)
-    backbone = to_backbone(read_foreign(source), checksum, source, family)
+    backbone, about = read_foreign(Path(source), family)
     lineage, licence = LINEAGES[backbone.family]
-    about = {"lineage": lineage, "source": source.name, "source_sha256": checksum}
-    save_backbone(target, backbone, **about | {"licence": licence} | attributes)
+    own = {"lineage": lineage, "source": Path(source).name}
+    own |= {"source_sha256": about["sha256"], "licence": licence}
+    save_backbone(target, backbone, **own | attributes)
 
 
-def read_foreign(path: Path) -> Reading:
-    """Read and check a weights file of another project, as `convert` takes it.
+def read_foreign(
+    path: Path, family: Family | None = None
+) -> tuple[Backbone, dict[str, str]]:
+    """Read a weights file of another project; arguments and errors as of `convert`.
 
-    Raises:
-        ValueError: If the file holds no VGG-19, or is one of our files.
+    Returns:
+        A network whose input is RGB in [0, 1], with mean activations that are measured
+        on the sample pictures; and the file's `sha256`, `layout` and `family`.
     """
     if is_ours(path):
         raise ValueError(
             f"expected weights of another project at {path}, got ours; use it as it is"
         )
-    reading = read(path)
-    check_params(reading.params, str(path))
-    return reading
-
-
-def to_backbone(
-    reading: Reading, checksum: str, path: Path, family: str | None = None
-) -> Backbone:
-    """Make a backbone of parameters: a network whose input is RGB in [0, 1].
-
-    The input map is that of the family, and the input channels of conv1_1 are put in
-    RGB order. The mean activations are measured on the sample pictures.
-
-    Args:
-        reading: Parameters, as `readers.read` returns them.
-        checksum: sha256 of the file, hexadecimal; it identifies published files.
-        path: Path of the file, for messages.
-        family: `caffe` or `torchvision`, if the file does not tell or is mistaken.
-
-    Raises:
-        ValueError: If the family is unknown.
-    """
-    order = family or KNOWN_FILES.get(checksum[:8]) or reading.family
-    if order is None:
+    params, layout, told, mean = read(path)
+    check_params(params, str(path))
+    checksum = sha256(path)
+    family = family or KNOWN_FILES.get(checksum[:8]) or told
+    if family is None:
         raise ValueError(
             f"expected weights that tell what input they were trained on, got {path}, "
             "which may be Oxford's or torchvision's; say which: jaxnst weights convert "
             f"{path} OUT.h5 --family caffe (BGR, 0 to 255) or --family torchvision "
             "(RGB, ImageNet's mean and deviation)"
         )
-    if order not in ("caffe", "matconvnet", "torchvision"):
-        raise ValueError(f"expected --family caffe or torchvision, got {order!r}")
-    params = dict(reading.params)
-    if order == "torchvision":
+    if family == "torchvision":
         scale = 1 / TORCHVISION_DEVIATION
         offset = -TORCHVISION_MEAN / TORCHVISION_DEVIATION
     else:
         scale = np.full(3, 255, np.float32)
-        mean = CAFFE_MEAN if reading.mean is None else reading.mean
-        offset = -np.asarray(mean, np.float32)
-    if order == "caffe" and reading.family != "matconvnet":
-        kernel = params["conv1_1"]["kernel"][:, :, ::-1]
-        params["conv1_1"] = params["conv1_1"] | {"kernel": kernel}
-    backbone = Backbone(
-        params=jax.tree.map(jnp.asarray, params),
-        scale=jnp.asarray(scale),
-        offset=jnp.asarray(offset),
-        mean_activation={},
-        family="torchvision" if order == "torchvision" else "caffe",
-    )
-    return measure_means(backbone)
-
-
-def measure_means(backbone: Backbone) -> Backbone:
-    """Measure each filter's mean activation on the sample pictures, at 256 px."""
+        offset = -CAFFE_MEAN if mean is None else -np.asarray(mean, np.float32)
+        if layout != "matconvnet":  # from BGR to RGB
+            params["conv1_1"]["kernel"] = params["conv1_1"]["kernel"][:, :, ::-1]
+    arrays = jax.tree.map(jnp.asarray, (params, scale, offset))
+    backbone = Backbone(*arrays, mean_activation={}, family=family)
     found = [_means(backbone, sample(name, 256)) for name in SAMPLES]
     average = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)
-    return dataclasses.replace(backbone, mean_activation=average)
+    backbone = dataclasses.replace(backbone, mean_activation=average)
+    return backbone, {"sha256": checksum, "layout": layout, "family": family}
 
 
 @jax.jit
 def _means(backbone: Backbone, image: Image) -> dict[str, Float[Array, "_c"]]:
+    """Mean activation of each filter on one picture."""
     layers = tuple(map(layer_name, backbone.params))
     found = features(backbone, image, layers=layers)
     return {layer: jnp.mean(x, axis=(0, 1)) for layer, x in found.items()}

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 from urllib.error import HTTPError, URLError
 
 from tqdm import tqdm
 
 from jaxnst.disk import write_whole
-
-CHUNK = 1 << 18
-"""Most bytes to read at a time."""
 
 REASONS = {
     TimeoutError: "the network timed out",
@@ -27,10 +24,7 @@ REASONS = {
 
 
 class FetchError(ValueError):
-    """A file cannot be fetched.
-
-    The message tells all, with addresses, and the reason the cause in a few words.
-    """
+    """A file cannot be fetched; `reason` says why in a few words, without addresses."""
 
     def __init__(self, message: str, reason: str):
         super().__init__(message)
@@ -39,14 +33,7 @@ class FetchError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A file on the network whose size and checksum are known.
-
-    Args:
-        urls: Its addresses: the official one first, then mirrors.
-        size: Its size, in bytes.
-        algorithm: Algorithm of the checksum.
-        digest: The checksum, hexadecimal, in lower case.
-    """
+    """A file on the network: its addresses, best first, bytes, and checksum in hex."""
 
     urls: tuple[str, ...]
     size: int
@@ -57,11 +44,11 @@ class Remote:
 def fetch(
     remote: Remote, target: Path, *, timeout: float = 20.0, quiet: bool = True
 ) -> None:
-    """Fetch a file. Addresses are tried in turn.
+    """Fetch a file; addresses are tried in turn.
 
     Args:
         remote: The file to fetch.
-        target: Path to save it at.
+        target: Path to save it at, whole or not at all.
         timeout: Seconds to wait for a connection, and for each piece of the file.
         quiet: Whether to hide the progress bar, which only a terminal shows.
 
@@ -71,10 +58,8 @@ def fetch(
     """
     failures: dict[str, FetchError] = {}
     for url in remote.urls:
-        pieces = _pieces(url, timeout)
         try:
-            with write_whole(target) as file:
-                return _receive(remote, pieces, file, target.name, quiet)
+            return _fetch_from(url, remote, target, timeout, quiet)
         except FetchError as error:
             failures[url] = error
     got = "; ".join(f"{url} : {error}" for url, error in failures.items())
@@ -85,32 +70,30 @@ def fetch(
     )
 
 
-def _receive(
-    remote: Remote, pieces: Iterator[bytes], file: IO[bytes], name: str, quiet: bool
+def _fetch_from(
+    url: str, remote: Remote, target: Path, timeout: float, quiet: bool
 ) -> None:
-    """Write a file, and check that it is the right one."""
+    """Save a file from one address, if it is the right one."""
     # Here md5 guards against accidents, not attacks; some systems allow it only then.
     digest = hashlib.new(remote.algorithm, usedforsecurity=False)
-    with tqdm(
-        desc=name,
-        total=remote.size,
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        disable=quiet or None,  # None: unless stderr is a terminal
-    ) as bar:
-        for piece in pieces:
+    look = {"desc": target.name, "unit": "B", "unit_scale": True, "leave": False}
+    hidden = quiet or None  # None: unless stderr is a terminal
+    with (
+        write_whole(target) as file,
+        tqdm(total=remote.size, disable=hidden, **look) as bar,
+    ):
+        for piece in _pieces(url, timeout):
             file.write(piece)
             digest.update(piece)
             bar.update(len(piece))
             if file.tell() >= remote.size:
                 break
-    expected = f"{remote.size} bytes of {remote.algorithm} {remote.digest}"
-    got = f"{file.tell()} bytes of {remote.algorithm} {digest.hexdigest()}"
-    if got != expected:
-        raise FetchError(
-            f"expected {expected}, got {got}", "the server has another file"
-        )
+        expected = f"{remote.size} bytes of {remote.algorithm} {remote.digest}"
+        got = f"{file.tell()} bytes of {remote.algorithm} {digest.hexdigest()}"
+        if got != expected:
+            raise FetchError(
+                f"expected {expected}, got {got}", "the server has another file"
+            )
 
 
 def _pieces(url: str, timeout: float) -> Iterator[bytes]:
@@ -119,7 +102,7 @@ def _pieces(url: str, timeout: float) -> Iterator[bytes]:
     try:
         response: Any
         with urllib.request.urlopen(request, timeout=timeout) as response:
-            while piece := response.read1(CHUNK):
+            while piece := response.read1(1 << 18):
                 yield piece
             if response.length:
                 raise IncompleteRead(b"", response.length)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxnst.disk import write_whole
-from jaxnst.network.vgg import Backbone, Family, channels, kernel_shapes, layer_name
+from jaxnst.network.vgg import Backbone, Family, kernel_shapes, layer_name
 from jaxnst.types import Params
 from jaxnst.weights.readers.hdf5 import read_hdf5
 from jaxnst.weights.readers.naming import collect
@@ -25,45 +25,34 @@ FORMAT = "jaxnst-weights-1"
 
 
 def read_backbone(path: Path) -> Backbone:
-    """Read and check one of our weights files.
-
-    Args:
-        path: File that `save_backbone` wrote.
-
-    Returns:
-        The backbone, in float32, of numbers in the file itself: links are not followed.
+    """Read and check a file that `save_backbone` wrote; links in it are not followed.
 
     Raises:
         ValueError: If the file is none of ours, damaged, or does not hold a VGG-19.
     """
     try:
-        with h5py.File(path) as file:
-            told = {key: str(value) for key, value in file.attrs.items()}
+        arrays, told = read_hdf5(path)
         if told["format"] != FORMAT:
             raise ValueError(
                 f"expected the format {FORMAT}, got {told['format']!r}; use a newer "
                 "jaxnst"
             )
-        arrays, _ = read_hdf5(path)
         params = collect(arrays)
-        means = {
-            layer_name(name): arrays[f"{name}/mean_activation"].astype(np.float32)
-            for name in params
-        }
+        for name, conv in params.items():
+            conv["mean_activation"] = np.float32(arrays[f"{name}/mean_activation"])
         scale, offset, family = arrays["scale"], arrays["offset"], told["family"]
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"expected a weights file at {path}, got one that cannot be read: {error}"
         ) from error
     check_params(params, str(path))
-    for name, vector in (("scale", scale), ("offset", offset)):
-        _check_array(vector, (3,), name, str(path))
-    for layer, mean in means.items():
-        _check_array(mean, (channels(layer),), f"means of {layer}", str(path))
+    _check_array(scale, (3,), "scale", str(path))
+    _check_array(offset, (3,), "offset", str(path))
     if family not in get_args(Family):
         raise ValueError(
             f"expected family {' or '.join(get_args(Family))} in {path}, got {family!r}"
         )
+    means = {layer_name(x): conv.pop("mean_activation") for x, conv in params.items()}
     arrays = jax.device_put((params, scale, offset, means))
     backbone = Backbone(*arrays, family=cast(Family, family))
     checksum = told.get("content_sha256")
@@ -85,23 +74,15 @@ def is_ours(path: Path) -> bool:
 
 
 def check_params(params: Params, where: str) -> None:
-    """Check the shapes and numbers of parameters, whose names are known to be right.
+    """Raise a ValueError at the first array of a wrong shape, or not finite.
 
-    Args:
-        params: Arrays by convolution and key.
-        where: Where they are from, for the message.
-
-    Raises:
-        ValueError: At the first array that is of another shape or not finite.
-
-    Example:
-        >>> conv = {"kernel": np.zeros((3, 3, 3, 64)), "bias": np.zeros(64)}
-        >>> check_params({"conv1_1": conv}, "an example")
+    The names are known to be right; `where` says where they are from.
     """
+    shapes = kernel_shapes()
     for name, conv in params.items():
-        kernel = kernel_shapes()[name]
-        _check_array(conv["kernel"], kernel, f"{name}/kernel", where)
-        _check_array(conv["bias"], kernel[3:], f"{name}/bias", where)
+        for key, array in conv.items():
+            shape = shapes[name] if key == "kernel" else shapes[name][3:]
+            _check_array(array, shape, f"{name}/{key}", where)
 
 
 def _check_array(
@@ -120,18 +101,12 @@ def _check_array(
 
 
 def describe(path: Path) -> dict[str, str]:
-    """The attributes of one of our files, and `bytes` and `sha256` of any file.
-
-    Example:
-        >>> from jaxnst.weights.registry import asset_path
-        >>> describe(asset_path("embedded"))["licence"]
-        'MIT'
-    """
-    attributes = {}
+    """The attributes of one of our files, and `bytes` and `sha256` of any file."""
+    about = {}
     if is_ours(path):
         with h5py.File(path) as file:
-            attributes = {key: str(value) for key, value in file.attrs.items()}
-    return {**attributes, "bytes": str(path.stat().st_size), "sha256": sha256(path)}
+            about = {key: str(value) for key, value in file.attrs.items()}
+    return about | {"bytes": str(path.stat().st_size), "sha256": sha256(path)}
 
 
 def sha256(path: Path) -> str:
@@ -159,7 +134,7 @@ def save_backbone(path: str | Path, backbone: Backbone, **attributes: str) -> No
 
     Args:
         path: File to write, whole or not at all.
-        backbone: The backbone to write, with mean activations.
+        backbone: The network, with mean activations.
         attributes: `lineage`, `source`, `licence` and any others.
 
     Raises:

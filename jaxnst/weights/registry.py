@@ -18,12 +18,7 @@ from jaxnst.weights.format import is_ours, read_backbone, sha256
 
 
 class Asset(NamedTuple):
-    """Weights that have a name.
-
-    Attributes:
-        family: Whose activations they have, see `vgg.Backbone`.
-        remote: The file to fetch them from; None if they ship with the package.
-    """
+    """Weights that have a name; None as `remote` if they ship with the package."""
 
     summary: str
     licence: str
@@ -33,8 +28,6 @@ class Asset(NamedTuple):
 
 DAY = 24 * 3600
 """Seconds after which weights that could not be fetched are tried again."""
-
-KERAS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 ASSETS = {
     "embedded": Asset(
@@ -47,9 +40,9 @@ ASSETS = {
         Remote(
             urls=(
                 "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
-                + KERAS_FILE,
+                "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 "https://github.com/fchollet/deep-learning-models/releases/download/"
-                "v0.1/" + KERAS_FILE,
+                "v0.1/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
             ),
             size=80_134_624,
             algorithm="md5",
@@ -121,19 +114,12 @@ def locate(name: str) -> Path:
 def choose(
     name: str | None, recipes_own: str, *, quiet: bool = False
 ) -> tuple[str, str]:
-    """Choose the weights to paint with, and tell the reason.
+    """Choose the weights to paint with, and tell the reason in a few words.
 
-    A recipe's ImageNet weights are fetched if need be; if that fails, the embedded ones
-    are used. After a failure nothing is fetched for a day, so that a machine without a
-    network waits only once.
-
-    Args:
-        name: What was asked for, if anything: one of `ASSETS`, or the path of a file.
-        recipes_own: What the recipe uses otherwise, see `Recipe.network`.
-        quiet: Whether to hide the progress bar.
-
-    Returns:
-        The name or path to use, and the reason in a few words.
+    What was asked for is used, else the recipe's own, see `Recipe.network`. A recipe's
+    ImageNet weights are fetched if need be; if that fails, the embedded ones are used.
+    After a failure nothing is fetched for a day, so that a machine without a network
+    waits only once.
 
     Example:
         >>> choose(None, "embedded")
@@ -146,45 +132,33 @@ def choose(
     if asset_path("imagenet").is_file():
         return "imagenet", "found in the cache"
     failed = cache_folder() / "imagenet-not-fetched"
-    if failed.exists() and time.time() < (until := failed.stat().st_mtime + DAY):
-        return "embedded", f"ImageNet weights could not be fetched; {_next_try(until)}"
-    try:
-        pull("imagenet", quiet=quiet, timeout=5.0)
-    except (OSError, ValueError) as error:
-        with contextlib.suppress(OSError):
-            failed.touch()
-        # `jaxnst weights pull` tells all of it.
-        brief = error.reason if isinstance(error, FetchError) else error
-        why = str(brief)
-        if failed.exists():
-            why += f"; {_next_try(time.time() + DAY)}"
-        return "embedded", f"ImageNet weights cannot be fetched: {why}"
-    return "imagenet", "fetched"
-
-
-def _next_try(until: float) -> str:
-    """When the ImageNet weights are fetched again, of itself and by hand."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
-    return f"tried again after {when}, or now by: jaxnst weights pull imagenet"
+    why = "ImageNet weights could not be fetched"
+    if not failed.exists() or time.time() >= failed.stat().st_mtime + DAY:
+        try:
+            pull("imagenet", quiet=quiet, timeout=5.0)
+            return "imagenet", "fetched"
+        except (OSError, ValueError) as error:
+            with contextlib.suppress(OSError):
+                failed.touch()
+            # `jaxnst weights pull` tells all of it.
+            brief = error.reason if isinstance(error, FetchError) else error
+            why = f"ImageNet weights cannot be fetched: {brief}"
+    if failed.exists():
+        until = time.localtime(failed.stat().st_mtime + DAY)
+        why += f"; tried again after {time.strftime('%Y-%m-%d %H:%M', until)}, or now "
+        why += "by: jaxnst weights pull imagenet"
+    return "embedded", why
 
 
 def pull(name: str, *, quiet: bool = True, timeout: float = 20.0) -> Path:
-    """Fetch named weights and convert them, unless that is done already.
+    """Fetch weights of `ASSETS` and convert them, unless that is done already.
 
-    Args:
-        name: `imagenet` or `torchvision`; `embedded` is always there.
-        quiet: Whether to hide the progress bar.
-        timeout: Seconds to wait for the network, see `download.fetch`.
-
-    Returns:
-        Path of the converted weights, in the cache.
+    Options as of `download.fetch`. Returns the path of the converted weights.
 
     Raises:
-        ValueError: If no weights have that name, or the cache cannot be written to.
+        ValueError: If the cache cannot be written to.
         FetchError: If they cannot be fetched; the message tells how to do it by hand.
     """
-    if name not in ASSETS:
-        raise ValueError(f"expected one of {', '.join(ASSETS)}, got {name!r}")
     path, remote = asset_path(name), ASSETS[name].remote
     if path.is_file() or remote is None:
         return path

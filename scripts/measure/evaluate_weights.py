@@ -38,7 +38,7 @@ import numpy as np
 import jaxnst
 from jaxnst import losses
 from jaxnst.disk import check_target
-from jaxnst.network.calibrate import calibrate, unit_mean
+from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import Backbone, kernel_shapes
 from jaxnst.pictures.color import match_palette
 from jaxnst.pictures.files import image_shape
@@ -117,7 +117,7 @@ class Look(NamedTuple):
 
 def network(name: str, backbone: Backbone, pooling: Any) -> Look:
     """The features of a network at the layers of style and content losses."""
-    backbone = unit_mean(backbone)
+    backbone = calibrate(backbone, "unit_mean")
     return Look(
         name, lambda x: jaxnst.features(backbone, x, layers=LAYERS, pooling=pooling)
     )

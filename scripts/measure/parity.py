@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnst
-from jaxnst.network.vgg import kernel_shapes, layer_name
+from jaxnst.network.vgg import Family, kernel_shapes, layer_name
 from jaxnst.weights.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN, convert
 
 Params = dict[str, dict[str, np.ndarray]]
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     framework: str
     path: Path
     forward: Callable[[np.ndarray], Features]
-    family: str | None = None
+    family: Family | None = None
 
 
 def random_params() -> Params:
@@ -96,11 +96,12 @@ def of_keras(params: Params, folder: Path) -> Iterator[Row]:
         found = whole.predict(x, verbose=0)  # pyright: ignore
         return {name: y[0] for name, y in zip(names, found, strict=True)}
 
-    for name, file, family in (
+    files: tuple[tuple[str, str, Family | None], ...] = (
         ("Keras 3 .weights.h5", "a.weights.h5", "caffe"),
         ("Keras 3 .h5", "b.h5", None),
         ("Keras 3 .keras", "c.keras", None),
-    ):
+    )
+    for name, file, family in files:
         save = model.save_weights if family else model.save
         save(folder / file)
         yield Row(name, f"Keras {keras.__version__}", folder / file, forward, family)

@@ -11,11 +11,15 @@ from networks import check_same, mini
 from oracle import NAMES
 from writers import every_format
 
-from jaxnst.weights.readers import read
-from jaxnst.weights.readers.pytorch import read_pytorch
+from jaxnst.weights.readers import pytorch, read
+from jaxnst.weights.readers.files import map_file
 
 DATA = Path(__file__).parents[1] / "data"
 DAMAGE = ValueError, LookupError, TypeError, struct.error, zipfile.BadZipFile
+
+
+def read_pytorch(path):
+    return pytorch.read_pytorch(map_file(path))
 
 
 def attempt(path, data, wanted=None):

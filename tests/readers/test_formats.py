@@ -58,7 +58,7 @@ INPUTS = {
     "matconvnet": lambda rgb: 255 * rgb - MEAN,
     "torchvision": lambda rgb: (rgb - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
 }
-"""What the networks of each family are fed, from RGB in [0, 1]."""
+"""What the networks of a layout or family are fed, from RGB in [0, 1]."""
 
 
 @pytest.mark.parametrize("write", [write_keras_oldest, write_mat, write_safetensors])
@@ -72,7 +72,9 @@ def test_converted_weights_see_what_the_network_saw(
     image, layers = sample("mosaic", 48), tuple(map(layer_name, small))
     ours = features(load_backbone(tmp_path / "ours.h5"), image, layers=layers)
     network = SimpleNamespace(params=full, scale=1, offset=0)
-    theirs = oracle.features(network, INPUTS[WRITERS[write][1]](np.float64(image)))
+    layout, family = WRITERS[write]
+    to_input = INPUTS[layout if layout in INPUTS else family]
+    theirs = oracle.features(network, to_input(np.float64(image)))
     for layer in layers:
         far = np.abs(ours[layer] - theirs[layer]).max()
         assert far < 1e-5 * np.abs(theirs[layer]).max(), layer

@@ -14,6 +14,7 @@ from writers import write_stream, write_tar, write_zip
 
 from jaxnst.weights.format import check_params
 from jaxnst.weights.readers import pytorch, read
+from jaxnst.weights.readers.files import map_file
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -136,7 +137,7 @@ def test_types_views_and_strides_of_torch(file):
     def count(*shape):
         return np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
 
-    tree = pytorch.read_pytorch(DATA / file)
+    tree = pytorch.read_pytorch(map_file(DATA / file))
     wanted = {
         "features.0.weight": count(40)[:36].reshape(4, 1, 3, 3),
         "features.0.bias": count(40)[36:],

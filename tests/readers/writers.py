@@ -193,9 +193,9 @@ WRITERS = {
     write_stream: ("pytorch", "caffe"),
     write_tar: ("pytorch", "caffe"),
     write_safetensors: ("safetensors", "torchvision"),
-    write_mat: ("matconvnet", "matconvnet"),
-    write_mat_packed: ("matconvnet", "matconvnet"),
-    write_mat_old: ("matconvnet", "matconvnet"),
+    write_mat: ("matconvnet", "caffe"),
+    write_mat_packed: ("matconvnet", "caffe"),
+    write_mat_old: ("matconvnet", "caffe"),
     write_caffe_old: ("caffe", "caffe"),
     write_caffe_new: ("caffe", "caffe"),
 }

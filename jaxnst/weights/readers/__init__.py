@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnst.disk import check_file
+from jaxnst.network.vgg import Family
 from jaxnst.types import Params
 from jaxnst.weights.readers.caffe import read_caffe
-from jaxnst.weights.readers.files import zip_entries
+from jaxnst.weights.readers.files import map_file, zip_entries
 from jaxnst.weights.readers.hdf5 import read_hdf5
 from jaxnst.weights.readers.matconvnet import read_matconvnet
 from jaxnst.weights.readers.naming import Tree, WrongNetwork, collect, family_of, hwio
@@ -36,15 +37,15 @@ class Reading(NamedTuple):
             are in the file's order.
         layout: `keras`, `flaxmodels`, `pytorch`, `safetensors`, `matconvnet` or
             `caffe`.
-        family: Input that the network expects. `caffe`: BGR in 0 to 255 minus a mean;
-            `matconvnet`: RGB in 0 to 255 minus `mean`; `torchvision`: RGB in 0 to 1,
-            minus a mean, over a deviation; None if the file does not tell.
+        family: Input that the network expects. `caffe`: 0 to 255 minus a mean, BGR, but
+            RGB in `matconvnet`; `torchvision`: RGB in 0 to 1, minus a mean, over a
+            deviation; None if the file does not tell.
         mean: Mean RGB in 0 to 255 (3,), if a MatConvNet file has one.
     """
 
     params: Params
     layout: str
-    family: str | None
+    family: Family | None
     mean: np.ndarray | None = None
 
 
@@ -75,24 +76,24 @@ def read(path: Path) -> Reading:
 
 
 def _read(path: Path) -> Reading:
-    with path.open("rb") as file:
-        head = file.read(512)
-    zipped = head.startswith(b"PK\3\4")
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return _from_hdf5(*read_hdf5(path))
-    if zipped and "model.weights.h5" in (entries := zip_entries(path)):
+    data = map_file(path)
+    entries = zip_entries(data) if data[:4] == b"PK\3\4" else {}
+    if data[:8] == b"\x89HDF\r\n\x1a\n":
+        tree, attributes = read_hdf5(path)
+        return _from_hdf5(tree, attributes.get("model_config", ""))
+    if "model.weights.h5" in entries:
         tree, _ = read_hdf5(bytes(entries["model.weights.h5"]()))
         return _from_hdf5(tree, bytes(entries["config.json"]()).decode())
-    if zipped or head[257:262] == b"ustar" or MAGIC in head[:16]:
-        return _from_pytorch(read_pytorch(path), "pytorch")
-    if head[5:9] == b"\0\0\0{":  # a length below 2^40, and JSON
+    if entries or data[257:262] == b"ustar" or MAGIC in data[:16]:
+        return _from_pytorch(read_pytorch(data), "pytorch")
+    if data[5:9] == b"\0\0\0{":  # a length below 2^40, and JSON
         return _from_pytorch(read_safetensors(path), "safetensors")
-    if head.startswith(b"MATLAB 5.0"):
-        tree, mean = read_matconvnet(path)
-        return Reading(collect(tree), "matconvnet", "matconvnet", mean)
-    if head[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
+    if data[:10] == b"MATLAB 5.0":
+        tree, mean = read_matconvnet(memoryview(data))
+        return Reading(collect(tree), "matconvnet", "caffe", mean)
+    if data[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
         raise ValueError("its first bytes are of none of the formats")
-    return Reading(collect(read_caffe(path)), "caffe", "caffe")
+    return Reading(collect(read_caffe(memoryview(data))), "caffe", "caffe")
 
 
 def _from_hdf5(tree: Tree, config: str) -> Reading:

@@ -1,12 +1,10 @@
 """Weights of Caffe: a `NetParameter` message, decoded from protobuf's wire format."""
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnst.weights.readers.files import map_file
 from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree, hwio
 
 LAYERS = {2: (4, 6), 100: (1, 7)}
@@ -15,13 +13,12 @@ LIMIT = LARGEST_ARRAY + 100
 """Most fields that a message may have: a kernel's numbers, one by one, and a few."""
 
 
-def read_caffe(path: Path) -> Tree:
+def read_caffe(data: memoryview) -> Tree:
     """Arrays of a `NetParameter` with `layers` (2014) or `layer`: `conv1_1/kernel` ….
 
     Reference: https://github.com/BVLC/caffe, `src/caffe/proto/caffe.proto`.
     """
-    tree = {}
-    net = _fields(memoryview(map_file(path)))
+    tree, net = {}, _fields(data)
     for number, (name_field, blob_field) in LAYERS.items():
         for layer in map(_fields, net[number]):
             name = b"".join(layer[name_field]).decode()

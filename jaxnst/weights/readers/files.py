@@ -15,15 +15,14 @@ def map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def zip_entries(path: Path) -> dict[str, Callable[[], memoryview]]:
+def zip_entries(file: mmap.mmap) -> dict[str, Callable[[], memoryview]]:
     """Entries of a zip archive, stored and not compressed, as PyTorch and Keras do it.
 
     For each name a function that checks the entry and returns its bytes as a view of
     the mapped file; a ValueError if it is compressed, cut or damaged.
     """
-    data = memoryview(map_file(path))
-    with zipfile.ZipFile(path) as archive:
-        return {info.filename: partial(_entry, data, info) for info in archive.filelist}
+    entries = zipfile.ZipFile(file).filelist  # pyright: ignore
+    return {info.filename: partial(_entry, memoryview(file), info) for info in entries}
 
 
 def _entry(data: memoryview, info: zipfile.ZipInfo) -> memoryview:

@@ -17,8 +17,8 @@ from jaxnst.weights.readers.files import map_file
 from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree
 
 
-def read_hdf5(source: Path | bytes) -> tuple[Tree, str]:
-    """Numeric arrays of a weights file by path, and Keras' JSON of the model or `{}`.
+def read_hdf5(source: Path | bytes) -> tuple[Tree, dict[str, str]]:
+    """Numeric arrays of a weights file by path, and the texts of its attributes.
 
     No data is read of files that it links to, and no array larger than VGG-19's largest
     kernel. Where Keras 3 numbers its groups, the name of a layer of VGG takes the place
@@ -51,7 +51,7 @@ def read_hdf5(source: Path | bytes) -> tuple[Tree, str]:
     opened = source if isinstance(source, Path) else io.BytesIO(source)
     with h5py.File(opened, "r") as file:
         file.visititems(visit)
-        return tree, _text(file, "model_config") or "{}"
+        return tree, {name: _text(file, name) for name in file.attrs}
 
 
 def _text(item: h5py.Group, name: str) -> str:

@@ -6,12 +6,10 @@ SciPy is not used: a single wrong bit can make its reader crash the whole proces
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnst.weights.readers.files import map_file
 from jaxnst.weights.readers.naming import Tree
 
 DTYPES = {
@@ -23,7 +21,7 @@ LIMIT = 2**30
 """Most bytes that a compressed variable may expand to; VGG-19's layers take 0.57e9."""
 
 
-def read_matconvnet(path: Path) -> tuple[Tree, np.ndarray | None]:
+def read_matconvnet(data: memoryview) -> tuple[Tree, np.ndarray | None]:
     """Arrays `conv1_1/kernel` … and mean RGB in 0 to 255 (3,), or None.
 
     The old layout has `normalization`, with the mean, at the root, the new one in
@@ -31,7 +29,6 @@ def read_matconvnet(path: Path) -> tuple[Tree, np.ndarray | None]:
 
     Reference: MathWorks, "MAT-File Format", level 5.
     """
-    data = memoryview(map_file(path))
     if data[124:128] != b"\0\1IM":
         raise ValueError("expected a little-endian MATLAB 5 file, got another")
     matrices = (_matrix(content) for _, content in _elements(data[128:]))

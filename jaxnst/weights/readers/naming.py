@@ -7,16 +7,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxnst.network.vgg import BLOCKS
+from jaxnst.network.vgg import BLOCKS, Family
 from jaxnst.types import Params
 
 NETWORKS = {
-    "VGG-19": (2, 2, 4, 4, 4),
-    "VGG-16": (2, 2, 3, 3, 3),
-    "VGG-13": (2, 2, 2, 2, 2),
-    "VGG-11": (1, 1, 2, 2, 2),
+    network: {
+        f"conv{block}_{i}": width
+        for block, ((width, _), count) in enumerate(zip(BLOCKS, counts, strict=True), 1)
+        for i in range(1, count + 1)
+    }
+    for network, counts in {
+        "VGG-19": (2, 2, 4, 4, 4),
+        "VGG-16": (2, 2, 3, 3, 3),
+        "VGG-13": (2, 2, 2, 2, 2),
+        "VGG-11": (1, 1, 2, 2, 2),
+    }.items()
 }
-"""Number of convolutions in each block, by network."""
+"""Output channels of the convolutions of each network, by name, in order."""
 
 LARGEST_ARRAY = 3 * 3 * 512 * 512
 """Numbers in VGG-19's largest kernel. Readers skip larger arrays: those of the fully
@@ -39,7 +46,7 @@ PART = re.compile(r"(?:^|\.)[^.]*\d$")
 """End of a prefix that numbers a part of the sequence, such as `slice1` or `blocks.0`.
 The places of layers go on from part to part."""
 
-FAMILIES = {
+FAMILIES: dict[Family, str] = {
     "caffe": r".*_W_\d+:0|(.*\.)?(conv\d_\d|classifier\.4)\.(weight|bias)",
     "torchvision": r"conv\d_\d/weight|0\.weight|"
     r"(.*\.)?(classifier\.3|head|pre_logits)\..+",
@@ -90,7 +97,7 @@ def collect(tree: Tree) -> Params:
             )
         found[name][key] = array
     names = sorted(found)
-    fits = (net for net in NETWORKS if _conv_names(net)[: len(names)] == names)
+    fits = (x for x, convs in NETWORKS.items() if [*convs][: len(names)] == names)
     network = next(fits, None)
     if network != "VGG-19" or len(names) < 3:
         unknown = network in (None, "VGG-19")
@@ -114,15 +121,6 @@ def _key(name: str) -> str:
     return "kernel" if name in ("kernel", "weight", "W", "0") else "bias"
 
 
-def _conv_names(network: str) -> list[str]:
-    """Names of a network's convolutions, in order."""
-    return [
-        f"conv{block}_{i}"
-        for block, count in enumerate(NETWORKS[network], 1)
-        for i in range(1, count + 1)
-    ]
-
-
 def _by_place(tree: Tree) -> Iterator[tuple[str, str, np.ndarray]]:
     """Arrays of the longest sequence whose convolutions are as wide as those of a VGG.
 
@@ -140,10 +138,12 @@ def _by_place(tree: Tree) -> Iterator[tuple[str, str, np.ndarray]]:
             for place, key, array in arrays
             if key == "kernel" and array.ndim == 4
         }
-        places = sorted(widths)
-        if network := _network([widths[place] for place in places]):
-            names = dict(zip(places, _conv_names(network), strict=False))
-            found.append((network, names, arrays))
+        wide = [widths[place] for place in sorted(widths)]
+        for network, convs in NETWORKS.items():
+            if wide and [*convs.values()][: len(wide)] == wide:
+                names = dict(zip(sorted(widths), convs, strict=False))
+                found.append((network, names, arrays))
+                break
     longest = max((len(names) for _, names, _ in found), default=0)
     for network, names, arrays in found:
         for place, key, array in arrays if len(names) == longest else ():
@@ -156,16 +156,6 @@ def _by_place(tree: Tree) -> Iterator[tuple[str, str, np.ndarray]]:
                 )
 
 
-def _network(widths: list[int]) -> str | None:
-    """The network whose convolutions have these numbers of output channels."""
-    for network, counts in NETWORKS.items():
-        blocks = zip(BLOCKS, counts, strict=True)
-        known = [width for (width, _), count in blocks for _ in range(count)]
-        if widths and known[: len(widths)] == widths:
-            return network
-    return None
-
-
 def hwio(kernel: np.ndarray) -> np.ndarray:
     """A kernel of PyTorch or Caffe, out in h w, in our order of axes.
 
@@ -174,7 +164,7 @@ def hwio(kernel: np.ndarray) -> np.ndarray:
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel
 
 
-def family_of(tree: Tree, config: str = "{}") -> str | None:
+def family_of(tree: Tree, config: str = "") -> Family | None:
     """Input that a network expects, where its names tell, or Keras' JSON of the model.
 
     `caffe` for a model of `keras.applications`, `torchvision` for one of KerasHub.
@@ -184,6 +174,6 @@ def family_of(tree: Tree, config: str = "{}") -> str | None:
             return family
     if "VGGBackbone" in config:
         return "torchvision"
-    model = json.loads(config)
+    model = json.loads(config or "{}")
     whole = model.get("class_name") in ("Functional", "Model")
     return "caffe" if whole and model["config"].get("name") == "vgg19" else None

@@ -20,13 +20,9 @@ LIMIT = 10_000
 
 
 class Storage(NamedTuple):
-    """A sequence of numbers outside the pickle.
+    """A sequence of numbers outside the pickle, as the pickle states it.
 
-    Attributes:
-        key: Its name.
-        dtype: Type of its numbers.
-        length: Number of its numbers, as the pickle states.
-        start: Index at which a view of it begins; offsets of tensors count from there.
+    `start` is the index at which a view of it begins; offsets of tensors count from it.
     """
 
     key: str
@@ -83,7 +79,16 @@ NAMES = {
 }
 """All names that a pickle may import. The functions only rearrange their arguments."""
 
-EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+NEW = {
+    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "NEWFALSE": bool,
+    "NEWTRUE": lambda: True,
+}  # fmt: skip
+"""What makes the value of an operation without arguments."""
+COUNTS = {
+    "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "REDUCE": 2,
+    "STACK_GLOBAL": 2,
+}  # fmt: skip
+"""How many values an operation takes; others take all that follow the last mark."""
 
 
 def unpickle(
@@ -107,20 +112,24 @@ def unpickle(
     marks: list[int] = []
     memo: dict[Any, Any] = {}
 
+    def pop(operation: str) -> list[Any]:
+        start = -COUNTS[operation] if operation in COUNTS else marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
     for count, (operation, value, _) in enumerate(genops(stream)):  # pyright: ignore
         if count > LIMIT:
             raise ValueError(f"expected at most {LIMIT} pickle operations, got more")
-        match operation.name:
+        match name := operation.name:
             case "STOP":
                 break
             case "PROTO" | "FRAME":
                 pass
             case "MARK":
                 marks.append(len(stack))
-            case "NEWTRUE" | "NEWFALSE" as name:
-                stack.append(name == "NEWTRUE")
-            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE" as name:
-                stack.append(EMPTY[name]())
+            case _ if name in NEW:
+                stack.append(NEW[name]())
             case (
                 # Not "LONG4": arithmetic on an integer of megabytes takes for ever.
                 "NONE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
@@ -133,22 +142,21 @@ def unpickle(
                 memo[len(memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[value])
-            case "TUPLE":
-                stack.append(tuple(_pop(stack, marks.pop())))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
-                stack.append(tuple(_pop(stack, -int(name[-1]))))
-            case "APPEND" | "APPENDS" as name:
-                items = _pop(stack, -1 if name == "APPEND" else marks.pop())
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(pop(name)))
+            case "APPEND" | "APPENDS":
+                items = pop(name)
                 stack[-1].extend(items)
-            case "SETITEM" | "SETITEMS" as name:
-                items = _pop(stack, -2 if name == "SETITEM" else marks.pop())
+            case "SETITEM" | "SETITEMS":
+                items = pop(name)
                 _update(stack[-1], items)
-            case "GLOBAL":
-                stack.append(_named(value))
-            case "STACK_GLOBAL":
-                stack.append(_named(" ".join(_pop(stack, -2))))
+            case "GLOBAL" | "STACK_GLOBAL":
+                imported = value or " ".join(pop(name))
+                if imported not in NAMES:
+                    raise _refuse(f"that imports {imported.replace(' ', '.')}")
+                stack.append(NAMES[imported])
             case "REDUCE":
-                function, arguments = _pop(stack, -2)
+                function, arguments = pop(name)
                 if not isinstance(function, FunctionType):
                     raise _refuse("with another call")
                 stack.append(function(*arguments))
@@ -156,21 +164,9 @@ def unpickle(
                 stack.pop()  # attributes, such as a state dict's `_metadata`
             case "BINPERSID" if persistent:
                 stack.append(persistent(stack.pop()))
-            case name:
+            case _:
                 raise _refuse(f"with {name}")
     return stack[-1]
-
-
-def _pop(stack: list[Any], start: int) -> list[Any]:
-    items = stack[start:]
-    del stack[start:]
-    return items
-
-
-def _named(name: Any) -> Any:
-    if name not in NAMES:
-        raise _refuse(f"that imports {name.replace(' ', '.')}")
-    return NAMES[name]
 
 
 def _refuse(what: str) -> ValueError:

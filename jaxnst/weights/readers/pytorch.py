@@ -4,22 +4,21 @@ import io
 import math
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 
-from jaxnst.weights.readers.files import map_file, zip_entries
+from jaxnst.weights.readers.files import zip_entries
 from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree, is_conv
 from jaxnst.weights.readers.pickles import Storage, Tensor, unpickle
 
 MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number in the first pickle of the older stream, little-endian."""
-
-Raw = Callable[[str], memoryview]
-"""Bytes of a storage by its key."""
 
 
 def read_safetensors(path: Path) -> Tree:
@@ -40,7 +39,7 @@ def read_safetensors(path: Path) -> Tree:
     return tree
 
 
-def read_pytorch(path: Path) -> Tree:
+def read_pytorch(stream: mmap.mmap) -> Tree:
     """All tensors of a `.pth` file: a state dict, or the largest inside other dicts.
 
     The file is a zip archive (PyTorch 1.6 and later), a stream of pickles, or a tar
@@ -51,25 +50,19 @@ def read_pytorch(path: Path) -> Tree:
     Reference:
         https://github.com/pytorch/pytorch, `torch/serialization.py`.
     """
-    stream = map_file(path)
     if stream[:4] == b"PK\3\4":
-        value, raw = _read_zip(path)
+        value, raw = _read_zip(stream)
     elif stream[257:262] == b"ustar":
         value, raw = _read_tar(stream)
     else:
         value, raw = _read_stream(stream)
     if not isinstance(value, dict):
         raise ValueError(f"expected a dict of tensors, got a {type(value).__name__}")
-    tensors = max(_state_dicts(value, DEEPEST), key=len)
-    used = {key: raw(key) for key in {each.storage.key for each in tensors.values()}}
-    return {name: _view(each, used[each.storage.key]) for name, each in tensors.items()}
+    tensors = max(_state_dicts(value), key=len)
+    return {name: _view(each, raw[each.storage.key]) for name, each in tensors.items()}
 
 
-DEEPEST = 3
-"""How deep inside other dicts a state dict may lie."""
-
-
-def _state_dicts(value: dict, depth: int) -> Iterator[dict[str, Tensor]]:
+def _state_dicts(value: dict, depth: int = 3) -> Iterator[dict[str, Tensor]]:
     """The tensors with names in a dict, then those of the dicts inside it."""
     yield {
         name: tensor
@@ -81,8 +74,8 @@ def _state_dicts(value: dict, depth: int) -> Iterator[dict[str, Tensor]]:
             yield from _state_dicts(inner, depth - 1)
 
 
-def _read_zip(path: Path) -> tuple[Any, Raw]:
-    entries = zip_entries(path)
+def _read_zip(stream: mmap.mmap) -> tuple[Any, dict[str, memoryview]]:
+    entries = zip_entries(stream)
     name = next((name for name in entries if name.endswith("data.pkl")), None)
     if name is None:
         kind = "NumPy's .npz" if any(x.endswith(".npy") for x in entries) else "others"
@@ -92,10 +85,12 @@ def _read_zip(path: Path) -> tuple[Any, Raw]:
     if order and order() != b"little":
         raise ValueError("expected little-endian numbers, got others; save them anew")
     value = unpickle(io.BytesIO(entries[name]()), _storage)
-    return value, lambda key: entries[f"{root}data/{key}"]()
+    place = f"{root}data/"
+    data = {x: take() for x, take in entries.items() if x.startswith(place)}
+    return value, {x.removeprefix(place): numbers for x, numbers in data.items()}
 
 
-def _read_stream(stream: mmap.mmap) -> tuple[Any, Raw]:
+def _read_stream(stream: mmap.mmap) -> tuple[Any, dict[str, memoryview]]:
     storages = {}
 
     def persistent(pid: Any) -> Storage:
@@ -111,11 +106,13 @@ def _read_stream(stream: mmap.mmap) -> tuple[Any, Raw]:
     if set(map(type, keys)) - {str}:
         raise ValueError("expected strings as keys of storages, got something else")
     raw = {key: _take(stream, storages[key].dtype) for key in keys}
-    return value, raw.__getitem__
+    return value, raw
 
 
-def _read_tar(stream: mmap.mmap) -> tuple[Any, Raw]:
-    starts = _tar_starts(stream)
+def _read_tar(stream: mmap.mmap) -> tuple[Any, dict[str, memoryview]]:
+    with tarfile.open(fileobj=stream, mode="r:") as archive:  # pyright: ignore
+        # PyTorch writes four members; a false size may give one of them for ever.
+        starts = {each.name: each.offset_data for each in islice(archive, 16)}
     stream.seek(starts["storages"])
     storages, tensors, raw = {}, {}, {}
     for _ in range(unpickle(stream)):
@@ -134,23 +131,7 @@ def _read_tar(stream: mmap.mmap) -> tuple[Any, Raw]:
         shape, strides, offset = numbers[:rank], numbers[rank:-1], numbers[-1]
         tensors[int(key)] = Tensor(storages[int(storage)], offset, shape, strides)
     stream.seek(starts["pickle"])
-    return unpickle(stream, lambda pid: tensors[int(pid)]), raw.__getitem__
-
-
-def _tar_starts(stream: mmap.mmap) -> dict[str, int]:
-    """Where each member of a tar archive starts, by name.
-
-    Python's own reader loops for ever on some false sizes.
-    """
-    starts, position = {}, 0
-    while header := stream[position : position + 512].rstrip(b"\0"):
-        position += 512
-        starts[header[:100].rstrip(b"\0").decode()] = position
-        size = int(header[124:136].strip(b" \0"), 8)
-        if size < 0:
-            raise ValueError(f"expected a tar archive, got a member of {size} bytes")
-        position += -(-size // 512) * 512
-    return starts
+    return unpickle(stream, lambda pid: tensors[int(pid)]), raw
 
 
 def _storage(pid: Any) -> Storage:
@@ -172,18 +153,17 @@ def _take(stream: mmap.mmap, dtype: np.dtype) -> memoryview:
 def _view(tensor: Tensor, raw: memoryview) -> np.ndarray:
     """Array of a tensor, after a check that all its numbers lie in its storage."""
     storage, offset, shape, strides = tensor
-    if len(raw) != storage.length * storage.dtype.itemsize:
-        raise ValueError(
-            f"expected {storage.length} numbers in storage {storage.key}, got "
-            f"{len(raw)} bytes; the file is cut or damaged"
-        )
     offset += storage.start
     count = math.prod(shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if min((offset, *shape, *strides)) < 0 or max(count, last + 1) > storage.length:
+    if (
+        len(raw) != storage.length * storage.dtype.itemsize
+        or min((offset, *shape, *strides)) < 0
+        or max(count, last + 1) > storage.length
+    ):
         raise ValueError(
             f"expected a tensor inside its storage of {storage.length} numbers, got "
-            f"shape {shape}, strides {strides}, offset {offset}"
+            f"{len(raw)} bytes, shape {shape}, strides {strides}, offset {offset}"
         )
     numbers = np.frombuffer(raw, storage.dtype)[offset:]
     steps = [stride * storage.dtype.itemsize for stride in strides]
