@@ -144,10 +144,10 @@ def save_timelapse(path: Path, frames: Sequence[np.ndarray]) -> None:
         path=path,
         kind="animation",
         shape=(height, width),
-        numbers=tuple(range(len(frames))),
+        numbers=range(len(frames)),
         times=times,
         end=times[-1] + Fraction(LAST, 1000),
-        read=tuple,
+        read=lambda numbers, shape: iter(frames),
     )
     images = (x[:height, :width].astype(np.float32) / 255 for x in frames)
     write_clip(path, clip, images)

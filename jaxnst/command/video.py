@@ -103,7 +103,6 @@ class Video:
     shape: tuple[int, int]  # of the result
     run: Run
     options: VideoOptions  # how frames follow each other
-    flow: Path | None  # folder of flows, if they are not measured
 
     @property
     def state(self) -> Path:
@@ -114,8 +113,8 @@ class Video:
     def paintings(self) -> list[Painting]:
         """The painting of each frame; one, if no mask changes."""
         painting, numbers = self.painting, self.clip.numbers
-        masks = {*painting.paths} - {painting.content}
-        folders = {x: frame_files(x) for x in masks if x.is_dir()}
+        folders = {x: frame_files(x) for x in painting.paths if x.is_dir()}
+        folders.pop(painting.content, None)
         for path, found in folders.items():
             if len(found) <= numbers[-1]:
                 raise ValueError(
@@ -133,23 +132,6 @@ class Video:
         there = sum(x.stat().st_size for x in self.state.glob("pass*.npz"))
         folder = next(x for x in self.state.absolute().parents if x.is_dir())
         return max(0, whole - there), shutil.disk_usage(folder).free
-
-    def describe(self) -> dict[str, Any]:
-        """What is painted of the source, and how frames follow each other, as JSON."""
-        start, end, every = self.clip.selection
-        options, flow = self.options, self.flow
-        return {
-            "start": str(start),
-            "end": end and str(end),
-            "every": every,
-            "frames": len(self.clip),
-            "rate": str(self.clip.rate),
-            "passes": options.passes,
-            "frame_steps": options.steps,
-            "temporal_weight": options.weight,
-            "flow": flow and path_from(self.run.out.parent, flow),
-            "flow_sha256": flow and describe.content_hash(flow),
-        }
 
 
 def video_from(args: argparse.Namespace) -> Video:
@@ -170,11 +152,13 @@ def video_from(args: argparse.Namespace) -> Video:
     shape = painting.shape(clip.shape)
     if kind == "video":  # the codecs need even sides
         shape = max(2, shape[0] // 2 * 2), max(2, shape[1] // 2 * 2)
-    flows = None if args.flow is None else FlowFiles(args.flow, clip.numbers)
-    passes = args.passes if painting.recipe.paints else 1
-    given: dict[str, Any] = {"steps": args.frame_steps, "weight": weight}
-    options = VideoOptions(flows=flows, passes=passes, **given)
-    video = Video(painting, clip, shape, run, options, args.flow)
+    options = VideoOptions(
+        steps=args.frame_steps,
+        weight=weight,
+        flows=None if args.flow is None else FlowFiles(args.flow, clip.numbers),
+        passes=args.passes if painting.recipe.paints else 1,
+    )
+    video = Video(painting, clip, shape, run, options)
     stylize.check_inputs_stay([run.out], painting)
     notes = read.check_painting(video.paintings[0], shape)
     read.check_moving_masks(video.paintings, shape)
@@ -185,7 +169,7 @@ def video_from(args: argparse.Namespace) -> Video:
             f"where {gigabytes(free)} are free; free some, paint less (--end, --every, "
             "--size), or pass --force to begin anyway"
         )
-    if clip.color != clip.source:
+    if clip.source.shown != clip.source:
         notes += [f"{clip.path} is {clip.source.name}; it is painted as SDR in BT.709"]
     if kind == "video" and (lost := lost_tracks(clip)):
         notes += [f"sound tracks of unknown formats, which are left out: {lost}"]
@@ -194,10 +178,26 @@ def video_from(args: argparse.Namespace) -> Video:
     return video
 
 
+def describe_video(args: argparse.Namespace, video: Video) -> dict[str, Any]:
+    """What is painted of the source, and how frames follow each other, as JSON."""
+    return {
+        "start": str(args.start),
+        "end": args.end and str(args.end),
+        "every": args.every,
+        "frames": len(video.clip),
+        "rate": str(video.clip.rate),
+        "passes": video.options.passes,
+        "frame_steps": args.frame_steps,
+        "temporal_weight": args.temporal_weight,
+        "flow": args.flow and path_from(video.run.out.parent, args.flow),
+        "flow_sha256": args.flow and describe.content_hash(args.flow),
+    }
+
+
 def video_command(args: argparse.Namespace) -> int:
     """Paint a video; return the exit code."""
     video, tell = video_from(args), partial(say, quiet=args.quiet)
-    shape, out, about = video.shape, video.run.out, video.describe()
+    shape, out, about = video.shape, video.run.out, describe_video(args, video)
     (painting,) = stylize.with_networks([video.painting], quiet=args.quiet)
     found = describe.make_manifest(painting, shape)
     # Packages that a video depends on, but no picture.

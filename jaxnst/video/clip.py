@@ -1,24 +1,23 @@
 """Frames of a video file, an animated picture or a folder, with their times."""
 
-import contextlib
 import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image as pil
 
 from jaxnst.pictures.files import image_shape, is_picture, load_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.pictures.source import from_profile, lay_background, open_pillow
+from jaxnst.types import Image
 from jaxnst.video import decode, tags
 from jaxnst.video.tags import ColorTags
 
@@ -48,9 +47,6 @@ WHOLE = Selection()
 
 CONVERT = "convert it with another program"
 
-Show = Callable[[tuple[int, int]], np.ndarray]
-"""Makes a frame in a size, h w 3."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
@@ -64,25 +60,23 @@ class Clip:
         times: Seconds from the first frame to each.
         end: Seconds from the first frame to the end of the last.
         begin: Seconds from the source's own start to the first frame.
-        read: Gives the number of each frame of the source, and what shows it in a size.
+        read: Gives frames of the source in a size, by their numbers, in order.
         time_base: Unit of the source's times, in seconds.
         source: What the numbers of a video mean.
         names: Of the files of a folder.
-        selection: Which of the source's frames they are.
     """
 
     path: Path
     kind: Literal["video", "animation", "folder"]
     shape: tuple[int, int]
-    numbers: Sequence[int]
+    numbers: range
     times: Sequence[Fraction]
     end: Fraction
     begin: Fraction = Fraction(0)
-    read: Callable[[], Iterable[tuple[int, Show]]]
+    read: Callable[[range, tuple[int, int]], Iterator[Image]]
     time_base: Fraction = Fraction(1, 1000)
     source: ColorTags = ColorTags()
     names: Sequence[str] = ()
-    selection: Selection = WHOLE
 
     def __len__(self) -> int:
         return len(self.times)
@@ -92,19 +86,9 @@ class Clip:
         """Frames per second, on average."""
         return Fraction(len(self) / self.end).limit_denominator(1001)
 
-    @property
-    def color(self) -> ColorTags:
-        """What the numbers of `frames` mean: those of the source, but SDR."""
-        return self.source.shown
-
-    def frames(self, shape: tuple[int, int]) -> Iterator[Float[np.ndarray, "_h _w 3"]]:
+    def frames(self, shape: tuple[int, int]) -> Iterator[Image]:
         """The frames in a size, RGB in [0, 1], upright, one after the other."""
-        wanted = set(self.numbers)
-        for number, show in self.read():
-            if number in wanted:
-                yield show(shape)
-            if number == self.numbers[-1]:
-                return
+        return self.read(self.numbers, shape)
 
 
 def open_clip(
@@ -140,7 +124,7 @@ def open_clip(
         found = _folder(path, rate)
     elif not path.is_file():
         raise ValueError(f"no video or folder of frames at {path}; check the path")
-    elif is_picture(path) or _is_animated(path):
+    elif is_picture(path):
         found = _animation(path)
     else:
         found = _video(path, selection)
@@ -149,23 +133,22 @@ def open_clip(
 
 def _select(clip: Clip, selection: Selection) -> Clip:
     """The frames of a whole clip that are wanted."""
-    ends = clip.end if selection.end is None else min(selection.end, clip.end)
-    wanted = [i for i, time in enumerate(clip.times) if selection.start <= time < ends]
-    wanted = wanted[:: selection.every]
-    if len(wanted) < 2:
+    start, end, every = selection
+    end = clip.end if end is None else min(end, clip.end)
+    part = slice(bisect_left(clip.times, start), bisect_left(clip.times, end), every)
+    times = clip.times[part]
+    if len(times) < 2:
         where, cure = str(clip.path), "paint it with jaxnst stylize"
         if selection != WHOLE:
             where, cure = f"that part of {where}", "take a longer one, or more of it"
         raise ValueError(f"{where} has fewer than two frames; {cure}")
-    first = clip.times[wanted[0]]
     return dataclasses.replace(
         clip,
-        numbers=tuple(clip.numbers[i] for i in wanted),
-        times=tuple(clip.times[i] - first for i in wanted),
-        end=ends - first,
-        begin=clip.begin + first,
-        names=tuple(clip.names[i] for i in wanted) if clip.names else (),
-        selection=selection,
+        numbers=clip.numbers[part],
+        times=[time - times[0] for time in times],
+        end=end - times[0],
+        begin=clip.begin + times[0],
+        names=clip.names[part],
     )
 
 
@@ -192,7 +175,7 @@ def _folder(path: Path, rate: Fraction) -> Clip:
         numbers=range(len(files)),
         times=[i / rate for i in range(len(files))],
         end=len(files) / rate,
-        read=lambda: enumerate(partial(_load, file) for file in files),
+        read=lambda numbers, shape: (_load(files[i], shape) for i in numbers),
         names=[file.stem for file in files],
     )
 
@@ -201,26 +184,25 @@ def frame_files(path: Path) -> list[Path]:
     """The pictures of a folder, in the order of the numbers in their names."""
     files = [x for x in path.iterdir() if x.name[0] != "." and x.is_file()]
     # Digits are every second part, so numbers are compared with numbers.
-    parts = lambda x: [
-        int(y) if y.isdecimal() else y for y in re.split(r"(\d+)", x.name)
-    ]
+    part = lambda text: int(text) if text.isdecimal() else text
+    parts = lambda file: [part(x) for x in re.split(r"(\d+)", file.name)]
     return sorted(filter(is_picture, files), key=parts)
 
 
-def _load(file: Path, shape: tuple[int, int]) -> np.ndarray:
+def _load(file: Path, shape: tuple[int, int]) -> Image:
     pixels = load_image(file, size=max(shape), enlarge=True)
     return np.clip(resize(pixels, shape), 0, 1)
 
 
-def _is_animated(path: Path) -> bool:
-    """Whether a file of any name is an animated picture; films may begin like one."""
-    with contextlib.suppress(Exception), open_pillow(path) as file:
-        return getattr(file, "n_frames", 1) > 1
-    return False
-
-
 def _animation(path: Path) -> Clip:
     ends = [*itertools.accumulate((x for _, x in _animated(path)), initial=Fraction(0))]
+
+    def read(numbers: range, shape: tuple[int, int]) -> Iterator[Image]:
+        wanted = numbers.start, numbers.stop, numbers.step
+        for image, _ in itertools.islice(_animated(path), *wanted):
+            small = image.resize((shape[1], shape[0]), pil.Resampling.LANCZOS)
+            yield np.asarray(small, np.float32) / 255
+
     return Clip(
         path=path,
         kind="animation",
@@ -228,13 +210,8 @@ def _animation(path: Path) -> Clip:
         numbers=range(len(ends) - 1),
         times=ends[:-1],
         end=ends[-1],
-        read=lambda: enumerate(partial(_shrink, x) for x, _ in _animated(path)),
+        read=read,
     )
-
-
-def _shrink(image: pil.Image, shape: tuple[int, int]) -> np.ndarray:
-    small = image.resize((shape[1], shape[0]), pil.Resampling.LANCZOS)
-    return np.asarray(small, np.float32) / 255
 
 
 def _animated(path: Path) -> Iterator[tuple[pil.Image, Fraction]]:
@@ -243,7 +220,7 @@ def _animated(path: Path) -> Iterator[tuple[pil.Image, Fraction]]:
         with open_pillow(path) as file:
             # A picture for those who show no animation comes first.
             still = getattr(file, "default_image", False)
-            numbers = range(still, getattr(file, "n_frames", 1))
+            numbers = range(still, getattr(file, "n_frames", 1))  # this rewinds it
             lay_background(file)
             for number in numbers:
                 file.seek(number)
@@ -259,14 +236,14 @@ def _animated(path: Path) -> Iterator[tuple[pil.Image, Fraction]]:
 
 
 def _video(path: Path, selection: Selection) -> Clip:
-    entry, given = decode.find_entry(path, selection.start), []
+    entry = decode.find_entry(path, selection.start)
+    given: list[Fraction | None] = [*entry.before]
     first, last, end = cast(Any, None), cast(Any, None), selection.end or math.inf
     for time, last in decode.decoded(path, entry):
-        first, number = first or last, entry.number + len(given) + 1
+        first, number = first or last, len(given) + 1
         _same_size(path, number, (last.height, last.width), (first.height, first.width))
         given.append(time)
-        begin = given[0] if entry.begin is None else entry.begin
-        if time is not None and begin is not None and time - begin >= end:
+        if time is not None and given[0] is not None and time - given[0] >= end:
             break
     if first is None:
         raise ValueError(f"no frame of {path} can be decoded; {CONVERT}")
@@ -276,26 +253,24 @@ def _video(path: Path, selection: Selection) -> Clip:
     with decode.open_video(path) as (_, stream):
         unit, rate = stream.time_base, stream.guessed_rate or stream.average_rate
         aspect = stream.sample_aspect_ratio or 1  # width of a pixel by its height
-    times = decode.even_times(given, rate or RATE)
-    begin = times[0] if entry.begin is None else entry.begin
-    usual = (times[-1] - times[0]) / max(1, len(times) - 1)
+    begin, *_ = times = decode.even_times(given, rate or RATE)
+    usual = (times[-1] - begin) / max(1, len(times) - 1)
     turns, width = round(first.rotation / 90) % 4, max(1, round(first.width * aspect))
     upright = lambda shape: shape[::-1] if turns % 2 else shape
     source, peak = tags.tags_of(first), decode.brightest(first)
 
-    def show(frame: Any, shape: tuple[int, int]) -> np.ndarray:
-        pixels = decode.read_pixels(frame, source, peak, upright(shape))
-        return np.ascontiguousarray(np.rot90(pixels, turns))
-
-    def read() -> Iterator[tuple[int, Show]]:
-        for number, (_, frame) in enumerate(decode.decoded(path, entry), entry.number):
-            yield number, partial(show, frame)
+    def read(numbers: range, shape: tuple[int, int]) -> Iterator[Image]:
+        start, stop = (x - len(entry.before) for x in (numbers.start, numbers.stop))
+        frames = decode.decoded(path, entry)
+        for _, frame in itertools.islice(frames, start, stop, numbers.step):
+            pixels = decode.read_pixels(frame, source, peak, upright(shape))
+            yield np.ascontiguousarray(np.rot90(pixels, turns))
 
     return Clip(
         path=path,
         kind="video",
         shape=upright((first.height, width)),
-        numbers=range(entry.number, entry.number + len(times)),
+        numbers=range(len(times)),
         times=[time - begin for time in times],
         end=times[-1] + (last.duration * unit or usual) - begin,
         begin=begin,

@@ -3,16 +3,16 @@
 import contextlib
 import math
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxnst.checks import check_installed
 from jaxnst.pictures.geometry import resize
+from jaxnst.types import Image
 from jaxnst.video.tags import PEAK, ColorTags, to_sdr
 
 
@@ -21,8 +21,7 @@ class Entry(NamedTuple):
 
     seek: Fraction | None = None  # of a key frame to go to, if not to the file's start
     first: Fraction | None = None  # frames before that time are dropped
-    number: int = 0  # of the first frame that is left
-    begin: Fraction | None = None  # of the video's own first frame, if that is not left
+    before: Sequence[Fraction] = ()  # the times of those frames
 
 
 WHOLE = Entry()
@@ -61,11 +60,11 @@ def decoded(
     with open_video(path) as (container, stream):
         unit, decoder = stream.time_base, _decoder(stream)
         # FFmpeg leaves out what an edit list hides, but not in fragmented files.
-        first: Any = 0 if _is_mp4(container) else -math.inf
+        first: Any = 0 if "mp4" in container.format.name else -math.inf
         if entry.seek is not None:
             container.seek(int(entry.seek / unit), stream=stream)
             first = entry.first
-        number, packets, newest, times = entry.number, 0, None, deque()
+        number, packets, newest, times = len(entry.before), 0, None, deque()
         guessed, cut = container.format.name == "avi", False
         for packet in container.demux(stream):
             end, cut = packet.size == 0 and packet.dts is None, packet.is_corrupt
@@ -80,14 +79,15 @@ def decoded(
             for frame in decoder.decode(None if end or cut else packet):
                 # Where times are those of decoding, the first frame has the first one.
                 # What FFmpeg takes for the time of showing is a guess then.
-                given = times.popleft() if times else None
-                time = _seconds(given if guessed else frame.pts, unit)
+                made = times.popleft() if times else None
+                shown = made if guessed else frame.pts
+                time = None if shown is None else shown * unit
                 if time is None or time >= first:
                     number += 1
                     yield time, frame
             if end or cut:
                 break
-        if cut or _is_short(path, container, stream, entry, packets, newest):
+        if cut or _is_short(container, stream, entry, packets, newest):
             cure = ", or cut the damage off with --end" if number > 1 else ""
             raise ValueError(
                 f"{path} is truncated or damaged after {number} frames; copy it "
@@ -95,21 +95,15 @@ def decoded(
             )
 
 
-def _seconds(time: int | None, unit: Fraction) -> Fraction | None:
-    return None if time is None else time * unit
-
-
-def _is_short(
-    path: Path, container: Any, stream: Any, entry: Entry, packets: int, newest: Any
-) -> bool:
+def _is_short(file: Any, stream: Any, entry: Entry, packets: int, newest: Any) -> bool:
     """Whether the end is missing, by what the file states of itself."""
-    kind, index = container.format.name, stream.index_entries
-    if _is_mp4(container):  # whose index is without what edit lists hide
+    kind, index = file.format.name, stream.index_entries
+    if "mp4" in kind:  # whose index is without what edit lists hide
         return bool(packets and len(index) and newest < index[len(index) - 1].timestamp)
     if kind == "avi":  # it counts chunks without a frame, too; some may be the last
         return bool(packets) and newest < 0.9 * stream.frames - 3
-    few = entry == WHOLE and packets < stream.frames
-    return few or ("matroska" in kind and _is_cut(path))
+    few = entry.seek is None and packets < stream.frames
+    return few or ("matroska" in kind and _is_cut(Path(file.name)))
 
 
 def _is_cut(path: Path) -> bool:
@@ -135,10 +129,6 @@ def _decoder(stream: Any) -> Any:
     return stream.codec_context
 
 
-def _is_mp4(container: Any) -> bool:
-    return "mp4" in container.format.name.split(",")
-
-
 def find_entry(path: Path, start: Fraction) -> Entry:
     """Where to begin decoding for the frames from a time on, in seconds from the first.
 
@@ -155,22 +145,22 @@ def find_entry(path: Path, start: Fraction) -> Entry:
         return WHOLE
     times, keys = [], []
     with open_video(path) as (container, stream):
+        unit, last = stream.time_base, begin + start
         for packet in container.demux(stream):
-            shown, made = (
-                _seconds(x, stream.time_base) for x in (packet.pts, packet.dts)
-            )
-            if packet.size == 0 or (made is not None and made > begin + start):
+            made = packet.dts
+            if packet.size == 0 or (made is not None and made * unit > last):
                 break  # no frame is shown before it is decoded
-            if shown is None or container.format.name == "avi":
+            if packet.pts is None or container.format.name == "avi":
                 return WHOLE
-            if begin <= shown <= begin + start and not packet.is_discard:
+            shown = packet.pts * unit
+            if begin <= shown <= last and not packet.is_discard:
                 times.append(shown)
                 keys += [shown] * packet.is_keyframe
     times, keys = sorted(times), sorted(keys)
     if len(keys) < 3 or len(set(times)) < len(times):
         return WHOLE
     seek, roll, key = keys[-3:]
-    entry, found = Entry(seek, key, times.index(key), begin), []
+    entry, found = Entry(seek, key, times[: times.index(key)]), []
     expected = times[times.index(roll) :]
     probe = decoded(path, entry._replace(first=roll))
     with contextlib.suppress(ValueError), contextlib.closing(probe):
@@ -200,7 +190,7 @@ def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
 
 def read_pixels(
     frame: Any, tags: ColorTags, peak: float, shape: tuple[int, int]
-) -> Float[np.ndarray, "_h _w 3"]:
+) -> Image:
     """A frame in a size, SDR, RGB in [0, 1]; what is clear in it is white."""
     frame.colorspace, frame.color_range = tags.matrix, tags.range
     clear = any(x.is_alpha for x in frame.format.components)

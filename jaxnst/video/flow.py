@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxnst.checks import check_installed
 from jaxnst.pictures.color import LUMA
 from jaxnst.pictures.geometry import resize
-from jaxnst.video.temporal import DARK
-
-FlowArray = Float[np.ndarray, "_h _w 2"]
-"""As `temporal.Flow`, in NumPy."""
+from jaxnst.types import Image
+from jaxnst.video.temporal import DARK, Flow
 
 STILL_SIDE, STILL_PART = 7, 0.02
 """A square of so many pixels is still if its mean difference is less than that part of
@@ -24,14 +21,12 @@ its deviation. A move by a tenth of a pixel makes more of a difference."""
 SMALLEST = 12
 """Edge in pixels below which OpenCV measures no flow; smaller frames are padded."""
 
-Flows = Callable[[int, int, np.ndarray, np.ndarray], FlowArray | None]
+Flows = Callable[[int, int, Image, Image], Flow | None]
 """Gives the flow from frame i to frame j, of one shape, or None if it is not known:
 `flows(i, j, image, other)`."""
 
 
-def measure_flow(
-    image: Float[np.ndarray, "_h _w 3"], other: Float[np.ndarray, "_h _w 3"]
-) -> FlowArray:
+def measure_flow(image: Image, other: Image) -> Flow:
     """Measure where the pixels of a frame are in another one.
 
     Dense inverse search at the full size of the frames; the result does not depend on
@@ -79,9 +74,7 @@ def measure_flow(
     return flow[:height, :width]
 
 
-def _search(
-    image: np.ndarray, other: np.ndarray, move: tuple[int, int]
-) -> tuple[FlowArray, float]:
+def _search(image: Image, other: Image, move: tuple[int, int]) -> tuple[Flow, float]:
     """The flow beyond a move, with the move; what pixels differ by on average."""
     import cv2
 
@@ -110,7 +103,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return (luma * 255 + 0.5).astype(np.uint8)
 
 
-def load_flow(path: Path) -> FlowArray:
+def load_flow(path: Path) -> Flow:
     """Read a flow from a Middlebury .flo file, or from an .npz file.
 
     Args:
@@ -125,21 +118,18 @@ def load_flow(path: Path) -> FlowArray:
     Reference:
         Baker et al. (2011), "A Database and Evaluation Methodology for Optical Flow".
     """
-    if not path.is_file():
-        raise ValueError(f"no flow at {path}")
     try:
         if path.suffix.lower() == ".npz":
             with np.load(path) as file:
                 found: Any = file["flow" if "flow" in file.files else file.files[0]]
         else:
-            check_installed("cv2", "reading a .flo file", "video")
-            import cv2
-
-            found = cv2.readOpticalFlow(str(path))
+            data = path.read_bytes()
+            width, height = np.frombuffer(data, "<i4", count=2, offset=4)
+            found = np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2)
         flow = np.asarray(found, np.float32)
         if flow.ndim != 3 or flow.shape[2] != 2 or not np.isfinite(flow).all():
             raise ValueError(f"numbers of shape {flow.shape}, or not all finite")
-    except Exception as error:  # zipfile, NumPy and OpenCV each raise their own
+    except Exception as error:  # zipfile, NumPy and the system each raise their own
         raise ValueError(
             f"{path} holds no flow of h x w x 2 finite numbers ({error})"
         ) from error
@@ -168,25 +158,21 @@ class FlowFiles:
                 f"no folder of flows at {folder}; check the path, or leave out --flow"
             )
         files = (x for x in folder.iterdir() if x.suffix.lower() in (".flo", ".npz"))
-        named = ((re.fullmatch(r"0*(\d+)-0*(\d+)", x.stem), x) for x in files)
+        named = ((re.fullmatch(r"(\d+)-(\d+)", x.stem), x) for x in files)
         self.paths = {(int(m[1]), int(m[2])): x for m, x in named if m}
-        self.numbers = numbers
-        for before, after in itertools.pairwise(numbers):
-            if (after + 1, before + 1) not in self.paths:
+        self.numbers = [number + 1 for number in numbers]
+        for before, after in itertools.pairwise(self.numbers):
+            if (after, before) not in self.paths:
                 raise ValueError(
-                    f"{folder} has no flow from frame {after + 1} to {before + 1}, "
-                    f"such as {after + 1}-{before + 1}.flo"
+                    f"{folder} has no flow from frame {after} to {before}, such as "
+                    f"{after}-{before}.flo"
                 )
 
-    def __call__(
-        self, i: int, j: int, image: np.ndarray, other: np.ndarray
-    ) -> FlowArray | None:
+    def __call__(self, i: int, j: int, image: Image, other: Image) -> Flow | None:
         """Return the flow from frame i to j at the size of `image`, if it is there."""
-        path = self.paths.get((self.numbers[i] + 1, self.numbers[j] + 1))
+        path = self.paths.get((self.numbers[i], self.numbers[j]))
         if path is None:
             return None
         flow, (height, width) = load_flow(path), image.shape[:2]
-        if flow.shape[:2] == (height, width):
-            return flow
         scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
         return resize(flow, (height, width), method="linear") * scale

@@ -20,14 +20,15 @@ from jaxnst.network.vgg import Backbone
 from jaxnst.painting import scene as scenes
 from jaxnst.painting.multiscale import Options
 from jaxnst.painting.scene import Masks, Scene, Style
+from jaxnst.pictures.source import as_levels
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image, Mask
 from jaxnst.video import temporal
 from jaxnst.video.flow import Flows, measure_flow
 from jaxnst.video.shot import Shot
-from jaxnst.video.store import Frame, ImageArray, Store
-from jaxnst.video.temporal import DARK, Flow, Paint, similarity, warp
+from jaxnst.video.store import Frame, Store
+from jaxnst.video.temporal import DARK, Flow, Paint, reliability, warp
 
 DEGREE = 7
 """Of the splines that frames are warped by, again and again, see `temporal.warp`."""
@@ -98,18 +99,14 @@ class Pair(NamedTuple):
     away: Flow
     back: Flow | None
 
-    def bring(self, image: ImageArray) -> Image:
+    def bring(self, image: Image) -> Image:
         """The other frame's image, as seen from the frame."""
-        return warp(jnp.asarray(image), self.away, degree=DEGREE)
+        return warp(image, self.away, degree=DEGREE)
 
-    def reliability(self, areas: Sequence[Array | None] = (None, None)) -> Mask:
+    def reliability(self, area: Array, other: Array) -> Mask:
         """Where the flow is reliable, and both frames have the same regions."""
-        area, other = areas
-        found = temporal.reliability(self.away, self.back)
-        if area is None or other is None:
-            return found
-        gaps = jnp.abs(area - warp(other, self.away))
-        return found * jnp.clip(1.5 - 2 * jnp.max(gaps, axis=-1, keepdims=True), 0, 1)
+        gaps = jnp.max(jnp.abs(area - warp(other, self.away)), axis=-1, keepdims=True)
+        return reliability(self.away, self.back) * jnp.clip(1.5 - 2 * gaps, 0, 1)
 
 
 class Seen(NamedTuple):
@@ -117,13 +114,13 @@ class Seen(NamedTuple):
 
     index: int
     first: int  # of its shot
-    content: ImageArray
+    content: Image
     flows: dict[int, Pair]
 
 
 def stylize_video(
     backbone: Backbone,
-    frames: Iterable[Image | np.ndarray],
+    frames: Iterable[Image],
     styles: Sequence[Style | Image],
     recipe: Recipe,
     *,
@@ -169,7 +166,7 @@ def stylize_video(
 
 def paint_frames(
     backbone: Backbone,
-    frames: Iterable[Image | np.ndarray],
+    frames: Iterable[Image],
     styles: Sequence[Style | Image],
     recipe: Recipe,
     *,
@@ -187,12 +184,18 @@ def paint_frames(
     check_kind(recipe, Recipe, "get_recipe")
     store = {} if options.store is None else options.store
     painter = VideoPainter(backbone, list(styles), recipe, key, options, store)
-    first = painter.paint_forward(frames)
-    if options.passes > 1 and recipe.paints:
-        for _ in first:
-            pass
-        first = painter.paint_backward()
-    yield from first
+    count, again = 0, options.passes > 1 and recipe.paints
+    for seen in ahead(painter.look(frames)):
+        count, painted = seen.index + 1, painter.first_pass(seen)
+        options.on_frame(painted)
+        if not again:
+            yield painted.image
+    if not again:
+        return
+    for index in reversed(range(count)):
+        options.on_frame(painter.second_pass(index))
+    for index in range(count):
+        yield painter.second_pass(index).image
 
 
 @dataclass
@@ -205,59 +208,56 @@ class VideoPainter:
     key: Array
     options: VideoOptions
     store: Store
-    count: int = 0
     shot: Shot | None = None
-    earlier: dict[int, tuple[Frame, Array | None]] = field(default_factory=dict)
+    earlier: dict[int, tuple[Frame, Array]] = field(default_factory=dict)
 
-    def paint_forward(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Image]:
-        """The first pass, in the order of the frames."""
-        keeps = self.options.store is not None or self.options.passes > 1
-        for seen in ahead(self.look(frames)):
-            index, content, self.count = seen.index, seen.content, seen.index + 1
-            shot = self.shot_from(seen.first, content)
-            scene = shot.scene_of(content, self.masks(index))
-            found = (1, index) in self.store
-            frame = self.store[1, index] if found else self.paint(shot, seen, scene)
-            if keeps and not found:
+    @standard_dtypes()
+    @single_threaded_lapack
+    def first_pass(self, seen: Seen) -> FrameProgress:
+        """A frame of the first pass: painted, or found in the store."""
+        index, content = seen.index, seen.content
+        shot = self.shot_from(seen.first, content)
+        scene = shot.scene_of(content, self.masks(index))
+        if (1, index) in self.store:
+            frame = self.store[1, index]
+        else:
+            frame = self.paint(shot, seen, scene)
+            if self.options.store is not None or self.options.passes > 1:
                 self.store[1, index] = frame
-            known = self.earlier | {index: (frame, self.area(scene))}
-            self.earlier = self.needed(known, seen.first)
-            image = shot.finish(scene, content, frame.image)
-            self.options.on_frame(FrameProgress(1, index, frame, image))
-            yield image
+        known = self.earlier | {index: (frame, self.area(scene))}
+        self.earlier = self.needed(known, seen.first)
+        given = scene, frame.image, content, self.recipe, shot.palette
+        return FrameProgress(1, index, frame, scenes.finish(*given))
 
-    def paint_backward(self) -> Iterator[Image]:
-        """The second pass, from the last frame to the first; yields them in order."""
-        for index in reversed(range(self.count)):
-            if (2, index) not in self.store:
-                self.store[2, index] = self.mend(index)._replace(content=None)
-            self.options.on_frame(self.finished(index))
-        for index in range(self.count):
-            yield self.finished(index).image
+    @standard_dtypes()
+    @single_threaded_lapack
+    def second_pass(self, index: int) -> FrameProgress:
+        """A frame of the second pass: joined with the next one, or found in the store.
 
-    def finished(self, index: int) -> FrameProgress:
-        """A frame of the second pass, in the colours of the result."""
+        It goes from the last frame to the first.
+        """
+        if (2, index) not in self.store:
+            self.store[2, index] = self.mend(index)._replace(content=None)
         frame, content = self.store[2, index], self.content_of(index)
         shot = self.shot_from(frame.first)
         scene = shot.scene_of(content, self.masks(index))
-        image = shot.finish(scene, content, frame.image)
-        return FrameProgress(2, index, frame, image)
+        given = scene, frame.image, content, self.recipe, shot.palette
+        return FrameProgress(2, index, frame, scenes.finish(*given))
 
-    def look(self, frames: Iterable[Image | np.ndarray]) -> Iterator[Seen]:
+    def look(self, frames: Iterable[Image]) -> Iterator[Seen]:
         """The frames of the source, with the flows that painting needs."""
-        before: dict[int, ImageArray] = {}
-        first, size = 0, ""
+        before: dict[int, Image] = {}
+        first, size = 0, lambda x: f"{x.shape[1]} x {x.shape[0]} px"
         for index, frame in enumerate(frames):
             check_image(frame, f"frame {index + 1}")
+            content, flows = np.asarray(frame, np.float32), {}
             if index == 0:
                 masks = self.masks(0) or self.options.picture.masks
                 scenes.check_pictures(frame, self.styles, masks)
-            content, flows = np.asarray(frame, np.float32), {}
-            found = f"{content.shape[1]} x {content.shape[0]} px"
-            size = size or found
-            if found != size:
+            elif content.shape != before[index - 1].shape:
                 raise ValueError(
-                    f"expected frames of {size}, got {found} in frame {index + 1}"
+                    f"expected frames of {size(before[index - 1])}, got "
+                    f"{size(content)} in frame {index + 1}"
                 )
             if (1, index) in self.store:
                 first = self.store[1, index].first
@@ -287,29 +287,24 @@ class VideoPainter:
         needed = {*recent, first, *self.sources(first, newest + 1)}
         return {j: x for j, x in found.items() if j in needed}
 
-    def flow_pair(
-        self, i: int, j: int, image: ImageArray, other: ImageArray
-    ) -> Pair | None:
+    def flow_pair(self, i: int, j: int, image: Image, other: Image) -> Pair | None:
         """The flow from frame i to frame j, and back, if it is known."""
         flows = self.options.flows or (lambda i, j, *images: measure_flow(*images))
-        found = flows(i, j, image, other), flows(j, i, other, image)
-        away, back = (None if x is None else jnp.asarray(x) for x in found)
+        away, back = flows(i, j, image, other), flows(j, i, other, image)
         return None if away is None else Pair(away, back)
 
-    def is_cut(self, pair: Pair, content: ImageArray, first: ImageArray) -> bool:
+    def is_cut(self, pair: Pair, content: Image, first: Image) -> bool:
         """Whether too little of the frame before is in a frame, or it lights up.
 
         The first frame of a fade from black has no forms that paint could follow.
         """
-        found = [pair.reliability()]
+        found = [reliability(pair.away, pair.back)]
         if pair.back is not None:
-            found.append(Pair(pair.back, pair.away).reliability())
+            found.append(reliability(pair.back, pair.away))
         lost = 1 - float(jnp.mean(jnp.stack(found))) > CUT
         return lost or bool(content.mean() + DARK > BRIGHTER * (first.mean() + DARK))
 
-    @standard_dtypes()
-    @single_threaded_lapack
-    def shot_from(self, first: int, content: ImageArray | None = None) -> Shot:
+    def shot_from(self, first: int, content: Image | None = None) -> Shot:
         """The shot that begins at a frame; its content is looked up if not given."""
         if self.shot is None or self.shot.first != first:
             options, picture = self.options, self.options.picture
@@ -317,12 +312,12 @@ class VideoPainter:
                 picture = dataclasses.replace(picture, masks=self.masks(first))
             if first > 0:
                 picture = dataclasses.replace(picture, resume=None, init=None)
-            shown = jnp.asarray(self.content_of(first) if content is None else content)
+            shown = self.content_of(first) if content is None else content
             given = self.backbone, shown, self.styles, self.recipe, self.key, picture
             self.shot = Shot(first, options.steps, *given)
         return self.shot
 
-    def content_of(self, index: int) -> ImageArray:
+    def content_of(self, index: int) -> Image:
         """A frame of the source that the first pass kept for the second."""
         content = self.store[1, index].content
         if content is None:
@@ -336,48 +331,45 @@ class VideoPainter:
         masks = self.options.masks
         return masks and scenes.with_traces(masks(index), rest=bool(self.styles))
 
-    def area(self, scene: Scene) -> Array | None:
-        """The masks of a frame that tell its parts, where each has its own."""
+    def area(self, scene: Scene) -> Array:
+        """The masks of a frame that tell its parts, if they move; zeros before them."""
         parts = (*(x.mask for x in scene.regions), scene.content_strength)
-        found = [mask for mask in parts if mask is not None]
-        moves = found and self.options.masks is not None
-        return jnp.concatenate(found, axis=-1) if moves else None
+        moving = [x for x in parts if x is not None and self.options.masks is not None]
+        return jnp.concatenate([jnp.zeros_like(scene.content), *moving], axis=-1)
 
-    @standard_dtypes()
-    @single_threaded_lapack
     def paint(self, shot: Shot, seen: Seen, scene: Scene) -> Frame:
         """Paint a frame of the first pass."""
         index, content, shown = seen.index, seen.content, scene.content
         try:
             if not self.recipe.paints:
-                image, weight = shot.recolor(scene), 0.0
+                image, weight = scenes.recolored(scene, self.recipe, shot.colors), 0.0
             elif index == shot.first:
                 image, loss = shot.paint_first()
                 weight = self.options.weight * loss / NEAR**2
             else:
                 weight = self.earlier[index - 1][0].weight
-                past = self.past(seen, scene)
+                target = scenes.painted_content(scene, self.recipe)
+                past = self.past(seen, scene, target)
                 shown = shown + past.reliability * (past.shown - shown)
+                scene = scene._replace(content=target)
                 image = shot.follow(scene, content, past, weight)
         except FloatingPointError as error:
             raise FloatingPointError(f"frame {index + 1}: {error}") from error
-        levels = np.asarray(jnp.round(255 * shown)).astype(np.uint8)
         kept = content if self.options.passes > 1 else None
-        return Frame(np.asarray(image), shot.first, weight, levels, kept)
+        return Frame(np.asarray(image), shot.first, weight, as_levels(shown), kept)
 
-    def past(self, seen: Seen, scene: Scene) -> Paint:
-        """What earlier frames of a shot say of a frame.
+    def past(self, seen: Seen, scene: Scene, target: Image) -> Paint:
+        """What earlier frames of a shot say of a frame, which is to look like `target`.
 
         Each pixel has the paint of one frame; half of two would be no stroke of either.
         """
-        content = jnp.round(255 * scene.content) / 255
-        target, area = scenes.painted_content(scene, self.recipe), self.area(scene)
+        content, area = jnp.round(255 * scene.content) / 255, self.area(scene)
 
         def bring(j: int) -> Paint:
             (frame, other), pair = self.earlier[j], seen.flows[j]
             given = frame.image, frame.shown.astype(np.float32) / 255
             image, shown = map(pair.bring, given)
-            paint = Paint(image, shown, pair.reliability((area, other)))
+            paint = Paint(image, shown, pair.reliability(area, other))
             paint = temporal.relight(paint, content, target)
             return paint._replace(reliability=jnp.round(paint.reliability))
 
@@ -387,8 +379,9 @@ class VideoPainter:
             image, shown, mask = before if j == seen.index - 1 else bring(j)
             both = jnp.concatenate([image, shown], axis=-1)
             # What was painted anew since then stays anew.
-            same = jnp.round(similarity(both, jnp.concatenate(before[:2], axis=-1)))
-            masks.append(mask * jnp.where(before.reliability > 0, same, 1))
+            same = temporal.similarity(both, jnp.concatenate(before[:2], axis=-1))
+            unknown = before.reliability == 0
+            masks.append(mask * jnp.where(unknown, 1, jnp.round(same)))
             images.append(both)
             found = jnp.maximum(found, masks[-1])
             if found.min() == 1:
@@ -404,18 +397,20 @@ class VideoPainter:
         next one; the rest stays. No steps follow, since both are painted. Paint of
         another region is not reliable. The last frame of a shot stays.
         """
-        frame, here = self.store[1, index], self.content_of(index)
-        after = self.store[2, index + 1] if index + 1 < self.count else frame
-        if after is frame or after.first != frame.first:
+        frame, content = self.store[1, index], self.content_of(index)
+        if (2, index + 1) not in self.store:  # it is the last one
+            return frame
+        after = self.store[2, index + 1]
+        if after.first != frame.first:
             return frame
         shot = self.shot_from(frame.first)
-        area = lambda j, x: self.area(shot.scene_of(x, self.masks(j)))
+        area = lambda j, shown: self.area(shot.scene_of(shown, self.masks(j)))
 
         def find(j: int) -> tuple[Pair | None, Mask | float]:
-            content = self.content_of(j)
-            pair = self.flow_pair(index, j, here, content)
-            areas = area(index, here), area(j, content)
-            return pair, 0.0 if pair is None else pair.reliability(areas)
+            other = self.content_of(j)
+            pair = self.flow_pair(index, j, content, other)
+            areas = area(index, content), area(j, other)
+            return pair, 0.0 if pair is None else pair.reliability(*areas)
 
         pair, share = find(index + 1)
         if pair is None:

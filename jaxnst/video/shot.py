@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -18,10 +18,8 @@ from jaxnst.painting.scene import Masks, Region, Scene
 from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, scale
 from jaxnst.painting.stages import SetUp, Setup, paint_stages
 from jaxnst.pictures.color import ColorMap, to_grey
-from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.transfer import State, at_rest
-from jaxnst.types import Image, Mask
-from jaxnst.video.store import ImageArray
+from jaxnst.types import Image
 from jaxnst.video.temporal import Paint
 
 
@@ -57,36 +55,29 @@ class Shot(PicturePainter):
     def summaries(self) -> list[StyleTarget]:
         """The styles of all frames, by region."""
         place = self.canvas(self.stage), self.recipe
-        measured = partial(measure_styles, self.call, self.measuring)
-        return [
-            measured(x, *place, tile=self.stage.tile) for x in self.first_scene.regions
-        ]
+        given, tile = (self.call, self.measuring), self.stage.tile
+        measured = lambda region: measure_styles(*given, region, *place, tile=tile)
+        return [measured(region) for region in self.first_scene.regions]
 
     @cached_property
     def colors(self) -> list[ColorMap]:
         """The map of each region at the first frame, so that colours do not flicker."""
         return scenes.color_maps(self.scene)
 
-    def recolor(self, scene: Scene) -> Image:
-        """A frame in the colours of the styles, by a recipe that paints nothing."""
-        return scenes.recolored(scene, self.recipe, self.colors)
-
     def paint_first(self) -> tuple[Image, float]:
         """The first frame, painted coarse to fine; and its last loss.
 
         Frames are returned before the colours of the result are made.
         """
-        return self._paint(self.set_up, self.stages, self.options.resume)
+        state, loss = self._paint(self.set_up, self.stages, self.options.resume)
+        return self.image(state, self.stages[-1]), loss
 
-    def follow(
-        self, scene: Scene, content: ImageArray, past: Paint, weight: float
-    ) -> Image:
+    def follow(self, scene: Scene, content: Image, past: Paint, weight: float) -> Image:
         """Another frame, painted; where the past is reliable, it stays as it is.
 
         The scene is that of `scene_of`; the weight is a factor on the disagreement with
         earlier frames.
         """
-        scene = scene._replace(content=scenes.painted_content(scene, self.recipe))
         past, content = scenes.on_host((past, content))
         if self.turned:
             scene, past, content = scenes.turn((scene, past, content))
@@ -95,18 +86,11 @@ class Shot(PicturePainter):
         scene = scene._replace(regions=regions, turned=self.turned, paint=known.paint)
         start = scene.content + past.reliability * (past.image - scene.content)
         start = scenes.keep(scene, np.clip(start, 0, 1), content)
-        if past.reliability.min() == 1:  # nothing is new
-            return scenes.turn(start) if self.turned else start
-        setup = self._set_up(scene, start, past, weight)
-        return self._paint(lambda *_: setup, (self.stage,))[0]
+        new = past.reliability.min() < 1
+        image = self._paint_new(scene, start, past, weight) if new else start
+        return scenes.turn(image) if self.turned else image
 
-    @standard_dtypes()
-    @single_threaded_lapack
-    def finish(self, scene: Scene, content: ImageArray, image: ImageArray) -> Image:
-        """A painted frame in the colours that the recipe asks for."""
-        return scenes.finish(scene, image, content, self.recipe, self.palette)
-
-    def scene_of(self, content: ImageArray, masks: Masks | None) -> Scene:
+    def scene_of(self, content: Image, masks: Masks | None) -> Scene:
         """The scene of a frame, with the styles of the first one, in the own size.
 
         Its content is grey where the recipe paints nothing but lightness.
@@ -121,58 +105,57 @@ class Shot(PicturePainter):
         found = scenes.make_scene(content, self.styles, self.recipe, **options)
         return found._replace(regions=_with_masks(own.regions, found.regions))
 
+    def _paint_new(
+        self, scene: Scene, start: Image, past: Paint, weight: float
+    ) -> Image:
+        """Paint what is new in a frame; what is kept is as it was before the steps."""
+        canvas, recipe = self.canvas(self.stage), self.recipe
+        setup = self._set_up(scene, start, past, weight)
+        state, _ = self._paint(lambda *_: setup, (self.stage,))
+        kept = lambda image: image + past.reliability * (start - image)
+        image = kept(canvas.crop(image_of(state, recipe.program)))
+        if not recipe.look.repaint:
+            return image
+        # Where strokes stay, they are what is looked for, so that new ones join.
+        mixed = scene.content + past.reliability * (image - scene.content)
+        laid = lay(self.call, scene._replace(content=mixed), image, recipe)
+        return scenes.keep(scene, kept(laid), start)
+
     def _set_up(self, scene: Scene, start: Image, past: Paint, weight: float) -> Setup:
         """What the steps of a frame need."""
         canvas, tile, recipe = self.canvas(self.stage), self.stage.tile, self.recipe
-        if recipe.look.repaint:
-            # Each frame would be smoothed once more than the one before, and only what
-            # is laid anew gets strokes again.
-            recipe = recipe.replace(tv_weight=0.0)
-        end = partial(self._end_new, scene, start, past.reliability)
-        transfer = self.transfer(self.stage)
-        if not self.stage.steps:
-            state = at_rest(canvas.place(start))
-            return Setup(transfer, state, self.stepping, None, end, self.call)
-        given = self.call, self.measuring, scene, canvas, recipe
-        targets = measure(*given, tile=tile, styles=self.summaries)
-        # The disagreement is a mean over the canvas.
-        weight *= math.prod(canvas.size) / math.prod(canvas.shape)
-        images = canvas.place(past.image), canvas.place(past.reliability, "constant")
-        agreement = jax.device_put(Agreement(*images, np.float32(weight)))
-        state = self.call(init, canvas.place(start), transfer=transfer)
-        targets = targets._replace(agreement=agreement)
+        transfer, targets = self.transfer(self.stage), None
+        state = at_rest(canvas.place(start))
+        if self.stage.steps:
+            if recipe.look.repaint:
+                # Each frame would be smoothed once more than the one before, and only
+                # what is laid anew gets strokes again.
+                recipe = recipe.replace(tv_weight=0.0)
+            given = self.call, self.measuring, scene, canvas, recipe
+            targets = measure(*given, tile=tile, styles=self.summaries)
+            # The disagreement is a mean over the canvas.
+            weight *= math.prod(canvas.size) / math.prod(canvas.shape)
+            held = canvas.place(past.reliability, "constant")
+            agreement = Agreement(canvas.place(past.image), held, np.float32(weight))
+            targets = targets._replace(agreement=jax.device_put(agreement))
+            state = self.call(init, canvas.place(start), transfer=transfer)
+        end = lambda state: state
         setup = Setup(transfer, state, self.stepping, targets, end, self.call)
         return setup if tile is None else self.spread(setup)
 
-    def _end_new(
-        self, scene: Scene, start: Image, reliable: Mask, state: State
-    ) -> State:
-        """Finish what is new in a frame; what is kept is as it was before the steps."""
-        canvas, recipe = self.canvas(self.stage), self.recipe
-        kept = lambda image: image + reliable * (start - image)
-        image = kept(canvas.crop(image_of(state, recipe.program)))
-        if recipe.look.repaint:
-            # Where strokes stay, they are what is looked for, so that new ones join.
-            mixed = scene.content + reliable * (image - scene.content)
-            joined = scene._replace(content=mixed)
-            laid = lay(self.call, joined, image, recipe)
-            image = scenes.keep(scene, kept(laid), start)
-        return at_rest(canvas.place(image))
-
     def _paint(
         self, set_up: SetUp, stages: Stages, resume: Checkpoint | None = None
-    ) -> tuple[Image, float]:
-        """Paint stages; the image, and the last loss."""
-        options: dict[str, Any] = {"chunk": self.options.chunk, "resume": resume}
-        options["on_chunk"] = self.options.on_chunk
-        stop = lambda info: not info.finite.all()
-        state, infos, _ = paint_stages(set_up, self.image, stages, stop=stop, **options)
+    ) -> tuple[State, float]:
+        """Paint stages; the last state and loss."""
+        options, stop = self.options, lambda info: not info.finite.all()
+        hooks: dict[str, Any] = {"chunk": options.chunk, "on_chunk": options.on_chunk}
+        given = set_up, self.image, stages
+        state, infos, _ = paint_stages(*given, resume=resume, stop=stop, **hooks)
         if infos and stop(infos[-1]):
             raise FloatingPointError(
                 "a step was not finite; lower the learning rate or the loss weights"
             )
-        loss = float(infos[-1].loss[-1]) if infos else 0.0
-        return self.image(state, stages[-1]), loss
+        return state, float(infos[-1].loss[-1]) if infos else 0.0
 
 
 def _with_masks(own: Sequence[Region], other: Sequence[Region]) -> tuple[Region, ...]:

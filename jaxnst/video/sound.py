@@ -54,10 +54,8 @@ def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
 REFUSED = {"mov": ("opus", "flac", "truehd"), "mp4": ("truehd", "pcm_f32le")}
 """Codecs that containers are said to hold and are not written in."""
 
-LAYOUTS = dict(
-    enumerate(("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"), start=1)
-)
-"""Usual places of so many channels: all that Opus knows."""
+LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+"""Usual places of one channel, two, and so on: all that Opus knows."""
 
 
 def _track(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
@@ -90,7 +88,7 @@ def _encode(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
     given = stream.codec_context.layout
     layout = given.name.replace("(side)", "")
     if "channel" in layout or out.default_audio_codec == "opus":
-        layout = LAYOUTS.get(given.nb_channels, "stereo")
+        layout = dict(enumerate(LAYOUTS, start=1)).get(given.nb_channels, "stereo")
     encoded = out.add_stream(out.default_audio_codec, rate=RATE, layout=layout)
 
     def write(packet: Any) -> None:

@@ -1,35 +1,24 @@
 """Painted frames: kept in memory, or in a folder that survives the process."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from jaxnst.disk import write_whole
 from jaxnst.pictures.source import as_levels
-
-ImageArray = Float[np.ndarray, "_h _w 3"]
-"""As `types.Image`, in NumPy."""
+from jaxnst.types import Image
 
 
 class Frame(NamedTuple):
     """A painted frame."""
 
-    image: ImageArray  # as it was painted, before the colours of the result are made
+    image: Image  # as it was painted, before the colours of the result are made
     first: int  # index of the first frame of its shot
     weight: float  # of the disagreement with other frames, in the whole shot
     shown: UInt8[np.ndarray, "_h _w 3"]  # the content that its paint was made for
-    content: ImageArray | None = None  # of the source, where a second pass needs it
-
-
-@runtime_checkable
-class Store(Protocol):
-    """Keeps the frames of each pass, from 1, by their index, from 0; such as a dict."""
-
-    def __contains__(self, key: tuple[int, int], /) -> bool: ...
-    def __getitem__(self, key: tuple[int, int], /) -> Frame: ...
-    def __setitem__(self, key: tuple[int, int], frame: Frame, /) -> None: ...
+    content: Image | None = None  # of the source, where a second pass needs it
 
 
 BYTES = {1: 15, 2: 30}
@@ -67,7 +56,8 @@ class FolderStore:
     def __getitem__(self, key: tuple[int, int]) -> Frame:
         path = self.path(key)
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            # NumPy would leave a damaged file open.
+            with path.open("rb") as raw, np.load(raw) as file:
                 image, first, weight, shown, content = Frame(**file)
             content = None if content is None else _as_floats(content)
             return Frame(_as_floats(image), int(first), float(weight), shown, content)
@@ -82,6 +72,10 @@ class FolderStore:
         kept = frame._replace(image=image, content=content)._asdict()
         with write_whole(self.path(key)) as file:
             np.savez(file, **{name: x for name, x in kept.items() if x is not None})
+
+
+Store = dict[tuple[int, int], Frame] | FolderStore
+"""Keeps the frames of each pass, from 1, by their index, from 0."""
 
 
 def _as_floats(image: np.ndarray) -> np.ndarray:

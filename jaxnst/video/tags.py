@@ -3,7 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+
+from jaxnst.types import Image
 
 UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9
 """Codes of ISO/IEC 23091-2 for matrices of colours, and for primaries."""
@@ -27,12 +28,18 @@ definition (BT.601); above it is high definition (BT.709)."""
 GAMMA = 2.4
 """Of displays of SDR, see ITU-R BT.1886."""
 
-WHITE = (0.3127, 0.3290)
-SRGB = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
-P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
-WIDE = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
-PRIMARIES = {BT2020: WIDE, 11: P3, 12: P3}
-"""Wide gamuts, by their codes: x and y of red, green and blue; white is D65."""
+P3 = (
+    (1.224940, -0.224940, 0),
+    (-0.042057, 1.042057, 0),
+    (-0.019638, -0.078636, 1.098274),
+)
+WIDE = (
+    (1.660491, -0.587641, -0.072850),
+    (-0.124550, 1.132900, -0.008349),
+    (-0.018151, -0.100579, 1.118730),
+)
+WIDE_GAMUTS = {BT2020: WIDE, 11: P3, 12: P3}
+"""Wide gamuts, by their codes: what brings their linear RGB to that of BT.709."""
 
 
 class ColorTags(NamedTuple):
@@ -49,15 +56,9 @@ class ColorTags(NamedTuple):
         return self.transfer in (PQ, HLG)
 
     @property
-    def gamut(self) -> int:
-        """The primaries: BT.2020 where only HDR or its matrix is tagged."""
-        wide = self.is_hdr or self.matrix == BT2020
-        return BT2020 if wide and self.primaries == UNKNOWN else self.primaries
-
-    @property
     def shown(self) -> "ColorTags":
         """The tags after `to_sdr`."""
-        if not self.is_hdr and self.gamut not in PRIMARIES:
+        if not self.is_hdr and self.primaries not in WIDE_GAMUTS:
             return self
         return ColorTags(BT709, 1, BT709, BT709)
 
@@ -65,21 +66,21 @@ class ColorTags(NamedTuple):
     def name(self) -> str:
         """What people call them."""
         kind = {PQ: "HDR (PQ)", HLG: "HDR (HLG)"}.get(self.transfer, "SDR")
-        return f"{kind} in a wide gamut" if self.gamut in PRIMARIES else kind
+        return f"{kind} in a wide gamut" if self.primaries in WIDE_GAMUTS else kind
 
 
 def tags_of(frame: Any) -> ColorTags:
     """What the numbers of PyAV's frame mean; what is not tagged is guessed."""
-    usual = BT709 if frame.height > HIGH else BT601
-    usual = BT2020 if frame.color_trc in (PQ, HLG) else usual
+    is_hdr, primaries = frame.color_trc in (PQ, HLG), frame.color_primaries
+    usual = BT2020 if is_hdr else BT709 if frame.height > HIGH else BT601
     matrix = MATRICES.get(frame.colorspace, usual)
+    if primaries == UNKNOWN and (is_hdr or matrix == BT2020):
+        primaries = BT2020
     full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
-    return ColorTags(matrix, 1 + full, frame.color_primaries, frame.color_trc)
+    return ColorTags(matrix, 1 + full, primaries, frame.color_trc)
 
 
-def to_sdr(
-    pixels: Float[np.ndarray, "_h _w 3"], tags: ColorTags, peak: float = PEAK
-) -> Float[np.ndarray, "_h _w 3"]:
+def to_sdr(pixels: Image, tags: ColorTags, peak: float = PEAK) -> Image:
     """Make SDR in the gamut of BT.709 of HDR up to `peak`, or of a wide gamut.
 
     Up to its middle greys, HDR keeps its luminance, relative to the white of a page;
@@ -89,9 +90,8 @@ def to_sdr(
     if tags.shown == tags:
         return pixels
     light = _light(np.asarray(pixels, np.float32), tags)
-    if tags.gamut in PRIMARIES:
-        way = np.linalg.inv(_to_xyz(SRGB)) @ _to_xyz(PRIMARIES[tags.gamut])
-        light = light @ way.T.astype(np.float32)
+    if tags.primaries in WIDE_GAMUTS:
+        light = light @ np.array(WIDE_GAMUTS[tags.primaries], np.float32).T
     if tags.is_hdr:
         brightest = np.maximum(light.max(-1, keepdims=True), 1e-6)
         light = light * (_compress(brightest, peak) / brightest)
@@ -108,13 +108,6 @@ def _light(pixels: np.ndarray, tags: ColorTags) -> np.ndarray:
     scene = np.where(pixels <= 0.5, pixels**2 / 3, (np.exp((pixels - c) / a) + b) / 12)
     luminance = scene @ np.array([0.2627, 0.6780, 0.0593], np.float32)
     return 1000 / NITS * luminance[..., None] ** 0.2 * scene
-
-
-def _to_xyz(primaries: tuple) -> np.ndarray:
-    """The matrix from linear RGB to XYZ."""
-    column = lambda x, y: (x / y, 1, (1 - x - y) / y)
-    columns = np.array([column(*xy) for xy in primaries]).T
-    return columns * np.linalg.solve(columns, column(*WHITE))
 
 
 M1, M2 = 2610 / 16384, 2523 / 32

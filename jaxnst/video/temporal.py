@@ -12,12 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.interpolate import BSpline
 
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.types import Image, Mask, Scalar
 
-Flow = Float[Array, "_h _w 2"]
+Flow = Float[Any, "_h _w 2"]
 """Where each pixel of a frame is in another frame, minus where it is here."""
+
+Planes = Float[Any, "_h _w _c"]
+"""Numbers of any kind at each pixel."""
 
 SMOOTH, GRAIN = 0.8, 1.6
 """Standard deviations of blurs, in pixels: of the reliability, and of the one that
@@ -36,9 +40,7 @@ all. Errors of the flow at a strong edge are a little less."""
 
 
 @partial(jax.jit, static_argnames="degree")
-def warp(
-    image: Float[Array, "_h _w _c"], flow: Flow, *, degree: int = 1
-) -> Float[Array, "_h _w _c"]:
+def warp(image: Planes, flow: Flow, *, degree: int = 1) -> Planes:
     """Bring an image to where a flow says that its pixels are seen.
 
     `y(p) = x(p + flow(p))` with x between pixels by B-splines; beyond the border, the
@@ -69,7 +71,8 @@ def warp(
     across, down = _splines(x - left, degree), _splines(y - top, degree)
     before, taps = degree // 2, degree + 1
     pads = [(before, before + 1), (before, before + 1), (0, 0)]
-    source = jnp.pad(_coefficients(image, degree), pads, mode="reflect")
+    coefficients = _convolve(image, _inverse(degree), "reflect")
+    source = jnp.pad(coefficients, pads, mode="reflect")
     column, row = left.astype(int), top.astype(int)
 
     def add(k: Array, total: Array) -> Array:
@@ -79,44 +82,46 @@ def warp(
     return jax.lax.fori_loop(0, taps**2, add, jnp.zeros_like(image))
 
 
-def _splines(t: Array | np.ndarray, degree: int) -> Any:
-    """The B-splines that are not 0 at places t in [0, 1], by Cox and de Boor: k ..."""
-    found = [1 + 0 * t]
+def _splines(t: Array, degree: int) -> Array:
+    """The B-splines that are not 0 at places t in [0, 1], by Cox and de Boor."""
+    found = [jnp.ones_like(t)]
     for n in range(1, degree + 1):
-        left, right = [*found, 0 * t], [0 * t, *found]
+        left, right = [*found, jnp.zeros_like(t)], [jnp.zeros_like(t), *found]
         found = [
             ((i + 1 - t) * x + (t + n - i) * y) / n
             for i, (x, y) in enumerate(zip(left, right, strict=True))
         ]
-    return jnp.stack(found) if isinstance(t, Array) else np.stack(found)
+    return jnp.stack(found)
 
 
-def _coefficients(
-    image: Float[Array, "_h _w _c"], degree: int
-) -> Float[Array, "_h _w _c"]:
-    """Coefficients of the B-splines that pass through the pixels."""
-    if degree == 1:
-        return image
-    weights = jnp.asarray(_inverse(degree))
-    reach = len(weights) // 2
+def _inverse(degree: int) -> np.ndarray:
+    """The filter that turns pixels into coefficients, up to where it is 1e-6."""
+    spline = BSpline.basis_element(np.arange(degree + 2) - (degree + 1) / 2)
+    values = np.nan_to_num(spline(np.arange(-64, 64), extrapolate=False))
+    inverse = np.fft.ifft(1 / np.fft.fft(np.fft.ifftshift(values)))
+    found = np.fft.fftshift(inverse.real)
+    return found[np.abs(found) > 1e-6].astype(np.float32)
+
+
+def _convolve(image: Planes, window: np.ndarray, border: str) -> Planes:
+    """Convolve rows and columns; beyond the border, as a mode of `jnp.pad` says."""
+    weights, reach = jnp.asarray(window, jnp.float32), len(window) // 2
 
     def along(x: Array, axis: int) -> Array:
         pads = [(reach, reach) if i == axis else (0, 0) for i in range(3)]
-        padded, length = jnp.pad(x, pads, mode="reflect"), x.shape[axis]
+        padded, length = jnp.pad(x, pads, mode=border), x.shape[axis]
         cut = partial(jax.lax.dynamic_slice_in_dim, padded, axis=axis)
         add = lambda i, total: total + weights[i] * cut(i, length)
-        return jax.lax.fori_loop(0, len(weights), add, jnp.zeros_like(x))
+        return jax.lax.fori_loop(0, len(window), add, jnp.zeros_like(x))
 
     return along(along(image, 0), 1)
 
 
-def _inverse(degree: int) -> Float[np.ndarray, "_n"]:
-    """The filter that turns pixels into coefficients, up to where it is 1e-6."""
-    spline = np.zeros(128)
-    spline[: degree + 1] = _splines(np.zeros(()), degree)
-    filter_ = np.fft.ifft(1 / np.fft.fft(np.roll(spline, -(degree // 2)))).real
-    reach = int(np.flatnonzero(np.abs(filter_[:64]) > 1e-6)[-1])
-    return np.roll(filter_, reach)[: 2 * reach + 1].astype(np.float32)
+def _blur(image: Planes, deviation: float) -> Planes:
+    """Convolve with a Gaussian; the border goes on."""
+    reach = round(3.75 * deviation)
+    window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    return _convolve(image, window / window.sum(), "edge")
 
 
 @jax.jit
@@ -157,17 +162,7 @@ def reliability(away: Flow, back: Flow | None = None) -> Mask:
         seen = warp(back, away)
         most = 0.01 * (square(away) + square(seen)) + 0.5
         found = jnp.where(inside & (square(away + seen) >= most), -1.0, found)
-    return jnp.clip(_blur(found, SMOOTH), 0, 1)[..., None]
-
-
-def _blur(x: Float[Array, "_h _w"], deviation: float) -> Float[Array, "_h _w"]:
-    """Convolve with a Gaussian; the border goes on."""
-    reach = round(3.75 * deviation)
-    window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
-    window = jnp.asarray(window / window.sum(), jnp.float32)
-    along = jax.vmap(partial(jnp.convolve, v=window, mode="valid"))
-    padded = jnp.pad(x, reach, mode="edge")
-    return along(along(padded).T).T
+    return jnp.clip(_blur(found[..., None], SMOOTH), 0, 1)
 
 
 class Paint(NamedTuple):
@@ -204,18 +199,14 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
 
 
 @jax.jit
-def similarity(
-    image: Float[Array, "_h _w _c"], other: Float[Array, "_h _w _c"]
-) -> Mask:
+def similarity(image: Planes, other: Planes) -> Mask:
     """Where two images are the same but for grain, h w 1 from 0 to 1, see `CHANGE`."""
-    blur = jax.vmap(partial(_blur, deviation=GRAIN), -1, -1)
-    change = jnp.sqrt(jnp.mean(blur(image - other) ** 2, axis=-1, keepdims=True))
+    gaps = _blur(image - other, GRAIN)
+    change = jnp.sqrt(jnp.mean(gaps**2, axis=-1, keepdims=True))
     return jnp.clip(1.5 - change / CHANGE, 0, 1)
 
 
-def join_past(
-    images: Sequence[Float[Array, "_h _w _c"]], masks: Sequence[Mask]
-) -> tuple[Float[Array, "_h _w _c"], Mask]:
+def join_past(images: Sequence[Planes], masks: Sequence[Mask]) -> tuple[Planes, Mask]:
     """Join warped earlier frames, each where those before it fail.
 
     `c_j' = max(c_j - Σ_{i<j} c_i', 0)`, and the image is `Σ c_j' y_j / Σ c_j'`. Of the

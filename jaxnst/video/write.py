@@ -16,9 +16,9 @@ from jaxnst.checks import check_installed
 from jaxnst.disk import check_folder, check_target, write_whole
 from jaxnst.pictures.files import save_image
 from jaxnst.pictures.source import as_levels
+from jaxnst.types import Image
 from jaxnst.video.clip import Clip
 from jaxnst.video.sound import sound_packets
-from jaxnst.video.store import ImageArray
 
 X264 = "libx264", {"crf": "16", "preset": "medium"}
 VP9 = "libvpx-vp9", {"crf": "24", "b:v": "0", "row-mt": "1", "cpu-used": "3"}
@@ -63,7 +63,7 @@ def output_kind(path: Path) -> Kind:
     return "video"
 
 
-def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
+def write_clip(path: Path, clip: Clip, images: Iterable[Image]) -> None:
     """Write painted frames with the times, sound and colour tags of their source.
 
     Args:
@@ -109,7 +109,7 @@ def write_clip(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
             raise OSError(why) from error
 
 
-def _write_folder(path: Path, clip: Clip, images: Iterable[ImageArray]) -> None:
+def _write_folder(path: Path, clip: Clip, images: Iterable[Image]) -> None:
     """Write into a hidden folder, which takes its place when all are written."""
     path = path.resolve()  # a link stays, and leads to the new folder
     part = path.with_name(f".{path.name}.part")
@@ -137,27 +137,24 @@ def _ticks(clip: Clip, unit: Fraction, least: int = 1) -> list[int]:
 
 
 def _write_animation(
-    file: Any, suffix: str, clip: Clip, images: Iterable[ImageArray]
+    file: Any, suffix: str, clip: Clip, images: Iterable[Image]
 ) -> None:
     """Write an animated picture that repeats without end."""
     frames = (pil.fromarray(as_levels(image)) for image in images)
     kind, options, unit, least = ANIMATIONS[suffix]
     ticks = [unit * x for x in _ticks(clip, Fraction(unit, 1000), least)]
     more = {"duration": [b - a for a, b in itertools.pairwise(ticks)], "loop": 0}
-    next(frames).save(
-        file, kind, save_all=True, append_images=frames, **options, **more
-    )
+    more |= {"save_all": True, "append_images": frames}
+    next(frames).save(file, kind, **options, **more)
 
 
-def _write_video(
-    file: Any, suffix: str, clip: Clip, images: Iterable[ImageArray]
-) -> None:
+def _write_video(file: Any, suffix: str, clip: Clip, images: Iterable[Image]) -> None:
     """Write a video file: frames at their times, and the sound of the source."""
     import av
     from av.codec.context import Flags
 
     container, codec, options = VIDEOS[suffix]
-    images, tags, unit = iter(images), clip.color, clip.time_base
+    images, tags, unit = iter(images), clip.source.shown, clip.time_base
     first, ticks = next(images), _ticks(clip, unit)
     with av.open(file, "w", format=container) as out:
         height, width = first.shape[:2]
@@ -168,7 +165,7 @@ def _write_video(
         context.colorspace, context.color_range = tags.matrix, tags.range
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
 
-        def write(image: ImageArray, tick: int, end: int) -> None:
+        def write(image: Image, tick: int, end: int) -> None:
             frame = av.VideoFrame.from_ndarray(as_levels(image, 16), "rgb48le")
             frame.colorspace = tags.matrix
             # In 4:2:0, all that every browser plays.
