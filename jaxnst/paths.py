@@ -1,7 +1,6 @@
 """Paths within a flag of the command, written so that none can be misread."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 PART = r'(?:"(?:[^"]|"")+"|[^",=]+)'
@@ -21,34 +20,17 @@ def quoted(path: Path) -> str:
 
 
 def unquoted(text: str, pattern: str) -> list[Path]:
-    """The paths of a flag that quotes one of them; none if the pattern does not match.
+    """The paths of a flag, some in quotes; none if the text is not of the pattern.
 
     Example:
         >>> paths = unquoted('"a,b.jpg"=c.jpg', f"{PART}={PART}")
         >>> [path.name for path in paths]
         ['a,b.jpg', 'c.jpg']
     """
-    if '"' not in text or not re.fullmatch(pattern, text):
+    if not re.fullmatch(pattern, text):
         return []
     parts = re.findall(PART, text)
     return [Path(x[1:-1].replace('""', '"') if x.startswith('"') else x) for x in parts]
-
-
-def divided(text: str) -> list[Path]:
-    """Paths with commas between them: files that are there, the longest names first."""
-    parts = text.split(",")
-    return list(map(Path, _files(parts) or parts))
-
-
-def _files(parts: Sequence[str]) -> list[str]:
-    """Joined parts, all of them files; none if there is no such way."""
-    for count in range(len(parts), 0, -1):
-        first, rest = ",".join(parts[:count]), parts[count:]
-        if first and Path(first).is_file():
-            more = _files(rest) if rest else []
-            if more or not rest:
-                return [first, *more]
-    return []
 
 
 def as_argument(path: Path) -> str:

@@ -49,19 +49,9 @@ def test_a_picture_is_painted_again_from_its_manifest(suffix, pictures):
 
 
 def test_blends_start_images_and_repainted_runs_come_back(pictures):
-    flags = [
-        *QUICK,
-        "--size",
-        "32",
-        "--set",
-        "first_steps=2",
-        "--blend",
-        "1,2",
-        "--init",
-        "b.jpg",
-    ]
-    styles = ["b.jpg", "a.jpg"]
-    assert main(["stylize", "a.jpg", *styles, *flags, "-o", "x.png"]) == 0
+    flags = ["--size", "32", "--set", "first_steps=2", "--blend", "1,2"]
+    flags += ["--init", "b.jpg", "-o", "x.png"]
+    assert main(["stylize", "a.jpg", "b.jpg", "a.jpg", *QUICK, *flags]) == 0
     assert main(["again", "x.png", "--quiet"]) == 0
     assert Path("x-again.png").read_bytes() == Path("x.png").read_bytes()
 

@@ -106,7 +106,7 @@ def test_faces_hold_beside_a_content_mask(tmp_path):
 
 def test_photographs_without_faces_share_batches():
     plain = ask(sample_path("harbour"), size=48)
-    lanes = make_lanes([replace(plain, faces=x) for x in ((), (BOX,))])[2]
+    lanes = make_lanes([replace(plain, faces=x) for x in ((), (BOX,))])
     assert lanes[0].parts is None
     assert lanes[1].parts is not None
     assert [mask_count(replace(plain, faces=x)) for x in ((), (BOX,))] == [0, 1]

@@ -140,7 +140,7 @@ def test_every_signal_that_ends_a_process_interrupts_a_run(number, capsys):
     before = signal.getsignal(number)
     with reporter.Reporter(1, 0, quiet=True) as found:
         os.kill(os.getpid(), number)
-        assert found.interrupts.seen
+        assert found.interrupted
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
@@ -416,7 +416,7 @@ def stopped_run(monkeypatch):
 
         def stop(self, progress):
             report(self, progress)
-            self.interrupts.seen = progress.stage_index == 1 and not killed
+            self.interrupted = progress.stage_index == 1 and not killed
             if progress.stage_index == 1 and progress.taken >= 4:
                 raise RuntimeError("killed")
 
@@ -442,7 +442,7 @@ def test_a_run_stops_and_resumes_where_a_scale_takes_no_steps(elsewhere, monkeyp
 
     def stop(self, progress):
         report(self, progress)
-        self.interrupts.seen = progress.stage_index == 1
+        self.interrupted = progress.stage_index == 1
 
     with monkeypatch.context() as patch:
         patch.setattr(reporter.PictureReporter, "report", stop)

@@ -36,20 +36,19 @@ def add_flags(p: flags.Parser) -> None:
     )
     add("-o", "--out", type=Path, help="default: PICTURE-again.png here")
     where = "folder to search, with those in it, for pictures that have moved"
-    add("--look-in", type=Path, action="append", metavar="FOLDER", help=where)
-    add("--weights", help="the same network, if it is elsewhere now")
+    add("--look-in", type=Path, metavar="FOLDER", help=where, **flags.REPEATABLE)
     bits = "bits per channel (default: the same)"
     add("--bits", type=int, choices=(8, 16), help=bits)
-    add("--memory", type=flags.byte_count, metavar="8GB", help="memory to use")
     add("--resume", action="store_true", help="continue from the checkpoint")
-    add("--quiet", action="store_true", help="print errors only")
+    moved = "the same network, if it is elsewhere now"
+    flags.add_machine_flags(p, memory=True, weights=moved)
 
 
 def again_command(args: argparse.Namespace) -> int:
     """Paint the picture of a manifest; return the exit code."""
     picture: Path = args.picture
     manifest = find_manifest(picture)
-    folders = [picture.parent, *(args.look_in or ())]
+    folders = [picture.parent, *args.look_in]
     found = find_pictures(manifest, folders)
     weights = args.weights or manifest.painting.network
     if args.weights is None and weights not in registry.ASSETS:
@@ -70,8 +69,8 @@ def again_command(args: argparse.Namespace) -> int:
     usual = Path(f"{picture.name.split('.')[0]}-again.png")
     args.bits = args.bits or same_bits(picture, args.out)
     run = flags.run_from(args, args.out or free_path(usual))
-    usual = None if args.out else usual
-    return paint(painting, run, usual=usual, tiles=manifest.tiles)
+    tiles = manifest.tiles
+    return paint(painting, run, usual=None if args.out else usual, tiles=tiles)
 
 
 def find_manifest(path: Path) -> Manifest:
@@ -90,18 +89,10 @@ def find_manifest(path: Path) -> Manifest:
 
 
 def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Path]:
-    """Where the pictures of a manifest are now.
+    """Where the pictures of a manifest are now, by name; a ValueError if nowhere.
 
-    Args:
-        manifest: Names them, with their hashes.
-        folders: That of the manifest, where names are looked up, then those that are
-            searched for files of the same hash.
-
-    Returns:
-        The path of each name.
-
-    Raises:
-        ValueError: If a picture is nowhere.
+    The first folder is that of the manifest, where names are looked up; the others are
+    searched for files of the same hash.
     """
     first, *more = folders
     elsewhere: dict[str, Path] = {}

@@ -118,15 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(call: Callable[[], int], *, huge: bool = False, smaller: str = "") -> int:
-    """Do what a command does, and say in one line what goes wrong.
+    """Do what a command does, say in one line what goes wrong; return the exit code.
 
-    Args:
-        call: What it does; returns the exit code.
-        huge: Whether pictures of any number of pixels are read.
-        smaller: Flags that make it take less memory.
-
-    Returns:
-        The exit code.
+    `huge`: read pictures of any number of pixels; `smaller`: flags that make the
+    command take less memory.
     """
     try:
         raise_again()
@@ -156,10 +151,10 @@ def guarded(call: Callable[[], int], *, huge: bool = False, smaller: str = "") -
         hint = "check the path and its permissions"
         return _fail(f"{problem}; {hint}" if error.filename else str(error))
     except KeyboardInterrupt:
-        print("jaxnst: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
 
 
 def _fail(message: str) -> int:
-    print(f"jaxnst: error: {with_hint(message)}", file=sys.stderr)
+    complain(f"error: {with_hint(message)}")
     return 2

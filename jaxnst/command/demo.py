@@ -43,7 +43,7 @@ def demo_command(args: argparse.Namespace) -> int:
             weights=args.weights,
         )
         run = flags.run_from(args, args.out / f"harbour-{style}.png")
-        if args.resume and manifest_path(run.out).exists():
+        if args.resume and run.out.exists() and manifest_path(run.out).exists():
             say(f"{run.out} is there already", quiet=args.quiet)
             continue
         resume = run.resume and run.checkpoint_path.exists()

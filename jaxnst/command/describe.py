@@ -21,10 +21,7 @@ from jaxnst.weights.format import sha256
 
 
 def make_manifest(painting: Painting, shape: tuple[int, int] | None = None) -> Manifest:
-    """All that is needed to paint the same picture again, of that height and width.
-
-    The painting's network must be there; the shape is by default the painting's own.
-    """
+    """The manifest of a painting, whose network is there, in that or its own shape."""
     height, width = shape or painting.shape()
     return Manifest(
         painting=painting,
@@ -46,9 +43,8 @@ def content_hash(path: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-@lru_cache(maxsize=4096)  # a grid asks for each of its pictures, often
-def _file_hash(path: Path, changed: int, size: int) -> str:
-    return sha256(path)
+# A grid asks for each of its pictures, often; a file that has changed has another key.
+_file_hash = lru_cache(maxsize=4096)(lambda path, *_: sha256(path))
 
 
 @cache
@@ -97,8 +93,7 @@ def describe_result(
         terms = {name: finite(x[-1]) for name, x in last.terms._asdict().items()}
     each = [round(x, 2) for x in result.seconds]
     spent: dict[str, Any] = {"all": round(seconds, 2), "each_scale": each}
-    if compiling is not None:
-        spent["compile"] = round(compiling, 2)
+    spent |= {} if compiling is None else {"compile": round(compiling, 2)}
     return {
         "status": result.status,
         "loss": loss,

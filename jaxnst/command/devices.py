@@ -35,11 +35,9 @@ CURES = {
 
 
 def cure(message: str, flags: str) -> str:
-    """What to do about a device's error; empty if that is not known.
+    """What to do about a device's error message; empty if that is not known.
 
-    Args:
-        message: The error's message.
-        flags: The flags that make a run take less memory.
+    `flags` make a run take less memory.
 
     Example:
         >>> cure("DNN library initialization failed.", "--size")[:19]

@@ -2,15 +2,16 @@
 
 import itertools
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxnst.command.reporter import complain
 from jaxnst.disk import LONGEST_NAME, check_readable, matches
 from jaxnst.painting.lanes import Lane, apply_setting, check_vary
 from jaxnst.painting.plan import plan_run
@@ -22,8 +23,7 @@ from jaxnst.request.painting import Painting, StyleFile
 def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
     """Pictures in files, folders (not deeper) and patterns, in order, folders sorted.
 
-    For each one that cannot be read, there is a line that tells why; it is printed at
-    once.
+    Also gives a line about each one that cannot be read, which is printed at once, too.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
@@ -36,14 +36,6 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
         elif not (paths := matches(path, "pictures"))[0].exists():
             raise ValueError(f"no picture at {path}; check the path")
         found |= {x.resolve(): x for x in paths if x.resolve() not in found}
-    names: dict[str, Path] = {}
-    for path in found.values():
-        other = names.setdefault(path.name.casefold(), path)
-        if other is not path:
-            raise ValueError(
-                f"{other} and {path} have one name, and results are named after them; "
-                "rename one"
-            )
     readable, problems = [], []
     for path in found.values():
         try:
@@ -54,7 +46,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
         except ValueError as error:
             named = f"the name {path} is not in UTF-8; rename it"
             problems.append(named if isinstance(error, UnicodeError) else str(error))
-            print(f"jaxnst: left out: {problems[-1]}", file=sys.stderr, flush=True)
+            complain(f"left out: {problems[-1]}")
     if not readable:
         raise ValueError(f"no {kind} can be read")
     return readable, problems
@@ -81,13 +73,7 @@ def expand(
         contents: The contents.
         vary: Values by name: fields of the recipe, `recipe`, `seed`, `blend` of all
             styles together, and `region`, styles of the one region.
-        out: Folder of the results.
-
-    Returns:
-        The pictures, whose names all differ.
-
-    Raises:
-        ValueError: If a value cannot be, or two results would have the same name.
+        out: Folder of the results, whose names all differ.
     """
     vary = check_vary(vary, ["region"])
     columns = [(style,) for style in base.styles] or [()]
@@ -139,12 +125,8 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     return {x: x.name.replace(".", "-") if twice(x) else x.stem for x in paths}
 
 
-def make_lanes(
-    paintings: Sequence[Painting],
-) -> tuple[list[Path], list[StyleFile], list[Lane]]:
-    """The contents and the styles, each once, and a lane for each painting.
-
-    Lanes refer to them by number, see `painting.grid`.
+def make_lanes(paintings: Sequence[Painting]) -> list[Lane]:
+    """A lane for each painting, with the paths of its pictures; see `painting.grid`.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -154,32 +136,27 @@ def make_lanes(
         ...     content=sample_path("harbour"), styles=(style,), size=64,
         ...     recipe=get_recipe("painterly"),
         ... )
-        >>> [lane.shape for lane in make_lanes([one, one])[2]]
+        >>> [lane.shape for lane in make_lanes([one, one])]
         [(48, 64), (48, 64)]
     """
-    alike = lambda style: replace(style, weight=1.0)
-    number = lambda found: {x: i for i, x in enumerate(dict.fromkeys(found))}
-    contents = number(x.content for x in paintings)
-    styles = number(alike(style) for x in paintings for style in x.styles)
-    native = {path: image_shape(path) for path in contents}
-    alpha = {path: has_alpha(path) for path in contents}
+    native, alpha = cache(image_shape), cache(has_alpha)
 
     def lane(painting: Painting) -> Lane:
-        recipe, shape = painting.recipe, painting.shape(native[painting.content])
-        place, parts = contents[painting.content], None
-        if painting.masked or alpha[painting.content]:
-            given = painting.regions, painting.keep_rest, painting.content_mask
-            parts = place, *given, painting.palette, painting.faces
+        content, parts = painting.content, None
+        shape = painting.shape(native(content))
+        if painting.masked or alpha(content):
+            masks = painting.regions, painting.keep_rest, painting.content_mask
+            parts = content, *masks, painting.palette, painting.faces
         return Lane(
-            content=place,
-            styles=tuple(styles[alike(style)] for style in painting.styles),
+            content=content,
+            styles=tuple(replace(style, weight=1.0) for style in painting.styles),
             setting={},
             shape=shape,
-            recipe=recipe,
+            recipe=painting.recipe,
             key=jax.random.key(painting.seed),
             blend=painting.blend,
-            stages=plan_run(shape, recipe),
+            stages=plan_run(shape, painting.recipe),
             parts=parts,
         )
 
-    return list(contents), list(styles), list(map(lane, paintings))
+    return list(map(lane, paintings))

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 from jaxnst.disk import matches
 from jaxnst.messages import nearest, with_hint
 from jaxnst.objective import check_blend
-from jaxnst.paths import PART, divided, unquoted
+from jaxnst.paths import PART, unquoted
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
 from jaxnst.request.defaults import QUALITY, default_recipe, with_steps
@@ -45,6 +45,9 @@ COLORS = get_args(FIELDS["colors"])
 
 STARTS = get_args(FIELDS["init"])
 """What a run may start from, in addition to a file."""
+
+REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
+"""Options of flags that are given several times."""
 
 WEIGHTS = "embedded, imagenet, torchvision or a file (default: the recipe's)"
 """Help of the flag of that name."""
@@ -86,16 +89,15 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     add("--recipe", default="painterly", metavar="NAME", help=named)
     noise = "seed of the noise, for recipes that start from it (default: 0)"
     add("--seed", type=seed, default=0, metavar="N", help=noise)
-    # Of flags that not every command has.
-    p.set_defaults(**dict.fromkeys((*OVERRIDES, "style_strength")))
-    p.set_defaults(blend=None, colors=None, init=None, set=[], style_scale=[], faces=())
 
 
-def add_machine_flags(p: Parser, *, memory: bool = False) -> argparse._ArgumentGroup:
+def add_machine_flags(
+    p: Parser, *, memory: bool = False, weights: str = WEIGHTS
+) -> argparse._ArgumentGroup:
     """Add what does not change the picture, and the network, as a group."""
     group = p.add_argument_group("machine")
     add = group.add_argument
-    add("--weights", metavar="NAME|FILE", help=WEIGHTS)
+    add("--weights", metavar="NAME|FILE", help=weights)
     huge = "read pictures of more than 179 megapixels"
     add("--allow-huge", action="store_true", help=huge)
     add("--quiet", action="store_true", help="print errors only")
@@ -112,7 +114,7 @@ def add_look_flags(p: Parser) -> None:
     strong = "0 = the photo, 1 = no content term (default: 0.5, the recipe's balance)"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
-    add("--style-scale", type=scale, action="append", metavar="X|STYLE=X", help=strokes)
+    add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
     colors = "style, content, luminance (paint lightness only) or a picture's colours"
     add("--colors", type=one_name, metavar="WHOSE", help=colors)
 
@@ -133,29 +135,29 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
             options = {"action": "store_const", "const": True}
         add(flag_of(name), dest=name, help=text, **options)
     other = "any other field, as jaxnst recipes NAME lists them; repeatable"
-    add("--set", type=assignment, action="append", metavar="FIELD=VALUE", help=other)
+    add("--set", type=assignment, metavar="FIELD=VALUE", help=other, **REPEATABLE)
 
 
 def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     """Add where is painted; masks are pictures of any size, white or opaque there."""
     add = p.add_argument_group("regions and masks").add_argument
-    pairs: dict[str, Any] = {"action": "append", "default": []}
     parts = (
         "paint in other styles where MASK is white; repeatable; as MASK, subject "
         "or sky is found (needs jaxnst[masks]; not in videos); quote names that "
         "contain , or =: 'mask.png=\"a,b.jpg\"'"
     )
-    add("--region", type=region, metavar="MASK=STYLE[,STYLE…]", help=parts, **pairs)
+    metavar = "MASK=STYLE[,STYLE…]"
+    add("--region", type=region, metavar=metavar, help=parts, **REPEATABLE)
     rest = "keep the photograph outside the regions"
     add("--keep-rest", action="store_true", help=rest)
     part = "use only the part of a style where MASK is white; repeatable"
-    add("--style-mask", type=pair, metavar="MASK=STYLE", help=part, **pairs)
+    add("--style-mask", type=pair, metavar="MASK=STYLE", help=part, **REPEATABLE)
     held = "keep more of the photograph where MASK, a file, subject or sky, is white"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
     labels = "colour-coded region maps of the content and of each style"
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
+    p.set_defaults(faces=None if faces else ())
     if faces:
-        p.set_defaults(faces=None)
         kept = "do not preserve faces, which painterly does if jaxnst[faces] is there"
         add("--no-faces", dest="faces", action="store_const", const=(), help=kept)
 
@@ -209,30 +211,24 @@ def one_name(text: str) -> str:
 
 
 def region(text: str) -> tuple[Path, tuple[Path, ...]]:
-    """`MASK=STYLE,STYLE…`; names with = or commas are quoted, or are those of files."""
-    if found := unquoted(text, f"{PART}={PART}(?:,{PART})*"):
-        return found[0], tuple(found[1:])
-    mask, styles = divide(text)
-    return one_file(mask), tuple(x for y in divided(styles) for x in all_files(str(y)))
+    """`MASK=STYLE,STYLE…`; names with = or commas are quoted."""
+    mask, *styles = paths(text, f"{PART}={PART}(?:,{PART})*", "a.png=b.jpg,c.jpg")
+    return one_file(str(mask)), tuple(x for y in styles for x in all_files(str(y)))
 
 
 def pair(text: str) -> tuple[Path, Path]:
     """`PATH=PATH`, each of one file."""
-    if found := unquoted(text, f"{PART}={PART}"):
-        return found[0], found[1]
-    first, second = divide(text)
-    return one_file(first), one_file(second)
+    first, second = paths(text, f"{PART}={PART}", "a.png=b.jpg")
+    return one_file(str(first)), one_file(str(second))
 
 
-@expecting("two paths, such as sky.png=clouds.jpg")
-def divide(text: str) -> tuple[str, str]:
-    """`PATH=PATH`, divided where the first is there."""
-    parts = text.split("=")
-    ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
-    likely = sorted(filter(all, ways), key=lambda way: not Path(way[0]).exists())
-    if not likely:
-        raise ValueError
-    return likely[0]
+def paths(text: str, pattern: str, example: str) -> list[Path]:
+    """The paths of a text of that pattern."""
+    if not (found := unquoted(text, pattern)):
+        raise argparse.ArgumentTypeError(
+            f"expected paths such as {example}, got {text!r}; quote names with , or ="
+        )
+    return found
 
 
 @expecting("a number > 0, or STYLE=NUMBER")
@@ -290,7 +286,7 @@ def sweep(text: str) -> tuple[str, list[Any]]:
         problem = f"nothing is called {name!r}" if equals else f"no values in {text!r}"
         raise ValueError(f"{problem}; did you mean {close}=VALUE,VALUE,…?")
     if name == "region":
-        return name, unquoted(values, f"{PART}(?:,{PART})*") or divided(values)
+        return name, paths(values, f"{PART}(?:,{PART})*", "a.jpg,b.jpg")
     usual = () if name == "blend" else get_recipe("painterly").values().get(name)
     own = {"recipe": str, "seed": seed, "blend": numbers}
     convert = own.get(name, partial(parse_value, name))
@@ -310,15 +306,13 @@ def painting_from(
     """What the flags ask for, of a content and of styles."""
     named = [*styles, *(path for _, own in args.region for path in own)]
     scales = {path: x for path, x in args.style_scale if path is not None}
-    parts = {}
-    for mask, path in args.style_mask:
-        swapped = mask in named and path not in named  # it is clear what is meant
-        parts |= {mask: path} if swapped else {path: mask}
+    parts = {path: mask for mask, path in args.style_mask}
     for path in (*parts, *scales):
         if path not in named:
             known = ", ".join(map(str, named))
             raise ValueError(f"{path} is none of the styles; these are {known}")
-    blend = args.blend or [1.0] * len(styles)
+    given = vars(args)  # some commands lack some flags
+    blend = given.get("blend") or [1.0] * len(styles)
     if styles:
         check_blend(blend, len(styles))
 
@@ -338,7 +332,7 @@ def painting_from(
         content_mask=args.content_mask,
         faces=args.faces,
         palette=_file("--colors", args.colors, COLORS),
-        start=_file("--init", args.init, STARTS),
+        start=_file("--init", given.get("init"), STARTS),
         recipe=recipe_from(args),
         size=args.size,
         seed=args.seed,
@@ -361,29 +355,30 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
 
     `--set` may replace the steps that `--quality` chose.
     """
+    given = vars(args)  # some commands lack some flags
     recipe = default_recipe(name or args.recipe)
     plan, factor = recipe.schedule, QUALITY.get(args.quality, 1.0)
     if args.steps is not None:
         factor = args.steps / (plan.steps or plan.first_steps or 1)
     recipe = with_steps(recipe, factor)
-    asked = {x: vars(args)[x] for x in OVERRIDES if vars(args)[x] is not None}
-    if scales := [x for path, x in args.style_scale if path is None]:
+    asked = {x: given[x] for x in OVERRIDES if given.get(x) is not None}
+    if scales := [x for path, x in given.get("style_scale", ()) if path is None]:
         asked["style_scale"] = scales[-1]
-    if args.colors is not None:
-        asked["colors"] = args.colors if args.colors in COLORS else "content"
-    if args.init in STARTS:
+    if (colors := given.get("colors")) is not None:
+        asked["colors"] = colors if colors in COLORS else "content"
+    if given.get("init") in STARTS:
         asked["init"] = args.init
     if args.steps is not None:
         plan = recipe.schedule
         asked |= {"first_steps": plan.first_steps, "steps": plan.steps}
-    final = dict(args.set)
-    for field in final.keys() & set(ONLY_FLAGS):
+    final = dict(given.get("set", ()))
+    for field in final.keys() & set(ONLY_FLAGS) & given.keys():
         flag = flag_of(field)
         raise ValueError(f"--set {field} is said by a flag of its own; use {flag}")
     if twice := asked.keys() & final:
         raise ValueError(f"{min(twice)} is set by a flag and by --set; leave one out")
     recipe = recipe.replace(**asked | final)
-    if args.style_strength is None:
+    if given.get("style_strength") is None:
         return recipe
     if "content_weight" in asked | final:
         raise ValueError("--style-strength sets the content weight, too; leave one out")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from jaxnst.command import flags
-from jaxnst.command.mask import with_parts
 from jaxnst.command.reporter import complain, say
 from jaxnst.disk import check_folder
 from jaxnst.messages import with_hint
@@ -63,7 +62,6 @@ def paint_folder(
                 painting = flags.painting_from(args, path, styles)
                 run = flags.run_from(args, result)
                 run = replace(run, resume=run.checkpoint_path.exists())
-                (painting,) = with_parts([painting], quiet=args.quiet)
                 paint(painting, run)
             except (OSError, ValueError) as error:
                 complain(f"error: {path} is left out: {with_hint(str(error))}")

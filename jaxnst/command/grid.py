@@ -2,20 +2,17 @@
 
 import argparse
 import contextlib
-import json
 import math
 import shlex
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
-from cachetools import LRUCache, cached
 
 from jaxnst.background import background_map
 from jaxnst.command import flags
@@ -25,22 +22,19 @@ from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.mask import with_parts
 from jaxnst.command.reporter import GridReporter, complain, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
-from jaxnst.command.stylize import first_words, with_networks
+from jaxnst.command.stylize import first_words, save_result, with_networks
 from jaxnst.disk import check_folder, check_regular, write_whole
-from jaxnst.foreign import write_json
 from jaxnst.live import LiveLines
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.grid import paint_lanes
-from jaxnst.painting.inputs import load_content
 from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
 from jaxnst.painting.measurer import Measurer
-from jaxnst.painting.scene import Masks, Style
+from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Result
-from jaxnst.pictures.files import Cutout, save_image
+from jaxnst.pictures.files import load_cutout
 from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import PREVIEW, default_recipe
-from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import manifest_path, read_manifest
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, read_masks, read_style, with_alpha
@@ -64,8 +58,8 @@ def add_flags(p: flags.Parser) -> None:
         "region; repeatable: all combinations; use ; between values that contain "
         "commas: blend='1,0;0.5,0.5'"
     )
-    values = {"default": [], "metavar": "NAME=VALUE,VALUE,…", "help": sweeps}
-    add("--vary", type=flags.sweep, action="append", **values)
+    form = "NAME=VALUE,VALUE,…"
+    add("--vary", type=flags.sweep, metavar=form, help=sweeps, **flags.REPEATABLE)
     add("--seeds", type=positive, metavar="N", help="try N seeds, from --seed on")
     quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
     add("--preview", action="store_true", help=quick)
@@ -123,9 +117,9 @@ def make_items(
     return expand(base, contents, vary, args.out)
 
 
-def check_items(items: Sequence[Item]) -> None:
+def check_grid(out: Path, paintings: Sequence[Painting]) -> None:
     """Raise a ValueError if the pictures of a grid cannot be painted in its folder."""
-    out, paths = items[0].out.parent, {y for x in items for y in x.painting.paths}
+    paths = {path for painting in paintings for path in painting.paths}
     if out.resolve() in {path.resolve().parent for path in paths}:
         raise ValueError(f"{out} has pictures to paint from; choose another --out")
     page, sheet = out / PAGE, out / SHEET
@@ -134,11 +128,10 @@ def check_items(items: Sequence[Item]) -> None:
     ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
     if (page.exists() or sheet.exists()) and not ours:
         raise ValueError(f"{page} is of no grid; choose another output folder")
-    shape = cached({}, key=lambda x: (x.content, x.size, x.recipe))(Painting.shape)
-    check = cached({}, key=lambda x, shape: (replace(x, seed=0), shape))(check_painting)
-    found = (check(x.painting, shape(x.painting)) for x in items)
-    for line in dict.fromkeys(line for lines in found for line in lines):
-        complain(line)
+    check = cache(lambda x: check_painting(x, x.shape()))
+    notes = [note for x in paintings for note in check(replace(x, seed=0))]
+    for note in dict.fromkeys(notes):
+        complain(note)
 
 
 def grid_command(args: argparse.Namespace) -> int:
@@ -152,22 +145,20 @@ def grid_command(args: argparse.Namespace) -> int:
         args.quality, whole.size = args.quality or "draft", None
     items = make_items(args, contents, styles)
     recipes = [x.painting.recipe for x in make_items(whole, contents, styles)]
-    masked = with_parts([item.painting for item in items], quiet=args.quiet)
-    items = [x._replace(painting=own) for x, own in zip(items, masked, strict=True)]
-    check_items(items)
-    looked = [with_faces(item.painting) for item in items]
-    faces = {(x.content, box) for x in looked for box in x.faces or ()}
-    ready = with_networks(looked, faces=len(faces), quiet=args.quiet)
-    items = [x._replace(painting=own) for x, own in zip(items, ready, strict=True)]
-    networks = dict.fromkeys(x.network for x in ready)
+    paintings = with_parts([item.painting for item in items], quiet=args.quiet)
+    check_grid(args.out, paintings)
+    paintings = with_networks(paintings, quiet=args.quiet)
+    items = [x._replace(painting=y) for x, y in zip(items, paintings, strict=True)]
+    networks = dict.fromkeys(x.network for x in paintings)
     hashes = [sha256(registry.locate(network)) for network in networks]
     names = [*hashes, *(item.out.name for item in items)]
     done = union_done(names, list(map(is_painted, items)))
-    _, _, lanes = make_lanes([item.painting for item in items])
-    missing = [lane for lane, there in zip(lanes, done, strict=True) if not there]
+    missing = [item for item, there in zip(items, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     leave()
-    mine = share_of_lanes(missing, index, count)
+    lanes = make_lanes([item.painting for item in missing])
+    of_lane = {id(lane): item for lane, item in zip(lanes, missing, strict=True)}
+    mine = share_of_lanes(lanes, index, count)
     tell = partial(say, quiet=args.quiet)
     tell(
         f"{len(items)} pictures: {len(contents)} contents, {len(styles)} styles, "
@@ -184,9 +175,8 @@ def grid_command(args: argparse.Namespace) -> int:
     first = f"the first {SHOWN} of " if len(items) > SHOWN else ""
     save_page(page, cells, f"{args.out.name}: {first}{len(items)} pictures")
     began = time.perf_counter()
-    wanted = set(map(id, mine))
-    own = [x for x, lane in zip(items, lanes, strict=True) if id(lane) in wanted]
-    paint_items(own, args.batch, args.quiet)
+    own = [of_lane[id(lane)] for lane in mine]
+    paint_items(own, LiveLines(None), batch=args.batch, quiet=args.quiet)
     # Of several machines, the one that finishes last finds everything there.
     last = count == 1 or all(cell.out.exists() for cell in cells)
     if last:
@@ -238,70 +228,56 @@ def make_cell(args: argparse.Namespace, item: Item, recipe: Recipe) -> Cell:
 
 def paint_items(
     items: Sequence[Item],
+    live: LiveLines,
+    *,
     batch: int | None = None,
     quiet: bool = False,
-    live: LiveLines | None = None,
 ) -> None:
-    """Paint the pictures of a grid, network after network.
+    """Paint the pictures of a grid, whose weights are there, network after network.
 
-    Args:
-        items: The pictures, with weights that are there.
-        batch: Pictures on a device at a time. Default: as many as fit and save time.
-        quiet: Whether to print errors only.
-        live: Where the progress is shown, for who watches it.
+    `live` shows the progress to who watches; for `batch` see `lanes.plan_batches`.
     """
-    live = live or LiveLines(None)
     for name in dict.fromkeys(item.painting.network for item in items):
         same = [item for item in items if item.painting.network == name]
-        paint_alike(same, registry.load_backbone(name), batch, quiet, live)
+        paint_alike(same, registry.load_backbone(name), live, batch, quiet)
 
 
 def paint_alike(
     items: Sequence[Item],
     backbone: Backbone,
+    live: LiveLines,
     batch: int | None,
     quiet: bool,
-    live: LiveLines,
 ) -> None:
     """Paint pictures of one network, and write each as soon as it is there."""
-    contents, styles, lanes = make_lanes([item.painting for item in items])
+    lanes = make_lanes([item.painting for item in items])
     of_lane = {id(lane): item for lane, item in zip(lanes, items, strict=True)}
 
-    @cached(
-        LRUCache(maxsize=16),
-        key=lambda j, lane: (j, lane.shape, lane.recipe.program, lane.recipe.sizes),
-    )
-    def load(j: int, lane: Lane) -> Style:
-        return read_style(styles[j], lane.shape, lane.recipe)
-
-    @cached(LRUCache(maxsize=4), key=lambda lane: (lane.content, lane.shape))
-    def load_photograph(lane: Lane) -> Cutout:
-        return load_content(contents[lane.content], max(lane.shape), lane.recipe)
+    load, load_style = lru_cache(4)(load_cutout), lru_cache(16)(read_style)
+    photograph = lambda lane: load(lane.content, size=max(lane.shape), enlarge=True)
 
     def load_masks(lane: Lane) -> Masks:
-        alpha = load_photograph(lane).alpha
+        alpha = photograph(lane).alpha
         return read_masks(of_lane[id(lane)].painting, [], alpha, lane.shape)
 
     def save(painted: tuple[Lane, Result]) -> None:
         lane, result = painted
         item = of_lane[id(lane)]
         is_painted(item)  # an error if another run has painted another
-        manifest = make_manifest(item.painting)
         found = describe_result(result, sum(result.seconds))
-        # The manifest comes first, so that every picture on disk has one.
-        write_json(manifest_path(item.out), manifest.beside(item.out) | found)
-        about = json.dumps(manifest.inside() | {"tiles": found["tiles"]})
-        save_image(item.out, result.image, description=about)
+        save_result(item.out, result, make_manifest(item.painting), found)
 
     def whole(painted: tuple[Lane, Result]) -> tuple[Lane, Result]:
         lane, result = painted
-        image = with_alpha(result.image, load_photograph(lane).alpha)
+        image = with_alpha(result.image, photograph(lane).alpha)
         return lane, result._replace(image=image)
 
     measurer_of = partial(
         Measurer,
-        load_content=lambda lane: load_photograph(lane).image,
-        load_styles=lambda lane: [load(j, lane) for j in lane.styles],
+        load_content=lambda lane: photograph(lane).image,
+        load_styles=lambda lane: [
+            load_style(style, lane.shape, lane.recipe) for style in lane.styles
+        ],
         load_masks=load_masks,
     )
     live.say(first_words(lanes[0].recipe, lanes[0].shape))
@@ -322,8 +298,8 @@ def exit_code(items: Sequence[Item], unreadable: Sequence[str]) -> int:
         with contextlib.suppress(OSError, ValueError):  # changed meanwhile
             status = read_manifest(manifest_path(out)).status
         if status == "diverged":
-            print(f"jaxnst: error: a step was not finite: {out}", file=sys.stderr)
+            complain(f"error: a step was not finite: {out}")
             code = 3
     for problem in unreadable:
-        print(f"jaxnst: error: left out: {problem}", file=sys.stderr)
+        complain(f"error: left out: {problem}")
     return 2 if unreadable else code

@@ -10,7 +10,7 @@ import numpy as np
 from jaxnst.command.flags import Parser, numbers, one_file
 from jaxnst.command.reporter import complain, say
 from jaxnst.disk import check_target, free_path
-from jaxnst.pictures.files import load_cutout, load_image, output_format, save_image
+from jaxnst.pictures.files import load_cutout, load_image, save_image
 from jaxnst.pictures.select import (
     PARTS,
     NothingFound,
@@ -81,8 +81,6 @@ def usual_mask(content: Path, name: str) -> Path:
 
 def write_mask(path: Path, found: Selection, name: str) -> None:
     """Write a mask as a picture, and say if it may be another part."""
-    height, width, _ = found.mask.shape
-    output_format(path, (height, width))
     save_image(path, found.mask.repeat(3, axis=2))
     if not found.sure:
         complain(

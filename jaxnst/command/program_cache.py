@@ -36,15 +36,11 @@ def kept_programs(folder: Path) -> list[Path]:
     return [x for x in folder.iterdir() if PROGRAM.fullmatch(x.name) and x.is_file()]
 
 
-def delete_programs(programs: Iterable[Path]) -> int:
-    """Delete kept programs, which may be in use or gone; returns how many were left."""
-    left = 0
+def delete_programs(programs: Iterable[Path]) -> None:
+    """Delete kept programs, but for those in use or of another user."""
     for path in programs:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:  # on Windows, while another process reads it
-            left += 1
-    return left
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def bound_programs(folder: Path, most: int) -> None:
@@ -66,16 +62,11 @@ def bound_programs(folder: Path, most: int) -> None:
 
 
 def keep_programs(folder: Path, most: int | None = None) -> str:
-    """Let JAX save compiled programs in a folder, and load them from there.
+    """Let JAX save compiled programs in a folder, which is made, and load them.
 
-    Args:
-        folder: Where they are kept; it is made.
-        most: Of a folder of ours, the bytes that they may take; programs used least
-            recently are deleted. Default: it is the user's, and has no bound but JAX's
-            own, `JAX_COMPILATION_CACHE_MAX_SIZE`.
-
-    Returns:
-        Why it does not; empty if it does.
+    `most` are the bytes that they may take, of a folder of ours. A folder of the user's
+    has no bound but JAX's own, `JAX_COMPILATION_CACHE_MAX_SIZE`. Returns why JAX does
+    not; empty if it does.
     """
     why = ""
     try:
@@ -152,7 +143,8 @@ def cache_command(args: argparse.Namespace) -> int:
     programs = [path for path in found if path.name.endswith("-cache")]
     size = gigabytes(sum(x.stat().st_size for x in found if x.exists()))
     if args.clear:
-        left = delete_programs(found)
+        delete_programs(found)
+        left = sum(path.exists() for path in found)
         stay = f"; {left} files stay, in use or another user's" if left else ""
         gone = sum(not path.exists() for path in programs)
         print(f"deleted {gone} of {len(programs)} programs in {folder}{stay}")

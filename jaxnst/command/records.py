@@ -51,12 +51,9 @@ def check_records(run: Run) -> None:
 
 
 class Records:
-    """What is kept of a run, chunk by chunk.
+    """What `run` says to keep of the painting of a picture, chunk by chunk.
 
-    Args:
-        run: What is to be kept.
-        shape: Height and width of the picture.
-        before: What `state` gave when the run that is resumed was stopped.
+    `before` is what `state` gave when the run that is resumed was stopped.
     """
 
     def __init__(
@@ -74,8 +71,8 @@ class Records:
         """Keep what a chunk of steps did."""
         if len(progress.info.loss):
             self.lines.append(self.line(progress))
-        terms = progress.info.terms
-        self.terms += [(progress.stage_index, *row) for row in zip(*terms, strict=True)]
+        rows = zip(*progress.info.terms, strict=True)
+        self.terms += [(progress.stage_index, *row) for row in rows]
         if self.run.timelapse is not None:
             self.add_frame(progress.image)
         if self.run.trace is not None:
@@ -127,12 +124,10 @@ class Records:
 
 
 def save_timelapse(path: Path, frames: Sequence[np.ndarray]) -> None:
-    """Write an animated picture or a film; its last frame is shown for longer.
+    """Write an animated picture or a film of frames, h w 3 of levels from 0 to 255.
 
-    Args:
-        path: Ends in one of `TIMELAPSES`. Of a film, whose sides are even, an odd last
-            row is left out.
-        frames: Levels of 0 to 255, each h w 3.
+    The last frame is shown for longer. A film has even sides, so an odd last row is
+    left out.
     """
     height, width, _ = frames[0].shape
     if path.suffix.lower() == ".mp4":

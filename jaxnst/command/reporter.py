@@ -62,45 +62,17 @@ OFTEN_SAID = 10
 """Seconds between two lines, at least, where there is no terminal for a bar."""
 
 
-class Interrupts:
-    """Ctrl-C and the like: the first is seen between launches, the second ends all."""
-
-    def __init__(self):
-        self.seen = False
-
-    def __enter__(self):
-        """Listen."""
-        # Python sets handlers in the main thread only.
-        ours = threading.current_thread() is threading.main_thread()
-        # What is ignored, as SIGHUP under nohup, stays so.
-        ignored = lambda sig: signal.getsignal(sig) is signal.SIG_IGN
-        heard = [sig for sig in SIGNALS if ours and not ignored(sig)]
-        self.old = {sig: signal.signal(sig, self.notice) for sig in heard}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Put everything back."""
-        for sig, handler in self.old.items():
-            signal.signal(sig, handler)
-
-    def notice(self, number: int, frame: object) -> None:
-        """Note an interruption; the second one stops without saving the state."""
-        if self.seen:
-            raise KeyboardInterrupt
-        self.seen = True
-        complain("stopping after this step")
-
-
 class Reporter:
     """A progress bar, or lines, of work such as pixels times steps.
 
-    `live` shows the work to who watches it, if anybody does.
+    Ctrl-C and the like set `interrupted`, which is looked at between launches; the
+    second one ends the run at once. `live` shows the work to who watches it.
     """
 
     def __init__(
         self, total: int, done: int, live: LiveLines | None = None, *, quiet: bool
     ):
-        self.total, self.left, self.interrupts = total, TimeLeft(), Interrupts()
+        self.total, self.left, self.interrupted = total, TimeLeft(), False
         self.live = live or LiveLines(None)
         bar_shown = not quiet and sys.stderr.isatty()
         self.lines_shown = not quiet and not bar_shown
@@ -110,7 +82,12 @@ class Reporter:
 
     def __enter__(self):
         """Listen for interruption."""
-        self.interrupts.__enter__()
+        # Python sets handlers in the main thread only.
+        ours = threading.current_thread() is threading.main_thread()
+        # What is ignored, as SIGHUP under nohup, stays so.
+        ignored = lambda sig: signal.getsignal(sig) is signal.SIG_IGN
+        heard = [sig for sig in SIGNALS if ours and not ignored(sig)]
+        self.handlers = {sig: signal.signal(sig, self.interrupt) for sig in heard}
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -118,7 +95,15 @@ class Reporter:
         if kind is None:
             self.bar.update(self.total - self.bar.n)
         self.bar.close()
-        self.interrupts.__exit__()
+        for sig, handler in self.handlers.items():
+            signal.signal(sig, handler)
+
+    def interrupt(self, number: int, frame: object) -> None:
+        """Note an interruption; the second one stops without saving the state."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        complain("stopping after this step")
 
     def stop(self, message: str) -> NoReturn:
         """Say what is left of an interrupted run, and end it."""
@@ -161,13 +146,8 @@ def place_of(progress: Progress) -> str:
 class PictureReporter(Reporter):
     """What happens between launches: progress, records, checkpoints, interruption.
 
-    Args:
-        run: Says what is kept.
-        recipe: How the picture is painted.
-        stages: Of the run.
-        identity: Of the picture, for the checkpoint.
-        resume: Where the run goes on, if it does.
-        live: What shows the run to who watches.
+    `run` says what is kept; `identity` of the picture is for the checkpoint, and
+    `resume` is where the run goes on, if it does.
     """
 
     live: LiveWriter
@@ -181,30 +161,27 @@ class PictureReporter(Reporter):
         resume: Checkpoint | None,
         live: LiveWriter,
     ):
-        done = 0
+        done, before = 0, {}
         if resume is not None:
             done = work_done(stages, recipe, resume.scale, resume.taken)
+            before = resume.records
         super().__init__(total_work(stages, recipe), done, live, quiet=run.quiet)
         self.run, self.recipe, self.identity = run, recipe, identity
-        before = {} if resume is None else resume.records
         self.records = records.Records(run, stages[-1].shape, before)
         self.written, self.pause = time.monotonic(), float(OFTEN)
         self.complaints: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two launches."""
-        stopping = self.interrupts.seen
         with self.tolerate_write_errors("record"):
-            self.live(progress, newest=stopping)
+            self.live(progress, newest=self.interrupted)
             self.records.add(progress)
         self.report(progress)
         with self.tolerate_write_errors("preview"):
             self.save_preview(progress)
-        stages, number, taken, *_ = progress
-        at_end = number == len(stages) - 1 and taken == stages[-1].steps
-        if at_end and not self.recipe.look.repaint:
+        if progress.at_end and not self.recipe.look.repaint:
             return  # the picture is painted
-        if self.interrupts.seen:
+        if self.interrupted:
             with self.tolerate_write_errors("picture"):
                 if self.run.live_folder is not None:
                     save_image(self.run.live_folder / SO_FAR, progress.image)
@@ -276,34 +253,29 @@ class PictureReporter(Reporter):
 class GridReporter(Reporter):
     """What happens between the launches of a grid: progress, interruption."""
 
-    def __init__(
-        self, lanes: Sequence[Lane], live: LiveLines | None = None, *, quiet: bool
-    ):
+    def __init__(self, lanes: Sequence[Lane], live: LiveLines, *, quiet: bool):
         super().__init__(sum(map(lane_work, lanes)), 0, live, quiet=quiet)
         self.lanes = len(lanes)
         self.painted = self.done = 0  # lanes and work of finished batches
 
     def __call__(self, lanes: list[Lane], progress: Progress) -> None:
         """Report, or stop, between two launches of a batch."""
-        stage, recipe = progress.stage, lanes[0].recipe
+        recipe = lanes[0].recipe
         each = work_done(progress.stages, recipe, progress.stage_index, progress.taken)
         now = self.done + each * len(lanes)
-        last = progress.stage_index == len(progress.stages) - 1
-        finished = last and progress.taken == stage.steps
         given = progress, recipe, now, self.total
         line = self.live.line(*given, pictures=len(lanes))
         self.live.write(line | {"terms": {}})
-        if finished:
+        if progress.at_end:
             self.done += sum(map(lane_work, lanes))
             self.painted += len(lanes)
             now = self.done
-        text = (
-            f"{self.painted}/{self.lanes} painted, {len(lanes)} at {place_of(progress)}"
-        )
+        here = f"{len(lanes)} at {place_of(progress)}"
+        text = f"{self.painted}/{self.lanes} painted, {here}"
         self.show(now, text, at_end=self.painted == self.lanes)
         # What has just been painted is not written yet; new colours are.
-        written = not (finished and recipe.paints)
-        if self.interrupts.seen and written and self.painted < self.lanes:
+        written = not (progress.at_end and recipe.paints)
+        if self.interrupted and written and self.painted < self.lanes:
             self.stop(
                 f"{self.painted} of {self.lanes} pictures are painted; "
                 "rerun the command to paint the rest"

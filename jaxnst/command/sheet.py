@@ -47,7 +47,7 @@ class Cell(NamedTuple):
 def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple]]:
     """Arrange cells in a table: contents × styles, or contents and styles × settings.
 
-    Gives labels of the rows, labels of the columns, and (row, column) of each cell.
+    Gives the labels of rows and of columns, and (row, column) of each cell.
 
     Example:
         >>> cells = [

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from jaxnst.foreign import write_json
 from jaxnst.live import LiveWriter
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
-from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint
+from jaxnst.painting.checkpoint import load_checkpoint
 from jaxnst.painting.inputs import load_content
 from jaxnst.painting.memory import largest_size, mask_bytes, process_bytes
 from jaxnst.painting.multiscale import Options, stylize
@@ -40,7 +40,7 @@ from jaxnst.recipes import Recipe
 from jaxnst.request import read
 from jaxnst.request.defaults import times_path
 from jaxnst.request.faces import with_faces
-from jaxnst.request.manifest import manifest_path
+from jaxnst.request.manifest import Manifest, manifest_path
 from jaxnst.request.painting import Painting
 from jaxnst.request.run import Run
 from jaxnst.tiles import plan_tiles, tile_mesh
@@ -94,14 +94,13 @@ def stylize_command(args: argparse.Namespace) -> int:
     if args.watch is not None:
         paint_folder(args, paint)
     painting = flags.painting_from(args, args.content, args.style)
-    usual = usual_path(painting) if args.out is None else None
-    run = flags.run_from(args, args.out or disk.free_path(usual_path(painting)))
+    usual = usual_path(painting)
+    run = flags.run_from(args, args.out or disk.free_path(usual))
     if args.dry_run:
         with tempfile.TemporaryDirectory() as folder:
             (painting,) = with_parts([painting], quiet=True, folder=Path(folder))
             return describe_run(painting, run)
-    (painting,) = with_parts([painting], quiet=args.quiet)
-    return paint(painting, run, usual=usual)
+    return paint(painting, run, usual=None if args.out else usual)
 
 
 def usual_path(painting: Painting) -> Path:
@@ -157,11 +156,11 @@ def check_inputs_stay(outputs: Sequence[Path], painting: Painting) -> None:
             raise ValueError(f"{path} would overwrite an input; choose another output")
 
 
-def with_networks(
-    paintings: Sequence[Painting], *, faces: int = 0, quiet: bool
-) -> list[Painting]:
-    """Paintings with networks that are there; tells which, the device and the faces."""
-    asked = dict.fromkeys((x.weights, x.recipe.network) for x in paintings)
+def with_networks(paintings: Sequence[Painting], *, quiet: bool) -> list[Painting]:
+    """Paintings with their faces, and networks that are there; tells of all these."""
+    found = list(map(with_faces, paintings))
+    faces = len({(x.content, box) for x in found for box in x.faces or ()})
+    asked = dict.fromkeys((x.weights, x.recipe.network) for x in found)
     chosen = {each: registry.choose(*each, quiet=quiet) for each in asked}
     networks = ", ".join(f"{name} ({reason})" for name, reason in chosen.values())
     unused = unused_gpu()
@@ -169,7 +168,7 @@ def with_networks(
     held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
     say(f"device {device}; weights {networks}{held}", quiet=quiet)
     of = lambda x: chosen[x.weights, x.recipe.network][0]
-    return [replace(x, weights=of(x)) for x in paintings]
+    return [replace(x, weights=of(x)) for x in found]
 
 
 def paint(
@@ -187,10 +186,8 @@ def paint(
         usual: Path of the output if none was asked for, before it was numbered; it is
             numbered again if another run has taken the number.
         tiles: Size of the tiles of each scale, if they were chosen before.
-
-    Raises:
-        ValueError: If it cannot be painted, or another run writes one of the outputs.
     """
+    (painting,) = with_parts([painting], quiet=run.quiet)
     check(painting, run)
     painting = with_faces(painting)
     stages = plan(painting, run, tiles)
@@ -251,30 +248,28 @@ def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) 
         raise ValueError(
             f"{run.checkpoint_path} holds an unfinished run; pass --resume or delete it"
         )
-    faces = len(painting.faces or ())
-    (painting,) = with_networks([painting], faces=faces, quiet=run.quiet)
+    (painting,) = with_networks([painting], quiet=run.quiet)
     backbone = registry.load_backbone(painting.network)
-    found = describe.make_manifest(painting, stages[-1].shape)
-    manifest, resume = found.beside(run.out), None
+    manifest, resume, found = describe.make_manifest(painting), None, {}
     if run.resume:
         transfer = make_transfer(painting.recipe.program)
-        resume = load_checkpoint(run.checkpoint_path, transfer, found.identity)
+        resume = load_checkpoint(run.checkpoint_path, transfer, manifest.identity)
         stages = plan(painting, run, resume.tiles)
-        manifest["resumed"] = {"scale": resume.scale, "taken": resume.taken}
-    about = found.inside() | {"tiles": [x.tile for x in stages]}
+        found = {"resumed": {"scale": resume.scale, "taken": resume.taken}}
     started = time.perf_counter()
-    given = run, painting.recipe, stages, found.identity, resume
+    given = run, painting.recipe, stages, manifest.identity, resume
     reporter = PictureReporter(*given, live)
     live.say(first_words(painting.recipe, stages[-1].shape))
     with describe.compile_timer() as compiling, reporter:
         hooks = {"stages": stages, "on_chunk": reporter, "on_wait": reporter.wait}
-        hooks["chunk"] = run.save_every or (4 if run.timelapse else 50)
-        result = stylize_files(painting, backbone, hooks, resume)
+        hooks |= {"chunk": run.save_every or (4 if run.timelapse else 50)}
+        hooks |= {"resume": resume, "throw": False}
+        result = stylize_files(painting, backbone, hooks)
     seconds = time.perf_counter() - started
-    manifest |= describe.describe_result(
-        result, seconds, math.fsum(x for _, x in compiling)
-    )
-    save_result(run, result, manifest, about)
+    spent = seconds, math.fsum(x for _, x in compiling)
+    found |= describe.describe_result(result, *spent)
+    save_result(run.out, result, manifest, found, bits=run.bits)
+    run.checkpoint_path.unlink(missing_ok=True)
     reporter.finish(result.image[..., :3])
     key = step_key(describe.describe_device(), painting.recipe.program)
     remember_times(times_path(), key, reporter.records.step_seconds)
@@ -301,32 +296,34 @@ def first_words(recipe: Recipe, shape: tuple[int, int]) -> str:
 
 
 def save_result(
-    run: Run, result: Result, manifest: dict[str, Any], about: dict[str, Any]
+    out: Path,
+    result: Result,
+    manifest: Manifest,
+    found: dict[str, Any],
+    *,
+    bits: Literal[8, 16] = 8,
 ) -> None:
-    """Write a picture, what it carries and its manifest; forget the checkpoint.
+    """Write a picture, and beside and in it its manifest and what was `found`.
 
     An OSError says where the picture is instead: where there is room.
     """
+    about = json.dumps(manifest.inside() | {"tiles": found["tiles"]})
     try:
-        text = json.dumps(about, allow_nan=False)
-        save_image(run.out, result.image, bits=run.bits, description=text)
-        write_json(manifest_path(run.out), manifest)
+        # It comes first, so that every picture on disk has one.
+        write_json(manifest_path(out), manifest.beside(out) | found)
+        save_image(out, result.image, bits=bits, description=about)
     except (OSError, ValueError) as error:
-        rescued = Path(tempfile.mkdtemp(prefix="jaxnst-")) / run.out.name
+        rescued = Path(tempfile.mkdtemp(prefix="jaxnst-")) / out.name
         kept = f"the picture is in {rescued}"
         try:
-            save_image(rescued, result.image, bits=run.bits)
+            save_image(rescued, result.image, bits=bits)
         except OSError as another:
             kept = f"the picture is lost: {another}"
         raise OSError(f"{error}; {kept}") from error
-    run.checkpoint_path.unlink(missing_ok=True)
 
 
 def stylize_files(
-    painting: Painting,
-    backbone: Backbone,
-    hooks: Mapping[str, Any],
-    resume: Checkpoint | None,
+    painting: Painting, backbone: Backbone, hooks: Mapping[str, Any]
 ) -> Result:
     """Read the pictures of a painting and paint it; hooks are of `Options`."""
     recipe = painting.recipe
@@ -334,8 +331,7 @@ def stylize_files(
     shape = content.shape
     styles = [read.read_style(style, shape, recipe) for style in painting.styles]
     masks = read.read_masks(painting, styles, alpha, shape)
-    more = {"resume": resume, "throw": False, **hooks}
-    options = read_options(painting, masks, max(shape), more)
+    options = read_options(painting, masks, max(shape), hooks)
     key, styles = jax.random.key(painting.seed), [] if painting.labels else styles
     result = stylize(backbone, content, styles, recipe, key=key, options=options)
     return result._replace(image=read.with_alpha(result.image, alpha))

@@ -321,7 +321,7 @@ class VideoReporter(Reporter):
         """Move the bar, or stop if the run was interrupted."""
         place = self.place(min(self.done + 1, self.total))
         self.show(self.done, place, text, at_end=at_end)
-        if self.interrupts.seen:
+        if self.interrupted:
             painted = f"painted up to {self.place(self.done)}; rerun to paint the rest"
             self.stop(painted if self.done else "no frame is painted yet")
 

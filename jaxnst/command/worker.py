@@ -26,7 +26,6 @@ from jaxnst.compiled import clear_compiled
 from jaxnst.foreign import convert
 from jaxnst.live import LiveLines
 from jaxnst.request.defaults import default_recipe
-from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import painting_of
 from jaxnst.request.run import Run
 from jaxnst.studio.jobs import END
@@ -77,11 +76,10 @@ def paint_job(job: dict[str, Any]) -> int:
     runs = [convert(x["run"], Run, "a run") for x in pictures]
     if job["kind"] == "picture":
         return paint(paintings[0], runs[0])
-    ready = with_networks(list(map(with_faces, paintings)), quiet=True)
-    pairs = zip(ready, runs, strict=True)
+    pairs = zip(with_networks(paintings, quiet=True), runs, strict=True)
     items = [Item(painting, "", run.out) for painting, run in pairs]
     missing = [x for x in items if not x.out.exists()]
-    paint_items(missing, live=LiveLines(runs[0].live_folder))
+    paint_items(missing, LiveLines(runs[0].live_folder))
     return exit_code(items, [])
 
 

@@ -23,16 +23,16 @@ class Lane(NamedTuple):
     """One picture of a grid, before it is painted.
 
     Attributes:
-        content: Index of its content.
-        styles: Index of its style, or of all styles if they are blended.
+        content: Index or path of its content.
+        styles: Index or file of its style, or of all styles if they are blended.
         setting: What was varied, by name.
         recipe: The recipe with its setting.
         stages: From `plan_run`, without tiles.
         parts: Content and masks, if it has any: only lanes of the same share batches.
     """
 
-    content: int
-    styles: tuple[int, ...]
+    content: Any
+    styles: tuple[Any, ...]
     setting: dict[str, Any]
     shape: tuple[int, int]
     recipe: Recipe

@@ -73,6 +73,12 @@ class Progress(NamedTuple):
         return self.stages[self.stage_index]
 
     @property
+    def at_end(self) -> bool:
+        """Whether all steps of the run are taken."""
+        last = self.stage_index == len(self.stages) - 1
+        return last and self.taken == self.stage.steps
+
+    @property
     def image(self) -> Image:
         """The picture so far, RGB in [0, 1]; of lanes, an array of pictures."""
         return self.show(self.state, self.stage)

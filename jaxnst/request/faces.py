@@ -32,10 +32,7 @@ fully, and that outside which it is as the rest."""
 
 
 def with_faces(painting: Painting) -> Painting:
-    """A painting with the faces of its photograph, if nobody has looked for them yet.
-
-    Only recipes that lay patches of the style hold faces.
-    """
+    """A painting with the faces that it holds, if nobody has looked for them yet."""
     if painting.faces is not None:
         return painting
     repaints = painting.recipe.look.repaint

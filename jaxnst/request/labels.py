@@ -29,17 +29,11 @@ Pixels = Float[np.ndarray, "_h _w 3"]
 
 
 class Labels(NamedTuple):
-    """A label picture.
+    """A label picture."""
 
-    Attributes:
-        pixels: RGB in [0, 1], h w 3.
-        alike: What colours differ by, at most, that are the same label.
-        colors: Of its labels, the most frequent first.
-    """
-
-    pixels: Pixels
-    alike: float
-    colors: Colors
+    pixels: Pixels  # RGB in [0, 1]
+    alike: float  # what colours differ by, at most, that are the same label
+    colors: Colors  # of its labels, the most frequent first
 
 
 def read_labels(path: Path) -> Labels:
@@ -68,16 +62,13 @@ def label_regions(
     shape: tuple[int, ...],
     colors: Colors | None = None,
 ) -> list[Region]:
-    """Regions of the same colour in the labels of a content and of its styles.
+    """A region for each colour that the labels of a content and of its styles share.
 
     Args:
         labels: Label pictures of the content and of each style.
         styles: The styles.
         shape: Height and width of the content.
         colors: Of the labels. Default: those of the content.
-
-    Returns:
-        A region for each label.
 
     Raises:
         ValueError: If a label is on one side only.

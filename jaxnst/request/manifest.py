@@ -1,7 +1,6 @@
-"""A painting as JSON, and the manifest of a result, from which it is painted again.
+"""A painting as JSON, and the manifest beside or in a result, to paint it again.
 
-A manifest is the JSON beside a picture, or in it; anybody may have written or changed
-it.
+Anybody may have written or changed either.
 """
 
 import dataclasses
@@ -47,19 +46,10 @@ def as_json(painting: Painting) -> dict[str, Any]:
 def painting_of(
     value: Any, named: Callable[[str], Recipe] = get_recipe, *, name: str = "a painting"
 ) -> Painting:
-    """A painting from JSON that anybody may have written.
+    """A painting from JSON; a ValueError in one line if it is none.
 
-    Args:
-        value: The JSON.
-        named: Gives the recipe of a name, whose fields have the place of those that
-            are missing.
-        name: What the JSON should be, for the message.
-
-    Returns:
-        The painting.
-
-    Raises:
-        ValueError: In one line, if it is none.
+    `named` gives the recipe of a name, for the fields that are missing; `name` is what
+    the JSON should be, for the message.
     """
     form = convert(value, _Form, name)
     values: dict[str, Any] = vars(form) | {"recipe": recipe_of(form.recipe, named)}
@@ -71,8 +61,7 @@ def recipe_of(
 ) -> Recipe:
     """A recipe from JSON: the one of its name, with the fields that are there.
 
-    Raises:
-        ValueError: If there is no such recipe, or a field or its value cannot be.
+    A ValueError says if there is no such recipe, or a field or its value cannot be.
 
     Example:
         >>> recipe_of({"name": "kaggle", "steps": 9}).values()["steps"]
@@ -97,6 +86,10 @@ def recipe_of(
 def _tuples(value: Any) -> Any:
     """A value of JSON with tuples for its lists, as a recipe has them."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+HASHED = "size", "pictures_sha256", "weights_sha256"
+"""Fields of a manifest that say which picture it is of, beside the painting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,27 +118,28 @@ class Manifest:
     @property
     def identity(self) -> dict[str, Any]:
         """What two manifests of the same picture have in common: no paths."""
-        values = as_json(self.painting.map(lambda path: Path()))
-        values |= {"size": self.size, "pictures_sha256": self.pictures_sha256}
-        return json.loads(json.dumps(values | {"weights_sha256": self.weights_sha256}))
-
-    def as_json(self, path_of: Callable[[Path], str]) -> dict[str, Any]:
-        """The manifest with other paths, and without what comes out of the run."""
-        weights = self.painting.network
-        if weights not in ASSETS:
-            weights = path_of(Path(weights))
-        named = self.painting.map(lambda path: Path(path_of(path)))
-        values = as_json(dataclasses.replace(named, weights=weights))
-        names = "size", "pictures_sha256", "weights_sha256", "device", "versions"
-        return json.loads(json.dumps(values | {x: getattr(self, x) for x in names}))
+        return self._as_json(self.painting.map(lambda path: Path()), *HASHED)
 
     def beside(self, out: Path) -> dict[str, Any]:
         """The manifest as it is written beside a result, with paths from there."""
-        return self.as_json(partial(path_from, out.parent))
+        return self._with_paths(partial(path_from, out.parent))
 
     def inside(self) -> dict[str, Any]:
         """The manifest as it travels in a picture: names of files, without folders."""
-        return self.as_json(lambda path: path.name)
+        return self._with_paths(lambda path: path.name)
+
+    def _with_paths(self, path_of: Callable[[Path], str]) -> dict[str, Any]:
+        """The manifest with other paths, and without what comes out of the run."""
+        weights = self.painting.network
+        weights = weights if weights in ASSETS else path_of(Path(weights))
+        named = self.painting.map(lambda path: Path(path_of(path)))
+        named = dataclasses.replace(named, weights=weights)
+        return self._as_json(named, *HASHED, "device", "versions")
+
+    def _as_json(self, painting: Painting, *names: str) -> dict[str, Any]:
+        """A painting and fields of the manifest, with lists for tuples."""
+        values = as_json(painting) | {name: getattr(self, name) for name in names}
+        return json.loads(json.dumps(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +163,7 @@ def manifest_path(out: Path) -> Path:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file of JSON, checked.
-
-    Raises:
-        ValueError: In one line, if there is none.
-        OSError: If the file cannot be read.
-    """
+    """The manifest in a file of JSON; a ValueError in one line if there is none."""
     return check_manifest(read_json(path), str(path))
 
 

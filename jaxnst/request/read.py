@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxnst.masks import fit_mask, normalize_overlaps
-from jaxnst.objective import check_blend
 from jaxnst.painting.inputs import load_style
 from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import SMALLEST_SHARE, Masks, Region, Style
@@ -31,11 +30,8 @@ FAINT = 0.05
 def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
     """Check the pictures of a painting of that shape, by what their headers say.
 
-    Returns:
-        What a user should know, a line each.
-
-    Raises:
-        ValueError: If a picture cannot be read, or pictures do not go together.
+    Returns what a user should know, a line each; a ValueError if a picture cannot be
+    read, or pictures do not go together.
     """
     styles, regions = painting.styles, painting.regions
     for path in painting.paths:
@@ -58,8 +54,6 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
         )
     if not painting.all_styles:
         raise ValueError("no style is named; name a picture after the content")
-    if painting.blend is not None:
-        check_blend(painting.blend, len(styles))
     masks = [(x.mask, shape) for x in regions] + [(painting.content_mask, shape)]
     for style in painting.all_styles:
         native = image_shape(style.path)
@@ -133,8 +127,8 @@ def read_masks(
 ) -> Masks:
     """The masks of a content of that shape, whose part `alpha` is seen.
 
-    Regions are read by `read_mask`, by default `read_white`; `colors` are the labels,
-    by default those of the content.
+    `read_mask` reads those of regions; `colors` are the labels, by default those of the
+    content.
     """
 
     def region(part: RegionFile) -> Region:

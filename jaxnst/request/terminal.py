@@ -24,15 +24,9 @@ def flag_of(field: str) -> str:
 def as_command(
     painting: Painting, out: Path, named: Callable[[str], Recipe] = get_recipe
 ) -> list[str]:
-    """The arguments of `jaxnst` that ask for a painting.
+    """The arguments of `jaxnst` that paint a painting into a file.
 
-    Args:
-        painting: What is asked for.
-        out: Path of the result.
-        named: Gives the recipe of a name, as the command begins with it.
-
-    Returns:
-        The arguments.
+    `named` gives the recipe of a name, as the command begins with it.
 
     Example:
         >>> from jaxnst.request.painting import StyleFile
@@ -44,20 +38,18 @@ def as_command(
         'stylize a.jpg b.jpg -o c.png --size 256 --recipe kaggle'
     """
     recipe, styles = painting.recipe, [style.path for style in painting.styles]
-    files = {
-        "--init": painting.start,
-        "--content-mask": painting.content_mask,
-        "--colors": painting.palette,
-    }
+    argument = lambda path: path and as_argument(path)
     once = {
+        "-o": as_argument(out),
         "--size": painting.size,
         "--recipe": None if recipe.name == "painterly" else recipe.name,
         "--seed": painting.seed or None,
         "--weights": painting.network if painting.network != recipe.network else None,
-        **{flag: path and as_argument(path) for flag, path in files.items()},
+        "--init": argument(painting.start),
+        "--content-mask": argument(painting.content_mask),
+        "--colors": argument(painting.palette),
     }
     found = ["stylize", *map(as_argument, (painting.content, *styles))]
-    found += ["-o", as_argument(out)]
     for flag, value in once.items():
         found += [] if value is None else [flag, str(value)]
     found += _recipe_flags(painting, named(recipe.name))
