@@ -15,16 +15,9 @@ def background_map(
 ) -> Iterator[Y]:
     """Map a function over items, as `map` does, but in a thread.
 
-    The caller's thread makes the items. When the caller stops, or an item fails, the
-    calls that wait are still made.
-
-    Args:
-        function: Called with one item at a time, in order.
-        items: May be endless.
-        most: Calls that may wait until the caller waits for the first of them.
-
-    Returns:
-        The results, in order; an exception is raised in place of the result.
+    The caller's thread makes the items, which may be endless. Where more than `most`
+    calls wait, it waits for the first of them. When it stops, or an item fails, the
+    calls that wait are still made. An exception is raised in place of a result.
 
     Example:
         >>> list(background_map(len, ["a", "bc"], most=1))

@@ -26,12 +26,8 @@ def check_image(
 
     Under `jit`, `vmap` or `grad`, only shape and type are known, and checked.
 
-    Args:
-        image: What was given.
-        name: What the message calls it.
-        channels: 3, or 1 for a mask, which may be of booleans.
-        most: Its largest number.
-        beyond: How far beyond [0, most] its numbers may be.
+    A mask has 1 channel, and may be of booleans. Numbers may be up to `most`, and as
+    far as `beyond` outside of these bounds. `name` is what the message calls it.
 
     Example:
         >>> check_image(np.zeros((4, 6, 3), np.uint8), "content")
@@ -126,12 +122,7 @@ def check_untraced(name: str, *arguments: Any) -> None:
 
 
 def check_installed(module: str, user: str, extra: str) -> None:
-    """Raise a ValueError unless a module is there that an extra installs.
-
-    Args:
-        module: Its name.
-        user: What needs it, for the message.
-        extra: Name of the extra.
+    """Raise a ValueError unless a module is there, which `extra` installs for `user`.
 
     Example:
         >>> check_installed("numpy", "--trace", "plot")

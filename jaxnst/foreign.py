@@ -83,16 +83,8 @@ TERMS = {
 def convert(value: Any, kind: Any, name: str) -> Any:
     """JSON as the value of a type with annotations, such as a dataclass.
 
-    Args:
-        value: The JSON; fields that the type does not have are passed over.
-        kind: The type; `msgspec.Meta` gives bounds.
-        name: What it should be, for the message.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: In one line, if anything is not as it should be.
+    `msgspec.Meta` gives bounds, and fields that the type does not have are passed over.
+    A ValueError says in one line what in `name` is not as it should be.
 
     Example:
         >>> convert([3, 4], tuple[int, ...], "sizes")

@@ -7,6 +7,7 @@ summary.
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -190,7 +191,7 @@ def assemble_targets(
         RegionTargets(styles, layer_weights(mask, layers), share(mask))
         for styles, mask in regions
     )
-    numbers: dict[str, Any] = dict(recipe.weights.arrays)
+    numbers: dict[str, Any] = jax.tree.map(np.float32, asdict(recipe.weights))
     numbers["content_weight"] = numbers["content_weight"] * share(content_strength)
     held = layer_weights(content_strength, tuple(content))
     parts = content, tuple(found), held, paint_mask

@@ -86,12 +86,6 @@ class Canvas(NamedTuple):
         """Take the picture off the canvas."""
         return canvas[: self.shape[0], : self.shape[1]]
 
-    def fit(
-        self, image: Values, *, method: Literal["cubic", "linear"] = "cubic"
-    ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-        """Resample a picture of any size, and lay it on the canvas."""
-        return self.place(resize(image, self.shape, method=method))
-
 
 class Growth(NamedTuple):
     """The way from the canvas of a scale to that of the next.
@@ -119,7 +113,7 @@ class Growth(NamedTuple):
         """Enlarge an array that `fits`, linearly."""
         planes = np.asarray(array) if self.batched else np.asarray(array)[None]
         larger = [
-            new.fit(old.crop(plane), method="linear")
+            new.place(resize(old.crop(plane), new.shape, method="linear"))
             for plane, (old, new) in zip(planes, self.pairs, strict=True)
         ]
         return np.stack(larger) if self.batched else larger[0]

@@ -15,8 +15,6 @@ from jaxtyping import Array, Float
 
 from jaxnst.types import Image, Mask
 
-HIGHEST = jax.lax.Precision.HIGHEST
-
 
 def match_palette(
     image: Image,
@@ -203,11 +201,8 @@ def fit_colors(
 
 
 def _limit(covariance: Matrix, of: Matrix) -> Matrix:
-    """A covariance with at most `STRONGEST` times the deviations of another one.
-
-    Along the principal axes of that one, so that noise in one of them stays faint.
-    """
-    variances, axes = np.linalg.eigh(of)
+    """A covariance with at most `STRONGEST` times the deviations of another one."""
+    variances, axes = np.linalg.eigh(of)  # its axes, so that noise in one stays faint
     within = axes.T @ covariance @ axes
     most = STRONGEST**2 * np.maximum(variances, 0) / np.maximum(np.diag(within), 1e-12)
     scaled = axes * np.sqrt(np.minimum(1, most))
@@ -314,7 +309,7 @@ def from_oklab(lab: Float[Array | np.ndarray, "_h _w 3"]) -> Image:
 def _colors(image: Image, matrix: Any) -> Float[Array, "_h _w 3"]:
     """Multiply every colour by a matrix."""
     rows = jnp.asarray(np.asarray(matrix, np.float32))
-    return jnp.einsum("hwc,dc->hwd", image, rows, precision=HIGHEST)
+    return jnp.einsum("hwc,dc->hwd", image, rows, precision="highest")
 
 
 @jax.jit

@@ -21,11 +21,9 @@ from PIL.PngImagePlugin import putchunk
 from jaxnst.checks import OPTIMIZED, check_image
 from jaxnst.disk import write_whole
 from jaxnst.pictures.color import LUMA
-from jaxnst.pictures.geometry import fit_shape, resize
 from jaxnst.pictures.source import (
     KEYWORD,
     UNREAD,
-    as_floats,
     as_levels,
     open_pillow,
     open_source,
@@ -46,9 +44,6 @@ SUFFIXES = {
 
 LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
 """Longest edge that a format can hold, in pixels, where there is a limit."""
-
-Values = Float[np.ndarray, "..."]
-"""Numbers in [0, 1], h w 3, or with alpha h w 4."""
 
 PNG_LEVEL, PNG_STRATEGY = 4, imagecodecs.PNG.STRATEGY.FILTERED
 """How hard PNGs are compressed, 0 to 9, and how. 4 takes about a third of the time of
@@ -82,7 +77,7 @@ def load_image(
         >>> load_image(sample_path("harbour"), size=64).shape
         (48, 64, 3)
     """
-    return jnp.asarray(_over_white(_read(Path(path), size, enlarge)))
+    return jnp.asarray(_over_white(*_read(path, size, enlarge)))
 
 
 def thumbnail(path: str | Path, size: int) -> pil.Image:
@@ -93,12 +88,10 @@ def thumbnail(path: str | Path, size: int) -> pil.Image:
         >>> thumbnail(sample_path("harbour"), 64).size
         (64, 48)
     """
-    return pil.fromarray(as_levels(_over_white(_read(Path(path), size, False))))
+    return pil.fromarray(as_levels(_over_white(*_read(path, size))))
 
 
-def _over_white(values: Values) -> Float[np.ndarray, "_h _w 3"]:
-    """RGB of what has three channels, or a fourth for alpha."""
-    rgb, alpha = values[..., :3], values[..., 3:]
+def _over_white(rgb: np.ndarray, alpha: np.ndarray) -> Float[np.ndarray, "_h _w 3"]:
     return 1 - alpha * (1 - rgb) if alpha.size else rgb
 
 
@@ -122,8 +115,7 @@ def load_cutout(
         >>> load_cutout(sample_path("harbour"), size=64).alpha is None
         True
     """
-    values = _read(Path(path), size, enlarge)
-    rgb, alpha = values[..., :3], values[..., 3:]
+    rgb, alpha = _read(path, size, enlarge)
     if (alpha == 1).all():
         return Cutout(jax.device_put(rgb), None)
     if not alpha.any():
@@ -161,12 +153,9 @@ def load_mask(path: str | Path) -> Mask:
         >>> load_mask(sample_path("harbour")).shape
         (480, 640, 1)
     """
-    values = _read(Path(path), None, False)
-    rgb, alpha = values[..., :3], values[..., 3:]
-    if (alpha == 1).all():
-        grey = rgb @ LUMA[:, None]
-        return jnp.asarray(np.minimum(grey, 1))
-    return jnp.asarray(alpha)
+    rgb, alpha = _read(path)
+    opaque = (alpha == 1).all()
+    return jnp.asarray(np.minimum(rgb @ LUMA[:, None], 1) if opaque else alpha)
 
 
 def load_numbers(path: str | Path) -> Float[np.ndarray, "_h _w 3"]:
@@ -177,8 +166,7 @@ def load_numbers(path: str | Path) -> Float[np.ndarray, "_h _w 3"]:
         >>> load_numbers(sample_path("harbour")).shape
         (480, 640, 3)
     """
-    with open_source(Path(path), profiled=False) as source:
-        return _over_white(as_floats(source.decode(None)))
+    return _over_white(*_read(path, profiled=False))
 
 
 def has_alpha(path: str | Path) -> bool:
@@ -199,29 +187,18 @@ def image_shape(path: str | Path) -> tuple[int, int]:
         return source.shape
 
 
-def _read(path: Path, size: int | None, enlarge: bool) -> Values:
-    """A picture in its size, in [0, 1], with alpha if it has any."""
+def _read(
+    path: str | Path,
+    size: int | None = None,
+    enlarge: bool = False,
+    profiled: bool = True,
+) -> tuple[Float[np.ndarray, "_h _w 3"], Float[np.ndarray, "_h _w _a"]]:
+    """RGB of a picture in its size, and its alpha, of no channel if it has none."""
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 px, got {size}")
-    with open_source(path) as source:
-        pixels = source.decode(size)
-    if size is not None and (enlarge or max(source.shape) > size):
-        height, width = fit_shape(source.shape, size)
-        if not isinstance(pixels, pil.Image):
-            return _resize(pixels, (height, width))
-        pixels = pixels.resize((width, height), pil.Resampling.LANCZOS)
-    return as_floats(pixels)
-
-
-def _resize(values: Values, shape: tuple[int, int]) -> Values:
-    """What Pillow does for images: the same filter, colours weighted by their alpha."""
-    rgb, alpha = values[..., :3], values[..., 3:]
-    if not alpha.size:
-        return np.clip(resize(rgb, shape, method="lanczos"), 0, 1)
-    weighted = np.concatenate([rgb * alpha, alpha], axis=2)
-    found = np.clip(resize(weighted, shape, method="lanczos"), 0, 1)
-    found[..., :3] /= np.maximum(found[..., 3:], 1e-6)
-    return np.clip(found, 0, 1)
+    with open_source(Path(path), profiled=profiled) as source:
+        values = source.read(size, enlarge)
+    return values[..., :3], values[..., 3:]
 
 
 @contextlib.contextmanager
@@ -292,7 +269,8 @@ def save_image(
     path, image = Path(path), np.asarray(image, np.float32)
     kind = output_format(path, image.shape, bits=bits)
     if kind == "JPEG":
-        image = _over_white(np.clip(image, 0, 1))
+        image = np.clip(image, 0, 1)
+        image = _over_white(image[..., :3], image[..., 3:])
     pixels = as_levels(image, bits)
     with write_whole(path) as file:
         if kind == "TIFF":
@@ -348,19 +326,10 @@ def read_description(path: str | Path) -> str:
 
 
 def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
-    """Format of an output file, checked before anything is painted.
+    """Pillow's name of the format of an output file, before anything is painted.
 
-    Args:
-        path: Path of the output.
-        shape: Height and width of the picture, in pixels, and anything after them.
-        bits: Bits of each number, 8 or 16.
-
-    Returns:
-        Pillow's name of the format.
-
-    Raises:
-        ValueError: If the suffix is none of `SUFFIXES`, or the format cannot hold
-            pictures of that size or with 16 bits.
+    A ValueError says if the suffix is none of `SUFFIXES`, or the format cannot hold
+    pictures of that shape, h w and anything after it, or of that many bits.
 
     Example:
         >>> output_format(Path("a.jpg"), (480, 640, 3))

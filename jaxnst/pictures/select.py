@@ -5,11 +5,12 @@ rest by their colours, at a small size, and the photograph's own edges make the 
 fine.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from jaxnst.checks import check_installed
 from jaxnst.pictures.geometry import fit_shape, resize
@@ -40,17 +41,23 @@ UNSURE = 0.5
 intersection over union."""
 
 BACKGROUND, PART, REST, LIKELY = 0, 1, 2, 3
-"""GrabCut's marks: surely the rest, surely the part, probably the rest, probably it."""
+"""GrabCut's marks: surely the rest, surely the part, probably the rest, probably it.
+Those of the part are odd."""
 
 SLOW, CALM, ACROSS = 1.5, 4.0, 30.0
 """Difference of neighbouring colours that is no edge, and that in a sky, at most; and
 the sum of the edges on the way to any part of it, in the units of CIELAB."""
 
 Plane = Float[np.ndarray, "_h _w"]
+Part = Bool[np.ndarray, "_h _w"]
+Marks = UInt8[np.ndarray, "_h _w"]
 
 
 class NothingFound(ValueError):
     """A picture has no such part, or none that stands out."""
+
+    def __init__(self, what: str):
+        super().__init__(f"no {what} was found; draw a mask")
 
 
 class Selection(NamedTuple):
@@ -75,9 +82,6 @@ def select_subject(image: Image) -> Selection:
     Args:
         image: RGB in [0, 1], h w 3.
 
-    Returns:
-        The subject.
-
     Raises:
         NothingFound: If nothing stands out.
         ValueError: If OpenCV or scikit-image is not installed.
@@ -86,15 +90,57 @@ def select_subject(image: Image) -> Selection:
         Wei et al. (2012), "Geodesic saliency using background priors"; Rother et al.
         (2004), "GrabCut"; He et al. (2010), "Guided image filtering".
     """
-    return _select(image, _mark_subject, "subject")
+    small = _shrink(image)
+    from skimage.filters import threshold_otsu
+
+    h, w = small.shape[:2]
+    border = np.zeros((h, w), bool)
+    border[0], border[:, [0, -1]] = True, True
+    border[-1, : w // 5], border[-1, -(w // 5) :] = True, True  # people stand on it
+    lab = _lab(small)
+    away = _travel(_edges(lab), border)
+    away /= away.max() + 1e-9
+    other = _distance_to(lab, lab[border])
+    if other.max() < CALM:  # it has one colour
+        raise NothingFound("subject")
+    other /= other.max()
+    y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+    middle = np.exp(-(x**2 + y**2))
+    salient = np.sqrt(away * other) * middle
+    level = threshold_otsu(salient)
+    marks = np.where(salient > level, LIKELY, REST).astype(np.uint8)
+    marks[salient > (level + salient.max()) / 2] = PART
+    marks[border & (salient < level)] = BACKGROUND
+    found = _separate(small, marks, "subject")
+    return Selection(_refine(image, small, found), _agree(marks, found))
 
 
 def select_sky(image: Image) -> Selection:
     """Find the sky: what is reached from the upper edge without crossing a strong edge.
 
-    Args, returns and raises as `select_subject`.
+    Args and raises as `select_subject`.
     """
-    return _select(image, _mark_sky, "sky", accept=_looks_like_sky)
+    small = _shrink(image)
+    h, w = small.shape[:2]
+    lab = _lab(small)
+    edges = _edges(lab)
+    top = np.zeros((h, w), bool)
+    top[: max(1, h // 50)] = True
+    start = top & (edges < CALM)
+    if start.sum() < 0.3 * top.sum():
+        raise NothingFound("sky")
+    marks = np.full((h, w), REST, np.uint8)
+    marks[-h // 5 :] = BACKGROUND
+    # Colours may change slowly all over a sky.
+    away = _travel(np.maximum(edges - SLOW, 0), start)
+    marks[(away < ACROSS) & (marks == REST)] = LIKELY
+    marks[start] = PART
+    found = _separate(small, marks, "sky")
+    light, _, yellow = lab[found].mean(axis=0)
+    blue_grey_or_bright = yellow < 5 or light > lab[~found][:, 0].mean()
+    if np.quantile(edges[found], 0.8) >= SLOW or not blue_grey_or_bright:
+        raise NothingFound("sky")
+    return Selection(_refine(image, small, found), _agree(marks, found))
 
 
 PARTS = {"subject": select_subject, "sky": select_sky}
@@ -111,16 +157,14 @@ def select_box(image: Image, box: Sequence[float]) -> Selection:
             f"expected a box inside the picture of {width} x {height} px, got "
             f"{wide:g} x {high:g} px at {left:g}, {top:g}"
         )
-
-    def mark(small: Image) -> np.ndarray:
-        h, w = small.shape[:2]
-        marks = np.full((h, w), BACKGROUND, np.uint8)
-        rows = slice(int(top / height * h), max(1, round((top + high) / height * h)))
-        columns = slice(int(left / width * w), max(1, round((left + wide) / width * w)))
-        marks[rows, columns] = LIKELY
-        return marks
-
-    return _select(image, mark, "part in the box", guessed=False)
+    small = _shrink(image)
+    h, w = small.shape[:2]
+    marks = np.full((h, w), BACKGROUND, np.uint8)
+    rows = slice(int(top / height * h), max(1, round((top + high) / height * h)))
+    columns = slice(int(left / width * w), max(1, round((left + wide) / width * w)))
+    marks[rows, columns] = LIKELY
+    found = _separate(small, marks, "part in the box")
+    return Selection(_refine(image, small, found), sure=True)
 
 
 def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
@@ -131,27 +175,23 @@ def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
         part: Where it is surely the part, h w 1, of any size; more than half counts.
         rest: Where it surely is not, likewise.
 
-    Returns:
-        The part.
-
     Raises:
         ValueError: If nothing is marked as the part.
     """
-
-    def mark(small: Image) -> np.ndarray:
-        shape = (small.shape[0], small.shape[1])
-        white, black = (resize(x, shape, method="linear")[..., 0] for x in (part, rest))
-        if not (white > 0.5).any():
-            raise ValueError("expected a scribble in white on the part, got none")
-        edges = _edges(_lab(small))
-        near = _travel(edges, white > 0.5)
-        marked = (black > 0.5).any()
-        likely = near < (_travel(edges, black > 0.5) if marked else np.median(near))
-        marks = np.where(likely, LIKELY, REST).astype(np.uint8)
-        marks[white > 0.5], marks[black > 0.5] = PART, BACKGROUND
-        return marks
-
-    return _select(image, mark, "part that is marked", guessed=False)
+    small = _shrink(image)
+    h, w = small.shape[:2]
+    inside, outside = (
+        resize(x, (h, w), method="linear")[..., 0] > 0.5 for x in (part, rest)
+    )
+    if not inside.any():
+        raise ValueError("expected a scribble in white on the part, got none")
+    edges = _edges(_lab(small))
+    near = _travel(edges, inside)
+    likely = near < (_travel(edges, outside) if outside.any() else np.median(near))
+    marks = np.where(likely, LIKELY, REST).astype(np.uint8)
+    marks[inside], marks[outside] = PART, BACKGROUND
+    found = _separate(small, marks, "part that is marked")
+    return Selection(_refine(image, small, found), sure=True)
 
 
 def select_painted(image: Image, painted: Mask) -> Selection:
@@ -162,9 +202,6 @@ def select_painted(image: Image, painted: Mask) -> Selection:
     Args:
         image: RGB in [0, 1], h w 3.
         painted: Where it was painted, h w 1, of any size.
-
-    Returns:
-        The part.
 
     Raises:
         ValueError: If nothing was painted, or no part is found there.
@@ -183,52 +220,38 @@ def select_painted(image: Image, painted: Mask) -> Selection:
     return select_scribble(image, *marks)
 
 
-def _select(
-    image: Image,
-    mark: Callable[[Image], np.ndarray],
-    what: str,
-    *,
-    guessed: bool = True,
-    accept: Callable[[Image, np.ndarray], bool] = lambda small, found: True,
-) -> Selection:
+def _shrink(image: Image) -> Image:
+    """The small picture that is separated."""
     for package in ("cv2", "skimage"):
         check_installed(package, "a mask without drawing", "masks")
-    image = np.asarray(image, np.float32)
     shape = image.shape[0], image.shape[1]
-    small = resize(image, fit_shape(shape, min(SEARCHED, max(shape))), method="linear")
-    small = np.clip(small, 0, 1)
-    marks = mark(small)
-    found = _separate(small, marks)
-    share = float(found.mean())
-    if not (SMALLEST <= share <= LARGEST and accept(small, found)):
-        raise NothingFound(f"no {what} was found; draw a mask")
-    start = (marks == PART) | (marks == LIKELY)
-    alike = np.sum(start & found) / np.sum(start | found)
-    return Selection(_refine(image, small, found), not guessed or alike >= UNSURE)
+    shape = fit_shape(shape, min(SEARCHED, max(shape)))
+    return np.clip(resize(image, shape, method="linear"), 0, 1)
 
 
-def _separate(small: Image, marks: np.ndarray) -> Bool[np.ndarray, "_h _w"]:
+def _agree(marks: Marks, found: Part) -> bool:
+    """Whether what was found is about where marks guess it."""
+    start = marks % 2 == 1
+    return bool(np.sum(start & found) / np.sum(start | found) >= UNSURE)
+
+
+def _separate(small: Image, marks: Marks, what: str) -> Part:
     """Separate a part from the rest by their colours, without specks."""
     import cv2
+    from skimage.morphology import area_closing, area_opening
 
-    start = (marks == PART) | (marks == LIKELY)
-    if not start.any() or start.all():
-        return start
-    pixels = np.asarray(small[..., ::-1] * 255 + 0.5, np.uint8)
-    marks, box = marks.copy(), (0, 0, 0, 0)  # unused beside marks
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)
-    cv2.grabCut(pixels, marks, box, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    found = (marks == PART) | (marks == LIKELY)
-    return ~_without_specks(~_without_specks(found))
-
-
-def _without_specks(found: Bool[np.ndarray, "_h _w"]) -> Bool[np.ndarray, "_h _w"]:
-    from skimage.measure import label
-
-    labels = np.asarray(label(found, connectivity=1))
-    large = np.bincount(labels.ravel()) >= SPECK * found.size
-    return found & large[labels]
+    found = marks % 2 == 1
+    if found.any() and not found.all():
+        pixels = np.asarray(small[..., ::-1] * 255 + 0.5, np.uint8)
+        marks, box = marks.copy(), (0, 0, 0, 0)  # unused beside marks
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.setRNGSeed(0)
+        cv2.grabCut(pixels, marks, box, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+        speck = math.ceil(SPECK * marks.size)
+        found = area_closing(area_opening(marks % 2, speck), speck) == 1
+    if not SMALLEST <= found.mean() <= LARGEST:
+        raise NothingFound(what)
+    return found
 
 
 def _lab(small: Image) -> Float[np.ndarray, "_h _w 3"]:
@@ -245,36 +268,12 @@ def _edges(lab: Float[np.ndarray, "_h _w 3"]) -> Plane:
     return np.sqrt(sum(np.sum(x**2, axis=-1) for x in slopes))
 
 
-def _travel(edges: Plane, start: Bool[np.ndarray, "_h _w"]) -> Plane:
+def _travel(edges: Plane, start: Part) -> Plane:
     """The edges that are crossed on the easiest way from a start to each pixel."""
     from skimage.graph import MCP_Geometric
 
     costs, _ = MCP_Geometric(edges + 0.05).find_costs(np.argwhere(start))
     return costs
-
-
-def _mark_subject(small: Image) -> np.ndarray:
-    from skimage.filters import threshold_otsu
-
-    h, w = small.shape[:2]
-    border = np.zeros((h, w), bool)
-    border[0], border[:, [0, -1]] = True, True
-    border[-1, : w // 5], border[-1, -(w // 5) :] = True, True  # people stand on it
-    lab = _lab(small)
-    away = _travel(_edges(lab), border)
-    away /= away.max() + 1e-9
-    other = _distance_to(lab, lab[border])
-    if other.max() < CALM:  # it has one colour
-        return np.full((h, w), REST, np.uint8)
-    other /= other.max()
-    y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
-    middle = np.exp(-(x**2 + y**2))
-    found = np.sqrt(away * other) * middle
-    level = threshold_otsu(found)
-    marks = np.where(found > level, LIKELY, REST).astype(np.uint8)
-    marks[found > (level + found.max()) / 2] = PART
-    marks[border & (found < level)] = BACKGROUND
-    return marks
 
 
 def _distance_to(
@@ -293,38 +292,11 @@ def _distance_to(
     return np.sqrt(np.sum(apart**2, axis=-1)).min(axis=-1)
 
 
-def _mark_sky(small: Image) -> np.ndarray:
-    h, w = small.shape[:2]
-    edges = _edges(_lab(small))
-    top = np.zeros((h, w), bool)
-    top[: max(1, h // 50)] = True
-    start = top & (edges < CALM)
-    marks = np.full((h, w), REST, np.uint8)
-    marks[-h // 5 :] = BACKGROUND
-    if start.sum() < 0.3 * top.sum():
-        return marks
-    # Colours may change slowly all over a sky.
-    away = _travel(np.maximum(edges - SLOW, 0), start)
-    marks[(away < ACROSS) & (marks == REST)] = LIKELY
-    marks[start] = PART
-    return marks
-
-
-def _looks_like_sky(small: Image, found: np.ndarray) -> bool:
-    """Whether most of a part is calm, and its colour is blue, grey or a bright one."""
-    lab = _lab(small)
-    light, _, yellow = lab[found].mean(axis=0)
-    colored = yellow < 5 or light > lab[~found][:, 0].mean()
-    return bool(np.quantile(_edges(lab)[found], 0.8) < SLOW and colored)
-
-
-def _refine(image: Image, small: Image, found: np.ndarray) -> Mask:
-    """A mask whose edges are those of the picture, by the guided filter.
-
-    Its coefficients are found at the small size, which is as good and much faster.
-    """
+def _refine(image: Image, small: Image, found: Part) -> Mask:
+    """A mask whose edges are those of the picture, by the guided filter."""
     import cv2
 
+    # Its coefficients are found at the small size, which is as good and much faster.
     radius = max(1, round(FINE * max(small.shape)))
     mean = lambda x: cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
     guide = np.ascontiguousarray(small, np.float32)
@@ -341,6 +313,7 @@ def _refine(image: Image, small: Image, found: np.ndarray) -> Mask:
     both = mean(np.dstack([slope, offset]).astype(np.float32))
     height, width = image.shape[:2]
     both = cv2.resize(both, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = np.asarray(image, np.float32)
     fine = np.einsum("hwc,hwc->hw", both[..., :3], image) + both[..., 3]
     # A little steeper, or the filter would leave a faint haze far from the edges.
     return np.clip(1.25 * (fine - 0.5) + 0.5, 0, 1)[..., None].astype(np.float32)

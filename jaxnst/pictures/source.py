@@ -6,7 +6,6 @@ import logging
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +17,8 @@ from PIL import ExifTags, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL import Image as pil
 
 from jaxnst.disk import check_file
-from jaxnst.pictures.geometry import fit_shape
-from jaxnst.pictures.tiff import has_page_alpha, open_page, read_page, tag_value
+from jaxnst.pictures.geometry import fit_shape, resize
+from jaxnst.pictures.tiff import has_page_alpha, open_page, read_page, to_unit
 
 with contextlib.suppress(ImportError):  # an extra
     from pillow_heif import register_heif_opener
@@ -55,13 +54,6 @@ def as_levels(
     return (np.clip(np.asarray(image, np.float32), 0, 1) * top + 0.5).astype(kind)
 
 
-def as_floats(pixels: Pixels) -> Float[np.ndarray, "_h _w _c"]:
-    """The pixels as float32 in [0, 1]."""
-    if isinstance(pixels, pil.Image):
-        return np.asarray(pixels, np.float32) / 255
-    return pixels
-
-
 class Source(NamedTuple):
     """A picture file that is open.
 
@@ -79,6 +71,33 @@ class Source(NamedTuple):
     has_alpha: bool
     description: str
     decode: Callable[[int | None], Pixels]
+
+    def read(
+        self, size: int | None = None, enlarge: bool = False
+    ) -> Float[np.ndarray, "_h _w _c"]:
+        """The pixels in [0, 1], with a long edge of `size`, or smaller as they are."""
+        pixels = self.decode(size)
+        if size is not None and (enlarge or max(self.shape) > size):
+            height, width = fit_shape(self.shape, size)
+            if not isinstance(pixels, pil.Image):
+                return _resize(pixels, (height, width))
+            pixels = pixels.resize((width, height), pil.Resampling.LANCZOS)
+        if isinstance(pixels, pil.Image):
+            return np.asarray(pixels, np.float32) / 255
+        return pixels
+
+
+def _resize(
+    values: Float[np.ndarray, "_h _w _c"], shape: tuple[int, int]
+) -> Float[np.ndarray, "_new_h _new_w _c"]:
+    """What Pillow does for images: the same filter, colours weighted by their alpha."""
+    rgb, alpha = values[..., :3], values[..., 3:]
+    if not alpha.size:
+        return np.clip(resize(rgb, shape, method="lanczos"), 0, 1)
+    weighted = np.concatenate([rgb * alpha, alpha], axis=2)
+    found = np.clip(resize(weighted, shape, method="lanczos"), 0, 1)
+    found[..., :3] /= np.maximum(found[..., 3:], 1e-6)
+    return np.clip(found, 0, 1)
 
 
 @contextlib.contextmanager
@@ -139,15 +158,18 @@ def _of_pillow(file: pil.Image, path: Path, profiled: bool) -> Source:
     with contextlib.suppress(Exception):  # each kind of damage raises its own
         exif = pil.Image.getexif(file)
     turn, about = map(exif.get, (ExifTags.Base.Orientation, TITLE))
-    decode = (
-        partial(_decode_deep, file, path) if bits > 8 else partial(_decode, file, bits)
-    )
+
+    def decode(size: int | None) -> Pixels:
+        if bits > 8:
+            return _turn(_decode_deep(file, path), turn)
+        return _decode(file, bits, turn, size)
+
     return Source(
         shape=_upright((height, width), turn),
         bits=bits,
         has_alpha=file.has_transparency_data,
         description=str(file.info.get(KEYWORD) or about or ""),
-        decode=partial(decode, turn),
+        decode=decode,
     )
 
 
@@ -156,8 +178,8 @@ KEYWORD, TITLE = "Description", ExifTags.Base.ImageDescription
 
 
 def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
-    turn = tag_value(page, "Orientation", 1)
-    profile = tag_value(page, "InterColorProfile") if profiled else None
+    turn = page.tags.valueof("Orientation", 1)
+    profile = page.tags.valueof("InterColorProfile") if profiled else None
 
     def decode(size: int | None) -> Pixels:
         # Without a profile, they are labels, whose numbers mean the same in all files.
@@ -168,7 +190,7 @@ def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
         shape=_upright((page.imagelength, page.imagewidth), turn),
         bits=page.bitspersample,
         has_alpha=has_page_alpha(page),
-        description=str(tag_value(page, "ImageDescription", "")),
+        description=str(page.tags.valueof("ImageDescription", "")),
         decode=decode,
     )
 
@@ -219,20 +241,13 @@ def lay_background(file: pil.Image) -> None:
         file.im = pil.new(file.mode, file.size, color).im
 
 
-def _decode_deep(
-    file: pil.Image, path: Path, turn: int | None, size: int | None
-) -> Float[np.ndarray, "_h _w _c"]:
+def _decode_deep(file: pil.Image, path: Path) -> Float[np.ndarray, "_h _w _c"]:
     """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
     png = file.format == "PNG"
     values = imagecodecs.png_decode(path.read_bytes()) if png else np.asarray(file)
-    top = 1 if file.mode == "F" else 65535
-    if not (values.min() >= 0 and values.max() <= top):  # false for NaN too
-        raise ValueError(
-            f"numbers from {values.min():g} to {values.max():g}, expected 0 to {top}"
-        )
-    values = (values / np.float32(top)).astype(np.float32)
+    values = to_unit(values, 1 if file.mode == "F" else 65535)
     values = values.reshape(*values.shape[:2], -1)
-    return _turn(_to_srgb(values, file.info.get("icc_profile")), turn)
+    return _to_srgb(values, file.info.get("icc_profile"))
 
 
 def _to_srgb(
@@ -295,10 +310,7 @@ HDR = 16, 18
 
 
 def _add_profile(info: dict[str | tuple[int, int], Any], codes: bytes | None) -> None:
-    """Give a PNG a profile of the colours that its cICP, or cHRM and gAMA, state.
-
-    A ValueError says if they are those of HDR.
-    """
+    """Give a PNG a profile of the colours that its cICP, or cHRM and gAMA, state."""
     if codes:
         if codes[1] in HDR:
             raise ValueError("numbers of HDR, expected those of SDR")
@@ -339,11 +351,7 @@ END, PADDING = b"\xff\xd9", b"\x55" * 256
 
 
 def _repair_jpeg_end(path: Path) -> Path | io.BytesIO:
-    """A picture's file; a JPEG that lacks only its end gets one.
-
-    If all pixels are there, what follows them does not matter; if some are missing, it
-    is decoded as pixels.
-    """
+    """A picture's file; a JPEG that lacks only its end gets one."""
     with path.open("rb") as file:
         if file.read(2) != b"\xff\xd8":
             return path
@@ -351,6 +359,7 @@ def _repair_jpeg_end(path: Path) -> Path | io.BytesIO:
         if file.read(2) == END:
             return path
     data = path.read_bytes().removesuffix(END[:1])
+    # Where a pixel is missing, what follows is decoded as one.
     tails = (END, PADDING + END)
     with contextlib.suppress(Exception):  # truncated, so reading says what is wrong
         first, second = (open_pillow(io.BytesIO(data + tail)) for tail in tails)
@@ -385,9 +394,8 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
     if isinstance(error, pil.UnidentifiedImageError):
         with path.open("rb") as file:
             start = file.read(16)
-        for prefix, name in {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML"}.items():
-            if start.startswith(prefix):
-                return f"a file of the format {name}", "save it as a PNG"
+        if name := {b"%PDF": "PDF", b"<svg": "SVG", b"<?xm": "XML"}.get(start[:4]):
+            return f"a file of the format {name}", "save it as a PNG"
         for name in pil.OPEN.keys() - FORMATS.keys():
             factory, accept = pil.OPEN[name]
             # Some answer with a text, why they do not accept it; some want more bytes.

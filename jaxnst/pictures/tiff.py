@@ -11,19 +11,16 @@ import numpy as np
 import tifffile
 from jaxtyping import Float, Shaped
 from PIL import Image as pil
-from tifffile import PHOTOMETRIC
+from tifffile import EXTRASAMPLE, FILETYPE, PHOTOMETRIC, PLANARCONFIG
 
 # What tifffile logs of damaged files would be printed, a line for each fault.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-RAW = 32803, 34892
-"""Photometric interpretations of a sensor's values: colour filter array, linear raw."""
+RAW = PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW
+"""A sensor's values."""
 
 PLAIN = PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE
 """What is read here; Pillow reads palettes, CMYK, YCbCr and CIELAB."""
-
-REDUCED, MASK, SEPARATE = 1, 4, 2
-ASSOCIATED, UNASSOCIATED = 1, 2
 
 PAGES = 16
 """Pages that are looked at, at most: a file may have many, or lead round in circles."""
@@ -50,28 +47,25 @@ def _find_page(file: tifffile.TiffFile) -> tifffile.TiffPage | None:
     pages: list[Any] = [
         part for page in own for part in (page, *itertools.islice(page.pages or (), 8))
     ]
-    if any(tag_value(page, "PhotometricInterpretation") in RAW for page in pages):
+    if any(page.tags.valueof("PhotometricInterpretation") in RAW for page in pages):
         raise ValueError("a camera's raw data; develop it to a picture first")
-    separate = pages[0].planarconfig == SEPARATE and pages[0].samplesperpixel > 1
-    if separate and pages[0].photometric not in PLAIN:
+    first, separate = pages[0], PLANARCONFIG.SEPARATE
+    planes = first.planarconfig == separate and first.samplesperpixel > 1
+    if planes and first.photometric not in PLAIN:
         raise ValueError("separate planes that are neither grey nor RGB")
-    whole = [page for page in pages if not page.subfiletype & (REDUCED | MASK)]
+    other = FILETYPE.REDUCEDIMAGE | FILETYPE.MASK
+    whole = [page for page in pages if not page.subfiletype & other]
     page, limit = (whole or pages)[0], pil.MAX_IMAGE_PIXELS
-    deep = page.bitspersample > 8 or page.planarconfig == SEPARATE
-    pillows = page is pages[0] and not (deep and page.photometric in PLAIN)
+    deep = page.bitspersample > 8 or page.planarconfig == separate
+    pillows = page is first and not (deep and page.photometric in PLAIN)
     bomb = limit and page.imagewidth * page.imagelength > 2 * limit
     return None if pillows or bomb else page
 
 
-def tag_value(page: tifffile.TiffPage, name: str, default: Any = None) -> Any:
-    """The value of a tag, or a default where the page lacks it."""
-    found = page.tags.get(name)
-    return default if found is None else found.value
-
-
 def has_page_alpha(page: tifffile.TiffPage) -> bool:
     """Whether the first channel after the colours is a page's alpha."""
-    return page.extrasamples[:1] in ((ASSOCIATED,), (UNASSOCIATED,))
+    kinds = EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA
+    return page.extrasamples != () and page.extrasamples[0] in kinds
 
 
 def read_page(
@@ -81,7 +75,8 @@ def read_page(
 
     Args:
         page: From `open_page`.
-        largest: What deep integers are divided by. Default: their largest number.
+        largest: What deep integers are divided by. Default: their largest number, which
+            a tag may tell.
 
     Raises:
         ValueError: If its numbers have no meaning.
@@ -90,25 +85,26 @@ def read_page(
     if page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(page.imagelength, page.imagewidth, -1)
-    values = _to_unit(pixels, page, largest)
+    top = 1
+    if pixels.dtype.kind != "f":
+        usual = 2 ** (page.bitspersample - (pixels.dtype.kind == "i")) - 1
+        top = int(max(np.ravel(page.tags.valueof("MaxSampleValue") or usual)))
+        top = largest if largest and page.bitspersample > 8 else top
+    values = to_unit(pixels, top)
     colors = 1 if page.photometric in PLAIN[1:] else 3
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         values[..., 0] = 1 - values[..., 0]
-    if page.extrasamples[:1] == (ASSOCIATED,):
+    if page.extrasamples[:1] == (EXTRASAMPLE.ASSOCALPHA,):
         alpha = values[..., colors : colors + 1]
         values[..., :colors] /= np.maximum(alpha, 1e-6)
     return np.clip(values[..., : colors + has_page_alpha(page)], 0, 1)
 
 
-def _to_unit(
-    pixels: Shaped[np.ndarray, "_h _w _c"], page: tifffile.TiffPage, largest: int | None
-) -> Float[np.ndarray, "_h _w _c"]:
-    """Numbers in [0, 1]: integers are divided by the largest, which a tag may tell."""
-    low, high, top = pixels.min(), pixels.max(), 1
-    if pixels.dtype.kind != "f":
-        usual = 2 ** (page.bitspersample - (pixels.dtype.kind == "i")) - 1
-        top = max(np.ravel(tag_value(page, "MaxSampleValue") or usual))
-        top = largest if largest and page.bitspersample > 8 else top
+def to_unit(
+    numbers: Shaped[np.ndarray, "*_shape"], top: int
+) -> Float[np.ndarray, "*_shape"]:
+    """Numbers from 0 to `top` brought to [0, 1]; a ValueError if they are others."""
+    low, high = numbers.min(), numbers.max()
     if not (low >= 0 and high <= top):  # false for NaN too
         raise ValueError(f"numbers from {low:g} to {high:g}, expected 0 to {top:g}")
-    return (pixels / np.float32(top)).astype(np.float32)
+    return (numbers / np.float32(top)).astype(np.float32)

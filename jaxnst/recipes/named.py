@@ -18,9 +18,6 @@ GATYS_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CAFFE_UNITS = (255.0, 255.0, 255.0)
 """`Program.units` of a picture of bytes, as the Caffe networks see it."""
 
-TORCHVISION_UNITS = (1 / 0.229, 1 / 0.224, 1 / 0.225)
-"""`Program.units` of a picture divided by ImageNet's deviations."""
-
 
 def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
     """Give each layer the weight 1 / number of layers."""
@@ -313,7 +310,7 @@ UDACITY = Recipe(
         style_layers=weighted((1.0, 0.75, 0.2, 0.2, 0.2)),
         style_loss="gram_sums",
         activations="torchvision",
-        units=TORCHVISION_UNITS,
+        units=(1 / 0.229, 1 / 0.224, 1 / 0.225),  # divided by ImageNet's deviations
         beta2=0.999,
         clip=False,
     ),

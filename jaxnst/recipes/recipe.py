@@ -239,16 +239,6 @@ class LossWeights:
     __post_init__ = _check
 
     @property
-    def arrays(self) -> dict[str, np.float32]:
-        """All of them, as numbers that steps get.
-
-        Example:
-            >>> LossWeights(style_weight=3.0).arrays["style_weight"]
-            np.float32(3.0)
-        """
-        return {name: np.float32(x) for name, x in dataclasses.asdict(self).items()}
-
-    @property
     def content_ratio(self) -> float:
         """Weight of the content over that of the style, 0 to 100."""
         most = 100 * self.style_weight
@@ -409,26 +399,23 @@ class Recipe:
                     f"expected a field of Recipe, got {name!r}; "
                     f"did you mean {nearest(name, known)}?"
                 )
-        settings = _with_learning_rate(self, changes)
+        before, optimizer = self.program, changes.get("optimizer")
+        if optimizer and (optimizer == "lbfgs") != (before.optimizer == "lbfgs"):
+            units = changes.get("units", before.units)
+            rate = 1.0 if optimizer == "lbfgs" else 0.02 * units[0]
+            changes = {"learning_rate": rate} | changes
         given = lambda kind: {
-            x.name: settings[x.name] for x in fields(kind) if x.name in settings
+            x.name: changes[x.name] for x in fields(kind) if x.name in changes
         }
         parts = {
             part: dataclasses.replace(getattr(self, part), **given(kind))
             for part, kind in PARTS.items()
         }
         changed = dataclasses.replace(self, **given(Recipe), **parts)
-        before, after = self.values(), changed.values()
+        old, new = self.values(), changed.values()
         for name in changes:
-            if after[name] != before[name] and not changed.uses(name):
-                if not changed.paints and name in OF_STEPS:
-                    raise ValueError(f"{name} changes nothing where no steps are taken")
-                other, values = USED_WITH[name]
-                raise ValueError(
-                    f"{name} changes nothing where {other} is {after[other]}; set "
-                    f"{other} to {' or '.join(map(str, values))} as well, or leave it "
-                    "out"
-                )
+            if new[name] != old[name] and (why := changed._why_unused(name)):
+                raise ValueError(f"{name} changes nothing where {why}")
         return changed
 
     def uses(self, name: str) -> bool:
@@ -441,12 +428,19 @@ class Recipe:
             >>> get_recipe("gatys2016").uses("style_scale")  # squashes its styles
             False
         """
+        return not self._why_unused(name)
+
+    def _why_unused(self, name: str) -> str:
+        """Where a field has no effect, and what to do; empty if it has one."""
         if not self.paints and name in OF_STEPS:
-            return False
+            return "no steps are taken"
         if name not in USED_WITH:
-            return True
-        other, values = USED_WITH[name]
-        return self.values()[other] in values
+            return ""
+        other, useful = USED_WITH[name]
+        value, wanted = self.values()[other], " or ".join(map(str, useful))
+        if value in useful:
+            return ""
+        return f"{other} is {value}; set {other} to {wanted} as well, or leave it out"
 
     def with_strength(self, strength: float) -> "Recipe":
         """A copy between the photograph, 0, and the painting, 1; at ½ it is the same.
@@ -478,9 +472,7 @@ FIELDS = {x.name: x.type for kind in PARTS.values() for x in fields(kind)}
 """Fields of all parts that can be set, with their types."""
 
 USED_WITH = {
-    "beta1": ("optimizer", ("adam", "tf1_adam")),
-    "beta2": ("optimizer", ("adam", "tf1_adam")),
-    "epsilon": ("optimizer", ("adam", "tf1_adam")),
+    **dict.fromkeys(("beta1", "beta2", "epsilon"), ("optimizer", ("adam", "tf1_adam"))),
     "history": ("optimizer", ("lbfgs",)),
     "noise": ("init", ("noise",)),
     "style_scale": ("squash_style", (False,)),
@@ -490,14 +482,3 @@ USED_WITH = {
 
 OF_STEPS = ("style_scale", "rotate_styles", "detail", "init", "tv_weight")
 """Fields that have an effect on steps alone, and that people may ask for."""
-
-
-def _with_learning_rate(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
-    """Changes, with a learning rate where the kind of optimiser becomes another."""
-    before = recipe.program
-    optimizer = changes.get("optimizer", before.optimizer)
-    if (optimizer == "lbfgs") == (before.optimizer == "lbfgs"):
-        return dict(changes)
-    units = changes.get("units", before.units)
-    rate = 1.0 if optimizer == "lbfgs" else 0.02 * units[0]
-    return {"learning_rate": rate} | changes

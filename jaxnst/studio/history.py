@@ -18,7 +18,7 @@ from jaxnst.disk import numbered
 from jaxnst.foreign import convert, read_json, write_json
 from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, image_shape, read_description, save_image
-from jaxnst.pictures.source import as_floats, open_source
+from jaxnst.pictures.source import open_source
 from jaxnst.request.manifest import painting_of as read_painting
 from jaxnst.request.manifest import read_manifest
 from jaxnst.request.terminal import as_command
@@ -322,4 +322,4 @@ def as_tiff(path: Path, private: Path) -> bytes:
 def read_levels(path: Path) -> tuple[np.ndarray, Literal[8, 16]]:
     """A result's own numbers in [0, 1], h w c, with all their bits."""
     with open_source(path, profiled=False) as source:
-        return as_floats(source.decode(None)), 16 if source.bits == 16 else 8
+        return source.read(), 16 if source.bits == 16 else 8
