@@ -14,7 +14,6 @@ from jaxnst.disk import write_whole
 from jaxnst.painting.plan import patch_work, total_work, work_done
 from jaxnst.painting.stages import Progress
 from jaxnst.painting.timing import TimeLeft
-from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.source import as_levels
 from jaxnst.recipes import Recipe
 from jaxnst.transfer import Info
@@ -29,7 +28,6 @@ LONGEST = 768
 SELDOM, SHARE = 1.0, 0.01
 """Seconds between two frames, at least, and the share of the time they may take."""
 
-
 MOST = 8
 """Most steps of a launch whose terms are shown."""
 
@@ -38,19 +36,14 @@ class LiveLines:
     """Writes lines of one run, or of a grid, into a folder; without one, nothing."""
 
     def __init__(self, folder: Path | None):
-        self.folder, self.frames, self.began = folder, 0, time.monotonic()
-        self.left = TimeLeft()
+        self.folder, self.frames, self.left = folder, 0, TimeLeft()
         self.say("Reading the pictures and the network")
 
     def say(self, doing: str) -> None:
         """Show in words what is done before there are steps, or between them."""
         self.write({"doing": doing})
 
-    def wait(self, program: str, seconds: float) -> None:
-        """Show that a program is being compiled, see `compiled.OnWait`."""
-        self.say(f"Compiling {program}, once for this size")
-
-    def line(
+    def step(
         self,
         progress: Progress,
         recipe: Recipe,
@@ -58,27 +51,31 @@ class LiveLines:
         total: int,
         *,
         pictures: int = 1,
-    ) -> dict[str, Any]:
-        """What is known of a run, or of one of so many pictures: place and time left.
+        terms: dict[str, list[float | None]] | None = None,
+    ) -> None:
+        """Show the place of a run, or of one of so many pictures, and the time left.
 
-        `done` and `total` are its work, of which `next` is the share after the patches.
+        `done` and `total` are its work, of which `next` is the share after the patches;
+        `terms` are those of its last steps.
         """
         share = done / total
         stage, left = progress.stage, self.left(share)
         patches = pictures * patch_work(stage, recipe)
         laid = recipe.look.repaint and progress.taken == stage.steps
-        return {
-            "doing": "Laying patches of the paintings" if laid else "",
-            "scale": progress.stage_index,
-            "scales": len(progress.stages),
-            "size": stage.shape[::-1],
-            "step": progress.taken,
-            "steps": stage.steps,
-            "done": round(share, 4),
-            "next": round(share + laid * patches / total, 4),
-            "left": None if left is None else round(left, 1),
-            "seconds": round(time.monotonic() - self.began, 2),
-        }
+        self.write(
+            {
+                "doing": "Laying patches of the paintings" if laid else "",
+                "scale": progress.stage_index,
+                "scales": len(progress.stages),
+                "size": stage.shape[::-1],
+                "step": progress.taken,
+                "steps": stage.steps,
+                "done": round(share, 4),
+                "next": round(share + laid * patches / total, 4),
+                "left": None if left is None else round(left, 1),
+                "terms": terms or {},
+            }
+        )
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line, at once; a full disk does not end a run that is only watched."""
@@ -115,18 +112,17 @@ class LiveWriter(LiveLines):
             self.due = now + max(SELDOM, spent / SHARE)
             self.shape = progress.stage.shape
         total = total_work(stages, self.recipe)
-        line = self.line(progress, self.recipe, done, total)
-        self.write(line | {"terms": self.terms(info)})
+        self.step(progress, self.recipe, done, total, terms=self.terms(info))
 
     def terms(self, info: Info) -> dict[str, list[float | None]]:
         """The weighted terms of some steps of a launch, the last one among them."""
         count = len(info.loss)
-        places = sorted({count - 1 - round(i * count / MOST) for i in range(MOST)})
+        shown = np.linspace(count, 0, min(count, MOST), endpoint=False)[::-1]
         finite = lambda x: float(f"{x:.5g}") if math.isfinite(x) else None
         found = {}
         for name, term in info.terms._asdict().items():
             weighted = getattr(self.recipe.weights, f"{name}_weight") * np.asarray(term)
-            found[name] = [finite(weighted[i]) for i in places if i >= 0]
+            found[name] = list(map(finite, weighted[shown.astype(int) - 1]))
         return found
 
     def show(self, image: Image | np.ndarray) -> None:
@@ -134,9 +130,7 @@ class LiveWriter(LiveLines):
         if self.folder is None:
             return
         frame = pil.fromarray(as_levels(image))
-        if max(frame.size) > LONGEST:
-            size = fit_shape(frame.size, LONGEST)
-            frame = frame.resize(size, pil.Resampling.BILINEAR, reducing_gap=2.0)
+        frame.thumbnail((LONGEST, LONGEST), pil.Resampling.BILINEAR)
         with write_whole(self.folder / FRAME) as file:
             frame.save(file, "JPEG", quality=88, subsampling=0)
         self.frames += 1
@@ -157,25 +151,30 @@ class LiveReader:
         self.lines: list[dict[str, Any]] = []
         self.doing = ""
 
-    def read(self) -> bool:
-        """Take up the lines that were added; tell whether there were any."""
+    def read(self) -> None:
+        """Take up the lines that were added."""
         path = self.folder / LINES
-        if not path.exists():
-            return False
-        with path.open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             file.seek(self.offset)
             whole, end, _ = file.read().rpartition(b"\n")
-        if not end:
-            return False
-        self.offset += len(whole) + 1
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):  # torn, as by a full disk
-                found = json.loads(line)
-                self.doing = found.get("doing", "")
-                self.lines += [found] if "terms" in found else []
+            self.offset += len(whole + end)
+            for line in whole.splitlines():
+                with contextlib.suppress(ValueError):  # torn, as by a full disk
+                    found = json.loads(line)
+                    self.doing = found.get("doing", "")
+                    self.lines += [found] if "terms" in found else []
         if len(self.lines) > self.KEPT:
             self.lines = [*self.lines[:-1:2], self.lines[-1]]
-        return True
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page shows of a run."""
+        last = self.lines[-1] if self.lines else None
+        return {
+            "doing": self.doing,
+            "now": last,
+            "frame": last["frame"] if last else 0,
+            "terms": self.terms(),
+        }
 
     def terms(self) -> list[dict[str, Any]]:
         """The terms of the steps so far, each with its scale, at most `POINTS`."""

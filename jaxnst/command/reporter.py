@@ -127,7 +127,7 @@ class Reporter:
 
     def wait(self, program: str, seconds: float) -> None:
         """Show, or say every few seconds, that a program is being compiled."""
-        self.live.wait(program, seconds)
+        self.live.say(f"Compiling {program}, once for this size")
         words = f"compiling {program}, {seconds:.0f} s"
         self.bar.set_description_str(words)
         now = time.monotonic()
@@ -263,9 +263,7 @@ class GridReporter(Reporter):
         recipe = lanes[0].recipe
         each = work_done(progress.stages, recipe, progress.stage_index, progress.taken)
         now = self.done + each * len(lanes)
-        given = progress, recipe, now, self.total
-        line = self.live.line(*given, pictures=len(lanes))
-        self.live.write(line | {"terms": {}})
+        self.live.step(progress, recipe, now, self.total, pictures=len(lanes))
         if progress.at_end:
             self.done += sum(map(lane_work, lanes))
             self.painted += len(lanes)

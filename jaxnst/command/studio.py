@@ -13,9 +13,6 @@ from jaxnst.command.reporter import say
 from jaxnst.disk import check_folder, held
 from jaxnst.weights import registry
 
-LOOPBACK = "127.0.0.1"
-"""Where only this machine can reach the studio."""
-
 
 def add_flags(p: Parser) -> None:
     """Add the flags of `studio`."""
@@ -25,7 +22,7 @@ def add_flags(p: Parser) -> None:
     studio = {"type": folder, "default": Path("studio")}
     add("--folder", help=f"{where} (default: studio)", **studio)
     host = "address to listen on; 0.0.0.0 lets other machines in that have the address"
-    add("--host", default=LOOPBACK, help=f"{host} (default: {LOOPBACK})")
+    add("--host", default="127.0.0.1", help=f"{host} (default: 127.0.0.1)")
     port = whole(1, 65535)
     add("--port", type=port, default=0, metavar="N", help="default: one that is free")
     add("--weights", metavar="NAME|FILE", help=WEIGHTS)
@@ -38,10 +35,10 @@ def studio_command(args: argparse.Namespace) -> int:
     check_folder(args.folder)
     if args.weights is not None:
         registry.locate(args.weights)
-    from jaxnst.studio.guard import Keys
+    from jaxnst.studio.guard import LOOPBACK, Access
     from jaxnst.studio.jobs import Worker
     from jaxnst.studio.serve import Server, listen
-    from jaxnst.studio.server import Place, Studio
+    from jaxnst.studio.server import Studio
 
     with listen(args.host, args.port) as listener, held(args.folder / "studio") as ours:
         if not ours:
@@ -49,20 +46,14 @@ def studio_command(args: argparse.Namespace) -> int:
                 f"another studio serves {args.folder}; open that, or choose another "
                 "--folder"
             )
-        port = listener.getsockname()[1]
-        place = Place(
-            host=args.host, port=port, folder=args.folder, weights=args.weights
-        )
-        if args.host not in (LOOPBACK, "localhost", "::1"):
+        if args.host not in LOOPBACK:
             say("other machines can reach this page; who has its address can paint")
-        keys = Keys()
-        address = keys.address(args.host, port)
-        say(f"open {address}\nresults go to {args.folder}; Ctrl-C ends it")
-        keys.on_use = lambda: say(
-            f"opened; for another browser, open {keys.address(args.host, port)}"
-        )
+        access = Access(args.host, listener.getsockname()[1])
+        say(f"open {access.address}\nresults go to {args.folder}; Ctrl-C ends it")
+        again = "opened; for another browser, open"
+        access.on_use = lambda: say(f"{again} {access.address}")
         if args.open:
-            webbrowser.open(address)
+            webbrowser.open(access.address)
         # Of a terminal that is closed; nohup ignores it.
         hangup = getattr(signal, "SIGHUP", None)
         if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
@@ -70,8 +61,8 @@ def studio_command(args: argparse.Namespace) -> int:
             signal.signal(hangup, end)
         with contextlib.suppress(KeyboardInterrupt):
             worker = Worker((sys.executable, "-m", "jaxnst.command.worker"))
-            studio = Studio(place, keys, worker)
-            server = Server(studio.app(), studio.leave)
+            studio = Studio(args.folder, worker, args.weights)
+            server = Server(studio.app(access), studio.leave)
             server.run(sockets=[listener])
     say(f"ended; the results are in {args.folder}")
     return 0

@@ -7,7 +7,6 @@ ends, the server is gone: the job stops, as if it was interrupted, and keeps its
 """
 
 import _thread
-import contextlib
 import json
 import signal
 import sys
@@ -43,7 +42,8 @@ def work() -> None:
     for line in iter(lines.get, ""):
         code = run(json.loads(line))
         print(f"{END}{code}", flush=True)
-        if memory_maps() > MANY:
+        maps = Path("/proc/self/maps")
+        if maps.exists() and maps.read_bytes().count(b"\n") > MANY:
             clear_compiled()
 
 
@@ -81,13 +81,6 @@ def paint_job(job: dict[str, Any]) -> int:
     missing = [x for x in items if not x.out.exists()]
     paint_items(missing, LiveLines(runs[0].live_folder))
     return exit_code(items, [])
-
-
-def memory_maps() -> int:
-    """How many memory maps this process has; 0 where the system does not tell."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/self/maps").read_bytes().count(b"\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from functools import partial
+from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,42 +45,50 @@ OPENED = (
 MOST_JSON = 10**6
 """Bytes of a body that is no picture, at most."""
 
-
-def new_token() -> str:
-    """256 random bits."""
-    return secrets.token_urlsafe(32)
+random_text = partial(secrets.token_urlsafe, 32)
+"""256 random bits."""
 
 
 @dataclass
-class Keys:
-    """What opens the door: an address with a token, once, and from then on a cookie.
+class Access:
+    """Where a server listens, and what opens it: a token, once, and then a cookie.
 
     Other users of a machine can see an address: `--open` makes it an argument of the
     browser. A cookie is seen by the browser alone.
 
     Attributes:
+        host: Address that the server listens on.
+        port: Its port.
         token: The token of the next address.
         secret: The value of the cookie.
         on_use: Called when an address was opened, and `token` is a new one.
     """
 
-    token: str = field(default_factory=new_token)
-    secret: str = field(default_factory=new_token)
+    host: str
+    port: int
+    token: str = field(default_factory=random_text)
+    secret: str = field(default_factory=random_text)
     on_use: Callable[[], None] = lambda: None
+
+    @property
+    def address(self) -> str:
+        """What to open in a browser on this machine, once."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{self.port}/?token={self.token}"
+
+    @property
+    def cookie(self) -> str:
+        """Name of the cookie; it has the port, since browsers send it to all ports."""
+        return f"jaxnst-{self.port}"
 
     def spend(self, token: str) -> bool:
         """Whether that is the token, which from now on it is no more."""
         if not _same(token, self.token):
             return False
-        self.token = new_token()
+        self.token = random_text()
         self.on_use()
         return True
-
-    def address(self, host: str, port: int) -> str:
-        """What to open in a browser on this machine, once."""
-        host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{port}/?token={self.token}"
 
 
 def _same(given: str, secret: str) -> bool:
@@ -93,26 +101,16 @@ class Guard:
 
     The host shows that no other name was made to point here; the origin, that no other
     page sent it; the cookie, that whoever reads the terminal opened the page.
-
-    Attributes:
-        host: Address that the server listens on.
-        port: Its port, which is part of the cookie's name: cookies ignore ports.
-        keys: What a visitor must know.
     """
 
     app: ASGIApp
-    host: str
-    port: int
-    keys: Keys
+    access: Access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
             return
-        refusal = self.refusal(scope)
-        answer = self.app if refusal is None else refusal
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -121,20 +119,20 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        answer = self.refusal(Request(scope)) or self.app
         await answer(scope, receive, send_safely)
 
-    def refusal(self, scope: Scope) -> Response | None:
+    def refusal(self, request: Request) -> Response | None:
         """What is answered in place of what a request asks for, if anything."""
-        headers = Headers(scope=scope)
-        name = headers.get("host", "")
+        headers, reading = request.headers, request.method in ("GET", "HEAD")
+        name, origin = headers.get("host", ""), headers.get("origin")
         if not self.is_ours(name):
             return _refuse(421, "this is not the address of this server")
-        origin, reading = headers.get("origin"), scope["method"] in ("GET", "HEAD")
         if origin is None and not reading or origin not in (None, f"http://{name}"):
             return _refuse(403, "the request comes from another page")
-        if (answer := self.at_door(scope)) is not None:
+        if (answer := self.at_door(request)) is not None:
             return answer
-        if not reading and scope["path"] != "/pictures":
+        if not reading and request.scope["path"] != "/pictures":
             length = headers.get("content-length", "0")
             known = length.isdecimal() and "transfer-encoding" not in headers
             if not known or int(length) > MOST_JSON:
@@ -145,16 +143,17 @@ class Guard:
 
     def is_ours(self, name: str) -> bool:
         """Whether a Host header names this server."""
+        own = self.access.host
         try:
             parts = urlsplit(f"//{name}")
             host, port = parts.hostname or "", parts.port or 80
         except ValueError:
             return False
-        if port != self.port or parts.path or parts.username is not None:
+        if port != self.access.port or parts.path or parts.username is not None:
             return False
-        if host in (*LOOPBACK, self.host):
+        if host in (*LOOPBACK, own):
             return True
-        if self.host not in ("0.0.0.0", "::"):
+        if own not in ("0.0.0.0", "::"):
             return False
         # All addresses were asked for: one in numbers cannot be made to point here.
         try:
@@ -162,36 +161,21 @@ class Guard:
         except ValueError:
             return host == socket.gethostname().lower()
 
-    @property
-    def cookie(self) -> str:
-        """Name of the cookie."""
-        return f"jaxnst-{self.port}"
-
-    def at_door(self, scope: Scope) -> Response | None:
+    def at_door(self, request: Request) -> Response | None:
         """Turn away who has no cookie, or exchange the token of an address for one."""
-        cookies = cookie_parser(Headers(scope=scope).get("cookie", ""))
-        known = _same(cookies.get(self.cookie, ""), self.keys.secret)
-        token = self.asked(scope)
+        opens = request.scope["path"] == "/" and request.method == "GET"
+        token = request.query_params.get("token", "") if opens else ""
+        cookie, secret = self.access.cookie, self.access.secret
+        known = _same(request.cookies.get(cookie, ""), secret)
         if known and not token:
             return None
-        if not known and not self.keys.spend(token):
+        if not known and not self.access.spend(token):
             return _refuse(403, OPENED if token else STRANGER)
         # No redirect: after a link on another site, browsers send it no strict cookie.
         found = HTMLResponse('<a href="/">Go on</a>', headers={"refresh": "0; url=/"})
         if not known:
-            safe: dict[str, Any] = {"httponly": True, "samesite": "strict", "path": "/"}
-            found.set_cookie(self.cookie, self.keys.secret, **safe)
+            found.set_cookie(cookie, secret, httponly=True, samesite="strict")
         return found
-
-    def asked(self, scope: Scope) -> str:
-        """The token in the address of the page, if it is there."""
-        if scope["path"] != "/" or scope["method"] != "GET":
-            return ""
-        try:
-            query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8)
-        except ValueError:
-            return ""
-        return query.get("token", [""])[0]
 
 
 def _refuse(code: int, why: str) -> Response:

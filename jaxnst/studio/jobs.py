@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from jaxnst.live import LiveReader
 from jaxnst.request.manifest import manifest_path, read_manifest
-from jaxnst.studio.groups import remove_group
+from jaxnst.studio.history import remove_group
 from jaxnst.studio.settings import Settings
 
 END = "\x1e"
@@ -33,38 +33,37 @@ LONGEST = 1000
 State = Literal["waiting", "painting", "stopping", "done", "stopped", "failed"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Job:
     """Something to paint: a picture, or the variations of a preview.
 
     Attributes:
         name: Name of the result; of a preview, of what it is for.
+        settings: What is painted, or what a preview is painted around.
         pictures: A painting and a run for each, as JSON.
         folder: Private; frames and lines.
-        content: The photograph, by its name on the page.
         group: Where the pictures of a preview are.
-        settings: What a preview is painted around.
         cells: Settings of each picture of a preview, in the order of reading.
         time: When it was asked for, in seconds since 1970.
         message: The last line that the command printed.
+        found: Paths of the cells that are painted, by their numbers.
     """
 
     kind: Literal["picture", "preview"]
     name: str
+    settings: Settings
     pictures: list[dict[str, Any]]
     folder: Path
-    content: str = ""
     group: Path | None = None
-    settings: Settings | None = None
     cells: list[dict[str, float]] = field(default_factory=list)
     time: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     state: State = "waiting"
     message: str = ""
+    found: dict[int, Path] = field(default_factory=dict)
 
     def __post_init__(self):
         self.live = LiveReader(self.folder)
-        self.found: dict[int, Path] = {}  # pictures of the cells that are there
 
     @property
     def over(self) -> bool:
@@ -74,8 +73,8 @@ class Job:
     def look(self) -> None:
         """Take up what was painted since the last look."""
         self.live.read()
-        for number, picture in enumerate(self.pictures if self.group else []):
-            path = Path(picture["run"]["out"])
+        for number in range(len(self.cells)):
+            path = Path(self.pictures[number]["run"]["out"])
             if number in self.found or path.is_symlink() or not path.exists():
                 continue
             with contextlib.suppress(OSError, ValueError):
@@ -84,14 +83,12 @@ class Job:
 
     def as_json(self, place: int) -> dict[str, Any]:
         """What the page shows; `place` counts those before it in the queue."""
-        lines = self.live.lines
-        own = ("id", "kind", "name", "content", "time", "state", "message")
-        return {key: getattr(self, key) for key in own} | {
+        own = ("id", "kind", "name", "time", "state", "message")
+        return {
+            **{key: getattr(self, key) for key in own},
+            **self.live.as_json(),
+            "content": self.settings.content,
             "place": place,
-            "frame": lines[-1]["frame"] if lines else 0,
-            "now": lines[-1] if lines else None,
-            "doing": self.live.doing,
-            "terms": self.live.terms(),
             "cells": [
                 {**cell, "there": number in self.found}
                 for number, cell in enumerate(self.cells)
@@ -150,49 +147,39 @@ class Worker:
             return
         assert self.process.stdin is not None
         self.process.stdin.close()
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), 1.0)
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
+        self.interrupt(now=True)
+        await self.process.wait()
 
 
 class Queue:
     """The jobs, in the order in which they are painted.
 
     Attributes:
-        changed: Counts changes, for those who wait for one.
+        changed: Set at the next change; from then on there is another one.
         on_end: Called in a thread with each job that is over.
     """
 
     def __init__(self, worker: Worker, on_end: Callable[[Job], None]):
         self.worker, self.on_end = worker, on_end
         self.jobs: list[Job] = []
-        self.changed = 0
-        self.change = asyncio.Condition()
-        self.wake = asyncio.Event()
+        self.changed = asyncio.Event()
 
-    async def touch(self) -> None:
+    def touch(self) -> None:
         """Tell those who wait that something has changed."""
-        async with self.change:
-            self.changed += 1
-            self.change.notify_all()
-
-    async def wait(self, seen: int, patience: float) -> int:
-        """Wait for a change after `seen`, for a while; return the count of changes."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience), self.change:
-                await self.change.wait_for(lambda: self.changed != seen)
-        return self.changed
-
-    def find(self, name: str) -> Job:
-        """The job of that id; a KeyError if there is none."""
-        return {job.id: job for job in self.jobs}[name]
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     @property
     def waiting(self) -> list[Job]:
         """Jobs that have not begun."""
         return [job for job in self.jobs if job.state == "waiting"]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the jobs that are not over."""
+        return [job.name for job in self.jobs if not job.over]
 
     def check_room(self) -> None:
         """Raise a ValueError if too many jobs wait for another one."""
@@ -201,12 +188,10 @@ class Queue:
                 f"at most {MOST_WAITING} pictures can wait; wait, or remove one"
             )
 
-    async def add(self, job: Job) -> None:
+    def add(self, job: Job) -> None:
         """Put a job at the end."""
-        self.check_room()
         self.jobs.append(job)
-        self.wake.set()
-        await self.touch()
+        self.touch()
 
     async def cancel(self, job: Job) -> None:
         """Remove a job that waits; stop one that is painted.
@@ -217,11 +202,11 @@ class Queue:
         if job.state == "waiting":
             job.state = "stopped"  # so that nobody begins it
             await self.finish(job, "stopped")
-        elif job.state in ("painting", "stopping"):
+        elif not job.over:
             shown = job.live.lines or job.found
             self.worker.interrupt(now=job.state == "stopping" or not shown)
             job.state = "stopping"
-        await self.touch()
+        self.touch()
 
     async def work(self) -> None:
         """Paint one job after the other, for ever."""
@@ -229,27 +214,24 @@ class Queue:
             await self.worker.start()  # JAX is loaded before anybody asks
         while True:
             if not self.waiting:
-                self.wake.clear()
                 try:
-                    await asyncio.wait_for(self.wake.wait(), IDLE)
+                    await asyncio.wait_for(self.changed.wait(), IDLE)
                 except TimeoutError:
                     await self.worker.end()
-                    await self.wake.wait()
                 continue
             job = self.waiting[0]
             try:
                 await self.paint(job)
             except Exception as error:
                 # Such as a full disk; the next job must be painted all the same.
-                why = f"the studio could not go on: {error}"
-                job.state, job.message = "failed", why
-                await self.touch()
+                job.state = "failed"
+                job.message = f"the studio could not go on: {error}"
+            self.touch()
 
     async def paint(self, job: Job) -> None:
         """Paint a job, and follow what it shows."""
         job.state, job.message = "painting", "Starting"
-        job.folder.mkdir(parents=True, exist_ok=True)
-        await self.touch()
+        self.touch()
         complaints = []
 
         def tell(line: str) -> None:
@@ -258,9 +240,7 @@ class Queue:
             if line.startswith("jaxnst: error: "):
                 complaints.append(line.removeprefix("jaxnst: error: ")[:LONGEST])
 
-        watched = {"live_folder": str(job.folder)}
-        pictures = [x | {"run": x["run"] | watched} for x in job.pictures]
-        todo = {"kind": job.kind, "pictures": pictures}
+        todo = {"kind": job.kind, "pictures": job.pictures}
         running = asyncio.create_task(self.worker.run(todo, tell))
         try:
             await self.follow(job, running)
@@ -272,30 +252,29 @@ class Queue:
             code = running.result()
         except OSError as error:
             code, complaints = 2, [f"the process that paints did not start: {error}"]
-        await asyncio.to_thread(job.look)
         if code == 0:
-            job.message = ""
-            await self.finish(job, "done")
+            state, job.message = "done", ""
         elif code == 130 or job.state == "stopping":
-            await self.finish(job, "stopped")
+            state = "stopped"
         else:
             how = f"exit code {code}" if code >= 0 else signal.strsignal(-code)
             died = f"the process that paints ended ({how}); try again"
-            job.message = complaints[-1] if complaints else died
-            await self.finish(job, "failed")
-        await self.touch()
+            state, job.message = "failed", complaints[-1] if complaints else died
+        await self.finish(job, state)
 
     async def follow(self, job: Job, running: asyncio.Task[int]) -> None:
-        """Look at what a job shows until it is painted."""
+        """Look at what a job shows until it is painted, and once more."""
         seen: Any = None
-        while not running.done():
+        done = False
+        while not done:
             await asyncio.wait([running], timeout=LOOK)
+            done = running.done()
             await asyncio.to_thread(job.look)
             live = len(job.live.lines), job.live.doing
             now = *live, job.message, len(job.found), job.state
             if now != seen:
                 seen = now
-                await self.touch()
+                self.touch()
 
     async def finish(self, job: Job, state: State) -> None:
         """End a job; forget old ones that left nothing in the results."""
@@ -313,8 +292,8 @@ class Queue:
 
     def gone(self) -> list[Job]:
         """Variations that were painted, whose folder somebody has deleted."""
-        groups = [(x, x.group) for x in self.jobs if x.over and x.found]
-        return [job for job, group in groups if group and not group.is_dir()]
+        painted = [job for job in self.jobs if job.over and job.found]
+        return [job for job in painted if job.group and not job.group.is_dir()]
 
     def as_json(self) -> list[dict[str, Any]]:
         """All jobs, with their places in the queue."""

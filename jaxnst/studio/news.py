@@ -21,28 +21,27 @@ class News:
     """
 
     def __init__(self):
-        self.told: dict[str, dict[str, Any]] = {}
-        self.order: list[str] | None = None  # a tab that comes again may know others
+        self.told: dict[str, dict[str, Any]] | None = None
 
     def of_jobs(self, jobs: Iterable[dict[str, Any]]) -> Iterator[Item]:
         """What of the jobs is new to the tab."""
-        now = {job["id"]: job for job in jobs}
+        now, told = {job["id"]: job for job in jobs}, self.told or {}
         for name, job in now.items():
-            before = self.told.get(name, {})
-            new = lambda key, x, before=before: key not in before or before[key] != x
-            changed = {key: x for key, x in job.items() if new(key, x)}
-            points = changed.pop("terms", None)
-            if changed:
-                yield "jobs", [{"id": name} | changed]
+            old = told.get(name, {})
+            new = {key: x for key, x in job.items() if key not in old or x != old[key]}
+            points = new.pop("terms", None)
+            if new:
+                yield "jobs", [{"id": name} | new]
             if points is not None:
-                known = zip(points, before.get("terms", []), strict=False)
-                same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], known))
+                pairs = zip(points, old.get("terms", []), strict=False)
+                same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
                 for at in range(same, max(len(points), same + 1), MOST_POINTS):
                     terms = {"from": at, "points": points[at : at + MOST_POINTS]}
                     yield "jobs", [{"id": name, "terms": terms}]
-        if list(now) != self.order:
+        # A tab that comes again may know others, so it gets an order at first.
+        if self.told is None or list(now) != list(told):
             yield "order", list(now)
-        self.told, self.order = now, list(now)
+        self.told = now
 
 
 def pack(items: Iterable[Item]) -> Iterator[dict[str, list[Any]]]:

@@ -1,39 +1,48 @@
 """Pictures that are chosen on the page: samples, uploads, and sources of results."""
 
 import asyncio
+import contextlib
+import hashlib
 import io
 import re
 import secrets
 import shutil
 import tempfile
-import time
+import threading
 from collections.abc import AsyncIterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 from PIL import Image as pil
+from starlette.exceptions import HTTPException
 
 from jaxnst.disk import write_whole
+from jaxnst.foreign import convert, read_json, write_json
 from jaxnst.pictures.files import image_shape, is_picture, load_image, thumbnail
 from jaxnst.pictures.samples import SAMPLES, sample_path
 from jaxnst.pictures.select import PARTS, select_painted
 from jaxnst.pictures.source import as_levels
-from jaxnst.studio.names import Names
 from jaxnst.weights.format import sha256
 
 MOST_BYTES, MOST_PIXELS, MOST_OF_ALL = 200 * 10**6, 120 * 10**6, 4 * 10**9
 """Limits of one upload, and of the bytes of all."""
-
-UNUSED = 3600.0
-"""Seconds after which an upload that nobody asked for may make room for others."""
 
 MASK_EDGE = 1024
 """Long edge of a mask that is drawn, in pixels."""
 
 EDGES = {"thumb": 192, "view": 1600}
 """Long edges of the copies that the page shows, in pixels."""
+
+NAMES = "names.json"
+"""File beside the sources with the names that people gave them."""
+
+Name = Annotated[str, Meta(pattern=r"^[^\ud800-\udfff]{1,200}$")]
+"""A name that can be sent: no half of a character."""
+
+decoding = threading.Lock()
+"""Held by who decodes: one large picture is in memory at a time."""
 
 
 class Picture(NamedTuple):
@@ -51,7 +60,6 @@ class Picture(NamedTuple):
         return {key: getattr(self, key) for key in shown}
 
 
-@dataclass
 class Pictures:
     """Pictures by their names on the page.
 
@@ -59,145 +67,118 @@ class Pictures:
     `sources`, the folder beside the results, so that a result can be painted again.
 
     Attributes:
-        sizes: Bytes of each upload.
-        used: When each of them was last asked for.
+        known: The pictures that were asked for so far.
+        uploads: Bytes of each upload that was not painted from yet.
     """
 
-    sources: Path
-    private: Path = field(
-        default_factory=lambda: Path(tempfile.mkdtemp(prefix="jaxnst-studio-"))
-    )
-    known: dict[str, Picture] = field(default_factory=dict)
-    sizes: dict[Path, int] = field(default_factory=dict)
-    used: dict[Path, float] = field(default_factory=dict)
-
-    def __post_init__(self):
+    def __init__(self, sources: Path):
+        self.sources = sources
+        self.private = Path(tempfile.mkdtemp(prefix="jaxnst-studio-"))
+        self.known: dict[str, Picture] = {}
+        self.uploads: dict[Path, int] = {}
         for name in SAMPLES:
-            path = sample_path(name)
-            height, width = image_shape(path)
-            self.known[name] = Picture(name, path.name, path, width, height)
+            self.know(name, sample_path(name))
+
+    def know(self, id: str, path: Path, name: str = "") -> Picture:
+        """Take a picture up under its name on the page, and the one that it was given.
+
+        A ValueError says if it is none.
+        """
+        height, width = image_shape(path)
+        found = Picture(id, name or path.name, path, width, height)
+        return self.known.setdefault(id, found)
 
     def close(self) -> None:
         """Delete all uploads."""
         shutil.rmtree(self.private, ignore_errors=True)
 
-    @property
-    def total(self) -> int:
-        """Bytes of all uploads that were not painted from yet."""
-        return sum(list(self.sizes.values()))
-
-    def find(self, name: str) -> Picture:
+    def find(self, id: str) -> Picture:
         """The picture of that name, also one that was painted from before."""
-        if found := self.known.get(name):
-            if found.path in self.sizes:
-                self.used[found.path] = time.monotonic()
+        if found := self.known.get(id):
             return found
         if self.sources.is_dir():
             for path in self.sources.iterdir():
-                if path.name == name and path.is_file() and not path.is_symlink():
-                    height, width = image_shape(path)
-                    given = Names(self.sources).find(name)
-                    found = Picture(name, given, path, width, height)
-                    return self.known.setdefault(name, found)
+                if path.name == id and path.is_file() and not path.is_symlink():
+                    own = re.sub(r"-[0-9a-f]{8}(?=\.\w+$)", "", id)  # without its hash
+                    return self.know(id, path, self.given_names().get(id, own))
         raise ValueError("this picture is gone; choose it again")
 
-    async def add(self, chunks: AsyncIterable[bytes], name: str) -> Path:
-        """Write an upload to the private folder; `accept` then looks at it.
+    def given_names(self) -> dict[str, str]:
+        """The names of sources that people gave; none if somebody broke the file."""
+        with contextlib.suppress(OSError, ValueError):
+            return convert(read_json(self.sources / NAMES), dict[str, Name], "names")
+        return {}
 
-        Raises:
-            OverflowError: If it is larger than uploads may be.
-        """
-        name = Path(name.replace("\\", "/")).name
-        suffix = Path(name).suffix.lower()
-        suffix = suffix if suffix and is_picture(Path(name)) else ".picture"
-        stem = plain(Path(name).stem)
-        path = self.private / f"{secrets.token_hex(8)}-{stem}{suffix}"
-        self.sizes[path], self.used[path] = 0, time.monotonic()
-        try:
-            with await asyncio.to_thread(path.open, "xb") as file:
-                async for chunk in chunks:
-                    self.sizes[path] += len(chunk)
-                    self.used[path] = time.monotonic()
-                    self.check_room(path)
-                    await asyncio.to_thread(file.write, chunk)
-        except BaseException:  # also a connection that was dropped
-            self.forget(path)
-            raise
-        return path
-
-    def check_room(self, path: Path) -> None:
-        """Raise an OverflowError if an upload, or all of them, are too large.
-
-        Others that were not used for long are deleted where that makes room.
-        """
-        if self.sizes[path] > MOST_BYTES:
-            raise OverflowError(
-                f"the picture has more than {MOST_BYTES / 1e6:g} MB; save it smaller"
-            )
-        if self.total <= MOST_OF_ALL:
-            return
-        long_ago = time.monotonic() - UNUSED
-        for other, used in list(self.used.items()):
-            if used < long_ago and other != path:
-                self.forget(other)
-        if self.total > MOST_OF_ALL:
-            raise OverflowError(
-                f"more than {MOST_OF_ALL / 1e6:g} MB of uploads in all: "
-                f"{len(self.sizes) - 1} others wait to be painted from; paint from "
-                "them, which frees their room, or restart jaxnst studio, which deletes "
-                "them"
-            )
-
-    def forget(self, path: Path) -> None:
-        """Delete an upload and its copies for the eye."""
-        for kind in EDGES:
-            self.copy_path(path.name, kind).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        for of_uploads in (self.sizes, self.used):
-            of_uploads.pop(path, None)
-        self.known.pop(path.name, None)
-
-    def accept(self, path: Path, name: str) -> Picture:
+    async def add(self, chunks: AsyncIterable[bytes], name: str) -> Picture:
         """Take an upload up if it is a picture; otherwise delete it.
 
         Raises:
-            ValueError: In one line, with the name that it had.
+            HTTPException: If it is larger than uploads may be.
+            ValueError: If it is no picture, in one line with the name that it had.
         """
-        shown = Path(name.replace("\\", "/")).name or "the file"
+        stem, suffix = plain(Path(name).stem), Path(name).suffix.lower()
+        suffix = suffix if suffix and is_picture(Path(name)) else ".picture"
+        path = self.private / f"{secrets.token_hex(8)}-{stem}{suffix}"
+        self.uploads[path] = 0
         try:
-            height, width = image_shape(path)
-            if height * width > MOST_PIXELS:
-                raise ValueError(
-                    f"{path} has {height * width / 1e6:.0f} megapixels, and at most "
-                    f"{MOST_PIXELS / 1e6:.0f} can be read; save it smaller"
-                )
-            for kind in EDGES:
-                self.copy(path, path.name, kind)  # decoded, so that damage shows now
+            with await asyncio.to_thread(path.open, "xb") as file:
+                async for chunk in chunks:
+                    self.uploads[path] += len(chunk)
+                    self.check_room(path)
+                    await asyncio.to_thread(file.write, chunk)
+            return await asyncio.to_thread(self.accept, path, name)
         except ValueError as error:
-            self.forget(path)
-            raise ValueError(str(error).replace(str(path), shown)) from error
-        found = Picture(path.name, shown, path, width, height)
-        return self.known.setdefault(found.id, found)
+            raise ValueError(str(error).replace(str(path), name)) from error
+        finally:
+            if path.name not in self.known:  # also if the connection was dropped
+                del self.uploads[path]
+                path.unlink(missing_ok=True)
 
-    def copy(self, path: Path, key: str, kind: str) -> Path:
-        """A JPEG of what is at a path, small enough to look at, made once for a key."""
-        target = self.copy_path(key, kind)
+    def accept(self, path: Path, name: str) -> Picture:
+        """Take up what is at a path; a ValueError says if it is no picture, or huge."""
+        height, width = image_shape(path)
+        if height * width > MOST_PIXELS:
+            raise ValueError(
+                f"{path} has {height * width / 1e6:.0f} megapixels, and at most "
+                f"{MOST_PIXELS / 1e6:.0f} can be read; save it smaller"
+            )
+        for kind in EDGES:
+            self.copy(path, kind)  # decoded, so that damage shows now
+        return self.know(path.name, path, name)
+
+    def check_room(self, path: Path) -> None:
+        """Refuse an upload if it, or all of them, are too large."""
+        why = ""
+        if self.uploads[path] > MOST_BYTES:
+            why = f"the picture has more than {MOST_BYTES / 1e6:g} MB; save it smaller"
+        elif sum(self.uploads.values()) > MOST_OF_ALL:
+            why = (
+                f"more than {MOST_OF_ALL / 1e6:g} MB of uploads in all: "
+                f"{len(self.uploads) - 1} others wait to be painted from; paint from "
+                "them, which frees their room, or restart jaxnst studio, which deletes "
+                "them"
+            )
+        if why:  # closed, since the rest of it is not read
+            raise HTTPException(413, why, {"connection": "close"})
+
+    def copy(self, path: Path, kind: str) -> Path:
+        """A JPEG of a picture, small enough to look at, made once unless it changes."""
+        version = hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode())
+        target = self.private / f"{kind}-{version.hexdigest()}.jpg"
         if not target.exists():
-            with write_whole(target) as file:
-                file.write(as_jpeg(path, EDGES[kind]))
+            with decoding, write_whole(target) as file:
+                small = thumbnail(path, EDGES[kind])
+                small.save(file, "JPEG", quality=90, subsampling=0)
         return target
 
-    def copy_path(self, key: str, kind: str) -> Path:
-        """Where a copy for the eye is, once it is made."""
-        return self.private / f"{kind}-{key}.jpg"
-
-    def keep(self, picture: Picture) -> Path:
-        """Copy what is painted from to the sources, once; give its path there.
+    def keep(self, id: str) -> str:
+        """Copy what is painted from to the sources, once; give its name there.
 
         An upload lies only there from then on.
         """
+        picture = self.find(id)
         if picture.path.parent == self.sources:
-            return picture.path
+            return picture.path.name
         digest = sha256(picture.path)
         stem, suffix = plain(Path(picture.name).stem), picture.path.suffix
         path = self.sources / f"{stem}-{digest[:8]}{suffix}"
@@ -205,19 +186,14 @@ class Pictures:
             self.sources.mkdir(parents=True, exist_ok=True)
             with write_whole(path) as file, picture.path.open("rb") as original:
                 shutil.copyfileobj(original, file)
-        Names(self.sources).keep(path.name, picture.name)
-        if picture.path in self.sizes:
-            self.known[picture.id] = picture._replace(path=path)
-            del self.sizes[picture.path], self.used[picture.path]
+        names = self.given_names()
+        if names.get(path.name) != picture.name:
+            write_json(self.sources / NAMES, names | {path.name: picture.name})
+        if picture.path in self.uploads:
+            self.known[id] = picture._replace(path=path)
+            del self.uploads[picture.path]
             picture.path.unlink(missing_ok=True)
-        return path
-
-
-def as_jpeg(path: Path, edge: int) -> bytes:
-    """A picture as a JPEG with at most that long an edge."""
-    memory = io.BytesIO()
-    thumbnail(path, edge).save(memory, "JPEG", quality=90, subsampling=0)
-    return memory.getvalue()
+        return path.name
 
 
 def select_part(path: Path, part: str, painted: bytes) -> bytes:
@@ -226,22 +202,28 @@ def select_part(path: Path, part: str, painted: bytes) -> bytes:
     The part has a name of `PARTS`, or is `painted`: it is about where another PNG of
     that kind is opaque.
     """
-    image = load_image(path, size=MASK_EDGE)
-    if part in PARTS:
-        found = PARTS[part](image)
-    else:
-        try:
-            with pil.open(io.BytesIO(painted), formats=["PNG"]) as ink:
-                if max(ink.size) > MASK_EDGE:
-                    raise ValueError(f"expected a mask of at most {MASK_EDGE} px")
-                alpha = np.asarray(ink.convert("RGBA").getchannel("A"), np.float32)
-        except OSError as error:
-            raise ValueError(f"expected a mask as a PNG: {error}") from error
-        found = select_painted(image, alpha[..., None] / 255)
-    memory, levels = io.BytesIO(), as_levels(found.mask)[..., 0]
-    white = pil.new("L", (levels.shape[1], levels.shape[0]), 255)
-    pil.merge("LA", (white, pil.fromarray(levels))).save(memory, "PNG")
+    with decoding:
+        image = load_image(path, size=MASK_EDGE)
+        if part in PARTS:
+            found = PARTS[part](image)
+        else:
+            found = select_painted(image, _opaque(painted))
+    levels = pil.fromarray(as_levels(found.mask)[..., 0])
+    memory = io.BytesIO()
+    pil.merge("LA", (pil.new("L", levels.size, 255), levels)).save(memory, "PNG")
     return memory.getvalue()
+
+
+def _opaque(data: bytes) -> np.ndarray:
+    """Where a PNG is opaque, h w 1 in [0, 1]."""
+    try:
+        with pil.open(io.BytesIO(data), formats=["PNG"]) as ink:
+            if max(ink.size) > MASK_EDGE:
+                raise ValueError(f"expected a mask of at most {MASK_EDGE} px")
+            alpha = ink.convert("RGBA").getchannel("A")
+    except (OSError, pil.DecompressionBombError) as error:
+        raise ValueError(f"expected a mask as a PNG: {error}") from error
+    return np.asarray(alpha, np.float32)[..., None] / 255
 
 
 def plain(stem: str) -> str:

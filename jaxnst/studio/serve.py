@@ -1,10 +1,24 @@
-"""A socket to listen on, and the server that answers there."""
+"""A socket to listen on, the application that answers there, and its server."""
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Lifespan
+
+from jaxnst.messages import with_hint
+from jaxnst.studio.guard import Access, Guard
+
+PAGE = Path(__file__).with_name("page")
+"""Folder of what the browser gets."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -29,13 +43,41 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
+def application(
+    routes: Sequence[BaseRoute],
+    access: Access,
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """An application behind the guard that also sends the files of the page."""
+    return Starlette(
+        routes=[Mount("/page", StaticFiles(directory=PAGE)), *routes],
+        middleware=[Middleware(Guard, access=access)],
+        exception_handlers=dict.fromkeys(REFUSED, _refused),
+        lifespan=lifespan,
+    )
+
+
+REFUSED = HTTPException, ValueError, OSError, ClientDisconnect
+"""Exceptions of which a browser is told."""
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """The problem in one line, with no path of this machine."""
+    if isinstance(error, HTTPException):
+        return PlainTextResponse(error.detail, error.status_code, error.headers)
+    if isinstance(error, OSError):
+        why = error.strerror or "a file could not be read or written"
+        return PlainTextResponse(f"the disk says: {why}", 507)
+    return PlainTextResponse(with_hint(str(error)), 400)
+
+
 class Server(uvicorn.Server):
     """A server that logs only its own mistakes, and ends though tabs are open.
 
     `leave` is called when it ends, before what is still being answered is waited for.
     """
 
-    def __init__(self, app: ASGIApp, leave: Callable[[], Awaitable[None]]):
+    def __init__(self, app: Starlette, leave: Callable[[], None] = lambda: None):
         config = uvicorn.Config(
             app,
             log_level="error",
@@ -55,5 +97,5 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what goes on without end, then what uvicorn ends."""
-        await self.leave()
+        self.leave()
         await super().shutdown(sockets)

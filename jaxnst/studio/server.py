@@ -3,46 +3,42 @@
 import asyncio
 import contextlib
 import gc
-import hashlib
 import json
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from jaxnst.disk import held
 from jaxnst.foreign import parse_json
 from jaxnst.live import SO_FAR
 from jaxnst.painting.scales import check_content, content_size
-from jaxnst.pictures.files import UNREAD, readable_suffixes
+from jaxnst.pictures.files import UNREAD, readable_suffixes, save_image
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.samples import SAMPLES
 from jaxnst.pictures.select import PARTS
-from jaxnst.recipes import LOOKS, RECIPES, get_recipe
+from jaxnst.pictures.source import open_source
+from jaxnst.recipes import LOOKS, RECIPES
 from jaxnst.request.defaults import QUALITY
 from jaxnst.studio import pictures as uploads
 from jaxnst.studio import settings as choices
-from jaxnst.studio.assets import PAGE, REFUSALS
-from jaxnst.studio.groups import groups, new_group, remove_group
-from jaxnst.studio.guard import Guard, Keys
-from jaxnst.studio.history import Entry, History, as_tiff
+from jaxnst.studio.guard import Access
+from jaxnst.studio.history import Entry, History, groups, new_group, remove_group
 from jaxnst.studio.jobs import Job, Queue, Worker
 from jaxnst.studio.news import News, pack
+from jaxnst.studio.serve import PAGE, application
 from jaxnst.studio.settings import Settings
 
 LOOK = 1.0
@@ -61,59 +57,49 @@ MOST_STREAMS = 32
 """Most tabs that are told of changes at a time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a studio is: its address and its folder; and weights, if not a recipe's."""
-
-    host: str
-    port: int
-    folder: Path
-    weights: str | None = None
-
-
 class Studio:
-    """The routes, and what they share."""
+    """What answers the page, and what the answers share.
 
-    def __init__(self, place: Place, keys: Keys, worker: Worker):
-        self.place, self.keys = place, keys
-        self.pictures = uploads.Pictures(place.folder / "sources")
-        self.history = History(place.folder, place.weights)
+    What is no coroutine reads or writes files, and Starlette calls it in a thread.
+
+    Args:
+        folder: Of the results, and of what they were painted from.
+        worker: The process that paints.
+        weights: Name or path of the network's weights. Default: the recipe's.
+    """
+
+    def __init__(self, folder: Path, worker: Worker, weights: str | None = None):
+        self.folder, self.sources, self.weights = folder, folder / "sources", weights
+        self.pictures = uploads.Pictures(self.sources)
+        self.history = History(folder, weights)
         self.queue = Queue(worker, self.on_end)
         self.streams, self.leaving = 0, False
         self.naming = asyncio.Lock()  # two pictures never get the same name
-        self.decoding = asyncio.Lock()  # one large picture in memory at a time
 
-    def app(self) -> Starlette:
+    def app(self, access: Access) -> Starlette:
         """The application."""
         post = lambda path, call: Route(path, call, methods=["POST"])
         delete = lambda path, call: Route(path, call, methods=["DELETE"])
-        place = self.place
-        guard = Middleware(Guard, host=place.host, port=place.port, keys=self.keys)
-        return Starlette(
-            routes=[
-                Route("/", lambda request: FileResponse(PAGE / "index.html")),
-                Mount("/page", StaticFiles(directory=PAGE)),
-                Route("/options", self.options),
-                Route("/events", self.events),
-                post("/pictures", self.add_picture),
-                Route("/pictures/{id}", self.about_picture),
-                Route("/pictures/{id}/{kind}", self.show_picture),
-                post("/pictures/{id}/parts/{part}", self.select_part),
-                post("/check", self.check),
-                post("/jobs", self.add_job),
-                delete("/jobs/{id}", self.cancel_job),
-                Route("/jobs/{id}/settings", self.show_settings),
-                Route("/jobs/{id}/frame", self.show_frame),
-                Route("/jobs/{id}/cells/{cell:int}", self.show_cell),
-                Route("/history", self.all_results),
-                Route("/history/{name}/{kind}", self.show_result),
-                post("/history/{name}/resume", self.resume),
-                delete("/history/{name}", self.remove),
-            ],
-            middleware=[guard],
-            exception_handlers=REFUSALS,
-            lifespan=self.live,
-        )
+        routes = [
+            Route("/", lambda request: FileResponse(PAGE / "index.html")),
+            Route("/options", self.options),
+            Route("/events", self.events),
+            post("/pictures", self.add_picture),
+            Route("/pictures/{id}", self.about_picture),
+            Route("/pictures/{id}/{kind}", self.show_picture),
+            post("/pictures/{id}/parts/{part}", self.select_part),
+            post("/check", self.check),
+            post("/jobs", self.add_job),
+            delete("/jobs/{id}", self.cancel_job),
+            Route("/jobs/{id}/settings", self.show_settings),
+            Route("/jobs/{id}/frame", self.show_frame),
+            Route("/jobs/{id}/cells/{cell:int}", self.show_cell),
+            Route("/history", self.all_results),
+            Route("/history/{name}/{kind}", self.show_result),
+            post("/history/{name}/resume", self.resume),
+            delete("/history/{name}", self.remove),
+        ]
+        return application(routes, access, self.live)
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
@@ -144,9 +130,10 @@ class Studio:
                 if self.streams or not before:
                     await asyncio.to_thread(self.history.refresh)
             gone = await asyncio.to_thread(self.queue.gone)
-            self.queue.jobs = [job for job in self.queue.jobs if job not in gone]
+            for job in gone:
+                await self.queue.forget(job)
             if self.history.revision != before or gone:
-                await self.queue.touch()
+                self.queue.touch()
             await asyncio.sleep(LOOK)
 
     async def stop(self) -> None:
@@ -159,7 +146,9 @@ class Studio:
             await asyncio.sleep(0.1)
         await self.queue.worker.end()
 
-    async def options(self, request: Request) -> Response:
+    # ---- what the page is told
+
+    def options(self, request: Request) -> Response:
         """What can be chosen."""
         recipes = [
             {
@@ -172,7 +161,6 @@ class Studio:
             }
             for recipe in RECIPES.values()
         ]
-        unset = [x.name for x in fields(Settings) if x.default is not MISSING]
         return JSONResponse(
             {
                 "recipes": recipes,
@@ -180,7 +168,7 @@ class Studio:
                 "suffixes": sorted(readable_suffixes() | UNREAD.keys()),
                 "qualities": list(QUALITY),
                 "colors": choices.COLORS,
-                "defaults": {name: getattr(Settings, name) for name in unset},
+                "defaults": Settings(content="").as_json() | {"content": None},
                 "limits": choices.LIMITS,
                 "most": {
                     "bytes": uploads.MOST_BYTES,
@@ -195,7 +183,7 @@ class Studio:
             }
         )
 
-    def all_results(self, request: Request) -> Response:  # in a thread of Starlette
+    def all_results(self, request: Request) -> Response:
         """All results, and the revision from which on `events` tells of changes."""
         self.history.refresh()
         revision, results, _ = self.history.since(0)
@@ -217,12 +205,12 @@ class Studio:
             yield "retry: 1000\n\n"
             news = News()  # which always has an order to tell at first
             while not self.leaving:
-                seen = self.queue.changed
+                changed = self.queue.changed  # before anything is read
                 items = list(news.of_jobs(self.queue.as_json()))
                 if self.history.revision != revision:
                     since = self.history.since
-                    revision, changed, gone = await asyncio.to_thread(since, revision)
-                    items = [("history", [x]) for x in changed] + items
+                    revision, new, gone = await asyncio.to_thread(since, revision)
+                    items = [("history", [x]) for x in new] + items
                     items += [("gone", [x]) for x in gone]
                 # In a thread, since a thousand results take long to write as JSON.
                 write = lambda items: list(map(json.dumps, pack(items)))
@@ -231,73 +219,56 @@ class Studio:
                     yield f"data: {event}\n\n"
                 for event in events[-1:]:  # who comes again has had all until here
                     yield f"id: {revision}\ndata: {event}\n\n"
-                while await self.queue.wait(seen, HEARTBEAT) == seen:
+                while not await _happens(changed, HEARTBEAT):
                     yield ": nothing new\n\n"
         finally:
             self.streams -= 1
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """End what tabs are told, since the server is about to end."""
         self.leaving = True
-        await self.queue.touch()
+        self.queue.touch()
+
+    # ---- pictures to choose
 
     async def add_picture(self, request: Request) -> Response:
         """Take an upload up; its bytes are the body, and its name is in the address.
 
         A body needs no parser, and goes to the disk as it comes.
         """
-        name = request.query_params.get("name", "")[:200] or "picture"
-        try:
-            path = await self.pictures.add(request.stream(), name)
-        except OverflowError as error:
-            closed = {"connection": "close"}  # the rest of it is not read
-            raise HTTPException(413, str(error), closed) from error
-        except ClientDisconnect:
-            return Response(status_code=400)
-        async with self.decoding:
-            found = await asyncio.to_thread(self.pictures.accept, path, name)
+        given = request.query_params.get("name", "").replace("\\", "/")
+        name = Path(given).name[:200] or "picture"
+        found = await self.pictures.add(request.stream(), name)
         return JSONResponse(found.as_json(), 201)
 
-    async def about_picture(self, request: Request) -> Response:
-        """Name and size of a picture."""
-        return JSONResponse((await self.picture(request)).as_json())
-
-    async def picture(self, request: Request) -> uploads.Picture:
+    def picture(self, request: Request) -> uploads.Picture:
         """The picture that a request names."""
-        return await asyncio.to_thread(self.pictures.find, request.path_params["id"])
+        return self.pictures.find(request.path_params["id"])
 
-    async def show_picture(self, request: Request) -> Response:
+    def about_picture(self, request: Request) -> Response:
+        """Name and size of a picture."""
+        return JSONResponse(self.picture(request).as_json())
+
+    def show_picture(self, request: Request) -> Response:
         """A small copy of a picture, for the eye."""
-        kind = request.path_params["kind"]
-        if kind not in uploads.EDGES:
+        if (kind := request.path_params["kind"]) not in uploads.EDGES:
             raise HTTPException(404, "no such copy of a picture")
-        picture = await self.picture(request)
-        return await self.send_copy(picture.path, picture.id, kind)
+        copy = self.pictures.copy(self.picture(request).path, kind)
+        return FileResponse(copy, headers=LASTING)
 
     async def select_part(self, request: Request) -> Response:
         """The mask of a part of a picture; the body is what was painted of it."""
-        part = request.path_params["part"]
+        part, ink = request.path_params["part"], await request.body()
         if part not in (*PARTS, "painted"):
             raise HTTPException(404, "no such part of a picture")
-        picture, ink = await self.picture(request), await request.body()
-        async with self.decoding:
-            data = await asyncio.to_thread(uploads.select_part, picture.path, part, ink)
-        return Response(data, media_type="image/png")
+        select = lambda: uploads.select_part(self.picture(request).path, part, ink)
+        return Response(await asyncio.to_thread(select), media_type="image/png")
 
-    async def send_copy(self, path: Path, key: str, kind: str) -> Response:
-        """A small copy of a picture, made once for a key."""
-        found = self.pictures.copy_path(key, kind)
-        if not await asyncio.to_thread(found.exists):
-            async with self.decoding:
-                await asyncio.to_thread(self.pictures.copy, path, key, kind)
-        return FileResponse(found, media_type="image/jpeg", headers=LASTING)
+    # ---- jobs
 
     async def check(self, request: Request) -> Response:
         """What is wrong with settings, by their names, and sliders without effect."""
-        values, wrong = choices.check_settings(parse_json(await request.body()))
-        recipe = get_recipe(values.get("recipe", "painterly"))
-        with contextlib.suppress(ValueError):
-            recipe = choices.recipe_of(values)
+        values, wrong, recipe = choices.check_settings(parse_json(await request.body()))
         picture = self.pictures.known.get(values.get("content", ""))
         if picture is not None and not wrong:
             native = picture.height, picture.width
@@ -311,119 +282,87 @@ class Studio:
 
     async def add_job(self, request: Request) -> Response:
         """Put a picture, or a preview, into the queue."""
-        data = parse_json(await request.body())
-        if not isinstance(data, dict) or data.keys() != {"kind", "settings"}:
-            raise ValueError("a job has a kind and settings")
-        settings = choices.read_settings(data["settings"])
-        kinds = {"picture": self.picture_job, "preview": self.preview_job}
-        if (make := kinds.get(str(data["kind"]))) is None:
-            raise ValueError("a job is a picture or a preview")
-        return await self.enqueue(make, settings)
+        match parse_json(await request.body()):
+            case {"kind": "picture", "settings": chosen}:
+                make = self.picture_job
+            case {"kind": "preview", "settings": chosen}:
+                make = self.preview_job
+            case _:
+                raise ValueError("a job is a picture or a preview, and has settings")
+        return await self.enqueue(partial(make, choices.read_settings(chosen)))
 
-    async def enqueue(self, make: Callable[..., Job], *given: Any) -> Response:
-        """Put a job that is made of something into the queue."""
+    async def enqueue(self, make: Callable[[], Job]) -> Response:
+        """Make a job, and put it into the queue."""
         async with self.naming:
             self.queue.check_room()
-            job = await asyncio.to_thread(make, *given)
-            await self.queue.add(job)
+            job = await asyncio.to_thread(make)
+            self.queue.add(job)
         return JSONResponse({"id": job.id, "name": job.name}, 201)
 
-    def picture_job(self, settings: Settings) -> Job:
-        """A job that paints a picture, whose record is in the history from now on."""
-        waiting = [job.name for job in self.queue.jobs if not job.over]
+    def picture_job(self, settings: Settings, resume: str | None = None) -> Job:
+        """A job that paints a picture, or goes on with the stopped one of a name.
+
+        Its record is in the history from now on.
+        """
         parts = settings.content, *settings.styles
         names = [self.pictures.find(x).name for x in parts]
-        name = self.history.free_name(names, waiting)
-        settings, paths = self.kept(settings)
-        self.history.record(name, settings)
-        return self.job_of(name, settings, paths)
-
-    def job_of(
-        self, name: str, settings: Settings, paths: dict[str, Path], **run: Any
-    ) -> Job:
-        """A job that paints the result of that name; `run` has fields of its `Run`."""
-        painting = choices.painting_of(settings, paths, self.place.weights)
-        run |= {"out": str(self.place.folder / name), "bits": settings.bits}
-        pictures = [{"painting": painting, "run": run}]
-        return Job("picture", name, pictures, self.scratch(name), settings.content)
+        name = resume or self.history.free_name(names, self.queue.names)
+        settings = settings.renamed(self.pictures.keep)
+        if resume is None:
+            self.history.record(name, settings)
+        painting = choices.painting_of(settings, self.sources, self.weights)
+        folder = self.scratch()
+        run = {
+            "out": str(self.folder / name),
+            "bits": settings.bits,
+            "resume": resume is not None,
+            "live_folder": str(folder),
+        }
+        return Job(
+            kind="picture",
+            name=name,
+            settings=settings,
+            pictures=[{"painting": painting, "run": run}],
+            folder=folder,
+        )
 
     def preview_job(self, settings: Settings, group: Path | None = None) -> Job:
         """A job that paints variations to choose from, in a new folder or in theirs."""
         name = self.pictures.find(settings.content).name
-        settings, paths = self.kept(settings)
-        group = group or new_group(self.place.folder, settings)
+        settings = settings.renamed(self.pictures.keep)
+        group, folder = group or new_group(self.folder, settings), self.scratch()
         cells = choices.variations(settings)
         draft = replace(settings, size=settings.preview_size, quality="draft")
-        painting = choices.painting_of(draft, paths, self.place.weights)
+        painting = choices.painting_of(draft, self.sources, self.weights)
         pictures = [
             {
                 "painting": painting | {"recipe": painting["recipe"] | cell},
-                "run": {"out": str(group / f"{number}.png")},
+                "run": {"out": str(group / f"{i}.png"), "live_folder": str(folder)},
             }
-            for number, cell in enumerate(cells)
+            for i, cell in enumerate(cells)
         ]
-        place = self.scratch("preview"), settings.content, group
-        return Job("preview", name, pictures, *place, settings, cells)
+        return Job(
+            kind="preview",
+            name=name,
+            settings=settings,
+            pictures=pictures,
+            folder=folder,
+            group=group,
+            cells=cells,
+        )
+
+    def scratch(self) -> Path:
+        """A new private folder."""
+        return Path(tempfile.mkdtemp(prefix="job-", dir=self.pictures.private))
 
     def find_groups(self) -> None:
         """Take up the variations that were painted before, as jobs that are done."""
-        found = groups(self.place.folder)
-        for when, group, settings in sorted(found, key=lambda one: one[0]):
+        for when, group, settings in groups(self.folder):
             with contextlib.suppress(OSError, ValueError):
                 job = self.preview_job(settings, group)
                 job.look()
                 job.state, job.time = "done", when
                 self.queue.jobs += [job] if job.found else []
-
-    async def show_settings(self, request: Request) -> Response:
-        """The settings that variations were painted around."""
-        settings = self.job(request).settings
-        if settings is None:
-            raise HTTPException(404, "a picture has no variations")
-        return JSONResponse(settings.as_json())
-
-    def scratch(self, name: str) -> Path:
-        """A new private folder."""
-        folder = self.pictures.private / "jobs"
-        folder.mkdir(exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
-
-    def kept(self, settings: Settings) -> tuple[Settings, dict[str, Path]]:
-        """The settings with the names of pictures in the sources, and their paths."""
-        kept = {x: self.pictures.keep(self.pictures.find(x)) for x in settings.pictures}
-        renamed = settings.renamed({name: path.name for name, path in kept.items()})
-        return renamed, {path.name: path for path in kept.values()}
-
-    async def cancel_job(self, request: Request) -> Response:
-        """Stop a job, remove it from the queue, or delete variations."""
-        job = self.job(request)
-        if job.over and job.kind == "preview":
-            await self.queue.forget(job)
-            await self.queue.touch()
-        else:
-            await self.queue.cancel(job)
-        return Response(status_code=204)
-
-    def job(self, request: Request) -> Job:
-        """The job that a request names."""
-        try:
-            return self.queue.find(request.path_params["id"])
-        except KeyError:
-            raise HTTPException(404, "no such job") from None
-
-    async def show_frame(self, request: Request) -> Response:
-        """The picture so far."""
-        frame = await asyncio.to_thread(self.job(request).live.frame)
-        if frame is None:
-            raise HTTPException(404, "no frame yet")
-        return Response(frame, media_type="image/jpeg")
-
-    async def show_cell(self, request: Request) -> Response:
-        """A variation of a preview."""
-        path = self.job(request).found.get(request.path_params["cell"])
-        if path is None or not await asyncio.to_thread(path.is_file):
-            raise HTTPException(404, "no such variation yet")
-        return FileResponse(path, media_type="image/png")
 
     def on_end(self, job: Job) -> None:
         """Keep what a stopped run had, and drop the record of one that had nothing."""
@@ -431,78 +370,107 @@ class Studio:
             if not job.found:
                 remove_group(job.group)
             return
-        with contextlib.suppress(OSError), held(self.place.folder / job.name):
+        with contextlib.suppress(OSError), held(self.folder / job.name):
             pass  # deletes the lock that a process which was killed has left
-        so_far = job.folder / SO_FAR
-        if so_far.exists():
-            shutil.move(so_far, self.history.so_far(job.name))
-        with contextlib.suppress(KeyError):
-            entry = self.history.find(job.name)
-            if entry.state == "unpainted":
-                self.history.remove(entry)
-            elif entry.state == "done":
-                self.history.so_far(job.name).unlink(missing_ok=True)
-                self.history.look(job.name)
+        so_far = self.history.so_far(job.name)
+        if (job.folder / SO_FAR).exists():
+            shutil.move(job.folder / SO_FAR, so_far)
+        entry = self.history.find(job.name)
+        if entry is not None and entry.state == "unpainted":
+            self.history.remove(entry)
+        elif entry is not None and entry.state == "done":
+            so_far.unlink(missing_ok=True)
+            self.history.look(job.name)
 
-    async def entry(self, request: Request) -> Entry:
+    def job(self, request: Request) -> Job:
+        """The job that a request names."""
+        for job in self.queue.jobs:
+            if job.id == request.path_params["id"]:
+                return job
+        raise HTTPException(404, "no such job")
+
+    async def cancel_job(self, request: Request) -> Response:
+        """Stop a job, remove it from the queue, or delete variations."""
+        job = self.job(request)
+        if job.over and job.kind == "preview":
+            await self.queue.forget(job)
+            self.queue.touch()
+        else:
+            await self.queue.cancel(job)
+        return Response(status_code=204)
+
+    def show_settings(self, request: Request) -> Response:
+        """The settings of a job, such as those that variations are painted around."""
+        return JSONResponse(self.job(request).settings.as_json())
+
+    def show_frame(self, request: Request) -> Response:
+        """The picture so far."""
+        frame = self.job(request).live.frame()
+        if frame is None:
+            raise HTTPException(404, "no frame yet")
+        return Response(frame, media_type="image/jpeg")
+
+    def show_cell(self, request: Request) -> Response:
+        """A variation of a preview."""
+        path = self.job(request).found.get(request.path_params["cell"])
+        if path is None or not path.is_file():
+            raise HTTPException(404, "no such variation yet")
+        return FileResponse(path)
+
+    # ---- results
+
+    def entry(self, request: Request) -> Entry:
         """The result that a request names."""
-        name = request.path_params["name"]
-        try:
-            return await asyncio.to_thread(self.history.find, name)
-        except KeyError:
-            raise HTTPException(404, "no such result") from None
+        entry = self.history.find(request.path_params["name"])
+        if entry is None:
+            raise HTTPException(404, "no such result")
+        return entry
 
-    async def show_result(self, request: Request) -> Response:
+    def show_result(self, request: Request) -> Response:
         """A result, its photograph or its manifest, to look at or to download."""
-        entry, kind = await self.entry(request), request.path_params["kind"]
+        entry, kind = self.entry(request), request.path_params["kind"]
         path = entry.content if kind == "before" else entry.picture
-        if kind == "thumb" and path is not None:
-            key = f"{hashlib.sha256(entry.name.encode()).hexdigest()}-{entry.version}"
-            return await self.send_copy(path, key, kind)
-        shows: dict[str, Callable[[Path], Response]] = {
-            "view": partial(self.show, kind="view"),
-            "before": partial(self.show, kind="view"),
-            "file": partial(FileResponse, filename=entry.name),
-            "tiff": partial(self.send_tiff, name=Path(entry.name).stem),
-            "manifest": partial(self.send_manifest, entry=entry),
-        }
-        if path is None or kind not in shows:
-            raise HTTPException(404, "nothing to see yet")
-        async with self.decoding:
-            return await asyncio.to_thread(shows[kind], path)
-
-    def show(self, path: Path, kind: str) -> Response:
-        """A copy of a picture for the eye."""
-        data = uploads.as_jpeg(path, uploads.EDGES[kind])
-        return Response(data, media_type="image/jpeg", headers=LASTING)
+        if path is not None:
+            if kind in ("thumb", "view", "before"):
+                copy = self.pictures.copy(path, "thumb" if kind == "thumb" else "view")
+                return FileResponse(copy, headers=LASTING)
+            if kind == "file":
+                return FileResponse(path, filename=entry.name)
+            if kind == "tiff":
+                return self.send_tiff(path, Path(entry.name).stem)
+            if kind == "manifest" and entry.state == "done":
+                return FileResponse(f"{path}.json", filename=f"{entry.name}.json")
+        raise HTTPException(404, "nothing to see yet")
 
     def send_tiff(self, path: Path, name: str) -> Response:
-        """A picture as a TIFF, to download."""
-        data = as_tiff(path, self.pictures.private)
-        shown = f"attachment; filename*=utf-8''{quote(name)}.tif"
-        headers = {"content-disposition": shown}
-        return Response(data, media_type="image/tiff", headers=headers)
-
-    def send_manifest(self, path: Path, entry: Entry) -> Response:
-        """A manifest, to download."""
-        if not entry.manifest:
-            raise HTTPException(404, "no manifest yet")
-        return FileResponse(f"{path}.json", filename=f"{entry.name}.json")
+        """A TIFF with the same levels and the same manifest inside, to download."""
+        target = self.scratch() / "result.tif"
+        with uploads.decoding, open_source(path, profiled=False) as source:
+            bits = 16 if source.bits == 16 else 8
+            save_image(target, source.read(), bits=bits, description=source.description)
+        delete = BackgroundTask(shutil.rmtree, target.parent)
+        return FileResponse(target, filename=f"{name}.tif", background=delete)
 
     async def resume(self, request: Request) -> Response:
         """Go on with a stopped run."""
-        entry = await self.entry(request)
-        busy = any(job.name == entry.name and not job.over for job in self.queue.jobs)
+        entry = await asyncio.to_thread(self.entry, request)
+        busy = entry.name in self.queue.names
         if busy or not entry.resumable or entry.settings is None:
             raise ValueError("this run has no state to go on from")
-        name, kept = entry.name, partial(self.kept, entry.settings)
-        return await self.enqueue(lambda: self.job_of(name, *kept(), resume=True))
+        return await self.enqueue(partial(self.picture_job, entry.settings, entry.name))
 
     async def remove(self, request: Request) -> Response:
         """Delete a result."""
-        entry = await self.entry(request)
-        if any(job.name == entry.name and not job.over for job in self.queue.jobs):
+        entry = await asyncio.to_thread(self.entry, request)
+        if entry.name in self.queue.names:
             raise HTTPException(409, "this picture is still being painted")
         await asyncio.to_thread(self.history.remove, entry)
-        await self.queue.touch()
+        self.queue.touch()
         return Response(status_code=204)
+
+
+async def _happens(event: asyncio.Event, patience: float) -> bool:
+    """Whether an event is set within some seconds."""
+    with contextlib.suppress(TimeoutError):
+        return await asyncio.wait_for(event.wait(), patience)
+    return False

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from jaxnst.foreign import convert, shown
 from jaxnst.messages import nearest
-from jaxnst.recipes import FIELDS, RECIPES, Recipe, get_recipe
+from jaxnst.recipes import FIELDS, Recipe, get_recipe
 from jaxnst.recipes.texts import parse_assignment
 from jaxnst.request.defaults import QUALITY, with_steps
 
@@ -83,29 +83,20 @@ class Settings:
     set: Annotated[tuple[Assignment, ...], Meta(max_length=16)] = ()
     preview_size: int = 128
 
-    @property
-    def pictures(self) -> list[str]:
-        """Names of all pictures, each once."""
-        own = [x for region in self.regions for x in (region.mask, *region.styles)]
-        palette = () if self.colors in COLORS else (self.colors,)
-        held = () if self.content_mask is None else (self.content_mask,)
-        return list(dict.fromkeys([self.content, *self.styles, *own, *held, *palette]))
-
     def as_json(self) -> dict[str, Any]:
         """The same as JSON that `read_settings` reads."""
         return msgspec.to_builtins(self)
 
-    def renamed(self, new: Mapping[str, str]) -> "Settings":
-        """The same with other names of the pictures."""
-        name = lambda x: new.get(x, x)
+    def renamed(self, name: Callable[[str], str]) -> "Settings":
+        """The same with other names of the pictures, given their own."""
         regions = (Region(name(x.mask), (*map(name, x.styles),)) for x in self.regions)
         return dataclasses.replace(
             self,
             content=name(self.content),
             styles=tuple(map(name, self.styles)),
             regions=tuple(regions),
-            content_mask=name(self.content_mask),
-            colors=name(self.colors),
+            content_mask=self.content_mask and name(self.content_mask),
+            colors=self.colors if self.colors in COLORS else name(self.colors),
         )
 
 
@@ -122,7 +113,7 @@ def read_settings(data: Any) -> Settings:
         >>> read_settings({"content": "a.jpg", "styles": ["b.jpg"], "size": 256}).size
         256
     """
-    values, wrong = check_settings(data)
+    values, wrong, _ = check_settings(data)
     if wrong:
         raise ValueError(next(iter(wrong.values())))
     if "content" not in values:
@@ -143,14 +134,15 @@ def read_settings(data: Any) -> Settings:
     return found
 
 
-def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str], Recipe]:
     """Read settings from JSON that need not be complete yet.
 
     Returns:
-        The values that are right, by name, and a line about each that is wrong.
+        The values that are right, by name, a line about each that is wrong, and the
+        recipe that is asked for, or the named one if its changes are wrong.
 
     Example:
-        >>> check_settings({"size": 10, "seed": 3})
+        >>> check_settings({"size": 10, "seed": 3})[:2]
         ({'seed': 3}, {'size': 'expected size from 16 to 20000, got 10'})
     """
     if not isinstance(data, dict):
@@ -163,22 +155,21 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str]]:
                 f"there is no setting {shown(name)}; did you mean {close}?"
             )
         if value is not None:
+            low, high = (LIMITS | CONTROL_LIMITS).get(name, (-math.inf, math.inf))
             try:
-                values[name] = _read_setting(name, value)
+                if type(value) in (int, float) and not low <= value <= high:
+                    raise ValueError(
+                        f"expected {name} from {low} to {high}, got {shown(value)}"
+                    )
+                values[name] = convert(value, KINDS[name], name)
             except ValueError as error:
                 wrong[name] = str(error)
+    recipe = get_recipe(values.get("recipe", "painterly"))
     try:
-        recipe_of(values)
+        recipe = recipe.replace(**changes(values))
     except ValueError as error:
         wrong.setdefault("set", str(error))
-    return values, wrong
-
-
-def _read_setting(name: str, value: Any) -> Any:
-    low, high = (LIMITS | CONTROL_LIMITS).get(name, (-math.inf, math.inf))
-    if type(value) in (int, float) and not low <= value <= high:
-        raise ValueError(f"expected {name} from {low} to {high}, got {shown(value)}")
-    return convert(value, KINDS[name], name)
+    return values, wrong, recipe
 
 
 def changes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +179,10 @@ def changes(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         ValueError: If a field or its value cannot be, as the command would say it.
+
+    Example:
+        >>> changes({"recipe": "delicate", "set": ("style_weight=2",)})
+        {'style_weight': 2.0}
     """
     further = dict(map(parse_assignment, values.get("set", ())))
     recipe = get_recipe(values.get("recipe", "painterly")).replace(**further)
@@ -201,49 +196,35 @@ def changes(values: Mapping[str, Any]) -> dict[str, Any]:
     return further | chosen
 
 
-def recipe_of(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that settings ask for, by the steps of the quality `normal`.
-
-    Example:
-        >>> recipe = recipe_of({"recipe": "delicate", "set": ("style_weight=2",)})
-        >>> recipe.weights.style_weight
-        2.0
-    """
-    return get_recipe(values.get("recipe", "painterly")).replace(**changes(values))
-
-
 def painting_of(
-    settings: Settings, paths: Mapping[str, Path], weights: str | None
+    settings: Settings, sources: Path, weights: str | None
 ) -> dict[str, Any]:
     """The painting that settings ask for, as JSON, see `request.manifest`.
 
-    Its recipe has only what is changed, so that the rest is as the machine that paints
+    Its recipe has only what is chosen, so that the rest is as the machine that paints
     would choose it.
 
     Args:
         settings: What is chosen.
-        paths: The path of each picture, by its name.
+        sources: Folder of the pictures.
         weights: Name or path of the network's weights; None for the recipe's.
 
     Returns:
         The JSON.
     """
-    named = get_recipe(settings.recipe)
-    style = lambda name, weight=1.0: {"path": str(paths[name]), "weight": weight}
+    path = lambda name: name and str(sources / name)
+    style = lambda name, weight=1.0: {"path": path(name), "weight": weight}
     blend = settings.blend or (1.0,) * len(settings.styles)
-    path = lambda name: None if name is None else str(paths[name])
-    regions = [
-        {"mask": path(region.mask), "styles": list(map(style, region.styles))}
-        for region in settings.regions
-    ]
-    steps = {}
-    if settings.quality != "normal":
-        own = with_steps(named, QUALITY[settings.quality]).schedule
-        steps = {"first_steps": own.first_steps, "steps": own.steps}
+    factor = QUALITY[settings.quality]
+    plan = with_steps(get_recipe(settings.recipe), factor).schedule
+    steps = {"first_steps": plan.first_steps, "steps": plan.steps}
     return {
         "content": path(settings.content),
         "styles": list(map(style, settings.styles, blend)),
-        "regions": regions,
+        "regions": [
+            {"mask": path(region.mask), "styles": list(map(style, region.styles))}
+            for region in settings.regions
+        ],
         "keep_rest": settings.keep_rest,
         "content_mask": path(settings.content_mask),
         "palette": None if settings.colors in COLORS else path(settings.colors),
@@ -264,9 +245,9 @@ def variations(settings: Settings) -> list[dict[str, float]]:
         >>> [list(x) for x in variations(chosen)]
         [['content_weight'], ['content_weight'], ['content_weight']]
     """
-    recipe = recipe_of(vars(settings))
-    usual = RECIPES[settings.recipe].weights
-    weight = recipe.weights.content_weight or usual.content_weight
+    named = get_recipe(settings.recipe)
+    recipe = named.replace(**changes(vars(settings)))
+    weight = recipe.weights.content_weight or named.weights.content_weight
 
     def around(name: str, value: float, factors: Sequence[float]) -> list[float]:
         low, high = CONTROL_LIMITS[name]

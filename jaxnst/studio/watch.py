@@ -9,46 +9,37 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from jaxnst.live import LiveReader
-from jaxnst.studio.assets import PAGE, REFUSALS
-from jaxnst.studio.guard import Guard, Keys
-from jaxnst.studio.serve import Server, listen
+from jaxnst.studio.guard import Access
+from jaxnst.studio.serve import PAGE, Server, application, listen
 
 LOOK, GOODBYE = 0.4, 2.0
 """Seconds between two looks, and for tabs to fetch the last picture at the end."""
 
 
 class Watch:
-    """The routes of the page, all of which only read.
+    """What the page asks for, all of which only reads.
 
     Attributes:
         end: How the run ended, `done` or `stopped`; empty before.
+        tabs: How many are told of changes.
     """
 
     def __init__(self, folder: Path, title: str):
         self.reader, self.title = LiveReader(folder), title
         self.end, self.tabs = "", 0
-
-    def app(self, host: str, port: int, keys: Keys) -> Starlette:
-        """The application."""
-        routes = [
+        self.routes = [
             Route("/", lambda request: FileResponse(PAGE / "live.html")),
-            Mount("/page", StaticFiles(directory=PAGE)),
             Route("/events", self.events),
             Route("/frame", self.frame),
         ]
-        guard = Middleware(Guard, host=host, port=port, keys=keys)
-        return Starlette(routes=routes, middleware=[guard], exception_handlers=REFUSALS)
 
-    async def frame(self, request: Request) -> Response:
+    def frame(self, request: Request) -> Response:
         """The picture so far."""
         data = self.reader.frame()
         if data is None:
@@ -77,21 +68,11 @@ class Watch:
         finally:
             self.tabs -= 1
 
-    async def leave(self) -> None:
-        """End what tabs are told."""
-        self.end = self.end or "stopped"
-
     def state(self, end: str) -> dict[str, Any]:
-        """What the page shows, as `jobs.Job.as_json` gives it."""
-        lines = self.reader.lines
-        return {
-            "name": self.title,
-            "state": end or "painting",
-            "doing": self.reader.doing,
-            "frame": lines[-1]["frame"] + bool(end) if lines else 0,
-            "now": lines[-1] if lines else None,
-            "terms": self.reader.terms(),
-        }
+        """What the page shows, as of a job of the studio."""
+        shown = self.reader.as_json()
+        shown["frame"] += bool(end and shown["now"])  # one more, with the result
+        return {"name": self.title, "state": end or "painting", **shown}
 
 
 @contextlib.contextmanager
@@ -101,16 +82,16 @@ def served(folder: Path, *, title: str, tell: Callable[[str], None]) -> Iterator
     `tell` gets the address to open, and another one whenever it was opened. At the end,
     tabs that are open get the last picture.
     """
-    watch, keys, host = Watch(folder, title), Keys(), "127.0.0.1"
+    watch, host = Watch(folder, title), "127.0.0.1"
     with listen(host, 0) as listener:
-        port = listener.getsockname()[1]
-        server = Server(watch.app(host, port, keys), watch.leave)
+        access = Access(host, listener.getsockname()[1])
+        access.on_use = lambda: tell(access.address)
+        server = Server(application(watch.routes, access))
         run = lambda: server.run(sockets=[listener])
         thread = threading.Thread(target=run, name="live view", daemon=True)
         thread.start()
         try:
-            keys.on_use = lambda: tell(keys.address(host, port))
-            keys.on_use()
+            access.on_use()
             yield
             watch.end = "done"
         finally:

@@ -27,10 +27,10 @@ from shared import machine
 
 from jaxnst.command.cli import main as jaxnst
 from jaxnst.pictures.samples import sample_path
-from jaxnst.studio.guard import Keys
+from jaxnst.studio.guard import Access
 from jaxnst.studio.jobs import Worker
 from jaxnst.studio.serve import Server, listen
-from jaxnst.studio.server import Place, Studio
+from jaxnst.studio.server import Studio
 
 HOST = "127.0.0.1"
 TICK = 0.005
@@ -55,24 +55,12 @@ class Served:
 
     def __init__(self, folder: Path):
         self.listener = listen(HOST, 0)
-        place = Place(
-            host=HOST,
-            port=self.listener.getsockname()[1],
-            folder=folder,
-            weights="embedded",
-        )
-        self.address = f"http://{HOST}:{place.port}"
-        self.keys = Keys("t" * 43, "c" * 43)
+        self.access = Access(HOST, self.listener.getsockname()[1])
         worker = Worker([sys.executable, "-m", "jaxnst.command.worker"])
-        self.studio = Studio(place, self.keys, worker)
-        self.server = Server(self.studio.app(), self.studio.leave)
+        studio = Studio(folder, worker, "embedded")
+        self.server = Server(studio.app(self.access), studio.leave)
         self.late: list[float] = []
         self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()))
-
-    @property
-    def door(self) -> str:
-        """An address that opens one browser."""
-        return f"{self.address}/?token={self.keys.token}"
 
     async def serve(self) -> None:
         """Serve, and beat."""
@@ -169,15 +157,16 @@ def main() -> None:
         # Elsewhere, since what starts a browser stops the threads of its own process.
         elsewhere = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         with elsewhere, Served(folder) as served:
-            ready, seen, count = elsewhere.submit(open_page, served.door).result()
+            ready, seen, count = elsewhere.submit(
+                open_page, served.access.address
+            ).result()
             served.tell(
                 f"page ready {ready:.2f} s, pictures in sight {seen:.2f} s ({count})"
             )
-            origin = {"origin": served.address}
-            with httpx.Client(
-                base_url=served.address, headers=origin, timeout=600
-            ) as client:
-                client.get(served.door).raise_for_status()
+            base = served.access.address.partition("/?")[0]
+            headers = {"origin": base}
+            with httpx.Client(base_url=base, headers=headers, timeout=600) as client:
+                client.get(served.access.address).raise_for_status()
                 seconds, count = copies(client)
                 served.tell(f"{count} small copies {seconds:.2f} s")
                 most = largest_event(client, args.size)
