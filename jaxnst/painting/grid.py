@@ -31,7 +31,7 @@ from jaxnst.painting.lanes import (
 )
 from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.plan import Stage
-from jaxnst.painting.scene import Masks, Style, check_styles, compose, turn
+from jaxnst.painting.scene import Masks, Style, check_styles, compose, sharpened, turn
 from jaxnst.painting.stage import image_of, init, prepare_backbone
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.canvas import Growth
@@ -265,6 +265,8 @@ class BatchPainter:
         for lane, image, laid in zip(lanes, images, parts, strict=True):
             scene, own = measurer.scaled(lane, number), measurer.canvas(lane, number)
             found = compose(scene, own.crop(image), list(map(own.crop, laid)))
+            if number == len(lane.stages) - 1:
+                found = sharpened(scene, found)
             made.append(measurer.keep(lane, number, found))
         return at_rest(np.stack(made))
 

@@ -33,6 +33,7 @@ from jaxnst.painting.scene import (
     on_host,
     painted_content,
     recolored,
+    sharpened,
     turn,
 )
 from jaxnst.painting.stage import (
@@ -347,8 +348,10 @@ class PicturePainter:
         shown = lambda: canvas.crop(image_of(state, recipe.program))
         image = call.host(shown, np.zeros_like(scene.content))
         del state
-        laid = keep(scene, lay(call, scene, image, recipe), self.scene.content)
-        return at_rest(canvas.place(laid))
+        laid = lay(call, scene, image, recipe)
+        if stage == self.stages[-1]:
+            laid = call.host(lambda: sharpened(scene, laid), laid)
+        return at_rest(canvas.place(keep(scene, laid, self.scene.content)))
 
     def image(self, state: State, stage: Stage) -> Image:
         """What was painted so far."""

@@ -33,6 +33,7 @@ from jaxnst.pictures.color import (
 )
 from jaxnst.recipes import Recipe
 from jaxnst.repaint.bank import Styles
+from jaxnst.repaint.filters import sharpen
 from jaxnst.types import Image, Mask
 
 
@@ -400,6 +401,13 @@ def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
             return part
         found = found + region.mask * (part - image)
     return found
+
+
+def sharpened(scene: Scene, image: Image) -> Image:
+    """An image that was laid, as crisp as the styles of each region."""
+    images = lambda region: [style.image for style in region.styles]
+    parts = [sharpen(image, x.mask, images(x)) for x in scene.regions]
+    return compose(scene, image, parts)
 
 
 def keep(scene: Scene, image: Image, photograph: Image) -> Image:

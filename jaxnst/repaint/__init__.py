@@ -90,9 +90,9 @@ HALO = 64
 STYLE_PIXELS = 2**22
 """Pixels of the styles that are used at most, turned ones counted."""
 
-BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 4
+BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 2
 """Weights of the pixels of a patch that is laid: its middle counts most, which keeps
-strokes crisp."""
+strokes crisp; the wider it counts, the longer they run."""
 
 
 class Level(NamedTuple):

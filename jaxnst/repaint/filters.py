@@ -1,10 +1,12 @@
 """What is found in pictures before patches are looked up, on the host."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import gaussian_filter, uniform_filter1d
 
-from jaxnst.types import Image
+from jaxnst.types import Image, Mask
 
 CONTRAST = 0.25
 """Standard deviation of colours within 5 x 5 px, in those of all, of half an edge."""
@@ -25,6 +27,9 @@ EMPTY = 0.08
 
 FILLED, DRAWN = 0.1, 0.42
 """Share of empty paper in pictures that are painted all over, and in drawings."""
+
+SHARPEST = 2
+"""How many times at most the finest details are strengthened."""
 
 Pixels = Float[np.ndarray, "_h _w _c"]
 
@@ -82,6 +87,26 @@ def find_plain(image: Image) -> float:
     deviation = np.sqrt(_local_variance(image, 7))
     share = np.mean(deviation < EMPTY * np.std(mean_color(image)))
     return float(np.clip((share - FILLED) / (DRAWN - FILLED), 0, 1))
+
+
+def sharpen(
+    image: Image, mask: Mask | None, styles: Sequence[Image]
+) -> Float[np.ndarray, "_h _w 3"]:
+    """Give the finest details of a picture the strength that they have in its styles.
+
+    Where patches overlap they are averaged, which takes a third of it.
+    """
+
+    def find_details(image: Image) -> Image:
+        return image - gaussian_filter(image, (1, 1, 0), mode="nearest")
+
+    image = np.asarray(image)
+    details = find_details(image)
+    weights = 1 if mask is None else mask / (np.mean(mask) + np.float32(1e-9))
+    own = np.mean(weights * details**2) + np.float32(1e-9)
+    wanted = np.mean([np.mean(find_details(style) ** 2) for style in styles])
+    gain = np.clip(np.sqrt(wanted / own), 1, SHARPEST)
+    return np.clip(image + np.float32(gain - 1) * details, 0, 1)
 
 
 def _local_variance(image: Pixels, side: int) -> Float[np.ndarray, "_h _w"]:

@@ -119,7 +119,7 @@ class Shot(PicturePainter):
         # Where strokes stay, they are what is looked for, so that new ones join.
         mixed = scene.content + past.reliability * (image - scene.content)
         laid = lay(self.call, scene._replace(content=mixed), image, recipe)
-        return scenes.keep(scene, kept(laid), start)
+        return scenes.keep(scene, kept(scenes.sharpened(scene, laid)), start)
 
     def _set_up(self, scene: Scene, start: Image, past: Paint, weight: float) -> Setup:
         """What the steps of a frame need."""
