@@ -106,6 +106,17 @@ def check_strength(strength: Any, name: str = "content_strength") -> None:
         check_image(strength, name, channels=1, most=math.inf, beyond=0.0)
 
 
+def check_key(key: Any) -> None:
+    """Raise a ValueError unless this is one random key, of the new kind or the old."""
+    try:
+        jax.eval_shape(jax.random.bits, key)
+    except (TypeError, ValueError) as error:
+        got = f"shape {key.shape}" if hasattr(key, "shape") else repr(key)
+        raise ValueError(
+            f"expected one random key, such as jax.random.key(0), got {got}"
+        ) from error
+
+
 def check_untraced(name: str, *arguments: Any) -> None:
     """Raise a ValueError where a function is called that JAX cannot transform.
 

@@ -11,7 +11,7 @@ import pytest
 
 from jaxnst.command.describe import compile_timer
 from jaxnst.compiled import Runner
-from jaxnst.painting.stage import measure
+from jaxnst.painting.stage import Measuring
 from jaxnst.pictures.canvas import exact
 from jaxnst.recipes import Recipe, get_recipe
 
@@ -39,8 +39,8 @@ def random_image(seed, height, width):
 
 def measure_targets(backbone, scene, recipe, tile=None):
     """The targets of a scene in its own size."""
-    given = Runner(), backbone, scene, exact(scene.content.shape), recipe
-    return measure(*given, tile=tile)
+    own = exact(scene.content.shape)
+    return Measuring(Runner(), backbone, own, recipe, tile).targets(scene)
 
 
 @contextlib.contextmanager

@@ -27,8 +27,8 @@ FLOORS = {
     "jaxnst/weights": ["readers", "format", "download", "convert", "registry"],
     "jaxnst/recipes": ["recipe", "named", "texts"],
     "jaxnst/painting": [
-        "scales", "memory", "plan", "timing", "inputs", "scene", "checkpoint", "loop",
-        "plot", "stages", "stage", "multiscale", "lanes", "measurer", "grid",
+        "scales", "memory", "plan", "timing", "scene", "checkpoint", "loop",
+        "stages", "stage", "painter", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/repaint": ["filters", "flow", "bank", "match"],
     "jaxnst/request": [

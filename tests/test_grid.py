@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxnst import transfer
 from jaxnst.compiled import Runner
 from jaxnst.objective import make_targets
-from jaxnst.painting import grid, loop, measurer
+from jaxnst.painting import grid, loop
 from jaxnst.painting.grid import GridOptions, PaintedLane, stylize_grid
 from jaxnst.painting.lanes import (
     lane_bytes,
@@ -26,7 +26,7 @@ from jaxnst.painting.lanes import (
 from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.memory import free_memory
 from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.painting.stage import canvas_of
+from jaxnst.painting.stage import Measuring
 from jaxnst.painting.stages import Result
 from jaxnst.recipes import get_recipe
 
@@ -169,11 +169,9 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
 
         return counted
 
-    for name, function in (
-        ("content", measurer.measure_drawing),
-        ("style", measurer.measure_styles),
-    ):
-        monkeypatch.setattr(measurer, function.__name__, count(name, function))
+    for name, method in (("content", "drawing"), ("style", "styles")):
+        counted = count(name, getattr(Measuring, method))
+        monkeypatch.setattr(Measuring, method, counted)
     vary = {"style_weight": [1.0, 2.0], "learning_rate": [0.01, 0.02]}
     # What no other test compiles.
     recipe = RECIPE.replace(palette="content", beta2=0.9875)
@@ -214,11 +212,7 @@ def test_a_lane_that_diverges_leaves_the_others_alone(backbone):
     )
     found = list(
         grid.paint_lanes(
-            partial(
-                Measurer,
-                load_content=lambda lane: CONTENTS[0],
-                load_styles=lambda lane: [STYLES[0]],
-            ),
+            Measurer(lambda lane: CONTENTS[0], lambda lane: [STYLES[0]]),
             backbone,
             lanes,
             mesh=mesh_of(1),
@@ -236,21 +230,18 @@ def test_a_lane_that_diverges_leaves_the_others_alone(backbone):
 def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
     widths = []
 
-    def short_of_memory(painter, on_chunk):
-        width = len(painter.filled)
+    def short_of_memory(lanes, width, *_, on_chunk):
         widths.append(width)
         if width > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
         image = np.zeros((24, 32, 3), np.float32)
         result = Result(image, (), [], "done", [], RECIPE.weights)
-        return [PaintedLane(lane, result) for lane in painter.lanes]
+        return [PaintedLane(lane, result) for lane in lanes]
 
     monkeypatch.setattr(grid, "_paint_batch", short_of_memory)
     lanes = lanes_of([(24, 32)], 6)
     found = grid.paint_lanes(
-        lambda measuring: Measurer(
-            measuring, lambda lane: CONTENTS[0], lambda lane: []
-        ),
+        Measurer(lambda lane: CONTENTS[0], lambda lane: []),
         backbone,
         lanes,
         mesh=mesh_of(1),
@@ -264,8 +255,7 @@ def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
 
 def kind_of(lane):
     """Lanes share a batch if their programs and canvases are the same."""
-    place = lambda stage: canvas_of(stage, lane.recipe, turned=lane.turned)
-    return lane.recipe.program, lane.turned, *(place(x).size for x in lane.stages)
+    return lane.recipe.program, lane.turned, *(x.size for x in lane.canvases)
 
 
 def lanes_of(shapes, varied):

@@ -10,16 +10,18 @@ from helpers import LAYERS, compiled_steps, random_image
 from PIL import Image as pil
 
 from jaxnst import transfer
+from jaxnst.checks import check_key
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jaxnst.painting.grid import stylize_grid
-from jaxnst.painting.inputs import check_key, load_style, scale_content
 from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.painter import Picture
 from jaxnst.painting.scales import scale_shapes
-from jaxnst.painting.stage import next_picture
+from jaxnst.painting.scene import make_scene, scale_content
 from jaxnst.pictures.canvas import Growth, exact, shared
 from jaxnst.pictures.files import save_image
 from jaxnst.process import standard_dtypes
 from jaxnst.recipes import get_recipe
+from jaxnst.request.read import load_style
 
 RECIPE = get_recipe("delicate").replace(
     **LAYERS,
@@ -290,7 +292,9 @@ def test_the_next_scale_starts_with_the_picture_its_detail_and_the_curvature():
     state = kernel.init(scale_content(content, old.shape))
     seen = state.opt_state._replace(gamma=jnp.float32(3), count=jnp.int32(1))
     state = state._replace(opt_state=seen)
-    larger = next_picture(state.image, content, new, LBFGS.replace(detail=1.0))
+    recipe = LBFGS.replace(detail=1.0)
+    scene = make_scene(content, [content], recipe)
+    larger = Picture(scene, content, KEY, recipe, [old, new]).next(1, state.image)
     np.testing.assert_allclose(larger, content, atol=1e-6)
     begun = kernel.enlarge(state, kernel.init(larger), Growth([(old, new)]))
     assert begun.opt_state.gamma == 12

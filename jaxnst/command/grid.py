@@ -272,8 +272,7 @@ def paint_alike(
         image = with_alpha(result.image, photograph(lane).alpha)
         return lane, result._replace(image=image)
 
-    measurer_of = partial(
-        Measurer,
+    measurer = Measurer(
         load_content=lambda lane: photograph(lane).image,
         load_styles=lambda lane: [
             load_style(style, lane.shape, lane.recipe) for style in lane.styles
@@ -282,7 +281,7 @@ def paint_alike(
     )
     live.say(first_words(lanes[0].recipe, lanes[0].shape))
     with GridReporter(lanes, live, quiet=quiet) as reporter:
-        given = measurer_of, backbone, lanes
+        given = measurer, backbone, lanes
         painted = paint_lanes(*given, batch=batch, on_chunk=reporter)
         # Pictures are encoded while the next batch is painted.
         largest = max(12 * math.prod(lane.shape) for lane in lanes)

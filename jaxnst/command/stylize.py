@@ -28,14 +28,19 @@ from jaxnst.live import LiveWriter
 from jaxnst.messages import gigabytes
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import load_checkpoint
-from jaxnst.painting.inputs import load_content
 from jaxnst.painting.memory import largest_size, mask_bytes, process_bytes
 from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
-from jaxnst.pictures.files import has_alpha, load_image, output_format, save_image
+from jaxnst.pictures.files import (
+    has_alpha,
+    load_cutout,
+    load_image,
+    output_format,
+    save_image,
+)
 from jaxnst.recipes import Recipe
 from jaxnst.request import read
 from jaxnst.request.defaults import times_path
@@ -326,8 +331,8 @@ def stylize_files(
     painting: Painting, backbone: Backbone, hooks: Mapping[str, Any]
 ) -> Result:
     """Read the pictures of a painting and paint it; hooks are of `Options`."""
-    recipe = painting.recipe
-    content, alpha = load_content(painting.content, painting.size, recipe)
+    recipe, size = painting.recipe, max(painting.shape())
+    content, alpha = load_cutout(painting.content, size=size, enlarge=True)
     shape = content.shape
     styles = [read.read_style(style, shape, recipe) for style in painting.styles]
     masks = read.read_masks(painting, styles, alpha, shape)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +15,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from jaxnst.checks import check_image, check_kind, check_list, check_untraced
+from jaxnst.checks import (
+    check_image,
+    check_key,
+    check_kind,
+    check_list,
+    check_untraced,
+)
 from jaxnst.compiled import KeptJit, Runner
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
-from jaxnst.painting.inputs import check_key
 from jaxnst.painting.lanes import (
     Lane,
     Values,
@@ -30,15 +34,14 @@ from jaxnst.painting.lanes import (
     plan_batches,
 )
 from jaxnst.painting.measurer import Measurer
-from jaxnst.painting.plan import Stage
-from jaxnst.painting.scene import Masks, Style, check_styles, compose, sharpened, turn
-from jaxnst.painting.stage import image_of, init, prepare_backbone
+from jaxnst.painting.painter import Painter
+from jaxnst.painting.scene import Masks, Scene, Style, check_styles, compose, turn
+from jaxnst.painting.stage import layouts, most_pixels, prepare_backbone
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
-from jaxnst.pictures.canvas import Growth
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import Layout, lay_levels
-from jaxnst.transfer import Info, State, Transfer, at_rest, make_transfer
+from jaxnst.transfer import Info, State, Transfer, make_transfer
 from jaxnst.types import Image
 
 BatchCallback = Callable[[list[Lane], Progress], None]
@@ -53,6 +56,17 @@ class PaintedLane(NamedTuple):
 
     lane: Lane
     result: Result
+
+
+EACH = PartitionSpec("lane")
+"""Where an array with a first axis of lanes is: a part of it on each device."""
+
+
+def spread(function: Callable, mesh: Any, parts: Any) -> Callable:
+    """A function of lanes, of which each device computes its own."""
+    specs = {"in_specs": parts, "out_specs": EACH}
+    # An optimiser's inner loops are as long in all lanes.
+    return jax.shard_map(function, mesh=mesh, check_vma=False, **specs)
 
 
 @dataclass(frozen=True)
@@ -73,17 +87,9 @@ class BatchTransfer:
     ) -> tuple[State, Info]:
         """A step of all lanes, see `Transfer.step`."""
         step = jax.vmap(self.transfer.step, in_axes=(0, None, 0))
-        if self.mesh.size == 1:
-            return step(state, backbone, targets)
-        each, shared = PartitionSpec("lane"), PartitionSpec()
-        spread = jax.shard_map(
-            step,
-            mesh=self.mesh,
-            in_specs=(each, shared, each),
-            out_specs=each,
-            check_vma=False,  # an optimiser's inner loops are as long in all lanes
-        )
-        return spread(state, backbone, targets)
+        if self.mesh.size > 1:
+            step = spread(step, self.mesh, (EACH, PartitionSpec(), EACH))
+        return step(state, backbone, targets)
 
 
 class BatchRunner(Runner):
@@ -98,12 +104,8 @@ class BatchRunner(Runner):
         args = put_lanes(args, self.sharding)
         if self.sharding.mesh.size == 1:
             return super().__call__(function.batched, *args, **static)
-        each, mesh = PartitionSpec("lane"), self.sharding.mesh
         one = partial(function.batched.__wrapped__, **static)
-        spread = jax.shard_map(
-            one, mesh=mesh, in_specs=each, out_specs=each, check_vma=False
-        )
-        return jax.jit(spread)(*args)
+        return jax.jit(spread(one, self.sharding.mesh, EACH))(*args)
 
 
 def put_lanes(tree: PyTree, sharding: NamedSharding) -> Any:
@@ -113,7 +115,7 @@ def put_lanes(tree: PyTree, sharding: NamedSharding) -> Any:
 
 
 def paint_lanes(
-    measurer_of: Callable[[Backbone], Measurer],
+    measurer: Measurer,
     backbone: Backbone,
     lanes: Sequence[Lane],
     *,
@@ -126,28 +128,27 @@ def paint_lanes(
     Each picture comes as soon as its batch is finished. For `batch` see `plan_batches`.
     An exception from `on_chunk`, such as KeyboardInterrupt, ends the painting.
     """
-    if plain := [lane for lane in lanes if not lane.recipe.paints]:
-        yield from _recolor(plain, measurer_of(backbone), on_chunk)
+    plain = [lane for lane in lanes if not lane.recipe.paints]
+    yield from _recolor(plain, measurer, on_chunk)
     mesh = mesh or lane_mesh()
-    prepared: dict[Any, tuple[Measurer, Backbone]] = {}
-    pixels = max((lane.pixels for lane in lanes), default=0)
+    pixels = max((most_pixels(x.stages, x.canvases) for x in lanes), default=0)
     plan = plan_batches(lanes, mesh, batch=batch)
+    prepared: dict[Any, tuple[Backbone, Backbone]] = {}
     while plan:
         some, width = plan.pop(0)
         program, turned = some[0].recipe.program, some[0].turned
         network = program.activations, program.layers, program.dtype, turned
         if network not in prepared:
-            prepared.clear()  # one network with prepared kernels is large enough
-            measuring, stepping = prepare_backbone(
-                backbone, program, pixels=pixels, turned=turned
-            )
+            options: dict = {"pixels": pixels, "turned": turned}
+            measuring, stepping = prepare_backbone(backbone, program, **options)
             if mesh.size > 1:
                 everywhere = NamedSharding(mesh, PartitionSpec())
                 stepping = jax.device_put(stepping, everywhere)
-            prepared[network] = measurer_of(measuring), stepping
-        painter = BatchPainter(some, width, *prepared[network], mesh)
+            # One network with prepared kernels is large enough.
+            prepared = {network: (measuring, stepping)}
+        given = measurer, *prepared[network], mesh
         try:
-            painted = _paint_batch(painter, on_chunk)
+            painted = _paint_batch(some, width, *given, on_chunk=on_chunk)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or width == mesh.size:
                 raise
@@ -169,7 +170,7 @@ def _recolor(
     for lane in lanes:
         began = time.perf_counter()
         with standard_dtypes():
-            image = measurer.finish(lane, measurer.recolored(lane))
+            image = measurer.recolored(lane)
         spent = [time.perf_counter() - began]
         result = Result(image, lane.stages, [], "done", spent, lane.recipe.weights)
         yield PaintedLane(lane, result)
@@ -180,109 +181,89 @@ def _recolor(
 @standard_dtypes()
 @single_threaded_lapack
 def _paint_batch(
-    painter: "BatchPainter", on_chunk: BatchCallback | None
+    lanes: list[Lane],
+    width: int,
+    measurer: Measurer,
+    *given: Any,
+    on_chunk: BatchCallback | None,
 ) -> list[PaintedLane]:
-    """Take a batch from coarse to fine."""
-    lanes, stages = painter.lanes, painter.lanes[0].stages
+    """Take a batch from coarse to fine; the arguments are those of `BatchPainter`."""
+    painter, stages = BatchPainter(lanes, width, measurer, *given), lanes[0].stages
     report = None if on_chunk is None else partial(on_chunk, lanes)
-    given = painter.set_up, painter.images, stages
-    state, infos, seconds = paint_stages(*given, on_chunk=report)
+    hooks = painter.set_up, painter.show
+    state, infos, seconds = paint_stages(*hooks, stages, on_chunk=report)
     infos = jax.device_get(infos)
     share = [x / len(lanes) for x in seconds]
     painted = []
-    for i, (lane, image) in enumerate(
-        zip(lanes, painter.images(state, stages[-1]), strict=False)
-    ):
+    pictures = painter.show(state, len(stages) - 1)
+    for i, (lane, image) in enumerate(zip(lanes, pictures, strict=True)):
         own = [jax.tree.map(lambda x, i=i: x[:, i], info) for info in infos]
         status = "done" if all(info.finite.all() for info in own) else "diverged"
-        image = painter.measurer.finish(lane, image)
+        image = measurer.finish(lane, image)
         weights = lane.recipe.weights
         result = Result(image, lane.stages, own, status, share, weights)
         painted.append(PaintedLane(lane, result))
     return painted
 
 
-class BatchPainter:
-    """Sets up the stages of a batch of lanes; empty places repeat its last lane."""
+class BatchPainter(Painter):
+    """Paints a batch of lanes; empty places repeat its last lane."""
 
     def __init__(
         self,
         lanes: list[Lane],
         width: int,
         measurer: Measurer,
+        measuring: Backbone,
         stepping: Backbone,
         mesh: Mesh,
     ):
-        self.lanes, self.measurer, self.stepping = lanes, measurer, stepping
+        self.lanes, self.measurer = lanes, measurer
+        self.measuring, self.stepping = measuring, stepping
         self.filled = lanes + lanes[-1:] * (width - len(lanes))
-        self.recipe = lanes[0].recipe
-        self.single = make_transfer(self.recipe.program)
-        self.transfer = BatchTransfer(self.single, mesh)
-        self.sharding = NamedSharding(mesh, PartitionSpec("lane"))
-        self.call = BatchRunner(self.sharding)
+        single, stages = make_transfer(lanes[0].recipe.program), lanes[0].stages
+        pictures = list(map(measurer.picture, self.filled))
+        super().__init__(pictures, stages, [single] * len(stages), batched=True)
+        self.transfer = BatchTransfer(single, mesh)
+        self.sharding = NamedSharding(mesh, EACH)
 
-    def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
+    def set_up(self, number: int, state: State | None, resumed: bool) -> Setup:
         """Begin a stage, see `stages.SetUp`."""
-        number = self.lanes[0].stages.index(stage)
-        call, targets = Runner(f"at {max(stage.shape)} px"), None
+        stage, lanes, targets = self.stages[number], self.filled, None
+        call, every = Runner(f"at {max(stage.shape)} px"), BatchRunner(self.sharding)
         if stage.steps:
-            each = [self.measurer.targets(call, lane, number) for lane in self.filled]
+            of = partial(self.measurer.targets, call, self.measuring)
+            each = [of(lane, number) for lane in lanes]
             targets = put_lanes(stack(each), self.sharding)
-        begun = put_lanes(self.begin(state, before, stage, number), self.sharding)
-        end = partial(self.end, number)
+        scenes = [self.measurer.scaled(lane, number) for lane in lanes]
+        begun = put_lanes(self.begin(every, scenes, number, state), self.sharding)
+        end = partial(self.end, every, scenes, number)
         return Setup(self.transfer, begun, self.stepping, targets, end, call)
 
-    def begin(
-        self, state: State | None, before: Stage | None, stage: Stage, number: int
-    ) -> State:
-        """The first state of a stage."""
-        measurer = self.measurer
-        if state is None or before is None:
-            starts = [measurer.start(lane, number) for lane in self.filled]
-            return self.call(init, np.stack(starts), transfer=self.single)
-        pairs = zip(self.filled, image_of(state, self.recipe.program), strict=True)
-        larger = np.stack([measurer.enlarged(lane, number, x) for lane, x in pairs])
-        if not stage.steps:
-            return at_rest(larger)
-        fresh = self.call(init, larger, transfer=self.single)
-        if not state.opt_state:  # it was at rest
-            return fresh
-        canvases = [
-            (measurer.canvas(lane, number - 1), measurer.canvas(lane, number))
-            for lane in self.filled
-        ]
-        return self.single.enlarge(state, fresh, Growth(canvases, batched=True))
-
-    def end(self, number: int, state: State) -> State:
-        """Lay the images of the lanes out of their styles, if their recipe does."""
-        if not self.recipe.look.repaint:
-            return self.single.drop_history(state)
-        measurer, lanes = self.measurer, self.filled
-        images = list(image_of(state, self.recipe.program))
-        layouts = [measurer.layouts(*x) for x in zip(lanes, repeat(number), images)]
-        parts = zip(*map(self.lay_region, zip(*layouts, strict=True)), strict=True)
+    def lay(
+        self, call: Runner, scenes: Sequence[Scene], images: Sequence[Image]
+    ) -> list[Image]:
+        """Images of a stage, laid out of patches of their styles."""
+        given = zip(scenes, images, self.filled, strict=True)
+        found = [layouts(Runner(), x, image, lane.recipe) for x, image, lane in given]
+        regions = [self.lay_region(call, x) for x in zip(*found, strict=True)]
         made = []
-        for lane, image, laid in zip(lanes, images, parts, strict=True):
-            scene, own = measurer.scaled(lane, number), measurer.canvas(lane, number)
-            found = compose(scene, own.crop(image), list(map(own.crop, laid)))
-            if number == len(lane.stages) - 1:
-                found = sharpened(scene, found)
-            made.append(measurer.keep(lane, number, found))
-        return at_rest(np.stack(made))
+        for scene, image, *parts in zip(scenes, images, *regions, strict=True):
+            h, w, _ = image.shape
+            made.append(compose(scene, image, [part[:h, :w] for part in parts]))
+        return made
 
-    def lay_region(self, layouts: Sequence[Layout]) -> list[np.ndarray]:
+    def lay_region(self, call: Runner, layouts: Sequence[Layout]) -> list[np.ndarray]:
         """Lay a region of all lanes: at once, where their pyramids are alike."""
         shapes = [str(jax.tree.map(np.shape, x)) for x in layouts]
         if len(set(shapes)) == 1:
-            return list(np.asarray(lay_levels(stack(layouts), self.call)))
+            return list(np.asarray(lay_levels(stack(layouts), call)))
         return [np.asarray(lay_levels(x, Runner())) for x in layouts]
 
-    def images(self, state: State, stage: Stage) -> list[Image]:
+    def show(self, state: State, number: int) -> list[Image]:
         """The pictures of the lanes, as they are seen."""
-        number = self.lanes[0].stages.index(stage)
-        found = zip(self.lanes, image_of(state, self.recipe.program), strict=False)
-        cropped = [self.measurer.canvas(x, number).crop(image) for x, image in found]
-        return [turn(x) for x in cropped] if self.lanes[0].turned else cropped
+        found = self.images(state, number)[: len(self.lanes)]
+        return [turn(x) for x in found] if self.lanes[0].turned else found
 
 
 def stack(trees: Sequence[PyTree]) -> Any:
@@ -382,11 +363,9 @@ def stylize_grid(
     vary, masks = dict(options.vary or {}), options.masks
     if len(masks) > 1:
         vary["masks"] = range(len(masks))
-    masked = [bool(masks)] * len(contents)
     given = shapes, len(styles), recipe
-    lanes = make_lanes(*given, key=key, vary=vary, masked=masked)
-    measurer_of = partial(
-        Measurer,
+    lanes = make_lanes(*given, key=key, vary=vary, masked=bool(masks))
+    measurer = Measurer(
         load_content=lambda lane: contents[lane.content],
         load_styles=lambda lane: [styles[j] for j in lane.styles],
         load_masks=lambda lane: (
@@ -394,7 +373,7 @@ def stylize_grid(
         ),
     )
     painted = paint_lanes(
-        measurer_of, backbone, lanes, mesh=options.mesh, batch=options.batch
+        measurer, backbone, lanes, mesh=options.mesh, batch=options.batch
     )
     found = {id(lane): result.image for lane, result in painted}
     images = [found[id(lane)] for lane in lanes]

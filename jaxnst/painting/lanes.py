@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from jaxnst.messages import gigabytes, nearest
 from jaxnst.objective import check_blend
 from jaxnst.painting.memory import free_memory, step_bytes
 from jaxnst.painting.plan import Stages, plan_run, total_work
-from jaxnst.painting.stage import canvas_of, most_pixels
+from jaxnst.painting.stage import canvas_of
+from jaxnst.pictures.canvas import Canvas
 from jaxnst.recipes import FIELDS, Recipe
 
 
@@ -48,10 +49,10 @@ class Lane(NamedTuple):
         return recipe.paints and recipe.program.shares_canvases and height > width
 
     @property
-    def pixels(self) -> int:
-        """See `stage.most_pixels`."""
-        canvas = partial(canvas_of, recipe=self.recipe, turned=self.turned)
-        return most_pixels(self.stages, canvas)
+    def canvases(self) -> list[Canvas]:
+        """Those of its stages."""
+        own = partial(canvas_of, recipe=self.recipe, turned=self.turned)
+        return [own(stage.shape) for stage in self.stages]
 
 
 Values = Sequence[Any] | Array | np.ndarray
@@ -62,19 +63,18 @@ EXTRA = ("recipe", "seed", "blend", "masks")
 
 
 def make_lanes(
-    shapes: Sequence[tuple[int, int] | Callable[[Recipe], tuple[int, int]]],
+    shapes: Sequence[tuple[int, int]],
     styles: int,
     recipe: Recipe,
     *,
     key: Array,
     vary: Mapping[str, Values] | None = None,
-    masked: Sequence[bool] = (),
+    masked: bool = False,
 ) -> list[Lane]:
     """All pictures of a grid: contents outermost, then styles, then settings.
 
-    A content has a height and width, or a function that computes them from a lane's
-    recipe. For `vary` see `grid.GridOptions`. Contents that are `masked`, where any
-    is, are in batches of their own.
+    For `vary` see `grid.GridOptions`. Where contents are `masked`, each is in batches
+    of its own.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -86,25 +86,28 @@ def make_lanes(
         (30, (0,), {'style_weight': 1.0})
     """
     vary = check_vary(vary or {})
-    settings = []
-    for values in itertools.product(*vary.values()):
-        setting = dict(zip(vary, values, strict=True))
-        changed = apply_setting(recipe, setting, styles)
-        own = jax.random.key(setting["seed"]) if "seed" in setting else key
-        settings.append((setting, changed, own))
-    columns = [(j,) for j in range(styles)] or [()]
-    if "blend" in vary:
-        columns = [tuple(range(styles))]
-    lanes = []
-    for (i, shape), column in itertools.product(enumerate(shapes), columns):
-        for setting, changed, own in settings:
-            size = shape(changed) if callable(shape) else shape
-            blend = setting.get("blend")
-            stages = plan_run(size, changed)
-            parts = (i, setting.get("masks")) if masked and masked[i] else None
-            given = i, column, setting, size, changed, own, blend, stages, parts
-            lanes.append(Lane(*given))
-    return lanes
+    settings = [
+        dict(zip(vary, values, strict=True))
+        for values in itertools.product(*vary.values())
+    ]
+    recipes = [apply_setting(recipe, setting, styles) for setting in settings]
+    every = tuple(range(styles))
+    columns = [every] if "blend" in vary else [(j,) for j in every] or [()]
+    return [
+        Lane(
+            content=i,
+            styles=column,
+            setting=setting,
+            shape=shape,
+            recipe=own,
+            key=jax.random.key(setting["seed"]) if "seed" in setting else key,
+            blend=setting.get("blend"),
+            stages=plan_run(shape, own),
+            parts=(i, setting.get("masks")) if masked else None,
+        )
+        for (i, shape), column in itertools.product(enumerate(shapes), columns)
+        for setting, own in zip(settings, recipes, strict=True)
+    ]
 
 
 def check_vary(vary: Mapping[str, Values], more: Sequence[str] = ()) -> dict[str, Any]:
@@ -170,8 +173,7 @@ def group_of(lane: Lane) -> tuple:
     """What a lane has in common with the others of a batch."""
     recipe = lane.recipe
     kind = recipe.program, recipe.look.repaint, lane.turned
-    canvases = (canvas_of(x, recipe, turned=lane.turned) for x in lane.stages)
-    sizes = tuple((canvas.size, canvas.part) for canvas in canvases)
+    sizes = tuple((canvas.size, canvas.part) for canvas in lane.canvases)
     return *kind, sizes, tuple(x.steps for x in lane.stages), lane.parts
 
 

@@ -11,29 +11,18 @@ from jaxnst.compiled import Runner
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.painting.lanes import Lane
+from jaxnst.painting.painter import Picture
 from jaxnst.painting.scene import (
     Masks,
     Scene,
     Style,
     finish,
-    keep,
     make_scene,
     on_host,
     painted_content,
     recolored,
 )
-from jaxnst.painting.stage import (
-    canvas_of,
-    first_picture,
-    layouts,
-    measure,
-    measure_drawing,
-    measure_styles,
-    next_picture,
-    scale,
-)
-from jaxnst.pictures.canvas import Canvas
-from jaxnst.repaint import Layout
+from jaxnst.painting.stage import Measuring, scale
 from jaxnst.types import Image
 
 KEPT_BYTES = 2**30
@@ -49,66 +38,48 @@ class Measurer:
 
     def __init__(
         self,
-        backbone: Backbone,
         load_content: Callable[[Lane], Image],
         load_styles: Callable[[Lane], list[Style | Image]],
         load_masks: Callable[[Lane], Masks] = lambda lane: Masks(),
     ):
-        self.backbone, self.load_masks = backbone, load_masks
         self.load_content, self.load_styles = load_content, load_styles
+        self.load_masks = load_masks
         kept = LRUCache(KEPT_BYTES, getsizeof=_bytes)
         self._once = cached(kept, key=lambda key, make: key)(lambda key, make: make())
 
-    def canvas(self, lane: Lane, stage: int) -> Canvas:
-        """The canvas of a stage of a lane."""
-        return canvas_of(lane.stages[stage], lane.recipe, turned=lane.turned)
+    def picture(self, lane: Lane) -> Picture:
+        """The picture of a lane."""
+        scene, key = self._scene(lane), ("content", *self._content_key(lane))
+        painted = self._once(key, lambda: painted_content(scene, lane.recipe))
+        return Picture(scene, painted, lane.key, lane.recipe, lane.canvases)
 
-    def targets(self, call: Runner, lane: Lane, stage: int) -> Targets:
+    def scaled(self, lane: Lane, number: int) -> Scene:
+        """The scene of a lane at a stage."""
+        picture, canvas = self.picture(lane), lane.canvases[number]
+        key = "scaled", canvas, *self._content_key(lane), *self._style_key(lane)
+        given = picture.scene, picture.content, canvas, lane.recipe
+        return self._once(key, lambda: scale(*given))
+
+    def targets(
+        self, call: Runner, backbone: Backbone, lane: Lane, number: int
+    ) -> Targets:
         """What a lane is compared with at a stage."""
-        scene, canvas = self.scaled(lane, stage), self.canvas(lane, stage)
-        given, place = (call, self.backbone), (canvas, lane.recipe)
-        drawing = lambda: measure_drawing(*given, scene, *place)
-        features = self._once(("features", canvas, *self._content_key(lane)), drawing)
-        each = lambda: [measure_styles(*given, x, *place) for x in scene.regions]
-        styles = self._once(("statistics", canvas, *self._style_key(lane)), each)
-        return measure(*given, scene, *place, content=features, styles=styles)
-
-    def start(self, lane: Lane, stage: int) -> Image:
-        """The start image of a lane, on its canvas."""
-        given = self.scaled(lane, stage), lane.key, self.canvas(lane, stage)
-        return first_picture(self._scene(lane), *given, lane.recipe)
-
-    def enlarged(self, lane: Lane, stage: int, canvas: Image) -> Image:
-        """The image of a lane at the stage before, on the canvas of a stage."""
-        image = self.canvas(lane, stage - 1).crop(canvas)
-        given = self._content(lane), self.canvas(lane, stage), lane.recipe
-        return next_picture(image, *given)
-
-    def layouts(self, lane: Lane, stage: int, canvas: Image) -> list[Layout]:
-        """What is laid out of the image of a lane, by region."""
-        image = self.canvas(lane, stage).crop(canvas)
-        return layouts(Runner(), self.scaled(lane, stage), image, lane.recipe)
-
-    def keep(self, lane: Lane, stage: int, image: Image) -> Image:
-        """An image of a lane, on its canvas, as it was where nothing is painted."""
-        kept = keep(self.scaled(lane, stage), image, self._scene(lane).content)
-        return self.canvas(lane, stage).place(kept)
+        scene, canvas = self.scaled(lane, number), lane.canvases[number]
+        measuring = Measuring(call, backbone, canvas, lane.recipe)
+        key = "features", canvas, *self._content_key(lane)
+        features = self._once(key, lambda: measuring.drawing(scene))
+        key = "statistics", canvas, *self._style_key(lane)
+        styles = self._once(key, lambda: list(map(measuring.styles, scene.regions)))
+        return measuring.targets(scene, content=features, styles=styles)
 
     def recolored(self, lane: Lane) -> Image:
         """The content of a lane that is not painted, in the colours of its styles."""
-        return recolored(self._scene(lane), lane.recipe)
+        return self.finish(lane, recolored(self._scene(lane), lane.recipe))
 
     def finish(self, lane: Lane, image: Image) -> Image:
         """The image of a lane, not turned, in the colours that its recipe asks for."""
         given = self._scene(lane), image, self._photograph(lane), lane.recipe
         return finish(*given, on_host(self._masks(lane).palette))
-
-    def scaled(self, lane: Lane, stage: int) -> Scene:
-        """The scene of a lane at a stage."""
-        canvas = self.canvas(lane, stage)
-        key = "scaled", canvas, *self._content_key(lane), *self._style_key(lane)
-        given = self._scene(lane), self._content(lane), canvas, lane.recipe
-        return self._once(key, lambda: scale(*given))
 
     def _scene(self, lane: Lane) -> Scene:
         key = "styles", *self._style_key(lane)
@@ -126,11 +97,6 @@ class Measurer:
     def _photograph(self, lane: Lane) -> Image:
         key = "photograph", lane.content, lane.shape
         return self._once(key, lambda: on_host(self.load_content(lane)))
-
-    def _content(self, lane: Lane) -> Image:
-        """The content in the colours that it is painted in."""
-        key = ("content", *self._content_key(lane))
-        return self._once(key, lambda: painted_content(self._scene(lane), lane.recipe))
 
     def _content_key(self, lane: Lane) -> tuple:
         recoloured = lane.recipe.look.palette == "style"

@@ -13,14 +13,14 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from jaxnst.checks import check_image, check_kind, check_untraced
-from jaxnst.compiled import OnWait, Preparer, Runner, clear_compiled, shape_of
+from jaxnst.checks import check_image, check_key, check_kind, check_untraced
+from jaxnst.compiled import OnWait, Preparer, Runner, clear_compiled
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Objective, Targets, objective
 from jaxnst.painting.checkpoint import Checkpoint
-from jaxnst.painting.inputs import check_key
 from jaxnst.painting.loop import run_chunk
 from jaxnst.painting.memory import mask_bytes, usable_memory
+from jaxnst.painting.painter import Painter, Picture
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import (
     Masks,
@@ -28,32 +28,25 @@ from jaxnst.painting.scene import (
     Style,
     check_pictures,
     finish,
-    keep,
     make_scene,
     on_host,
     painted_content,
     recolored,
-    sharpened,
     turn,
 )
 from jaxnst.painting.stage import (
+    Measuring,
     canvas_of,
-    first_picture,
-    image_of,
-    init,
-    lay,
-    measure,
     most_pixels,
-    next_picture,
     prepare_backbone,
     scale,
 )
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
-from jaxnst.pictures.canvas import Canvas, Growth, exact
+from jaxnst.pictures.canvas import exact
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.tiles import Tiled
-from jaxnst.transfer import State, Transfer, at_rest, make_transfer
+from jaxnst.transfer import State, Transfer, make_transfer
 from jaxnst.types import Image
 
 
@@ -172,13 +165,13 @@ def stylize(
         resume=options.resume,
         chunk=options.chunk,
         on_chunk=options.on_chunk,
-        stop=lambda info: not info.finite.all(),
+        stop=True,
     )
     first = options.resume.scale if options.resume else 0
-    last = painter.stages[first + len(seconds) - 1]
+    last = first + len(seconds) - 1
     diverged = bool(infos) and not infos[-1].finite.all()
     if diverged and options.throw:
-        height, width = last.shape
+        height, width = painter.stages[last].shape
         before = options.resume.taken if options.resume and len(seconds) == 1 else 0
         step = before + int(infos[-1].finite.argmin()) + 1
         raise FloatingPointError(
@@ -211,8 +204,8 @@ def plan_stages(shape: tuple[int, ...], recipe: Recipe, options: Options) -> Sta
     return plan_run(shape, recipe, memory, tiles=before)
 
 
-class PicturePainter:
-    """Sets up the stages of one picture; the arguments are those of `stylize`."""
+class PicturePainter(Painter):
+    """Paints one picture; the arguments are those of `stylize`."""
 
     def __init__(
         self,
@@ -224,144 +217,93 @@ class PicturePainter:
         options: Options,
     ):
         check_key(key)
-        self.recipe, self.options = recipe, options
-        self.stages = options.stages or plan_stages(content.shape, recipe, options)
-        height, width = content.shape[:2]
-        self.turned = height > width and self.shares
+        self.options = options
+        stages = options.stages or plan_stages(content.shape, recipe, options)
+        # Whether pictures of other shapes share the programs of this one.
+        shares = options.objective is objective and recipe.program.shares_canvases
+        self.turned = shares and content.shape[0] > content.shape[1]
         self.content, self.palette = on_host((content, options.masks.palette))
-        self.start = key
+        start: Any = key
         if options.init is not None:
-            init = on_host(options.init)
-            self.start = turn(init) if self.turned else init
+            start = on_host(options.init)
+            start = turn(start) if self.turned else start
         given = {"blend": options.blend, "masks": options.masks, "turned": self.turned}
-        self.scene = make_scene(content, styles, recipe, **given)
-        self.painted = painted_content(self.scene, recipe)
-        self.scaled: dict[Stage, Scene] = {}
-        pixels = most_pixels(self.stages, self.canvas)
+        scene = make_scene(content, styles, recipe, **given)
+        own = partial(canvas_of, recipe=recipe, turned=self.turned) if shares else exact
+        canvases = [own(stage.shape) for stage in stages]
+        painted = painted_content(scene, recipe)
+        picture = Picture(scene, painted, start, recipe, canvases)
+        transfers = [self.transfer(recipe, stage) for stage in stages]
+        super().__init__([picture], stages, transfers)
+        self.scaled: dict[int, Scene] = {}
+        pixels = most_pixels(stages, canvases)
         self.measuring, self.stepping = prepare_backbone(
             backbone, recipe.program, pixels=pixels, turned=self.turned
         )
 
-    @property
-    def shares(self) -> bool:
-        """Whether pictures of other shapes share the programs of this one."""
-        usual = self.options.objective is objective
-        return usual and self.recipe.program.shares_canvases
-
-    def canvas(self, stage: Stage) -> Canvas:
-        """The canvas of a stage."""
-        if not self.shares:
-            return exact(stage.shape)
-        return canvas_of(stage, self.recipe, turned=self.turned)
-
-    def set_up(self, state: State | None, before: Stage | None, stage: Stage) -> Setup:
-        """Begin a stage, see `stages.SetUp`."""
-        if stage.tile is not None:
-            # Programs of earlier stages are no longer needed, and together take as much
-            # memory as a tile.
-            clear_compiled()
-        if before is None:
-            self.prepare(Preparer(), state, self.stages.index(stage))
-        call = Runner(f"at {max(stage.shape)} px", self.options.on_wait)
-        scene, targets = self.measure(call, stage)
-        del self.scaled[stage]  # free it with the stage
-        if state is None or before is not None:
-            state = self.begin(call, scene, state, before, stage)
-        placed: State = jax.device_put(state)
-        end = partial(self.end, call, scene, stage)
-        given = self.transfer(stage), placed, self.stepping, targets, end, call
-        setup = Setup(*given)
-        return setup if stage.tile is None else self.spread(setup)
-
-    def prepare(self, call: Preparer, state: State | None, first: int) -> None:
-        """Compile the stages from `first` on, up to one that is painted in tiles."""
-        before = None
-        for stage in self.stages[first:]:
-            if stage.tile is not None or self.options.mesh is not None:
-                return
-            transfer = self.transfer(stage)
-            scene, targets = self.measure(call, stage)
-            begun: Any = state
-            if state is None or before is not None:
-                begun = self.begin(call, scene, state, before, stage)
-            if targets is not None:
-                given = begun, self.stepping, targets, np.int32(0)
-                begun, _ = call(run_chunk, *given, transfer=transfer)
-            state, before = self.end(call, scene, stage, begun), stage
-
-    def transfer(self, stage: Stage) -> Transfer:
+    def transfer(self, recipe: Recipe, stage: Stage) -> Transfer:
         """The kernel that paints a stage."""
         options, tile = self.options, stage.tile
         return make_transfer(
-            self.recipe.program,
+            recipe.program,
             objective=options.objective if tile is None else Tiled(tile, options.mesh),
             optimizer=options.optimizer,
         )
 
-    def measure(self, call: Runner, stage: Stage) -> tuple[Scene, Targets | None]:
+    def set_up(self, number: int, state: State | None, resumed: bool) -> Setup:
+        """Begin a stage, see `stages.SetUp`."""
+        stage = self.stages[number]
+        if stage.tile is not None:
+            # Programs of earlier stages are no longer needed, and together take as much
+            # memory as a tile.
+            clear_compiled()
+        if state is None or resumed:
+            self.prepare(Preparer(), number, state)
+        call = Runner(f"at {max(stage.shape)} px", self.options.on_wait)
+        scene, targets = self.measure(call, number)
+        del self.scaled[number]  # free it with the stage
+        if not resumed:
+            state = self.begin(call, [scene], number, state)
+        end = partial(self.end, call, [scene], number)
+        placed = jax.device_put(state)
+        given = self.transfers[number], placed, self.stepping, targets, end, call
+        setup = Setup(*given)
+        return setup if stage.tile is None else self.spread(setup)
+
+    def prepare(self, call: Preparer, first: int, state: State | None) -> None:
+        """Compile the stages from the first on, up to one that is painted in tiles."""
+        begun: Any = state  # where the run resumes
+        for number, stage in list(enumerate(self.stages))[first:]:
+            if stage.tile is not None or self.options.mesh is not None:
+                return
+            scene, targets = self.measure(call, number)
+            if state is None or number > first:
+                begun = self.begin(call, [scene], number, begun)
+            if targets is not None:
+                given = begun, self.stepping, targets, np.int32(0)
+                begun, _ = call(run_chunk, *given, transfer=self.transfers[number])
+            begun = self.end(call, [scene], number, begun)
+
+    def measure(self, call: Runner, number: int) -> tuple[Scene, Targets | None]:
         """Scale the pictures of a stage, and measure them if it takes steps."""
-        canvas, recipe = self.canvas(stage), self.recipe
+        (picture,), stage = self.pictures, self.stages[number]
+        place = picture.canvases[number], self.recipe
         # Once for both walks: the one that only compiles, and the one that paints.
-        if stage not in self.scaled:
-            self.scaled[stage] = scale(self.scene, self.painted, canvas, recipe)
-        scene = self.scaled[stage]
-        if not stage.steps:
-            return scene, None
-        given = call, self.measuring, scene, canvas, recipe
-        return scene, measure(*given, tile=stage.tile)
+        if number not in self.scaled:
+            self.scaled[number] = scale(picture.scene, picture.content, *place)
+        scene = self.scaled[number]
+        measuring = Measuring(call, self.measuring, *place, stage.tile)
+        return scene, measuring.targets(scene) if stage.steps else None
 
-    def begin(
-        self,
-        call: Runner,
-        scene: Scene,
-        state: State | None,
-        before: Stage | None,
-        stage: Stage,
-    ) -> State:
-        """The first state of a stage."""
-        canvas, recipe, transfer = self.canvas(stage), self.recipe, self.transfer(stage)
-        like = shape_of((*canvas.size, 3))
-        if state is None or before is None:
-            given = self.scene, scene, self.start, canvas, recipe
-            image = call.host(lambda: first_picture(*given), like)
-            return call(init, image, transfer=transfer)
-        old = self.canvas(before)
-
-        def enlarge() -> Float[np.ndarray, "_h _w 3"]:
-            image = old.crop(image_of(state, recipe.program))
-            return next_picture(image, self.painted, canvas, recipe)
-
-        enlarged = call.host(enlarge, like)
-        if not stage.steps:
-            return at_rest(enlarged)
-        fresh = call(init, enlarged, transfer=transfer)
-        if not state.opt_state:  # it was at rest
-            return fresh
-        growth = Growth([(old, canvas)])
-        return call.host(lambda: transfer.enlarge(state, fresh, growth), fresh)
-
-    def end(self, call: Runner, scene: Scene, stage: Stage, state: State) -> State:
-        """Lay the image of a state out of its styles, if the recipe does."""
-        if not self.recipe.look.repaint:
-            return self.transfer(stage).drop_history(state)
-        canvas, recipe = self.canvas(stage), self.recipe
-        shown = lambda: canvas.crop(image_of(state, recipe.program))
-        image = call.host(shown, np.zeros_like(scene.content))
-        del state
-        laid = lay(call, scene, image, recipe)
-        if stage == self.stages[-1]:
-            laid = call.host(lambda: sharpened(scene, laid), laid)
-        return at_rest(canvas.place(keep(scene, laid, self.scene.content)))
-
-    def image(self, state: State, stage: Stage) -> Image:
+    def image(self, state: State, number: int) -> Image:
         """What was painted so far."""
-        image = self.canvas(stage).crop(image_of(state, self.recipe.program))
+        (image,) = self.images(state, number)
         return turn(image) if self.turned else image
 
-    def show(self, state: State, stage: Stage) -> Image:
+    def show(self, state: State, number: int) -> Image:
         """What was painted so far, in the colours that the recipe asks for."""
-        image = self.image(state, stage)
-        return finish(self.scene, image, self.content, self.recipe, self.palette)
+        given = self.image(state, number), self.content, self.recipe, self.palette
+        return finish(self.pictures[0].scene, *given)
 
     def spread(self, setup: Setup) -> Setup:
         """Place arrays as a step in tiles returns them, so that it compiles once."""

@@ -6,9 +6,11 @@ on the host, so that no photograph or painting of another shape compiles anythin
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -21,7 +23,6 @@ from jaxnst.checks import (
 )
 from jaxnst.masks import fit_mask, multiply_masks, normalize_overlaps
 from jaxnst.objective import check_blend
-from jaxnst.painting import inputs
 from jaxnst.pictures.color import (
     ColorMap,
     fit_colors,
@@ -31,6 +32,7 @@ from jaxnst.pictures.color import (
     to_grey,
     with_lightness,
 )
+from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe
 from jaxnst.repaint.bank import Styles
 from jaxnst.repaint.filters import sharpen
@@ -260,14 +262,10 @@ def _divide(
 
 
 def with_traces(masks: Masks, *, rest: bool) -> Masks:
-    """Masks in which no region is missing, so that regions may come and go in a video.
+    """Masks of a frame, with a trace of each region that the frame does not have.
 
-    Args:
-        masks: Of a frame.
-        rest: Whether what the regions leave has styles; it is not missing then, either.
-
-    Returns:
-        The masks, with a trace of each region that the frame does not have.
+    So regions may come and go in a video. With `rest`, what the regions leave has
+    styles, and is not missing, either.
 
     Example:
         >>> gone = Masks([Region([], np.zeros((4, 6, 1), np.float32))])
@@ -393,6 +391,11 @@ def _palettes(region: Region) -> dict[str, Any]:
     return own | {"references": images, "reference_masks": masks}
 
 
+def scale_content(content: Image, shape: tuple[int, int]) -> Image:
+    """A content, or a start image, at the size of a scale, clipped to [0, 1]."""
+    return np.clip(resize(content, shape), 0, 1)
+
+
 def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
     """An image with another one, of the same shape, in each region."""
     found = image
@@ -414,15 +417,45 @@ def keep(scene: Scene, image: Image, photograph: Image) -> Image:
     """An image of a scale, with the photograph where nothing is painted."""
     if scene.paint_mask is None:
         return image
-    small = inputs.scale_content(photograph, (image.shape[0], image.shape[1]))
+    small = scale_content(photograph, (image.shape[0], image.shape[1]))
     return np.where(scene.paint_mask > 0, image, small)
 
 
 def first_image(key: Array, scene: Scene, recipe: Recipe) -> Image:
-    """The image that a run starts from, see `inputs.initial_image`."""
+    """The image that a run starts from."""
     given = [[style.image for style in x.styles] for x in scene.regions]
-    parts = [inputs.initial_image(key, scene.content, x, recipe) for x in given]
+    parts = [initial_image(key, scene.content, x, recipe) for x in given]
     return compose(scene, scene.content, parts)
+
+
+def initial_image(
+    key: Array, content: Image, styles: Sequence[Image], recipe: Recipe
+) -> Image:
+    """The image that the optimisation starts from, of the content's shape.
+
+    By the recipe's `init` it is the content; `noise`, of the deviation `noise` around
+    the mean colour of ImageNet; or `style`, noise that has mean and standard deviation
+    of the styles' colours.
+    """
+    if recipe.look.init == "content":
+        return content
+    mean, spread = np.array([0.485, 0.458, 0.408]), np.full(3, recipe.look.noise)
+    if recipe.look.init == "style":
+        pixels = np.concatenate([style.reshape(-1, 3) for style in styles])
+        mean, spread = pixels.mean(0), pixels.std(0)
+    given = mean.astype(np.float32), spread.astype(np.float32)
+    return np.asarray(_noise(key, *given, shape=content.shape))
+
+
+@partial(jax.jit, static_argnames="shape")
+def _noise(
+    key: Array,
+    mean: Float[Array, "3"],
+    spread: Float[Array, "3"],
+    shape: tuple[int, int, int],
+) -> Image:
+    noise = jax.random.normal(key, shape)
+    return jnp.clip(mean[None, None] + spread[None, None] * noise, 0, 1)
 
 
 def finish(
@@ -432,19 +465,11 @@ def finish(
     recipe: Recipe,
     palette: Image | None = None,
 ) -> Image:
-    """A painted image in the colours that the recipe asks for.
+    """A painted image, not turned, in the colours that the recipe asks for.
 
-    Grey pictures make a grey one, and where nothing is painted it is the original.
-
-    Args:
-        scene: Of any scale.
-        image: What was painted, not turned.
-        photograph: As it was read, of any scale.
-        recipe: For its `colors`.
-        palette: Whose chroma is wanted. Default: the photograph's.
-
-    Returns:
-        RGB in [0, 1].
+    Grey pictures make a grey one, and where nothing is painted it is the photograph, as
+    it was read. Scene and photograph may be of any scale. `palette` has the chroma that
+    is wanted; by default the photograph does.
     """
     image, photograph = np.asarray(image), np.asarray(photograph)
     scene = turn(scene)._replace(turned=False) if scene.turned else scene
@@ -453,7 +478,7 @@ def finish(
     if recipe.look.colors == "style" and scene.paint_mask is None:
         return image
     shape = image.shape[0], image.shape[1]
-    scene, original = fit_masks(scene, shape), inputs.scale_content(photograph, shape)
+    scene, original = fit_masks(scene, shape), scale_content(photograph, shape)
     if recipe.look.colors == "luminance":
         image = np.asarray(with_lightness(original, image))
     elif recipe.look.colors == "content":

@@ -17,7 +17,6 @@ from jaxnst.objective import Targets, Terms
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.plan import Stage, Stages
-from jaxnst.painting.plot import draw_losses
 from jaxnst.pictures.source import as_levels
 from jaxnst.recipes import LossWeights
 from jaxnst.transfer import Info, State, Stepper
@@ -39,13 +38,15 @@ class Setup(NamedTuple):
     backbone: Backbone
     targets: Targets | None
     end: Callable[[State], State]
-    call: Runner = Runner()
+    call: Runner
 
 
-SetUp = Callable[[State | None, Stage | None, Stage], Setup]
-"""`set_up(state, before, stage)` begins a stage with the state that the stage before
-ended with. Where a run starts, there is neither; where it resumes, the state is the
-stage's own and there is no stage before."""
+SetUp = Callable[[int, State | None, bool], Setup]
+"""`set_up(number, state, resumed)` begins a stage with the state that the stage before
+ended with, if there is one; where a run resumes, with the stage's own."""
+
+Show = Callable[[State, int], Any]
+"""`show(state, number)` makes a picture of a state of a stage."""
 
 
 class Progress(NamedTuple):
@@ -57,7 +58,7 @@ class Progress(NamedTuple):
         taken: Steps taken in this stage.
         state: The state; donated after the callback returns, so copy what you keep.
         info: Infos of the last launch; empty in a stage that takes no steps.
-        show: What makes a picture of a state and its stage, see `image`.
+        show: What makes a picture of the state, see `image`.
     """
 
     stages: Stages
@@ -65,7 +66,7 @@ class Progress(NamedTuple):
     taken: int
     state: State
     info: Info
-    show: "Show"
+    show: Show
 
     @property
     def stage(self) -> Stage:
@@ -81,15 +82,12 @@ class Progress(NamedTuple):
     @property
     def image(self) -> Image:
         """The picture so far, RGB in [0, 1]; of lanes, an array of pictures."""
-        return self.show(self.state, self.stage)
+        return self.show(self.state, self.stage_index)
 
 
 NOTHING: Any = np.zeros(0)
 NO_STEPS = Info(NOTHING, Terms(NOTHING, NOTHING, NOTHING), NOTHING, NOTHING)
 """The infos of no steps."""
-
-Show = Callable[[State, Stage], Any]
-"""`show(state, stage)` makes a picture of a state."""
 
 
 class Result(NamedTuple):
@@ -152,6 +150,23 @@ class Result(NamedTuple):
         return axes
 
 
+def draw_losses(
+    axes: Any, table: Float[np.ndarray, "_steps 4"], weights: LossWeights
+) -> None:
+    """Draw the weighted terms over the steps; dotted lines divide the stages.
+
+    The table has a row for each step: the index of its stage, and the unweighted terms.
+    """
+    stages, *columns = table.T
+    for name, values in zip(Terms._fields, columns, strict=True):
+        weight = getattr(weights, f"{name}_weight")
+        axes.semilogy(np.arange(1, len(values) + 1), weight * values, label=name)
+    for end in np.flatnonzero(np.diff(stages)) + 1:
+        axes.axvline(end + 0.5, color="grey", linestyle=":")
+    axes.set(xlabel="step", ylabel="weighted term of the loss")
+    axes.legend()
+
+
 @compiling_ahead()
 def paint_stages(
     set_up: SetUp,
@@ -161,33 +176,32 @@ def paint_stages(
     resume: Checkpoint | None = None,
     chunk: int = 50,
     on_chunk: Callable[[Progress], None] | None = None,
-    stop: Callable[[Info], bool] = lambda info: False,
+    stop: bool = False,
 ) -> tuple[State, list[Info], list[float]]:
-    """Paint stage after stage, from a checkpoint on, until `stop` says so.
+    """Paint stage after stage, from a checkpoint on.
 
     `on_chunk` is called after every launch, of `chunk` steps at most, and where a stage
-    begins that takes none; `stop` gets the infos of each finished stage. `show` is for
-    `Progress.image`. Returns the last state, the infos of each stage that took steps,
-    and the seconds of each stage that was painted.
+    begins that takes none; `stop` ends the run after a stage with a step that was not
+    finite. `show` is for `Progress.image`. Returns the last state, the infos of each
+    stage that took steps, and the seconds of each stage that was painted.
     """
     state: Any = None
-    first = done = 0
+    first = taken = 0
     if resume is not None:
         # A copy, since the first step donates it.
         state = jax.device_put(resume.state, may_alias=False)
-        first, done = resume.scale, resume.taken
+        first, taken = resume.scale, resume.taken
     infos, seconds = [], []
-    for scale in range(first, len(stages)):
-        began, stage, taken = time.perf_counter(), stages[scale], done
-        done = 0
-        setup = set_up(state, stages[scale - 1] if scale > first else None, stage)
+    for number in range(first, len(stages)):
+        began, stage = time.perf_counter(), stages[number]
+        setup = set_up(number, state, resume is not None and number == first)
         del state  # its memory is free for the steps
 
-        def report(state: State, info: Info, scale: int = scale) -> None:
+        def report(state: State, info: Info, number: int = number) -> None:
             nonlocal taken
             taken += len(info.loss)
             if on_chunk is not None:
-                on_chunk(Progress(stages, scale, taken, state, info, show))
+                on_chunk(Progress(stages, number, taken, state, info, show))
 
         state = setup.state
         if setup.targets is None:
@@ -198,11 +212,12 @@ def paint_stages(
             state, info = run(*given, steps=stage.steps - taken, schedule=schedule)
             del given
             infos.append(info)
-            if stop(info):
+            if stop and not info.finite.all():
                 seconds.append(time.perf_counter() - began)
                 break
         # This frees what the next stage does not need before its targets are measured.
         state = setup.end(state)
         seconds.append(time.perf_counter() - began)
+        taken = 0
         del setup
     return state, infos, seconds

@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from jaxnst.masks import fit_mask, normalize_overlaps
-from jaxnst.painting.inputs import load_style
 from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import SMALLEST_SHARE, Masks, Region, Style
-from jaxnst.pictures.files import image_shape, load_image, load_mask
+from jaxnst.pictures.files import (
+    Cutout,
+    image_shape,
+    load_cutout,
+    load_image,
+    load_mask,
+)
 from jaxnst.recipes import Recipe
 from jaxnst.request import labels
 from jaxnst.request.faces import face_strength
@@ -104,6 +109,17 @@ def read_white(path: Path, where: str = "its style is painted") -> Mask:
 def read_strength(path: Path) -> Mask:
     """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
     return 1 + (PRESERVED - 1) * load_mask(path)
+
+
+def load_style(
+    path: Path, content: tuple[int, ...], recipe: Recipe, scale: float = 1.0
+) -> Cutout:
+    """Read a style as large as it is measured beside a content of that shape."""
+    native = image_shape(path)
+    measured = style_shape(native, (content[0], content[1]), recipe, scale)
+    # Squashed to the content's shape, neither edge is to be enlarged without need.
+    ratio = max(x / y for x, y in zip(measured, native, strict=True))
+    return load_cutout(path, size=math.ceil(ratio * max(native)))
 
 
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:

@@ -15,8 +15,8 @@ from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.multiscale import PicturePainter
 from jaxnst.painting.plan import Stages
 from jaxnst.painting.scene import Masks, Region, Scene
-from jaxnst.painting.stage import image_of, init, lay, measure, measure_styles, scale
-from jaxnst.painting.stages import SetUp, Setup, paint_stages
+from jaxnst.painting.stage import Measuring, init, lay, scale
+from jaxnst.painting.stages import SetUp, Setup, Show, paint_stages
 from jaxnst.pictures.color import ColorMap, to_grey
 from jaxnst.transfer import State, at_rest
 from jaxnst.types import Image
@@ -43,34 +43,36 @@ class Shot(PicturePainter):
         last = self.stages[-1]
         fewer = max(3, min(self.recipe.schedule.steps, last.steps) // 2)
         self.stage = last._replace(steps=steps or min(fewer, last.steps))
+        (self.picture,) = self.pictures
+        self.canvas = self.picture.canvases[-1]
         self.call = Runner(f"at {max(self.stage.shape)} px", self.options.on_wait)
+        place = self.canvas, self.recipe, self.stage.tile
+        self.measured = Measuring(self.call, self.measuring, *place)
 
     @cached_property
     def first_scene(self) -> Scene:
         """The scene of the first frame, its styles as large as is measured."""
-        given = self.scene, self.scene.content, self.canvas(self.stage), self.recipe
-        return scale(*given)
+        scene = self.picture.scene
+        return scale(scene, scene.content, self.canvas, self.recipe)
 
     @cached_property
     def summaries(self) -> list[StyleTarget]:
         """The styles of all frames, by region."""
-        place = self.canvas(self.stage), self.recipe
-        given, tile = (self.call, self.measuring), self.stage.tile
-        measured = lambda region: measure_styles(*given, region, *place, tile=tile)
-        return [measured(region) for region in self.first_scene.regions]
+        return list(map(self.measured.styles, self.first_scene.regions))
 
     @cached_property
     def colors(self) -> list[ColorMap]:
         """The map of each region at the first frame, so that colours do not flicker."""
-        return scenes.color_maps(self.scene)
+        return scenes.color_maps(self.picture.scene)
 
     def paint_first(self) -> tuple[Image, float]:
         """The first frame, painted coarse to fine; and its last loss.
 
         Frames are returned before the colours of the result are made.
         """
-        state, loss = self._paint(self.set_up, self.stages, self.options.resume)
-        return self.image(state, self.stages[-1]), loss
+        given = self.set_up, self.image, self.stages
+        state, loss = self._paint(*given, resume=self.options.resume)
+        return self.image(state, -1), loss
 
     def follow(self, scene: Scene, content: Image, past: Paint, weight: float) -> Image:
         """Another frame, painted; where the past is reliable, it stays as it is.
@@ -95,7 +97,7 @@ class Shot(PicturePainter):
 
         Its content is grey where the recipe paints nothing but lightness.
         """
-        own = self.scene
+        own = self.picture.scene
         if masks is None:
             own = scenes.turn(own)._replace(turned=False) if own.turned else own
             if self.recipe.look.colors == "luminance":
@@ -109,11 +111,11 @@ class Shot(PicturePainter):
         self, scene: Scene, start: Image, past: Paint, weight: float
     ) -> Image:
         """Paint what is new in a frame; what is kept is as it was before the steps."""
-        canvas, recipe = self.canvas(self.stage), self.recipe
-        setup = self._set_up(scene, start, past, weight)
-        state, _ = self._paint(lambda *_: setup, (self.stage,))
+        recipe, setup = self.recipe, self._set_up(scene, start, past, weight)
+        show = lambda state, _: self.image(state, -1)
+        state, _ = self._paint(lambda *_: setup, show, (self.stage,))
         kept = lambda image: image + past.reliability * (start - image)
-        image = kept(canvas.crop(image_of(state, recipe.program)))
+        image = kept(*self.images(state, -1))
         if not recipe.look.repaint:
             return image
         # Where strokes stay, they are what is looked for, so that new ones join.
@@ -123,16 +125,16 @@ class Shot(PicturePainter):
 
     def _set_up(self, scene: Scene, start: Image, past: Paint, weight: float) -> Setup:
         """What the steps of a frame need."""
-        canvas, tile, recipe = self.canvas(self.stage), self.stage.tile, self.recipe
-        transfer, targets = self.transfer(self.stage), None
+        canvas, recipe = self.canvas, self.recipe
+        transfer, targets = self.transfers[-1], None
         state = at_rest(canvas.place(start))
         if self.stage.steps:
             if recipe.look.repaint:
                 # Each frame would be smoothed once more than the one before, and only
                 # what is laid anew gets strokes again.
                 recipe = recipe.replace(tv_weight=0.0)
-            given = self.call, self.measuring, scene, canvas, recipe
-            targets = measure(*given, tile=tile, styles=self.summaries)
+            measured = self.measured._replace(recipe=recipe)
+            targets = measured.targets(scene, styles=self.summaries)
             # The disagreement is a mean over the canvas.
             weight *= math.prod(canvas.size) / math.prod(canvas.shape)
             held = canvas.place(past.reliability, "constant")
@@ -141,17 +143,20 @@ class Shot(PicturePainter):
             state = self.call(init, canvas.place(start), transfer=transfer)
         end = lambda state: state
         setup = Setup(transfer, state, self.stepping, targets, end, self.call)
-        return setup if tile is None else self.spread(setup)
+        return setup if self.stage.tile is None else self.spread(setup)
 
     def _paint(
-        self, set_up: SetUp, stages: Stages, resume: Checkpoint | None = None
+        self,
+        set_up: SetUp,
+        show: Show,
+        stages: Stages,
+        resume: Checkpoint | None = None,
     ) -> tuple[State, float]:
         """Paint stages; the last state and loss."""
-        options, stop = self.options, lambda info: not info.finite.all()
-        hooks: dict[str, Any] = {"chunk": options.chunk, "on_chunk": options.on_chunk}
-        given = set_up, self.image, stages
-        state, infos, _ = paint_stages(*given, resume=resume, stop=stop, **hooks)
-        if infos and stop(infos[-1]):
+        hooks: dict = {"chunk": self.options.chunk, "on_chunk": self.options.on_chunk}
+        given = set_up, show, stages
+        state, infos, _ = paint_stages(*given, resume=resume, stop=True, **hooks)
+        if infos and not infos[-1].finite.all():
             raise FloatingPointError(
                 "a step was not finite; lower the learning rate or the loss weights"
             )

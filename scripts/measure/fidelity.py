@@ -26,8 +26,8 @@ from reference_loops import CAFFE_MEAN, LOOPS, make_network
 import jaxnst
 from jaxnst.network.calibrate import calibrate
 from jaxnst.network.vgg import Backbone
-from jaxnst.painting.inputs import initial_image
 from jaxnst.painting.scales import style_shape
+from jaxnst.painting.scene import initial_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.weights.convert import TORCHVISION_DEVIATION, TORCHVISION_MEAN
 

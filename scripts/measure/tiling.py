@@ -19,7 +19,7 @@ import jaxnst
 from jaxnst.compiled import Runner
 from jaxnst.objective import objective
 from jaxnst.painting.scene import make_scene
-from jaxnst.painting.stage import measure, prepare_backbone
+from jaxnst.painting.stage import Measuring, prepare_backbone
 from jaxnst.pictures.canvas import exact
 from jaxnst.pictures.geometry import resize
 from jaxnst.process import single_threaded_lapack
@@ -43,7 +43,7 @@ def main() -> None:
     content = resize(jaxnst.sample("harbour"), shape)
     plain, backbone = prepare_backbone(jaxnst.load_backbone("embedded"), recipe.program)
     scene = make_scene(content, [jaxnst.sample("swirls")], recipe)
-    targets = measure(Runner(), plain, scene, exact(shape), recipe)
+    targets = Measuring(Runner(), plain, exact(shape), recipe).targets(scene)
     noise = jax.random.normal(jax.random.key(0), content.shape)
     image = jnp.clip(content + 0.1 * noise, 0, 1)
 

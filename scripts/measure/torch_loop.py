@@ -22,9 +22,9 @@ from reference_loops import (
 from torch import Tensor
 
 from jaxnst.network.vgg import Backbone, network_layer, shrinkage
-from jaxnst.painting.inputs import scale_content
 from jaxnst.painting.plan import plan_run
 from jaxnst.painting.scales import style_shape
+from jaxnst.painting.scene import scale_content
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe
 from jaxnst.types import Image

@@ -59,7 +59,7 @@ def list_programs(recipe: Recipe, shape: tuple[int, int]) -> Iterator[Call]:
     options = jaxnst.Options(stages=jaxnst.plan_run(shape, recipe))
     painter = PicturePainter(backbone, content, [style], recipe, key, options)
     lister = Lister()
-    painter.prepare(lister, None, 0)
+    painter.prepare(lister, 0, None)
     yield from lister.calls.values()
 
 
