@@ -34,14 +34,6 @@ from jaxnst.process import (
     usual_options,
 )
 
-HASH = hashlib.sha256
-
-SETTINGS = ("jax_disable_most_optimizations", "jax_default_matmul_precision")
-"""Settings of JAX that change what is compiled; `standard_dtypes` fixes the others."""
-
-VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
-"""Variables of the environment that do."""
-
 
 class Program(NamedTuple):
     """A call: the shapes of its results, and it compiled, as soon as it is."""
@@ -124,7 +116,7 @@ class KeptJit:
         key = f"{self.__qualname__} {call} {sorted(static.items())} {around}"
         if " at 0x" in key:
             return None  # a function of the user's, another one in each process
-        return folder / f"kept_{self.__name__}-{HASH(key.encode()).hexdigest()}-cache"
+        return folder / f"kept_{self.__name__}-{_hash(key.encode()).hex()}-cache"
 
     def _load(self, shapes: PyTree, static: dict[str, Any]) -> Program | None:
         path = self._path(shapes, static)
@@ -135,7 +127,7 @@ class KeptJit:
             with contextlib.suppress(OSError):  # where nothing may be written
                 os.utime(path)  # used just now, for `jaxnst cache`
             digest, data = data[:32], data[32:]
-            if HASH(data).digest() != digest:
+            if _hash(data) != digest:
                 return None
             results, *program = pickle.loads(data)  # ours, see `private_folder`
         except Exception:  # missing, damaged, or of classes that are gone
@@ -167,7 +159,7 @@ class KeptJit:
                     program = serialize_executable.serialize(compiled)
                     data = pickle.dumps((results, *program))
                     with write_whole(path) as file:
-                        file.write(HASH(data).digest() + data)
+                        file.write(_hash(data) + data)
             return compiled
 
         return Program(results, _compilers().submit(work))
@@ -252,7 +244,9 @@ def private_folder() -> Path | None:
 
 
 def _settings() -> tuple[str, ...]:
-    return tuple(str(jax.config.values[name]) for name in SETTINGS)
+    """JAX's settings that change what is compiled; `standard_dtypes` fixes others."""
+    names = "jax_disable_most_optimizations", "jax_default_matmul_precision"
+    return tuple(str(jax.config.values[name]) for name in names)
 
 
 @functools.cache
@@ -265,11 +259,11 @@ def _surroundings() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor += tuple(x for x in lines if x.startswith(("flags", "model name")))
     client = device.client.platform_version, device.device_kind
-    variables = [os.environ.get(name) for name in VARIABLES]
+    variables = [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     house = Path(__file__).parent
     source = [(str(x), x.stat().st_mtime_ns) for x in sorted(house.rglob("*.py"))]
     told = versions, processor, client, variables, source
-    return HASH(repr(told).encode()).hexdigest()
+    return _hash(repr(told).encode()).hex()
 
 
 @functools.cache
@@ -283,6 +277,10 @@ def _loaders() -> ThreadPoolExecutor:
 def _compilers() -> ThreadPoolExecutor:
     """XLA compiles without Python's lock, so several programs at a time."""
     return ThreadPoolExecutor(os.cpu_count(), "jaxnst-compile")
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _has_failed(job: Future) -> bool:

@@ -159,15 +159,14 @@ def make_targets(
     check_list(styles, "style")
     for style in styles:
         check_image(style, "style")
-    program, shapes = recipe.program, [style.shape for style in styles]
+    program, canvas = recipe.program, exact(content.shape)
     feats = measure_content(backbone, content, program=program)
     summaries = [measure_style(backbone, style, program=program) for style in styles]
-    ranks = style_ranks(shapes, program)
-    measured = prepare_styles(
-        summaries, even_blend(blend, len(styles)), program=program, ranks=ranks
-    )
-    pairs = [(measured, None)]
-    return jax.device_put(assemble_targets(feats, pairs, recipe, exact(content.shape)))
+    shares = even_blend(blend, len(styles))
+    ranks = style_ranks([style.shape for style in styles], program)
+    measured = prepare_styles(summaries, shares, program=program, ranks=ranks)
+    targets = assemble_targets(feats, [(measured, None)], recipe, canvas)
+    return jax.device_put(targets)
 
 
 def assemble_targets(
@@ -187,15 +186,19 @@ def assemble_targets(
     layers = layer_names(recipe.program.style_layers)
     whole = math.prod(canvas.shape)
     share = lambda mask: np.float32(1 if mask is None else np.sum(mask) / whole)
-    found = (
-        RegionTargets(styles, layer_weights(mask, layers), share(mask))
-        for styles, mask in regions
-    )
     numbers: dict[str, Any] = jax.tree.map(np.float32, asdict(recipe.weights))
     numbers["content_weight"] = numbers["content_weight"] * share(content_strength)
-    held = layer_weights(content_strength, tuple(content))
-    parts = content, tuple(found), held, paint_mask
-    return Targets(*parts, **numbers, extent=canvas.extent)
+    return Targets(
+        content=content,
+        regions=tuple(
+            RegionTargets(styles, layer_weights(mask, layers), share(mask))
+            for styles, mask in regions
+        ),
+        held=layer_weights(content_strength, tuple(content)),
+        paint_mask=paint_mask,
+        extent=canvas.extent,
+        **numbers,
+    )
 
 
 @kept_jit("program", name="the targets", compiler_options=COMPILE_FAST)
@@ -344,13 +347,7 @@ def objective(
     check_image(image, beyond=OPTIMIZED)
     image = extend(image, targets.extent)
     summary = summarize(image, backbone, targets, program)
-    loss, terms = compare(summary, image.shape, targets, program)
-    return with_agreement(loss, image, targets.agreement), terms
-
-
-def with_agreement(loss: Scalar, image: Image, agreement: Agreement | None) -> Scalar:
-    """A loss, plus the `disagreement` of an image where there is something to agree."""
-    return loss if agreement is None else loss + disagreement(image, agreement)
+    return compare(summary, image, targets, program)
 
 
 def disagreement(image: Image, agreement: Agreement) -> Scalar:
@@ -412,10 +409,10 @@ def summarize(
 
 
 def compare(
-    summary: Summary, shape: Any, targets: Targets, program: Program
+    summary: Summary, image: Image, targets: Targets, program: Program
 ) -> tuple[Scalar, Terms]:
-    """The loss of an image from its summary and its height and width."""
-    shape = shape if targets.extent is None else targets.extent
+    """The loss of an image, and its parts, from its summary."""
+    shape = image.shape if targets.extent is None else targets.extent
     content, style, variation = program.losses
     contents = (
         weight * content.distance(summary.content[layer])
@@ -439,4 +436,6 @@ def compare(
         + targets.style_weight * terms.style
         + targets.tv_weight * terms.tv
     )
+    if targets.agreement is not None:
+        loss = loss + disagreement(image, targets.agreement)
     return loss, terms

@@ -4,7 +4,6 @@ Each is an `Optimizer`: an optax transformation, and what a run has to know besi
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -46,22 +45,16 @@ def make_optimizer(
 
     A transformation has a learning rate of 1; see `enlarge_moments`.
     """
-    if transform is not None:
-        return _moments(optax.with_extra_args_support(transform))
-    adam = (1.0, program.beta1, program.beta2, program.epsilon)
-    match program.optimizer:
-        case "adam":
-            return _moments(_first_moment_in(optax.adam(*adam), program.state_dtype))
-        case "tf1_adam":
-            return _moments(_first_moment_in(tf1_adam(*adam), program.state_dtype))
-        case "lbfgs":
-            initial_radius = FIRST_MOVE * max(program.units)
-            transform = lbfgs(program.history, program.state_dtype, initial_radius)
-            return Optimizer(transform, enlarge_curvature, without_history, 60)
-
-
-def _moments(transform: optax.GradientTransformationExtraArgs) -> Optimizer:
-    return Optimizer(transform, enlarge_moments, lambda state: state, 24)
+    if transform is None and program.optimizer == "lbfgs":
+        initial_radius = FIRST_MOVE * max(program.units)
+        found = lbfgs(program.history, program.state_dtype, initial_radius)
+        return Optimizer(found, enlarge_curvature, without_history, 60)
+    if transform is None:
+        kind = tf1_adam if program.optimizer == "tf1_adam" else optax.scale_by_adam
+        ascent = kind(program.beta1, program.beta2, program.epsilon)
+        transform = _descent_stored_in(program.state_dtype, ascent)
+    found = optax.with_extra_args_support(transform)
+    return Optimizer(found, enlarge_moments, lambda state: state, 24)
 
 
 def enlarge_moments(
@@ -82,65 +75,52 @@ def enlarge_moments(
     return jax.tree.map(enlarge, before, fresh)
 
 
-def _first_moment_in(
-    optimizer: optax.GradientTransformation, dtype: StateDtype
-) -> optax.GradientTransformationExtraArgs:
-    """Put Adam's first moment away in a type.
+def _descent_stored_in(
+    dtype: StateDtype, adam: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Descend by Adam, whose first moment is put away in a type.
 
     The second one stays float32: with a β2 of 0.999 it decays by less in a step than
     bfloat16 resolves.
     """
-    is_adam = lambda x: isinstance(x, optax.ScaleByAdamState)
 
-    def first_moment(change: Callable, state: optax.OptState) -> optax.OptState:
-        changed = lambda x: x._replace(mu=change(x.mu))
-        return jax.tree.map(changed, state, is_leaf=is_adam)
+    def put_away(state: Any) -> optax.ScaleByAdamState:
+        return state._replace(mu=store(state.mu, dtype))
 
-    put_away = partial(first_moment, partial(store, dtype=dtype))
-
-    def init(params: optax.Params) -> optax.OptState:
-        return put_away(optimizer.init(params))
+    def init(params: optax.Params) -> optax.ScaleByAdamState:
+        return put_away(adam.init(params))
 
     def update(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, optax.OptState]:
-        updates, new = optimizer.update(updates, first_moment(restore, state), params)
-        return updates, put_away(new)
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
+        before = state._replace(mu=restore(state.mu))
+        ascent, new = adam.update(updates, before)
+        return -cast(Image, ascent), put_away(new)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformation(init, update)
 
 
 def tf1_adam(
-    learning_rate: float, beta1: float, beta2: float, epsilon: float
+    beta1: float, beta2: float, epsilon: float
 ) -> optax.GradientTransformation:
-    """Adam as `tf.train.AdamOptimizer` computes it.
+    """`optax.scale_by_adam`, but as `tf.train.AdamOptimizer` computes it.
 
-    `x -= learning_rate · √(1 - β2ᵗ) / (1 - β1ᵗ) · m / (√v + ε)`. The ε joins √v before
-    the correction of its bias, which `optax.adam` makes first; with the ε of 0.1 of the
-    blog post, its first steps are 32 times as careful.
+    `√(1 - β2ᵗ) / (1 - β1ᵗ) · m / (√v + ε)`. The ε joins √v before the correction of its
+    bias, which optax makes first; with the ε of 0.1 of the blog post, the first steps
+    are 32 times as careful.
 
     Reference:
         Kingma, Ba (2015), "Adam", end of section 2, there called ε-hat.
     """
 
-    def init(params: optax.Params) -> optax.ScaleByAdamState:
-        zeros = optax.tree.zeros_like(params)
-        return optax.ScaleByAdamState(jnp.int32(0), zeros, zeros)
-
     def update(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
-        grad, state = cast(tuple[Image, optax.ScaleByAdamState], (updates, state))
-        count = state.count + 1
-        mu = beta1 * cast(Image, state.mu) + (1 - beta1) * grad
-        nu = beta2 * cast(Image, state.nu) + (1 - beta2) * grad**2
-        rate = learning_rate * jnp.sqrt(1 - beta2**count) / (1 - beta1**count)
-        step = -rate * mu / (jnp.sqrt(nu) + epsilon)
+        grad, count = cast(Image, updates), state.count + 1
+        mu = beta1 * state.mu + (1 - beta1) * grad
+        nu = beta2 * state.nu + (1 - beta2) * grad**2
+        rate = jnp.sqrt(1 - beta2**count) / (1 - beta1**count)
+        step = rate * mu / (jnp.sqrt(nu) + epsilon)
         return step, optax.ScaleByAdamState(count, mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)

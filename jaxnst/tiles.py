@@ -35,7 +35,6 @@ from jaxnst.objective import (
     normalize_summary,
     summarize,
     summarize_style,
-    with_agreement,
 )
 from jaxnst.pictures.canvas import extend
 from jaxnst.recipes import Program
@@ -105,14 +104,6 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
     )
 
 
-def tile_shape(
-    shape: tuple[int, ...], layers: tuple[str, ...], size: int
-) -> tuple[int, int]:
-    """Height and width of the tiles that `plan_tiles` makes."""
-    height, width = (_along(side, layers, size)[0] for side in shape[:2])
-    return height, width
-
-
 def _along(
     length: int, layers: tuple[str, ...], size: int
 ) -> tuple[int, list[tuple[int, int, int]]]:
@@ -170,10 +161,9 @@ class Tiled:
         image = extend(image, targets.extent)
         tiles = plan_tiles(image.shape, program.layers, self.size)
         # Pixels agree or not one by one, so that term needs no tiles.
-        agreement, targets = targets.agreement, targets._replace(agreement=None)
-        summary = _summary(image, backbone, targets, program, tiles, self.mesh)
-        loss, terms = compare(summary, image.shape, targets, program)
-        return with_agreement(loss, image, agreement), terms
+        summed = targets._replace(agreement=None)
+        summary = _summary(image, backbone, summed, program, tiles, self.mesh)
+        return compare(summary, image, targets, program)
 
 
 def check_additive(program: Program) -> None:

@@ -45,7 +45,6 @@ describe, make_bank, search = map(jax.jit, (describe_now, make_bank_now, search_
 room = importlib.import_module("jaxnst.repaint")
 RECIPE = get_recipe("painterly")
 RATIO = RECIPE.weights.content_ratio
-KEY = jax.random.key(1)
 
 
 def random_descriptors(key, h, w, c=16):
@@ -68,15 +67,22 @@ def ones(h, w):
     return jnp.ones((h, w, 1))
 
 
-def styles_of(styles, blend):
-    """The styles at their finest level, without those that are turned."""
-    given = styles, [None] * len(styles), jnp.array(blend), exact(styles[0].shape)
-    found = make_paint(*given, turned=False)[-1]
-    return jax.tree.map(lambda x: x[:: 1 + len(ANGLES)], found)
+def paint_of(styles, blend=None):
+    """What a picture of the first style's shape is painted with."""
+    canvas, masks = exact(styles[0].shape), [None] * len(styles)
+    return make_paint(styles, masks, blend, canvas, turned=False)
+
+
+def levels_of(image, content, paint, held=None):
+    """What is painted of a picture on a canvas of its own."""
+    given, canvas = (image, content, RATIO, None, held, paint), exact(image.shape)
+    return make_levels(*given, canvas=canvas, turned=False)
 
 
 def style_bank(styles, blend):
-    return make_bank(styles_of(styles, blend))
+    """The patches of styles at their finest level, without those that are turned."""
+    found = paint_of(styles, jnp.array(blend))[-1]
+    return make_bank(jax.tree.map(lambda x: x[:: 1 + len(ANGLES)], found))
 
 
 def places(h, w, down=0, right=0, *, width):
@@ -185,9 +191,8 @@ def test_one_good_match_spreads_to_all():
     matches = wrong.at[10, 10].set(right[10, 10])
     queries, bank = descriptors[4:24, 6:26], bank_of(descriptors)
     for seed in range(3):
-        found, distances = improve(matches, queries, bank, seed)
-        matches = found
-    np.testing.assert_array_equal(found, right)
+        matches, distances = improve(matches, queries, bank, seed)
+    np.testing.assert_array_equal(matches, right)
     np.testing.assert_allclose(distances, 0, atol=1e-6)
 
 
@@ -379,10 +384,8 @@ def test_the_more_the_content_weighs_the_nearer_it_is():
     content, style = random_image(1, 48, 64), random_image(2, 48, 64)
     content = jax.image.resize(content[:6, :8], (48, 64, 3), "linear")
     weights = (0.0, 0.05, 0.5, 50.0)
-    recipes = [RECIPE.replace(content_weight=weight) for weight in weights]
-    found = [
-        repaint(content, content, [style], x.weights.content_ratio) for x in recipes
-    ]
+    ratios = [RECIPE.replace(content_weight=x).weights.content_ratio for x in weights]
+    found = [repaint(content, content, [style], ratio) for ratio in ratios]
     distances = [float(jnp.mean((x - content) ** 2)) for x in found]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.7 * distances[0]
@@ -451,8 +454,7 @@ def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
 @pytest.mark.parametrize("scale", [0, 1])
 def test_a_scale_without_steps_resumes_bit_for_bit(backbone, tmp_path, scale):
     recipe, path = SHALLOW.replace(steps=0), tmp_path / "state.npz"
-    given = backbone, CONTENT, [STYLE], recipe
-    seen = []
+    given, seen = (backbone, CONTENT, [STYLE], recipe), []
 
     def keep(progress):
         seen.append((progress.stage_index, progress.taken, len(progress.info.loss)))
@@ -493,15 +495,10 @@ def test_the_content_holds_where_the_mask_says():
 
 def test_a_strength_of_three_holds_three_times_as_strongly():
     image, held = random_image(1, 48, 64), np.full((6, 8, 1), 3, np.float32)
-    options = {"canvas": exact(image.shape), "turned": False}
-    paint = make_paint([image], [None], None, **options)
-
-    def holds(held):
-        given = image, image, RATIO, None, held, paint
-        return [level.hold for level in make_levels(*given, **options)]
-
-    for strong, usual in zip(holds(held), holds(None), strict=True):
-        np.testing.assert_allclose(strong, 3 * usual, rtol=1e-6)
+    paint = paint_of([image])
+    strong, usual = (levels_of(image, image, paint, x) for x in (held, None))
+    for a, b in zip(strong, usual, strict=True):
+        np.testing.assert_allclose(a.hold, 3 * b.hold, rtol=1e-6)
 
 
 def test_lines_of_a_drawing_leave_a_plain_sky():
@@ -509,10 +506,9 @@ def test_lines_of_a_drawing_leave_a_plain_sky():
     drawing, sky = np.full((48, 64, 3), 0.95, "f4"), np.full((48, 64, 3), 0.9, "f4")
     for row in range(6, 48, 16):
         drawing[row : row + 2, 6:58] = 0.05
-    options = {"canvas": exact(sky.shape), "turned": False}
-    paint = make_paint([drawing], [None], None, **options)
+    paint = paint_of([drawing])
     assert (paint[-1].plain == 1).all()
-    level = make_levels(sky, sky, RATIO, None, None, paint, **options)[-1]
+    level = levels_of(sky, sky, paint)[-1]
     copied = np.arange(48 * 64, dtype=np.int32).reshape(48, 64)
     dark = lambda image: float((np.asarray(image) < 0.5).mean())
     lined = paint[-1]._replace(plain=0 * paint[-1].plain)
@@ -528,10 +524,8 @@ def test_a_painting_is_not_plain():
 def test_the_picture_gets_the_lights_and_darks_of_the_paint():
     grey = lambda seed: random_image(seed, 48, 64)[..., :1].repeat(3, -1)
     dull, style = 0.3 + 0.4 * grey(0), grey(1)
-    options = {"canvas": exact(dull.shape), "turned": False}
-    paint = make_paint([style], [None], None, **options)
     flat = jnp.full(dull.shape, 0.5)  # no edges, where the content would be shown
-    shown = make_levels(dull, flat, RATIO, None, None, paint, **options)[-1].shown
+    shown = levels_of(dull, flat, paint_of([style]))[-1].shown
     assert np.std(shown) > 0.9 * np.std(style) > 2 * np.std(dull)
 
 

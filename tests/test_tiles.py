@@ -105,6 +105,22 @@ def value_and_grad(function, image, backbone, targets, recipe):
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(image, backbone, targets)
 
 
+def assert_as_whole(backbone, recipe, shape, size, tolerance=1e-5):
+    """Loss, terms and gradient in tiles are those of the whole picture."""
+    image, targets = problem(backbone, recipe, shape)
+    (loss, terms), grad = value_and_grad(objective, image, backbone, targets, recipe)
+    (tiled_loss, tiled_terms), tiled_grad = value_and_grad(
+        Tiled(size), image, backbone, targets, recipe
+    )
+    # Roots of the eigenvalues that are nearly 0, as pictures with fewer positions than
+    # channels have, amplify the rounding of the covariances.
+    if recipe.program.style_loss == "wasserstein2":
+        tolerance = 2e-2
+    found, whole = (tiled_loss, *tiled_terms), (loss, *terms)
+    np.testing.assert_allclose(found, whole, rtol=tolerance)
+    assert jnp.linalg.norm(tiled_grad - grad) < tolerance * jnp.linalg.norm(grad)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "size"),
     [
@@ -114,38 +130,17 @@ def value_and_grad(function, image, backbone, targets, recipe):
     ],
 )
 def test_loss_and_gradient_are_those_of_the_whole(backbone, name, shape, size):
-    recipe = RECIPES[name]
-    image, targets = problem(backbone, recipe, shape)
-    (loss, terms), grad = value_and_grad(objective, image, backbone, targets, recipe)
-    (tiled_loss, tiled_terms), tiled_grad = value_and_grad(
-        Tiled(size), image, backbone, targets, recipe
-    )
-    # Roots of the eigenvalues that are nearly 0, as pictures with fewer positions than
-    # channels have, amplify the rounding of the covariances.
-    tolerance = 2e-2 if recipe.program.style_loss == "wasserstein2" else 1e-5
-    np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
-    for a, b in zip(tiled_terms, terms, strict=True):
-        np.testing.assert_allclose(a, b, rtol=tolerance)
-    error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
-    assert error < tolerance
+    assert_as_whole(backbone, RECIPES[name], shape, size)
 
 
 @pytest.mark.parametrize("recipe", ROWS.values(), ids=ROWS)
 def test_every_row_of_the_tables_is_that_of_the_whole(backbone, recipe):
     """Or is refused, where it says that it is no sum over positions."""
+    if recipe.program.additive:
+        return assert_as_whole(backbone, recipe, (70, 92), 52)
     image, targets = problem(backbone, recipe, (70, 92))
-    if not recipe.program.additive:
-        with pytest.raises(ValueError, match="sums over positions"):
-            Tiled(52)(image, backbone, targets, recipe.program)
-        return
-    (loss, _), grad = value_and_grad(objective, image, backbone, targets, recipe)
-    (tiled_loss, _), tiled_grad = value_and_grad(
-        Tiled(52), image, backbone, targets, recipe
-    )
-    tolerance = 2e-2 if recipe.program.style_loss == "wasserstein2" else 1e-5
-    np.testing.assert_allclose(tiled_loss, loss, rtol=tolerance)
-    error = jnp.linalg.norm(tiled_grad - grad) / jnp.linalg.norm(grad)
-    assert error < tolerance
+    with pytest.raises(ValueError, match="sums over positions"):
+        Tiled(52)(image, backbone, targets, recipe.program)
 
 
 def decayed(feature, weights):
@@ -156,11 +151,7 @@ def decayed(feature, weights):
 def test_a_row_of_your_own_is_that_of_the_whole(backbone):
     row = StyleLoss("decayed", decayed, lambda own, target: gram_loss(own.mean, target))
     recipe = RECIPES["gram"].replace(style_loss=row)
-    image, targets = problem(backbone, recipe, (64, 92))
-    (loss, _), grad = value_and_grad(objective, image, backbone, targets, recipe)
-    (tiled_loss, _), parts = value_and_grad(Tiled(52), image, backbone, targets, recipe)
-    np.testing.assert_allclose(tiled_loss, loss, rtol=1e-4)
-    assert jnp.linalg.norm(parts - grad) < 1e-4 * jnp.linalg.norm(grad)
+    assert_as_whole(backbone, recipe, (64, 92), 52, tolerance=1e-4)
 
 
 def test_rows_that_are_no_sums_are_refused(backbone):

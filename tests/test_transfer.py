@@ -12,6 +12,7 @@ from jaxnst.transfer import current_image, make_transfer
 PAINTERLY = get_recipe("delicate").replace(
     **LAYERS, optimizer="adam", learning_rate=0.02, ema_decay=0.95
 )
+TRANSFER = make_transfer(PAINTERLY.program)
 GATYS = PAINTERLY.replace(
     style_loss="gram", optimizer="lbfgs", learning_rate=1.0, clip=False, ema_decay=0.0
 )
@@ -23,16 +24,12 @@ def targets(backbone):
     return content, make_targets(backbone, content, [style], PAINTERLY)
 
 
-def copy(tree):
-    return jax.tree.map(jnp.array, tree)
-
-
 @pytest.mark.parametrize("recipe", [PAINTERLY, GATYS], ids=["adam", "lbfgs"])
 def test_the_loss_goes_down(backbone, recipe):
     content, style = random_image(0, 24, 32), random_image(1, 20, 20)
     targets = make_targets(backbone, content, [style], recipe)
-    state = make_transfer(recipe.program).init(content)
-    _, info = run(make_transfer(recipe.program), state, backbone, targets, steps=12)
+    transfer = make_transfer(recipe.program)
+    _, info = run(transfer, transfer.init(content), backbone, targets, steps=12)
     assert info.loss.shape == (12,)
     assert info.finite.all()
     assert info.loss[-1] < 0.8 * info.loss[0]
@@ -40,9 +37,7 @@ def test_the_loss_goes_down(backbone, recipe):
 
 def test_one_step_of_adam_is_adam(backbone, targets):
     content, targets = targets
-    state = make_transfer(PAINTERLY.program).init(content)
-    step = jax.jit(make_transfer(PAINTERLY.program).step)
-    moved, info = step(state, backbone, targets)
+    moved, info = jax.jit(TRANSFER.step)(TRANSFER.init(content), backbone, targets)
     loss, grad = jax.jit(
         jax.value_and_grad(
             lambda x: objective(x, backbone, targets, PAINTERLY.program)[0]
@@ -57,9 +52,8 @@ def test_one_step_of_adam_is_adam(backbone, targets):
 
 def test_the_picture_is_the_debiased_average_of_the_iterates(backbone, targets):
     content, targets = targets
-    transfer = make_transfer(PAINTERLY.program)
-    step = jax.jit(transfer.step)
-    state, decay = transfer.init(content), PAINTERLY.program.ema_decay
+    step = jax.jit(TRANSFER.step)
+    state, decay = TRANSFER.init(content), PAINTERLY.program.ema_decay
     iterates = []
     for _ in range(4):
         state, _ = step(state, backbone, targets)
@@ -73,23 +67,13 @@ def test_the_picture_is_the_debiased_average_of_the_iterates(backbone, targets):
 
 def test_chunks_do_not_change_the_picture(backbone, targets):
     content, targets = targets
-    start = make_transfer(PAINTERLY.program).init(content)
-    once, _ = run(
-        make_transfer(PAINTERLY.program),
-        copy(start),
-        backbone,
-        targets,
-        steps=7,
-        schedule=ChunkSchedule(chunk=7),
-    )
-    many, info = run(
-        make_transfer(PAINTERLY.program),
-        copy(start),
-        backbone,
-        targets,
-        steps=7,
-        schedule=ChunkSchedule(chunk=7, interval=0.0),
-    )
+
+    def paint(schedule):
+        start = TRANSFER.init(content)
+        return run(TRANSFER, start, backbone, targets, steps=7, schedule=schedule)
+
+    once, _ = paint(ChunkSchedule(chunk=7))
+    many, info = paint(ChunkSchedule(chunk=7, interval=0.0))
     np.testing.assert_array_equal(once.image, many.image)
     assert info.loss.shape == (7,)
 
@@ -97,22 +81,19 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
 def test_a_second_style_or_weight_does_not_retrace(backbone, targets):
     content, targets = targets
     recipe = PAINTERLY.replace(beta2=0.985)  # compiled by no other test
-    start = make_transfer(recipe.program).init(content)
-    run(make_transfer(recipe.program), copy(start), backbone, targets, steps=1)
+    transfer = make_transfer(recipe.program)
+    run(transfer, transfer.init(content), backbone, targets, steps=1)
     other = make_targets(backbone, content, [random_image(9, 20, 20)], recipe)
     other = other._replace(style_weight=jnp.float32(7))
     with compiled_steps() as programs:
-        run(make_transfer(recipe.program), copy(start), backbone, other, steps=2)
+        run(transfer, transfer.init(content), backbone, other, steps=2)
     assert not programs
 
 
 def test_a_step_that_is_not_finite_keeps_the_state(backbone, targets):
     content, targets = targets
     broken = targets._replace(style_weight=jnp.float32(np.nan))
-    state = make_transfer(PAINTERLY.program).init(content)
-    state, info = run(
-        make_transfer(PAINTERLY.program), state, backbone, broken, steps=30
-    )
+    state, info = run(TRANSFER, TRANSFER.init(content), backbone, broken, steps=30)
     assert not info.finite.any()
     assert len(info.loss) < 30
     np.testing.assert_array_equal(state.image, content)
@@ -138,29 +119,19 @@ def test_steps_compose_with_vmap_and_grad(backbone, targets):
 
 def test_the_optimiser_may_work_on_an_image_of_bytes(backbone, targets):
     content, targets = targets
-    recipe = PAINTERLY.replace(
-        learning_rate=2.0, units=(255.0, 255.0, 250.0), epsilon=1e-16
-    )
-    plain = PAINTERLY.replace(learning_rate=2 / 255, epsilon=1e-16)
-    moved, same = (
-        jax.jit(make_transfer(r.program).step)(
-            make_transfer(r.program).init(content),
-            backbone,
-            targets._replace(learning_rate=jnp.float32(r.weights.learning_rate)),
-        )[0]
-        for r in (recipe, plain)
-    )
+
+    def first_step(rate, **changes):
+        recipe = PAINTERLY.replace(epsilon=1e-16, **changes)
+        transfer = make_transfer(recipe.program)
+        own = targets._replace(learning_rate=jnp.float32(rate))
+        state, _ = jax.jit(transfer.step)(transfer.init(content), backbone, own)
+        return state.image - content
+
     # A step of Adam has the length of the learning rate, in its own units.
-    np.testing.assert_allclose(
-        moved.image[..., :2] - content[..., :2],
-        same.image[..., :2] - content[..., :2],
-        atol=1e-5,
-    )
-    np.testing.assert_allclose(
-        moved.image[..., 2] - content[..., 2],
-        (same.image[..., 2] - content[..., 2]) * 255 / 250,
-        atol=1e-3,
-    )
+    plain = first_step(2 / 255)
+    moved = first_step(2.0, units=(255.0, 255.0, 250.0))
+    np.testing.assert_allclose(moved[..., :2], plain[..., :2], atol=1e-5)
+    np.testing.assert_allclose(moved[..., 2], plain[..., 2] * 255 / 250, atol=1e-3)
 
 
 def test_the_best_iterate_is_the_one_after_the_lowest_loss(backbone, targets):

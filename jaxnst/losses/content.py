@@ -101,12 +101,7 @@ FLAT = 1e-5
 def standardize(feature: Feature, known: Spread | None = None) -> Feature:
     """Shift and scale each channel to mean 0 and deviation 1 over the positions.
 
-    Args:
-        feature: Feature of a picture, or of a tile of it.
-        known: Moments of the whole picture's. Default: the feature's own.
-
-    Returns:
-        The standardised feature.
+    Of a tile, the moments of the whole picture's feature have to be known.
     """
     mean, square = known or spread_sum(feature).mean
     variance = jnp.maximum(square - mean**2, 0)

@@ -93,9 +93,6 @@ def neighbor_sum(
         target: From `index_features`.
         weights: How much each position counts.
 
-    Returns:
-        The sum and the weight.
-
     Example:
         >>> f = jax.random.normal(jax.random.key(0), (8, 8, 3))
         >>> abs(float(neighbor_sum(f, index_features(sample_features(f))).mean)) < 1e-4

@@ -167,9 +167,6 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
         rank: Number of factors to keep, at most c. A style with fewer positions than
             channels has a covariance of no more than that rank, and every step gets
             cheaper by leaving the null space out. Default: c.
-
-    Returns:
-        The Gaussian.
     """
     values, vectors = eigh(covariance(m))
     kept = slice(-min(rank or len(values), len(values)), None)

@@ -142,25 +142,25 @@ def repaint(
     `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here s are the styles, x is what
     is laid so far, and the guide g is the content at its edges and `image` elsewhere,
     with the lights and darks of the styles. P describes a patch: its low frequencies
-    and, with less weight, its height in the picture. Patches of overlapping places are
-    averaged. This repeats `SEARCH_ROUNDS` times. The strength h grows with the ratio of
-    the content's weight to the style's, and where the content has an edge. An average
-    is duller than paint and would find ever duller patches, so queries are first given
-    the mean and deviation of the styles' patches. Patches that are used too often get a
-    larger distance.
+    and, with less weight, its height in the picture and the direction of its strokes.
+    The strength h grows with the ratio of the content's weight to the style's, and
+    where the content has an edge. Patches of overlapping places are averaged. This
+    repeats `SEARCH_ROUNDS` times.
 
-    P also has the direction of strokes, the more they flow in a style. Such a style is
-    searched as it is and turned by `ANGLES`. Strokes run along the edges of the
-    content; far from any, they run as those around them. So they flow, and thin forms
-    stay whole.
+    - Matches start from those of the coarser level, which keeps strokes whole; at the
+      coarsest they are exact. They spread to neighbours, and are tried at random places
+      nearby. Patches that are used too often get a larger distance.
+    - An average is duller than paint and would find ever duller patches, so queries are
+      first given the mean and deviation of the styles' patches.
+    - The more the strokes of a style flow, the more their direction counts, and the
+      more it is also used turned by `ANGLES`. Strokes run along the edges of the
+      content and, far from any, as those around them: thin forms stay whole.
+    - At each level x begins as what the coarser matches lay. At a small size a drawing
+      has no plain paper, so its lines would be laid everywhere, and stay: the plainer a
+      style is, the more x begins as g.
 
-    Matches start from those of the coarser level, which keeps strokes whole; where
-    there is none they are exact. Then they spread to neighbours, and are tried at
-    random places nearby. At each level x begins as what the coarser matches lay. But at
-    a small size, a drawing has no plain paper, so its lines would be laid everywhere,
-    and stay. So the plainer a style is, the more x begins as g. The same pictures
-    always give the same result. It runs Python between compiled levels, so it cannot be
-    part of `jit`.
+    The same pictures always give the same result. It runs Python between compiled
+    levels, so it cannot be part of `jit`.
 
     Args:
         image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
