@@ -129,6 +129,7 @@ class Measuring(NamedTuple):
         call: Calls the programs.
         backbone: The first one of `prepare_backbone`.
         canvas: Of the content.
+        recipe: How the pictures are painted.
         tile: Size of the tiles that pictures are measured in. Default: at once.
     """
 
