@@ -104,6 +104,14 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
     )
 
 
+def tile_shape(
+    shape: tuple[int, ...], layers: tuple[str, ...], size: int
+) -> tuple[int, int]:
+    """Height and width of the tiles that `plan_tiles` makes, however many they are."""
+    height, width = (_along(side, layers, size)[0] for side in shape[:2])
+    return height, width
+
+
 def _along(
     length: int, layers: tuple[str, ...], size: int
 ) -> tuple[int, list[tuple[int, int, int]]]:

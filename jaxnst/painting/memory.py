@@ -18,7 +18,7 @@ from jaxnst.optimizers import make_optimizer
 from jaxnst.painting.scales import scale_shapes, takes_steps
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Program, Recipe
-from jaxnst.tiles import plan_tiles, smallest_tile
+from jaxnst.tiles import smallest_tile, tile_shape
 
 STEP = {"float32": 2350, "bfloat16": 1800}
 """Bytes of a step per pixel that passes through the network at once, by
@@ -108,7 +108,7 @@ def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) 
         return laying
     if tile is None:
         return max(laying, pixels * (each.state + each.step))
-    at_once = math.prod(plan_tiles(shape, recipe.program.layers, tile).shape)
+    at_once = math.prod(tile_shape(shape, recipe.program.layers, tile))
     rest = max(at_once * each.step, pixels * each.update)
     return max(laying, pixels * (each.state + GRADIENT) + rest)
 
