@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import BSpline
 
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.types import Image, Mask, Scalar
@@ -96,6 +95,8 @@ def _splines(t: Array, degree: int) -> Array:
 
 def _inverse(degree: int) -> np.ndarray:
     """The filter that turns pixels into coefficients, up to where it is 1e-6."""
+    from scipy.interpolate import BSpline  # it is slow, and only videos need it
+
     spline = BSpline.basis_element(np.arange(degree + 2) - (degree + 1) / 2)
     values = np.nan_to_num(spline(np.arange(-64, 64), extrapolate=False))
     inverse = np.fft.ifft(1 / np.fft.fft(np.fft.ifftshift(values)))
