@@ -16,7 +16,8 @@ from PIL import Image as pil
 
 from jaxnst.checks import check_installed
 from jaxnst.disk import write_whole
-from jaxnst.painting.stages import Progress, draw_losses
+from jaxnst.painting.plot import draw_losses
+from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.source import as_levels
 from jaxnst.recipes import LossWeights

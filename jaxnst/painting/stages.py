@@ -17,6 +17,7 @@ from jaxnst.objective import Targets, Terms
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.plan import Stage, Stages
+from jaxnst.painting.plot import draw_losses
 from jaxnst.pictures.source import as_levels
 from jaxnst.recipes import LossWeights
 from jaxnst.transfer import Info, State, Stepper
@@ -148,23 +149,6 @@ class Result(NamedTuple):
         _, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
         draw_losses(axes, np.concatenate(rows), self.weights)
         return axes
-
-
-def draw_losses(
-    axes: Any, table: Float[np.ndarray, "_steps 4"], weights: LossWeights
-) -> None:
-    """Draw the weighted terms over the steps; dotted lines divide the stages.
-
-    The table has a row for each step: the index of its stage, and the unweighted terms.
-    """
-    stages, *columns = table.T
-    for name, values in zip(Terms._fields, columns, strict=True):
-        weight = getattr(weights, f"{name}_weight")
-        axes.semilogy(np.arange(1, len(values) + 1), weight * values, label=name)
-    for end in np.flatnonzero(np.diff(stages)) + 1:
-        axes.axvline(end + 0.5, color="grey", linestyle=":")
-    axes.set(xlabel="step", ylabel="weighted term of the loss")
-    axes.legend()
 
 
 @compiling_ahead()
