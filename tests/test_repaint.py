@@ -33,7 +33,7 @@ from jaxnst.repaint.bank import (
 )
 from jaxnst.repaint.bank import describe as describe_now
 from jaxnst.repaint.bank import make_bank as make_bank_now
-from jaxnst.repaint.filters import CLARITY, clarify, find_edges, find_plain
+from jaxnst.repaint.filters import CLARITY, clarify, find_edges, find_plain, sharpen
 from jaxnst.repaint.flow import ANGLES, find_flow, lead_strokes
 from jaxnst.repaint.match import improve, overuse_penalty, refine
 from jaxnst.repaint.match import search as search_now
@@ -527,6 +527,21 @@ def test_the_picture_gets_the_lights_and_darks_of_the_paint():
     flat = jnp.full(dull.shape, 0.5)  # no edges, where the content would be shown
     shown = levels_of(dull, flat, paint_of([style]))[-1].shown
     assert np.std(shown) > 0.9 * np.std(style) > 2 * np.std(dull)
+
+
+def test_the_finest_details_are_as_strong_as_in_the_used_part_of_a_style():
+    y, x = np.indices((48, 64))
+    checks = np.float32((x + y) % 2 - 0.5)[..., None].repeat(3, -1)
+    left = np.float32(x < 32)[..., None]
+    style = 0.5 + np.where(left > 0, 0.2, 0.8) * checks
+    contrast = lambda image: np.ptp(image[8:-8, 8:24])
+    for faint, wanted in (
+        (0.15, 0.2),
+        (0.05, 0.1),
+        (0.3, 0.3),
+    ):  # at most twice; never less
+        sharp = sharpen(0.5 + np.float32(faint) * checks, None, [(style, left)])
+        assert contrast(sharp) == pytest.approx(wanted, rel=0.05)
 
 
 def test_only_the_masked_part_of_a_style_is_laid():

@@ -408,8 +408,8 @@ def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
 
 def sharpened(scene: Scene, image: Image) -> Image:
     """An image that was laid, as crisp as the styles of each region."""
-    images = lambda region: [style.image for style in region.styles]
-    parts = [sharpen(image, x.mask, images(x)) for x in scene.regions]
+    styles = lambda region: [(style.image, style.mask) for style in region.styles]
+    parts = [sharpen(image, x.mask, styles(x)) for x in scene.regions]
     return compose(scene, image, parts)
 
 

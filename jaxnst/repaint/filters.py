@@ -90,22 +90,25 @@ def find_plain(image: Image) -> float:
 
 
 def sharpen(
-    image: Image, mask: Mask | None, styles: Sequence[Image]
+    image: Image, mask: Mask | None, styles: Sequence[tuple[Image, Mask | None]]
 ) -> Float[np.ndarray, "_h _w 3"]:
     """Give the finest details of a picture the strength that they have in its styles.
 
-    Where patches overlap they are averaged, which takes a third of it.
+    Where patches overlap they are averaged, which takes a third of it. Masks say which
+    part of the picture, and of each style, counts.
     """
 
-    def find_details(image: Image) -> Image:
+    def find_details(image: Image) -> Pixels:
+        image = np.asarray(image)
         return image - gaussian_filter(image, (1, 1, 0), mode="nearest")
 
-    image = np.asarray(image)
+    def strength(details: Pixels, mask: Mask | None) -> float:
+        weights = 1 if mask is None else mask / (np.mean(mask) + np.float32(1e-9))
+        return float(np.mean(weights * details**2))
+
     details = find_details(image)
-    weights = 1 if mask is None else mask / (np.mean(mask) + np.float32(1e-9))
-    own = np.mean(weights * details**2) + np.float32(1e-9)
-    wanted = np.mean([np.mean(find_details(style) ** 2) for style in styles])
-    gain = np.clip(np.sqrt(wanted / own), 1, SHARPEST)
+    wanted = np.mean([strength(find_details(x), part) for x, part in styles])
+    gain = np.sqrt(wanted / (strength(details, mask) + 1e-9)).clip(1, SHARPEST)
     return np.clip(image + np.float32(gain - 1) * details, 0, 1)
 
 
