@@ -108,9 +108,7 @@ class History:
             files = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
             recorded = {x.removesuffix(RECORD) for x in files if x.endswith(RECORD)}
             painted = {x for x in files if f"{x}.json" in files}
-            for name in {x for x in recorded | painted if _is_ours(x)} | set(
-                self.stamps
-            ):
+            for name in {*filter(_is_ours, recorded | painted), *self.stamps}:
                 self.look(name, files)
 
     def look(self, name: str, files: Container[str] | None = None) -> None:
