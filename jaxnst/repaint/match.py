@@ -15,12 +15,12 @@ from jaxnst.pictures.canvas import extend
 from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors, mean_around
 from jaxnst.types import Mask
 
-COHERENCE = 0.8
+COHERENCE = 0.6
 """How much nearer, relatively, a patch counts that continues all its neighbours."""
 
-OVERUSE = 4
-"""How many times its share, at most, a patch is counted as used. The root of that
-multiplies distances, so that a lone motif is not copied everywhere."""
+OVERUSE = 16
+"""How many times its share, at most, a patch is counted as used. That multiplies
+distances, so that a lone motif is not copied everywhere."""
 
 STEPS = (4, 1, 2, 1)
 """Distances in pixels over which matches spread, one after another."""
@@ -101,7 +101,7 @@ def overuse_penalty(matches: Matches, where: Mask, bank: Bank) -> Float[Array, "
     weights = jnp.where(shown, 1 / bank.factors, 0)
     due = weights * used.sum() / weights.sum()
     nearby = mean_around(used[..., None])[..., 0]
-    return jnp.sqrt(jnp.clip(nearby / (due + 1e-6), 1, OVERUSE))
+    return jnp.clip(nearby / (due + 1e-6), 1, OVERUSE)
 
 
 def improve(
