@@ -7,7 +7,7 @@ is logged.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -83,17 +83,6 @@ def current_image(state: State, program: Program) -> Float[Any, "*_lanes _h _w 3
     return numbers.clip(numbers.where(step > 0, found, state.image), 0, 1)
 
 
-@runtime_checkable
-class Stepper(Protocol):
-    """What takes steps: a `Transfer`, or that of the many pictures of a batch."""
-
-    def step(
-        self, state: State, backbone: Backbone, targets: Targets
-    ) -> tuple[State, Info]:
-        """Take a step, see `Transfer.step`."""
-        ...
-
-
 @dataclass(frozen=True)
 class Transfer:
     """A style transfer as pure functions, see `make_transfer`.
@@ -117,7 +106,7 @@ class Transfer:
         # Of the users' own, by its address: its code may be another one next time.
         told = repr if ours else object.__repr__
         loss = "objective" if usual else told(self.objective)
-        return f"Transfer({self.program}, {loss}, {self.transform})"
+        return f"{type(self).__name__}({self.program}, {loss}, {self.transform})"
 
     @cached_property
     def optimizer(self) -> Optimizer:

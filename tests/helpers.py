@@ -11,7 +11,10 @@ import pytest
 
 from jaxnst.command.describe import compile_timer
 from jaxnst.compiled import Runner
-from jaxnst.painting.stage import Measuring
+from jaxnst.painting.checkpoint import Checkpoint
+from jaxnst.painting.grid import GridOptions, stylize_grid
+from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.painter import Measuring
 from jaxnst.pictures.canvas import exact
 from jaxnst.recipes import Recipe, get_recipe
 
@@ -20,6 +23,8 @@ LIGHT = ("--set", "content_layers=relu1_1", "--set", "style_layers=relu1_1")
 
 LAYERS = {"content_layers": (("relu2_1", 1.0),), "style_layers": (("relu1_1", 1.0),)}
 """Two layers of a recipe, likewise."""
+
+KEY = jax.random.key(0)
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -35,6 +40,25 @@ def random_image(seed, height, width):
         jax.random.key(seed), (height // 4 + 1, width // 4 + 1, 3)
     )
     return jnp.clip(jax.image.resize(noise, (height, width, 3), "cubic"), 0, 1)
+
+
+def paint(backbone, content, styles, recipe, *, key=KEY, **options):
+    """A picture, by options of `stylize`."""
+    given = backbone, content, styles, recipe
+    return stylize(*given, key=key, options=Options(**options))
+
+
+def paint_grid(backbone, contents, styles, recipe, **options):
+    """The pictures of a grid, by its options."""
+    given = backbone, contents, styles, recipe
+    return stylize_grid(*given, key=KEY, options=GridOptions(**options))
+
+
+def checkpoint_of(progress, inputs=None):
+    """Where a run stands, as the command keeps it."""
+    stages, scale, taken, state, *_ = progress
+    tiles = [stage.tile for stage in stages]
+    return Checkpoint(scale, taken, jax.device_get(state), tiles, inputs or {})
 
 
 def measure_targets(backbone, scene, recipe, tile=None):

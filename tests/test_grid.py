@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import compiled_steps, random_image
+from helpers import KEY, compiled_steps, paint, paint_grid, random_image
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
@@ -15,7 +15,7 @@ from jaxnst import transfer
 from jaxnst.compiled import Runner
 from jaxnst.objective import make_targets
 from jaxnst.painting import grid, loop
-from jaxnst.painting.grid import GridOptions, PaintedLane, stylize_grid
+from jaxnst.painting.grid import Measurer
 from jaxnst.painting.lanes import (
     lane_bytes,
     lane_work,
@@ -23,14 +23,11 @@ from jaxnst.painting.lanes import (
     plan_batches,
     share_of_lanes,
 )
-from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.memory import free_memory
-from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.painting.stage import Measuring
+from jaxnst.painting.painter import Measuring
 from jaxnst.painting.stages import Result
 from jaxnst.recipes import get_recipe
 
-KEY = jax.random.key(0)
 # A large ε keeps Adam from blowing up rounding where the gradient is next to nothing.
 RECIPE = get_recipe("delicate").replace(
     content_layers=(("relu2_1", 1.0),),
@@ -71,14 +68,8 @@ def mesh_of(devices):
 def test_a_lane_is_what_stylize_paints_alone(backbone, recipe):
     """Of either shape, and beside a style with fewer positions."""
     vary = {"style_weight": [0.5, 1.0], "content_weight": [0.1, 0.4]}
-    found = stylize_grid(
-        backbone,
-        CONTENTS,
-        STYLES,
-        recipe,
-        key=KEY,
-        options=GridOptions(vary=vary, mesh=mesh_of(2)),
-    )
+    options = {"vary": vary, "mesh": mesh_of(2)}
+    found = paint_grid(backbone, CONTENTS, STYLES, recipe, **options)
     assert [images.shape for images in found] == [
         (3, 4, *content.shape) for content in CONTENTS
     ]
@@ -87,7 +78,7 @@ def test_a_lane_is_what_stylize_paints_alone(backbone, recipe):
             style_weight=vary["style_weight"][setting // 2],
             content_weight=vary["content_weight"][setting % 2],
         )
-        alone = stylize(backbone, CONTENTS[i], [STYLES[j]], changed, key=KEY).image
+        alone = paint(backbone, CONTENTS[i], [STYLES[j]], changed).image
         assert_same(found[i][j, setting], alone)
         assert np.abs(found[i][j, setting] - found[i][j, setting - 1]).mean() > 1e-3
 
@@ -96,23 +87,10 @@ def test_seeds_learning_rates_and_blends_are_lanes_too(backbone):
     recipe = GRAM.replace(init="noise")
     blends, rates = [(1.0, 0.0), (0.25, 0.75)], [0.01, 0.02]
     vary = {"seed": [3, 4], "blend": blends, "learning_rate": rates}
-    found = stylize_grid(
-        backbone,
-        CONTENTS[:1],
-        STYLES[:2],
-        recipe,
-        key=KEY,
-        options=GridOptions(vary=vary),
-    )
+    found = paint_grid(backbone, CONTENTS[:1], STYLES[:2], recipe, vary=vary)
     assert found[0].shape == (1, 8, 24, 32, 3)
-    alone = stylize(
-        backbone,
-        CONTENTS[0],
-        STYLES[:2],
-        recipe.replace(learning_rate=rates[1]),
-        key=jax.random.key(4),
-        options=Options(blend=jnp.array(blends[1])),
-    )
+    given = backbone, CONTENTS[0], STYLES[:2], recipe.replace(learning_rate=rates[1])
+    alone = paint(*given, key=jax.random.key(4), blend=jnp.array(blends[1]))
     assert_same(found[0][0, -1], alone.image)
     assert len({image.tobytes() for image in found[0][0]}) == 8
 
@@ -120,15 +98,10 @@ def test_seeds_learning_rates_and_blends_are_lanes_too(backbone):
 def test_the_number_of_devices_changes_nothing(backbone):
     """Five lanes are fewer than eight devices, and no multiple of three."""
     vary = {"style_weight": [0.1, 0.3, 1.0, 3.0, 10.0]}
+    recipe = RECIPE.replace(epsilon=1e-8, scales=1)
+    given, options = (backbone, CONTENTS[:1], STYLES[:1], recipe), {"vary": vary}
     one, three, eight = (
-        stylize_grid(
-            backbone,
-            CONTENTS[:1],
-            STYLES[:1],
-            RECIPE.replace(epsilon=1e-8, scales=1),
-            key=KEY,
-            options=GridOptions(vary=vary, mesh=mesh_of(devices), batch=1),
-        )[0]
+        paint_grid(*given, **options, mesh=mesh_of(devices), batch=1)[0]
         for devices in (1, 3, 8)
     )
     np.testing.assert_allclose(three, one, atol=1e-6)
@@ -148,10 +121,8 @@ def test_devices_have_nothing_to_tell_each_other(backbone, monkeypatch):
     monkeypatch.setattr(Runner, "__call__", spy)
     vary = {"style_weight": [float(x) for x in range(1, 17)]}
     for recipe in (RECIPE.replace(scales=1), LBFGS):
-        stylize_grid(
-            backbone, CONTENTS[:1], STYLES[:1], recipe, key=KEY,
-            options=GridOptions(vary=vary, mesh=mesh_of(8)),
-        )  # fmt: skip
+        given = backbone, CONTENTS[:1], STYLES[:1], recipe
+        paint_grid(*given, vary=vary, mesh=mesh_of(8))
     assert len(programs) >= 2
     words = ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter")
     for text in programs:
@@ -176,14 +147,8 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
     # What no other test compiles.
     recipe = RECIPE.replace(palette="content", beta2=0.9875)
     with compiled_steps() as programs:
-        stylize_grid(
-            backbone,
-            [CONTENTS[0], CONTENTS[2]],
-            STYLES,
-            recipe,
-            key=KEY,
-            options=GridOptions(vary=vary, batch=1, mesh=mesh_of(1)),
-        )
+        given = backbone, [CONTENTS[0], CONTENTS[2]], STYLES, recipe
+        paint_grid(*given, vary=vary, batch=1, mesh=mesh_of(1))
     scales = 2
     assert len(programs) == scales
     assert measured == {"content": 2 * scales, "style": 3 * scales}
@@ -192,16 +157,9 @@ def test_a_sweep_compiles_once_and_measures_each_picture_once(backbone, monkeypa
 def test_choices_that_are_no_numbers_can_vary_too(backbone):
     vary = {"pooling": ["max", "average"], "first_steps": [1, 2]}
     once = RECIPE.replace(scales=1)
-    found = stylize_grid(
-        backbone,
-        CONTENTS[:1],
-        STYLES[:1],
-        once,
-        key=KEY,
-        options=GridOptions(vary=vary),
-    )
+    found = paint_grid(backbone, CONTENTS[:1], STYLES[:1], once, vary=vary)
     changed = once.replace(pooling="average", first_steps=1)
-    alone = stylize(backbone, CONTENTS[0], STYLES[:1], changed, key=KEY)
+    alone = paint(backbone, CONTENTS[0], STYLES[:1], changed)
     assert_same(found[0][0, 2], alone.image)
     assert len({image.tobytes() for image in found[0][0]}) == 4
 
@@ -210,21 +168,15 @@ def test_a_lane_that_diverges_leaves_the_others_alone(backbone):
     lanes = make_lanes(
         [(24, 32)], 1, RECIPE, key=KEY, vary={"style_weight": [1.0, 3e38, 2.0]}
     )
-    found = list(
-        grid.paint_lanes(
-            Measurer(lambda lane: CONTENTS[0], lambda lane: [STYLES[0]]),
-            backbone,
-            lanes,
-            mesh=mesh_of(1),
-        )
-    )
-    assert [painted.result.status for painted in found] == ["done", "diverged", "done"]
-    assert all(np.isfinite(painted.result.image).all() for painted in found)
-    assert [len(info.loss) for info in found[0].result.infos] == [4, 3]
-    alone = stylize(
-        backbone, CONTENTS[0], STYLES[:1], RECIPE.replace(style_weight=2.0), key=KEY
-    )
-    assert_same(found[2].result.image, alone.image)
+    measurer = Measurer(lambda lane: CONTENTS[0], lambda lane: [STYLES[0]])
+    found = grid.paint_lanes(measurer, backbone, lanes, mesh=mesh_of(1))
+    results = [result for _, result in found]
+    assert [result.status for result in results] == ["done", "diverged", "done"]
+    assert all(np.isfinite(result.image).all() for result in results)
+    assert [len(info.loss) for info in results[0].infos] == [4, 3]
+    doubled = RECIPE.replace(style_weight=2.0)
+    alone = paint(backbone, CONTENTS[0], STYLES[:1], doubled)
+    assert_same(results[2].image, alone.image)
 
 
 def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
@@ -236,18 +188,13 @@ def test_batches_that_do_not_fit_are_halved(backbone, monkeypatch):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
         image = np.zeros((24, 32, 3), np.float32)
         result = Result(image, (), [], "done", [], RECIPE.weights)
-        return [PaintedLane(lane, result) for lane in lanes]
+        return [(lane, result) for lane in lanes]
 
     monkeypatch.setattr(grid, "_paint_batch", short_of_memory)
     lanes = lanes_of([(24, 32)], 6)
-    found = grid.paint_lanes(
-        Measurer(lambda lane: CONTENTS[0], lambda lane: []),
-        backbone,
-        lanes,
-        mesh=mesh_of(1),
-        batch=5,
-    )
-    assert [painted.lane.setting for painted in found] == [
+    given = Measurer(lambda lane: CONTENTS[0], lambda lane: []), backbone, lanes
+    found = grid.paint_lanes(*given, mesh=mesh_of(1), batch=5)
+    assert [lane.setting for lane, _ in found] == [
         lane.setting for lane in sorted(lanes, key=lambda lane: lane.setting["beta1"])
     ]
     assert widths == [5, 2, 2, 2] * 2
@@ -329,14 +276,8 @@ def test_styles_of_any_shape_fit_into_one_batch(backbone):
     """Sized by their short edges, a longer one has more positions than a square."""
     recipe = RECIPE.replace(size_edge="short", scales=1, first_steps=1)
     styles = [random_image(3, 8, 8), random_image(4, 8, 20)]
-    found = stylize_grid(
-        backbone,
-        [random_image(0, 8, 10)],
-        styles,
-        recipe,
-        key=KEY,
-        options=GridOptions(mesh=mesh_of(1)),
-    )
+    contents = [random_image(0, 8, 10)]
+    found = paint_grid(backbone, contents, styles, recipe, mesh=mesh_of(1))
     assert found[0].shape == (2, 1, 8, 10, 3)
 
 
@@ -379,6 +320,6 @@ def test_bad_sweeps_are_refused_before_any_work(name):
 
 def test_an_empty_grid_and_too_small_pictures_are_refused(backbone):
     with pytest.raises(ValueError, match="at least one style"):
-        stylize_grid(backbone, CONTENTS, [], RECIPE, key=KEY)
+        paint_grid(backbone, CONTENTS, [], RECIPE)
     with pytest.raises(ValueError, match="content of at least 4 px"):
-        stylize_grid(backbone, [random_image(0, 3, 30)], STYLES, RECIPE, key=KEY)
+        paint_grid(backbone, [random_image(0, 3, 30)], STYLES, RECIPE)

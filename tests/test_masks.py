@@ -2,12 +2,13 @@
 
 from functools import partial
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from helpers import measure_targets, random_image
+from helpers import KEY, checkpoint_of, measure_targets, paint_grid, random_image
 
 from jaxnst.losses import STYLE_LOSSES
 from jaxnst.losses.neighbors import sample_features
@@ -22,16 +23,12 @@ from jaxnst.objective import (
     style_ranks,
     summarize,
 )
-from jaxnst.painting.checkpoint import Checkpoint
-from jaxnst.painting.grid import GridOptions, stylize_grid
-from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import Stage
 from jaxnst.painting.scene import Masks, Region, Style, fit_masks, make_scene
 from jaxnst.pictures.canvas import exact
 from jaxnst.recipes import get_recipe
 from jaxnst.tiles import Tiled
 
-KEY = jax.random.key(0)
 RECIPE = get_recipe("crowson").replace(
     content_layers=(("relu2_1", 1.0),),
     style_layers=(("relu1_1", 0.5), ("relu3_1", 0.5)),
@@ -241,8 +238,7 @@ def test_of_a_masked_style_only_what_counts_is_found():
 
 
 def paint(backbone, styles, recipe=PAINTED, **options):
-    given = backbone, CONTENT, styles, recipe
-    return stylize(*given, key=KEY, options=Options(**options))
+    return helpers.paint(backbone, CONTENT, styles, recipe, **options)
 
 
 def test_regions_are_painted_in_their_own_styles(backbone):
@@ -287,10 +283,7 @@ def test_a_masked_run_is_resumed_bit_for_bit(backbone):
 
     def keep(progress):
         if progress.taken == 1:
-            state = jax.device_get(progress.state)
-            kept.append(
-                Checkpoint(progress.stage_index, progress.taken, state, [None], {})
-            )
+            kept.append(checkpoint_of(progress))
 
     region = Region([STYLE], SOFT)
     masks = Masks(regions=[region], content_strength=SOFT, alpha=LEFT)
@@ -304,10 +297,9 @@ def test_masks_of_a_grid_are_those_of_single_pictures(backbone):
         Masks(regions=[Region([x], SOFT)], content_strength=SOFT)
         for x in (STYLE, OTHER)
     ]
-    options = GridOptions(masks=masks, vary={"style_weight": [1.0, 3.0]})
+    options = {"masks": masks, "vary": {"style_weight": [1.0, 3.0]}}
     recipe = PAINTED.replace(style_loss="gram")
-    given = backbone, [CONTENT], [STYLE], recipe
-    (found,) = stylize_grid(*given, key=KEY, options=options)
+    (found,) = paint_grid(backbone, [CONTENT], [STYLE], recipe, **options)
     assert found.shape == (1, 4, *SHAPE, 3)
     settings = [(weight, each) for weight in (1.0, 3.0) for each in masks]
     for image, (weight, each) in zip(found[0], settings, strict=True):
@@ -391,8 +383,7 @@ def test_previews_have_the_colours_of_the_result(backbone):
     grey, style = (jnp.broadcast_to(x[..., :1], x.shape) for x in (CONTENT, STYLE))
     seen = []
     show = lambda progress: seen.append(progress.image)
-    options = Options(on_chunk=show, chunk=1)
-    stylize(backbone, grey, [style], RECIPE, key=KEY, options=options)
+    helpers.paint(backbone, grey, [style], RECIPE, on_chunk=show, chunk=1)
     assert len(seen) == 4
     for image in seen:
         assert image.shape == CONTENT.shape

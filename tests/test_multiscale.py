@@ -2,18 +2,19 @@ import dataclasses
 import io
 import sys
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import LAYERS, compiled_steps, random_image
+from helpers import KEY, LAYERS, checkpoint_of, compiled_steps, random_image
 from PIL import Image as pil
 
 from jaxnst import transfer
 from jaxnst.checks import check_key
 from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jaxnst.painting.grid import stylize_grid
-from jaxnst.painting.multiscale import Options, stylize
+from jaxnst.painting.multiscale import stylize
 from jaxnst.painting.painter import Picture
 from jaxnst.painting.scales import scale_shapes
 from jaxnst.painting.scene import make_scene, scale_content
@@ -32,14 +33,11 @@ RECIPE = get_recipe("delicate").replace(
     first_steps=4,
     steps=3,
 )
-KEY = jax.random.key(0)
 
 
 def paint(backbone, recipe=RECIPE, **options):
     content, style = random_image(0, 36, 48), random_image(1, 40, 30)
-    return stylize(
-        backbone, content, [style], recipe, key=KEY, options=Options(**options)
-    )
+    return helpers.paint(backbone, content, [style], recipe, **options)
 
 
 def test_scales_end_at_the_content_and_stay_large_enough():
@@ -118,16 +116,7 @@ def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe,
 
     def stop(progress):
         if progress.stage_index == 1 and progress.taken == taken:
-            save_checkpoint(
-                path,
-                Checkpoint(
-                    progress.stage_index,
-                    progress.taken,
-                    progress.state,
-                    [stage.tile for stage in progress.stages],
-                    inputs,
-                ),
-            )
+            save_checkpoint(path, checkpoint_of(progress, inputs))
             raise Stop
 
     with pytest.raises(Stop):
@@ -219,19 +208,14 @@ def test_blends_average_the_styles(backbone):
     content = random_image(0, 24, 32)
     a, b = random_image(1, 24, 32), random_image(2, 24, 32)
     recipe = RECIPE.replace(scales=1)
-    paint = lambda styles, blend: (
-        stylize(
-            backbone,
-            content,
-            styles,
-            recipe,
-            key=KEY,
-            options=Options(blend=jnp.asarray(blend)),
-        ).image
-    )
-    alone = paint([a, a], [0.5, 0.5])
-    np.testing.assert_allclose(paint([a, b], [1.0, 0.0]), alone, atol=2e-3)
-    assert jnp.abs(paint([a, b], [0.5, 0.5]) - alone).max() > 0.02
+
+    def blended(styles, *blend):
+        options = {"blend": jnp.asarray(blend)}
+        return helpers.paint(backbone, content, styles, recipe, **options).image
+
+    alone = blended([a, a], 0.5, 0.5)
+    np.testing.assert_allclose(blended([a, b], 1.0, 0.0), alone, atol=2e-3)
+    assert jnp.abs(blended([a, b], 0.5, 0.5) - alone).max() > 0.02
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone):

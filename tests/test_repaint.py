@@ -2,15 +2,15 @@
 
 import importlib
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import compiled_steps, random_image
+from helpers import checkpoint_of, compiled_steps, paint_grid, random_image
 
-from jaxnst import Options, stylize, stylize_grid
 from jaxnst.compiled import Runner, clear_compiled
-from jaxnst.painting.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from jaxnst.painting.checkpoint import load_checkpoint, save_checkpoint
 from jaxnst.pictures.canvas import exact, shared
 from jaxnst.recipes import get_recipe
 from jaxnst.repaint import (
@@ -407,13 +407,12 @@ SHALLOW = RECIPE.replace(
 CONTENT, STYLE = random_image(10, 33, 44), random_image(11, 40, 36)
 
 
-def paint(backbone, **options):
-    key, options = jax.random.key(0), Options(**options)
-    return stylize(backbone, CONTENT, [STYLE], SHALLOW, key=key, options=options)
+def paint(backbone, recipe=SHALLOW, **options):
+    return helpers.paint(backbone, CONTENT, [STYLE], recipe, **options)
 
 
 def test_every_stage_ends_by_repainting(backbone, monkeypatch):
-    shapes, stage = [], importlib.import_module("jaxnst.painting.stage")
+    shapes, stage = [], importlib.import_module("jaxnst.painting.painter")
 
     def spied(layout, call):
         if type(call) is Runner:  # and nothing that only compiles
@@ -431,9 +430,7 @@ def test_every_stage_ends_by_repainting(backbone, monkeypatch):
 
 
 def test_a_lane_is_repainted_as_alone(backbone):
-    (lanes,) = stylize_grid(
-        backbone, [CONTENT], [STYLE, 1 - STYLE], SHALLOW, key=jax.random.key(0)
-    )
+    (lanes,) = paint_grid(backbone, [CONTENT], [STYLE, 1 - STYLE], SHALLOW)
     np.testing.assert_allclose(lanes[0, 0], paint(backbone).image, atol=1e-4)
 
 
@@ -443,8 +440,7 @@ def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
 
     def keep(progress):
         if (progress.stage_index, progress.taken) == (scale, taken):
-            state = jax.device_get(progress.state)
-            kept.append(Checkpoint(scale, taken, state, [None] * 2, {}))
+            kept.append(checkpoint_of(progress))
 
     expected = paint(backbone, on_chunk=keep, chunk=1)
     resumed = paint(backbone, resume=kept[0])
@@ -453,23 +449,20 @@ def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
 
 @pytest.mark.parametrize("scale", [0, 1])
 def test_a_scale_without_steps_resumes_bit_for_bit(backbone, tmp_path, scale):
-    recipe, path = SHALLOW.replace(steps=0), tmp_path / "state.npz"
-    given, seen = (backbone, CONTENT, [STYLE], recipe), []
+    recipe, path, seen = SHALLOW.replace(steps=0), tmp_path / "state.npz", []
 
     def keep(progress):
         seen.append((progress.stage_index, progress.taken, len(progress.info.loss)))
         if seen[-1][:2] == (scale, (2, 0)[scale]):
-            checkpoint = Checkpoint(*seen[-1][:2], progress.state, [None] * 2, {})
-            save_checkpoint(path, checkpoint)
+            save_checkpoint(path, checkpoint_of(progress))
 
-    key, options = jax.random.key(0), Options(on_chunk=keep, chunk=1)
     with compiled_steps() as programs:
-        expected = stylize(*given, key=key, options=options)
+        expected = paint(backbone, recipe, on_chunk=keep, chunk=1)
     assert len(programs) <= 1  # of the first scale, unless it is known
     assert seen == [(0, 1, 1), (0, 2, 1), (1, 0, 0)]
     assert [len(info.loss) for info in expected.infos] == [2]
     resume = load_checkpoint(path, make_transfer(recipe.program), {})
-    resumed = stylize(*given, key=key, options=Options(resume=resume))
+    resumed = paint(backbone, recipe, resume=resume)
     np.testing.assert_array_equal(resumed.image, expected.image)
 
 

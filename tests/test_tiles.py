@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import measure_targets, random_image
+from helpers import measure_targets, paint, random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
@@ -17,7 +17,6 @@ from jaxnst.losses import Gaussian, StyleLoss, gram_loss, gram_sum
 from jaxnst.network.calibrate import accelerate
 from jaxnst.network.vgg import LAYERS, stride
 from jaxnst.objective import make_targets, measure_style, objective, restore, summarize
-from jaxnst.painting.multiscale import Options, stylize
 from jaxnst.painting.plan import plan_run
 from jaxnst.painting.scene import make_scene
 from jaxnst.recipes import get_recipe
@@ -300,20 +299,14 @@ def test_stages_in_tiles_paint_the_same_picture(backbone):
         scales=2,
     )
     content, style = random_image(5, 80, 100), random_image(6, 60, 60)
-
     whole = plan_run(content.shape, recipe)
     smallest = smallest_tile(recipe.program.layers)
     tiled = tuple(stage._replace(tile=smallest) for stage in whole)
 
-    def painted(stages, mesh=None):
-        options = Options(stages=stages, mesh=mesh)
-        key = jax.random.key(0)
-        return stylize(
-            backbone, content, [style], recipe, key=key, options=options
-        ).image
-
-    expected = painted(whole)
-    for image in (painted(tiled), painted(tiled, tile_mesh())):
+    painted = partial(paint, backbone, content, [style], recipe)
+    expected = painted(stages=whole).image
+    for mesh in (None, tile_mesh()):
+        image = painted(stages=tiled, mesh=mesh).image
         difference = jnp.abs(image - expected)
         assert 0 < difference.max() < 0.1  # it did go by tiles
         assert difference.mean() < 5e-3

@@ -17,43 +17,41 @@ GATYS = PAINTERLY.replace(
     style_loss="gram", optimizer="lbfgs", learning_rate=1.0, clip=False, ema_decay=0.0
 )
 
+CONTENT, STYLE = random_image(0, 24, 32), random_image(1, 20, 20)
+
 
 @pytest.fixture
 def targets(backbone):
-    content, style = random_image(0, 24, 32), random_image(1, 20, 20)
-    return content, make_targets(backbone, content, [style], PAINTERLY)
+    return make_targets(backbone, CONTENT, [STYLE], PAINTERLY)
 
 
 @pytest.mark.parametrize("recipe", [PAINTERLY, GATYS], ids=["adam", "lbfgs"])
 def test_the_loss_goes_down(backbone, recipe):
-    content, style = random_image(0, 24, 32), random_image(1, 20, 20)
-    targets = make_targets(backbone, content, [style], recipe)
+    targets = make_targets(backbone, CONTENT, [STYLE], recipe)
     transfer = make_transfer(recipe.program)
-    _, info = run(transfer, transfer.init(content), backbone, targets, steps=12)
+    _, info = run(transfer, transfer.init(CONTENT), backbone, targets, steps=12)
     assert info.loss.shape == (12,)
     assert info.finite.all()
     assert info.loss[-1] < 0.8 * info.loss[0]
 
 
 def test_one_step_of_adam_is_adam(backbone, targets):
-    content, targets = targets
-    moved, info = jax.jit(TRANSFER.step)(TRANSFER.init(content), backbone, targets)
+    moved, info = jax.jit(TRANSFER.step)(TRANSFER.init(CONTENT), backbone, targets)
     loss, grad = jax.jit(
         jax.value_and_grad(
             lambda x: objective(x, backbone, targets, PAINTERLY.program)[0]
         )
-    )(content)
+    )(CONTENT)
     # The first step of Adam is the learning rate times the sign, nearly.
-    expected = content - 0.02 * grad / (jnp.abs(grad) + 1e-8)
+    expected = CONTENT - 0.02 * grad / (jnp.abs(grad) + 1e-8)
     np.testing.assert_allclose(moved.image, jnp.clip(expected, 0, 1), atol=1e-5)
     np.testing.assert_allclose(info.loss, loss, rtol=1e-5)
     np.testing.assert_allclose(info.gradient_norm, jnp.linalg.norm(grad), rtol=1e-4)
 
 
 def test_the_picture_is_the_debiased_average_of_the_iterates(backbone, targets):
-    content, targets = targets
     step = jax.jit(TRANSFER.step)
-    state, decay = TRANSFER.init(content), PAINTERLY.program.ema_decay
+    state, decay = TRANSFER.init(CONTENT), PAINTERLY.program.ema_decay
     iterates = []
     for _ in range(4):
         state, _ = step(state, backbone, targets)
@@ -66,10 +64,8 @@ def test_the_picture_is_the_debiased_average_of_the_iterates(backbone, targets):
 
 
 def test_chunks_do_not_change_the_picture(backbone, targets):
-    content, targets = targets
-
     def paint(schedule):
-        start = TRANSFER.init(content)
+        start = TRANSFER.init(CONTENT)
         return run(TRANSFER, start, backbone, targets, steps=7, schedule=schedule)
 
     once, _ = paint(ChunkSchedule(chunk=7))
@@ -79,34 +75,31 @@ def test_chunks_do_not_change_the_picture(backbone, targets):
 
 
 def test_a_second_style_or_weight_does_not_retrace(backbone, targets):
-    content, targets = targets
     recipe = PAINTERLY.replace(beta2=0.985)  # compiled by no other test
     transfer = make_transfer(recipe.program)
-    run(transfer, transfer.init(content), backbone, targets, steps=1)
-    other = make_targets(backbone, content, [random_image(9, 20, 20)], recipe)
+    run(transfer, transfer.init(CONTENT), backbone, targets, steps=1)
+    other = make_targets(backbone, CONTENT, [random_image(9, 20, 20)], recipe)
     other = other._replace(style_weight=jnp.float32(7))
     with compiled_steps() as programs:
-        run(transfer, transfer.init(content), backbone, other, steps=2)
+        run(transfer, transfer.init(CONTENT), backbone, other, steps=2)
     assert not programs
 
 
 def test_a_step_that_is_not_finite_keeps_the_state(backbone, targets):
-    content, targets = targets
     broken = targets._replace(style_weight=jnp.float32(np.nan))
-    state, info = run(TRANSFER, TRANSFER.init(content), backbone, broken, steps=30)
+    state, info = run(TRANSFER, TRANSFER.init(CONTENT), backbone, broken, steps=30)
     assert not info.finite.any()
     assert len(info.loss) < 30
-    np.testing.assert_array_equal(state.image, content)
+    np.testing.assert_array_equal(state.image, CONTENT)
 
 
 def test_steps_compose_with_vmap_and_grad(backbone, targets):
     """A sweep over a weight, and the slope of the result's loss along it."""
-    content, targets = targets
     transfer = make_transfer(PAINTERLY.replace(clip=False).program)
 
     def final_style(weight):
         chosen = targets._replace(style_weight=weight)
-        state = transfer.init(content)
+        state = transfer.init(CONTENT)
         for _ in range(2):
             state, _ = transfer.step(state, backbone, chosen)
         return objective(state.image, backbone, targets, PAINTERLY.program)[1].style
@@ -118,14 +111,12 @@ def test_steps_compose_with_vmap_and_grad(backbone, targets):
 
 
 def test_the_optimiser_may_work_on_an_image_of_bytes(backbone, targets):
-    content, targets = targets
-
     def first_step(rate, **changes):
         recipe = PAINTERLY.replace(epsilon=1e-16, **changes)
         transfer = make_transfer(recipe.program)
         own = targets._replace(learning_rate=jnp.float32(rate))
-        state, _ = jax.jit(transfer.step)(transfer.init(content), backbone, own)
-        return state.image - content
+        state, _ = jax.jit(transfer.step)(transfer.init(CONTENT), backbone, own)
+        return state.image - CONTENT
 
     # A step of Adam has the length of the learning rate, in its own units.
     plain = first_step(2 / 255)
@@ -135,12 +126,11 @@ def test_the_optimiser_may_work_on_an_image_of_bytes(backbone, targets):
 
 
 def test_the_best_iterate_is_the_one_after_the_lowest_loss(backbone, targets):
-    content, targets = targets
     recipe = PAINTERLY.replace(ema_decay=0.0, keep_best=True)
     targets = targets._replace(learning_rate=jnp.float32(0.5))
     transfer = make_transfer(recipe.program)
     step = jax.jit(transfer.step)
-    state, losses, images = transfer.init(content), [], []
+    state, losses, images = transfer.init(CONTENT), [], []
     for _ in range(6):
         state, info = step(state, backbone, targets)
         losses.append(float(info.loss))

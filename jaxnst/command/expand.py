@@ -13,7 +13,7 @@ import jax
 
 from jaxnst.command.reporter import complain
 from jaxnst.disk import LONGEST_NAME, check_readable, matches
-from jaxnst.painting.lanes import Lane, apply_setting, check_vary
+from jaxnst.painting.lanes import Lane, apply_setting, combine
 from jaxnst.painting.plan import plan_run
 from jaxnst.pictures.files import has_alpha, image_shape, is_picture, load_image
 from jaxnst.recipes.texts import as_text
@@ -75,12 +75,10 @@ def expand(
             styles together, and `region`, styles of the one region.
         out: Folder of the results, whose names all differ.
     """
-    vary = check_vary(vary, ["region"])
+    settings = combine(vary, ["region"])
     columns = [(style,) for style in base.styles] or [()]
     if "blend" in vary:
         columns = [base.styles]
-    combined = itertools.product(*vary.values())
-    settings = [dict(zip(vary, values, strict=True)) for values in combined]
     names = _names(contents) | _names([style.path for style in base.styles])
     found: dict[str, Item] = {}
     for content, styles, setting in itertools.product(contents, columns, settings):

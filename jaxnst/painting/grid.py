@@ -6,12 +6,13 @@ which do not communicate. All that differs between the lanes is in arrays.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
+from cachetools import LRUCache, cached
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
@@ -33,29 +34,125 @@ from jaxnst.painting.lanes import (
     make_lanes,
     plan_batches,
 )
-from jaxnst.painting.measurer import Measurer
-from jaxnst.painting.painter import Painter
-from jaxnst.painting.scene import Masks, Scene, Style, check_styles, compose, turn
-from jaxnst.painting.stage import layouts, most_pixels, prepare_backbone
+from jaxnst.painting.painter import (
+    Measuring,
+    Painter,
+    Picture,
+    most_pixels,
+    prepare_backbone,
+    scale,
+)
+from jaxnst.painting.scene import (
+    Masks,
+    Scene,
+    Style,
+    check_styles,
+    finish,
+    make_scene,
+    on_host,
+    painted_content,
+    recolored,
+    turn,
+)
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.process import single_threaded_lapack, standard_dtypes
 from jaxnst.recipes import Recipe
 from jaxnst.repaint import Layout, lay_levels
-from jaxnst.transfer import Info, State, Transfer, make_transfer
+from jaxnst.transfer import Info, State, Transfer
 from jaxnst.types import Image
 
 BatchCallback = Callable[[list[Lane], Progress], None]
 """Called between launches of a batch with its lanes, for progress."""
 
 
-class PaintedLane(NamedTuple):
-    """One picture of a grid, finished, as a NumPy array.
+KEPT_BYTES = 2**30
+"""Most that a measurer keeps."""
 
-    If its steps diverged, the finer stages went on from the last finite image.
+
+class Measurer:
+    """Loads and measures each picture once, however many lanes share it.
+
+    Contents are loaded in the shape of their lane, styles in any; `load_masks` gives
+    where and how a lane is painted.
     """
 
-    lane: Lane
-    result: Result
+    def __init__(
+        self,
+        load_content: Callable[[Lane], Image],
+        load_styles: Callable[[Lane], list[Style | Image]],
+        load_masks: Callable[[Lane], Masks] = lambda lane: Masks(),
+    ):
+        self.load_content, self.load_styles = load_content, load_styles
+        self.load_masks = load_masks
+        kept = LRUCache(KEPT_BYTES, getsizeof=_bytes)
+        self._once = cached(kept, key=lambda key, make: key)(lambda key, make: make())
+
+    def picture(self, lane: Lane) -> Picture:
+        """The picture of a lane."""
+        scene, key = self._scene(lane), ("content", *self._content_key(lane))
+        painted = self._once(key, lambda: painted_content(scene, lane.recipe))
+        return Picture(scene, painted, lane.key, lane.recipe, lane.canvases)
+
+    def scaled(self, lane: Lane, number: int) -> Scene:
+        """The scene of a lane at a stage."""
+        picture, canvas = self.picture(lane), lane.canvases[number]
+        key = "scaled", canvas, *self._content_key(lane), *self._style_key(lane)
+        given = picture.scene, picture.content, canvas, lane.recipe
+        return self._once(key, lambda: scale(*given))
+
+    def targets(
+        self, call: Runner, backbone: Backbone, lane: Lane, number: int
+    ) -> Targets:
+        """What a lane is compared with at a stage."""
+        scene, canvas = self.scaled(lane, number), lane.canvases[number]
+        measuring = Measuring(call, backbone, canvas, lane.recipe)
+        key = "features", canvas, *self._content_key(lane)
+        features = self._once(key, lambda: measuring.drawing(scene))
+        key = "statistics", canvas, *self._style_key(lane)
+        styles = self._once(key, lambda: list(map(measuring.styles, scene.regions)))
+        return measuring.targets(scene, content=features, styles=styles)
+
+    def recolored(self, lane: Lane) -> Image:
+        """The content of a lane that is not painted, in the colours of its styles."""
+        return self.finish(lane, recolored(self._scene(lane), lane.recipe))
+
+    def finish(self, lane: Lane, image: Image) -> Image:
+        """The image of a lane, not turned, in the colours that its recipe asks for."""
+        given = self._scene(lane), image, self._photograph(lane), lane.recipe
+        return finish(*given, on_host(self._masks(lane).palette))
+
+    def _scene(self, lane: Lane) -> Scene:
+        key = "styles", *self._style_key(lane)
+        styles = self._once(key, lambda: self.load_styles(lane))
+        blend = None if lane.blend is None else np.array(lane.blend, np.float32)
+        options: dict = {"masks": self._masks(lane), "turned": lane.turned}
+        given = self._photograph(lane), styles, lane.recipe
+        key = "scene", *self._content_key(lane), *self._style_key(lane)
+        return self._once(key, lambda: make_scene(*given, blend=blend, **options))
+
+    def _masks(self, lane: Lane) -> Masks:
+        key = "masks", lane.parts, lane.recipe.program, lane.recipe.sizes, lane.shape
+        return self._once(key, lambda: self.load_masks(lane))
+
+    def _photograph(self, lane: Lane) -> Image:
+        key = "photograph", lane.content, lane.shape
+        return self._once(key, lambda: on_host(self.load_content(lane)))
+
+    def _content_key(self, lane: Lane) -> tuple:
+        recoloured = lane.recipe.look.palette == "style"
+        palette = (lane.styles, lane.blend) if recoloured else ()
+        program, look = lane.recipe.program, lane.recipe.look
+        return lane.content, lane.shape, program, look, palette, lane.parts
+
+    def _style_key(self, lane: Lane) -> tuple:
+        alike = lane.parts is None and lane.recipe.look.colors == "style"
+        place = (lane.shape,) if alike else self._content_key(lane)
+        program, sizes, look = lane.recipe.program, lane.recipe.sizes, lane.recipe.look
+        return lane.styles, lane.blend, program, sizes, look, place
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(tree))
 
 
 EACH = PartitionSpec("lane")
@@ -69,24 +166,22 @@ def spread(function: Callable, mesh: Any, parts: Any) -> Callable:
     return jax.shard_map(function, mesh=mesh, check_vma=False, **specs)
 
 
-@dataclass(frozen=True)
-class BatchTransfer:
-    """A `Transfer` of states and targets with an axis of lanes in front.
+@dataclass(frozen=True, repr=False)
+class BatchTransfer(Transfer):
+    """A `Transfer` that steps from states to states with an axis of lanes in front.
 
     Attributes:
-        transfer: Of each lane.
         mesh: Devices with one axis, `lane`, that the lanes are spread over. They share
             the network.
     """
 
-    transfer: Transfer
-    mesh: Mesh
+    mesh: Mesh = field(kw_only=True)
 
     def step(
         self, state: State, backbone: Backbone, targets: Targets
     ) -> tuple[State, Info]:
         """A step of all lanes, see `Transfer.step`."""
-        step = jax.vmap(self.transfer.step, in_axes=(0, None, 0))
+        step = jax.vmap(super().step, in_axes=(0, None, 0))
         if self.mesh.size > 1:
             step = spread(step, self.mesh, (EACH, PartitionSpec(), EACH))
         return step(state, backbone, targets)
@@ -122,11 +217,13 @@ def paint_lanes(
     mesh: Mesh | None = None,
     batch: int | None = None,
     on_chunk: BatchCallback | None = None,
-) -> Iterator[PaintedLane]:
+) -> Iterator[tuple[Lane, Result]]:
     """Paint lanes, batch after batch; if memory runs out, in smaller batches.
 
-    Each picture comes as soon as its batch is finished. For `batch` see `plan_batches`.
-    An exception from `on_chunk`, such as KeyboardInterrupt, ends the painting.
+    Each picture comes as soon as its batch is finished, as a NumPy array. If its steps
+    diverged, the finer stages went on from the last finite image. For `batch` see
+    `plan_batches`. An exception from `on_chunk`, such as KeyboardInterrupt, ends the
+    painting.
     """
     plain = [lane for lane in lanes if not lane.recipe.paints]
     yield from _recolor(plain, measurer, on_chunk)
@@ -164,7 +261,7 @@ def paint_lanes(
 
 def _recolor(
     lanes: Sequence[Lane], measurer: Measurer, on_chunk: BatchCallback | None
-) -> Iterator[PaintedLane]:
+) -> Iterator[tuple[Lane, Result]]:
     """Lanes whose recipes take no steps; `on_chunk` is called after each."""
     nothing: Any = None  # no state, no info
     for lane in lanes:
@@ -173,7 +270,7 @@ def _recolor(
             image = measurer.recolored(lane)
         spent = [time.perf_counter() - began]
         result = Result(image, lane.stages, [], "done", spent, lane.recipe.weights)
-        yield PaintedLane(lane, result)
+        yield lane, result
         if on_chunk is not None:
             on_chunk([lane], Progress(lane.stages, 0, 0, nothing, nothing, nothing))
 
@@ -186,7 +283,7 @@ def _paint_batch(
     measurer: Measurer,
     *given: Any,
     on_chunk: BatchCallback | None,
-) -> list[PaintedLane]:
+) -> list[tuple[Lane, Result]]:
     """Take a batch from coarse to fine; the arguments are those of `BatchPainter`."""
     painter, stages = BatchPainter(lanes, width, measurer, *given), lanes[0].stages
     report = None if on_chunk is None else partial(on_chunk, lanes)
@@ -202,7 +299,7 @@ def _paint_batch(
         image = measurer.finish(lane, image)
         weights = lane.recipe.weights
         result = Result(image, lane.stages, own, status, share, weights)
-        painted.append(PaintedLane(lane, result))
+        painted.append((lane, result))
     return painted
 
 
@@ -221,10 +318,9 @@ class BatchPainter(Painter):
         self.lanes, self.measurer = lanes, measurer
         self.measuring, self.stepping = measuring, stepping
         self.filled = lanes + lanes[-1:] * (width - len(lanes))
-        single, stages = make_transfer(lanes[0].recipe.program), lanes[0].stages
-        pictures = list(map(measurer.picture, self.filled))
-        super().__init__(pictures, stages, [single] * len(stages), batched=True)
-        self.transfer = BatchTransfer(single, mesh)
+        transfer = BatchTransfer(lanes[0].recipe.program, mesh=mesh)
+        stages, pictures = lanes[0].stages, list(map(measurer.picture, self.filled))
+        super().__init__(pictures, stages, [transfer] * len(stages), batched=True)
         self.sharding = NamedSharding(mesh, EACH)
 
     def set_up(self, number: int, state: State | None, resumed: bool) -> Setup:
@@ -238,20 +334,7 @@ class BatchPainter(Painter):
         scenes = [self.measurer.scaled(lane, number) for lane in lanes]
         begun = put_lanes(self.begin(every, scenes, number, state), self.sharding)
         end = partial(self.end, every, scenes, number)
-        return Setup(self.transfer, begun, self.stepping, targets, end, call)
-
-    def lay(
-        self, call: Runner, scenes: Sequence[Scene], images: Sequence[Image]
-    ) -> list[Image]:
-        """Images of a stage, laid out of patches of their styles."""
-        given = zip(scenes, images, self.filled, strict=True)
-        found = [layouts(Runner(), x, image, lane.recipe) for x, image, lane in given]
-        regions = [self.lay_region(call, x) for x in zip(*found, strict=True)]
-        made = []
-        for scene, image, *parts in zip(scenes, images, *regions, strict=True):
-            h, w, _ = image.shape
-            made.append(compose(scene, image, [part[:h, :w] for part in parts]))
-        return made
+        return Setup(self.transfers[number], begun, self.stepping, targets, end, call)
 
     def lay_region(self, call: Runner, layouts: Sequence[Layout]) -> list[np.ndarray]:
         """Lay a region of all lanes: at once, where their pyramids are alike."""

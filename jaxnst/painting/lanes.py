@@ -14,8 +14,8 @@ from jaxtyping import Array
 from jaxnst.messages import gigabytes, nearest
 from jaxnst.objective import check_blend
 from jaxnst.painting.memory import free_memory, step_bytes
+from jaxnst.painting.painter import canvas_of
 from jaxnst.painting.plan import Stages, plan_run, total_work
-from jaxnst.painting.stage import canvas_of
 from jaxnst.pictures.canvas import Canvas
 from jaxnst.recipes import FIELDS, Recipe
 
@@ -85,11 +85,8 @@ def make_lanes(
         >>> len(lanes), lanes[1].styles, lanes[1].setting
         (30, (0,), {'style_weight': 1.0})
     """
-    vary = check_vary(vary or {})
-    settings = [
-        dict(zip(vary, values, strict=True))
-        for values in itertools.product(*vary.values())
-    ]
+    vary = vary or {}
+    settings = combine(vary)
     recipes = [apply_setting(recipe, setting, styles) for setting in settings]
     every = tuple(range(styles))
     columns = [every] if "blend" in vary else [(j,) for j in every] or [()]
@@ -110,8 +107,10 @@ def make_lanes(
     ]
 
 
-def check_vary(vary: Mapping[str, Values], more: Sequence[str] = ()) -> dict[str, Any]:
-    """Values to try by name; of more than a recipe, `EXTRA` and `more`, an error."""
+def combine(
+    vary: Mapping[str, Values], more: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """All combinations of values of recipes' fields, of `EXTRA` and of `more`."""
     known = [*FIELDS, *EXTRA, *more]
     found = {name: _plain(values) for name, values in vary.items()}
     for name, values in found.items():
@@ -127,7 +126,8 @@ def check_vary(vary: Mapping[str, Values], more: Sequence[str] = ()) -> dict[str
                 f"expected values of {name} without repeats, got a duplicate value "
                 f"{repeated[0]}"
             )
-    return found
+    values = itertools.product(*found.values())
+    return [dict(zip(found, chosen, strict=True)) for chosen in values]
 
 
 def _plain(value: Any) -> Any:

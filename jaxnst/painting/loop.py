@@ -15,7 +15,7 @@ from jaxnst.compiled import Runner, kept_jit
 from jaxnst.network.vgg import Backbone
 from jaxnst.objective import Targets
 from jaxnst.process import STEP_OPTIONS, return_freed_memory, single_threaded_lapack
-from jaxnst.transfer import Info, State, Stepper
+from jaxnst.transfer import Info, State, Transfer
 
 
 class ChunkSchedule(NamedTuple):
@@ -38,7 +38,7 @@ class ChunkSchedule(NamedTuple):
 
 @single_threaded_lapack
 def run(
-    transfer: Stepper,
+    transfer: Transfer,
     state: State,
     backbone: Backbone,
     targets: Targets,
@@ -112,7 +112,7 @@ def run_chunk(
     targets: Targets,
     count: Int[Array | np.ndarray, ""],
     *,
-    transfer: Stepper,
+    transfer: Transfer,
 ) -> tuple[State, Info]:
     """Take `count` ≤ `CHUNK_LIMIT` steps; the rest of the infos is left empty."""
     step = jax.jit(transfer.step)  # traced once for both uses

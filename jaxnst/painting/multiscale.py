@@ -16,11 +16,19 @@ from jaxtyping import Array, Float
 from jaxnst.checks import check_image, check_key, check_kind, check_untraced
 from jaxnst.compiled import OnWait, Preparer, Runner, clear_compiled
 from jaxnst.network.vgg import Backbone
-from jaxnst.objective import Objective, Targets, objective
+from jaxnst.objective import Objective, objective
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.loop import run_chunk
 from jaxnst.painting.memory import mask_bytes, usable_memory
-from jaxnst.painting.painter import Painter, Picture
+from jaxnst.painting.painter import (
+    Measuring,
+    Painter,
+    Picture,
+    canvas_of,
+    most_pixels,
+    prepare_backbone,
+    scale,
+)
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import (
     Masks,
@@ -33,13 +41,6 @@ from jaxnst.painting.scene import (
     painted_content,
     recolored,
     turn,
-)
-from jaxnst.painting.stage import (
-    Measuring,
-    canvas_of,
-    most_pixels,
-    prepare_backbone,
-    scale,
 )
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.canvas import exact
@@ -260,32 +261,28 @@ class PicturePainter(Painter):
         if state is None or resumed:
             self.prepare(Preparer(), number, state)
         call = Runner(f"at {max(stage.shape)} px", self.options.on_wait)
-        scene, targets = self.measure(call, number)
+        setup = self.begun(call, number, state, resumed)
         del self.scaled[number]  # free it with the stage
-        if not resumed:
-            state = self.begin(call, [scene], number, state)
-        end = partial(self.end, call, [scene], number)
-        placed = jax.device_put(state)
-        given = self.transfers[number], placed, self.stepping, targets, end, call
-        setup = Setup(*given)
+        setup = setup._replace(state=jax.device_put(setup.state))
         return setup if stage.tile is None else self.spread(setup)
 
     def prepare(self, call: Preparer, first: int, state: State | None) -> None:
         """Compile the stages from the first on, up to one that is painted in tiles."""
-        begun: Any = state  # where the run resumes
+        resumed = state is not None
         for number, stage in list(enumerate(self.stages))[first:]:
             if stage.tile is not None or self.options.mesh is not None:
                 return
-            scene, targets = self.measure(call, number)
-            if state is None or number > first:
-                begun = self.begin(call, [scene], number, begun)
-            if targets is not None:
-                given = begun, self.stepping, targets, np.int32(0)
-                begun, _ = call(run_chunk, *given, transfer=self.transfers[number])
-            begun = self.end(call, [scene], number, begun)
+            setup = self.begun(call, number, state, resumed)
+            after = setup.state
+            if setup.targets is not None:
+                given = after, setup.backbone, setup.targets, np.int32(0)
+                after, _ = call(run_chunk, *given, transfer=setup.transfer)
+            state, resumed = setup.end(after), False
 
-    def measure(self, call: Runner, number: int) -> tuple[Scene, Targets | None]:
-        """Scale the pictures of a stage, and measure them if it takes steps."""
+    def begun(
+        self, call: Runner, number: int, state: State | None, resumed: bool
+    ) -> Setup:
+        """Scale the pictures of a stage, measure them if it takes steps, and begin."""
         (picture,), stage = self.pictures, self.stages[number]
         place = picture.canvases[number], self.recipe
         # Once for both walks: the one that only compiles, and the one that paints.
@@ -293,7 +290,11 @@ class PicturePainter(Painter):
             self.scaled[number] = scale(picture.scene, picture.content, *place)
         scene = self.scaled[number]
         measuring = Measuring(call, self.measuring, *place, stage.tile)
-        return scene, measuring.targets(scene) if stage.steps else None
+        targets = measuring.targets(scene) if stage.steps else None
+        if not resumed or state is None:
+            state = self.begin(call, [scene], number, state)
+        end = partial(self.end, call, [scene], number)
+        return Setup(self.transfers[number], state, self.stepping, targets, end, call)
 
     def image(self, state: State, number: int) -> Image:
         """What was painted so far."""

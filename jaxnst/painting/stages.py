@@ -20,7 +20,7 @@ from jaxnst.painting.plan import Stage, Stages
 from jaxnst.painting.plot import draw_losses
 from jaxnst.pictures.source import as_levels
 from jaxnst.recipes import LossWeights
-from jaxnst.transfer import Info, State, Stepper
+from jaxnst.transfer import Info, State, Transfer
 from jaxnst.types import Image
 
 
@@ -34,7 +34,7 @@ class Setup(NamedTuple):
         call: Calls the programs of the stage.
     """
 
-    transfer: Stepper
+    transfer: Transfer
     state: State
     backbone: Backbone
     targets: Targets | None

@@ -13,9 +13,9 @@ from jaxnst.objective import Agreement, StyleTarget
 from jaxnst.painting import scene as scenes
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.multiscale import PicturePainter
+from jaxnst.painting.painter import Measuring, init, scale
 from jaxnst.painting.plan import Stages
 from jaxnst.painting.scene import Masks, Region, Scene
-from jaxnst.painting.stage import Measuring, init, lay, scale
 from jaxnst.painting.stages import SetUp, Setup, Show, paint_stages
 from jaxnst.pictures.color import ColorMap, to_grey
 from jaxnst.transfer import State, at_rest
@@ -120,7 +120,7 @@ class Shot(PicturePainter):
             return image
         # Where strokes stay, they are what is looked for, so that new ones join.
         mixed = scene.content + past.reliability * (image - scene.content)
-        laid = lay(self.call, scene._replace(content=mixed), image, recipe)
+        (laid,) = self.lay(self.call, [scene._replace(content=mixed)], [image])
         return scenes.keep(scene, kept(scenes.sharpened(scene, laid)), start)
 
     def _set_up(self, scene: Scene, start: Image, past: Paint, weight: float) -> Setup:
