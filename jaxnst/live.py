@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as pil
 
 from jaxnst.disk import write_whole
-from jaxnst.painting.plan import patch_work, total_work, work_done
+from jaxnst.painting.plan import patch_work
 from jaxnst.painting.stages import Progress
 from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.source import as_levels
@@ -32,11 +32,17 @@ MOST = 8
 """Most steps of a launch whose terms are shown."""
 
 
-class LiveLines:
-    """Writes lines of one run, or of a grid, into a folder; without one, nothing."""
+class LiveWriter:
+    """Writes frames and lines of a run, or lines of a grid; without a folder, nothing.
+
+    A frame is due at both ends of a scale, and once one takes less than `SHARE` of the
+    time since the last, so that to watch a run does not slow it down.
+    """
 
     def __init__(self, folder: Path | None):
         self.folder, self.frames, self.left = folder, 0, TimeLeft()
+        self.due = -math.inf
+        self.shape: tuple[int, int] | None = None  # of the latest frame
         self.say("Reading the pictures and the network")
 
     def say(self, doing: str) -> None:
@@ -50,17 +56,18 @@ class LiveLines:
         done: int,
         total: int,
         *,
-        pictures: int = 1,
-        terms: dict[str, list[float | None]] | None = None,
+        pictures: int | None = None,
     ) -> None:
-        """Show the place of a run, or of one of so many pictures, and the time left.
+        """Show the place of a run, the time left, and the terms of its last steps.
 
-        `done` and `total` are its work, of which `next` is the share after the patches;
-        `terms` are those of its last steps.
+        `done` and `total` are its work, of which `next` is the share after the patches.
+        Of a grid, which paints so many `pictures` at a time, no terms are shown.
         """
+        if self.folder is None:
+            return
         share = done / total
         stage, left = progress.stage, self.left(share)
-        patches = pictures * patch_work(stage, recipe)
+        patches = (pictures or 1) * patch_work(stage, recipe)
         laid = recipe.look.repaint and progress.taken == stage.steps
         self.write(
             {
@@ -73,7 +80,7 @@ class LiveLines:
                 "done": round(share, 4),
                 "next": round(share + laid * patches / total, 4),
                 "left": None if left is None else round(left, 1),
-                "terms": terms or {},
+                "terms": {} if pictures else shown_terms(progress.info, recipe),
             }
         )
 
@@ -84,46 +91,15 @@ class LiveLines:
         with contextlib.suppress(OSError), (self.folder / LINES).open("a") as file:
             file.write(json.dumps(line | {"frame": self.frames}) + "\n")
 
-
-class LiveWriter(LiveLines):
-    """Writes frames and lines of one run into a folder.
-
-    A frame is due at both ends of a scale, and once one takes less than `SHARE` of the
-    time since the last, so that to watch a run does not slow it down.
-    """
-
-    def __init__(self, folder: Path | None, recipe: Recipe):
-        super().__init__(folder)
-        self.recipe, self.due = recipe, -math.inf
-        self.shape: tuple[int, int] | None = None  # of the latest frame
-
-    def __call__(self, progress: Progress, *, newest: bool = False) -> None:
-        """Show a run between two launches of steps; `newest` shows the very picture."""
-        if self.folder is None:
-            return
-        now, (stages, scale, taken, _, info, _) = time.monotonic(), progress
-        done = work_done(stages, self.recipe, scale, taken)
-        ends = taken == progress.stage.steps or taken == len(info.loss)
-        if newest or ends or now >= self.due:
+    def frame(self, progress: Progress, *, newest: bool) -> None:
+        """Write a frame if one is due; `newest` shows the very picture in any case."""
+        now, stage = time.monotonic(), progress.stage
+        ends = progress.taken in (stage.steps, len(progress.info.loss))
+        if self.folder is not None and (newest or ends or now >= self.due):
             self.show(progress.image)
             # What makes the first frame of a size is compiled, which is no measure.
-            known = self.shape == progress.stage.shape
-            spent = time.monotonic() - now if known else 0
-            self.due = now + max(SELDOM, spent / SHARE)
-            self.shape = progress.stage.shape
-        total = total_work(stages, self.recipe)
-        self.step(progress, self.recipe, done, total, terms=self.terms(info))
-
-    def terms(self, info: Info) -> dict[str, list[float | None]]:
-        """The weighted terms of some steps of a launch, the last one among them."""
-        count = len(info.loss)
-        shown = np.linspace(count, 0, min(count, MOST), endpoint=False)[::-1]
-        finite = lambda x: float(f"{x:.5g}") if math.isfinite(x) else None
-        found = {}
-        for name, term in info.terms._asdict().items():
-            weighted = getattr(self.recipe.weights, f"{name}_weight") * np.asarray(term)
-            found[name] = list(map(finite, weighted[shown.astype(int) - 1]))
-        return found
+            spent = time.monotonic() - now if self.shape == stage.shape else 0
+            self.due, self.shape = now + max(SELDOM, spent / SHARE), stage.shape
 
     def show(self, image: Image | np.ndarray) -> None:
         """Write the latest frame, whole or not at all."""
@@ -134,6 +110,18 @@ class LiveWriter(LiveLines):
         with write_whole(self.folder / FRAME) as file:
             frame.save(file, "JPEG", quality=88, subsampling=0)
         self.frames += 1
+
+
+def shown_terms(info: Info, recipe: Recipe) -> dict[str, list[float | None]]:
+    """The weighted terms of some steps of a launch, the last one among them."""
+    count = len(info.loss)
+    shown = np.linspace(count, 0, min(count, MOST), endpoint=False)[::-1]
+    finite = lambda x: float(f"{x:.5g}") if math.isfinite(x) else None
+    found = {}
+    for name, term in info.terms._asdict().items():
+        weighted = getattr(recipe.weights, f"{name}_weight") * np.asarray(term)
+        found[name] = list(map(finite, weighted[shown.astype(int) - 1]))
+    return found
 
 
 class LiveReader:

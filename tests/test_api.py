@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "jaxnst": [
         "interrupts", "types", "checks", "storage", "messages", "disk", "foreign",
-        "paths", "process", "background", "compiled", "linalg", "pictures", "network",
-        "losses", "masks", "weights", "recipes", "objective", "repaint", "lbfgs",
-        "optimizers", "tiles", "transfer", "painting", "live", "request", "video",
-        "studio", "command",
+        "process", "background", "compiled", "linalg", "pictures", "network", "losses",
+        "masks", "weights", "recipes", "objective", "repaint", "lbfgs", "optimizers",
+        "tiles", "transfer", "painting", "live", "request", "video", "studio",
+        "command",
     ],
     "jaxnst/pictures": [
         "geometry", "color", "canvas", "tiff", "source", "files", "samples", "select",
@@ -32,8 +32,7 @@ FLOORS = {
     ],
     "jaxnst/repaint": ["filters", "flow", "bank", "match"],
     "jaxnst/request": [
-        "defaults", "painting", "run", "manifest", "terminal", "labels", "faces",
-        "read",
+        "defaults", "painting", "manifest", "terminal", "labels", "faces", "read",
     ],
     "jaxnst/studio": [
         "settings", "pictures", "history", "guard", "serve", "jobs", "news", "watch",
@@ -44,8 +43,8 @@ FLOORS = {
         "paint",
     ],
     "jaxnst/command": [
-        "devices", "program_cache", "flags", "describe", "records", "reporter", "sheet",
-        "machines", "mask", "folder", "stylize", "video", "again", "demo", "expand",
+        "program_cache", "flags", "describe", "records", "reporter", "sheet",
+        "machines", "mask", "stylize", "video", "again", "demo", "expand",
         "grid", "studio", "weights", "cli", "worker",
     ],
 }  # fmt: skip

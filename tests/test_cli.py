@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ import tifffile
 from helpers import LIGHT
 from PIL import Image as pil
 
-from jaxnst.command import folder, reporter
+from jaxnst.command import reporter, stylize
 from jaxnst.command.cli import COMMANDS, main, parse
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.samples import sample_path
@@ -526,7 +527,8 @@ def test_photographs_that_are_put_into_a_folder_are_painted_once(
             raise KeyboardInterrupt
         write()
 
-    monkeypatch.setattr(folder, "time", SimpleNamespace(sleep=sleep))
+    clock = SimpleNamespace(sleep=sleep, perf_counter=time.perf_counter)
+    monkeypatch.setattr(stylize, "time", clock)
     command = ["stylize", STYLE, "--watch", "photos", *QUICK, "--recipe", "udacity"]
     assert main(command) == 130
     out, err = capsys.readouterr()

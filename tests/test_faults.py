@@ -17,7 +17,7 @@ import pytest
 from helpers import LIGHT
 
 from jaxnst import disk
-from jaxnst.command import devices, program_cache, records, reporter, stylize
+from jaxnst.command import describe, program_cache, records, reporter, stylize
 from jaxnst.command.cli import main
 from jaxnst.compiled import private_folder
 from jaxnst.pictures.files import load_image
@@ -338,14 +338,15 @@ def test_errors_of_devices_are_said_with_their_cure(message, monkeypatch, capsys
 
 def test_an_unused_card_is_said_in_the_first_line(elsewhere, monkeypatch, capsys):
     monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(describe, "GPU_SIGNS", ("none", "nvidia0"))
+    assert describe.unused_gpu() == ""
     (elsewhere / "nvidia0").touch()
-    assert devices.unused_gpu(["none"]) == ""
-    assert "pip install 'jaxnst[cuda]'" in devices.unused_gpu(["none", "nvidia0"])
-    monkeypatch.setattr(devices, "find_spec", lambda name: name)
-    assert "driver" in devices.unused_gpu(["nvidia0"])
+    assert "pip install 'jaxnst[cuda]'" in describe.unused_gpu()
+    monkeypatch.setattr(describe, "find_spec", lambda name: name)
+    assert "driver" in describe.unused_gpu()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert devices.unused_gpu(["nvidia0"]) == ""
-    monkeypatch.setattr(stylize, "unused_gpu", lambda: "the card is not used")
+    assert describe.unused_gpu() == ""
+    monkeypatch.setattr(describe, "unused_gpu", lambda: "the card is not used")
     assert main([*RUN[:-5], "-o", "b.png", "--recipe", "udacity"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("device cpu")

@@ -34,7 +34,7 @@ from jaxnst.command import stylize
 from jaxnst.command.cli import main, parse
 from jaxnst.command.flags import assignment, painting_from, run_from
 from jaxnst.foreign import MOST_BYTES
-from jaxnst.live import LiveLines, LiveReader, LiveWriter
+from jaxnst.live import LiveReader, LiveWriter
 from jaxnst.objective import Terms
 from jaxnst.painting.plan import PATCH_STEPS, Stage, total_work, work_done
 from jaxnst.painting.stages import Progress
@@ -1368,7 +1368,7 @@ def test_a_run_that_is_watched_paints_the_same_picture(tmp_path, monkeypatch):
 def test_patches_are_part_of_the_progress_and_said(tmp_path):
     recipe = get_recipe("painterly")
     stages = (Stage((30, 40), 6), Stage((60, 80), 4))
-    lines, total = LiveLines(tmp_path), total_work(stages, recipe)
+    lines, total = LiveWriter(tmp_path), total_work(stages, recipe)
     patches = [30 * 40 * PATCH_STEPS, 60 * 80 * PATCH_STEPS]
     assert total == 30 * 40 * 6 + 60 * 80 * 4 + sum(patches)
     reader = LiveReader(tmp_path)
@@ -1381,7 +1381,7 @@ def test_patches_are_part_of_the_progress_and_said(tmp_path):
         progress = Progress(stages, scale, taken, None, None, None)
         done = work_done(stages, recipe, scale, taken)
         assert done == work
-        lines.step(progress, recipe, done, total)
+        lines.step(progress, recipe, done, total, pictures=1)
         reader.read()
         assert ("atches" in reader.doing) == (taken == 6)
         after = done + patches[0] if taken == 6 else done
@@ -1389,7 +1389,6 @@ def test_patches_are_part_of_the_progress_and_said(tmp_path):
 
 
 def test_the_frame_is_new_though_the_first_one_took_long(tmp_path, monkeypatch):
-    recipe = get_recipe("gatys2016")
     stages, now = (Stage((6, 8), 500),), [0.0]
 
     def slow_at_first(state, stage):
@@ -1397,15 +1396,15 @@ def test_the_frame_is_new_though_the_first_one_took_long(tmp_path, monkeypatch):
         return np.full((6, 8, 3), state)
 
     monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
-    writer = LiveWriter(tmp_path, recipe)
+    writer = LiveWriter(tmp_path)
     terms = Terms(*np.ones((3, 5)))
     info = Info(np.ones(5), terms, np.ones(5), np.ones(5, bool))
     for taken, newest, frames in ((5, False, 1), (35, False, 2), (40, False, 2)):
         progress = Progress(stages, 0, taken, 0.5, info, slow_at_first)
-        writer(progress, newest=newest)
+        writer.frame(progress, newest=newest)
         assert writer.frames == frames
     stopped = Progress(stages, 0, 45, 0.9, info, slow_at_first)
-    writer(stopped, newest=True)
+    writer.frame(stopped, newest=True)
     assert np.abs(load_image(tmp_path / "frame.jpg") - 0.9).max() < 0.02
 
 

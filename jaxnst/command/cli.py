@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,7 +29,6 @@ from jaxnst.command import (
     video,
     weights,
 )
-from jaxnst.command.devices import cure
 from jaxnst.command.reporter import complain, ignore_output
 from jaxnst.interrupts import raise_again
 from jaxnst.messages import with_hint
@@ -115,6 +115,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     huge = getattr(args, "allow_huge", False)
     smaller = "--memory or --size" if hasattr(args, "memory") else "--size"
     return guarded(partial(args.call, args), huge=huge, smaller=smaller)
+
+
+CURES = {
+    "RESOURCE_EXHAUSTED|out of memory|OUT_OF_MEMORY": (
+        "memory ran out: use a smaller {flags}; on a GPU, nvidia-smi shows who holds "
+        "its memory"
+    ),
+    "DNN library|CuDNN|CUDNN|DNN support": (
+        "cuDNN did not start: another one is found first (unset LD_LIBRARY_PATH), or "
+        "the GPU is full (nvidia-smi shows by whom; XLA_PYTHON_CLIENT_PREALLOCATE="
+        "false takes less at first)"
+    ),
+    "CUBLAS|cuBLAS|cublas|BLAS support|CUSOLVER|cuSolver|gpusolver|CUFFT|CUSPARSE": (
+        "a library of CUDA did not start: the GPU is full (nvidia-smi shows by whom), "
+        "or another CUDA is found first (unset LD_LIBRARY_PATH)"
+    ),
+    "PTX|ptxas|libdevice|DRIVER|driver version|NO_BINARY_FOR_GPU": (
+        "the driver does not suit this CUDA: update the NVIDIA driver, or reinstall "
+        "with pip install 'jaxnst[cuda]'"
+    ),
+    "CUDA_ERROR|cudaError": (
+        "the GPU failed: check it with nvidia-smi, or paint without it by "
+        "JAX_PLATFORMS=cpu"
+    ),
+}
+"""What to do about errors of devices, by words of their messages; the first one holds.
+"""
+
+
+def cure(message: str, flags: str) -> str:
+    """What to do about a device's error message; empty if that is not known.
+
+    `flags` make a run take less memory.
+
+    Example:
+        >>> cure("DNN library initialization failed.", "--size")[:19]
+        'cuDNN did not start'
+    """
+    found = (text for words, text in CURES.items() if re.search(words, message))
+    return next(found, "").format(flags=flags)
 
 
 def guarded(call: Callable[[], int], *, huge: bool = False, smaller: str = "") -> int:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,27 @@ def describe_device() -> str:
     device, count = jax.local_devices()[0], jax.local_device_count()
     kind = f"{os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
     return f"{device.platform} ({kind})" + (f" x {count}" if count > 1 else "")
+
+
+GPU_SIGNS = (
+    "/proc/driver/nvidia/version",
+    "/dev/nvidia0",
+    "/usr/lib/wsl/lib/nvidia-smi",
+)
+"""Files of which one is there where Linux has an NVIDIA card."""
+
+
+def unused_gpu() -> str:
+    """That there is an NVIDIA card that JAX does not use, and why; empty if not.
+
+    Nothing is said where `JAX_PLATFORMS` has chosen the device.
+    """
+    chosen = os.environ.get("JAX_PLATFORMS") or jax.default_backend() != "cpu"
+    if chosen or not any(map(os.path.exists, GPU_SIGNS)):
+        return ""
+    if any(map(find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))):
+        return "the NVIDIA card cannot be used: check its driver with nvidia-smi"
+    return "the NVIDIA card is not used: pip install 'jaxnst[cuda]'"
 
 
 @contextlib.contextmanager

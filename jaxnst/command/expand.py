@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnst.command.reporter import complain
+from jaxnst.command.stylize import pictures_in
 from jaxnst.disk import LONGEST_NAME, check_readable, matches
 from jaxnst.painting.lanes import Lane, apply_setting, combine
 from jaxnst.painting.plan import plan_run
-from jaxnst.pictures.files import has_alpha, image_shape, is_picture, load_image
+from jaxnst.pictures.files import has_alpha, image_shape, load_image
 from jaxnst.recipes.texts import as_text
 from jaxnst.request.painting import Painting, StyleFile
 
@@ -29,9 +30,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            files = (x for x in path.iterdir() if x.name[0] != "." and x.is_file())
-            paths = sorted(filter(is_picture, files))
-            if not paths:
+            if not (paths := pictures_in(path)):
                 raise ValueError(f"no pictures in {path}; --{kind} needs one")
         elif not (paths := matches(path, "pictures"))[0].exists():
             raise ValueError(f"no picture at {path}; check the path")

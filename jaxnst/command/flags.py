@@ -12,13 +12,11 @@ from typing import Any, NoReturn, TypeVar, get_args
 from jaxnst.disk import matches
 from jaxnst.messages import nearest, with_hint
 from jaxnst.objective import check_blend
-from jaxnst.paths import PART, unquoted
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
 from jaxnst.request.defaults import QUALITY, default_recipe, with_steps
-from jaxnst.request.painting import LARGEST_SIZE, Painting, RegionFile, StyleFile
-from jaxnst.request.run import Run
-from jaxnst.request.terminal import flag_of
+from jaxnst.request.painting import LARGEST_SIZE, Painting, RegionFile, Run, StyleFile
+from jaxnst.request.terminal import PART, flag_of
 
 X = TypeVar("X")
 
@@ -223,12 +221,13 @@ def pair(text: str) -> tuple[Path, Path]:
 
 
 def paths(text: str, pattern: str, example: str) -> list[Path]:
-    """The paths of a text of that pattern."""
-    if not (found := unquoted(text, pattern)):
+    """The paths of a text of that pattern, some in quotes."""
+    if not re.fullmatch(pattern, text):
         raise argparse.ArgumentTypeError(
             f"expected paths such as {example}, got {text!r}; quote names with , or ="
         )
-    return found
+    parts = re.findall(PART, text)
+    return [Path(x[1:-1].replace('""', '"') if x.startswith('"') else x) for x in parts]
 
 
 @expecting("a number > 0, or STYLE=NUMBER")

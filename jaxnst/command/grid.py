@@ -24,7 +24,7 @@ from jaxnst.command.reporter import GridReporter, complain, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
 from jaxnst.command.stylize import first_words, save_result, with_networks
 from jaxnst.disk import check_folder, check_regular, write_whole
-from jaxnst.live import LiveLines
+from jaxnst.live import LiveWriter
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
 from jaxnst.painting.grid import Measurer, paint_lanes
@@ -175,7 +175,7 @@ def grid_command(args: argparse.Namespace) -> int:
     save_page(page, cells, f"{args.out.name}: {first}{len(items)} pictures")
     began = time.perf_counter()
     own = [of_lane[id(lane)] for lane in mine]
-    paint_items(own, LiveLines(None), batch=args.batch, quiet=args.quiet)
+    paint_items(own, LiveWriter(None), batch=args.batch, quiet=args.quiet)
     # Of several machines, the one that finishes last finds everything there.
     last = count == 1 or all(cell.out.exists() for cell in cells)
     if last:
@@ -227,7 +227,7 @@ def make_cell(args: argparse.Namespace, item: Item, recipe: Recipe) -> Cell:
 
 def paint_items(
     items: Sequence[Item],
-    live: LiveLines,
+    live: LiveWriter,
     *,
     batch: int | None = None,
     quiet: bool = False,
@@ -244,7 +244,7 @@ def paint_items(
 def paint_alike(
     items: Sequence[Item],
     backbone: Backbone,
-    live: LiveLines,
+    live: LiveWriter,
     batch: int | None,
     quiet: bool,
 ) -> None:

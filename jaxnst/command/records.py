@@ -21,7 +21,7 @@ from jaxnst.painting.stages import Progress
 from jaxnst.pictures.geometry import fit_shape
 from jaxnst.pictures.source import as_levels
 from jaxnst.recipes import LossWeights
-from jaxnst.request.run import Run
+from jaxnst.request.painting import Run
 from jaxnst.types import Image
 from jaxnst.video.clip import Clip
 from jaxnst.video.write import write_clip

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxnst.command import records
-from jaxnst.live import SO_FAR, LiveLines, LiveWriter
+from jaxnst.live import SO_FAR, LiveWriter
 from jaxnst.painting.checkpoint import Checkpoint, save_checkpoint
 from jaxnst.painting.lanes import Lane, lane_work
 from jaxnst.painting.plan import Stages, total_work, work_done
@@ -22,7 +22,7 @@ from jaxnst.painting.stages import Progress
 from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
 from jaxnst.recipes import Recipe
-from jaxnst.request.run import Run
+from jaxnst.request.painting import Run
 from jaxnst.types import Image
 
 
@@ -70,10 +70,10 @@ class Reporter:
     """
 
     def __init__(
-        self, total: int, done: int, live: LiveLines | None = None, *, quiet: bool
+        self, total: int, done: int, live: LiveWriter | None = None, *, quiet: bool
     ):
         self.total, self.left, self.interrupted = total, TimeLeft(), False
-        self.live = live or LiveLines(None)
+        self.live = live or LiveWriter(None)
         bar_shown = not quiet and sys.stderr.isatty()
         self.lines_shown = not quiet and not bar_shown
         self.said, self.waited = -math.inf, time.monotonic()
@@ -150,8 +150,6 @@ class PictureReporter(Reporter):
     `resume` is where the run goes on, if it does.
     """
 
-    live: LiveWriter
-
     def __init__(
         self,
         run: Run,
@@ -174,7 +172,7 @@ class PictureReporter(Reporter):
     def __call__(self, progress: Progress) -> None:
         """Report, save, or stop, between two launches."""
         with self.tolerate_write_errors("record"):
-            self.live(progress, newest=self.interrupted)
+            self.live.frame(progress, newest=self.interrupted)
             self.records.add(progress)
         self.report(progress)
         with self.tolerate_write_errors("preview"):
@@ -218,7 +216,7 @@ class PictureReporter(Reporter):
             self.complaints.add(kind)
 
     def report(self, progress: Progress) -> None:
-        """Move the bar, or print a line."""
+        """Move the bar, or print a line, and tell who watches."""
         recipe, stage = self.recipe, progress.stage
         text = " ".join(
             f"{name} {getattr(recipe.weights, f'{name}_weight') * float(term[-1]):.3g}"
@@ -226,6 +224,7 @@ class PictureReporter(Reporter):
             if len(term)
         )
         now = work_done(progress.stages, recipe, progress.stage_index, progress.taken)
+        self.live.step(progress, recipe, now, self.total)
         at_end = progress.taken == stage.steps
         self.show(now, place_of(progress), text, at_end=at_end)
 
@@ -253,7 +252,7 @@ class PictureReporter(Reporter):
 class GridReporter(Reporter):
     """What happens between the launches of a grid: progress, interruption."""
 
-    def __init__(self, lanes: Sequence[Lane], live: LiveLines, *, quiet: bool):
+    def __init__(self, lanes: Sequence[Lane], live: LiveWriter, *, quiet: bool):
         super().__init__(sum(map(lane_work, lanes)), 0, live, quiet=quiet)
         self.lanes = len(lanes)
         self.painted = self.done = 0  # lanes and work of finished batches

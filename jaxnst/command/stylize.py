@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,12 @@ import jax.numpy as jnp
 from jaxnst import disk
 from jaxnst.checks import check_installed
 from jaxnst.command import describe, flags
-from jaxnst.command.devices import unused_gpu
-from jaxnst.command.folder import paint_folder
 from jaxnst.command.mask import with_parts
 from jaxnst.command.records import check_records
 from jaxnst.command.reporter import PictureReporter, complain, say
 from jaxnst.foreign import write_json
 from jaxnst.live import LiveWriter
-from jaxnst.messages import gigabytes
+from jaxnst.messages import gigabytes, with_hint
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import load_checkpoint
 from jaxnst.painting.memory import largest_size, mask_bytes, process_bytes
@@ -36,6 +34,8 @@ from jaxnst.painting.stages import Result
 from jaxnst.painting.timing import expected_seconds, remember_times, step_key
 from jaxnst.pictures.files import (
     has_alpha,
+    image_shape,
+    is_picture,
     load_cutout,
     load_image,
     output_format,
@@ -46,8 +46,8 @@ from jaxnst.request import read
 from jaxnst.request.defaults import times_path
 from jaxnst.request.faces import with_faces
 from jaxnst.request.manifest import Manifest, manifest_path
-from jaxnst.request.painting import Painting
-from jaxnst.request.run import Run
+from jaxnst.request.painting import Painting, Run
+from jaxnst.request.terminal import flag_of
 from jaxnst.tiles import plan_tiles, tile_mesh
 from jaxnst.transfer import make_transfer
 from jaxnst.weights import registry
@@ -97,7 +97,7 @@ def add_plan_flags(p: flags.Parser) -> None:
 def stylize_command(args: argparse.Namespace) -> int:
     """Paint one picture, or those of a folder; return the exit code."""
     if args.watch is not None:
-        paint_folder(args, paint)
+        paint_folder(args)
     painting = flags.painting_from(args, args.content, args.style)
     usual = usual_path(painting)
     run = flags.run_from(args, args.out or disk.free_path(usual))
@@ -106,6 +106,64 @@ def stylize_command(args: argparse.Namespace) -> int:
             (painting,) = with_parts([painting], quiet=True, folder=Path(folder))
             return describe_run(painting, run)
     return paint(painting, run, usual=None if args.out else usual)
+
+
+LOOK = 1.0
+"""Seconds between two looks at the folder. A file that changes in between is still
+being written."""
+
+OF_ONE_PICTURE = ("trace", "plot", "timelapse", "checkpoint", "live", "dry_run")
+"""Flags whose outputs are of one picture."""
+
+
+def paint_folder(args: argparse.Namespace) -> NoReturn:
+    """Paint each photograph that is put into a folder, until it is interrupted.
+
+    What is in the output folder already is not painted again, so it goes on where it
+    was stopped.
+    """
+    folder, styles = args.watch, [args.content, *args.style]
+    for name in OF_ONE_PICTURE:
+        if getattr(args, name):
+            raise ValueError(f"--watch paints many pictures; leave {flag_of(name)} out")
+    if not folder.is_dir():
+        raise ValueError(f"expected a folder at {folder}; make it, or check the path")
+    out = args.out or Path("painted")
+    if out.is_file():
+        raise ValueError(f"{out} is a file; choose a folder by --out")
+    disk.check_folder(out.parent)
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{out} has the photographs; choose another folder by --out")
+    for style in flags.painting_from(args, args.content, styles).all_styles:
+        image_shape(style.path)  # what is wrong with all pictures is refused now
+    out.mkdir(exist_ok=True)
+    say(f"{folder} is watched; results go to {out}; Ctrl-C ends it", quiet=args.quiet)
+    before: dict[Path, tuple[int, int]] = {}
+    tried: dict[Path, tuple[int, int]] = {}
+    stamp_of = lambda about: (about.st_size, about.st_mtime_ns)
+    while True:
+        now = {x: stamp_of(x.stat()) for x in pictures_in(folder)}
+        for path, stamp in now.items():
+            result = out / f"{path.stem}.png"
+            ready = before.get(path) == stamp != tried.get(path)
+            if not ready or result.exists():
+                continue
+            tried[path] = stamp
+            try:
+                painting = flags.painting_from(args, path, styles)
+                run = flags.run_from(args, result)
+                run = replace(run, resume=run.checkpoint_path.exists())
+                paint(painting, run)
+            except (OSError, ValueError) as error:
+                complain(f"error: {path} is left out: {with_hint(str(error))}")
+        before = now
+        time.sleep(LOOK)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder, not deeper, sorted."""
+    files = (x for x in folder.iterdir() if x.name[0] != "." and x.is_file())
+    return sorted(filter(is_picture, files))
 
 
 def usual_path(painting: Painting) -> Path:
@@ -168,7 +226,7 @@ def with_networks(paintings: Sequence[Painting], *, quiet: bool) -> list[Paintin
     asked = dict.fromkeys((x.weights, x.recipe.network) for x in found)
     chosen = {each: registry.choose(*each, quiet=quiet) for each in asked}
     networks = ", ".join(f"{name} ({reason})" for name, reason in chosen.values())
-    unused = unused_gpu()
+    unused = describe.unused_gpu()
     device = describe.describe_device() + (f"; {unused}" if unused else "")
     held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
     say(f"device {device}; weights {networks}{held}", quiet=quiet)
@@ -196,7 +254,7 @@ def paint(
     check(painting, run)
     painting = with_faces(painting)
     stages = plan(painting, run, tiles)
-    with reserved(run, usual) as run, watched(run, painting.recipe) as live:
+    with reserved(run, usual) as run, watched(run) as live:
         return paint_shown(painting, run, stages, live)
 
 
@@ -227,10 +285,10 @@ def reserved_path(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched(run: Run, recipe: Recipe) -> Iterator[LiveWriter]:
+def watched(run: Run) -> Iterator[LiveWriter]:
     """What shows a run, if that was asked for; the page is served until the end."""
     if not run.live:
-        yield LiveWriter(run.live_folder, recipe)
+        yield LiveWriter(run.live_folder)
         return
     check_installed("uvicorn", "--live", "studio")
     from jaxnst.studio.watch import served
@@ -244,7 +302,7 @@ def watched(run: Run, recipe: Recipe) -> Iterator[LiveWriter]:
             told.append(address)
 
         with served(folder, title=run.out.name, tell=tell):
-            yield LiveWriter(folder, recipe)
+            yield LiveWriter(folder)
 
 
 def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) -> int:

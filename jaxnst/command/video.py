@@ -28,8 +28,7 @@ from jaxnst.painting.timing import TimeLeft
 from jaxnst.pictures.files import save_image
 from jaxnst.request import read
 from jaxnst.request.manifest import manifest_path, path_from
-from jaxnst.request.painting import Painting
-from jaxnst.request.run import Run
+from jaxnst.request.painting import Painting, Run
 from jaxnst.video.clip import RATE, Clip, Selection, frame_files, open_clip
 from jaxnst.video.flow import FlowFiles
 from jaxnst.video.paint import FrameProgress, VideoOptions, paint_frames

@@ -23,10 +23,10 @@ from jaxnst.command.grid import exit_code, paint_items
 from jaxnst.command.stylize import paint, with_networks
 from jaxnst.compiled import clear_compiled
 from jaxnst.foreign import convert
-from jaxnst.live import LiveLines
+from jaxnst.live import LiveWriter
 from jaxnst.request.defaults import default_recipe
 from jaxnst.request.manifest import painting_of
-from jaxnst.request.run import Run
+from jaxnst.request.painting import Run
 from jaxnst.studio.jobs import END
 
 MANY = 20_000
@@ -79,7 +79,7 @@ def paint_job(job: dict[str, Any]) -> int:
     pairs = zip(with_networks(paintings, quiet=True), runs, strict=True)
     items = [Item(painting, "", run.out) for painting, run in pairs]
     missing = [x for x in items if not x.out.exists()]
-    paint_items(missing, LiveLines(runs[0].live_folder))
+    paint_items(missing, LiveWriter(runs[0].live_folder))
     return exit_code(items, [])
 
 

@@ -1,9 +1,9 @@
 """The command that asks for a painting, as it is typed into a terminal."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxnst.paths import as_argument, quoted
 from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS, as_text
 from jaxnst.request.defaults import QUALITY, with_steps
@@ -14,6 +14,9 @@ FLAG_FIELDS = ("content_weight", "style_scale", "colors", "init", "dtype")
 
 FLAG_NAMES = {"dtype": "--precision"}
 """Flags that are not called as their fields of the recipe."""
+
+PART = r'(?:"(?:[^"]|"")+"|[^",=]+)'
+"""Regular expression of a path in a flag: in quotes, or without what divides paths."""
 
 
 def flag_of(field: str) -> str:
@@ -101,3 +104,26 @@ def _mask_flags(painting: Painting) -> list[str]:
     if painting.faces == () and painting.recipe.look.repaint:
         flags += ["--no-faces"]
     return flags + ["--keep-rest"] * painting.keep_rest
+
+
+def quoted(path: Path) -> str:
+    """A path as it stands in a flag, between `=` and commas.
+
+    Example:
+        >>> quoted(Path("a.jpg")), quoted(Path("a,b.jpg")), quoted(Path('a".jpg'))
+        ('a.jpg', '"a,b.jpg"', '"a"".jpg"')
+    """
+    text = str(path)
+    plain = re.fullmatch(PART, text) and not text.startswith(('"', "-"))
+    return text if plain else '"' + text.replace('"', '""') + '"'
+
+
+def as_argument(path: Path) -> str:
+    """A path as an argument that is not taken for a flag.
+
+    Example:
+        >>> as_argument(Path("-a.jpg"))
+        './-a.jpg'
+    """
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text

@@ -16,11 +16,10 @@ from PIL import Image as pil
 
 from jaxnst.disk import numbered
 from jaxnst.foreign import convert, read_json, write_json
-from jaxnst.paths import as_argument
 from jaxnst.pictures.files import SUFFIXES, image_shape
 from jaxnst.request.manifest import Manifest, manifest_path, read_manifest
 from jaxnst.request.manifest import painting_of as read_painting
-from jaxnst.request.terminal import as_command
+from jaxnst.request.terminal import as_argument, as_command
 from jaxnst.studio.pictures import plain
 from jaxnst.studio.settings import Settings, painting_of, read_settings
 from jaxnst.weights.registry import ASSETS

@@ -32,14 +32,14 @@ def main() -> None:
     args = parser.parse_args()
     print(machine())
     pictures = [str(sample_path(name)) for name in ("harbour", "swirls")]
-    show, spent = LiveWriter.__call__, []
+    show, spent = LiveWriter.frame, []
 
-    def timed(self: LiveWriter, progress: Progress, *, newest: bool = False) -> None:
+    def timed(self: LiveWriter, progress: Progress, *, newest: bool) -> None:
         began, frames = time.perf_counter(), self.frames
         show(self, progress, newest=newest)
         spent.append((time.perf_counter() - began, self.frames - frames))
 
-    LiveWriter.__call__ = timed
+    LiveWriter.frame = timed
     for kind in ("first", "second"):
         spent.clear()
         with tempfile.TemporaryDirectory() as folder:
