@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
-from oracle import SHAPES
+from oracle import NAMES, SHAPES
 
 from jaxnst.network.vgg import Backbone
 from jaxnst.weights import registry
@@ -70,6 +70,13 @@ def programs():
     jax.clear_caches()
 
 
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def backbone():
     """A VGG-19 with random parameters, biases and input map, to the last layer."""
@@ -87,3 +94,18 @@ def backbone():
     scale = jnp.asarray([4.0, 4.5, 5.0])
     offset = jnp.asarray([-2.0, -2.1, -1.9])
     return Backbone(params, scale, offset, means)
+
+
+@pytest.fixture(scope="session")
+def full(backbone):
+    """Its parameters, as NumPy arrays."""
+    return {
+        name: {key: np.asarray(array) for key, array in conv.items()}
+        for name, conv in backbone.params.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def small(full):
+    """The least that is read: three convolutions, 450 kB."""
+    return {name: full[name] for name in NAMES[:3]}

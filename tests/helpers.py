@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxnst.command.cli import main
 from jaxnst.command.describe import compile_timer
 from jaxnst.compiled import Runner
 from jaxnst.painting.checkpoint import Checkpoint
@@ -54,13 +55,6 @@ def paint_grid(backbone, contents, styles, recipe, **options):
     return stylize_grid(*given, key=KEY, options=GridOptions(**options))
 
 
-def checkpoint_of(progress, inputs=None):
-    """Where a run stands, as the command keeps it."""
-    stages, scale, taken, state, *_ = progress
-    tiles = [stage.tile for stage in stages]
-    return Checkpoint(scale, taken, jax.device_get(state), tiles, inputs or {})
-
-
 def measure_targets(backbone, scene, recipe, tile=None):
     """The targets of a scene in its own size."""
     own = exact(scene.content.shape)
@@ -74,6 +68,30 @@ def compiled_steps():
     with compile_timer() as programs:
         yield found
     found += [name for name, _ in programs if "run_chunk" in name]
+
+
+def keep_at(kept, scale, taken):
+    """A hook that adds the checkpoint of a run at a step to a list."""
+
+    def keep(progress):
+        if (progress.stage_index, progress.taken) == (scale, taken):
+            state = jax.device_get(progress.state)
+            tiles = [stage.tile for stage in progress.stages]
+            kept.append(Checkpoint(scale, taken, state, tiles, {}))
+
+    return keep
+
+
+def refused(argv, captured) -> str:
+    """The line in which the command refuses arguments, from `capsys` or `capfd`."""
+    try:
+        code = main(argv)
+    except SystemExit as error:
+        code = error.code
+    said = captured.readouterr().err
+    assert code == 2, said
+    assert said.count("\n") == 1, said
+    return said
 
 
 def load_script(path: str) -> ModuleType:

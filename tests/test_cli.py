@@ -13,8 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tifffile
-from helpers import LIGHT
+from helpers import LIGHT, refused
 from PIL import Image as pil
 
 from jaxnst.command import reporter, stylize
@@ -25,13 +24,7 @@ from jaxnst.weights import registry
 
 CONTENT, STYLE = str(sample_path("harbour")), str(sample_path("swirls"))
 QUICK = ["--size", "48", "--steps", "2", "--weights", "embedded", *LIGHT]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_stylize_writes_a_picture_and_its_manifest(elsewhere, capsys):
@@ -132,22 +125,9 @@ def test_what_is_set_is_final(elsewhere):
 def test_a_picture_too_large_is_refused_before_anything_else(elsewhere, capsys):
     flags = ["--size", "20000", "--memory", "5GB"]
     for command in ("plan", "stylize"):
-        assert main([command, CONTENT, STYLE, *flags]) == 2
-        said = capsys.readouterr().err
-        assert re.search(
-            r"of memory for 20000 x 15000 px, got 5.0 GB; hint: use --size", said
-        )
+        said = refused([command, CONTENT, STYLE, *flags], capsys)
+        assert "for 20000 x 15000 px, got 5.0 GB; hint: use --size" in said
     assert not list(elsewhere.iterdir())
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bits_are_more_levels(elsewhere, suffix):
-    out = f"a.{suffix}"
-    flags = ["--bits", "16", "-o", out, "--quiet"]
-    assert main(["stylize", CONTENT, STYLE, *QUICK, *flags]) == 0
-    if suffix == "tif":
-        assert len(np.unique(tifffile.imread(out))) > 256
-    assert load_image(out).shape == (36, 48, 3)
 
 
 def test_demo_paints_at_least_two_pictures(elsewhere, capsys):
@@ -273,15 +253,7 @@ def test_bad_input_is_answered_in_one_line(command, elsewhere, capsys):
     before = sorted(elsewhere.iterdir())
     known = {"CONTENT": [CONTENT], "STYLE": [STYLE], "QUICK": QUICK}
     argv = [x for word in command.split() for x in known.get(word, [word])]
-    try:
-        code = main(argv)
-    except SystemExit as error:
-        code = error.code
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert BAD[command] in err
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
+    assert BAD[command] in refused(argv, capsys)
     assert sorted(elsewhere.iterdir()) == before
 
 
@@ -330,9 +302,10 @@ def test_a_grid_leaves_out_what_has_an_undecodable_name(elsewhere, capsys):
     name = os.fsdecode(b"b\xff.jpg")
     (elsewhere / name).write_bytes(Path(CONTENT).read_bytes())
     assert main(["grid", "--content", name, "--style", STYLE]) == 2
-    assert "left out: the name b\\udcff.jpg is not in UTF-8" in (
-        capsys.readouterr().err.encode("ascii", "backslashreplace").decode()
-    )
+    said = capsys.readouterr().err.encode("ascii", "backslashreplace").decode()
+    assert "left out: the name b\\udcff.jpg is not in UTF-8" in said
+    assert "no content can be read" in said
+    assert len(list(elsewhere.iterdir())) == 1
 
 
 COMMAND_LINES = [
@@ -386,14 +359,7 @@ def photographs(elsewhere):
 @pytest.mark.parametrize("command", ["plan", "stylize"])
 @pytest.mark.usefixtures("photographs")
 def test_a_pattern_where_one_file_is_wanted_is_refused(flags, command, capsys):
-    try:
-        code = main([command, *flags.split()])
-    except SystemExit as error:
-        code = error.code
-    assert code == 2
-    said = capsys.readouterr().err
-    assert PATTERNS[flags] in said
-    assert said.count("\n") == 1
+    assert PATTERNS[flags] in refused([command, *flags.split()], capsys)
 
 
 @pytest.mark.usefixtures("photographs")
@@ -559,6 +525,5 @@ def test_photographs_that_are_put_into_a_folder_are_painted_once(
 )
 def test_a_folder_that_cannot_be_watched_is_refused(elsewhere, capsys, flags, said):
     (elsewhere / "a.txt").write_text("mine")
-    assert main(["stylize", STYLE, *QUICK, *flags]) == 2
-    assert said in capsys.readouterr().err
+    assert said in refused(["stylize", STYLE, *QUICK, *flags], capsys)
     assert [x.name for x in elsewhere.iterdir()] == ["a.txt"]

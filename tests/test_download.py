@@ -59,6 +59,17 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.scripts, self.seen = {}, []
         self.over = threading.Event()
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
 
     def url(self, path="/a"):
         return f"http://127.0.0.1:{self.server_port}{path}"
@@ -71,12 +82,7 @@ class Server(ThreadingHTTPServer):
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
         yield server
-        server.over.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

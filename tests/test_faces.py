@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import LIGHT
 from PIL import Image as pil
 from skimage import data
 from studio_worker import MANIFEST
@@ -23,14 +24,12 @@ from jaxnst.request.read import mask_count, read_masks
 from jaxnst.request.terminal import as_command
 
 BOX = 0.1, 0.3, 0.2, 0.25
-LIGHT = ["--set", "content_layers=relu1_1:1", "--set", "style_layers=relu1_1:1"]
 QUICK = ["--size", "48", "--steps", "1", "--weights", "embedded", *LIGHT]
 
 
 @pytest.fixture
-def astronaut(tmp_path, monkeypatch):
+def astronaut(elsewhere):
     """A folder with a photograph of a face, and a style."""
-    monkeypatch.chdir(tmp_path)
     pil.fromarray(data.astronaut()).save("astronaut.png")
     Path("swirls.jpg").write_bytes(sample_path("swirls").read_bytes())
     return Path("astronaut.png")

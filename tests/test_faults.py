@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import LIGHT
+from helpers import LIGHT, refused
 
 from jaxnst import disk
 from jaxnst.command import describe, program_cache, records, reporter, stylize
@@ -26,12 +26,7 @@ from jaxnst.pictures.samples import sample_path
 RUN = ["stylize", str(sample_path("harbour")), str(sample_path("swirls"))]
 RUN += ["--size", "48", "--steps", "4", "--weights", "embedded", *LIGHT, "--quiet"]
 RUN += ["--recipe", "udacity", "-o", "out/a.png"]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def full(*args, **options):
@@ -48,9 +43,7 @@ def test_a_picture_that_cannot_be_written_is_saved_where_there_is_room(
         return full() if len(tried) == 1 else save(path, image, **options)
 
     monkeypatch.setattr(stylize, "save_image", save_image)
-    assert main(RUN) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    said = refused(RUN, capsys)
     assert f"the picture is in {tried[1]}" in said
     assert load_image(tried[1]).shape == (36, 48, 3)
 
@@ -329,11 +322,9 @@ def test_errors_of_devices_are_said_with_their_cure(message, monkeypatch, capsys
         raise jax.errors.JaxRuntimeError(f"{message}\nwith more lines")
 
     monkeypatch.setattr(stylize, "stylize_files", fail)
-    assert main(RUN) == 2
-    said = capsys.readouterr().err
+    said = refused(RUN, capsys)
     assert said.startswith(f"jaxnst: error: {message}; ")
     assert ERRORS[message] in said
-    assert said.count("\n") == 1
 
 
 def test_an_unused_card_is_said_in_the_first_line(elsewhere, monkeypatch, capsys):
@@ -372,8 +363,8 @@ def test_a_default_name_that_another_run_has_taken_is_not_used(elsewhere):
 @pytest.mark.parametrize("taken", ["out/a.png", "a.npz", "t.jsonl"])
 def test_an_output_that_another_run_writes_is_refused(elsewhere, capsys, taken):
     with disk.held(Path(taken)):
-        assert main([*RUN, "--checkpoint", "a.npz", "--trace", "t.jsonl"]) == 2
-    assert f"another run writes {taken}; hint: wait" in capsys.readouterr().err
+        said = refused([*RUN, "--checkpoint", "a.npz", "--trace", "t.jsonl"], capsys)
+    assert f"another run writes {taken}; hint: wait" in said
     assert not list(elsewhere.iterdir())
 
 
@@ -433,21 +424,13 @@ def stopped_run(monkeypatch):
     return run
 
 
-def test_a_run_stops_and_resumes_where_a_scale_takes_no_steps(elsewhere, monkeypatch):
+def test_a_run_stops_and_resumes_where_a_scale_takes_no_steps(stopped_run):
     run = [*SCALES[: SCALES.index("--recipe")], "-o", "a.png", *LIGHT, "--size", "64"]
     run += ["--set", "min_size=32", "--set", "first_steps=2", "--trace", "t.jsonl"]
     assert main([*run, "--timelapse", "l.gif"]) == 0
     whole = load_image("a.png")
     Path("a.png").unlink()
-    report = reporter.PictureReporter.report
-
-    def stop(self, progress):
-        report(self, progress)
-        self.interrupted = progress.stage_index == 1
-
-    with monkeypatch.context() as patch:
-        patch.setattr(reporter.PictureReporter, "report", stop)
-        assert main(run) == 130
+    stopped_run(run, killed=False)
     assert main([*run, "--resume"]) == 0
     np.testing.assert_array_equal(load_image("a.png"), whole)
 

@@ -190,20 +190,6 @@ def test_losses_of_bfloat16_are_computed_in_float32(name):
     assert float(loss(f, g)) == pytest.approx(float(plain), rel=1e-5)
 
 
-def test_wasserstein2_of_independent_channels_has_a_closed_form():
-    # Columns of ±1 signs are uncorrelated, so both covariances are diagonal and the
-    # distance is that of the standard deviations and the means.
-    signs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
-    make = lambda mean, deviation: jnp.asarray(
-        (np.tile(signs, (4, 1)) * deviation + mean).reshape(4, 4, 3), jnp.float32
-    )
-    a, b = np.array([1.0, 2.0, 0.5]), np.array([2.0, 1.0, 1.5])
-    m, n = np.array([0.0, 1.0, 2.0]), np.array([0.5, 1.0, 0.0])
-    expected = (((a - b) ** 2).sum() + ((m - n) ** 2).sum()) / 3
-    value = wasserstein2_between(make(m, a), make(n, b))
-    np.testing.assert_allclose(value, expected, rtol=1e-3)
-
-
 def test_wasserstein2_may_leave_out_the_null_space_of_the_style():
     f, g = feature(9, 8, 8, 32), feature(10, 3, 4, 32)
     whole = wasserstein2_loss(moments(f), gaussian(moments(g)))
@@ -304,15 +290,6 @@ def test_moments_of_two_styles_average_to_those_of_both():
     mean = jax.tree.map(lambda a, b: (a + b) / 2, moments(f), moments(g))
     for a, b in zip(both, mean, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-
-
-def test_variation_of_a_checkerboard():
-    # Straight neighbours differ by 1, diagonal ones by 0; at the replicated border one
-    # difference in eight is 0, and a diagonal step off the border is a straight one.
-    board = jnp.asarray(np.indices((8, 8)).sum(0) % 2, jnp.float32)[..., None]
-    image = jnp.tile(board, (1, 1, 3))
-    value = losses.total_variation(losses.differences(image), image.shape)
-    np.testing.assert_allclose(value, 2 * (2 * 7 / 8 / 3 + 2 * 28 / 81 / 12), rtol=1e-6)
 
 
 def test_a_normalized_gradient_has_the_norm_asked_for():

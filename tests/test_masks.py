@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from helpers import KEY, checkpoint_of, measure_targets, paint_grid, random_image
+from helpers import KEY, keep_at, measure_targets, paint_grid, random_image
 
 from jaxnst.losses import STYLE_LOSSES
 from jaxnst.losses.neighbors import sample_features
@@ -279,15 +279,9 @@ def test_no_steps_give_the_photograph_back(backbone):
 
 
 def test_a_masked_run_is_resumed_bit_for_bit(backbone):
-    kept = []
-
-    def keep(progress):
-        if progress.taken == 1:
-            kept.append(checkpoint_of(progress))
-
-    region = Region([STYLE], SOFT)
+    kept, region = [], Region([STYLE], SOFT)
     masks = Masks(regions=[region], content_strength=SOFT, alpha=LEFT)
-    whole = paint(backbone, [OTHER], masks=masks, on_chunk=keep)
+    whole = paint(backbone, [OTHER], masks=masks, on_chunk=keep_at(kept, 0, 1))
     again = paint(backbone, [OTHER], masks=masks, resume=kept[0])
     np.testing.assert_array_equal(whole.image, again.image)
 
@@ -308,17 +302,6 @@ def test_masks_of_a_grid_are_those_of_single_pictures(backbone):
         assert np.abs(image - alone.image).mean() < 1e-3
 
 
-def test_a_part_of_a_style_is_the_style(backbone):
-    """What the mask hides does not matter but for what is seen across its border."""
-    program = RECIPE.replace(style_layers=(("relu1_1", 1.0),)).program
-    other = jnp.where(LEFT > 0, STYLE, OTHER)
-    one, two = (
-        measure_style(backbone, x, LEFT, program=program) for x in (STYLE, other)
-    )
-    first, second = (x["relu1_1"].mean.second for x in (one, two))
-    assert jnp.linalg.norm(first - second) < 0.05 * jnp.linalg.norm(first)
-
-
 def test_rotated_styles_are_the_average_of_four(backbone):
     scene = make_scene(CONTENT, [STYLE], RECIPE.replace(rotate_styles=True))
     turned = [jnp.rot90(STYLE, times) for times in range(4)]
@@ -332,7 +315,7 @@ def test_a_style_has_a_scale_of_its_own(backbone):
     plain = make_scene(CONTENT, [STYLE], RECIPE.replace(style_scale=0.5))
     one = measure_targets(backbone, small, RECIPE).regions[0].style
     two = measure_targets(backbone, plain, RECIPE).regions[0].style
-    assert one.keys() == two.keys()
+    jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 BAD = {

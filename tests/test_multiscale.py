@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import KEY, LAYERS, checkpoint_of, compiled_steps, random_image
+from helpers import KEY, LAYERS, compiled_steps, keep_at, random_image
 from PIL import Image as pil
 
 from jaxnst import transfer
@@ -109,18 +109,9 @@ def test_there_is_one_program_for_each_scale_and_none_for_the_next_style(backbon
 @both
 @pytest.mark.parametrize("taken", [2, 3])  # 3 are all of that scale
 def test_resuming_gives_the_same_picture_bit_for_bit(backbone, tmp_path, recipe, taken):
-    path, inputs = tmp_path / "state.npz", {"seed": 0}
-
-    class Stop(Exception):
-        pass
-
-    def stop(progress):
-        if progress.stage_index == 1 and progress.taken == taken:
-            save_checkpoint(path, checkpoint_of(progress, inputs))
-            raise Stop
-
-    with pytest.raises(Stop):
-        paint(backbone, recipe, on_chunk=stop, chunk=1)
+    path, inputs, kept = tmp_path / "state.npz", {"seed": 0}, []
+    paint(backbone, recipe, on_chunk=keep_at(kept, 1, taken), chunk=1)
+    save_checkpoint(path, kept[0]._replace(inputs=inputs))
     kernel = transfer.make_transfer(recipe.program)
     resume, expected = load_checkpoint(path, kernel, inputs), paint(backbone, recipe)
     for _ in range(2):  # a checkpoint is not used up

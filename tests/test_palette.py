@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from helpers import LIGHT, random_image
+from helpers import LIGHT, random_image, refused
 from PIL import Image as pil
 
 import jaxnst
@@ -20,13 +20,7 @@ from jaxnst.video.paint import VideoOptions, stylize_video
 PALETTE = get_recipe("palette")
 CONTENT, STYLE = sample_path("harbour"), sample_path("swirls")
 KEY = jax.random.key(0)
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.mark.parametrize("style", ["swirls", "watercolour"])
@@ -202,8 +196,8 @@ def test_a_region_that_nobody_sees_is_refused(elsewhere, capsys):
     photograph.save("clear.png")
     pil.fromarray(part).save("part.png")
     command = ["stylize", "clear.png", "--recipe", "palette", "--keep-rest"]
-    assert main([*command, "--region", f"part.png={STYLE}"]) == 2
-    assert "region 1 covers transparent parts alone" in capsys.readouterr().err
+    said = refused([*command, "--region", f"part.png={STYLE}"], capsys)
+    assert "region 1 covers transparent parts alone" in said
 
 
 def test_a_strip_of_colours_is_a_palette(elsewhere):
@@ -218,8 +212,8 @@ def test_a_strip_of_colours_is_a_palette(elsewhere):
 
 def test_what_needs_too_much_memory_is_refused(elsewhere, capsys):
     command = ["stylize", str(CONTENT), str(STYLE), "--recipe", "palette"]
-    assert main([*command, "--memory", "10MB"]) == 2
-    assert "of memory for 640 x 480 px" in capsys.readouterr().err
+    said = refused([*command, "--memory", "10MB"], capsys)
+    assert "of memory for 640 x 480 px" in said
 
 
 def test_the_command_tells_what_it_would_do_and_what_it_cannot(elsewhere, capsys):
@@ -231,8 +225,8 @@ def test_the_command_tells_what_it_would_do_and_what_it_cannot(elsewhere, capsys
     said = capsys.readouterr().err
     assert "the content mask has no effect" in said
     assert "no steps are taken" in said
-    assert main([*command, "--style-scale", "2", "-o", "b.png"]) == 2
-    assert "style_scale changes nothing" in capsys.readouterr().err
+    said = refused([*command, "--style-scale", "2", "-o", "b.png"], capsys)
+    assert "style_scale changes nothing" in said
 
 
 def test_a_grid_of_colours_is_painted_and_found_again(elsewhere, capsys):

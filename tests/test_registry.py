@@ -7,69 +7,18 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import h5py
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refused
+from test_download import Server
+from writers import write_keras_numbered, write_keras_oldest
 
 from jaxnst.command.cli import main
-from jaxnst.network.vgg import features
 from jaxnst.weights import convert, registry
 from jaxnst.weights.download import Remote
 from jaxnst.weights.format import describe
 from jaxnst.weights.registry import choose, load_backbone, pull
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-def write_keras(path, backbone):
-    """The layout of the published notop file."""
-    with h5py.File(path, "w") as file:
-        for name, conv in backbone.params.items():
-            layer = name.replace("conv", "block").replace("_", "_conv")
-            file[f"{layer}/{layer}_W_1:0"] = np.asarray(conv["kernel"])
-            file[f"{layer}/{layer}_b_1:0"] = np.asarray(conv["bias"])
-
-
-@pytest.fixture(scope="session")
-def served(tmp_path_factory, backbone):
-    """A folder with a small VGG-19 in it, and its address."""
-    folder = tmp_path_factory.mktemp("served")
-    names = list(backbone.params)[:6]
-    params = {name: backbone.params[name] for name in names}
-    write_keras(folder / "vgg.h5", dataclasses.replace(backbone, params=params))
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=str(folder))
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def offer(monkeypatch, served, name="vgg.h5", **changes):
-    """Make the server's file the ImageNet weights."""
-    folder, address = served
-    data = (folder / "vgg.h5").read_bytes()
-    remote = Remote(
-        urls=(f"{address}/{name}",),
-        size=len(data),
-        algorithm="md5",
-        digest=hashlib.md5(data).hexdigest(),
-    )
-    remote = dataclasses.replace(remote, **changes)
-    asset = registry.ASSETS["imagenet"]._replace(remote=remote)
-    monkeypatch.setitem(registry.ASSETS, "imagenet", asset)
 
 
 @pytest.fixture(autouse=True)
@@ -81,12 +30,45 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def test_pull_fetches_converts_and_keeps_only_the_result(served, home, monkeypatch):
-    offer(monkeypatch, served)
+@pytest.fixture
+def theirs(small, tmp_path):
+    """A small VGG-19 in the layout of the published notop file."""
+    write_keras_oldest(tmp_path / "vgg.h5", small)
+    return tmp_path / "vgg.h5"
+
+
+@pytest.fixture
+def remote(theirs):
+    """The same, on a server."""
+    data = theirs.read_bytes()
+    with Server() as server:
+        server.scripts = {"/vgg.h5": {"body": data}, "/nothing.h5": {"status": 404}}
+        yield Remote(
+            urls=(server.url("/vgg.h5"),),
+            size=len(data),
+            algorithm="md5",
+            digest=hashlib.md5(data).hexdigest(),
+        )
+
+
+@pytest.fixture
+def offer(remote, monkeypatch):
+    """Make the server's file the ImageNet weights."""
+
+    def offer(**changes):
+        changed = dataclasses.replace(remote, **changes)
+        asset = registry.ASSETS["imagenet"]._replace(remote=changed)
+        monkeypatch.setitem(registry.ASSETS, "imagenet", asset)
+
+    return offer
+
+
+def test_pull_fetches_converts_and_keeps_only_the_result(theirs, offer, home):
+    offer()
     path = pull("imagenet")
     assert [p.name for p in home.glob("*.h5")] == ["vgg19-imagenet.h5"]
     about = describe(path)
-    original = (served[0] / "vgg.h5").read_bytes()
+    original = theirs.read_bytes()
     assert about["source_checksum"] == f"md5 {hashlib.md5(original).hexdigest()}"
     assert about["source_sha256"] == hashlib.sha256(original).hexdigest()
     assert about["licence"] == "CC BY 4.0"
@@ -98,48 +80,28 @@ def test_pull_fetches_converts_and_keeps_only_the_result(served, home, monkeypat
     assert path.stat().st_mtime_ns == written
 
 
-def test_what_is_pulled_sees_bytes_in_bgr(served, backbone, monkeypatch):
-    offer(monkeypatch, served)
-    pull("imagenet")
-    ours = load_backbone("imagenet")
-    image = jax.random.uniform(jax.random.key(0), (16, 20, 3))
-    seen = features(ours, image, layers=("relu2_1",))["relu2_1"]
-    mean = np.array([103.939, 116.779, 123.68])
-    plain = dataclasses.replace(backbone, scale=jnp.ones(3), offset=jnp.zeros(3))
-    bgr = 255 * image[..., ::-1] - jnp.asarray(mean, jnp.float32)[None, None]
-    expected = features(plain, bgr, layers=("relu2_1",))["relu2_1"]
-    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-2)
-
-
-def test_a_wrong_file_leaves_the_cache_as_it_was(served, home, monkeypatch):
-    offer(monkeypatch, served, digest="0" * 32)
+def test_a_wrong_file_leaves_the_cache_as_it_was(offer, home):
+    offer(digest="0" * 32)
     with pytest.raises(ValueError, match=r"of md5 0+, got .*by hand: save http"):
         pull("imagenet")
     assert [p.name for p in home.iterdir() if not p.name.endswith(".lock")] == []
 
 
-def test_pull_without_a_network_says_what_to_do_by_hand(home, monkeypatch, capsys):
-    remote = dataclasses.replace(
-        registry.ASSETS["imagenet"].remote, urls=("http://127.0.0.1:9/vgg.h5",)
-    )
-    asset = registry.ASSETS["imagenet"]._replace(remote=remote)
-    monkeypatch.setitem(registry.ASSETS, "imagenet", asset)
-    assert main(["weights", "pull", "imagenet"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert f"jaxnst weights convert FILE {home / 'vgg19-imagenet.h5'}" in error
+def test_pull_without_a_network_says_what_to_do_by_hand(home, capsys):
+    said = refused(["weights", "pull", "imagenet"], capsys)
+    assert f"jaxnst weights convert FILE {home / 'vgg19-imagenet.h5'}" in said
 
 
 def test_a_recipe_fetches_its_network_once_and_falls_back_for_a_day(
-    served, home, monkeypatch
+    remote, offer, home
 ):
-    offer(monkeypatch, served, name="nothing.h5")
+    offer(urls=(remote.urls[0].replace("vgg", "nothing"),))
     name, why = choose(None, "imagenet")
     assert name == "embedded"
     assert why.startswith("ImageNet weights cannot be fetched: ")
     assert "404" in why
     assert "127.0.0.1" not in why
-    offer(monkeypatch, served)
+    offer()
     marker = home / "imagenet-not-fetched"
     began = datetime.datetime.now().timestamp() - 1000
     os.utime(marker, (began, began))
@@ -154,14 +116,7 @@ def test_a_recipe_fetches_its_network_once_and_falls_back_for_a_day(
     assert choose("embedded", "imagenet") == ("embedded", "as asked")
 
 
-def test_a_recipe_tells_a_missing_network_without_address_or_number():
-    name, why = choose(None, "imagenet")
-    assert name == "embedded"
-    assert why.startswith("ImageNet weights cannot be fetched: no network; tried again")
-    assert "127.0.0.1" not in why
-
-
-def test_two_processes_may_pull_at_once(served, home):
+def test_two_processes_may_pull_at_once(remote, home):
     code = """
 import dataclasses, json, sys
 from jaxnst.weights import convert, registry
@@ -171,14 +126,7 @@ remote = Remote(**json.loads(sys.argv[1]))
 registry.ASSETS["imagenet"] = registry.ASSETS["imagenet"]._replace(remote=remote)
 print(registry.pull("imagenet"))
 """
-    data = (served[0] / "vgg.h5").read_bytes()
-    remote = {
-        "urls": [f"{served[1]}/vgg.h5"],
-        "size": len(data),
-        "algorithm": "md5",
-        "digest": hashlib.md5(data).hexdigest(),
-    }
-    command = [sys.executable, "-c", code, json.dumps(remote)]
+    command = [sys.executable, "-c", code, json.dumps(dataclasses.asdict(remote))]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
@@ -188,29 +136,22 @@ print(registry.pull("imagenet"))
     load_backbone("imagenet")
 
 
-def test_a_file_of_another_project_is_converted_once(served, home):
-    path = served[0] / "vgg.h5"
-    backbone = load_backbone(path)
+def test_a_file_of_another_project_is_converted_once(theirs, home):
+    backbone = load_backbone(theirs)
     assert backbone.family == "caffe"
     (kept,) = home.glob("converted-*.h5")
     written = kept.stat().st_mtime_ns
-    load_backbone(path)
+    load_backbone(theirs)
     assert kept.stat().st_mtime_ns == written
 
 
-def test_weights_of_unknown_lineage_need_a_word(tmp_path, backbone, capsys):
+def test_weights_of_unknown_lineage_need_a_word(tmp_path, small, capsys):
     path, target = tmp_path / "w.h5", tmp_path / "out.h5"
-    with h5py.File(path, "w") as file:
-        for i, conv in enumerate(list(backbone.params.values())[:4]):
-            group = "layers/conv2d" + f"_{i}" * (i > 0) + "/vars"
-            file[f"{group}/0"], file[f"{group}/1"] = conv["kernel"], conv["bias"]
-    assert main(["weights", "convert", str(path), str(target)]) == 2
-    error = capsys.readouterr().err
-    assert "--family" in error
-    assert error.count("\n") == 1
+    write_keras_numbered(path, small)
+    command = ["weights", "convert", str(path), str(target)]
+    assert "--family" in refused(command, capsys)
     assert not target.exists()
-    command = ["weights", "convert", str(path), str(target), "--family", "torchvision"]
-    assert main(command) == 0
+    assert main([*command, "--family", "torchvision"]) == 0
     converted = load_backbone(target)  # ours, so nothing is kept of it
     assert converted.family == "torchvision"
     np.testing.assert_allclose(converted.scale, 1 / np.array([0.229, 0.224, 0.225]))
@@ -229,14 +170,8 @@ def test_weights_of_unknown_lineage_need_a_word(tmp_path, backbone, capsys):
         (["check", "bad.pth"], "got one that cannot be used"),
     ],
 )
-def test_bad_weights_are_answered_in_one_line(
-    arguments, message, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.pth").write_bytes(b"PK\3\4 and then nothing")
-    (tmp_path / "embedded.h5").symlink_to(registry.asset_path("embedded"))
-    assert main(["weights", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out.h5").exists()
+def test_bad_weights_are_answered_in_one_line(arguments, message, elsewhere, capsys):
+    (elsewhere / "bad.pth").write_bytes(b"PK\3\4 and then nothing")
+    (elsewhere / "embedded.h5").symlink_to(registry.asset_path("embedded"))
+    assert message in refused(["weights", *arguments], capsys)
+    assert not (elsewhere / "out.h5").exists()

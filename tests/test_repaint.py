@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import checkpoint_of, compiled_steps, paint_grid, random_image
+from helpers import compiled_steps, keep_at, paint_grid, random_image
 
 from jaxnst.compiled import Runner, clear_compiled
 from jaxnst.painting.checkpoint import load_checkpoint, save_checkpoint
@@ -437,30 +437,27 @@ def test_a_lane_is_repainted_as_alone(backbone):
 @pytest.mark.parametrize(("scale", "taken"), [(0, 2), (1, 1), (1, 6)])
 def test_a_repainted_run_resumes_bit_for_bit(backbone, scale, taken):
     kept = []
-
-    def keep(progress):
-        if (progress.stage_index, progress.taken) == (scale, taken):
-            kept.append(checkpoint_of(progress))
-
-    expected = paint(backbone, on_chunk=keep, chunk=1)
+    expected = paint(backbone, on_chunk=keep_at(kept, scale, taken), chunk=1)
     resumed = paint(backbone, resume=kept[0])
     np.testing.assert_array_equal(resumed.image, expected.image)
 
 
 @pytest.mark.parametrize("scale", [0, 1])
 def test_a_scale_without_steps_resumes_bit_for_bit(backbone, tmp_path, scale):
-    recipe, path, seen = SHALLOW.replace(steps=0), tmp_path / "state.npz", []
+    recipe, path = SHALLOW.replace(steps=0), tmp_path / "state.npz"
+    seen, kept = [], []
+    keep = keep_at(kept, scale, (2, 0)[scale])
 
-    def keep(progress):
+    def look(progress):
         seen.append((progress.stage_index, progress.taken, len(progress.info.loss)))
-        if seen[-1][:2] == (scale, (2, 0)[scale]):
-            save_checkpoint(path, checkpoint_of(progress))
+        keep(progress)
 
     with compiled_steps() as programs:
-        expected = paint(backbone, recipe, on_chunk=keep, chunk=1)
+        expected = paint(backbone, recipe, on_chunk=look, chunk=1)
     assert len(programs) <= 1  # of the first scale, unless it is known
     assert seen == [(0, 1, 1), (0, 2, 1), (1, 0, 0)]
     assert [len(info.loss) for info in expected.infos] == [2]
+    save_checkpoint(path, kept[0])
     resume = load_checkpoint(path, make_transfer(recipe.program), {})
     resumed = paint(backbone, recipe, resume=resume)
     np.testing.assert_array_equal(resumed.image, expected.image)

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import studio_worker
 import tifffile
+from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pil
@@ -97,8 +98,7 @@ def running(worker=WORKER):
 
 
 @pytest.fixture
-def studio(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def studio(elsewhere):
     with running() as studio:
         yield studio
 
@@ -239,10 +239,7 @@ def test_the_page_knows_which_sliders_have_an_effect(client):
 
 
 @pytest.mark.parametrize("folder", ["a,b", "a=b", 'a"b', "-a", "a,b.png=c", "m.png="])
-def test_regions_of_a_folder_of_any_name_are_divided_rightly(
-    tmp_path, monkeypatch, folder
-):
-    monkeypatch.chdir(tmp_path)
+def test_regions_of_a_folder_of_any_name_are_divided_rightly(elsewhere, folder):
     sources = Path(folder)
     sources.mkdir()
     for name in (*"abm", "b.png", "b,c.jpg"):
@@ -632,8 +629,7 @@ def test_a_tab_is_told_of_groups_that_come_and_go(client, studio):
         assert next(told(answer))["order"] == []
 
 
-def test_uploads_are_deleted_when_the_studio_ends(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_uploads_are_deleted_when_the_studio_ends(elsewhere):
     with running() as studio, insider(studio) as client:
         assert upload(client, png()).status_code == 201
         assert studio.pictures.private.is_dir()
@@ -796,9 +792,8 @@ def test_a_stopped_run_that_goes_on_is_shown_anew(tmp_path):
 
 @pytest.mark.parametrize("lines", [[], [{"scale": 0, "terms": {}, "frame": 1}]])
 def test_a_job_that_hangs_is_ended_at_once_or_when_it_is_stopped_twice(
-    tmp_path, monkeypatch, lines
+    elsewhere, lines
 ):
-    monkeypatch.chdir(tmp_path)
     hanging = (sys.executable, "-c", HANGS, *map(json.dumps, lines))
     with running(hanging) as studio, insider(studio) as client:
         job = paint(client)
@@ -1282,10 +1277,7 @@ def test_the_studio_ends_without_a_word_though_a_tab_is_open(tmp_path, number):
     assert not list(tmp_path.glob("jaxnst-studio-*"))
 
 
-def test_the_end_of_the_server_keeps_the_state_of_what_is_painted(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_the_end_of_the_server_keeps_the_state_of_what_is_painted(elsewhere):
     with running() as studio, insider(studio) as client:
         name = paint(client, seed=1)["name"]
         wait_for(lambda: studio.queue.jobs[0].live.lines)
@@ -1298,8 +1290,8 @@ def test_two_studios_never_share_a_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(serve, "Server", None)  # it would serve without end
     folder = tmp_path / "studio"
     with disk.held(folder / "studio"):  # as a studio does
-        assert main(["studio", "--folder", str(folder)]) == 2
-    assert "another studio serves" in capsys.readouterr().err
+        said = refused(["studio", "--folder", str(folder)], capsys)
+    assert "another studio serves" in said
     assert not folder.exists()
 
 
@@ -1338,11 +1330,10 @@ def test_the_process_that_paints_ends_once_its_studio_is_gone(tmp_path):
 QUICK = ["--size", "48", "--weights", "embedded", "--recipe", "tf-blog", "--quiet"]
 
 
-def test_a_run_that_is_watched_paints_the_same_picture(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_that_is_watched_paints_the_same_picture(elsewhere):
     pictures = [str(sample_path("harbour")), str(sample_path("swirls"))]
     quick = [*QUICK, "--set", "first_steps=6"]
-    live = tmp_path / "live"
+    live = elsewhere / "live"
     live.mkdir()
     assert main(["stylize", *pictures, "-o", "a.png", *quick]) == 0
     args = parse(["stylize", *pictures, "-o", "b.png", *quick])
@@ -1455,10 +1446,8 @@ def told_states(answer):
 
 
 def test_a_missing_extra_is_a_line_that_says_what_to_install(capsys, monkeypatch):
-
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    assert main(["studio"]) == 2
-    assert "pip install 'jaxnst[studio]'" in capsys.readouterr().err
+    assert "pip install 'jaxnst[studio]'" in refused(["studio"], capsys)
 
 
 def test_the_server_opens_no_device():

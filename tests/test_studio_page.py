@@ -103,7 +103,7 @@ def visit(chromium, studio, elsewhere):
         page.on("pageerror", lambda error: mistakes.append(str(error)))
         page.set_default_timeout(PATIENCE)
         contexts.append(context)
-        enter(page, studio)
+        enter(page, studio.address)
         studio.address = studio.next_address()
         return page
 
@@ -114,8 +114,8 @@ def visit(chromium, studio, elsewhere):
     assert not elsewhere
 
 
-def enter(page, studio):
-    page.goto(studio.address)
+def enter(page, address):
+    page.goto(address)
     page.locator("html[data-ready]").wait_for()
     assert "token" not in page.url
 
@@ -256,7 +256,7 @@ def test_frames_arrive_and_stop_keeps_what_is_there(visit):
     check_accessible(page)
 
     other = page.context.new_page()  # another tab sees the same, and may queue
-    enter(other, Place(page.url))
+    enter(other, page.url)  # it has the cookie
     expect(other.locator("#status")).to_contain_text("Painting harbour-swirls")
     choose(other)
     other.get_by_role("button", name="Paint", exact=True).click()
@@ -271,13 +271,6 @@ def test_frames_arrive_and_stop_keeps_what_is_there(visit):
     # The tab that is closed has lost nothing.
     finished = page.locator(f"li:not(.job) .card[title='{queued}'] small")
     expect(finished).to_have_text(re.compile(r"^\w+ \d+"))
-
-
-class Place:
-    """The address of a page that has its cookie."""
-
-    def __init__(self, address):
-        self.address = address
 
 
 def test_a_region_is_drawn_with_keys_or_with_a_pointer(visit):
@@ -485,15 +478,6 @@ def test_a_page_of_a_thousand_results_is_ready_and_shows_what_changes(visit, stu
     (folder / f"{names[0]}.json").unlink()
     (folder / names[0]).unlink()
     expect(many).to_have_count(0)
-
-
-def test_forty_megapixels_are_chosen(visit, tmp_path):
-    large = tmp_path / "large.jpg"
-    pil.linear_gradient("L").resize((7328, 5496)).save(large)
-    page = visit()
-    page.locator("#content-file").set_input_files(large)
-    expect(page.locator("#photograph")).to_contain_text("7328 × 5496 px")
-    assert seen(page, "#easel img")
 
 
 LONG = "woman-with-hat-and-green-gloves-matisse-1905.jpg"

@@ -39,12 +39,12 @@ def test_the_embedded_weights_reach_what_the_recipes_need():
         assert np.mean(mean < 0.2) < 1 / 200  # hardly any filter is silent
 
 
-def put(name, **options):
+def put(name, array):
     """Put another dataset in the place of one."""
 
     def damage(file):
         del file[name]
-        file.create_dataset(name, **options)
+        file[name] = array
 
     return damage
 
@@ -58,28 +58,19 @@ def damage_one_bit(file):
     file["conv4_2/kernel"][1, 1, 5, 5] += 1e-4
 
 
-OUTSIDE = [(str(asset_path("embedded")), 0, 256)]
 DAMAGE = [
-    (put("scale", data=np.array([b"a", b"b", b"c"])), "cannot be read"),
-    (
-        put("conv1_1/bias", shape=(2**40,), dtype="f4", chunks=(64,)),
-        "for conv1_1, got no bias",
-    ),
-    (
-        put("conv1_1/bias", shape=(64,), dtype="f4", external=OUTSIDE),
-        "for conv1_1, got no bias",
-    ),
+    (put("scale", np.array([b"a", b"b", b"c"])), "cannot be read"),
     (link_group, "without gaps"),
     (
-        put("conv3_1/kernel", data=np.zeros((256, 128, 3, 3), np.float16)),
+        put("conv3_1/kernel", np.zeros((256, 128, 3, 3), np.float16)),
         r"conv3_1/kernel of shape \(3, 3, 128, 256\).*got \(256, 128",
     ),
     (
-        put("conv2_1/bias", data=np.full(128, np.nan, np.float32)),
+        put("conv2_1/bias", np.full(128, np.nan, np.float32)),
         "finite numbers in conv2_1/bias",
     ),
     (
-        put("conv2_1/mean_activation", data=np.ones(64)),
+        put("conv2_1/mean_activation", np.ones(64)),
         r"conv2_1/mean_activation of shape \(128,\)",
     ),
     (lambda file: file.move("conv4_2", "conv4_9"), "without gaps"),

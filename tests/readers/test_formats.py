@@ -10,25 +10,23 @@ import oracle
 import pytest
 import safetensors.numpy
 from networks import check_same, collect_torch, keras_name, mini
-from torch_files import (
-    assemble,
-    conv_dict,
-    state_dict,
-    torch_pickle,
-    torch_tensor,
-    write_torch_stream,
-    write_torch_tar,
-    write_torch_zip,
-)
 from writers import (
     MEAN,
     WRITERS,
+    assemble,
+    conv_dict,
     every_format,
+    state_dict,
+    torch_pickle,
+    torch_tensor,
     write_keras_numbered,
     write_keras_oldest,
     write_keras_zip,
     write_mat,
     write_safetensors,
+    write_torch_stream,
+    write_torch_tar,
+    write_torch_zip,
 )
 
 from jaxnst.network.vgg import features, layer_name

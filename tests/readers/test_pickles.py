@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from networks import mini, refusal, refusal_and_memory
 from oracle import NAMES
-from torch_files import (
+from writers import (
     FLOAT,
     ORDERED,
     REBUILD,

@@ -17,8 +17,7 @@ from networks import (
     refusal,
 )
 from oracle import NAMES
-from torch_files import conv_dict, state_dict, torch_pickle, write_torch_zip
-from writers import every_format
+from writers import conv_dict, every_format, state_dict, torch_pickle, write_torch_zip
 
 from jaxnst.weights.format import check_params
 from jaxnst.weights.readers import read
