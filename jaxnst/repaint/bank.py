@@ -29,7 +29,7 @@ its light and three of each difference of colours."""
 LARGEST_GAIN = 2
 """How many times at most what is looked for is made livelier, or calmer."""
 
-DIRECTION = 2.0
+DIRECTION = 2.6
 """What the direction of a stroke counts, in a style that flows."""
 
 LENGTH = 1.6

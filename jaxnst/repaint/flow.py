@@ -20,7 +20,7 @@ ANGLES = (45, 90, 135)
 TURNED = 0.85
 """Weight of a turned style that flows: what is upright rather stays so."""
 
-CHOPPY, FLOWING = 0.55, 0.75
+CHOPPY, FLOWING = 0.6, 0.75
 """Agreement of directions within 17 px in paintings whose strokes do not flow at all,
 such as an impressionist's dabs, and in those that do, such as the sky of Van Gogh's
 "The Starry Night", at 512 px."""
