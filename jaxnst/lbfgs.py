@@ -85,17 +85,17 @@ def lbfgs(
     The recipes of the literature come with `torch.optim.LBFGS` and Lua's `optim.lbfgs`,
     which take every step; on hatched or noisy pictures they climb or stand still. Here:
 
-    - Each step takes one gradient. Lengths are RMS, before the learning rate and after
-      clipping. Nothing depends on the scale of the loss.
+    - Each step takes one gradient. Its length is the RMS of the change of the image,
+      clipped, over the learning rate. Nothing depends on the scale of the loss.
     - A pair of a step s and a change y of the gradient is accepted if
       `sᵀy > 1e-6 |s| |y|`.
     - A step that ends more than a fifth above the lowest loss is taken back. The
-      history is dropped if the step went uphill from the start, as clipping can make
-      it, or was as short as steps become.
+      history is then dropped if the slope along the step was upward, as clipping can
+      make it, or the radius was the smallest one.
     - No step is longer than the radius, at first `initial_radius`. Without a pair the
       step is as long as the radius, so that the gradient changes by more than rounding.
     - After a step that won at least a tenth of what its slope promised, the radius is
-      twice its length, if that is more. After one that went uphill it is where the
+      twice its length, if that is more. After one that raised the loss it is where the
       parabola through both losses and the slope is lowest: between a tenth and a half
       of the step.
 

@@ -318,8 +318,10 @@ def objective(
 ) -> tuple[Scalar, Terms]:
     """The loss of an image, and its parts.
 
-    `content_weight · Σ_l w_l C_l + style_weight · Σ_r a_r Σ_l w_l S_rl + tv_weight ·
-    TV` with the regions r, whose shares in the image are a_r; plus `disagreement`.
+    `content_weight · Σ_l v_l C_l + style_weight · Σ_r a_r Σ_l w_l S_rl + tv_weight ·
+    TV` with the content's distance C_l at a layer l, of weight v_l, and the style's
+    S_rl, of weight w_l, in a region r, which covers the share a_r of the image. If the
+    targets have an `agreement`, as those of videos, `disagreement` is added.
 
     Args:
         image: RGB in [0, 1].

@@ -90,8 +90,8 @@ class Transfer:
     Equal arguments make equal transfers, which share compiled code.
 
     Attributes:
-        program: What to minimise and how.
-        objective: What to minimise.
+        program: The losses and the optimiser, and their settings.
+        objective: The function to minimise, which gets the program.
         transform: An optax transformation in place of the program's optimiser.
     """
 

@@ -56,7 +56,7 @@ def recipes_command(args: argparse.Namespace) -> int:
 COMMANDS = (
     ("stylize", "paint a photo in another style", stylize.add_flags),
     ("plan", "the same as stylize --dry-run", stylize.add_plan_flags),
-    ("again", "repaint a picture from its manifest", again.add_flags),
+    ("again", "repaint a picture from its saved settings", again.add_flags),
     ("grid", "paint contents × styles × settings", grid.add_flags),
     ("video", "paint a video", video.add_flags),
     ("studio", "choose, paint and compare in the browser", studio.add_flags),

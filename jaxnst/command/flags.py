@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 def add_pictures(p: Parser, content: str = "the photograph") -> None:
     """Add the content and the styles, in this order."""
     p.add_argument("content", type=one_file, metavar="CONTENT", help=content)
-    styles = "pictures that give the style; none if regions have them all"
+    styles = "pictures that give the style; may be left out if --region gives all"
     p.add_argument("style", type=all_files, nargs="*", metavar="STYLE", help=styles)
     p.set_defaults(named_styles=True)
 
@@ -109,7 +109,7 @@ def add_machine_flags(
 def add_look_flags(p: Parser) -> None:
     """Add what people change first: strength, strokes, colours."""
     add = p.add_argument
-    strong = "0 = the photo, 1 = no content term (default: 0.5, the recipe's balance)"
+    strong = "0 = the photo, 1 = only the style (default: 0.5); sets --content-weight"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
@@ -140,9 +140,9 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     """Add where is painted; masks are pictures of any size, white or opaque there."""
     add = p.add_argument_group("regions and masks").add_argument
     parts = (
-        "paint in other styles where MASK is white; repeatable; as MASK, subject "
-        "or sky is found (needs jaxnst[masks]; not in videos); quote names that "
-        "contain , or =: 'mask.png=\"a,b.jpg\"'"
+        "paint in other styles where MASK is white; repeatable; MASK is a picture, "
+        "or the word subject or sky, which is then found (needs jaxnst[masks]; not in "
+        "videos); quote names that contain , or =: 'mask.png=\"a,b.jpg\"'"
     )
     metavar = "MASK=STYLE[,STYLE…]"
     add("--region", type=region, metavar=metavar, help=parts, **REPEATABLE)
@@ -156,7 +156,7 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
     p.set_defaults(faces=None if faces else ())
     if faces:
-        kept = "do not preserve faces, which painterly does if jaxnst[faces] is there"
+        kept = "paint faces like the rest, where painterly would preserve them"
         add("--no-faces", dest="faces", action="store_const", const=(), help=kept)
 
 
@@ -380,5 +380,7 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     if given.get("style_strength") is None:
         return recipe
     if "content_weight" in asked | final:
-        raise ValueError("--style-strength sets the content weight, too; leave one out")
+        raise ValueError(
+            "--style-strength sets the content weight; leave --content-weight out"
+        )
     return recipe.with_strength(args.style_strength)

@@ -140,9 +140,10 @@ def repaint(
     At each level of a pyramid of halves, coarsest first, the patch around a pixel p is
     laid from the place m(p) of the styles that minimises
     `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here s are the styles, x is what
-    is laid so far, and the guide g is the content at its edges and `image` elsewhere,
-    with the lights and darks of the styles. P describes a patch: its low frequencies
-    and, with less weight, its height in the picture and the direction of its strokes.
+    is laid so far. The guide g is the content where that has edges, and elsewhere
+    `image` with the lights and darks of the styles. P describes a patch: its low
+    frequencies and, with less weight, its height in the picture and the direction of
+    its strokes.
     The strength h grows with the ratio of the content's weight to the style's, and
     where the content has an edge. Patches of overlapping places are averaged. This
     repeats `SEARCH_ROUNDS` times.
@@ -155,9 +156,9 @@ def repaint(
     - The more the strokes of a style flow, the more their direction counts, and the
       more it is also used turned by `ANGLES`. Strokes run along the edges of the
       content and, far from any, as those around them: thin forms stay whole.
-    - At each level x begins as what the coarser matches lay. At a small size a drawing
-      has no plain paper, so its lines would be laid everywhere, and stay: the plainer a
-      style is, the more x begins as g.
+    - At each level x begins as what the coarser matches lay, mixed with g: the plainer
+      the styles are, the more of g. At a small size a drawing has no plain paper, so
+      its lines would be laid everywhere, and stay.
 
     The same pictures always give the same result. It runs Python between compiled
     levels, so it cannot be part of `jit`.

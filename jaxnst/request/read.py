@@ -58,7 +58,7 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
             f"--keep-rest leaves nothing for {styles[0].path}; leave one of them out"
         )
     if not painting.all_styles:
-        raise ValueError("no style is named; name a picture after the content")
+        raise ValueError("no style is named; add a painting after the photograph")
     masks = [(x.mask, shape) for x in regions] + [(painting.content_mask, shape)]
     for style in painting.all_styles:
         native = image_shape(style.path)

@@ -191,13 +191,14 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
 
     Args:
         name: `embedded`, `imagenet`, `torchvision`, or the path of a weights file, ours
-            or one that `convert.convert` reads.
+            or one that `convert.convert` reads. Nothing is downloaded: `jaxnst weights
+            pull NAME` fetches what does not ship with jaxnst.
 
     Returns:
         The backbone, in float32.
 
     Raises:
-        ValueError: If the file is missing, or does not hold a VGG-19.
+        ValueError: If the weights are not there, or are not those of a VGG-19.
 
     Example:
         >>> backbone = load_backbone("embedded")
