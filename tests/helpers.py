@@ -15,7 +15,7 @@ from jaxnst.compiled import Runner
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.painting.painter import Measuring
+from jaxnst.painting.stage import Measuring
 from jaxnst.pictures.canvas import exact
 from jaxnst.recipes import Recipe, get_recipe
 

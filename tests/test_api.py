@@ -28,7 +28,7 @@ FLOORS = {
     "jaxnst/recipes": ["recipe", "named", "texts"],
     "jaxnst/painting": [
         "scales", "memory", "plan", "timing", "scene", "checkpoint", "loop",
-        "plot", "stages", "painter", "multiscale", "lanes", "grid",
+        "plot", "stages", "stage", "painter", "multiscale", "lanes", "measurer", "grid",
     ],
     "jaxnst/repaint": ["filters", "flow", "bank", "match"],
     "jaxnst/request": [

@@ -5,7 +5,7 @@ import pytest
 from helpers import LAYERS, load_script, random_image
 
 from jaxnst.objective import make_targets, objective
-from jaxnst.painting.painter import prepare_backbone
+from jaxnst.painting.stage import prepare_backbone
 from jaxnst.recipes import get_recipe
 
 kernels = load_script("measure/kernels.py")

@@ -24,7 +24,7 @@ from jaxnst.compiled import (
     kept_jit,
 )
 from jaxnst.objective import objective
-from jaxnst.painting.painter import init
+from jaxnst.painting.stage import init
 
 SHAPE = jax.ShapeDtypeStruct((3,), "float32")
 

@@ -15,7 +15,6 @@ from jaxnst import transfer
 from jaxnst.compiled import Runner
 from jaxnst.objective import make_targets
 from jaxnst.painting import grid, loop
-from jaxnst.painting.grid import Measurer
 from jaxnst.painting.lanes import (
     lane_bytes,
     lane_work,
@@ -23,8 +22,9 @@ from jaxnst.painting.lanes import (
     plan_batches,
     share_of_lanes,
 )
+from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.memory import free_memory
-from jaxnst.painting.painter import Measuring
+from jaxnst.painting.stage import Measuring
 from jaxnst.painting.stages import Result
 from jaxnst.recipes import get_recipe
 

@@ -27,8 +27,9 @@ from jaxnst.disk import check_folder, check_regular, write_whole
 from jaxnst.live import LiveWriter
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
-from jaxnst.painting.grid import Measurer, paint_lanes
+from jaxnst.painting.grid import paint_lanes
 from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
+from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import load_cutout

@@ -14,8 +14,8 @@ from jaxtyping import Array
 from jaxnst.messages import gigabytes, nearest
 from jaxnst.objective import check_blend
 from jaxnst.painting.memory import free_memory, step_bytes
-from jaxnst.painting.painter import canvas_of
 from jaxnst.painting.plan import Stages, plan_run, total_work
+from jaxnst.painting.stage import canvas_of
 from jaxnst.pictures.canvas import Canvas
 from jaxnst.recipes import FIELDS, Recipe
 

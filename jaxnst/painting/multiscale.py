@@ -20,15 +20,7 @@ from jaxnst.objective import Objective, objective
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.loop import run_chunk
 from jaxnst.painting.memory import mask_bytes, usable_memory
-from jaxnst.painting.painter import (
-    Measuring,
-    Painter,
-    Picture,
-    canvas_of,
-    most_pixels,
-    prepare_backbone,
-    scale,
-)
+from jaxnst.painting.painter import Painter, Picture
 from jaxnst.painting.plan import Stage, Stages, plan_run
 from jaxnst.painting.scene import (
     Masks,
@@ -41,6 +33,13 @@ from jaxnst.painting.scene import (
     painted_content,
     recolored,
     turn,
+)
+from jaxnst.painting.stage import (
+    Measuring,
+    canvas_of,
+    most_pixels,
+    prepare_backbone,
+    scale,
 )
 from jaxnst.painting.stages import Progress, Result, Setup, paint_stages
 from jaxnst.pictures.canvas import exact

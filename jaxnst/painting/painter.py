@@ -1,240 +1,29 @@
-"""Painters: pictures go from stage to stage, each scaled, measured, painted and laid.
+"""From stage to stage: what a single picture and a batch of lanes have in common."""
 
-What is compiled is called by a `Runner`: a `Preparer` in its place compiles the same
-programs ahead of time.
-"""
-
-import dataclasses
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnst import tiles
-from jaxnst.compiled import Runner, kept_jit, shape_of
-from jaxnst.masks import fit_mask
-from jaxnst.network.calibrate import accelerate, calibrate
-from jaxnst.network.vgg import Backbone
-from jaxnst.objective import (
-    StyleSummary,
-    StyleTarget,
-    Targets,
-    assemble_targets,
-    even_blend,
-    measure_content,
-    measure_style,
-    prepare_styles,
-    style_ranks,
-)
+from jaxnst.compiled import Runner, shape_of
 from jaxnst.painting.plan import Stages
-from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import (
-    Region,
     Scene,
-    Style,
     compose,
     first_image,
-    fit_masks,
     keep,
     scale_content,
     sharpened,
 )
-from jaxnst.pictures.canvas import Canvas, Growth, exact, shared, square
-from jaxnst.pictures.geometry import crop_like, crop_middle, resize, resize_compiled
-from jaxnst.process import COMPILE_FAST
-from jaxnst.recipes import Program, Recipe
-from jaxnst.repaint import Layout, lay_levels, level_shapes, make_levels, make_paint
-from jaxnst.repaint.bank import Styles
-from jaxnst.storage import StoredFeatures
-from jaxnst.tiles import smallest_tile
+from jaxnst.painting.stage import init, layouts, resizer
+from jaxnst.pictures.canvas import Canvas, Growth
+from jaxnst.pictures.geometry import crop_like, resize
+from jaxnst.recipes import Recipe
+from jaxnst.repaint import Layout, lay_levels
 from jaxnst.transfer import State, Transfer, at_rest, current_image
 from jaxnst.types import Image
-
-
-def canvas_of(
-    shape: tuple[int, int], recipe: Recipe, *, turned: bool = False
-) -> Canvas:
-    """The canvas of a picture: one of its own if it is higher than wide."""
-    shape = (shape[1], shape[0]) if turned else shape
-    wide = shape[0] <= shape[1]
-    return shared(shape) if wide and recipe.program.shares_canvases else exact(shape)
-
-
-def most_pixels(stages: Stages, canvases: Sequence[Canvas]) -> int:
-    """Those of the largest canvas on which steps are taken, see `prepare_backbone`."""
-    pairs = zip(stages, canvases, strict=True)
-    return max((math.prod(x.size) for stage, x in pairs if stage.steps), default=0)
-
-
-def prepare_backbone(
-    backbone: Backbone,
-    program: Program,
-    *,
-    pixels: int | float = math.inf,
-    turned: bool = False,
-) -> tuple[Backbone, Backbone]:
-    """The network with a program's activations: to measure with, and to step with.
-
-    The second has the program's dtype. In float32 on a CPU, it holds prepared kernels
-    as well, those that pay for pictures of so many pixels, and shares the plain ones
-    with the first. For pictures that are turned, the kernels are.
-    """
-    layers = program.layers
-    if turned:
-        flip = lambda x: np.swapaxes(np.asarray(x), 0, 1) if x.ndim == 4 else x
-        params = jax.device_put(jax.tree.map(flip, backbone.params))
-        backbone = dataclasses.replace(backbone, params=params)
-    backbone = calibrate(backbone, program.activations)
-    if jax.default_backend() == "cpu" and program.dtype == "float32":
-        return backbone, accelerate(backbone, layers, pixels)
-    cast = lambda x: x.astype(program.dtype)
-    params = jax.tree.map(cast, backbone.params)
-    return backbone, dataclasses.replace(backbone, params=params)
-
-
-def resizer(recipe: Recipe) -> Callable[..., Image]:
-    """What the pictures of a recipe are resampled by."""
-    return resize if recipe.program.shares_canvases else resize_compiled
-
-
-def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene:
-    """A scene at the size of a stage, with a content in other colours; on the host."""
-    shape, sample = canvas.shape, resizer(recipe)
-
-    def small(style: Style) -> Style:
-        native = style.image.shape[:2]
-        size = style_shape(native, shape, recipe, style.stroke_scale)
-        mask = None if style.mask is None else fit_mask(style.mask, size)
-        return style._replace(image=np.asarray(sample(style.image, size)), mask=mask)
-
-    scene = fit_masks(scene, shape)
-    regions = [x._replace(styles=[*map(small, x.styles)]) for x in scene.regions]
-    drawn = np.clip(sample(content, shape), 0, 1)
-    scene = scene._replace(content=drawn, regions=tuple(regions))
-    if not recipe.look.repaint:
-        return scene
-
-    def paint(region: Region) -> list[Styles]:
-        images, masks = zip(*((x.image, x.mask) for x in region.styles), strict=True)
-        own = canvas_of(shape, recipe)
-        return make_paint(images, masks, region.blend, own, turned=scene.turned)
-
-    return scene._replace(paint=tuple(map(paint, regions)))
-
-
-class Measuring(NamedTuple):
-    """How the pictures of a stage are measured.
-
-    Attributes:
-        call: Calls the programs.
-        backbone: The first one of `prepare_backbone`.
-        canvas: Of the content.
-        recipe: How the pictures are painted.
-        tile: Size of the tiles that pictures are measured in. Default: at once.
-    """
-
-    call: Runner
-    backbone: Backbone
-    canvas: Canvas
-    recipe: Recipe
-    tile: int | None = None
-
-    def targets(
-        self,
-        scene: Scene,
-        *,
-        content: StoredFeatures | None = None,
-        styles: Sequence[StyleTarget] | None = None,
-    ) -> Targets:
-        """What the image of a stage is compared with.
-
-        What is measured already is from `drawing`, and of each region from `styles`.
-        """
-        canvas, regions = self.canvas, scene.regions
-        content = self.drawing(scene) if content is None else content
-        styles = list(map(self.styles, regions)) if styles is None else styles
-        masks = [canvas.mask(region.mask) for region in regions]
-        targets = assemble_targets(
-            content,
-            list(zip(styles, masks, strict=True)),
-            self.recipe,
-            canvas,
-            content_strength=canvas.mask(scene.content_strength),
-            paint_mask=canvas.mask(scene.paint_mask),
-        )
-        return self.call.host(lambda: jax.device_put(targets), targets)
-
-    def drawing(self, scene: Scene) -> StoredFeatures:
-        """The features of the content that an image is compared with."""
-        canvas, program = self.canvas, self.recipe.program
-        mask = canvas.mask(scene.content_strength)
-        given = self.backbone, canvas.place(scene.content), mask
-        if self.tile is None:
-            return self.call(measure_content, *given, program=program)
-        options = {"program": program, "size": self.tile}
-        feats = self.call(tiles.measure_content, *given, **options)
-        # Wait, or it would run and hold memory while the styles are measured.
-        return jax.block_until_ready(feats)
-
-    def styles(self, region: Region) -> StyleTarget:
-        """What a region is compared with.
-
-        A style that would take more memory than a step on the content is measured in
-        tiles.
-        """
-        recipe, canvas, tile = self.recipe, self.canvas, self.tile
-        program, loss = recipe.program, recipe.program.losses.style
-        enough = 2 * math.prod(canvas.size)
-        parts = tile or max(math.isqrt(enough), smallest_tile(program.layers))
-        shapes = []
-
-        def summarize(style: Style) -> StyleSummary:
-            image, mask = style.image, style.mask
-            own = exact(image.shape)
-            if canvas.part is not None:
-                large, scale = (2**16, 2**16), style.stroke_scale
-                edge = max(style_shape(large, canvas.size, recipe, scale))
-                own = square(image.shape, edge)
-            small = tile is None and math.prod(own.size) <= enough
-            if loss.summarize_against is not None and math.prod(own.size) > parts**2:
-                crop = lambda x: None if x is None else crop_middle(x, parts**2)
-                image, mask = crop_middle(image, parts**2), crop(mask)
-                own = exact(image.shape)
-            shapes.append(own.size)
-            given = self.backbone, own.place(image), own.mask(mask)
-            if small or not loss.additive or loss.summarize_against is not None:
-                return self.call(measure_style, *given, program=program)
-            options = {"program": program, "size": parts}
-            found = self.call(tiles.measure_style, *given, **options)
-            return jax.block_until_ready(found)
-
-        summaries = list(map(summarize, region.styles))
-        blend = even_blend(region.blend, len(summaries))
-        options = {"program": program, "ranks": style_ranks(shapes, program)}
-        return self.call(prepare_styles, summaries, blend, **options)
-
-
-@kept_jit("transfer", name="the start", compiler_options=COMPILE_FAST)
-def init(image: Image, *, transfer: Transfer) -> State:
-    """`transfer.init`."""
-    return transfer.init(image)
-
-
-def layouts(call: Runner, scene: Scene, image: Image, recipe: Recipe) -> list[Layout]:
-    """What is laid out of an image, by region."""
-    canvas = canvas_of((image.shape[0], image.shape[1]), recipe)
-    ratio, held = recipe.weights.content_ratio, scene.content_strength
-
-    def layout(region: Region, paint: list[Styles]) -> Layout:
-        given = image, scene.content, ratio, region.mask, held, paint
-        make = partial(make_levels, *given, canvas=canvas, turned=scene.turned)
-        return Layout(call.host(make, level_shapes(len(paint), canvas)), paint)
-
-    return list(map(layout, scene.regions, scene.paint))
 
 
 class Picture(NamedTuple):

@@ -13,9 +13,9 @@ from jaxnst.objective import Agreement, StyleTarget
 from jaxnst.painting import scene as scenes
 from jaxnst.painting.checkpoint import Checkpoint
 from jaxnst.painting.multiscale import PicturePainter
-from jaxnst.painting.painter import Measuring, init, scale
 from jaxnst.painting.plan import Stages
 from jaxnst.painting.scene import Masks, Region, Scene
+from jaxnst.painting.stage import Measuring, init, scale
 from jaxnst.painting.stages import SetUp, Setup, Show, paint_stages
 from jaxnst.pictures.color import ColorMap, to_grey
 from jaxnst.transfer import State, at_rest

@@ -22,7 +22,7 @@ from shared import GRAM
 
 import jaxnst
 from jaxnst.painting.loop import run_chunk
-from jaxnst.painting.painter import prepare_backbone
+from jaxnst.painting.stage import prepare_backbone
 from jaxnst.process import STEP_OPTIONS
 
 H100 = """

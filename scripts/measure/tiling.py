@@ -18,8 +18,8 @@ from shared import alternate, describe, machine
 import jaxnst
 from jaxnst.compiled import Runner
 from jaxnst.objective import objective
-from jaxnst.painting.painter import Measuring, prepare_backbone
 from jaxnst.painting.scene import make_scene
+from jaxnst.painting.stage import Measuring, prepare_backbone
 from jaxnst.pictures.canvas import exact
 from jaxnst.pictures.geometry import resize
 from jaxnst.process import single_threaded_lapack

@@ -22,9 +22,9 @@ from jaxnst.objective import make_targets, objective
 from jaxnst.painting.grid import GridOptions, stylize_grid
 from jaxnst.painting.loop import ChunkSchedule, run
 from jaxnst.painting.multiscale import Options, stylize
-from jaxnst.painting.painter import prepare_backbone
 from jaxnst.painting.scales import style_shape
 from jaxnst.painting.scene import make_scene, painted_content
+from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.files import load_image
 from jaxnst.pictures.geometry import resize
 from jaxnst.recipes import Recipe, get_recipe

@@ -24,7 +24,7 @@ from shared import machine
 
 import jaxnst
 from jaxnst.objective import make_targets
-from jaxnst.painting.painter import prepare_backbone
+from jaxnst.painting.stage import prepare_backbone
 from jaxnst.pictures.samples import sample_path
 from jaxnst.request.defaults import QUALITY, with_steps
 from jaxnst.video import VideoOptions, reliability, stylize_video, warp, warping_error
