@@ -113,7 +113,7 @@ def check_key(key: Any) -> None:
     except (TypeError, ValueError) as error:
         got = f"shape {key.shape}" if hasattr(key, "shape") else repr(key)
         raise ValueError(
-            f"expected one random key, such as jax.random.key(0), got {got}"
+            f"expected one random key, got {got}; make one by jax.random.key(0)"
         ) from error
 
 
@@ -133,10 +133,12 @@ def check_untraced(name: str, *arguments: Any) -> None:
 
 
 def check_installed(module: str, user: str, extra: str) -> None:
-    """Raise a ValueError unless a module is there, which `extra` installs for `user`.
+    """Raise a ValueError unless a module is there, which an extra installs for `user`.
 
     Example:
         >>> check_installed("numpy", "--trace", "plot")
     """
     if find_spec(module) is None:
-        raise ValueError(f"{user} needs {module}; pip install 'jaxnst[{extra}]'")
+        raise ValueError(
+            f"{user} needs the extra {extra}; pip install 'jaxnst[{extra}]'"
+        )

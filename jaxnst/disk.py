@@ -177,7 +177,7 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         if isinstance(error.__cause__, OSError):
             raise  # of another file, which was written meanwhile
         why = error.strerror or str(error)
-        raise OSError(f"{asked} cannot be written ({why})") from error
+        raise OSError(f"{asked} cannot be written ({why}); write elsewhere") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name)

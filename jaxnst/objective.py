@@ -271,8 +271,8 @@ def check_blend(blend: Any, styles: int) -> None:
     total = float(np.abs(blend).sum()) if known else 1.0
     if np.shape(blend) != (styles,) or not 0 < total < np.inf:
         raise ValueError(
-            f"expected a blend of {styles} finite weights, one for each style and not "
-            f"all 0, got {blend}"
+            f"expected a finite weight for each style in the blend, not all 0, got "
+            f"{blend}; give {styles}"
         )
 
 
@@ -325,7 +325,7 @@ def objective(
 
     Args:
         image: RGB in [0, 1].
-        backbone: The network, prepared for the recipe.
+        backbone: The network, calibrated for the recipe.
         targets: From `make_targets`, for the same program.
         program: What to measure.
 

@@ -131,7 +131,7 @@ class Transfer:
     def step(
         self, state: State, backbone: Backbone, targets: Targets
     ) -> tuple[State, Info]:
-        """Evaluate and move, with a network that is prepared for the recipe.
+        """Evaluate and move, with a network that is calibrated for the recipe.
 
         Returns:
             The next state, and what the step saw.

@@ -306,7 +306,7 @@ BAD = {
     "seed": ({"seed": [1, 2]}, "seed changes nothing where init is content"),
     "seed -1": ({"init": ["noise"], "seed": [-1]}, "from 0 to 4294967295"),
     "in vain": ({"history": [1, 2]}, "history changes nothing"),
-    "blend": ({"blend": [(1.0,)]}, "expected a blend of 3 finite weights"),
+    "blend": ({"blend": [(1.0,)]}, r"finite weight for each style \(3 in all\)"),
     "blend 0": ({"blend": [(0.0, 0.0, 0.0)]}, "not all 0"),
 }
 

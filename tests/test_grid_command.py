@@ -112,12 +112,10 @@ def test_a_grid_has_every_picture_a_sheet_and_a_page(elsewhere, capsys):
     assert dict(args.set) == dict(
         content_layers=(("relu1_1", 1.0),),
         style_layers=(("relu1_1", 1.0),),
-        style_weight=0.5,
-        tv_weight=0.0,
-        pooling="max",
         first_steps=3,
         steps=1,
     )
+    assert (args.style_weight, args.tv_weight, args.pooling) == (0.5, 0.0, "max")
     painted = json.loads((out / f"{unquote(cell['source'])}.json").read_text())
     recipe = recipe_from(args).values()
     assert json.loads(json.dumps(recipe)) == painted["recipe"]
@@ -218,7 +216,7 @@ BAD = {
     "--vary tv_weight=1,1": "a duplicate value 1.0",
     "--vary tv_weight=1 --vary tv_weight=2": "--vary names tv_weight twice",
     "--seeds 2": "seed changes nothing where init is content",
-    "--vary blend=1,2,3": "expected a blend of 2 finite weights",
+    "--vary blend=1,2,3": "finite weight for each style (2 in all)",
     "--vary recipe=painterly,gatys": "did you mean gatys2016",
     "--style empty": "no pictures in empty",
     "--content none.jpg": "no picture at none.jpg",

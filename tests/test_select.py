@@ -257,5 +257,7 @@ def test_the_masks_extra_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(
         jaxnst.checks, "find_spec", partial(find, jaxnst.checks.find_spec)
     )
-    with pytest.raises(ValueError, match=r"needs cv2; pip install 'jaxnst\[masks\]'"):
+    with pytest.raises(
+        ValueError, match=r"needs the extra masks; pip install 'jaxnst\[masks\]'"
+    ):
         select_subject(scene(0)[0])

@@ -180,12 +180,11 @@ def test_settings_become_arguments_that_the_command_understands():
         content_weight=0.25,
         style_scale=1.5,
         colors="luminance",
-        rotate_styles=True,
         regions=tuple(read_settings(WITH_REGION).regions),
         content_mask="m",
         seed=7,
         bits=16,
-        set=("history=5", "min_size=64"),
+        set=("history=5", "min_size=64", "rotate_styles=true"),
     )
     painting = read_painting(painting_of(wanted, Path(), "imagenet"))
     args = parse(as_command(painting, Path("o.png")))

@@ -47,7 +47,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
             problems.append(named if isinstance(error, UnicodeError) else str(error))
             complain(f"left out: {problems[-1]}")
     if not readable:
-        raise ValueError(f"no {kind} can be read")
+        raise ValueError(f"no {kind} can be read; replace the files named above")
     return readable, problems
 
 
@@ -102,7 +102,9 @@ def _apply(painting: Painting, setting: Mapping[str, Any]) -> Painting:
         changes["styles"] = tuple(replace(style, weight=x) for style, x in pairs)
     if "region" in setting:
         if len(painting.regions) != 1:
-            raise ValueError("--vary region=… needs exactly one --region")
+            raise ValueError(
+                "--vary region=… needs exactly one --region; it names the mask"
+            )
         style = StyleFile(path=setting["region"])
         changes["regions"] = (replace(painting.regions[0], styles=(style,)),)
     return replace(painting, recipe=recipe, **changes)

@@ -16,27 +16,9 @@ from jaxnst.recipes import Recipe, get_recipe
 from jaxnst.recipes.texts import FIELDS, parse_assignment, parse_value
 from jaxnst.request.defaults import QUALITY, default_recipe, with_steps
 from jaxnst.request.painting import LARGEST_SIZE, Painting, RegionFile, Run, StyleFile
-from jaxnst.request.terminal import PART, flag_of
+from jaxnst.request.terminal import FIELD_FLAGS, FLAG_ONLY, PART, flag_of
 
 X = TypeVar("X")
-
-OVERRIDES = {
-    "content_weight": (
-        "weight of the content term; painterly: 0.05 keeps a hint of the photograph, "
-        "5 nearly all of it"
-    ),
-    "style_weight": "weight of the style term; more keeps less of the photograph",
-    "tv_weight": "weight of the total variation; more is smoother",
-    "optimizer": "optimiser of the picture",
-    "learning_rate": "step size of the optimiser",
-    "pooling": "pooling between the blocks of the network",
-    "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
-    "rotate_styles": "measure the styles in four directions, so that strokes may turn",
-}
-"""Fields of the recipe that have a flag, with its help."""
-
-ONLY_FLAGS = ("init", "dtype", "rotate_styles")
-"""Fields of the recipe that only a flag changes."""
 
 COLORS = get_args(FIELDS["colors"])
 """Whose colours a result may have, in addition to those of a picture."""
@@ -81,7 +63,7 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     quick = f"draft is quicker, best takes more steps (default: {usual})"
     steps = p.add_mutually_exclusive_group()
     steps.add_argument("--quality", choices=QUALITY, default=quality, help=quick)
-    at_each = "steps at each size, in place of --quality; the first size takes more"
+    at_each = "steps at each size, more at the first; replaces --quality"
     steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
     named = "painting method (default: painterly); jaxnst recipes lists all"
     add("--recipe", default="painterly", metavar="NAME", help=named)
@@ -124,7 +106,7 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
         add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
         start = "start image: content, noise, style or a file, which is centre-cropped"
         add("--init", type=one_name, metavar="START", help=start)
-    for name, text in OVERRIDES.items():
+    for name, text in FIELD_FLAGS.items():
         choices = get_args(FIELDS[name])
         options: dict[str, Any] = {"type": FIELDS[name], "metavar": "X"}
         if choices:
@@ -152,7 +134,7 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     add("--style-mask", type=pair, metavar="MASK=STYLE", help=part, **REPEATABLE)
     held = "keep more of the photograph where MASK, a file, subject or sky, is white"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
-    labels = "colour-coded region maps of the content and of each style"
+    labels = "region maps, one of the content and one of each style, in equal colours"
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
     p.set_defaults(faces=None if faces else ())
     if faces:
@@ -223,8 +205,10 @@ def pair(text: str) -> tuple[Path, Path]:
 def paths(text: str, pattern: str, example: str) -> list[Path]:
     """The paths of a text of that pattern, some in quotes."""
     if not re.fullmatch(pattern, text):
+        bare = "=" in example and "=" not in text
+        cure = "add = and a style" if bare else "quote names with , or ="
         raise argparse.ArgumentTypeError(
-            f"expected paths such as {example}, got {text!r}; quote names with , or ="
+            f"expected paths such as {example}, got {text!r}; {cure}"
         )
     parts = re.findall(PART, text)
     return [Path(x[1:-1].replace('""', '"') if x.startswith('"') else x) for x in parts]
@@ -360,7 +344,7 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     if args.steps is not None:
         factor = args.steps / (plan.steps or plan.first_steps or 1)
     recipe = with_steps(recipe, factor)
-    asked = {x: given[x] for x in OVERRIDES if given.get(x) is not None}
+    asked = {x: given[x] for x in FIELD_FLAGS if given.get(x) is not None}
     if scales := [x for path, x in given.get("style_scale", ()) if path is None]:
         asked["style_scale"] = scales[-1]
     if (colors := given.get("colors")) is not None:
@@ -371,7 +355,7 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
         plan = recipe.schedule
         asked |= {"first_steps": plan.first_steps, "steps": plan.steps}
     final = dict(given.get("set", ()))
-    for field in final.keys() & set(ONLY_FLAGS) & given.keys():
+    for field in final.keys() & set(FLAG_ONLY) & given.keys():
         flag = flag_of(field)
         raise ValueError(f"--set {field} is said by a flag of its own; use {flag}")
     if twice := asked.keys() & final:

@@ -107,7 +107,7 @@ def make_items(
             raise ValueError(f"--vary names {name} twice; give all its values at once")
         vary[name] = values
     if "size" in vary and args.size is not None:
-        raise ValueError("size changes nothing with --size or --preview")
+        raise ValueError("--vary size changes nothing with --size; leave one out")
     if args.seeds is not None:
         if "seed" in vary:
             raise ValueError("--seeds and --vary seed=… say the same; leave one out")

@@ -14,20 +14,27 @@ def join(
 ) -> None:
     """Join the other machines: those that JAX detects, or of HOST:PORT, machine 0."""
     if coordinator is None and (count, index) != (None, None):
-        raise ValueError("--machines and --machine need --coordinator HOST:PORT")
+        raise ValueError(
+            "--machines and --machine need the address of machine 0; add "
+            "--coordinator HOST:PORT"
+        )
     if coordinator is not None:
         if count is None or index not in range(count):
             last = "N-1" if count is None else count - 1
             raise ValueError(
-                f"--coordinator needs --machines N and --machine 0 … {last}"
+                "--coordinator needs to know which of how many machines this is; add "
+                f"--machines N and --machine 0 … {last}"
             )
         if not re.fullmatch(r".+:\d+", coordinator):
-            raise ValueError(f"--coordinator {coordinator} is not HOST:PORT")
+            raise ValueError(
+                f"--coordinator {coordinator} is no address; give HOST:PORT"
+            )
         try:
             jax.distributed.initialize(coordinator, count, index)
         except RuntimeError as error:
             raise ValueError(
-                f"machine 0 does not answer at {coordinator}: {error}"
+                f"machine 0 does not answer at {coordinator} ({error}); start the "
+                "same command there"
             ) from error
     elif distributed:
         try:

@@ -50,7 +50,7 @@ def mask_command(args: argparse.Namespace) -> int:
     image = load_image(args.content)
     if args.box is not None:
         if len(args.box) != 4:
-            raise ValueError(f"expected --box X,Y,W,H, got {len(args.box)} numbers")
+            raise ValueError(f"--box has {len(args.box)} numbers; give four: X,Y,W,H")
         found = select_box(image, args.box)
     elif args.scribble is not None:
         scribble = load_cutout(args.scribble)

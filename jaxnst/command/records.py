@@ -43,7 +43,8 @@ def check_records(run: Run) -> None:
     """Raise a ValueError if a record cannot be kept."""
     for path, suffixes in ((run.timelapse, TIMELAPSES), (run.plot, PLOTS)):
         if path is not None and path.suffix.lower() not in suffixes:
-            raise ValueError(f"{path} must end in {', '.join(suffixes)}")
+            known = ", ".join(suffixes)
+            raise ValueError(f"{path} has an unknown ending; known are {known}")
     if run.plot is not None:
         check_installed("matplotlib", "--plot", "plot")
     if run.timelapse is not None and run.timelapse.suffix.lower() == ".mp4":

@@ -200,7 +200,7 @@ def check(painting: Painting, run: Run) -> None:
         if [x.resolve() for x in written].count(path.resolve()) > 1:
             raise ValueError(f"two outputs are {path}; give them different names")
     if run.checkpoint is not None and run.checkpoint.suffix != ".npz":
-        raise ValueError(f"--checkpoint {run.checkpoint} must end in .npz")
+        raise ValueError(f"--checkpoint {run.checkpoint} is no .npz; add that ending")
     check_records(run)
     if not painting.recipe.paints and (run.plot or run.trace or run.save_every):
         complain("no steps are taken, so there is nothing to plot, trace or preview")

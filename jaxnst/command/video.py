@@ -117,7 +117,8 @@ class Video:
         for path, found in folders.items():
             if len(found) <= numbers[-1]:
                 raise ValueError(
-                    f"{path} has {len(found)} masks for {numbers[-1] + 1} frames"
+                    f"{path} has {len(found)} masks for {numbers[-1] + 1} frames; add "
+                    "the others, or stop earlier with --end"
                 )
         if not folders:
             return [painting]
@@ -138,7 +139,7 @@ def video_from(args: argparse.Namespace) -> Video:
     painting = flags.painting_from(args, args.content, args.style)
     run, weight = flags.run_from(args, args.out), args.temporal_weight
     if not 0 <= weight < math.inf:
-        raise ValueError(f"expected --temporal-weight of at least 0, got {weight}")
+        raise ValueError(f"--temporal-weight is {weight}; give a number of at least 0")
     kind, selection = output_kind(run.out), Selection(args.start, args.end, args.every)
     if args.flow is None:
         check_installed("cv2", "measuring the flow", "video")

@@ -57,7 +57,7 @@ def convert_command(args: argparse.Namespace) -> int:
     """Turn a weights file of another project into one of ours."""
     check_target(args.target)
     if args.target.suffix != ".h5":
-        raise ValueError(f"{args.target} must end in .h5")
+        raise ValueError(f"{args.target} is no .h5; end its name in .h5")
     source = registry.locate(str(args.source))
     if args.target.exists() and args.target.samefile(source):
         raise ValueError(f"{args.target} would overwrite the source; choose another")

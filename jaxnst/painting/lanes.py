@@ -120,11 +120,10 @@ def combine(
                 f"got {name!r}; did you mean {nearest(name, known)}?"
             )
         if not len(values):
-            raise ValueError(f"expected values of {name}, got none")
+            raise ValueError(f"expected values of {name}, got none; give at least one")
         if repeated := [x for i, x in enumerate(values) if x in values[:i]]:
             raise ValueError(
-                f"expected values of {name} without repeats, got a duplicate value "
-                f"{repeated[0]}"
+                f"{name} has a duplicate value {repeated[0]}; name each value once"
             )
     values = itertools.product(*found.values())
     return [dict(zip(found, chosen, strict=True)) for chosen in values]

@@ -55,7 +55,7 @@ def run(
     Args:
         transfer: From `make_transfer` or, for many images, `grid.BatchTransfer`.
         state: Where to start. It is donated: use the returned one from then on.
-        backbone: The network, prepared for the recipe.
+        backbone: The network, calibrated for the recipe.
         targets: From `objective.make_targets`.
         steps: Number of steps, at least one.
         schedule: How they are divided.

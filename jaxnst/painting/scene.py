@@ -46,7 +46,7 @@ class Style(NamedTuple):
         image: RGB in [0, 1], h w 3, of any size.
         mask: Part of the image to take the style from, h w 1 in [0, 1], of any size.
             Default: all of it.
-        stroke_scale: Size of its strokes, times the recipe's `style_scale`.
+        stroke_scale: Size of its strokes, times the recipe's.
     """
 
     image: Image

@@ -28,7 +28,7 @@ class Setup(NamedTuple):
     """What the steps of a stage need.
 
     Attributes:
-        backbone: The network, prepared for the recipe.
+        backbone: The network, calibrated for the recipe.
         targets: What the image is compared with; None if no steps are taken.
         end: What is done to the state after the last step.
         call: Calls the programs of the stage.

@@ -119,7 +119,7 @@ def load_cutout(
     if (alpha == 1).all():
         return Cutout(jax.device_put(rgb), None)
     if not alpha.any():
-        raise ValueError(f"expected something to see in {path}, got a clear picture")
+        raise ValueError(f"{path} is transparent everywhere; choose another picture")
     return Cutout(jnp.asarray(_fill(rgb, alpha > 0)), jnp.asarray(alpha))
 
 
@@ -338,12 +338,11 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
-            f"expected an output ending in {', '.join(SUFFIXES)}, got {str(path)!r}"
+            f"{path} is no name of a picture; end it in {', '.join(SUFFIXES)}"
         )
     if bits == 16 and kind not in ("PNG", "TIFF"):
         raise ValueError(
-            "expected an output ending in .png, .tif, .tiff for 16 bits, got "
-            f"{str(path)!r}"
+            f"{path} cannot have 16 bits per channel; end it in .png, .tif or .tiff"
         )
     if max(shape[:2]) > LONGEST.get(kind, math.inf):
         raise ValueError(

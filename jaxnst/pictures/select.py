@@ -154,8 +154,8 @@ def select_box(image: Image, box: Sequence[float]) -> Selection:
     inside = min(left, top) >= 0 and left + wide <= width and top + high <= height
     if not (inside and min(wide, high) >= 1):
         raise ValueError(
-            f"expected a box inside the picture of {width} x {height} px, got "
-            f"{wide:g} x {high:g} px at {left:g}, {top:g}"
+            f"expected a box inside the picture, got {wide:g} x {high:g} px at "
+            f"{left:g}, {top:g}; the picture has {width} x {height} px"
         )
     small = _shrink(image)
     h, w = small.shape[:2]
@@ -184,7 +184,7 @@ def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
         resize(x, (h, w), method="linear")[..., 0] > 0.5 for x in (part, rest)
     )
     if not inside.any():
-        raise ValueError("expected a scribble in white on the part, got none")
+        raise ValueError("no white stroke marks the part; paint one on it")
     edges = _edges(_lab(small))
     near = _travel(edges, inside)
     likely = near < (_travel(edges, outside) if outside.any() else np.median(near))
@@ -210,7 +210,7 @@ def select_painted(image: Image, painted: Mask) -> Selection:
 
     inked = painted[..., 0] > 0.5
     if not inked.any():
-        raise ValueError("expected a part that is painted over roughly, got none")
+        raise ValueError("nothing is painted over; paint over the part roughly")
     edge = max(inked.shape)
     depth = np.asarray(distance_transform_edt(inked))
     away = np.asarray(distance_transform_edt(~inked))
@@ -223,7 +223,7 @@ def select_painted(image: Image, painted: Mask) -> Selection:
 def _shrink(image: Image) -> Image:
     """The small picture that is separated."""
     for package in ("cv2", "skimage"):
-        check_installed(package, "a mask without drawing", "masks")
+        check_installed(package, "finding a part of a photograph", "masks")
     shape = image.shape[0], image.shape[1]
     shape = fit_shape(shape, min(SEARCHED, max(shape)))
     return np.clip(resize(image, shape, method="linear"), 0, 1)

@@ -40,13 +40,15 @@ NUMBER_LIMITS = {int: 2**31, float: 3.4e38}
 """What the numbers of a recipe are below: JAX has 32 bits for each."""
 
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **dict.fromkeys(("beta1", "beta2", "ema_decay"), ("in [0, 1)", lambda x: x < 1)),
+    **dict.fromkeys(
+        ("beta1", "beta2", "ema_decay"), ("a number in [0, 1)", lambda x: x < 1)
+    ),
     **dict.fromkeys(
         ("learning_rate", "style_scale", "pool_scale", "input_gain"),
-        ("> 0", lambda x: x > 0),
+        ("a number > 0", lambda x: x > 0),
     ),
-    "scale_factor": ("> 1", lambda x: x > 1),
-    "units": ("as three units > 0", lambda x: len(x) == 3 and min(x) > 0),
+    "scale_factor": ("a number > 1", lambda x: x > 1),
+    "units": ("three units > 0", lambda x: len(x) == 3 and min(x) > 0),
 }
 """What fields must fulfil in addition to their types, in words and as a test."""
 
@@ -73,7 +75,7 @@ def _check(part: Any) -> None:
         object.__setattr__(part, field.name, value)  # the class is frozen
         wanted, holds = RANGES.get(field.name, ("", bool))
         if wanted and not holds(value):
-            raise ValueError(f"expected {field.name} {wanted}, got {as_text(value)}")
+            raise ValueError(f"{field.name} cannot be {as_text(value)}; give {wanted}")
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:
@@ -84,7 +86,7 @@ def _read(name: str, kind: Any, value: Any) -> Any:
             pairs = [(str(layer), weight) for layer, weight in value]
         except (TypeError, ValueError):
             raise ValueError(
-                f"expected {name} as pairs such as (('relu1_1', 1.0),), got {value!r}"
+                f"{name} cannot be {value!r}; give pairs such as (('relu1_1', 1.0),)"
             ) from None
         check_layers(tuple(layer for layer, _ in pairs))
         weigh = lambda layer, x: _read(f"the weight of {layer}", float, x)
@@ -99,18 +101,18 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     elif get_origin(kind) is Literal:
         fits, wanted = value in get_args(kind), " or ".join(get_args(kind))
     elif kind is float:
-        fits, wanted = number and 0 <= value < most, "to be a finite number ≥ 0"
+        fits, wanted = number and 0 <= value < most, "a finite number ≥ 0"
     elif kind is int:
         least = int(name not in ("first_steps", "steps"))
         fits = type(value) is int and least <= value < most
-        wanted = f"to be a whole number ≥ {least}"
+        wanted = f"a whole number ≥ {least}"
     elif kind is bool:
-        fits, wanted = type(value) is bool, "to be True or False"
+        fits, wanted = type(value) is bool, "True or False"
     else:
-        fits, wanted = False, "as three numbers"
+        fits, wanted = False, "three numbers"
     if not fits:
         below = f", below {most:g}" if most and number and value >= most else ""
-        raise ValueError(f"expected {name} {wanted}{below}, got {value!r:.60}")
+        raise ValueError(f"{name} cannot be {value!r:.60}; give {wanted}{below}")
     return float(value) if kind is float else value
 
 
@@ -454,7 +456,7 @@ class Recipe:
             9.0
         """
         if not 0 <= strength <= 1:
-            raise ValueError(f"expected a style strength in [0, 1], got {strength}")
+            raise ValueError(f"style strength {strength}; give a number from 0 to 1")
         if strength == 0:
             return self.replace(palette="content", repaint=False, first_steps=0)
         weight = self.weights.content_weight * ((1 - strength) / strength) ** 2

@@ -47,5 +47,5 @@ def parse_value(name: str, text: str) -> Any:
     except (KeyError, ValueError):
         example = as_text(get_recipe("painterly").values()[name])
         raise ValueError(
-            f"expected {name}={example} or the like, got {name + '=' + text!r}"
+            f"{name} cannot be {text!r}; give a value such as {name}={example}"
         ) from None

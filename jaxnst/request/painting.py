@@ -35,7 +35,7 @@ class StyleFile:
 
     Attributes:
         weight: Its share, compared with that of the other styles.
-        stroke_scale: Size of its strokes, times the recipe's `style_scale`.
+        stroke_scale: Size of its strokes, times the recipe's.
         mask: Which part of it is the style. Default: all.
     """
 

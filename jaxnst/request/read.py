@@ -43,11 +43,11 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
         if path != painting.content:  # of a video, no picture
             image_shape(path)
     if painting.labels and (regions or painting.keep_rest):
-        raise ValueError("give --labels or --region, not both")
+        raise ValueError("--labels and --region exclude each other; leave one out")
     if painting.labels and len(painting.labels) != 1 + len(styles):
         raise ValueError(
-            f"expected {1 + len(styles)} pictures for --labels, one of the content and "
-            f"one of each style, got {len(painting.labels)}"
+            f"--labels names {len(painting.labels)} pictures; give "
+            f"{1 + len(styles)}: one of the content and one of each style"
         )
     if painting.keep_rest and not regions:
         raise ValueError(

@@ -9,8 +9,24 @@ from jaxnst.recipes.texts import FIELDS, as_text
 from jaxnst.request.defaults import QUALITY, with_steps
 from jaxnst.request.painting import Painting
 
-FLAG_FIELDS = ("content_weight", "style_scale", "colors", "init", "dtype")
-"""Fields of a recipe that are changed by a flag; all others by `--set`."""
+FIELD_FLAGS = {
+    "content_weight": (
+        "weight of the content term; painterly: 0.05 keeps a hint of the photograph, "
+        "5 nearly all of it"
+    ),
+    "style_weight": "weight of the style term; more keeps less of the photograph",
+    "tv_weight": "weight of the total variation; more is smoother",
+    "optimizer": "optimiser of the picture",
+    "learning_rate": "step size of the optimiser",
+    "pooling": "pooling between the blocks of the network",
+    "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
+    "rotate_styles": "measure the styles in four directions, so that strokes may turn",
+}
+"""Fields of the recipe that have a flag which takes what `--set` does, with its help;
+`--style-scale`, `--colors` and `--init` take more."""
+
+FLAG_ONLY = ("init", "dtype", "rotate_styles")
+"""Fields of the recipe that only a flag changes; `--set` changes all others."""
 
 FLAG_NAMES = {"dtype": "--precision"}
 """Flags that are not called as their fields of the recipe."""
@@ -79,9 +95,9 @@ def _recipe_flags(painting: Painting, named: Recipe) -> list[str]:
     for name in FIELDS:
         if values[name] == usual[name] and name not in told:
             continue
-        if name == "rotate_styles" and values[name]:
-            flags += ["--rotate-styles"]
-        elif name in FLAG_FIELDS:
+        if name in FIELD_FLAGS and values[name] is True:
+            flags += [flag_of(name)]
+        elif name in (*FIELD_FLAGS, "style_scale", "colors", "init"):
             flags += [flag_of(name), as_text(values[name])]
         else:
             flags += ["--set", f"{name}={as_text(values[name])}"]

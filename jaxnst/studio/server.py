@@ -156,8 +156,7 @@ class Studio:
                 "look": LOOKS[recipe.name],
                 "summary": recipe.summary,
                 "size": recipe.sizes.size if recipe.paints else "as the photo",
-                "content_weight": recipe.weights.content_weight,
-                "style_scale": recipe.sizes.style_scale,
+                **{name: recipe.values()[name] for name in choices.SLIDERS},
             }
             for recipe in RECIPES.values()
         ]
@@ -176,10 +175,7 @@ class Studio:
                     "styles": choices.MOST_STYLES,
                     "regions": choices.MOST_REGIONS,
                 },
-                "variations": {
-                    "content_weight": len(choices.CONTENT_STEPS),
-                    "style_scale": len(choices.STROKE_STEPS),
-                },
+                "variations": {x: len(y) for x, (_, y) in choices.SLIDERS.items()},
             }
         )
 
@@ -277,7 +273,7 @@ class Studio:
                 check_content(fit_shape(native, size), recipe)
             except ValueError as error:
                 wrong["size"] = str(error)
-        idle = [name for name in choices.CONTROL_LIMITS if not recipe.uses(name)]
+        idle = [name for name in choices.SLIDERS if not recipe.uses(name)]
         return JSONResponse({"wrong": wrong, "idle": idle})
 
     async def add_job(self, request: Request) -> Response:

@@ -1,8 +1,9 @@
 """What is chosen on the page, checked, and the painting that it asks for."""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -25,11 +26,11 @@ MOST_STYLES, MOST_REGIONS = 8, 8
 LIMITS = {"size": (16, 20_000), "preview_size": (32, 512), "seed": (0, 2**32 - 1)}
 """Least and largest whole numbers; what fits into memory is checked by the command."""
 
-CONTROL_LIMITS = {"content_weight": (0.0, 1e6), "style_scale": (0.05, 20.0)}
-"""Fields with sliders: their least and largest numbers, also those of variations."""
-
-CONTENT_STEPS, STROKE_STEPS = (1 / 3, 1.0, 3.0), (0.6, 1.0, 1.5)
-"""Factors on the content weight and on the size of strokes that a preview shows."""
+SLIDERS = {
+    "content_weight": ((0.0, 1e6), (1 / 3, 1.0, 3.0)),
+    "style_scale": ((0.05, 20.0), (0.6, 1.0, 1.5)),
+}
+"""Fields of the recipe with sliders: their limits, and the factors of a preview."""
 
 Id = Annotated[str, Meta(pattern=r"^[\w.-]{1,120}$")]
 """What the names of pictures look like; only pictures that are known have one."""
@@ -74,7 +75,6 @@ class Settings:
     content_weight: float | None = None
     style_scale: float | None = None
     colors: Id = "style"
-    rotate_styles: bool = False
     regions: Annotated[tuple[Region, ...], Meta(max_length=MOST_REGIONS)] = ()
     keep_rest: bool = False
     content_mask: Id | None = None
@@ -148,6 +148,7 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str], Recipe]:
     if not isinstance(data, dict):
         raise ValueError(f"expected settings as an object, got {shown(data)}")
     values, wrong = {}, {}
+    limits = LIMITS | {name: limit for name, (limit, _) in SLIDERS.items()}
     for name, value in data.items():
         if name not in KINDS:
             close = nearest(str(name), KINDS)
@@ -155,7 +156,7 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str], Recipe]:
                 f"there is no setting {shown(name)}; did you mean {close}?"
             )
         if value is not None:
-            low, high = (LIMITS | CONTROL_LIMITS).get(name, (-math.inf, math.inf))
+            low, high = limits.get(name, (-math.inf, math.inf))
             try:
                 if type(value) in (int, float) and not low <= value <= high:
                     raise ValueError(
@@ -186,9 +187,8 @@ def changes(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     further = dict(map(parse_assignment, values.get("set", ())))
     recipe = get_recipe(values.get("recipe", "painterly")).replace(**further)
-    given = [name for name in CONTROL_LIMITS if values.get(name) is not None]
+    given = [name for name in SLIDERS if values.get(name) is not None]
     chosen = {name: values[name] for name in given if recipe.uses(name)}
-    chosen |= {"rotate_styles": True} if values.get("rotate_styles") else {}
     if (colors := values.get("colors", "style")) != "style":
         chosen["colors"] = colors if colors in COLORS else "content"
     if twice := chosen.keys() & further:
@@ -236,9 +236,9 @@ def painting_of(
 
 
 def variations(settings: Settings) -> list[dict[str, float]]:
-    """Content weights × sizes of strokes of a preview, around what is chosen.
+    """Values of the sliders' fields in a preview: all combinations, around the chosen.
 
-    There are no sizes where the recipe gives strokes no size of their own.
+    A field that has no effect in the recipe stays as it is.
 
     Example:
         >>> chosen = Settings(content="a", styles=("b",), recipe="gatys2016")
@@ -247,16 +247,11 @@ def variations(settings: Settings) -> list[dict[str, float]]:
     """
     named = get_recipe(settings.recipe)
     recipe = named.replace(**changes(vars(settings)))
-    weight = recipe.weights.content_weight or named.weights.content_weight
-
-    def around(name: str, value: float, factors: Sequence[float]) -> list[float]:
-        low, high = CONTROL_LIMITS[name]
-        values = (min(max(value * factor, low), high) for factor in factors)
-        return list(dict.fromkeys(float(f"{x:.2g}") for x in values))
-
-    sizes = [{}]
-    if recipe.uses("style_scale"):
-        strokes = around("style_scale", recipe.sizes.style_scale, STROKE_STEPS)
-        sizes = [{"style_scale": x} for x in strokes]
-    contents = around("content_weight", weight, CONTENT_STEPS)
-    return [{"content_weight": x} | size for x in contents for size in sizes]
+    chosen, usual, values = recipe.values(), named.values(), {}
+    for name, ((low, high), factors) in SLIDERS.items():
+        if recipe.uses(name):
+            middle = chosen[name] or usual[name]
+            around = (min(max(middle * factor, low), high) for factor in factors)
+            values[name] = dict.fromkeys(float(f"{x:.2g}") for x in around)
+    combined = itertools.product(*values.values())
+    return [dict(zip(values, cell, strict=True)) for cell in combined]

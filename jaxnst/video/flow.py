@@ -131,7 +131,7 @@ def load_flow(path: Path) -> Flow:
             raise ValueError(f"numbers of shape {flow.shape}, or not all finite")
     except Exception as error:  # zipfile, NumPy and the system each raise their own
         raise ValueError(
-            f"{path} holds no flow of h x w x 2 finite numbers ({error})"
+            f"{path} holds no flow ({error}); write h x w x 2 finite numbers"
         ) from error
     return flow
 
@@ -164,7 +164,7 @@ class FlowFiles:
         for before, after in itertools.pairwise(self.numbers):
             if (after, before) not in self.paths:
                 raise ValueError(
-                    f"{folder} has no flow from frame {after} to {before}, such as "
+                    f"{folder} has no flow from frame {after} to {before}; add "
                     f"{after}-{before}.flo"
                 )
 

@@ -57,7 +57,8 @@ def output_kind(path: Path) -> Kind:
     if suffix not in VIDEOS:
         wanted = ", ".join((*VIDEOS, *ANIMATIONS))
         raise ValueError(
-            f"{path} must end in {wanted}, or be a folder without a suffix"
+            f"{path} is no name of a video; end it in {wanted}, or in no suffix for a "
+            "folder"
         )
     check_installed("av", "a video file", "video")
     return "video"

@@ -43,7 +43,7 @@ def read_backbone(path: Path) -> Backbone:
         scale, offset, family = arrays["scale"], arrays["offset"], told["family"]
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"expected a weights file at {path}, got one that cannot be read: {error}"
+            f"{path} is no weights file of jaxnst ({error}); fetch or convert it again"
         ) from error
     check_params(params, str(path))
     _check_array(scale, (3,), "scale", str(path))

@@ -1,7 +1,7 @@
 // The panel: what is chosen, and what can be.
 
 import { html, number, thumb } from "./base.js"
-import { idOf, recipeOf, rounded, SLIDERS, withRecipe } from "./settings.js"
+import { idOf, isOn, recipeOf, rounded, SLIDERS, turned, withRecipe } from "./settings.js"
 import { Sketch } from "./sketch.js"
 import * as store from "./store.js"
 
@@ -13,8 +13,8 @@ const COLORS = {
 
 export function Panel() {
   const { settings, options, pictures, idle } = store.state
-  const size = !idle.includes("style_scale")
-  const count = options.variations.content_weight * (size ? options.variations.style_scale : 1)
+  const varied = Object.keys(options.variations).filter(name => !idle.includes(name))
+  const count = varied.reduce((product, name) => product * options.variations[name], 1)
   const submit = event => {
     event.preventDefault()
     return store.start("picture")
@@ -48,9 +48,7 @@ export function Panel() {
 
       <fieldset>
         <legend>Strokes</legend>
-        <${Slider} name="content_weight" reach="4" />
-        <${Slider} name="style_scale" reach="1.5"
-          off=${size ? "" : "no effect: the recipe fits each painting to the photograph"} />
+        ${Object.keys(SLIDERS).map(name => html`<${Slider} name=${name} />`)}
         <${Colors} colors=${settings.colors} names=${options.colors} />
       </fieldset>
 
@@ -75,12 +73,15 @@ export function Panel() {
               store.choose({ content_mask }),
             )}>Preserve the photograph</button>
         </div>
-        <${Check} name="keep_rest">Keep the rest of the photograph<//>
+        <${Check} name="keep_rest" checked=${settings.keep_rest}
+          change=${keep_rest => store.choose({ keep_rest })}>Keep the rest of the photograph<//>
       <//>
 
       <${Fold} name="more" title="More">
-        <${Check} name="rotate_styles">Rotate styles<//>
-        <${Check} name="bits" on=${16} off=${8}>16 bits per channel, for print<//>
+        <${Check} name="rotate_styles" checked=${isOn(settings, "rotate_styles")}
+          change=${on => store.choose(turned(settings, "rotate_styles", on))}>Rotate styles<//>
+        <${Check} name="bits" checked=${settings.bits === 16}
+          change=${on => store.choose({ bits: on ? 16 : 8 })}>16 bits per channel, for print<//>
         <${Whole} name="seed">Seed<//>
         <${Whole} name="preview_size">Variations (px)<//>
         <${Field} name="set" kind="field wide" type="text" value=${settings.set} spellcheck=${false}
@@ -143,10 +144,10 @@ function Paintings({ styles, blend, pictures }) {
   return html`<ul id="paintings">${styles.map(row)}</ul>`
 }
 
-/** A slider for factors from 2 to the power of minus `reach` to its inverse; `off` says why it is. */
-function Slider({ name, reach, off }) {
-  const { settings, options } = store.state
-  const [label, low, high] = SLIDERS[name]
+function Slider({ name }) {
+  const { settings, options, idle } = store.state
+  const { label, ends, reach, ...about } = SLIDERS[name]
+  const off = idle.includes(name) && about.off
   const usual = recipeOf(settings, options)[name]
   const power = Math.log2(settings[name] / usual)
   const shown = `${number(settings[name])}${power ? "" : " (usual)"}`
@@ -157,7 +158,7 @@ function Slider({ name, reach, off }) {
       <span>${label} <output id=${`${idOf(name)}-shown`}>${off || shown}</output></span>
       <input type="range" id=${idOf(name)} min=${-reach} max=${reach} step="0.05" value=${power}
         disabled=${Boolean(off)} aria-valuetext=${shown} onInput=${slide} />
-      <span class="ends"><small>${low}</small><small>${high}</small></span>
+      <span class="ends"><small>${ends[0]}</small><small>${ends[1]}</small></span>
     </label>`
 }
 
@@ -232,9 +233,9 @@ const Fold = ({ name, title, children }) => html`
     <summary>${title}</summary>${children}
   </details>`
 
-const Check = ({ name, on = true, off = false, children }) => html`
-  <label class="check"><input type="checkbox" id=${idOf(name)} checked=${store.state.settings[name] === on}
-    onChange=${event => store.choose({ [name]: event.target.checked ? on : off })} /> ${children}</label>`
+const Check = ({ name, checked, change, children }) => html`
+  <label class="check"><input type="checkbox" id=${idOf(name)} checked=${checked}
+    onChange=${event => change(event.target.checked)} /> ${children}</label>`
 
 /** A field, and what is wrong with it. */
 function Field({ name, kind = "field", children, ...rest }) {

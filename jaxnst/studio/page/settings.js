@@ -1,10 +1,16 @@
 // What is chosen: the server's settings, but `set` is a text, `blend` has a weight for each
 // painting, and sliders have a value even where it is the recipe's own.
 
-/** The fields that have sliders, in words: their name, and their two ends. */
+/** The fields that have sliders: their name, their two ends, and why they have no effect. A
+ * slider reaches from 2 to the power of minus `reach` to its inverse. */
 export const SLIDERS = {
-  content_weight: ["Follow the photograph", "painting", "photograph"],
-  style_scale: ["Stroke size", "fine", "broad"],
+  content_weight: { label: "Follow the photograph", ends: ["painting", "photograph"], reach: 4 },
+  style_scale: {
+    label: "Stroke size",
+    ends: ["fine", "broad"],
+    reach: 1.5,
+    off: "no effect: the recipe fits each painting to the photograph",
+  },
 }
 
 /** The settings whose fields show what is wrong with them. */
@@ -45,12 +51,20 @@ export function sent(settings, options) {
   return found
 }
 
+const without = (set, names) => words(set).filter(text => !names.includes(text.split("=")[0]))
+
 /** Values of sliders, in place of what was set in words. */
 export const slid = ({ set }, values) => ({
   ...values,
-  set: words(set)
-    .filter(text => !(text.split("=")[0] in values))
-    .join(" "),
+  set: without(set, Object.keys(values)).join(" "),
+})
+
+/** Whether a field of the recipe is turned on in words. */
+export const isOn = ({ set }, name) => words(set).includes(`${name}=true`)
+
+/** The words that turn a field of the recipe on, or leave it off. */
+export const turned = ({ set }, name, on) => ({
+  set: [...without(set, [name]), ...(on ? [`${name}=true`] : [])].join(" "),
 })
 
 /** Another recipe; the sliders stay where they are, on its scale. */
