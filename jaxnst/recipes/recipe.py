@@ -456,7 +456,9 @@ class Recipe:
             9.0
         """
         if not 0 <= strength <= 1:
-            raise ValueError(f"style strength {strength}; give a number from 0 to 1")
+            raise ValueError(
+                f"the style strength cannot be {strength}; give a number in [0, 1]"
+            )
         if strength == 0:
             return self.replace(palette="content", repaint=False, first_steps=0)
         weight = self.weights.content_weight * ((1 - strength) / strength) ** 2

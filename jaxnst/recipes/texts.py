@@ -32,7 +32,7 @@ def parse_value(name: str, text: str) -> Any:
     """The value of a field of the recipe, in the field's own type.
 
     Raises:
-        ValueError: If the value is of another type, showing one that is not.
+        ValueError: If the value is of another type.
     """
     kind = FIELDS[name]
     try:
@@ -46,6 +46,6 @@ def parse_value(name: str, text: str) -> Any:
         return kind(text) if kind in (int, float) else text
     except (KeyError, ValueError):
         example = as_text(get_recipe("painterly").values()[name])
-        raise ValueError(
-            f"{name} cannot be {text!r}; give a value such as {name}={example}"
-        ) from None
+        kinds = {int: "a whole number", float: "a number", bool: "true or false"}
+        wanted = kinds.get(kind, f"a value such as {example}")
+        raise ValueError(f"{name} cannot be {text!r}; give {wanted}") from None
