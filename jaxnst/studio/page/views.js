@@ -126,9 +126,9 @@ function Table({ job, chosen, ratio }) {
 /** A setting of variations, in the words of its slider. */
 function axisOf(job, name) {
   const values = [...new Set(job.cells.map(cell => cell[name]))]
-  const [title, low, high] = SLIDERS[name] ?? [name, "less", "more"]
+  const { label: title, ends } = SLIDERS[name] ?? { label: name, ends: ["less", "more"] }
   const middle = values[Math.floor(values.length / 2)]
-  const word = value => (value < middle ? low : value > middle ? high : "as chosen")
+  const word = value => (value < middle ? ends[0] : value > middle ? ends[1] : "as chosen")
   return { name, title, values, label: value => `${word(value)}\n${number(value)}` }
 }
 
