@@ -118,15 +118,26 @@ def test_a_film_that_lacks_what_its_edit_list_shows_is_refused(tmp_path):
         open_clip(path)
 
 
+def places_of(path):
+    """Where the frames of a film begin in its file."""
+    with av.open(str(path)) as file:
+        return [x.pos for x in file.demux(video=0) if x.size]
+
+
+def test_a_film_that_is_cut_between_two_frames_is_refused(tmp_path):
+    path = film(tmp_path / "a.mp4", movflags="faststart")
+    path.write_bytes(path.read_bytes()[: places_of(path)[30]])
+    with pytest.raises(ValueError, match="truncated"):
+        open_clip(path)
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.mkv", "libx264"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx")]
 )
 def test_a_film_of_matroska_that_is_cut_is_refused(tmp_path, name, codec):
     path = film(tmp_path / name, codec, options={"g": "6"}, reserve_index_space="500")
     assert shown(open_clip(path)) == list(range(COUNT))
-    with av.open(str(path)) as file:
-        places = [x.pos for x in file.demux(video=0) if x.size]
-    data = path.read_bytes()
+    places, data = places_of(path), path.read_bytes()
     for end in (places[30], places[30] + 9, len(data) - 1):
         path.write_bytes(data[:end])
         with pytest.raises(
