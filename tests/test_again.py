@@ -155,4 +155,4 @@ def test_a_film_has_all_pictures_and_lingers_at_the_last(size, tmp_path):
 def test_records_that_cannot_be_kept_are_refused_before(pictures, capsys):
     for flag, name in (("--timelapse", "a.avi"), ("--plot", "a.txt")):
         argv = ["stylize", "a.jpg", "b.jpg", *QUICK, flag, name]
-        assert "must end in" in refused(argv, capsys)
+        assert "has an unknown ending" in refused(argv, capsys)

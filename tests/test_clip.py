@@ -392,7 +392,7 @@ def test_outputs_of_unknown_kinds_and_full_folders_are_refused(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/a.png").write_text("earlier work")
     for name, why in (
-        ("a.avi", "must end in .mp4"),
+        ("a.avi", "end it in .mp4"),
         ("full", "no empty folder"),
         ("nowhere/deeper/a.mp4", "does not exist"),
     ):

@@ -212,11 +212,11 @@ def test_a_preview_is_small_and_in_a_folder_of_its_own(elsewhere):
 
 BAD = {
     "--vary style_wieght=1,2": "did you mean style_weight=",
-    "--vary style_weight=a": "expected style_weight=",
+    "--vary style_weight=a": "style_weight cannot be 'a'",
     "--vary tv_weight=1,1": "a duplicate value 1.0",
     "--vary tv_weight=1 --vary tv_weight=2": "--vary names tv_weight twice",
     "--seeds 2": "seed changes nothing where init is content",
-    "--vary blend=1,2,3": "finite weight for each style (2 in all)",
+    "--vary blend=1,2,3": "a finite weight for each style",
     "--vary recipe=painterly,gatys": "did you mean gatys2016",
     "--style empty": "no pictures in empty",
     "--content none.jpg": "no picture at none.jpg",
@@ -226,12 +226,12 @@ BAD = {
     "-o wide.jpg": "wide.jpg is a file",
     "-o site": "no grid; hint: choose another output",
     "--size 40000": "which paints in tiles",
-    "--coordinator a --machines 1 --machine 0": "--coordinator a is not HOST:PORT",
+    "--coordinator a --machines 1 --machine 0": "--coordinator a is no address",
     "--tv-weight 1 --set tv_weight=2": "tv_weight is set by a flag and by --set",
     "--set name=mine": "no field is called 'name'",
     "--vary size=32,64": "size changes nothing with --size",
     "-o photos": "photos has pictures to paint from",
-    "--machines 2 --machine 0": "need --coordinator HOST:PORT",
+    "--machines 2 --machine 0": "add --coordinator HOST:PORT",
     "--coordinator a:1 --machines 2": "--machine 0 … 1",
 }
 

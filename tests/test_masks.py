@@ -345,7 +345,7 @@ def test_strength_goes_from_the_photograph_to_the_painting(backbone):
     far = [float(jnp.abs(x.image - CONTENT).mean()) for x in painted]
     assert far[0] < 1e-6 < far[1] < far[2]
     assert RECIPE.with_strength(0.5) == RECIPE
-    with pytest.raises(ValueError, match=r"in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match="strength cannot be 2"):
         RECIPE.with_strength(2.0)
 
 

@@ -211,7 +211,7 @@ BAD = {
     "mosaic.jpg --labels labels-d.png labels-a.png": "only labels of labels-d.png",
     "mosaic.jpg --labels labels-c.png labels-a.png": "at labels-c.png, got 1",
     "mosaic.jpg --style-mask nearly-black.png=mosaic.jpg": "all black",
-    "mosaic.jpg --labels labels-a.png": "got 1",
+    "mosaic.jpg --labels labels-a.png": "--labels names 1 pictures",
     "mosaic.jpg --colors blue": "--colors blue is no file",
     "mosaic.jpg --style-strength 2": "in [0, 1]",
     "mosaic.jpg --style-strength 1 --content-weight 1": "sets the content weight",

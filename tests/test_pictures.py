@@ -88,7 +88,7 @@ def test_a_tiff_has_tiles_and_a_profile_and_is_the_same_file_each_time(tmp_path)
 
 
 def test_sixteen_bits_where_there_are_eight_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"ending in .png, .tif, .tiff for 16 bits"):
+    with pytest.raises(ValueError, match="cannot have 16 bits per channel"):
         save_image(tmp_path / "a.jpg", np.zeros((4, 4, 3), np.float32), bits=16)
     assert not list(tmp_path.iterdir())
 
@@ -424,7 +424,7 @@ def test_formats_that_end_at_a_size_are_refused_before(tmp_path, suffix, edge):
 def test_unwritable_targets_are_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         save_image(tmp_path / "a" / "b" / "a.png", np.zeros((4, 4, 3), np.float32))
-    with pytest.raises(ValueError, match="ending in .png"):
+    with pytest.raises(ValueError, match="end it in .png"):
         save_image(tmp_path / "a.bmp", np.zeros((4, 4, 3), np.float32))
 
 

@@ -164,7 +164,7 @@ def test_weights_of_unknown_lineage_need_a_word(tmp_path, small, capsys):
     [
         (["convert", "none.pth", "out.h5"], "got no such file"),
         (["convert", "bad.pth", "out.h5"], "got one that cannot be used"),
-        (["convert", "bad.pth", "out.npz"], "out.npz must end in .h5"),
+        (["convert", "bad.pth", "out.npz"], "end its name in .h5"),
         (["convert", "bad.pth", "no/b/out.h5"], "does not exist"),
         (["convert", "embedded.h5", "out.h5"], "got ours"),
         (["check", "bad.pth"], "got one that cannot be used"),

@@ -153,7 +153,7 @@ def test_scribbles_choose_between_two_parts():
     wanted = np.zeros((*SHAPE, 1))
     wanted[60:180, 40:120] = 1
     assert agreement(mask, wanted) > 0.9
-    with pytest.raises(ValueError, match="expected a scribble in white"):
+    with pytest.raises(ValueError, match="no white stroke marks the part"):
         select_scribble(image, np.zeros((4, 4, 1)), marks[1])
 
 
@@ -170,7 +170,7 @@ def test_rough_paint_finds_the_edge(seed):
     before = agreement(rough[..., None].astype(float), wanted)
     assert agreement(found.mask, wanted) > before + 0.05
     assert agreement(found.mask, wanted) > 0.9 or seed == 1  # a star with thin arms
-    with pytest.raises(ValueError, match="expected a part that is painted"):
+    with pytest.raises(ValueError, match="nothing is painted over"):
         select_painted(image, np.zeros((4, 4, 1), np.float32))
 
 
@@ -202,8 +202,8 @@ def test_the_command_writes_masks_and_loses_none(photograph, capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--box", "1,2,3"], "expected --box X,Y,W,H, got 3 numbers"),
-        (["--box", "0,0,9999,9"], "expected a box inside the picture of 320 x 240"),
+        (["--box", "1,2,3"], "--box has 3 numbers"),
+        (["--box", "0,0,9999,9"], "expected a box inside the picture"),
         (["-o", "no/where/m.png"], "no/where"),
         (["-o", "m.txt"], "m.txt"),
         (["-o", "photo.png"], "photo.png would overwrite an input"),

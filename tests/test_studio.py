@@ -272,7 +272,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(elsewhere, folder):
         ({"set": ["steps=3; rm -rf /"]}, "text at .* in set|text in set"),
         ({"set": ["--out=x"]}, "no field is called"),
         ({"set": ["style_wieght=3"]}, "did you mean style_weight="),
-        ({"set": ["steps=abc"]}, "expected steps=0 or the like, got 'steps=abc'"),
+        ({"set": ["steps=abc"]}, "steps cannot be 'abc'; give a whole number"),
         (
             {"set": ["content_weight=2"], "content_weight": 1},
             "content_weight is set here and by a control",

@@ -334,7 +334,7 @@ def test_parts_are_found_and_then_corrected(visit):
     }"""
     canvas = page.get_by_label("Mask on the photograph")
     page.get_by_role("button", name="Find the edge").click()
-    expect(page.get_by_role("alert")).to_contain_text("painted over roughly")
+    expect(page.get_by_role("alert")).to_contain_text("nothing is painted over")
 
     def select_sky():
         with page.expect_response("**/parts/sky"):
@@ -364,7 +364,7 @@ def test_what_is_wrong_is_said(visit, tmp_path):
     choose(page)
     set_steps(page, -1)
     page.get_by_role("button", name="Paint", exact=True).click()
-    expect(page.locator("#set-wrong")).to_contain_text("first_steps to be a whole")
+    expect(page.locator("#set-wrong")).to_contain_text("give a whole number")
     page.get_by_label("Long edge").fill("10")
     expect(page.get_by_label("Long edge")).to_have_attribute("min", "16")
     field = page.get_by_label("Fields of the recipe")

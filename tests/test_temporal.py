@@ -289,9 +289,9 @@ def test_flow_files_are_read_and_scaled(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "why"),
     [
-        ("2-1.flo", b"PIEH", "no flow of h x w x 2"),
-        ("2-1.flo", b"PIEH" + bytes(20), "no flow of h x w x 2"),
-        ("2-1.npz", b"no zip", "no flow of h x w x 2"),
+        ("2-1.flo", b"PIEH", "holds no flow"),
+        ("2-1.flo", b"PIEH" + bytes(20), "holds no flow"),
+        ("2-1.npz", b"no zip", "holds no flow"),
         ("3-2.flo", b"", "no flow from frame 2 to 1"),
     ],
 )

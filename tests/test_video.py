@@ -451,7 +451,7 @@ def test_bad_requests_are_refused_before_anything_is_painted(elsewhere, capfd):
         ("still.png", SWIRLS, *out): "jaxnst stylize",
         ("text.mp4", SWIRLS, *out): "not a readable video",
         ("nowhere.mp4", SWIRLS, *out): "no video or folder of frames",
-        ("a.mp4", SWIRLS, "-o", "b.avi"): "must end in .mp4",
+        ("a.mp4", SWIRLS, "-o", "b.avi"): "end it in .mp4",
         ("a.mp4", SWIRLS, "-o", "a.mp4"): "a.mp4 would overwrite an input",
         ("a.mp4", *out): "no style is named",
         ("a.mp4", SWIRLS, *out, "--start", "7"): "fewer than two frames",
