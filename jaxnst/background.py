@@ -15,9 +15,9 @@ def background_map(
 ) -> Iterator[Y]:
     """Map a function over items, as `map` does, but in a thread.
 
-    The caller's thread makes the items, which may be endless. Where more than `most`
-    calls wait, it waits for the first of them. When it stops, or an item fails, the
-    calls that wait are still made. An exception is raised in place of a result.
+    The caller's thread makes the items, of which there may be endlessly many. If more
+    than `most` calls wait, it waits for the first one. If it stops, or an item fails,
+    the waiting calls are still made. A call's exception is raised instead of a result.
 
     Example:
         >>> list(background_map(len, ["a", "bc"], most=1))

@@ -1,4 +1,4 @@
-"""What users hand to public functions, checked before anything is computed."""
+"""Checks of the arguments of public functions, before anything is computed."""
 
 import math
 from importlib.util import find_spec
@@ -10,8 +10,8 @@ import numpy as np
 from jax.core import Tracer
 
 USUAL, OPTIMIZED = 0.25, 9.0
-"""How far beyond [0, 1] numbers may be: of a picture, which a resampling filter may
-overshoot, and of an image that is being optimised without bounds."""
+"""How far numbers may be outside [0, 1]: in a picture, because resampling filters
+overshoot, and in an image that is optimised without clipping."""
 
 
 def check_image(
@@ -26,8 +26,8 @@ def check_image(
 
     Under `jit`, `vmap` or `grad`, only shape and type are known, and checked.
 
-    A mask has 1 channel, and may be of booleans. Numbers may be up to `most`, and as
-    far as `beyond` outside of these bounds. `name` is what the message calls it.
+    A mask has 1 channel, and may be of booleans. Numbers must be in [0, most], or at
+    most `beyond` outside. Messages call the image `name`.
 
     Example:
         >>> check_image(np.zeros((4, 6, 3), np.uint8), "content")
@@ -56,10 +56,10 @@ def check_image(
     low, high = float(numbers.min()), float(numbers.max())
     finite = np.isfinite([low, high]).all()
     if not (finite and -beyond <= low and high <= most + beyond):
-        cure = "replace what is not finite"
+        cure = "replace NaN and infinity"
         if finite:
             white = 255 if high <= 255 else 65535
-            cure = f"divide by {white}" if high > 16 and low >= 0 else "bring it there"
+            cure = f"divide by {white}" if high > 16 and low >= 0 else "scale it"
         raise ValueError(
             f"expected {name} in {bounds}, got numbers from {low:g} to {high:g}; {cure}"
         )
@@ -75,7 +75,7 @@ def _cure(shape: tuple[int, ...], channels: int) -> str:
     if len(shape) == 3 and shape[0] == channels:
         return "put the channels last: image.transpose(1, 2, 0)"
     if len(shape) == 3 and shape[2] == 4 and channels == 3:
-        return "lay it over a colour, and give its alpha as a mask"
+        return "blend it over a colour, and give its alpha as a mask"
     if len(shape) == 3 and shape[2] == 1 and channels == 3:
         return "repeat its grey: image.repeat(3, 2)"
     return "see load_image" if channels == 3 else "see load_mask"
@@ -89,7 +89,7 @@ def check_list(images: Any, name: str) -> None:
 
 
 def check_kind(value: Any, kind: type, source: str) -> None:
-    """Raise a ValueError unless a value is of a kind, which `source` gives."""
+    """Raise a ValueError unless a value is of a kind; `source` tells how to get one."""
     if not isinstance(value, kind):
         raise ValueError(f"expected a {kind.__name__}, got {value!r:.60}; see {source}")
 
@@ -107,7 +107,7 @@ def check_strength(strength: Any, name: str = "content_strength") -> None:
 
 
 def check_key(key: Any) -> None:
-    """Raise a ValueError unless this is one random key, of the new kind or the old."""
+    """Raise a ValueError unless this is one random key, new-style or legacy."""
     try:
         jax.eval_shape(jax.random.bits, key)
     except (TypeError, ValueError) as error:
@@ -118,22 +118,22 @@ def check_key(key: Any) -> None:
 
 
 def check_untraced(name: str, *arguments: Any) -> None:
-    """Raise a ValueError where a function is called that JAX cannot transform.
+    """Raise a ValueError if a function is called inside jit, vmap or grad.
 
-    `name` runs Python between compiled steps, so it is no part of another computation.
+    The function `name` runs Python between compiled steps, so it cannot be transformed.
     """
     # An array that is made while `jit` traces is traced, too.
     leaves = jax.tree.leaves((arguments, jnp.zeros(())))
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         raise ValueError(
             f"expected {name} outside of jit, vmap and grad, got traced arrays; "
-            "make_targets, objective and make_transfer compose with them (grad through "
-            "steps of Adam alone), and stylize_grid paints many pictures at once"
+            "make_targets, objective and make_transfer compose with them (grad only "
+            "through Adam), and stylize_grid paints many pictures at once"
         )
 
 
 def check_installed(module: str, user: str, extra: str) -> None:
-    """Raise a ValueError unless a module is there, which an extra installs for `user`.
+    """Raise a ValueError if `user` needs a module of an extra that is not installed.
 
     Example:
         >>> check_installed("numpy", "--trace", "plot")

@@ -1,7 +1,7 @@
-"""Compiled programs, as values that are kept: in memory, and on disk for good.
+"""Compiled programs, kept in memory and on disk.
 
 `kept_jit` is `jax.jit` for the few large functions of a run. A program that another
-process has compiled is loaded in a fraction of a second, and not even traced.
+process has compiled is loaded in a fraction of a second, without tracing.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from jaxnst.process import (
 
 
 class Program(NamedTuple):
-    """A call: the shapes of its results, and it compiled, as soon as it is."""
+    """A compiled call: the shapes of its results, and a future of the executable."""
 
     shapes: PyTree
     compiled: Future
@@ -59,8 +59,8 @@ class KeptJit:
     def jit(self) -> Any:
         """The function as `jax.jit` makes it.
 
-        Its name tells of all that it depends on: so JAX's own cache, whose programs
-        cannot be written again, knows it only when this one does.
+        Its name contains a hash of all that it depends on. So JAX's own cache, whose
+        programs cannot be saved again, has a program only if ours had it, too.
         """
         function = lambda *args, **static: self.__wrapped__(*args, **static)
         functools.update_wrapper(function, self.__wrapped__)
@@ -69,7 +69,7 @@ class KeptJit:
 
     @functools.cached_property
     def batched(self) -> "KeptJit":
-        """The function of many pictures at once: each argument has one more axis."""
+        """The function for many pictures at once; each argument has one more axis."""
         function = lambda *args, **static: jax.vmap(
             functools.partial(self.__wrapped__, **static)
         )(*args)
@@ -107,7 +107,7 @@ class KeptJit:
         return program
 
     def _path(self, shapes: PyTree, static: dict[str, Any]) -> Path | None:
-        """The file of a call; None where nothing may be kept on disk."""
+        """The file of a call; None if it may not be kept on disk."""
         folder = private_folder()
         if folder is None:
             return None
@@ -115,7 +115,7 @@ class KeptJit:
         around = f"{usual_options()} {_settings()} {_surroundings()}"
         key = f"{self.__qualname__} {call} {sorted(static.items())} {around}"
         if " at 0x" in key:
-            return None  # a function of the user's, another one in each process
+            return None  # the address of a user's function, which changes
         return folder / f"kept_{self.__name__}-{_hash(key.encode()).hex()}-cache"
 
     def _load(self, shapes: PyTree, static: dict[str, Any]) -> Program | None:
@@ -124,7 +124,7 @@ class KeptJit:
             return None
         try:
             data = path.read_bytes()
-            with contextlib.suppress(OSError):  # where nothing may be written
+            with contextlib.suppress(OSError):  # in a read-only folder
                 os.utime(path)  # used just now, for `jaxnst cache`
             digest, data = data[:32], data[32:]
             if _hash(data) != digest:
@@ -153,7 +153,7 @@ class KeptJit:
             with standard_dtypes():
                 compiled = traced.lower().compile(usual_options())
             path = self._path(shapes, static)
-            # A device that cannot write its programs, a full disk: compiled next time.
+            # If the disk is full or the device cannot do this, compile again next time.
             with contextlib.suppress(Exception):
                 if path is not None and not HITS.count:
                     program = serialize_executable.serialize(compiled)
@@ -188,9 +188,9 @@ def kept_jit(
 ) -> Callable[[Callable], Any]:
     """Decorate a function as `jax.jit` does, and keep its compiled programs.
 
-    Static arguments are given by name; `name` is what people see while they wait.
-    Under a transformation of JAX it is the function itself; with arrays that are on
-    other devices, what `jax.jit` makes of it.
+    Static arguments are given by name; people see `name` while they wait. Inside a JAX
+    transformation, a call runs the undecorated function; with arrays on other devices,
+    it runs `jax.jit` of the function.
 
     Example:
         >>> import jax.numpy as jnp
@@ -207,7 +207,7 @@ def kept_jit(
 
 
 def clear_compiled() -> None:
-    """Free all compiled programs; what is called again is loaded or compiled again."""
+    """Free all compiled programs; later calls load or compile them again."""
     for function in KEPT:
         function.programs.clear()
     jax.clear_caches()
@@ -217,7 +217,7 @@ def clear_compiled() -> None:
 
 @contextlib.contextmanager
 def compiling_ahead() -> Iterator[None]:
-    """Forget what is not begun to be compiled once a run ends, however it does."""
+    """At the end of the block, cancel the compilations that have not begun."""
     try:
         yield
     finally:
@@ -227,9 +227,9 @@ def compiling_ahead() -> Iterator[None]:
 
 
 def private_folder() -> Path | None:
-    """Where programs are kept on disk: in that of JAX, if nobody else may write there.
+    """JAX's cache folder, if nobody else may write there, else None.
 
-    To load a program is to run code, so it must be our own.
+    Programs are kept there. To load a program is to run its code, so it must be ours.
     """
     named = jax.config.values["jax_compilation_cache_dir"]
     if not named or not jax.config.values["jax_enable_compilation_cache"]:
@@ -244,14 +244,14 @@ def private_folder() -> Path | None:
 
 
 def _settings() -> tuple[str, ...]:
-    """JAX's settings that change what is compiled; `standard_dtypes` fixes others."""
+    """JAX's settings that change programs; `standard_dtypes` fixes the others."""
     names = "jax_disable_most_optimizations", "jax_default_matmul_precision"
     return tuple(str(jax.config.values[name]) for name in names)
 
 
 @functools.cache
 def _surroundings() -> str:
-    """All that a compiled program depends on, beside the call and the settings."""
+    """Hash of all that a program depends on, except the call and the settings."""
     device = jax.devices()[0]
     versions = jax.__version__, version("jaxlib"), platform.python_version()
     processor = platform.machine(), platform.processor()
@@ -268,14 +268,14 @@ def _surroundings() -> str:
 
 @functools.cache
 def _loaders() -> ThreadPoolExecutor:
-    # JAX knows LAPACK's functions, which loaded programs call, once it has lowered one.
+    # Loaded programs call LAPACK; JAX registers it when it first lowers such a call.
     jax.jit(jnp.linalg.eigh).lower(np.eye(2, dtype=np.float32))
     return ThreadPoolExecutor(os.cpu_count(), "jaxnst-load")
 
 
 @functools.cache
 def _compilers() -> ThreadPoolExecutor:
-    """XLA compiles without Python's lock, so several programs at a time."""
+    """Threads to compile in; XLA releases Python's lock, so they run in parallel."""
     return ThreadPoolExecutor(os.cpu_count(), "jaxnst-compile")
 
 
@@ -297,7 +297,7 @@ needed is being compiled."""
 
 
 class Runner:
-    """Calls programs for a place, as `at 512 px`; waits until they are compiled."""
+    """Calls programs once they are compiled; people see `place`, as `at 512 px`."""
 
     def __init__(self, place: str = "", on_wait: OnWait | None = None):
         self.place, self.on_wait = place, on_wait
@@ -313,22 +313,22 @@ class Runner:
         return function(*args, **static)
 
     def host(self, make: Callable[[], PyTree], like: PyTree) -> PyTree:
-        """Compute something on the host, in arrays of known shapes."""
+        """Compute something on the host; `like` has the shapes of the result."""
         return make()
 
 
 class Preparer(Runner):
-    """Begins to compile what a `Runner` will call, and returns shapes."""
+    """Begins to compile the programs that a `Runner` will call, and returns shapes."""
 
     def __call__(self, function: KeptJit, *args: Any, **static: Any) -> Any:
-        """Begin to compile a program."""
+        """Begin to compile a program, and return the shapes of its results."""
         return function.prepare(*args, **static).shapes
 
     def host(self, make: Callable[[], PyTree], like: PyTree) -> PyTree:
-        """Compute nothing."""
+        """Compute nothing, and return the shapes."""
         return like
 
 
 def shape_of(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """The shape of an array of float32."""
+    """Shape and dtype of a float32 array."""
     return jax.ShapeDtypeStruct(shape, np.float32)

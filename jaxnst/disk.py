@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 def check_folder(folder: Path) -> None:
     """Check that files can be made in a folder; a ValueError if not.
 
-    The folder may be missing if the one above it is there: `write_whole` makes it.
+    The folder may be missing if its parent exists, because `write_whole` makes it.
     """
     if not os.path.lexists(folder) and folder.parent.is_dir():
         folder = folder.parent
@@ -31,11 +31,11 @@ def check_folder(folder: Path) -> None:
 
 LONGEST_NAME = 230
 """Most bytes that the name of a picture may have. Systems allow 255, and the files
-written beside a picture have longer names."""
+written next to a picture have longer names."""
 
 
 def check_target(path: Path) -> None:
-    """Check that a file, which may exist, can be written, before any work for it."""
+    """Check that a file can be written, before any work for it; it may exist."""
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise ValueError(
             f"{path.name} is too long; choose a name of at most {LONGEST_NAME} bytes"
@@ -45,7 +45,7 @@ def check_target(path: Path) -> None:
 
 
 def check_regular(path: Path) -> None:
-    """Raise a ValueError if there is something at a path that is no file."""
+    """Raise a ValueError if a path exists and is not a regular file."""
     kind = "a folder" if path.is_dir() else "a device or a pipe"
     if os.path.islink(os.path.realpath(path)):
         kind = "a link that leads to itself"
@@ -55,7 +55,7 @@ def check_regular(path: Path) -> None:
 
 
 def check_file(path: Path, what: str, cure: str = "check the path") -> None:
-    """Raise a ValueError unless there is a file at a path; a pipe is none."""
+    """Raise a ValueError unless a path is a regular file; a pipe is not."""
     if not path.is_file():
         got = "a pattern" if glob.has_magic(str(path)) else "no such file"
         got = "a folder" if path.is_dir() else got
@@ -63,17 +63,17 @@ def check_file(path: Path, what: str, cure: str = "check the path") -> None:
 
 
 def check_readable(path: Path) -> None:
-    """Raise a ValueError if what is at a path may not be read by this user."""
+    """Raise a ValueError if this user may not read a path that exists."""
     try:
         allowed = not path.exists() or os.access(path, os.R_OK)
-    except PermissionError:  # to look into a folder on the way
+    except PermissionError:  # a folder in the path may not be read
         allowed = False
     if not allowed:
         raise ValueError(f"{path} may not be read; change its permissions")
 
 
 def matches(path: Path, kind: str = "files") -> list[Path]:
-    """Files that match a pattern which the shell left alone, sorted.
+    """Files that match a pattern, sorted; some shells do not expand patterns.
 
     A path that exists, or is no pattern, is returned as it is.
 
@@ -110,11 +110,11 @@ def free_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Reserve the name of an output; yields whether no other run has it.
+    """Reserve the name of an output; yields False if another run has it.
 
-    A lock on a hidden file beside it excludes other processes and threads. The file is
-    deleted at the end; if the process is killed, the system frees the lock. Of a link,
-    the target is reserved.
+    A lock on a hidden file next to it excludes other processes and threads. The hidden
+    file is deleted at the end; if the process is killed, the system frees the lock. For
+    a link, the target is reserved.
     """
     path = path.resolve()
     made = not path.parent.exists()
@@ -142,11 +142,12 @@ def held(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that takes the place of `path` once all is written.
+    """Open a temporary file that replaces `path` once everything is written.
 
-    It is in the same folder, which is made if only it is missing. If the block raises,
-    it is deleted and `path` stays as it was; if the process is killed, whoever writes
-    `path` next deletes it. Of a link, the target is replaced.
+    The temporary file is in the same folder, which is made if its parent exists. If the
+    block raises, the file is deleted and `path` stays unchanged. If the process is
+    killed, the next write to `path` deletes the file. For a link, the target is
+    replaced.
 
     Raises:
         ValueError: If the folder cannot be written to.
@@ -184,7 +185,7 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Delete what processes that were killed had written of a file."""
+    """Delete the temporary files of a path that killed processes left."""
     prefix = _prefix(path)
     for other in path.parent.glob(glob.escape(prefix) + "*"):
         owner = other.name.removeprefix(prefix).partition("-")[0]
@@ -194,7 +195,7 @@ def remove_abandoned(path: Path) -> None:
 
 
 def _prefix(path: Path) -> str:
-    """What the names of a file's temporary files begin with, on this machine."""
+    """Prefix of the names of a path's temporary files, on this machine."""
     return f".{path.name}.{zlib.crc32(platform.node().encode()) % 2**16:04x}-"
 
 

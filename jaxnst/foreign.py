@@ -1,4 +1,4 @@
-"""JSON that anybody may have written: read within bounds, and checked by its types."""
+"""JSON from untrusted files: limited in size, and checked against types."""
 
 import json
 import re
@@ -11,14 +11,14 @@ from msgspec import Meta
 from jaxnst.disk import check_file, write_whole
 
 MOST_BYTES = 10**6
-"""Bytes of a file, at most: a manifest has a few thousand."""
+"""Most bytes of a file; a manifest has a few thousand."""
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds.
+    """Read a JSON file.
 
     Raises:
-        ValueError: If it is no file, too large, or no JSON.
+        ValueError: If the path is no file, or the file is too large or not JSON.
         OSError: If it cannot be read.
 
     Example:
@@ -40,7 +40,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(data: str | bytes) -> Any:
-    """What a text of JSON holds; a ValueError if it is none, or nests too deep."""
+    """Parse JSON; a ValueError if it is not JSON, or nested too deeply."""
     try:
         return json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -58,7 +58,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value, cut to what fits into a line."""
+    """A value as text, cut to 60 characters."""
     try:
         found = repr(value)
     except (ValueError, RecursionError):  # nested too deep, or thousands of digits
@@ -67,7 +67,7 @@ def shown(value: Any) -> str:
 
 
 Text = Annotated[str, Meta(pattern=r"^[^\0\ud800-\udc7f\udd00-\udfff]{0,4096}$")]
-"""A text that could be the name of a file: no half of a character."""
+"""A text that could be a file name: no NUL, and no half characters."""
 
 TERMS = {
     r" \| null": "",
@@ -77,14 +77,14 @@ TERMS = {
     r"\bstr\b": "a text",
     r"\barray\b": "a list",
 }
-"""Terms of msgspec, and what people call it."""
+"""Terms in messages of msgspec, and plain words for them."""
 
 
 def convert(value: Any, kind: Any, name: str) -> Any:
-    """JSON as the value of a type with annotations, such as a dataclass.
+    """Convert parsed JSON to an annotated type, such as a dataclass.
 
-    `msgspec.Meta` gives bounds, and fields that the type does not have are passed over.
-    A ValueError says in one line what in `name` is not as it should be.
+    `msgspec.Meta` sets bounds; fields that the type does not have are ignored. A
+    ValueError says in one line what is wrong in `name`.
 
     Example:
         >>> convert([3, 4], tuple[int, ...], "sizes")
@@ -100,7 +100,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
 
 
 def _read_path(kind: type, value: Any) -> Any:
-    """Read a text that could be the name of a file."""
+    """Turn a text that could be a file name into a path."""
     if kind is Path:
         return Path(msgspec.convert(value, Text))
     raise ValueError("expected a path")

@@ -1,4 +1,4 @@
-"""Ctrl-C while the command is imported, which takes a second."""
+"""Ctrl-C during the import of the command, which takes a second."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ def leave(*_: object) -> None:
 
 
 def leave_quietly() -> None:
-    """Let Ctrl-C end the process without a word, if it is that of the command."""
+    """Let Ctrl-C end the process silently, if the process is the command `jaxnst`."""
     name = Path(*sys.argv[:1]).name
     module = name == "-m" and "jaxnst" in sys.orig_argv
     ours = module or name in ("jaxnst", "jaxnst.exe")

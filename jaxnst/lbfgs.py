@@ -15,34 +15,35 @@ from jaxnst.storage import StateDtype, Stored, put, restore, stored_zeros, take,
 from jaxnst.types import Image, Scalar
 
 FIRST_MOVE = 0.03
-"""What the first step moves a pixel by, RMS, of the picture's range [0, 1]."""
+"""RMS change of the pixels in the first step; pixels are in [0, 1]."""
 
 HIGHEST_RISE = 0.2
-"""A step may end this much above the lowest loss, as a part of it."""
+"""Largest accepted rise above the lowest loss, as a fraction of that loss."""
 
 SHORTEST = 0.01
-"""The radius is never below this part of the first one: a shorter step changes the loss
-by little more than rounding, which would shorten it for ever."""
+"""Smallest radius, as a fraction of the first one. Shorter steps would change the loss
+by little more than rounding errors, which would then shorten them for ever."""
 
 GROWTH = 2.0
-"""A step may be this many times as long as one that did well."""
+"""After a successful step, the next one may be this many times as long."""
 
 
 class LbfgsState(NamedTuple):
-    """What L-BFGS remembers.
+    """State of L-BFGS.
 
     Attributes:
-        count: Number of pairs taken up so far; the newest is at `count - 1`, modulo
+        count: Number of pairs accepted so far; the newest is at `count - 1`, modulo
             the length of the history.
-        params: Where the last accepted step led; value and gradient are those there.
-        value: Infinite before the first step.
+        params: Image after the last accepted step.
+        value: Loss at `params`; infinite before the first step.
+        grad: Gradient at `params`.
         lowest: Lowest loss seen.
-        radius: Longest step that is trusted, RMS over the pixels.
+        radius: Longest trusted step, RMS over the pixels.
         steps: Differences of positions, history h w 3.
-        changes: Differences of gradients, likewise.
-        curvatures: Their products, `sᵀy`.
+        changes: Differences of gradients, history h w 3.
+        curvatures: Product `sᵀy` of each pair of a step and a change.
         gamma: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
-            there is one.
+            the first pair.
     """
 
     count: Int[Array, ""]
@@ -60,10 +61,10 @@ class LbfgsState(NamedTuple):
 def enlarge_curvature(
     before: optax.OptState, fresh: optax.OptState, growth: Growth
 ) -> optax.OptState:
-    """Start L-BFGS anew with the curvature that it has seen.
+    """Start L-BFGS anew, but keep the curvature of the scale before.
 
-    Its history is about another function. A loss that is a mean over pixels is the less
-    curved in each, the more there are.
+    The history is dropped, because it belongs to another function. The more pixels a
+    loss averages, the less it curves with each, so `gamma` grows with their number.
     """
     last, begun = cast(list[LbfgsState], [before, fresh])
     scale = growth.pixels * np.asarray(last.gamma)
@@ -72,7 +73,7 @@ def enlarge_curvature(
 
 
 def without_history(state: optax.OptState) -> optax.OptState:
-    """A state of L-BFGS without what is about the scale that is done."""
+    """A state of L-BFGS without the arrays of the finished scale."""
     done: dict[str, Any] = dict.fromkeys(("params", "grad", "steps", "changes"))
     return cast(LbfgsState, state)._replace(**done)
 
@@ -82,22 +83,22 @@ def lbfgs(
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a trust radius in place of a line search.
 
-    The recipes of the literature come with `torch.optim.LBFGS` and Lua's `optim.lbfgs`,
-    which take every step; on hatched or noisy pictures they climb or stand still. Here:
+    The recipes of the literature use `torch.optim.LBFGS` and Lua's `optim.lbfgs`, which
+    accept every step; on hatched or noisy pictures the loss then rises or stalls. Here:
 
-    - Each step takes one gradient. Its length is the RMS of the change of the image,
-      clipped, over the learning rate. Nothing depends on the scale of the loss.
+    - Each step takes one gradient. The length of a step is the RMS change of the image
+      after clipping, over the learning rate. Nothing depends on the scale of the loss.
     - A pair of a step s and a change y of the gradient is accepted if
       `sᵀy > 1e-6 |s| |y|`.
     - A step that ends more than a fifth above the lowest loss is taken back. The
-      history is then dropped if the slope along the step was upward, as clipping can
-      make it, or the radius was the smallest one.
+      history is then dropped if the slope along the step was upward (clipping can cause
+      this), or if the radius was already the smallest.
     - No step is longer than the radius, at first `initial_radius`. Without a pair the
       step is as long as the radius, so that the gradient changes by more than rounding.
-    - After a step that won at least a tenth of what its slope promised, the radius is
-      twice its length, if that is more. After one that raised the loss it is where the
-      parabola through both losses and the slope is lowest: between a tenth and a half
-      of the step.
+    - After a step that lowered the loss by at least a tenth of what its slope promised,
+      the radius grows to twice the step's length, if that is more. After a step that
+      raised the loss, the radius shrinks to the minimum of the parabola through both
+      losses and the slope: between a tenth and a half of the step.
 
     Reference:
         Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two
@@ -151,7 +152,7 @@ def _update(
     grad, params, old = cast(tuple[Image, Image, LbfgsState], (updates, params, state))
     step, change = params - old.params, grad - old.grad
     begun = jnp.isfinite(old.value)
-    # Before the first step all that is compared with is infinite, or zero.
+    # Before the first step, the old values are infinite or zero.
     astray = begun & (value > old.lowest + HIGHEST_RISE * jnp.abs(old.lowest))
     curvature, bend = jnp.vdot(step, change), jnp.vdot(change, change)
     straight = curvature <= 1e-6 * jnp.sqrt(jnp.vdot(step, step) * bend)
@@ -180,9 +181,9 @@ def _update(
 
 
 def _accept_pair(place: Array, accepted: Array, past: Stored, new: Array) -> Stored:
-    """Write one of a pair into its place, if it is accepted.
+    """Write one array of a pair into its place in the history, if accepted.
 
-    Only its place is written: a whole-array `where` would keep two copies.
+    Only that place is written: a `where` over the whole history would keep two copies.
     """
     start = (place, *(0,) * new.ndim)
     kept = take(past, start, (1, *new.shape))
@@ -192,7 +193,7 @@ def _accept_pair(place: Array, accepted: Array, past: Stored, new: Array) -> Sto
 def _next_radius(
     old: LbfgsState, length: Scalar, slope: Scalar, value: Scalar
 ) -> Scalar:
-    """Radius after a step of a length, down a slope, that led to a loss."""
+    """Radius after a step of a length and a slope, from the new loss `value`."""
     rise = value - old.value  # before the first step, minus infinity
     # Where the parabola is lowest, as a part of the step: below a half after a rise.
     bottom = -slope / jnp.maximum(2 * (rise - slope), 1e-30)
@@ -207,24 +208,24 @@ def _rms(image: Image) -> Scalar:
 
 
 def _within(step: Image, radius: Scalar) -> Image:
-    """A step, shortened to a length at most. Zero stays zero."""
+    """A step, shortened if it is longer than the radius. Zero stays zero."""
     return step * jnp.minimum(1, radius / jnp.maximum(_rms(step), 1e-30))
 
 
 def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
-    """The product with the inverse Hessian that the pairs approximate.
+    """A vector times the inverse Hessian that the pairs approximate.
 
     On a CPU by two loops, which touch one pair at a time; elsewhere in compact form, by
     a few large kernels.
     """
-    # Without gamma, a vector as long as the radius.
+    # Before the first pair, the result is as long as the radius.
     downhill = state.radius / jnp.maximum(_rms(vector), 1e-30)
     state = state._replace(gamma=jnp.where(state.gamma > 0, state.gamma, downhill))
     return jax.lax.platform_dependent(vector, state, cpu=two_loops, default=compact)
 
 
 def compact(vector: Image, state: LbfgsState) -> Image:
-    """The product in compact form.
+    """`_inverse_hessian_times` in compact form.
 
     With the pairs as columns of S and Y, the oldest first, R the upper triangle of SᵀY,
     D its diagonal, γ the scale and p = R⁻¹ Sᵀg, it is
@@ -233,7 +234,7 @@ def compact(vector: Image, state: LbfgsState) -> Image:
     history, scale = len(state.steps), state.gamma
     place = jnp.arange(history)
     known = place < jnp.minimum(state.count, history)
-    # Where the i-th oldest pair is; what is not a pair yet comes last.
+    # Index of the i-th oldest pair; unused places come last.
     order = (place + jnp.where(state.count > history, state.count, 0)) % history
     both = known[:, None] & known[None]
     ordered = lambda matrix: jnp.where(both, matrix[order][:, order], 0)
@@ -245,7 +246,7 @@ def compact(vector: Image, state: LbfgsState) -> Image:
     solve = partial(jax.scipy.linalg.solve_triangular, mixed)
     p = solve(along(state.steps))
     inner = jnp.matmul(changed, p, precision=HIGHEST) - along(state.changes)
-    # Factors back to where their pairs are kept; those not known count nothing.
+    # Back to the order in which the pairs are stored; unused places get 0.
     put_back = lambda x: jnp.zeros(history).at[order].set(jnp.where(known, x, 0))
     by_steps = put_back(solve(curvatures * p + scale * inner, trans="T"))
     by_changes = put_back(-scale * p)
@@ -258,18 +259,18 @@ def compact(vector: Image, state: LbfgsState) -> Image:
 
 
 def _cross_products(a: Stored, b: Stored) -> Float[Array, "_history _history"]:
-    """The products of each of some arrays with each of others."""
+    """Inner products of each array of `a` with each array of `b`."""
     a, b = (unpack(x).reshape(len(x), -1) for x in (a, b))
     return jnp.matmul(a, b.T, precision=HIGHEST, preferred_element_type=jnp.float32)
 
 
 def _products(pairs: Stored, vector: Image) -> Float[Array, "_history"]:
-    """The product of a vector with each of some arrays."""
+    """Inner products of a vector with each array of `pairs`."""
     return jnp.sum(jnp.sum(restore(pairs) * vector[None], axis=(2, 3)), axis=1)
 
 
 def two_loops(vector: Image, state: LbfgsState) -> Image:
-    """The product by two loops over the pairs: newest first, then oldest first."""
+    """`_inverse_hessian_times` by two loops: newest pair first, then oldest first."""
     history = len(state.steps)
     known = jnp.minimum(state.count, history)
 

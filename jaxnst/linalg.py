@@ -1,4 +1,4 @@
-"""Products, eigenvalues and roots of matrices, with derivatives that behave."""
+"""Products, eigenvalues and roots of matrices, with fast and stable derivatives."""
 
 import math
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def products(
 ) -> Float[Array, "_c _c"]:
     """`FᵀWF` in float32, with a derivative that multiplies once instead of twice.
 
-    The weights are the diagonal of W and a constant. Products of two bfloat16 are exact
-    in float32, so a GPU's fast ones spoil nothing.
+    The weights are the diagonal of W; derivatives treat them as constant. Products of
+    two bfloat16 are exact in float32, so a GPU's fast bfloat16 products lose nothing.
     """
     weighted = f if weights is None else (weights * f).astype(f.dtype)
     return jnp.matmul(
@@ -56,9 +56,9 @@ def eigh(
 ) -> tuple[Float[Array, "_c"], Float[Array, "_c _c"]]:
     """Eigenvalues and eigenvectors of a symmetric matrix: `K = V diag(λ) Vᵀ`.
 
-    It calls `jnp.linalg.eigh`, but under `vmap` on a CPU one matrix after another:
+    It calls `jnp.linalg.eigh`; under `vmap` on a CPU, for one matrix after another.
     XLA's batched routine waits for threads of the pool that it runs in, so several
-    calls at a time, such as those of several layers, may wait forever.
+    calls at a time, such as those of several layers, may deadlock.
 
     Returns:
         Eigenvalues in ascending order, and the eigenvectors as columns.
@@ -86,7 +86,7 @@ def _eigh_jvp(primals, tangents):
 
 
 SMALL = 256
-"""Matrices of up to this size are padded to one size, and multiplied side by side."""
+"""Matrices up to this size are padded to one size, and multiplied as one batch."""
 
 
 def root_traces(
@@ -94,8 +94,8 @@ def root_traces(
 ) -> list[Scalar]:
     """`Σ λ / √(λ + floor²)` over the eigenvalues λ of each of several matrices.
 
-    On a CPU from LAPACK's eigenvalues, elsewhere by products: small matrices are padded
-    with zeros, which add nothing, so that a few large kernels do the work of many. The
+    A CPU uses LAPACK's eigenvalues. Other devices use products: small matrices are
+    padded with zeros, which add nothing, so that a few large kernels replace many. The
     matrices are symmetric, without negative eigenvalues, and of any sizes. Derivatives
     with respect to the floors are left out.
 
@@ -126,11 +126,11 @@ def _side_by_side(ks: list[Array], floors: list[Scalar]) -> list[Scalar]:
 def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     """`Σ λ / √(λ + floor²)` over the eigenvalues λ of K, by products of matrices only.
 
-    With `A = K + floor²` and `S = A^-½` that is `tr(K S)`, and its gradient is
-    `½ (S + floor² S³)`. S comes from Newton-Schulz rounds whose factors are the best
-    for the interval that is left; since the floor bounds the eigenvalues of A from
-    below, `ROUNDS` of them, three products each, reach a few parts in 10⁵ in float32.
-    The floor is raised to where float32 can tell K from its rounding, and on until the
+    With `A = K + floor²` and `S = A^-½` this is `tr(K S)`, and its gradient is
+    `½ (S + floor² S³)`. S comes from Newton-Schulz rounds, each with the best factor
+    for the remaining interval of singular values. The floor bounds the eigenvalues of A
+    from below, so `ROUNDS` rounds of three products reach a few parts in 10⁵ in
+    float32. The floor is raised above the rounding errors of K, and further until the
     rounds converge. Derivatives with respect to it are left out.
 
     Reference:
@@ -147,11 +147,11 @@ def _root_trace_by_products_jvp(primals, tangents):
 
 
 ROUNDS, SMALLEST = 12, 2e-4
-"""Newton-Schulz rounds, enough for singular values of 1 down to the smallest."""
+"""Newton-Schulz rounds, enough for singular values from 1 down to `SMALLEST`."""
 
 
 def _scales() -> list[float]:
-    """The best factor for each round, from the smallest singular value that is left."""
+    """Best factor for each round, given the smallest singular value before it."""
     scales, low = [], SMALLEST
     for _ in range(ROUNDS):
         scales.append(math.sqrt(3 / (1 + low + low**2)))
@@ -166,7 +166,7 @@ def _root_trace_and_slope(
     eye = jnp.eye(len(k))
 
     def invert(k: Array, size: Scalar, squared: Scalar) -> tuple[Array, Array]:
-        """S, and how far S A S is from 1; the size is the norm of K."""
+        """S, and the norm of S A S - 1; `size` is the norm of K."""
         norm = size + squared  # at least the largest eigenvalue of A
         step = lambda scale, zy: 1.5 * scale * eye - 0.5 * scale**3 * zy
         y = (k + squared * eye) / norm
@@ -180,8 +180,8 @@ def _root_trace_and_slope(
                 take, (y, z), np.array(rest, np.float32), unroll=unroll
             )[0]
 
-        # In the first round Z is 1. On a GPU, rounds that are unrolled need few
-        # kernels; on a TPU, they compile for a quarter of a minute.
+        # In the first round Z is 1. On a GPU, unrolled rounds need few kernels; on a
+        # TPU, they would compile for 15 s.
         first, *rest = _scales()
         z = step(first, y)
         y, z = jax.lax.platform_dependent(
@@ -192,19 +192,19 @@ def _root_trace_and_slope(
 
     def failed(state: tuple[Scalar, Array, Array]) -> Array:
         squared, _, error = state
-        return ~(error < 0.1) & (squared <= 2 * size)  # also where it is not a number
+        return ~(error < 0.1) & (squared <= 2 * size)  # also if it is NaN
 
     def again(state: tuple[Scalar, Array, Array]) -> tuple[Scalar, Array, Array]:
         squared = 16 * state[0]
         return squared, *invert(*jax.lax.stop_gradient((k, size)), squared)
 
-    # Rounding of K makes small eigenvalues negative: by 1e-7 of it, or by more where K
-    # is the small difference of large moments, as that of a flat picture.
+    # Rounding makes small eigenvalues of K negative: by 1e-7 of its norm, or by more if
+    # K is the small difference of large moments, as for a flat picture.
     size = jnp.linalg.norm(k)
     start = jnp.maximum(floor**2, 1e-7 * size) + 1e-18
     first = (start, *invert(k, size, start))
     squared, last, _ = jax.lax.while_loop(failed, again, jax.lax.stop_gradient(first))
-    # Such a loop cannot be differentiated; where it ran, second derivatives are zero.
+    # A `while_loop` cannot be differentiated; where it ran, second derivatives are 0.
     s = jnp.where(squared == start, first[1], last)
     scaled = jnp.sqrt(squared) * s
     return jnp.sum(k * s), (s + matmul(scaled, matmul(scaled, s))) / 2

@@ -1,4 +1,4 @@
-"""What a run shows while it paints: the latest picture, and a line for each look."""
+"""Live view of a run: the latest picture, and a line for each update."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ from jaxnst.transfer import Info
 from jaxnst.types import Image
 
 FRAME, LINES, SO_FAR = "frame.jpg", "lines.jsonl", "so-far.png"
-"""Files of the folder: the latest picture, the lines, and what a stopped run had."""
+"""Files of the folder: the latest frame, the lines, the picture of a stopped run."""
 
 LONGEST = 768
-"""Long edge of a frame, at most, in pixels."""
+"""Largest long edge of a frame, in pixels."""
 
 SELDOM, SHARE = 1.0, 0.01
-"""Seconds between two frames, at least, and the share of the time they may take."""
+"""Fewest seconds between two frames, and the largest share of time for frames."""
 
 MOST = 8
 """Most steps of a launch whose terms are shown."""
@@ -35,8 +35,8 @@ MOST = 8
 class LiveWriter:
     """Writes frames and lines of a run, or lines of a grid; without a folder, nothing.
 
-    A frame is due at both ends of a scale, and once one takes less than `SHARE` of the
-    time since the last, so that to watch a run does not slow it down.
+    A frame is due at both ends of a scale. Between them, frames take at most `SHARE` of
+    the time, so watching a run does not slow it down.
     """
 
     def __init__(self, folder: Path | None):
@@ -46,7 +46,7 @@ class LiveWriter:
         self.say("Reading the pictures and the network")
 
     def say(self, doing: str) -> None:
-        """Show in words what is done before there are steps, or between them."""
+        """Show in words what the run does, before or between its steps."""
         self.write({"doing": doing})
 
     def step(
@@ -58,10 +58,10 @@ class LiveWriter:
         *,
         pictures: int | None = None,
     ) -> None:
-        """Show the place of a run, the time left, and the terms of its last steps.
+        """Show the progress of a run, the time left, and the terms of its last steps.
 
-        `done` and `total` are its work, of which `next` is the share after the patches.
-        Of a grid, which paints so many `pictures` at a time, no terms are shown.
+        `done` and `total` measure work; `next`, in the line, is the share after the
+        patches. A grid paints `pictures` at a time, and shows no terms.
         """
         if self.folder is None:
             return
@@ -85,19 +85,19 @@ class LiveWriter:
         )
 
     def write(self, line: dict[str, Any]) -> None:
-        """Add a line, at once; a full disk does not end a run that is only watched."""
+        """Add a line at once; ignore errors, so that a full disk does not end a run."""
         if self.folder is None:
             return
         with contextlib.suppress(OSError), (self.folder / LINES).open("a") as file:
             file.write(json.dumps(line | {"frame": self.frames}) + "\n")
 
     def frame(self, progress: Progress, *, newest: bool) -> None:
-        """Write a frame if one is due; `newest` shows the very picture in any case."""
+        """Write a frame if one is due, or always if `newest` is set."""
         now, stage = time.monotonic(), progress.stage
         ends = progress.taken in (stage.steps, len(progress.info.loss))
         if self.folder is not None and (newest or ends or now >= self.due):
             self.show(progress.image)
-            # What makes the first frame of a size is compiled, which is no measure.
+            # The first frame of a size is compiled too, so its time does not count.
             spent = time.monotonic() - now if self.shape == stage.shape else 0
             self.due, self.shape = now + max(SELDOM, spent / SHARE), stage.shape
 
@@ -113,7 +113,7 @@ class LiveWriter:
 
 
 def shown_terms(info: Info, recipe: Recipe) -> dict[str, list[float | None]]:
-    """The weighted terms of some steps of a launch, the last one among them."""
+    """The weighted terms of some steps of a launch, including the last step."""
     count = len(info.loss)
     shown = np.linspace(count, 0, min(count, MOST), endpoint=False)[::-1]
     finite = lambda x: float(f"{x:.5g}") if math.isfinite(x) else None
@@ -125,11 +125,11 @@ def shown_terms(info: Info, recipe: Recipe) -> dict[str, list[float | None]]:
 
 
 class LiveReader:
-    """Follows what a `LiveWriter`, in whatever process, writes into a folder.
+    """Reads what a `LiveWriter` writes into a folder, in this or another process.
 
     Attributes:
-        lines: Lines of all steps so far; of long runs, every second one, repeatedly.
-        doing: What is done now, in words; empty while steps are taken.
+        lines: Lines of the steps so far; long runs are thinned to every second line.
+        doing: Present work in words; empty while steps are taken.
     """
 
     KEPT, POINTS = 400, 320
@@ -140,14 +140,14 @@ class LiveReader:
         self.doing = ""
 
     def read(self) -> None:
-        """Take up the lines that were added."""
+        """Read the lines that were added since the last call."""
         path = self.folder / LINES
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             file.seek(self.offset)
             whole, end, _ = file.read().rpartition(b"\n")
             self.offset += len(whole + end)
             for line in whole.splitlines():
-                with contextlib.suppress(ValueError):  # torn, as by a full disk
+                with contextlib.suppress(ValueError):  # cut, as by a full disk
                     found = json.loads(line)
                     self.doing = found.get("doing", "")
                     self.lines += [found] if "terms" in found else []
@@ -155,7 +155,7 @@ class LiveReader:
             self.lines = [*self.lines[:-1:2], self.lines[-1]]
 
     def as_json(self) -> dict[str, Any]:
-        """What the page shows of a run."""
+        """The state of a run, for the studio's page."""
         last = self.lines[-1] if self.lines else None
         return {
             "doing": self.doing,

@@ -1,9 +1,9 @@
 """Masks: how much each pixel of a picture counts, and each position of a layer.
 
-A mask is h w 1 with values in [0, 1]; that of how strongly a content holds has any
-numbers ≥ 0. A feature counts as much as the pixels of its own cell, a square of the
-layer's stride: the cells of a layer cover the picture once, so regions that share out
-the pixels share out the features, too, without gaps.
+A mask is h w 1 with values in [0, 1]; a mask of the content's strength has any values
+≥ 0. The weight of a position of a layer is the mean over its cell, a square as wide as
+the layer's stride. The cells of a layer cover the picture once, so regions that divide
+the pixels also divide the features, without gaps.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from jaxnst.pictures.geometry import resize
 from jaxnst.types import Mask, Weights
 
 NOTHING = 1e-8
-"""Added to the weights of a layer, so that a region too small for it is the whole."""
+"""Added to a layer's weights, so that a region too small for it counts everywhere."""
 
 
 def layer_weights(mask: Mask | None, layers: Sequence[str]) -> dict[str, Mask]:
     """Weights of the positions of each layer, of mean 1; none without a mask.
 
-    They are where the mask is: on the host, or on a device.
+    They are on the host or on a device, like the mask.
 
     Example:
         >>> mask = np.array([0, 0, 0, 1, 1, 1], np.float32)[None, :, None].repeat(4, 0)
@@ -36,14 +36,14 @@ def layer_weights(mask: Mask | None, layers: Sequence[str]) -> dict[str, Mask]:
 
 
 def cell_means(mask: Mask, step: int) -> Mask:
-    """Means of squares of that side; an incomplete last row or column is dropped."""
+    """Means over squares of side `step`, without incomplete ones at the end."""
     h, w = mask.shape[0] // step, mask.shape[1] // step
     cells = mask[: h * step, : w * step].reshape(h, step, w, step, 1)
     return cells.mean(axis=(1, 3))
 
 
 def multiply_masks(first: Weights, second: Weights) -> Weights:
-    """The product of weights, of which each may be None."""
+    """The product of two weights, each of which may be None."""
     if first is None or second is None:
         return second if first is None else first
     return first * second
@@ -52,7 +52,7 @@ def multiply_masks(first: Weights, second: Weights) -> Weights:
 def fit_mask(
     mask: Mask, shape: tuple[int, ...], *, most: float = 1.0
 ) -> Float[np.ndarray, "_h _w 1"]:
-    """A mask of any size at that of a picture, clipped to [0, most].
+    """A mask resized to the shape of a picture, and clipped to [0, most].
 
     Example:
         >>> fit_mask(np.ones((2, 2, 1)), (4, 6)).shape
@@ -62,9 +62,9 @@ def fit_mask(
 
 
 def normalize_overlaps(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
-    """Masks that add up to at most 1, and what they leave.
+    """Masks that add up to at most 1, and the rest up to 1.
 
-    Where they add up to more, each keeps its part of the sum.
+    Where the given masks add up to more, each is divided by their sum.
 
     Example:
         >>> halves, rest = normalize_overlaps([np.ones((1, 1, 1), np.float32)] * 2)

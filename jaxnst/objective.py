@@ -1,4 +1,4 @@
-"""The objective: targets are measured once, the loss of the image at every step.
+"""The objective: targets measured once, and the loss of the image at every step.
 
 `measure` computes the features of an image; `summarize` reduces them to a `Summary`;
 `compare` turns the summary into the loss. The loss depends on an image only through its
@@ -28,19 +28,19 @@ from jaxnst.storage import Stored, StoredFeatures, restore, store
 from jaxnst.types import Feature, Features, Image, Mask, Scalar, Weights
 
 StyleTarget = dict[str, Any]
-"""What `StyleLoss.prepare` makes of a style, by layer."""
+"""Results of `StyleLoss.prepare`, by layer."""
 
 StyleSummary = dict[str, Any]
-"""What `StyleLoss.summarize` makes of an image, by layer."""
+"""Results of `StyleLoss.summarize`, by layer."""
 
 
 class RegionTargets(NamedTuple):
-    """What a region of the image is compared with.
+    """The style targets of one region of the image.
 
     Attributes:
-        style: From `StyleLoss.prepare`, by layer.
+        style: Target of the style, from `StyleLoss.prepare`, by layer.
         weights: How much each position counts, by layer, of mean 1, see
-            `masks.layer_weights`; empty where the region is the whole image.
+            `masks.layer_weights`; empty if the region is the whole image.
         share: Area of the region, as a fraction of the image. It is the weight of the
             region's term, so the style acts on each pixel as in a whole image.
     """
@@ -51,7 +51,7 @@ class RegionTargets(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """An image that another one should agree with, such as the frame before, warped.
+    """An image to agree with, such as the previous frame of a video, warped.
 
     Attributes:
         image: RGB in [0, 1], h w 3.
@@ -65,16 +65,16 @@ class Agreement(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What an image is compared with; its arrays change without recompiling.
+    """The targets of an image; new values of the arrays never recompile.
 
     Attributes:
-        content: From `ContentLoss.prepare`, by layer, as `storage.store` packs it.
+        content: Results of `ContentLoss.prepare`, by layer, packed by `storage.store`.
         regions: Parts of the image and their styles.
         held: Weight of the content term at each position, by layer, with mean 1;
             empty if it is even.
         paint_mask: Where the image may change; None: everywhere.
         learning_rate: Factor on the optimiser's step; the loss does not depend on it.
-        agreement: What the image should agree with. Default: nothing.
+        agreement: Image to agree with. Default: none.
         extent: Height and width of the picture on its canvas; None: the whole image.
     """
 
@@ -110,9 +110,9 @@ class Objective(Protocol):
 
 
 class Summary(NamedTuple):
-    """All that the loss needs to know of an image: what `summarize` of each loss gives.
+    """All that the loss needs of an image: the results of each loss's `summarize`.
 
-    Content and the style of each region are by layer.
+    `content`, and each of the `regions`, are dicts by layer.
     """
 
     content: dict[str, Any]
@@ -134,12 +134,12 @@ def make_targets(
         backbone: The network, calibrated for the recipe, see `calibrate.calibrate`.
         content: RGB in [0, 1], h w 3, of the size that is optimised.
         styles: One or more RGB images of any size.
-        recipe: What to measure.
-        blend: Weight of each style; they are divided by the sum of their absolute
-            values. Default: equal weights.
+        recipe: Recipe with the losses, the layers and the weights.
+        blend: Weight of each style; the weights are divided by the sum of their
+            absolute values. Default: equal weights.
 
     Returns:
-        What the image is compared with.
+        The targets.
 
     Raises:
         ValueError: If there is not one weight for each style, or an image is not RGB
@@ -178,10 +178,10 @@ def assemble_targets(
     content_strength: Mask | None = None,
     paint_mask: Mask | None = None,
 ) -> Targets:
-    """Join what was measured with a recipe's weights and learning rate, on the host.
+    """Join measured targets with a recipe's weights and learning rate, on the host.
 
-    Of each region it takes the styles, from `prepare_styles`, and the mask. All masks
-    are on the canvas.
+    A region is its target, from `prepare_styles`, and its mask. All masks are on the
+    canvas.
     """
     layers = layer_names(recipe.program.style_layers)
     whole = math.prod(canvas.shape)
@@ -209,7 +209,7 @@ def measure_content(
     *,
     program: Program,
 ) -> StoredFeatures:
-    """Measure the features of a content that an image is compared with."""
+    """Measure the features of a content, as targets of the image."""
     layers, loss = layer_names(program.content_layers), program.losses.content
     weights = layer_weights(content_strength, layers)
 
@@ -263,9 +263,9 @@ def style_ranks(shapes: Sequence[tuple[int, ...]], program: Program) -> tuple[in
 
 
 def check_blend(blend: Any, styles: int) -> None:
-    """Raise a ValueError unless there is a weight for each style, one of them not 0.
+    """Raise a ValueError unless there is one weight for each style, and not all are 0.
 
-    Of traced weights only the number is checked.
+    If the weights are traced, only their number is checked.
     """
     known = not isinstance(blend, Tracer)
     total = float(np.abs(blend).sum()) if known else 1.0
@@ -284,7 +284,7 @@ def prepare_styles(
     program: Program,
     ranks: tuple[int, ...],
 ) -> StyleTarget:
-    """Make targets of the summaries of styles, whose covariances have these ranks."""
+    """Make the target of a blend of styles; `ranks` are those of `style_ranks`."""
     shares = jnp.asarray(blend / jnp.sum(jnp.abs(blend)))
     loss, prepared = program.losses.style, {}
     for layer, rank in zip(layer_names(program.style_layers), ranks, strict=True):
@@ -319,15 +319,15 @@ def objective(
     """The loss of an image, and its parts.
 
     `content_weight · Σ_l v_l C_l + style_weight · Σ_r a_r Σ_l w_l S_rl + tv_weight ·
-    TV` with the content's distance C_l at a layer l, of weight v_l, and the style's
-    S_rl, of weight w_l, in a region r, which covers the share a_r of the image. If the
-    targets have an `agreement`, as those of videos, `disagreement` is added.
+    TV` with the content's distance C_l at layer l, weighted by v_l, and the style's
+    distance S_rl in region r, weighted by w_l. Region r covers the share a_r of the
+    image. If the targets have an `agreement`, as in videos, `disagreement` is added.
 
     Args:
         image: RGB in [0, 1].
         backbone: The network, calibrated for the recipe.
         targets: From `make_targets`, for the same program.
-        program: What to measure.
+        program: The losses, the layers and their weights.
 
     Returns:
         The loss, and its unweighted terms.
@@ -353,7 +353,7 @@ def objective(
 
 
 def disagreement(image: Image, agreement: Agreement) -> Scalar:
-    """How far an image is from one that it should agree with.
+    """Weighted mean squared difference between an image and an `Agreement`.
 
     `weight · mean_p (c_p |x_p - y_p|² / 3)` with the reliability c of each pixel p.
 
@@ -376,9 +376,9 @@ def summarize(
     program: Program,
     owned: Weights = None,
 ) -> Summary:
-    """Reduce an image to what the loss depends on, see `objective`.
+    """Reduce an image to its `Summary`, for `compare`.
 
-    Of a tile, `owned` says which of its pixels count.
+    For a tile, `owned` marks the pixels that count.
     """
     feats = measure(backbone, image, program, program.layers)
 

@@ -1,6 +1,7 @@
-"""Optimisers: those that the recipes name, and any of optax.
+"""Optimisers: those that recipes name, and any from optax.
 
-Each is an `Optimizer`: an optax transformation, and what a run has to know beside it.
+Each is an `Optimizer`: an optax transformation, with functions that carry its state
+from one scale to the next.
 """
 
 from collections.abc import Callable
@@ -19,17 +20,17 @@ from jaxnst.types import Image
 
 
 class Optimizer(NamedTuple):
-    """An optimiser, and what a run has to know of it.
+    """An optimiser, and how a run treats its state.
 
     Attributes:
-        transform: An optax transformation at a learning rate of 1: the kernel
-            multiplies its updates by that of the targets, which is an array. Its
-            `update` is also told the loss, as `value`, and that `learning_rate`.
+        transform: An optax transformation with a learning rate of 1: `Transfer.step`
+            multiplies its updates by `targets.learning_rate`, an array. Its `update`
+            also gets the loss, as `value`, and that `learning_rate`.
         enlarge: `enlarge(before, fresh, growth) -> state`: the first state of a scale,
-            from the last one of the scale before, and a fresh one; on the host.
-        drop_history: `drop_history(state) -> state` without what `enlarge` does not
-            need, so that its memory is free.
-        work_bytes: Bytes for each pixel that an update takes beside the state.
+            from the last state of the scale before and a fresh state; on the host.
+        drop_history: `drop_history(state) -> state` without the parts that `enlarge`
+            does not need, to free their memory.
+        work_bytes: Bytes per pixel that an update needs in addition to the state.
     """
 
     transform: optax.GradientTransformationExtraArgs
@@ -41,9 +42,9 @@ class Optimizer(NamedTuple):
 def make_optimizer(
     program: Program, transform: optax.GradientTransformation | None = None
 ) -> Optimizer:
-    """Build the optimiser that a program names, or one around an optax transformation.
+    """Build the optimiser that a program names, or wrap an optax transformation.
 
-    A transformation has a learning rate of 1; see `enlarge_moments`.
+    A transformation must have a learning rate of 1; see `enlarge_moments`.
     """
     if transform is None and program.optimizer == "lbfgs":
         initial_radius = FIRST_MOVE * max(program.units)
@@ -60,10 +61,10 @@ def make_optimizer(
 def enlarge_moments(
     before: optax.OptState, fresh: optax.OptState, growth: Growth
 ) -> optax.OptState:
-    """Enlarge the arrays of a state that have the image's shape, linearly.
+    """Enlarge the arrays of a state that have the image's shape, by interpolation.
 
-    Counts and other numbers are kept, so Adam goes on at once with sensible step sizes.
-    An array of any other shape that depends on the image's, such as a history, starts
+    Counts and other numbers are kept, so Adam continues with sensible step sizes. An
+    array whose shape depends on the image's in another way, such as a history, starts
     anew.
     """
 
@@ -78,10 +79,10 @@ def enlarge_moments(
 def _descent_stored_in(
     dtype: StateDtype, adam: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Descend by Adam, whose first moment is put away in a type.
+    """Descend by Adam, with the first moment stored in a dtype.
 
-    The second one stays float32: with a β2 of 0.999 it decays by less in a step than
-    bfloat16 resolves.
+    The second moment stays float32: with a β2 of 0.999, it decays less in a step than
+    bfloat16 can resolve.
     """
 
     def put_away(state: Any) -> optax.ScaleByAdamState:
@@ -105,9 +106,9 @@ def tf1_adam(
 ) -> optax.GradientTransformation:
     """`optax.scale_by_adam`, but as `tf.train.AdamOptimizer` computes it.
 
-    `√(1 - β2ᵗ) / (1 - β1ᵗ) · m / (√v + ε)`. The ε joins √v before the correction of its
-    bias, which optax makes first; with the ε of 0.1 of the blog post, the first steps
-    are 32 times as careful.
+    `√(1 - β2ᵗ) / (1 - β1ᵗ) · m / (√v + ε)`. Here ε is added to √v before the bias
+    correction, in optax after it. With the blog post's ε of 0.1, the first steps are up
+    to 32 times shorter.
 
     Reference:
         Kingma, Ba (2015), "Adam", end of section 2, there called ε-hat.

@@ -1,4 +1,4 @@
-"""The process that paints: its numbers, its memory, its threads.
+"""Settings of the painting process: dtypes, compiler options, threads, memory.
 
 JAX starts threads of its own when it first computes, so a process that has painted must
 not be forked: use `multiprocessing.get_context("spawn")`.
@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Iterator
 
 import jax
-import scipy.linalg  # noqa: F401  (JAX's LAPACK: there before its threads are limited)
+import scipy.linalg  # noqa: F401  (loads JAX's LAPACK before its threads are limited)
 from threadpoolctl import threadpool_limits
 
 CompilerOptions = dict[str, bool | str]
@@ -18,24 +18,24 @@ COMPILE_FAST: CompilerOptions = {
     "xla_backend_optimization_level": "1",
     "xla_gpu_autotune_level": "0",
 }
-"""Compiler options of what runs once a scale: tuning it takes longer than it saves."""
+"""Compiler options of programs that run once a scale, which are not worth tuning."""
 
 STEP_OPTIONS: CompilerOptions = {"xla_gpu_enable_triton_gemm": False}
-"""Compiler options of steps. On a GPU their products are as fast without Triton's, for
-which XLA would try hundreds of programs."""
+"""Compiler options of steps. On a GPU, matrix products are as fast without Triton,
+for which XLA would try hundreds of programs."""
 
 single_threaded_lapack = threadpool_limits.wrap(limits=1, user_api="blas")
-"""Decorator. XLA on a CPU calls LAPACK for eigenvalues, several at a time, from threads
-of its own; threads of LAPACK's on top make a step many times slower, and its results
-depend on their number."""
+"""Decorator that limits LAPACK to one thread. XLA on a CPU calls LAPACK from several
+threads of its own. More threads inside LAPACK would make a step many times slower, and
+its results would depend on their number."""
 
 
 def usual_options() -> CompilerOptions:
-    """Compiler options of all programs on the devices that are there.
+    """Compiler options of all programs, for the devices of this process.
 
-    On one CPU they leave out XLA's newer code for fusions, which takes half as long
-    again to compile. Several devices need it: without it their number would change the
-    rounding.
+    With one device, they turn off XLA's newer fusion emitters for CPUs, with which
+    compiling takes 1.5 times as long. Several devices need them: without them, the
+    number of devices would change the rounding.
     """
     known = jax.__version_info__ < (0, 12)  # a later XLA may not know the option
     alone = known and jax.device_count() == 1
@@ -44,9 +44,9 @@ def usual_options() -> CompilerOptions:
 
 @contextlib.contextmanager
 def standard_dtypes() -> Iterator[None]:
-    """Compute in float32 with JAX's usual promotion, compiled, whatever is set outside.
+    """Compute in float32, compiled, with JAX's standard promotion, whatever users set.
 
-    It decorates functions too. Arrays of float64 that come in are still float64.
+    It can also decorate functions. Arguments of float64 stay float64.
     """
     with (
         jax.enable_x64(False),
@@ -58,6 +58,6 @@ def standard_dtypes() -> Iterator[None]:
 
 
 def return_freed_memory() -> None:
-    """Give the system back what compiling took; glibc would keep most of it."""
+    """Return the memory of compilation to the system; glibc would keep most of it."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # there is no glibc
         ctypes.CDLL(None).malloc_trim(0)

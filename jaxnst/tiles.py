@@ -1,11 +1,11 @@
 """Exact losses and gradients, tile by tile, of pictures that do not fit into memory.
 
 The loss depends on the features only through sums over positions (`Summary`). So it is
-computed in two passes over overlapping tiles: one adds up the sums, which gives the
-loss and its gradient with respect to them; the other takes that gradient back through
-the network, a tile at a time. Each position belongs to one tile, whose halo covers its
-receptive field; it has the weight 1 there and 0 in all other tiles. Tiles end where the
-picture ends, so the padding is the picture's own: the result is that of the whole
+computed in two passes over overlapping tiles. The first adds up the sums, which give
+the loss and its gradient with respect to the sums. The second takes that gradient back
+through the network, tile by tile. Each position belongs to one tile, whose halo covers
+its receptive field; its weight is 1 in this tile and 0 in all others. Tiles end where
+the picture ends, so the padding is the picture's own. The result is that of the whole
 picture, up to rounding.
 """
 
@@ -43,7 +43,7 @@ from jaxnst.types import Feature, Features, Image, Mask, Scalar
 
 
 class Tile(NamedTuple):
-    """A tile: its first pixel, and by axis the first and past-last that it owns."""
+    """A tile: its first pixel, and by axis the range [first, end) that it owns."""
 
     start: Int[Array, "*_n 2"]
     owned: Int[Array, "*_n 2 2"]
@@ -63,7 +63,7 @@ class Tiles(NamedTuple):
 
 @cache
 def halo(layers: tuple[str, ...]) -> int:
-    """Margin that the features of a tile's own pixels depend on, in whole strides.
+    """Margin in pixels around a tile's own pixels, rounded up to whole strides.
 
     Example:
         >>> halo(("relu5_1",)), halo(("relu1_1", "relu4_2"))
@@ -76,17 +76,17 @@ def halo(layers: tuple[str, ...]) -> int:
 
 @cache
 def smallest_tile(layers: tuple[str, ...]) -> int:
-    """Least size that any picture can be divided by: about as much owned as halo."""
+    """Smallest size of tiles for any picture; they own about as much as their halo."""
     return 3 * halo(layers) + 2 * stride(deepest(layers))
 
 
 def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Tiles:
-    """Divide a picture into as few tiles as possible, and these as small as possible.
+    """Divide a picture into as few tiles as possible, each as small as possible.
 
     Tiles start at multiples of the deepest layer's stride, so that they pool the pixels
-    that the whole picture pools. All of them are inside the picture. If its sides are
-    no such multiples, the sides of the tiles leave the same remainder. A ValueError
-    says if the longest side, halo included, is less than `smallest_tile`.
+    that the whole picture pools. All of them are inside the picture. If a side of
+    the picture is not such a multiple, the tiles' sides have the same remainder. Raises
+    a ValueError if the longest side `size`, with the halo, is below `smallest_tile`.
 
     Example:
         >>> tiles = plan_tiles((100, 1000), ("relu5_1",), size=512)
@@ -107,7 +107,7 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
 def tile_shape(
     shape: tuple[int, ...], layers: tuple[str, ...], size: int
 ) -> tuple[int, int]:
-    """Height and width of the tiles that `plan_tiles` makes, however many they are."""
+    """Height and width of the tiles that `plan_tiles` makes."""
     height, width = (_along(side, layers, size)[0] for side in shape[:2])
     return height, width
 
@@ -123,7 +123,7 @@ def _along(
         )
     if length <= size:
         return length, [(0, 0, length)]
-    # In whole strides, of which the picture has `whole` and a remainder.
+    # In strides: the picture has `whole` of them, and a remainder.
     step, beyond = stride(deepest(layers)), halo(layers)
     whole, rest = divmod(length, step)
     margin, largest = 2 * beyond // step, (size - rest) // step
@@ -136,7 +136,7 @@ def _along(
 
 
 def tile_mesh() -> Mesh | None:
-    """The devices of this process, as a mesh of one axis, `tile`; None for one."""
+    """The devices of this process, as a mesh of one axis, `tile`; None if single."""
     devices = jax.local_devices()
     return Mesh(np.array(devices), ("tile",)) if len(devices) > 1 else None
 
@@ -150,7 +150,7 @@ class Tiled:
     Attributes:
         size: Longest side of a tile, in pixels, halo included.
         mesh: Devices with one axis, `tile`, to spread the tiles over. Each holds the
-            whole picture; their summaries and gradients are summed. Default: one.
+            whole picture; summaries and gradients are summed. Default: one device.
 
     Example:
         >>> import jaxnst
@@ -168,18 +168,18 @@ class Tiled:
         check_additive(program)
         image = extend(image, targets.extent)
         tiles = plan_tiles(image.shape, program.layers, self.size)
-        # Pixels agree or not one by one, so that term needs no tiles.
+        # `compare` computes the agreement pixel by pixel, so it needs no tiles.
         summed = targets._replace(agreement=None)
         summary = _summary(image, backbone, summed, program, tiles, self.mesh)
         return compare(summary, image, targets, program)
 
 
 def check_additive(program: Program) -> None:
-    """Raise a ValueError unless a picture may be painted in tiles by a program."""
+    """Raise a ValueError unless a program can paint a picture in tiles."""
     if program.normalize_gradients:
         raise ValueError(
             "expected a recipe without normalize_gradients for a picture in tiles; "
-            "leave it out, or use a smaller size"
+            "leave that option out, or use a smaller size"
         )
     if not program.additive:
         content, style, _ = program.losses
@@ -226,7 +226,7 @@ def _summary(
 def _summarize(
     program: Program, tile: Tile, constants: tuple[Backbone, Targets], pixels: Image
 ) -> Summary:
-    """What a tile adds to the summary of its picture."""
+    """Summary of a tile, to be added to the summary of the picture."""
     backbone, targets = constants
     content, shape = targets.content, pixels.shape
     weights = partial(_weights, tile, shape, program.layers)
@@ -249,7 +249,7 @@ def _weights(
 ) -> dict[str, Mask]:
     """Weights of a tile's positions, by layer: 0 where another tile owns them.
 
-    Elsewhere they are those of the whole picture, or 1 where there are none.
+    Elsewhere they are the weights of the whole picture, or 1 if it has none.
     """
 
     def cut(layer: str) -> Mask:
@@ -274,7 +274,7 @@ def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 
 
 
 def _place(tile: Tile, layer: str) -> tuple:
-    """Where a layer's feature of a tile begins in that of the picture."""
+    """Where a tile's feature begins in the picture's feature, at a layer."""
     return (*(tile.start // stride(layer)), 0)
 
 
@@ -292,7 +292,7 @@ def _fold(
     arrays: tuple[PyTree, ...] = (),
     mesh: Mesh | None = None,
 ) -> PyTree:
-    """Add up something over tiles, one after the other on each device, from zero."""
+    """Fold `add` over tiles, one after another on each device, from a zero total."""
 
     def fold(total: PyTree, rows: Tile, arrays: tuple[PyTree, ...]) -> PyTree:
         step = lambda total, tile: (add(total, tile, *arrays), None)
@@ -301,7 +301,7 @@ def _fold(
     rows = Tile(jnp.asarray(tiles.starts), jnp.asarray(tiles.owned))
     if mesh is None:
         return fold(total, rows, arrays)
-    # Tiles that own nothing, so that all devices get the same number.
+    # Add tiles that own nothing, so that all devices get the same number.
     missing = -len(tiles.starts) % mesh.size
     rows = jax.tree.map(
         lambda x: jnp.pad(x, ((0, missing), *((0, 0) for _ in x.shape[1:]))), rows
@@ -351,7 +351,7 @@ def measure_content(
         h, w = (side // stride(layer) for side in content.shape[:2])
         return stored_zeros((h, w, channels(layer)), program.state_dtype)
 
-    # Prepared before they are stored, so features are never whole in float32.
+    # Each tile is prepared and stored at once, so the whole is never in float32.
     statistics = _total(statistics_of, tiles)
     return _fold(write, {layer: empty(layer) for layer in layers}, tiles)
 

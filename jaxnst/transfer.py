@@ -25,7 +25,7 @@ from jaxnst.types import Image, Scalar
 
 
 class Best(NamedTuple):
-    """The iterate that follows the lowest loss, and that loss."""
+    """The image after the step with the lowest loss, and that loss."""
 
     image: Image
     lowest: Scalar
@@ -36,11 +36,11 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised.
-        output: The picture to return: the best iterate, or the iterates' sum with
-            geometric weights, `Σ_t (1 - decay) decay^(n-t) x_t`, whose bias
-            `current_image` corrects as Adam does; a decay of 0 gives the last iterate.
+        output: The picture to return: the best iterate, or an exponential moving mean,
+            `Σ_t (1 - decay) decay^(n-t) x_t`, whose bias `current_image` corrects as
+            Adam does; a decay of 0 gives the last iterate.
         step: Number of steps taken.
-        opt_state: The optax optimiser's own state; empty `at_rest`.
+        opt_state: State of the optax optimiser; empty after `at_rest`.
     """
 
     image: Image
@@ -67,12 +67,12 @@ class Info(NamedTuple):
 
 
 def at_rest(image: Any) -> State:
-    """The state of an image that takes no more steps, so it has no optimiser's."""
+    """The state of an image that takes no more steps, without an optimiser state."""
     return State(image, image, np.zeros(image.shape[:-3], np.int32), ())
 
 
 def current_image(state: State, program: Program) -> Float[Any, "*_lanes _h _w 3"]:
-    """The picture so far, clipped to [0, 1]; of a state on the host, by NumPy."""
+    """The picture so far, clipped to [0, 1]; by NumPy if the state is on the host."""
     numbers = np if isinstance(state.image, np.ndarray) else jnp
     step = state.step[..., None, None, None]
     if isinstance(state.output, Best):
@@ -103,23 +103,23 @@ class Transfer:
         """Return the arguments, the usual objective by its name."""
         usual = self.objective is objective
         ours = type(self.objective).__module__.startswith("jaxnst.")
-        # Of the users' own, by its address: its code may be another one next time.
+        # A user's function is shown by its address, because its code may change.
         told = repr if ours else object.__repr__
         loss = "objective" if usual else told(self.objective)
         return f"{type(self).__name__}({self.program}, {loss}, {self.transform})"
 
     @cached_property
     def optimizer(self) -> Optimizer:
-        """The optimiser that `step` moves by."""
+        """The optimiser that `step` uses."""
         return make_optimizer(self.program, self.transform)
 
     @property
     def units(self) -> Float[np.ndarray, "1 1 3"]:
-        """Factors on the image, for the optimiser."""
+        """Factors on the image: the optimiser sees `units * image`."""
         return np.array(self.program.units, np.float32)[None, None]
 
     def init(self, image: Image) -> State:
-        """The state that a run begins with, of an image in [0, 1], h w 3."""
+        """The first state of a run, from an image in [0, 1], h w 3."""
         check_image(image, beyond=OPTIMIZED)
         zeros, lowest = jnp.zeros_like(image), jnp.float32(jnp.inf)
         output = Best(zeros, lowest) if self.program.keep_best else zeros
@@ -131,10 +131,10 @@ class Transfer:
     def step(
         self, state: State, backbone: Backbone, targets: Targets
     ) -> tuple[State, Info]:
-        """Evaluate and move, with a network that is calibrated for the recipe.
+        """Take one step, with a network that is calibrated for the recipe.
 
         Returns:
-            The next state, and what the step saw.
+            The next state, and the `Info` of this step.
         """
         loss_of = lambda image: self.objective(image, backbone, targets, self.program)
         (loss, terms), grad = jax.value_and_grad(loss_of, has_aux=True)(state.image)
@@ -179,10 +179,10 @@ class Transfer:
         return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
     def enlarge(self, state: State, fresh: State, growth: Growth) -> State:
-        """The first state of a scale, which knows what the optimiser has learned.
+        """The first state of a scale, with what the optimiser has learned so far.
 
-        It is made of the last state of the scale before and of a fresh one, from `init`
-        of the enlarged image.
+        `state` is the last state of the scale before; `fresh` is from `init` of the
+        enlarged image.
         """
         enlarged = self.optimizer.enlarge(state.opt_state, fresh.opt_state, growth)
         return fresh._replace(opt_state=enlarged)
@@ -206,8 +206,8 @@ def make_transfer(
 
     Args:
         program: What to minimise and how, such as `recipe.program`.
-        objective: What to minimise instead. It may call `objective.objective` and add
-            to that.
+        objective: Function to minimise instead of `objective.objective`; it may call
+            this and add to its loss.
         optimizer: An optax transformation to use instead of the program's optimiser.
             Give it a learning rate of 1: its updates are multiplied by that of the
             targets. `optimizers.enlarge_moments` carries its state to the next scale.
@@ -216,7 +216,7 @@ def make_transfer(
         The functions.
 
     Raises:
-        ValueError: If it is not a program.
+        ValueError: If `program` is not a `Program`.
 
     Example:
         >>> import jaxnst

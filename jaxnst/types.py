@@ -1,7 +1,7 @@
-"""Names for the arrays that travel through the package.
+"""Types of the arrays that the package uses.
 
-Axes: `h w c` are height, width, channels; there is no batch axis anywhere, batching
-is the caller's `jax.vmap`. A throw-away axis (`_h`) may differ between arguments.
+Axes: `h w c` are height, width and channels. There is no batch axis; callers use
+`jax.vmap`. An axis with an underscore (`_h`) may differ between arguments.
 Arrays are JAX's, or NumPy's on the host.
 """
 

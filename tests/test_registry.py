@@ -107,8 +107,8 @@ def test_a_recipe_fetches_its_network_once_and_falls_back_for_a_day(
     os.utime(marker, (began, began))
     until = datetime.datetime.fromtimestamp(began) + datetime.timedelta(days=1)
     assert choose(None, "imagenet")[1] == (
-        "ImageNet weights could not be fetched; tried again after "
-        f"{until:%Y-%m-%d %H:%M}, or now by: jaxnst weights pull imagenet"
+        "ImageNet weights could not be fetched; next try after "
+        f"{until:%Y-%m-%d %H:%M}, or now with: jaxnst weights pull imagenet"
     )
     os.utime(marker, (0, 0))
     assert choose(None, "imagenet") == ("imagenet", "fetched")

@@ -1,7 +1,7 @@
-"""What an image is compared by: losses, each a row of a table.
+"""Losses of style, content and variation, each a row of a table.
 
-`STYLE_LOSSES` compare statistics, `CONTENT_LOSSES` features, `VARIATION_LOSSES` measure
-roughness. A recipe names a row of each, or holds a row of your own.
+`STYLE_LOSSES` compare statistics, `CONTENT_LOSSES` compare features, `VARIATION_LOSSES`
+measure roughness. A recipe names a row of each, or holds a row of your own.
 """
 
 from jaxnst.linalg import eigh as eigh

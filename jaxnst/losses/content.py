@@ -3,8 +3,8 @@
 A content loss is a row of `CONTENT_LOSSES`. To add your own, make a `ContentLoss` of a
 function that sums differences over positions.
 
-Features are h w c, targets of the same shape, and weights say how much each position
-counts, h w 1; by default, once.
+Features and targets have the shape h w c. Weights, h w 1, say how much each position
+counts; without weights, each counts once.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ from jaxnst.types import Feature, Scalar, Weights
 
 @dataclass(frozen=True)
 class ContentLoss:
-    """A content loss: what is summed over positions, and the distance it gives.
+    """A content loss: a sum over positions, and the distance computed from it.
 
     Attributes:
         name: Its name in a recipe.
         summarize: `summarize(feature, target, weights) -> summary`, a sum over
-            positions: of a feature of the image, the target, and weights or None.
+            positions. The feature is the image's; weights may be None.
         distance: `distance(summary) -> loss`, ≥ 0. Default: the summary's mean.
         measure: `measure(feature, weights) -> statistics`, sums over the positions of
             the content's feature, for `prepare`. Default: none.
         prepare: `prepare(feature, statistics) -> target`, of the feature's shape. The
-            feature is the content's or a tile of it; the statistics are those of the
-            whole. Default: the feature itself.
-        additive: Whether the summaries of the tiles of a picture add up to that of the
-            picture. If not, the loss cannot be used in tiles.
+            feature may be that of a tile; the statistics are always those of the whole
+            content. Default: the feature itself.
+        additive: Whether the summaries of a picture's tiles add up to the summary of
+            the picture. If not, the loss cannot be used in tiles.
     """
 
     name: str
@@ -88,20 +88,20 @@ class Spread(NamedTuple):
 
 
 def spread_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Sum over the positions of x and x², by channel, as a `Spread`."""
+    """Per-channel sums of x and x² over the positions, as a `Spread`."""
     feature = float32(feature)
     sums = Spread(sum_positions(feature, weights), sum_positions(feature**2, weights))
     return WeightedSum(sums, total_weight(feature, weights))
 
 
 FLAT = 1e-5
-"""Added to variances, so that a channel that is constant does not divide by zero."""
+"""Added to variances, so that a constant channel does not divide by zero."""
 
 
 def standardize(feature: Feature, known: Spread | None = None) -> Feature:
     """Shift and scale each channel to mean 0 and deviation 1 over the positions.
 
-    Of a tile, the moments of the whole picture's feature have to be known.
+    For a tile, `known` must be the `Spread` of the whole picture's feature.
     """
     mean, square = known or spread_sum(feature).mean
     variance = jnp.maximum(square - mean**2, 0)
@@ -130,10 +130,10 @@ def cross_sum(
 def correlation_loss(m: CrossMoments) -> Scalar:
     """Squared difference of two features whose channels are standardised.
 
-    That is `2 (1 - r)`, averaged over the channels, with r the correlation of a channel
+    This is `2 (1 - r)`, averaged over the channels, with r the correlation of a channel
     with its target over the positions. It compares the spatial arrangement within each
-    channel, and leaves the channel's mean and deviation, and so palette and contrast,
-    to the style. It hardly depends on the scale of the activations.
+    channel. It ignores the channel's mean and deviation, so palette and contrast are
+    left to the style. It hardly depends on the scale of the activations.
 
     Args:
         m: Mean of `cross_sum` of the image's feature with a standardised target.

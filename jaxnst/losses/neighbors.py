@@ -1,4 +1,4 @@
-"""The distance of each feature to the nearest of the style's."""
+"""Style loss: the distance of each feature to the nearest feature of the style."""
 
 from typing import NamedTuple
 
@@ -11,25 +11,25 @@ from jaxnst.losses.sums import WeightedSum, sum_positions, total_weight
 from jaxnst.types import Feature, Weights
 
 SAMPLES = 4096
-"""Features of a style that are kept at each layer. Of more, it is a random choice; of
-fewer, each is kept more than once, so that pictures of all sizes share programs."""
+"""Number of a style's features kept at each layer, chosen at random. If a style has
+fewer, features repeat, so that styles of all sizes share programs."""
 
 FAINTEST = 1e-3
-"""Weight, relative to the largest, of a feature that is kept."""
+"""Features below this weight, relative to the largest, are not kept."""
 
 BLOCK = 1024
-"""Features that are looked up at once, which bounds the memory."""
+"""Number of features searched for at once, which bounds the memory."""
 
 
 class FeatureSample(NamedTuple):
-    """Features of a style at one layer.
+    """A sample of the features of a style, or of several styles, at one layer.
 
     Attributes:
-        rows: The features, in random order; from `index_features`, their directions
+        rows: The features, in random order; after `index_features`, their directions
             from the mean, of length 1.
         mean: Mean of all features of the style.
-        shares: How much each of them counts, of several styles; distances to it are
-            divided by it.
+        shares: Weight of each feature; the search divides the distance to a feature by
+            its weight.
     """
 
     rows: Float[Array, "_n _c"]
@@ -38,7 +38,7 @@ class FeatureSample(NamedTuple):
 
 
 def sample_features(feature: Feature, weights: Weights = None) -> FeatureSample:
-    """Choose `SAMPLES` features of a style, of those that count."""
+    """Choose `SAMPLES` features of a style at random; weights may exclude some."""
     rows = float32(feature).reshape(-1, feature.shape[-1])
     order = jax.random.permutation(jax.random.key(0), len(rows))
     each, count = jnp.ones(len(rows)), jnp.int32(len(rows))
@@ -54,7 +54,7 @@ def sample_features(feature: Feature, weights: Weights = None) -> FeatureSample:
 def blend_samples(
     found: list[FeatureSample], shares: Float[Array, "_n"]
 ) -> FeatureSample:
-    """Take a part of the features of each style; their shares say how near they are."""
+    """Join an equal part of each style's features, weighted by the style's share."""
     part = -(-SAMPLES // len(found))
     rows = jnp.concatenate([own.rows[:part] for own in found])[:SAMPLES]
     weights = [
@@ -65,7 +65,7 @@ def blend_samples(
 
 
 def index_features(found: FeatureSample) -> FeatureSample:
-    """Make the features of a style ready to be searched."""
+    """Turn the features of a sample into directions, for `neighbor_sum`."""
     return found._replace(rows=_directions(found.rows, found.mean))
 
 
@@ -84,13 +84,13 @@ def neighbor_sum(
     """Sum over the positions of the distance to the nearest feature of the style.
 
     The mean is `Σᵢ wᵢ min_j (1 - cos(fᵢ - μ, sⱼ - μ)) / Σᵢ wᵢ`, with the features f of
-    the image, s of the style, and the mean μ of the style's. The nearest is found anew
-    at each step, among all of the sample, and is a constant in the gradient. Of several
-    styles, distances are divided by the share of each in choosing.
+    the image, the features s of the style, and the mean μ of the latter. Each step
+    searches the whole sample anew; the gradient treats the choice as constant. With
+    several styles, the search divides each distance by the share of the style.
 
     Args:
-        feature: Of the image.
-        target: From `index_features`.
+        feature: Feature of the image.
+        target: Features of the style, from `index_features`.
         weights: How much each position counts.
 
     Example:
@@ -100,8 +100,8 @@ def neighbor_sum(
 
     Reference:
         Kolkin et al. (2022), "Neural Neighbor Style Transfer", the final pass. There
-        the image's features are centred at their own mean; with the style's, a tile
-        needs to know nothing of the rest of the picture.
+        the image's features are centred at their own mean; here at the style's, so that
+        a tile does not depend on the rest of the picture.
     """
     rows = float32(feature).reshape(-1, feature.shape[-1])
     found = _directions(rows, target.mean)

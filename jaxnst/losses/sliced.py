@@ -11,11 +11,11 @@ from jaxnst.linalg import HIGHEST, float32
 from jaxnst.types import Feature, Scalar, Weights
 
 SLICES = 64
-"""Directions that features are projected on, at most; fewer if there are fewer
-channels."""
+"""Number of directions that features are projected on, or the number of channels if
+that is smaller."""
 
 QUANTILES = 1024
-"""Quantiles of a style that are kept for each direction."""
+"""Number of quantiles of a style kept for each direction."""
 
 
 class Slices(NamedTuple):
@@ -23,7 +23,7 @@ class Slices(NamedTuple):
 
     Attributes:
         values: Projections, in ascending order along the first axis.
-        shares: Weight of each of them; those of a direction sum to 1.
+        shares: Weight of each projection; the weights along a direction sum to 1.
     """
 
     values: Float[Array, "_n _d"]
@@ -68,13 +68,14 @@ def blend_quantiles(found: list[Slices], shares: Float[Array, "_n"]) -> Slices:
 def sliced_wasserstein_loss(found: Slices, target: Float[Array, "_q _d"]) -> Scalar:
     """Squared Wasserstein-2 distance along each direction, averaged over them.
 
-    `L = mean over v of Σᵢ wᵢ (⟨fᵢ, v⟩ - T_v(rᵢ))²`, with the values sorted, the rank
-    rᵢ of each and the quantile function T_v of the style, which is interpolated between
-    `QUANTILES` ranks. Unlike means and covariances it compares whole distributions.
+    `L = mean over v of Σᵢ wᵢ (⟨fᵢ, v⟩ - T_v(rᵢ))²`, with the projections sorted,
+    the rank rᵢ of each, and the style's quantile function T_v, interpolated between
+    `QUANTILES` ranks. Unlike losses of means and covariances, it compares whole
+    distributions.
 
     Args:
-        found: Of the image, from `slices`.
-        target: Of the style, from `quantiles`.
+        found: Projections of the image's feature, from `slices`.
+        target: Quantiles of the style, from `quantiles`.
 
     Returns:
         The loss, ≥ 0.
@@ -87,11 +88,11 @@ def sliced_wasserstein_loss(found: Slices, target: Float[Array, "_q _d"]) -> Sca
 
     Reference:
         Heitz et al. (2021), "A Sliced Wasserstein Loss for Neural Texture Synthesis".
-        There the directions are new in each step; here a step is a pure function.
+        There each step draws new directions; here they are fixed, so a step is pure.
     """
     known = jnp.arange(len(target)) + 0.5
     at = partial(jnp.interp, xp=known / len(target))
-    # The share of the weight below the middle of each value.
+    # Rank of each value: the weight of all smaller values, plus half its own.
     ranks = jnp.cumsum(found.shares, axis=0) - found.shares / 2
     wanted = jax.vmap(lambda r, t: at(r, fp=t), in_axes=1, out_axes=1)(
         jax.lax.stop_gradient(ranks), target

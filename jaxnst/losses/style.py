@@ -3,8 +3,8 @@
 A style loss is a row of `STYLE_LOSSES`. To add your own, make a `StyleLoss` of a
 function that sums over positions and a distance between the results.
 
-Features are h w c, taken after the ReLU, in the type that the network computes in:
-float32 or bfloat16. Weights say how much each position counts, h w 1; by default, once.
+Features, h w c, are taken after the ReLU, in the network's dtype: float32 or bfloat16.
+Weights, h w 1, say how much each position counts; without weights, each counts once.
 Sums over positions accumulate in float32 at the highest matmul precision, because TF32
 and bfloat16 are too inaccurate.
 """
@@ -37,7 +37,7 @@ from jaxnst.types import Feature, Scalar, Weights
 
 @dataclass(frozen=True)
 class StyleLoss:
-    """A style loss: what is summed over positions, and the distance it gives.
+    """A style loss: a sum over positions, and the distance computed from it.
 
     Attributes:
         name: Its name in a recipe.
@@ -46,18 +46,18 @@ class StyleLoss:
         distance: `distance(summary, target) -> loss`, ≥ 0, between the image's summary
             and the style's target.
         prepare: `prepare(summary, rank) -> target`, computed once from the style's
-            summary; `rank` is the number of the style's positions or of the channels,
-            whichever is less. Targets of styles of different ranks are padded with
+            summary; `rank` is the number of the style's positions or the number of
+            channels, whichever is less. Targets of different ranks are padded with
             zeros to one shape. Default: the summary's mean.
         blend: `blend(summaries, shares) -> summary` of several styles; the absolute
             values of the shares sum to 1. Default: the average of the means.
-        additive: Whether the summaries of the tiles of a picture add up to that of the
-            picture. If not, the loss cannot be used in tiles.
-        distances: `distances(summaries, targets) -> losses` of several layers, where
+        additive: Whether the summaries of a picture's tiles add up to the summary of
+            the picture. If not, the loss cannot be used in tiles.
+        distances: `distances(summaries, targets) -> losses` of several layers, if
             that is faster than one `distance` after another.
         summarize_against: `summarize_against(feature, target, weights) -> summary` of
-            the image, where that depends on the target. `summarize` is then for styles
-            alone, which are measured whole. Default: `summarize`, without the target.
+            the image, if the summary depends on the target. `summarize` is then used
+            only for styles, never in tiles. Default: `summarize`, without the target.
     """
 
     name: str
@@ -118,8 +118,8 @@ class Moments(NamedTuple):
     Unlike covariances, moments of several styles may be averaged.
 
     Attributes:
-        mean: Of F.
-        second: Of FᵀF.
+        mean: Mean of F.
+        second: Mean of FᵀF.
     """
 
     mean: Float[Array, "_c"]
@@ -144,12 +144,12 @@ def covariance(m: Moments) -> Float[Array, "_c _c"]:
 
 
 class Gaussian(NamedTuple):
-    """The Gaussian that stands for a style at one layer, ready for `wasserstein2_loss`.
+    """A style at one layer as a Gaussian, factored for `wasserstein2_loss`.
 
     Attributes:
-        mean: Of the channels.
-        root: R with covariance `R Rᵀ`.
-        trace: Of the covariance.
+        mean: Mean of the channels.
+        root: Factor R of the covariance `R Rᵀ`.
+        trace: Trace of the covariance.
         floor: Variances below about this are indistinguishable from zero.
     """
 
@@ -164,16 +164,16 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
 
     Args:
         m: Moments of the style, or an average of the moments of several.
-        rank: Number of factors to keep, at most c. A style with fewer positions than
-            channels has a covariance of no more than that rank, and every step gets
-            cheaper by leaving the null space out. Default: c.
+        rank: Number of eigenvectors to keep, at most c. A covariance has no more rank
+            than its style has positions, and leaving its null space out makes every
+            step cheaper. Default: c.
     """
     values, vectors = eigh(covariance(m))
     kept = slice(-min(rank or len(values), len(values)), None)
     values = jnp.maximum(values, 0)
     root = vectors[:, kept] * jnp.sqrt(values[kept])[None]
     # In float32, the eigenvalues of `wasserstein2_loss`'s K have errors of about 1e-7
-    # of the largest, values[-1]², so their roots of about 3e-4 of values[-1].
+    # of the largest, values[-1]². Their roots have errors of about 3e-4 of values[-1].
     return Gaussian(m.mean, root, jnp.sum(values), 3e-4 * values[-1] + 1e-12)
 
 
@@ -182,14 +182,14 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
 
     `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½`. With `Σ* = R Rᵀ` the
     cross term is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`,
-    whose gradient is `½ K^-½`, so no Lyapunov equation is solved. It remains correct
-    with fewer positions than channels: zero eigenvalues contribute nothing. Each
+    whose gradient is `½ K^-½`, so no Lyapunov equation is solved. The loss is
+    correct even with fewer positions than channels: zero eigenvalues add nothing. Each
     root is smoothed to `λ / √(λ + floor²)`, which bounds the gradient; L is then never
     below the exact distance, and a little above zero for equal Gaussians.
 
     Args:
-        m: Of the image.
-        target: Of the style.
+        m: Moments of the image's feature.
+        target: Gaussian of the style.
 
     Returns:
         The loss, ≥ 0.
@@ -205,7 +205,7 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
 def wasserstein2_losses(
     moments: Sequence[Moments], targets: Sequence[Gaussian]
 ) -> list[Scalar]:
-    """`wasserstein2_loss` of several layers, whose roots are found side by side."""
+    """`wasserstein2_loss` of several layers, with their matrix roots in one batch."""
     matmul = partial(jnp.matmul, precision=HIGHEST)
     sigmas = [_symmetric_covariance(*m) for m in moments]
     pairs = zip(sigmas, targets, strict=True)
@@ -223,7 +223,7 @@ def wasserstein2_losses(
 def _symmetric_covariance(
     mean: Float[Array, "_c"], second: Float[Array, "_c _c"]
 ) -> Float[Array, "_c _c"]:
-    """`covariance`, with a derivative for what treats rows and columns alike."""
+    """`covariance`, with a cheaper derivative that assumes a symmetric cotangent."""
     return covariance(Moments(mean, second))
 
 
@@ -255,7 +255,7 @@ def normalize_gradient(feature: Feature, norm: Scalar) -> Feature:
 def _scaled_gram(
     name: str, scale: Callable[[Scalar, int], Scalar | float]
 ) -> StyleLoss:
-    """`gram_loss` times a scale, from the image's positions and the channels."""
+    """A style loss: `gram_loss` times `scale(image's positions, channels)`."""
 
     def distance(summary: WeightedSum, target: Float[Array, "_c _c"]) -> Scalar:
         return gram_loss(summary.mean, target) * scale(summary.weight, len(target))

@@ -1,7 +1,7 @@
 """Sums over positions, each position counted by a weight.
 
-A weight is 0 where a tile leaves a position to another tile, or where a mask leaves it
-out of a region; without weights every position counts once.
+A weight is 0 if another tile owns the position, or if a mask excludes it from a region.
+Without weights, every position counts once.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from jaxnst.types import Scalar, Weights
 class WeightedSum(NamedTuple):
     """A sum over positions, and the sum of their weights.
 
-    The sums of the tiles of a picture add up, field by field, to that of the picture.
+    The sums of a picture's tiles add up, field by field, to the sum of the picture.
 
     Attributes:
         total: `Σ w_i x_i`, an array or a tree of arrays.
@@ -54,14 +54,14 @@ def total_weight(x: Float[Array, "_h _w _c"], weights: Weights = None) -> Scalar
 def blend_means(
     summaries: list[WeightedSum], shares: Float[Array, "_n"]
 ) -> WeightedSum:
-    """Average what was measured of several pictures, whatever their sizes.
+    """Weighted average of the means of several pictures, whatever their sizes.
 
     Args:
-        summaries: Of each picture.
-        shares: Of each picture in the average; their sum is 1.
+        summaries: Summary of each picture.
+        shares: Weight of each picture; the absolute values sum to 1.
 
     Returns:
-        A sum whose mean is the average of the means, of weight 1.
+        A sum of weight 1, whose mean is the average of the means.
     """
     mixed = jax.tree.map(
         lambda *xs: sum(w * x for w, x in zip(shares, xs, strict=True)),

@@ -1,7 +1,7 @@
-"""Variation losses: how rough an image is; each is a row of `VARIATION_LOSSES`.
+"""Variation losses measure how rough an image is; each is a row of `VARIATION_LOSSES`.
 
-The weights say how much each pixel counts with its differences from those to the right
-and below; by default, once.
+The weight of a pixel applies to its differences from the pixels to the right and below.
+Without weights, every difference counts once.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from jaxnst.types import Image, Scalar, Weights
 
 @dataclass(frozen=True)
 class VariationLoss:
-    """A variation loss: what is summed over pixels, and the loss it gives.
+    """A variation loss: sums over pixels, and the loss computed from them.
 
     Attributes:
         name: Its name in a recipe.
-        summarize: `summarize(image, weights) -> sums`, h w 3 and h w 1 or None. The
-            sums of tiles add up to that of the picture.
-        distance: `distance(sums, shape) -> loss`, with the image's height and width,
-            which may be an array.
+        summarize: `summarize(image, weights) -> sums`, with an image h w 3, and weights
+            h w 1 or None. The sums of tiles add up to the sums of the picture.
+        distance: `distance(sums, shape) -> loss`; the shape is the image's height and
+            width, and may be an array.
     """
 
     name: str
@@ -56,8 +56,8 @@ class Differences(NamedTuple):
     """Sums of squared differences of neighbouring pixels, for `total_variation`.
 
     Attributes:
-        straight: Of pixels beside and below each other.
-        diagonal: Of pixels that touch at a corner.
+        straight: Sum for horizontal and vertical neighbours.
+        diagonal: Sum for diagonal neighbours.
     """
 
     straight: Scalar
@@ -67,7 +67,7 @@ class Differences(NamedTuple):
 def differences(image: Image, weights: Weights = None) -> Differences:
     """Sums of squared differences of neighbouring pixels, over the channels too.
 
-    Edges are replicated, and their weights with them.
+    Edge pixels are replicated with their weights.
     """
     check_image(image, beyond=OPTIMIZED)
     each = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
@@ -85,12 +85,12 @@ def differences(image: Image, weights: Weights = None) -> Differences:
 def total_variation(d: Differences, shape: Any) -> Scalar:
     """Mean squared difference of neighbouring pixels, in eight directions.
 
-    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, edges replicated: the nine-point
-    Laplacian's energy, the same in all directions to second order.
+    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, with edges replicated: the energy of
+    the nine-point Laplacian, which is isotropic to second order.
 
     Args:
         d: `differences` of an image.
-        shape: Its height and width.
+        shape: Height and width of the image.
 
     Returns:
         The loss, ≥ 0; zero for a flat image.

@@ -59,8 +59,8 @@ MEAN_LEVELS = {
         "relu5_1": 0.4,
     },
 }
-"""Mean activations that other weights are brought to, for recipes published with one of
-these two VGG-19. Each holds from its layer to the next one named. The overall size is
+"""Mean activations to which other weights are scaled, for recipes published with one of
+these two VGG-19s. Each holds from its layer to the next one listed. The overall size is
 that of the published weights. The ratios between layers were chosen by eye: deep layers
 of other weights should not outweigh the rest of a style, and relu4_2 needs larger
 activations to preserve the content."""
@@ -71,14 +71,14 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     A content loss grows with the square of the activations and a Gram loss with their
     fourth power, so published loss weights fit only the network they were chosen for.
-    `caffe` and `torchvision` leave weights of that family as they are, and scale each
-    layer of others to its `MEAN_LEVELS`. `unit_mean` brings the mean activation of each
-    filter to 1; one that is almost silent is treated as if its mean were a twentieth of
-    its layer's, so that its noise is not amplified. Calibrate before you `accelerate`.
+    `caffe` and `torchvision` leave weights of that family unchanged, and scale each
+    layer of other weights to its `MEAN_LEVELS`. `unit_mean` brings each filter's mean
+    activation to 1; an almost silent filter is treated as if its mean were a twentieth
+    of its layer's, so that its noise is not amplified. Calibrate before `accelerate`.
 
     Args:
         backbone: From `load_backbone`.
-        activations: As a recipe says: `recipe.program.activations`.
+        activations: The wanted scale, from `recipe.program.activations`.
 
     Returns:
         The network in that scale.
@@ -97,7 +97,7 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
         return backbone
     params, means = {}, {}
     level, before = 1.0, np.ones(3, np.float32)
-    # On the host nothing has to be compiled.
+    # On the host, because nothing is compiled there.
     for name, conv in jax.tree.map(np.asarray, backbone.params).items():
         layer = layer_name(name)
         mean = np.asarray(backbone.mean_activation[layer])

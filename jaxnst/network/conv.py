@@ -46,8 +46,9 @@ G = np.array([
 
 
 MOST_DIRECT = 2**26
-"""Positions times channels, in and out, up to which a convolution is direct. Winograd's
-algorithm compiles for ten times as long, and saves a few milliseconds a step there."""
+"""Largest product of positions, input channels and output channels of a direct
+convolution. There, Winograd's algorithm would save only a few milliseconds a step, and
+compile for ten times as long."""
 
 
 class WinogradKernel(NamedTuple):
@@ -87,8 +88,8 @@ def is_large(positions: int | float, kernel: Float[Any, "3 3 _in _out"]) -> bool
 def convolve(x: Feature, kernel: Kernel, pad: int = 1) -> Feature:
     """Convolve a feature with 3 x 3 kernels: `y_ijo = Σ x_(i+u)(j+v)c k_uvco`.
 
-    As networks do, it does not flip the kernels. `pad` is how many zeros surround the
-    feature. With a `WinogradKernel`, the result differs by a few parts in 10⁶.
+    Like neural networks, it does not flip the kernels. `pad` is the number of zeros on
+    each side. With a `WinogradKernel`, the result differs by a few parts in 10⁶.
 
     Example:
         >>> y = convolve(jnp.ones((3, 4, 1)), jnp.ones((3, 3, 1, 1)))

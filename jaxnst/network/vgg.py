@@ -1,4 +1,4 @@
-"""VGG-19 as a Flax Linen module, and the features it gives of one image.
+"""VGG-19 as a Flax Linen module, and its features of one image.
 
 The network is frozen and stateless, so Linen's `apply(params, image)` is all that is
 needed. Each of its sixteen convolutions is 3 x 3 with zero padding of 1 and a ReLU
@@ -37,8 +37,8 @@ LAYERS = tuple(
     for block, (_, count) in enumerate(BLOCKS, 1)
     for i in range(1, count + 1)
 )
-"""All layers, in order: `relu1_1` … `relu5_4`. `relu3_1@2`, `@4` and `@8` stand for the
-layer where the network sees the picture at a half, a quarter, an eighth of its size."""
+"""All layers, in order: `relu1_1` … `relu5_4`. A suffix `@2`, `@4` or `@8`, as in
+`relu3_1@2`, means the layer of the picture shrunk to a half, a quarter or an eighth."""
 
 
 def conv_name(layer: str) -> str:
@@ -52,7 +52,7 @@ def layer_name(conv: str) -> str:
 
 
 def shrinkage(layer: str) -> int:
-    """How many times smaller the picture is that a layer sees: 1, 2, 4 or 8."""
+    """Factor by which the picture is shrunk for a layer: 1, 2, 4 or 8."""
     return int(layer.partition("@")[2] or 1)
 
 
@@ -90,12 +90,12 @@ def receptive_field(layer: str) -> int:
         if name.endswith("_1") and stride(name) > 1:
             side += stride(name) // 2
         side += 2 * stride(name)
-    # `shrink` halves by four pixels each way, so a pixel depends on 1, 4, 10, 22.
+    # `shrink` has four taps per axis: after 0 to 3 of them a pixel sees 1, 4, 10, 22.
     return (side - 1) * factor + 3 * factor - 2
 
 
 def deepest(layers: tuple[str, ...]) -> str:
-    """The layer of the longest stride, and of several, the last one in the network.
+    """The layer with the largest stride; among several, the last one in the network.
 
     Example:
         >>> deepest(("relu1_1", "relu3_2", "relu2_1@2"))
@@ -107,7 +107,7 @@ def deepest(layers: tuple[str, ...]) -> str:
 def shrink(image: Image) -> Image:
     """A picture at half its size, filtered by (1 3 3 1) / 8 along each axis.
 
-    At its border, where taps are missing, the others count more.
+    At the border, where filter taps are missing, the others get more weight.
     """
     h, w, channels = image.shape
     even = image[: h // 2 * 2, : w // 2 * 2]
@@ -126,7 +126,7 @@ def kernel_shapes() -> dict[str, tuple[int, int, int, int]]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Backbone:
-    """A VGG-19 with its input map: all that features need; a pytree of arrays.
+    """A VGG-19 with its input map, as a pytree: all that `features` needs.
 
     Attributes:
         params: Kernels (3 3 in out) and biases (out,) by convolution name, in order.
@@ -136,8 +136,8 @@ class Backbone:
             padded with zeros *after* this map, so folding would change the border.
         mean_activation: Mean of each filter's ReLU output over many pictures (c,), by
             layer name. `calibrate` brings them to the scale of a recipe.
-        family: Whose activations these are: `caffe` for the Oxford weights, whose input
-            is in 0 to 255; `torchvision`; or `rgb`, with an input map of its own.
+        family: Family of the activations: `caffe` for the Oxford weights, whose input
+            is in 0 to 255; `torchvision`; or `rgb` for any others.
     """
 
     params: Params
@@ -247,19 +247,20 @@ def features(
 ) -> Features:
     """Activations of an image after the ReLU, at the given layers.
 
-    Nothing deeper than the deepest of them is computed.
+    The network is computed only up to the deepest of these layers.
 
     Args:
         backbone: The network.
         image: RGB in [0, 1], h w 3.
         layers: Layer names, such as `("relu1_1", "relu4_2")`. `relu3_1@2` is the layer
-            of the picture at half its size, see `shrink`; `@4` and `@8` likewise.
+            of the picture at half its size, see `shrink`; `@4` is a quarter, `@8` an
+            eighth.
         pooling: See `pool`.
         pool_scale: Factor on the output of each pooling. Average and L2 pooling lower
             the activations of a network that was trained with max pooling.
-        padding: What surrounds the image: `zeros`, or `replicate`, its own border
-            pixels. Zeros are padded after the input map, so they mean the mean colour;
-            the network was trained like that.
+        padding: Padding of the image: `zeros`, or `replicate` for its own border
+            pixels. Zeros are padded after the input map, so they stand for the mean
+            colour, as in training.
         dtype: Type of the convolutions, `float32` or `bfloat16`.
 
     Returns:
@@ -278,7 +279,7 @@ def features(
         (8, 12, 256)
     """
     check_layers(layers, backbone.params)
-    check_image(image, beyond=math.inf)  # what is fed is for the backbone to say
+    check_image(image, beyond=math.inf)  # `input_gain` may exceed [0, 1]
     smallest = stride(deepest(layers))
     if min(image.shape[:2]) < smallest:
         raise ValueError(
@@ -299,7 +300,7 @@ def features(
 
 
 def check_layers(layers: tuple[str, ...], params: Params | None = None) -> None:
-    """Raise a ValueError unless layers can be computed with parameters, or any."""
+    """Raise a ValueError unless layers exist, and `params` (if given) reach them."""
     if not layers:
         raise ValueError("expected at least one layer, got none")
     for layer in layers:

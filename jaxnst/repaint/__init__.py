@@ -1,10 +1,10 @@
-"""Repaint a picture with the paint of its styles, patch by patch, coarse to fine.
+"""Repaint a picture with patches of its styles, coarse to fine.
 
-Every patch of the picture is looked up among the patches of the styles. The picture is
-then laid out of the styles' own pixels: coarse strokes first, finer ones inside them.
+For every patch of the picture, a search finds the most similar patch of the styles. The
+found patches are averaged into a new picture: coarse strokes first, then finer ones.
 
-Levels of a pyramid lie on canvases, so that the levels of all pictures, and of all
-scales of a run, share a few programs.
+Each level of the pyramid is padded to a canvas, so that all pictures, and all scales of
+a run, share a few programs.
 
 Constants of the look, here and in `bank`, `filters`, `flow` and `match`, were chosen by
 eye at 512 px on photographs and oil paintings.
@@ -57,54 +57,53 @@ from jaxnst.repaint.match import (
 from jaxnst.types import Image, Mask
 
 COARSEST = 16
-"""Short edge of the coarsest level, at least, in pixels."""
+"""Smallest short edge of the coarsest level, in pixels."""
 
 HOLD = 1
-"""How strongly the finest level holds to the picture; coarser ones hold in proportion
-to their number."""
+"""Weight h of the guide at the finest level, see `repaint`; after n halvings it is
+n + 1 times as large."""
 
 EDGE_HOLD = 37.5
-"""How much more strongly it is held at an edge of the content, and to the content."""
+"""Weight added to `HOLD` at an edge of the content, where the guide is the content."""
 
 FLAT = 0.2
-"""How much of an edge the content has, at most, where it is flat. Nothing more is held
-there, so the larger forms of the styles come in: facets of a sky, bands, swirls."""
+"""Edge strength, 0 to 1, up to which the content counts as flat. No weight is added
+there, so the larger forms of the styles appear: facets of a sky, bands, swirls."""
 
 HEIGHT = 0.5
-"""What half the height of a picture counts: skies are rather painted as skies."""
+"""Weight of the height in the picture: skies tend to be painted with skies."""
 
 SEARCH_ROUNDS = 6
-"""How often, at each level, patches are looked up and laid: the more often, the longer
-strokes run."""
+"""Rounds of search and averaging at each level; more rounds give longer strokes."""
 
 BLUR = 0.005
-"""Squared distance of descriptors at which a patch counts half as much as a perfect one
-where patches overlap."""
+"""Squared distance of descriptors at which a patch has half the weight of a perfect
+match in the average of overlapping patches."""
 
 BAND = 2**20
-"""Pixels of a level that are laid at once."""
+"""Most pixels of a level that are painted at once."""
 
 HALO = 64
-"""Rows beyond a band that its patches see."""
+"""Rows above and below a band that its patches may depend on."""
 
 STYLE_PIXELS = 2**22
-"""Pixels of the styles that are used at most, turned ones counted."""
+"""Most pixels used of all styles together, rotated copies included."""
 
 BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 2
-"""Weights of the pixels of a patch that is laid: its middle counts most, which keeps
-strokes crisp; the wider it counts, the longer they run."""
+"""Weights of the pixels of a patch in the average. The middle counts most, which keeps
+strokes crisp; wider weights would give longer strokes."""
 
 
 class Level(NamedTuple):
-    """What is painted at a level, on its canvas.
+    """The picture and its guide at one level of the pyramid, on its canvas.
 
     Attributes:
-        shown: What is held: the picture, at edges the content, h w 3.
-        hold: How strongly, h w 1.
-        where: How much each pixel counts where patches are counted, h w 1, of mean 1.
-        heights: What each pixel's height in the picture counts, h w 1.
-        directions: Where strokes are led, see `flow.lead_strokes`.
-        extent: Height and width of the picture; None of a band of it.
+        shown: The guide g: the picture, and at edges the content, h w 3.
+        hold: Weight h of the guide, h w 1.
+        where: Weight of each pixel in the statistics of patches, h w 1, of mean 1.
+        heights: Height of each pixel in the picture, h w 1, see `find_heights`.
+        directions: Wanted directions of strokes, see `flow.lead_strokes`.
+        extent: Height and width of the picture; None for a band of it.
     """
 
     shown: Image
@@ -116,7 +115,7 @@ class Level(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What is painted and with what, level by level, the coarsest first."""
+    """The levels of a picture, and the styles at each, the coarsest first."""
 
     levels: list[Level]
     paint: list[Styles]
@@ -135,49 +134,47 @@ def repaint(
     canvas: Canvas | None = None,
     turned: bool = False,
 ) -> Float[np.ndarray, "_h _w 3"]:
-    """Lay out a picture of patches of its styles.
+    """Repaint a picture with patches of its styles.
 
-    At each level of a pyramid of halves, coarsest first, the patch around a pixel p is
-    laid from the place m(p) of the styles that minimises
-    `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here s are the styles, x is what
-    is laid so far. The guide g is the content where that has edges, and elsewhere
-    `image` with the lights and darks of the styles. P describes a patch: its low
-    frequencies and, with less weight, its height in the picture and the direction of
-    its strokes.
-    The strength h grows with the ratio of the content's weight to the style's, and
-    where the content has an edge. Patches of overlapping places are averaged. This
-    repeats `SEARCH_ROUNDS` times.
+    At each level of a pyramid, coarsest first, the patch around a pixel p is copied
+    from the place m(p) of the styles that minimises
+    `|P(x, p) - P(s, m)|² + h(p) |P(g, p) - P(s, m)|²`. Here s are the styles, and x is
+    the picture so far. The guide g is the content at the content's edges, and elsewhere
+    `image` with the lights and darks of the styles. P describes a patch by its low
+    frequencies and, with less weight, by its height in the picture and the direction of
+    its strokes. The weight h grows with the ratio of the content weight to the style
+    weight, and at edges of the content. Overlapping patches are averaged. Each level
+    repeats this `SEARCH_ROUNDS` times.
 
-    - Matches start from those of the coarser level, which keeps strokes whole; at the
-      coarsest they are exact. They spread to neighbours, and are tried at random places
-      nearby. Patches that are used too often get a larger distance.
-    - An average is duller than paint and would find ever duller patches, so queries are
-      first given the mean and deviation of the styles' patches.
+    - Matches start from those of the coarser level, which keeps strokes whole; the
+      coarsest level is searched exactly. Then each pixel tries its neighbours' matches
+      and random places nearby. Patches that are used too often get a larger distance.
+    - An average of patches has less contrast than paint, and would find ever flatter
+      patches. So queries first get the mean and deviation of the styles' patches.
     - The more the strokes of a style flow, the more their direction counts, and the
-      more it is also used turned by `ANGLES`. Strokes run along the edges of the
-      content and, far from any, as those around them: thin forms stay whole.
-    - At each level x begins as what the coarser matches lay, mixed with g: the plainer
-      the styles are, the more of g. At a small size a drawing has no plain paper, so
-      its lines would be laid everywhere, and stay.
+      more copies of the style, rotated by `ANGLES`, are used. Strokes follow the edges
+      of the content, which keeps thin forms whole; elsewhere they follow neighbours.
+    - Each level starts with the patches of the coarser matches, mixed with g: the more
+      empty paper the styles have, the more of g. At a small size a drawing has no empty
+      paper, so its lines would cover everything, and stay.
 
-    The same pictures always give the same result. It runs Python between compiled
-    levels, so it cannot be part of `jit`.
+    The same pictures always give the same result. The function runs Python between
+    compiled levels, so it cannot be part of `jit`.
 
     Args:
-        image: The picture, RGB in [0, 1], h w 3. One of more than `BAND` pixels is
-            laid in horizontal bands, which join without a seam.
+        image: The picture, RGB in [0, 1], h w 3. If it has more than `BAND` pixels, it
+            is painted in horizontal bands, which join without a seam.
         content: The photograph, of the same shape; its edges guide the search. Its
             faint forms are strengthened first, see `clarify`.
-        styles: RGB images of any size, as large as the style loss measures them; of
-            more than `STYLE_PIXELS` pixels in all, the middle is used.
-        content_ratio: Weight of the content over that of the style, see
+        styles: RGB images of any size, as large as the style loss measures them. If
+            they have more than `STYLE_PIXELS` pixels in all, their middles are used.
+        content_ratio: Content weight divided by style weight, see
             `LossWeights.content_ratio`.
-        blend: Weight of each style: distances to its patches are divided by it.
+        blend: Weight of each style; distances to its patches are divided by it.
             Default: equal weights.
-        mask: The part of the picture whose patches are counted and get the mean and
-            deviation of the styles' patches. Default: all of it.
-        held: How strongly the content holds, place by place: a factor ≥ 0 on h.
-            Default: 1.
+        mask: The part of the picture whose statistics are matched to those of the
+            styles. Default: all of it.
+        held: Factor on h at each pixel, ≥ 0, h w 1. Default: 1.
         style_masks: The part of each style that is used. Default: all of it.
         canvas: The padded shape that compiled programs share. Default: the picture's.
         turned: Whether all pictures are transposed.
@@ -225,7 +222,7 @@ def make_paint(
     *,
     turned: bool,
 ) -> list[Styles]:
-    """What a picture on a canvas is painted with, level by level; on the host.
+    """The styles for a picture on a canvas, at each level, coarsest first; on the host.
 
     The arguments are those of `repaint`.
     """
@@ -263,10 +260,10 @@ def make_levels(
     canvas: Canvas,
     turned: bool,
 ) -> list[Level]:
-    """What is painted, level by level; on the host, with arguments of `repaint`.
+    """The levels of a picture, coarsest first; on the host, arguments as in `repaint`.
 
-    The image gets the lights and darks of the paint: one that is too grey would find
-    patches that are grey as a whole, white paper with black lines.
+    The image gets the lights and darks of the styles. Otherwise a grey image would find
+    patches that are only grey on average: white paper with black lines.
     """
     colors, weights = map(np.concatenate, (paint[-1].pixels, paint[-1].weights))
     seen = {"mask": mask, "reference_masks": [weights[..., None]]}
@@ -294,7 +291,7 @@ def make_levels(
 
 
 def level_shapes(count: int, canvas: Canvas) -> list[Any]:
-    """The shapes of what `make_levels` returns."""
+    """Shapes of the levels that `make_levels` returns."""
 
     def level(number: int) -> Any:
         size = canvas.halved(number).size
@@ -306,7 +303,7 @@ def level_shapes(count: int, canvas: Canvas) -> list[Any]:
 
 
 def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Styles:
-    """The image of a style at a level, on a canvas of that edge."""
+    """One style at one level, on a square canvas of that edge."""
     h, w = image.shape[:2]
     own = square((h, w), edge)
     part = np.ones((h, w, 1)) if style.mask is None else fit_mask(style.mask, (h, w))
@@ -326,14 +323,14 @@ def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Sty
 def find_heights(
     shape: tuple[int, int], turned: bool = False
 ) -> Float[np.ndarray, "_h _w 1"]:
-    """How far each pixel is from the middle row of its picture, h w 1."""
+    """Height of each pixel, from -`HEIGHT` at the top to `HEIGHT`, h w 1."""
     heights = HEIGHT * np.linspace(-1, 1, shape[turned], dtype=np.float32)
     heights = heights[None, :, None] if turned else heights[:, None, None]
     return np.broadcast_to(heights, (*shape, 1))
 
 
 def lay_levels(layout: Layout, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
-    """Lay all levels, one after another, and give the last one."""
+    """Paint all levels, one after another, and return the finest."""
     first = layout.levels[0], layout.paint[0]
     matches, laid = call(lay_level, *first, call(find_first, *first))
     pairs = zip(layout.levels[1:], pairwise(layout.paint), strict=True)
@@ -355,7 +352,7 @@ def find_first(level: Level, styles: Styles) -> Matches:
 
 
 def query_descriptors(level: Level, laid: Image) -> Descriptors:
-    """What the patches that are looked for look like."""
+    """Descriptors of the wanted patches, without directions."""
     found = describe(laid) + level.hold * describe(level.shown)
     return jnp.concatenate([found / (1 + level.hold), level.heights], axis=-1)
 
@@ -363,12 +360,12 @@ def query_descriptors(level: Level, laid: Image) -> Descriptors:
 def make_queries(
     level: Level, laid: Image, counted: RowMoments, bank: Bank
 ) -> Descriptors:
-    """What patches are looked for: as lively as those of the styles, and directed.
+    """Descriptors to search for, with the styles' mean and deviation, and directions.
 
-    They run where the content leads them, and elsewhere as the strokes around them do.
+    Directions follow the edges of the content, and elsewhere the strokes around.
     """
     norm = partial(jnp.linalg.norm, axis=-1, keepdims=True)
-    # Filler beyond the picture has streaks, which are no strokes.
+    # Beyond the picture, the filler has streaks; they are not strokes.
     around = 2 * mean_around((level.where > 0) * find_directions(laid))
     wanted = level.directions + (1 - norm(level.directions)) * around
     wanted = LENGTH * bank.length / (norm(wanted) + 0.1) * wanted
@@ -378,7 +375,7 @@ def make_queries(
 
 @kept_jit(name="the patches", compiler_options=COMPILE_FAST)
 def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, Image]:
-    """Look up and lay the patches of a level, in bands of at most `BAND` pixels."""
+    """Search and paint the patches of a level, in bands of at most `BAND` pixels."""
     bank, place = make_bank(styles), level._replace(extent=None)
     height, width, _ = level.shown.shape
     rows = math.ceil(height / math.ceil(height * width / BAND))
@@ -411,8 +408,8 @@ def lay_level(level: Level, styles: Styles, matches: Matches) -> tuple[Matches, 
 def _in_bands(function: Callable, rows: int, *trees: PyTree) -> PyTree:
     """Apply a function to horizontal bands of arrays, each with a halo around it.
 
-    The function takes the first row of a band, and the rows of each tree of arrays; it
-    returns arrays of as many rows.
+    The function gets the index of the first row, and the rows of each tree of arrays.
+    It returns arrays with as many rows.
     """
     height = len(jax.tree.leaves(trees)[0])
     if rows == height:
@@ -439,7 +436,7 @@ def _in_bands(function: Callable, rows: int, *trees: PyTree) -> PyTree:
 
 
 def render_patches(matches: Matches, distances: Distances, bank: Bank) -> Image:
-    """Average the overlapping patches around the matches, near ones most."""
+    """Average the overlapping patches of the matches; similar ones count more."""
     h, w = matches.shape
     last, width = len(bank.pixels) - 1, bank.factors.shape[1]
     trust = jnp.pad(1 / (1 + distances / BLUR), RADIUS)

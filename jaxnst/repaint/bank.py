@@ -1,4 +1,4 @@
-"""Patches: what each looks like, and those of the styles side by side."""
+"""Descriptors of patches, and the bank of all patches of the styles."""
 
 from functools import partial, reduce
 from typing import NamedTuple
@@ -17,27 +17,27 @@ RADIUS = 3
 SIDE = 2 * RADIUS + 1
 
 WINDOW = np.exp(-2 * (np.arange(-RADIUS, RADIUS + 1) / RADIUS) ** 2)
-"""Weights of the pixels of a patch along each axis, where patches are compared."""
+"""Weights of the pixels of a patch along each axis, for comparing patches."""
 
 COLORS = np.array([(1, 1, 1), (1, 0, -1), (1, -2, 1)]) / np.sqrt([[3], [2], [6]])
-"""Light, and two differences of colours, of red, green and blue."""
+"""Lightness and two colour differences, as factors on red, green and blue."""
 
 WAVES = (4, 2, 2)
-"""Frequencies of a patch that count, fewer than these along both axes together: ten of
-its light and three of each difference of colours."""
+"""Frequencies i and j along the two axes count if i + j is below these numbers: ten of
+the lightness, and three of each colour difference."""
 
 LARGEST_GAIN = 2
-"""How many times at most what is looked for is made livelier, or calmer."""
+"""Largest factor by which the contrast of queries is raised, or lowered."""
 
 DIRECTION = 2.6
-"""What the direction of a stroke counts, in a style that flows."""
+"""Weight of the direction of a stroke, in a style whose strokes flow."""
 
 LENGTH = 1.6
-"""How sure of their direction the strokes are that are looked for, compared with those
-of the styles."""
+"""Length of the directions to search for, relative to those of the styles; the length
+says how certain a direction is, see `flow`."""
 
 NOWHERE = 1e3
-"""What fills descriptors of places that are no whole patch, so nothing matches them."""
+"""Fills the descriptors of places without a whole patch, so that nothing matches."""
 
 Descriptors = Float[Array, "_h _w _c"]
 
@@ -47,10 +47,10 @@ class Styles(NamedTuple):
 
     Attributes:
         pixels: RGB, n s s 3.
-        weights: Of the patch around each pixel; 0 where it is none of the style.
-        heights: What each pixel's height in its picture counts.
-        flow: How much the directions of its strokes count, 0 to 1.
-        plain: How much of it is empty, see `filters.find_plain`.
+        weights: Weight of the patch around each pixel; 0 where no patch is used.
+        heights: Height of each pixel in its picture, see `find_heights`.
+        flow: How much the strokes of each style flow, 0 to 1, see `flow.find_flow`.
+        plain: How empty each style is, 0 to 1, see `filters.find_plain`.
     """
 
     pixels: Float[Array | np.ndarray, "_n _s _s 3"]
@@ -65,12 +65,12 @@ class Bank(NamedTuple):
 
     Attributes:
         pixels: RGB, N 3.
-        descriptors: What the patch around each pixel looks like, N c.
-        factors: What distances to it are multiplied by; the rows of all styles below
-            each other, h w.
-        mean: Mean of the descriptors, their directions left out.
-        deviation: Their standard deviation, likewise.
-        length: Root of the mean square of the directions.
+        descriptors: Descriptor of the patch around each pixel, N c.
+        factors: Factor on the distance to each patch, h w; all styles stacked
+            vertically.
+        mean: Mean of the descriptors, without directions.
+        deviation: Standard deviation of the descriptors, without directions.
+        length: RMS length of the directions.
     """
 
     pixels: Float[Array, "_n 3"]
@@ -82,7 +82,7 @@ class Bank(NamedTuple):
 
 
 class RowMoments(NamedTuple):
-    """Means of the descriptors of each row, and of their squares, h c."""
+    """Means over each row of the descriptors and of their squares, h c."""
 
     mean: Float[Array, "_h _c"]
     square: Float[Array, "_h _c"]
@@ -96,10 +96,9 @@ def _cosines(waves: int) -> Float[np.ndarray, "7 _waves"]:
 
 
 def describe(image: Image) -> Descriptors:
-    """What the patch around each pixel looks like: cosine transform of its colours.
+    """Descriptor of the patch around each pixel: a cosine transform of its colours.
 
-    A CPU compiles and computes it fastest as one convolution, for which a TPU would
-    compile for 20 s.
+    On a CPU, one convolution compiles and runs fastest; a TPU compiles it for 20 s.
     """
     padded = jnp.pad(image, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)], mode="edge")
     return jax.lax.platform_dependent(padded, cpu=_convolve, default=_sum_up)
@@ -107,7 +106,7 @@ def describe(image: Image) -> Descriptors:
 
 def _sum_up(padded: Image) -> Descriptors:
     def mean(x: Array, axis: int, waves: int) -> Array:
-        """The means of patches along an axis, weighted by cosines, on one more axis."""
+        """Sums of patches along an axis, weighted by cosines, on a new last axis."""
         size, weights = x.shape[axis] - 2 * RADIUS, _cosines(waves)
         part = partial(jax.lax.slice_in_dim, x, axis=axis)
         along = lambda i: weights[i].reshape(*x.ndim * [1], -1)
@@ -157,14 +156,14 @@ def find_directions(image: Image) -> Float[Array, "_h _w 2"]:
 
 
 def mean_around(x: Float[Array, "_h _w _c"]) -> Float[Array, "_h _w _c"]:
-    """Mean of the square of 9 x 9 px around each pixel, axis by axis."""
+    """Mean over the 9 x 9 px around each pixel, with zeros beyond the border."""
     for window in ((9, 1, 1), (1, 9, 1)):
         x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1), "SAME")
     return x / 81
 
 
 def make_bank(styles: Styles) -> Bank:
-    """The patches of styles; where a style has no weight, they are `NOWHERE`."""
+    """The bank of styles; its descriptors are `NOWHERE` where a weight is 0."""
     weights = jnp.concatenate(list(styles.weights))
     total = jnp.sum(weights)
 
@@ -176,7 +175,7 @@ def make_bank(styles: Styles) -> Bank:
         sums = jnp.sum(each * whole, axis=(0, 1)), jnp.sum(each * whole**2, axis=(0, 1))
         return jnp.where(each > 0, whole, NOWHERE), *sums
 
-    # One after another, or descriptors would take three times as much memory.
+    # One style after another: at once, they would take three times as much memory.
     descriptors, *sums = jax.lax.map(describe_style, styles)
     mean, square = (jnp.sum(x, axis=0) for x in sums)
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
@@ -192,7 +191,7 @@ def make_bank(styles: Styles) -> Bank:
 
 
 def count_rows(descriptors: Descriptors, weights: Mask) -> RowMoments:
-    """Means of each row of descriptors and of their squares; the weights' mean is 1."""
+    """Weighted means over each row of descriptors; the mean of the weights is 1."""
     mean = lambda x: jnp.mean(weights * x, axis=1)
     return RowMoments(mean(descriptors), mean(descriptors**2))
 

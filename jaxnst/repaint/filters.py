@@ -1,4 +1,4 @@
-"""What is found in pictures before patches are looked up, on the host."""
+"""Filters on whole pictures before and after the search, on the host."""
 
 from collections.abc import Sequence
 
@@ -9,33 +9,35 @@ from scipy.ndimage import gaussian_filter, uniform_filter1d
 from jaxnst.types import Image, Mask
 
 CONTRAST = 0.25
-"""Standard deviation of colours within 5 x 5 px, in those of all, of half an edge."""
+"""Standard deviation within 5 x 5 px that counts as half an edge, relative to the
+standard deviation of the picture."""
 
 CLARITY = 3
-"""How many times at most faint forms of the content are strengthened."""
+"""Largest gain of faint forms of the content."""
 
 GRAIN = 0.015
-"""Standard deviation of luminance, in a neighbourhood, of a half strengthened form:
-what is fainter is rather grain than a form."""
+"""Standard deviation of the grey values in a neighbourhood at which a form gets half
+the gain; fainter ones are more likely grain."""
 
 LONE, SCARCE = 2, 4
-"""How many times as much as those around it a patch deviates from its mean, at least,
-if it is a lone mark; and how much farther such patches count, at most."""
+"""A lone mark is a patch whose standard deviation is more than `LONE` times that of its
+surroundings. Distances to it are multiplied by at most `SCARCE`."""
 
 EMPTY = 0.08
-"""Standard deviation of colours within 7 x 7 px, in that of all, of empty paper."""
+"""Largest standard deviation within 7 x 7 px in empty paper, relative to the standard
+deviation of the picture."""
 
 FILLED, DRAWN = 0.1, 0.42
 """Share of empty paper in pictures that are painted all over, and in drawings."""
 
 SHARPEST = 2
-"""How many times at most the finest details are strengthened."""
+"""Largest gain of the finest details."""
 
 Pixels = Float[np.ndarray, "_h _w _c"]
 
 
 def halves(image: Pixels, levels: int) -> list[Pixels]:
-    """An image at its size, a half of it, a quarter, and so on."""
+    """An image at full size, half size, quarter size, and so on."""
     found = [np.clip(image, 0, 1)]
     for _ in range(levels - 1):
         pads = [(0, side % 2) for side in found[-1].shape[:2]]
@@ -46,7 +48,7 @@ def halves(image: Pixels, levels: int) -> list[Pixels]:
 
 
 def find_edges(image: Image) -> Float[np.ndarray, "_h _w"]:
-    """How much of an edge each pixel has nearby, 0 to 1."""
+    """Strength of the edges near each pixel, from 0 to 1."""
     image = np.asarray(image)
     deviation = np.sqrt(_local_variance(image, 5))
     whole = np.sqrt(np.mean([np.var(image[..., i]) for i in range(3)]))
@@ -54,10 +56,10 @@ def find_edges(image: Image) -> Float[np.ndarray, "_h _w"]:
 
 
 def clarify(image: Image) -> Float[np.ndarray, "_h _w 3"]:
-    """Strengthen faint forms: thin and dark ones, too, find a stroke of their own.
+    """Strengthen faint forms, so that thin and dark ones get strokes of their own.
 
-    What differs from the mean of a neighbourhood, of a sixth of the short edge, is
-    multiplied by 1 to `CLARITY`: the less, the livelier the neighbourhood is.
+    Differences from the mean of a neighbourhood, whose side is a sixth of the short
+    edge, are multiplied by 1 to `CLARITY`: less where there is more contrast.
     """
     image = np.asarray(image)
     side = 2 * (min(image.shape[:2]) // 12) + 1
@@ -71,10 +73,10 @@ def clarify(image: Image) -> Float[np.ndarray, "_h _w 3"]:
 
 
 def find_lone_marks(image: Image) -> Float[np.ndarray, "_h _w"]:
-    """How much farther patches of a style count where there are lone marks, from 1.
+    """Factor ≥ 1 on the distance to each patch of a style, larger at lone marks.
 
-    Signatures, birds and specks are no strokes: they are livelier than all around them,
-    and in a flat part of another picture one would recognise them.
+    Signatures, birds and specks are not strokes. They have more contrast than their
+    surroundings, and would be recognised in a flat part of another picture.
     """
     deviation = np.sqrt(_local_variance(image, 7))
     around = local_mean(deviation[..., None], 9 * 7)[..., 0]
@@ -83,7 +85,7 @@ def find_lone_marks(image: Image) -> Float[np.ndarray, "_h _w"]:
 
 
 def find_plain(image: Image) -> float:
-    """How much of a picture is empty, from 0, a painting, to 1, lines on paper."""
+    """How empty a picture is, from 0 (a painting) to 1 (lines on paper)."""
     deviation = np.sqrt(_local_variance(image, 7))
     share = np.mean(deviation < EMPTY * np.std(mean_color(image)))
     return float(np.clip((share - FILLED) / (DRAWN - FILLED), 0, 1))
@@ -94,7 +96,7 @@ def sharpen(
 ) -> Float[np.ndarray, "_h _w 3"]:
     """Give the finest details of a picture the strength that they have in its styles.
 
-    Where patches overlap they are averaged, which takes a third of it. Masks say which
+    Averaging overlapping patches has removed a third of that strength. Masks say which
     part of the picture, and of each style, counts.
     """
 
@@ -120,13 +122,13 @@ def _local_variance(image: Pixels, side: int) -> Float[np.ndarray, "_h _w"]:
 
 
 def mean_color(image: Pixels) -> Float[np.ndarray, "_h _w"]:
-    """Mean of the channels of each pixel, by a product, which takes NumPy less time."""
+    """Mean of the channels of each pixel, as a product, which NumPy computes faster."""
     channels = image.shape[-1]
     return image @ np.full(channels, 1 / channels, np.float32)
 
 
 def local_mean(image: Pixels, side: int) -> Pixels:
-    """Mean of the square around each pixel, of that odd side."""
+    """Mean over the square around each pixel; its side is odd."""
     for axis in (0, 1):
         image = uniform_filter1d(image, side, axis=axis, mode="nearest")
     return image

@@ -1,7 +1,7 @@
-"""Directions of strokes: how much they flow in a style, and where a content leads them.
+"""Directions of strokes: how well they agree in a style, and how a content guides them.
 
-Strokes have no head, so a direction t is given as (cos 2t, sin 2t), times a length that
-says how sure it is, from 0 to 1. It is that of the gradient, at a right angle to them.
+A stroke has no front, so a direction t is given as (cos 2t, sin 2t), times a length, 0
+to 1, that says how certain it is. It is the gradient's, at a right angle to the stroke.
 """
 
 from typing import Any, NamedTuple
@@ -15,37 +15,37 @@ from jaxnst.repaint.filters import find_plain, local_mean, mean_color
 from jaxnst.types import Image, Mask
 
 ANGLES = (45, 90, 135)
-"""Angles that each style is turned by, in degrees."""
+"""Angles by which each style is rotated, in degrees."""
 
 TURNED = 0.85
-"""Weight of a turned style that flows: what is upright rather stays so."""
+"""Weight of a rotated style whose strokes flow; < 1, to keep upright forms upright."""
 
 CHOPPY, FLOWING = 0.6, 0.75
 """Agreement of directions within 17 px in paintings whose strokes do not flow at all,
-such as an impressionist's dabs, and in those that do, such as the sky of Van Gogh's
-"The Starry Night", at 512 px."""
+such as an impressionist's dabs, and in those whose strokes do, such as the sky of Van
+Gogh's "The Starry Night", at 512 px."""
 
 AROUND = {1 / 16: 1.0, 1 / 4: 0.15, 1.0: 0.02}
-"""Weights of the content's edges in a square around a pixel, by the square's side in
-short edges of the content: near edges decide, where there are any."""
+"""Weights of the content's edges in a square around a pixel, by the square's side as a
+part of the content's short edge. Near edges decide, where there are any."""
 
 SURE = 0.3
-"""Squared gradient around a pixel, in the mean of the content's, at which the edges of
-the content decide as much as the strokes that are laid there."""
+"""Squared gradient around a pixel, relative to the content's mean, at which the edges
+of the content count as much as the strokes painted there."""
 
 FAINT = 1e-4
 """Squared gradient at which a direction counts half."""
 
 
 class TurnedStyle(NamedTuple):
-    """A style as it is laid.
+    """A style, or a rotated copy of it.
 
     Attributes:
         image: RGB in [0, 1].
-        mask: Which part of it is used. Default: all.
-        weight: How much it is used.
+        mask: The part of the style that is used; None: all.
+        weight: Weight of its patches.
         flow: How much its strokes flow, see `find_flow`.
-        plain: How much of it is empty, see `filters.find_plain`.
+        plain: How empty the style is, see `filters.find_plain`.
     """
 
     image: Image
@@ -56,13 +56,13 @@ class TurnedStyle(NamedTuple):
 
 
 def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedStyle]:
-    """A style as it is, and turned by each of `ANGLES`, the less it flows the less."""
+    """A style, and copies rotated by `ANGLES`, whose weight grows with the flow."""
     flow, plain = find_flow(image), find_plain(image)
 
     def turn(x: Image | Mask | None, angle: int) -> Any:
         if x is None:
             return None
-        # NumPy reduces one axis at a time in a fraction of the time of two.
+        # NumPy reduces two axes much faster one after the other.
         low, high = x.min(axis=0).min(axis=0), x.max(axis=0).max(axis=0)
         return np.clip(rotate(x, angle), low, high)
 
@@ -75,7 +75,7 @@ def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedSty
 def find_flow(image: Image) -> float:
     """How much the strokes of a picture flow, from 0 to 1.
 
-    Directions of neighbouring strokes agree: their mean is nearly as long as they are.
+    Strokes flow if neighbouring directions agree: their mean is then nearly as long.
     """
     tensor = local_mean(_structure(image), 5)
     strength = np.sum(tensor[..., :2], axis=-1, keepdims=True)
@@ -86,7 +86,7 @@ def find_flow(image: Image) -> float:
 
 
 def lead_strokes(content: Image) -> Float[np.ndarray, "_h _w 2"]:
-    """Directions that strokes should have: along the edges of a content."""
+    """Wanted directions of strokes: along the edges of a content."""
     tensor, shortest = _structure(content), min(content.shape[:2])
 
     def around(part: float) -> Float[np.ndarray, "_h _w 3"]:
@@ -105,7 +105,7 @@ def lead_strokes(content: Image) -> Float[np.ndarray, "_h _w 2"]:
 def _double_angles(
     tensor: Float[np.ndarray, "_h _w 3"],
 ) -> Float[np.ndarray, "_h _w 2"]:
-    """Directions of structure tensors, as long as these are."""
+    """Directions (cos 2t, sin 2t) of structure tensors, not normalised."""
     return np.stack([tensor[..., 0] - tensor[..., 1], 2 * tensor[..., 2]], axis=-1)
 
 

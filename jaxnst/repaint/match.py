@@ -1,7 +1,8 @@
-"""The search: for each patch of a picture, the place in the bank that is most like it.
+"""The search: for each patch of a picture, the most similar patch in the bank.
 
-A match is the index of a place, row after row. One that continues another one is so
-many places away as its pixel is; beyond the border of a style nothing matches.
+A match is the index of a place in the bank, row by row. The matches of two pixels
+continue each other if they are as far apart as the pixels. Nothing matches beyond the
+border of a style.
 """
 
 from typing import NamedTuple
@@ -16,21 +17,21 @@ from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors, mean_around
 from jaxnst.types import Mask
 
 COHERENCE = 0.6
-"""How much nearer, relatively, a patch counts that continues all its neighbours."""
+"""Part by which the distance shrinks for a patch that continues all its neighbours."""
 
 OVERUSE = 16
-"""How many times its share, at most, a patch is counted as used. That multiplies
-distances, so that a lone motif is not copied everywhere."""
+"""Largest factor on the distance to an overused patch: its use over its fair share. It
+keeps a lone motif from being copied everywhere."""
 
 STEPS = (4, 1, 2, 1)
 """Distances in pixels over which matches spread, one after another."""
 
 NEAR = 32
-"""Distance in pixels up to which matches wander in all rounds of a level."""
+"""Longest random move in pixels; the first round of a level tries longer ones too."""
 
 MULTIPLIER, INCREMENT = np.uint32(1664525), np.uint32(1013904223)
-"""Of a linear congruential generator, Knuth's, as in "Numerical Recipes". It compiles
-in a fraction of the time of JAX's."""
+"""Constants of Knuth's linear congruential generator, as in "Numerical Recipes". It
+compiles much faster than JAX's generators."""
 
 NEIGHBOURS = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
 
@@ -50,7 +51,7 @@ class Found(NamedTuple):
 def search(
     queries: Descriptors, bank: Bank, extent: Int[Array | np.ndarray, "2"] | None = None
 ) -> Matches:
-    """The nearest patches, by exact search; beyond the extent, those of its edge."""
+    """Nearest patches, by exact search; beyond the extent, those of its edge."""
     height = len(queries) if extent is None else extent[0]
     rows, factors = bank.descriptors, bank.factors.reshape(-1)
     lengths = jnp.sum(rows**2, axis=-1)
@@ -59,7 +60,7 @@ def search(
         products = jnp.matmul(queries[y], rows.T, precision="highest")
         own = jnp.sum(queries[y] ** 2, axis=-1, keepdims=True)
         distances = factors[None] * (lengths[None] - 2 * products + own)
-        # On a CPU, argmin takes five times as long as a minimum and where it is.
+        # On a CPU, argmin takes five times as long as a minimum and a comparison.
         distances = jax.lax.optimization_barrier(distances)
         least = jnp.min(distances, axis=-1, keepdims=True)
         places = jnp.where(distances == least, jnp.arange(len(rows))[None], len(rows))
@@ -78,9 +79,9 @@ def refine(
 ) -> Int[np.ndarray, "*_lanes _new_h _new_w"]:
     """Matches of a level from those of the level of half the size, on the host.
 
-    Each of four pixels gets the match at the double place, in the same style. `coarse`
-    and `fine` are the edges of the styles' canvases, `shape` is that of the finer one
-    of the content.
+    One pixel becomes four; each gets the match at twice the place, in the same style.
+    `coarse` and `fine` are the edges of the styles' canvases; `shape` is that of the
+    content's finer canvas.
     """
     matches = np.asarray(matches)
     row, column = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
@@ -94,7 +95,7 @@ def refine(
 
 
 def overuse_penalty(matches: Matches, where: Mask, bank: Bank) -> Float[Array, "_h _w"]:
-    """What distances to a patch are multiplied by that is used more than its share."""
+    """Factor on the distance to each patch: above 1 if it is used too often."""
     used = jnp.zeros(bank.factors.size).at[matches.reshape(-1)].add(where.reshape(-1))
     used = used.reshape(bank.factors.shape)
     shown = bank.descriptors[:, 0].reshape(used.shape) < NOWHERE
@@ -113,7 +114,7 @@ def improve(
 ) -> Found:
     """Better matches, from neighbours and random places.
 
-    Far places are tried with seed 0 alone: later, next to none is better.
+    Far places are tried only with seed 0: in later rounds, almost none is better.
     Random numbers depend on the row of the whole picture, not on that of a band.
     """
     h, w, _ = queries.shape
@@ -147,8 +148,8 @@ def improve(
         better = seen(found, offer) < seen(least, matches)
         return Found(jnp.where(better, offer, matches), jnp.where(better, found, least))
 
-    # Matches wander far, spread, and wander near: each try is a move over pixels, and a
-    # reach. One loop compiles in half the time of two.
+    # Tries, in order: far random places, neighbours' matches, near random places. Each
+    # is a move over pixels, and a reach. One loop compiles in half the time of two.
     reaches = [2**n for n in reversed(range(max(bank.factors.shape).bit_length()))]
     wander = [(0, 0, reach) for reach in reaches]
     spread = [(*step * move, 0) for step in STEPS for move in NEIGHBOURS]
@@ -169,7 +170,7 @@ def improve(
 
 
 def mix(numbers: UInt32[Array, "*_shape"]) -> UInt32[Array, "*_shape"]:
-    """Different numbers for different numbers, without order.
+    """Scramble numbers; different numbers stay different.
 
     Reference:
         Appleby (2011), "MurmurHash3", its last step.

@@ -22,8 +22,8 @@ KNOWN_FILES: dict[str, Family] = {
     "dd893d44": "caffe",  # the same, saved again by neural-style-pt
     "74e45263": "caffe",  # pystiche, under torchvision's names
 }
-"""Family of published files whose layout does not tell it, or tells it wrongly, by the
-first eight digits of their sha256."""
+"""Family of published files, by the first eight digits of their sha256, for files whose
+layout does not show the family, or shows a wrong one."""
 
 CAFFE_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
 """Mean RGB of ImageNet in 0 to 255, that Oxford's network subtracts."""
@@ -54,8 +54,8 @@ def convert(
         source: HDF5 of Keras, KerasHub or flaxmodels, `.keras`, `.pth`, `.safetensors`,
             MatConvNet's `.mat` or `.caffemodel`, under any suffix.
         target: File to write, whole or not at all.
-        family: Input that the network expects, `caffe` or `torchvision`. Default: the
-            one that the file itself tells.
+        family: Input that the network expects, `caffe` or `torchvision`. Default: found
+            from the file.
         attributes: Further attributes of the file, see `format.save_backbone`.
 
     Raises:
@@ -72,7 +72,7 @@ def convert(
 def read_foreign(
     path: Path, family: Family | None = None
 ) -> tuple[Backbone, dict[str, str]]:
-    """Read a weights file of another project; arguments and errors as of `convert`.
+    """Read a weights file of another project; arguments and errors as in `convert`.
 
     Returns:
         A network whose input is RGB in [0, 1], with mean activations that are measured
@@ -88,10 +88,10 @@ def read_foreign(
     family = family or KNOWN_FILES.get(checksum[:8]) or told
     if family is None:
         raise ValueError(
-            f"expected weights that tell what input they were trained on, got {path}, "
-            "which may be Oxford's or torchvision's; say which: jaxnst weights convert "
-            f"{path} OUT.h5 --family caffe (BGR, 0 to 255) or --family torchvision "
-            "(RGB, ImageNet's mean and deviation)"
+            f"expected weights of a known family, got {path}, which may be Oxford's or "
+            f"torchvision's; name the family: jaxnst weights convert {path} OUT.h5 "
+            "--family caffe (input BGR, 0 to 255) or --family torchvision (input RGB, "
+            "by ImageNet's mean and deviation)"
         )
     if family == "torchvision":
         scale = 1 / TORCHVISION_DEVIATION

@@ -1,4 +1,4 @@
-"""Download a file from the first address that has it, checked, whole or not at all."""
+"""Download a file from the first address that works, check it, and save it whole."""
 
 import hashlib
 import ssl
@@ -19,7 +19,7 @@ REASONS = {
     ssl.SSLError: "no secure connection",
     OSError: "no network",
     HTTPException: "the server's answer is broken",
-    ValueError: "the server's answer is broken",  # it redirects to no address
+    ValueError: "the server's answer is broken",  # a redirect without an address
 }
 
 
@@ -33,7 +33,7 @@ class FetchError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A file on the network: its addresses, best first, bytes, and checksum in hex."""
+    """A file on the network: addresses (best first), size in bytes, checksum in hex."""
 
     urls: tuple[str, ...]
     size: int
@@ -44,7 +44,7 @@ class Remote:
 def fetch(
     remote: Remote, target: Path, *, timeout: float = 20.0, quiet: bool = True
 ) -> None:
-    """Fetch a file; addresses are tried in turn.
+    """Fetch a file, trying its addresses in turn.
 
     Args:
         remote: The file to fetch.
@@ -73,8 +73,8 @@ def fetch(
 def _fetch_from(
     url: str, remote: Remote, target: Path, timeout: float, quiet: bool
 ) -> None:
-    """Save a file from one address, if it is the right one."""
-    # Here md5 guards against accidents, not attacks; some systems allow it only then.
+    """Save a file from one address, if its size and checksum are right."""
+    # Some systems allow md5 only where, as here, it does not guard against attacks.
     digest = hashlib.new(remote.algorithm, usedforsecurity=False)
     look = {"desc": target.name, "unit": "B", "unit_scale": True, "leave": False}
     hidden = quiet or None  # None: unless stderr is a terminal
@@ -97,7 +97,7 @@ def _fetch_from(
 
 
 def _pieces(url: str, timeout: float) -> Iterator[bytes]:
-    """The bytes at an address; a `FetchError` if they cannot be had."""
+    """The bytes at an address; a `FetchError` if they cannot be read."""
     request = urllib.request.Request(url, headers={"User-Agent": "jaxnst"})
     try:
         response: Any

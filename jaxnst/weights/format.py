@@ -28,7 +28,7 @@ def read_backbone(path: Path) -> Backbone:
     """Read and check a file that `save_backbone` wrote; links in it are not followed.
 
     Raises:
-        ValueError: If the file is none of ours, damaged, or does not hold a VGG-19.
+        ValueError: If the file is not one of ours, is damaged, or holds no VGG-19.
     """
     try:
         arrays, told = read_hdf5(path)
@@ -76,7 +76,7 @@ def is_ours(path: Path) -> bool:
 def check_params(params: Params, where: str) -> None:
     """Raise a ValueError at the first array of a wrong shape, or not finite.
 
-    The names are known to be right; `where` says where they are from.
+    The names must already be checked; messages call the source `where`.
     """
     shapes = kernel_shapes()
     for name, conv in params.items():

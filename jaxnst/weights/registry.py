@@ -18,7 +18,7 @@ from jaxnst.weights.format import is_ours, read_backbone, sha256
 
 
 class Asset(NamedTuple):
-    """Weights that have a name; None as `remote` if they ship with the package."""
+    """Weights with a name; `remote` is None if they ship with the package."""
 
     summary: str
     licence: str
@@ -27,7 +27,7 @@ class Asset(NamedTuple):
 
 
 DAY = 24 * 3600
-"""Seconds after which weights that could not be fetched are tried again."""
+"""Seconds to wait after a failed download before the next try."""
 
 ASSETS = {
     "embedded": Asset(
@@ -114,12 +114,12 @@ def locate(name: str) -> Path:
 def choose(
     name: str | None, recipes_own: str, *, quiet: bool = False
 ) -> tuple[str, str]:
-    """Choose the weights to paint with, and tell the reason in a few words.
+    """Choose the weights to paint with: their name, and the reason in a few words.
 
-    What was asked for is used, else the recipe's own, see `Recipe.network`. A recipe's
-    ImageNet weights are fetched if need be; if that fails, the embedded ones are used.
-    After a failure nothing is fetched for a day, so that a machine without a network
-    waits only once.
+    The weights asked for are used, else the recipe's own, see `Recipe.network`. Missing
+    ImageNet weights of a recipe are downloaded; if that fails, the embedded weights are
+    used. After a failure, nothing is downloaded for a day, so that a machine without a
+    network waits only once.
 
     Example:
         >>> choose(None, "embedded")
@@ -140,24 +140,24 @@ def choose(
         except (OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 failed.touch()
-            # `jaxnst weights pull` tells all of it.
+            # `jaxnst weights pull` shows the full message.
             brief = error.reason if isinstance(error, FetchError) else error
             why = f"ImageNet weights cannot be fetched: {brief}"
     if failed.exists():
         until = time.localtime(failed.stat().st_mtime + DAY)
-        why += f"; tried again after {time.strftime('%Y-%m-%d %H:%M', until)}, or now "
-        why += "by: jaxnst weights pull imagenet"
+        why += f"; next try after {time.strftime('%Y-%m-%d %H:%M', until)}, or now "
+        why += "with: jaxnst weights pull imagenet"
     return "embedded", why
 
 
 def pull(name: str, *, quiet: bool = True, timeout: float = 20.0) -> Path:
     """Fetch weights of `ASSETS` and convert them, unless that is done already.
 
-    Options as of `download.fetch`. Returns the path of the converted weights.
+    Options as in `download.fetch`. Returns the path of the converted weights.
 
     Raises:
         ValueError: If the cache cannot be written to.
-        FetchError: If they cannot be fetched; the message tells how to do it by hand.
+        FetchError: If they cannot be fetched; the message says how to do it by hand.
     """
     path, remote = asset_path(name), ASSETS[name].remote
     if path.is_file() or remote is None:
@@ -198,7 +198,7 @@ def load_backbone(name: str | Path = "embedded") -> Backbone:
         The backbone, in float32.
 
     Raises:
-        ValueError: If the weights are not there, or are not those of a VGG-19.
+        ValueError: If the weights are missing, or are not those of a VGG-19.
 
     Example:
         >>> backbone = load_backbone("embedded")

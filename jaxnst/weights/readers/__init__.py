@@ -26,20 +26,20 @@ LAYOUTS = {
     "flaxmodels": r"conv\d_\d/weight",
     "pytorch": r"(.*[/.])?\d{1,3}[/.]weight|(.*\.)?conv\d_\d\.weight",
 }
-"""Names of kernels in HDF5 that are not of Keras, by layout."""
+"""Patterns of the names of kernels in HDF5 files of other projects, by layout."""
 
 
 class Reading(NamedTuple):
-    """What a weights file holds.
+    """The contents of a weights file.
 
     Attributes:
         params: float32 NumPy arrays, from `conv1_1` on; the input channels of `conv1_1`
             are in the file's order.
         layout: `keras`, `flaxmodels`, `pytorch`, `safetensors`, `matconvnet` or
             `caffe`.
-        family: Input that the network expects. `caffe`: 0 to 255 minus a mean, BGR, but
-            RGB in `matconvnet`; `torchvision`: RGB in 0 to 1, minus a mean, over a
-            deviation; None if the file does not tell.
+        family: Input that the network expects. `caffe`: BGR (in `matconvnet` RGB), 0 to
+            255, minus a mean. `torchvision`: RGB in 0 to 1, minus a mean, divided by a
+            deviation. None: the file does not say.
         mean: Mean RGB in 0 to 255 (3,), if a MatConvNet file has one.
     """
 
@@ -50,10 +50,10 @@ class Reading(NamedTuple):
 
 
 def read(path: Path) -> Reading:
-    """Read a weights file, in the format that its first bytes tell, under any suffix.
+    """Read a weights file; its first bytes show the format, whatever the suffix.
 
     The names of the parameters are checked; `format.check_params` checks the rest.
-    Everything wrong is a ValueError.
+    Every error is a ValueError.
     """
     check_file(path, "a VGG-19 weights file")
     try:

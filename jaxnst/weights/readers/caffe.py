@@ -10,7 +10,7 @@ from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree, hwio
 LAYERS = {2: (4, 6), 100: (1, 7)}
 """Field of a layer in `NetParameter`, old and new: the fields of its name and blobs."""
 LIMIT = LARGEST_ARRAY + 100
-"""Most fields that a message may have: a kernel's numbers, one by one, and a few."""
+"""Most fields of a message: one for each number of a kernel, and a few more."""
 
 
 def read_caffe(data: memoryview) -> Tree:
@@ -44,7 +44,7 @@ def _array(blob: dict[int, list[Any]]) -> np.ndarray:
 
 
 def _fields(message: memoryview) -> dict[int, list[Any]]:
-    """Fields of a protobuf message: by number, varints as integers, all else as bytes.
+    """Fields of a protobuf message by number; varints are integers, all else is bytes.
 
     Reference: https://protobuf.dev/programming-guides/encoding
     """
@@ -65,7 +65,7 @@ def _fields(message: memoryview) -> dict[int, list[Any]]:
         value = message[position : position + length]
         if len(value) < length:
             raise ValueError(f"expected {length} bytes of protobuf, got {len(value)}")
-        # A fixed-size field becomes bytes, as a view of four bytes takes two hundred.
+        # A fixed-size field is copied: a view of its four bytes would take two hundred.
         found[number].append(value if wire == 2 else bytes(value))
         position += length
     raise ValueError(f"expected at most {LIMIT} protobuf fields, got more")

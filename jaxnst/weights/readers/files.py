@@ -16,10 +16,10 @@ def map_file(path: Path) -> mmap.mmap:
 
 
 def zip_entries(file: mmap.mmap) -> dict[str, Callable[[], memoryview]]:
-    """Entries of a zip archive, stored and not compressed, as PyTorch and Keras do it.
+    """Entries of a zip archive that is not compressed, as PyTorch and Keras write it.
 
-    For each name a function that checks the entry and returns its bytes as a view of
-    the mapped file; a ValueError if it is compressed, cut or damaged.
+    Each name has a function that checks the entry and returns its bytes as a view of
+    the mapped file. It raises a ValueError if the entry is compressed, cut or damaged.
     """
     entries = zipfile.ZipFile(file).filelist  # pyright: ignore
     return {info.filename: partial(_entry, memoryview(file), info) for info in entries}

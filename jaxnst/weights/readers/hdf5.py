@@ -1,7 +1,7 @@
 """Arrays of HDF5 files that may be damaged, such as those of Keras.
 
-Some wrong bits make HDF5's own library crash or read for ever. Files are checked first
-for those that are known to.
+Some wrong bits make HDF5's own library crash or read for ever. Files are first checked
+for the known cases.
 """
 
 import io
@@ -20,9 +20,9 @@ from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree
 def read_hdf5(source: Path | bytes) -> tuple[Tree, dict[str, str]]:
     """Numeric arrays of a weights file by path, and the texts of its attributes.
 
-    No data is read of files that it links to, and no array larger than VGG-19's largest
-    kernel. Where Keras 3 numbers its groups, the name of a layer of VGG takes the place
-    of its number. Damage raises h5py's own exceptions.
+    Data in linked files is not read, nor any array larger than VGG-19's largest kernel.
+    Where Keras 3 numbers its groups, the name of the VGG layer is added to the path.
+    Damage raises h5py's own exceptions.
 
     Reference:
         https://support.hdfgroup.org/documentation, "HDF5 File Format Specification";
@@ -66,12 +66,12 @@ def _text(item: h5py.Group, name: str) -> str:
 
 
 def _check_names(data: bytes | mmap.mmap) -> None:
-    """Check that the list of free places among each group's names has an end."""
+    """Check that the free list in each heap of names has an end."""
     for match in re.finditer(b"HEAP\0\0\0\0", data):
         start = match.start()
         size, free, names = struct.unpack("<QQQ", data[start + 8 : start + 32])
         seen = set()
-        # The last free place names 1 as the next one.
+        # The last entry of a free list has 1 as the next one.
         while free != 1 and free + 16 <= size and names + free + 16 <= len(data):
             if free in seen:
                 raise ValueError("expected a list of names in HDF5, got an endless one")
@@ -80,7 +80,7 @@ def _check_names(data: bytes | mmap.mmap) -> None:
 
 
 def _check_texts(data: bytes | mmap.mmap) -> None:
-    """Check that the texts of each collection follow one another."""
+    """Check that the lengths of the texts in each collection are valid."""
     for match in re.finditer(b"GCOL\1\0\0\0", data):
         start = match.start()
         (size,) = struct.unpack("<Q", data[start + 8 : start + 16])

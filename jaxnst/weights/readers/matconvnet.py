@@ -24,8 +24,8 @@ LIMIT = 2**30
 def read_matconvnet(data: memoryview) -> tuple[Tree, np.ndarray | None]:
     """Arrays `conv1_1/kernel` … and mean RGB in 0 to 255 (3,), or None.
 
-    The old layout has `normalization`, with the mean, at the root, the new one in
-    `meta`.
+    The mean is in `normalization`, which the old layout has at the root, and the new
+    one in `meta`.
 
     Reference: MathWorks, "MAT-File Format", level 5.
     """
@@ -72,14 +72,14 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _matrix(data: memoryview) -> tuple[str, Any]:
-    """Name of a matrix and its value: an array, a text, or a list or dict of such."""
+    """Name of a matrix and its value: an array, a text, or a list or dict of these."""
     if not data:
         return "", None
     (_, flags), (_, shape), (_, name), *parts = _elements(data)
     match flags[0]:
         case 1:
             value = [_matrix(part)[1] for _, part in parts]
-        case 2:  # an array of structs, of which the first is read
+        case 2:  # an array of structs; only the first is read
             (_, length), (_, text), *parts = parts
             step = int.from_bytes(length, "little")
             keys = [bytes(text[i : i + step]) for i in range(0, len(text), step)]

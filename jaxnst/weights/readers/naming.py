@@ -1,4 +1,4 @@
-"""Parameters of VGG-19 from the arrays of any file, by their names or their widths."""
+"""Find the parameters of VGG-19 among the arrays of a file, by name or by width."""
 
 import json
 import re
@@ -64,14 +64,14 @@ class WrongNetwork(ValueError):
 
 
 def is_conv(name: str) -> bool:
-    """Whether an array may be one of a convolution."""
+    """Whether an array of this name may belong to a convolution."""
     return bool(NAMED.fullmatch(name) or PLACED.fullmatch(name))
 
 
 def collect(tree: Tree) -> Params:
     """Parameters, in float32 and in order, from the arrays of a file.
 
-    They must be those of VGG-19 without gaps, from `conv1_1` to at least `conv2_1`.
+    The convolutions must be VGG-19's, without gaps, from `conv1_1` to `conv2_1` or on.
     """
     if any(array.shape == (1, 1, 3, 3) for array in tree.values()):
         raise WrongNetwork(
@@ -124,7 +124,7 @@ def _key(name: str) -> str:
 def _by_place(tree: Tree) -> Iterator[tuple[str, str, np.ndarray]]:
     """Arrays of the longest sequence whose convolutions are as wide as those of a VGG.
 
-    Others, such as those of a decoder, are left out.
+    Other sequences, such as a decoder's, are left out.
     """
     sequences = defaultdict(list)
     for path, array in tree.items():
@@ -157,7 +157,7 @@ def _by_place(tree: Tree) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def hwio(kernel: np.ndarray) -> np.ndarray:
-    """A kernel of PyTorch or Caffe, out in h w, in our order of axes.
+    """Transpose a kernel of PyTorch or Caffe, out in h w, to our order, h w in out.
 
     An array of another rank is returned as it is, for `check_params` to refuse.
     """
@@ -165,9 +165,10 @@ def hwio(kernel: np.ndarray) -> np.ndarray:
 
 
 def family_of(tree: Tree, config: str = "") -> Family | None:
-    """Input that a network expects, where its names tell, or Keras' JSON of the model.
+    """Family of a network, from the names in its file or Keras' JSON of the model.
 
-    `caffe` for a model of `keras.applications`, `torchvision` for one of KerasHub.
+    `caffe` for a model of `keras.applications`, `torchvision` for one of KerasHub, None
+    if neither names nor JSON show it.
     """
     for family, pattern in FAMILIES.items():
         if any(re.fullmatch(pattern, name) for name in tree):

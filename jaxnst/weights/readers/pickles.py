@@ -1,8 +1,8 @@
 """PyTorch's pickles, read without PyTorch.
 
-A pickle is a program. `unpickle` interprets it with two dozen of the operations and,
-instead of Python's imports, a closed list of names. No value that it handles can do
-anything.
+A pickle is a program. `unpickle` runs only two dozen of its operations, and imports
+only names from a closed list, instead of Python's modules. None of these can run other
+code.
 """
 
 import io
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LIMIT = 10_000
-"""Most operations that a pickle may have; that of a VGG-19 has about 1200."""
+"""Most operations of a pickle; a VGG-19 has about 1200."""
 
 
 class Storage(NamedTuple):
@@ -83,7 +83,7 @@ NEW = {
     "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "NEWFALSE": bool,
     "NEWTRUE": lambda: True,
 }  # fmt: skip
-"""What makes the value of an operation without arguments."""
+"""Constructors of the values of operations without arguments."""
 COUNTS = {
     "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "REDUCE": 2,
     "STACK_GLOBAL": 2,
@@ -94,11 +94,11 @@ COUNTS = {
 def unpickle(
     stream: io.BytesIO | mmap.mmap, persistent: Callable[[Any], Any] | None = None
 ) -> Any:
-    """Read one pickle of a stream, which ends up behind it, without Python's unpickler.
+    """Read one pickle of a stream and move past it, without Python's unpickler.
 
-    Gives dicts, lists, tuples, texts, numbers, `Storage`s and `Tensor`s; `persistent`
-    gives the value of a persistent id. Any other operation or name is refused with a
-    ValueError; damage raises other exceptions too.
+    The values are dicts, lists, tuples, texts, numbers, `Storage`s and `Tensor`s;
+    `persistent` returns the value of a persistent id. Any other operation or name is
+    refused with a ValueError; damage raises other exceptions too.
 
     Example:
         >>> import pickle

@@ -18,7 +18,7 @@ from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree, is_conv
 from jaxnst.weights.readers.pickles import Storage, Tensor, unpickle
 
 MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
-"""The number in the first pickle of the older stream, little-endian."""
+"""The magic number in the first pickle of a stream of pickles, little-endian."""
 
 
 def read_safetensors(path: Path) -> Tree:
@@ -111,7 +111,7 @@ def _read_stream(stream: mmap.mmap) -> tuple[Any, dict[str, memoryview]]:
 
 def _read_tar(stream: mmap.mmap) -> tuple[Any, dict[str, memoryview]]:
     with tarfile.open(fileobj=stream, mode="r:") as archive:  # pyright: ignore
-        # PyTorch writes four members; a false size may give one of them for ever.
+        # PyTorch writes four members; a wrong size may repeat one of them for ever.
         starts = {each.name: each.offset_data for each in islice(archive, 16)}
     stream.seek(starts["storages"])
     storages, tensors, raw = {}, {}, {}
@@ -143,7 +143,7 @@ def _storage(pid: Any) -> Storage:
 
 
 def _take(stream: mmap.mmap, dtype: np.dtype) -> memoryview:
-    """Bytes of the numbers that follow their count; the stream moves past them."""
+    """Read a count and that many numbers, as bytes; the stream moves past them."""
     (length,) = struct.unpack("<Q", stream.read(8))
     start, size = stream.tell(), length * dtype.itemsize
     stream.seek(start + size)  # raises a ValueError if the file ends before
