@@ -319,7 +319,7 @@ def test_a_style_has_a_scale_of_its_own(backbone):
 
 
 BAD = {
-    "empty": (dict(regions=[Region([STYLE], 0 * LEFT)]), [OTHER], "got region 1 all"),
+    "empty": (dict(regions=[Region([STYLE], 0 * LEFT)]), [OTHER], "region 1 is all"),
     "no style": (dict(regions=[Region([STYLE], LEFT)]), [], "for the 57.1% of"),
     "both": (
         dict(regions=[Region([STYLE], LEFT)], keep_rest=True),

@@ -197,7 +197,7 @@ def test_a_region_that_nobody_sees_is_refused(elsewhere, capsys):
     pil.fromarray(part).save("part.png")
     command = ["stylize", "clear.png", "--recipe", "palette", "--keep-rest"]
     said = refused([*command, "--region", f"part.png={STYLE}"], capsys)
-    assert "region 1 covers transparent parts alone" in said
+    assert "region 1 covers only transparent parts" in said
 
 
 def test_a_strip_of_colours_is_a_palette(elsewhere):

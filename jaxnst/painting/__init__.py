@@ -1,1 +1,1 @@
-"""Runs: what is painted, in which order, in how much memory."""
+"""Runs and grids: plan stages and memory, paint them, keep checkpoints."""

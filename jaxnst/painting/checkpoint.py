@@ -1,4 +1,4 @@
-"""A run in the middle, on disk: written whole, checked against a skeleton when read."""
+"""Checkpoints of unfinished runs: written whole, and checked when they are read."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from jaxnst.transfer import State, Transfer, at_rest
 FORMAT = "jaxnst-checkpoint-5"
 
 RECORD = "record-"
-"""What the names of records begin with in the file."""
+"""Prefix of the names of records in the file."""
 
 
 class Checkpoint(NamedTuple):
@@ -24,9 +24,9 @@ class Checkpoint(NamedTuple):
         scale: Index of the scale, coarsest first.
         taken: Steps already taken there.
         state: State after them.
-        tiles: Size of the tiles of each scale; None where it is painted at once.
-        inputs: What the run was started with, to refuse resuming another one.
-        records: Arrays of what the run has recorded so far, by name.
+        tiles: Size of the tiles of each scale; None: the scale has no tiles.
+        inputs: Inputs of the run, so that no other run resumes from it.
+        records: Arrays that the run has recorded so far, by name.
     """
 
     scale: int
@@ -38,9 +38,9 @@ class Checkpoint(NamedTuple):
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What one run was started with and another one not, in words; empty if nothing.
+    """The first difference between the inputs of two runs, in words; empty if none.
 
-    What has a hash, such as `weights` and `weights_sha256`, is compared by that.
+    An input with a hash, such as `weights` with `weights_sha256`, is compared by it.
 
     Example:
         >>> difference({"seed": 1, "blend": None}, {"seed": 2, "blend": None})
@@ -72,13 +72,13 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(
     path: str | Path, transfer: Transfer, inputs: dict[str, Any]
 ) -> Checkpoint:
-    """Read a checkpoint of the run of a transfer that is started with these inputs.
+    """Read a checkpoint of a run with this transfer and these inputs.
 
-    It comes back bit for bit, in NumPy's arrays.
+    The state comes back bit for bit, as NumPy arrays.
 
     Raises:
-        ValueError: If the file is missing, is no checkpoint, is of another version, or
-            is of another run.
+        ValueError: If the file is missing, is no checkpoint, or was written by another
+            version or by another run.
     """
     path = Path(path)
     check_file(path, "a checkpoint", "leave out --resume to start anew")
@@ -91,27 +91,27 @@ def load_checkpoint(
         fields = {key: meta[key] for key in ("scale", "taken", "tiles", "inputs")}
     except Exception as error:  # zipfile, NumPy and JSON each raise their own
         raise ValueError(
-            f"expected a checkpoint at {path}, got a damaged file or another; "
-            "delete it and leave out --resume to start anew"
+            f"{path} is damaged or not a checkpoint; delete it and leave out --resume "
+            "to start anew"
         ) from error
     if meta.get("format") != FORMAT:
         raise ValueError(
-            f"expected a checkpoint of format {FORMAT} at {path}, got one that another "
-            "version of jaxnst wrote; finish it there, or leave out --resume to start "
-            "anew"
+            f"another version of jaxnst wrote the checkpoint {path}, expected format "
+            f"{FORMAT}; finish the run with that version, or leave out --resume to "
+            "start anew"
         )
     if other := difference(fields["inputs"], json.loads(json.dumps(inputs))):
         raise ValueError(
-            f"expected a checkpoint of this run at {path}, got one with {other}; "
-            "repeat the command that wrote it, or leave out --resume"
+            f"the checkpoint {path} is of a run with {other}; repeat the command that "
+            "wrote it, or leave out --resume"
         )
     shapes = lambda tree: [x.shape for x in jax.tree.leaves(tree)]
     known = jax.eval_shape(transfer.init, leaves[0]), at_rest(leaves[0])
     fitting = [x for x in known if shapes(x) == shapes(leaves)]
     if not fitting:
         raise ValueError(
-            f"expected the state of this run's optimiser at {path}, got another; leave "
-            "out --resume to start anew"
+            f"the checkpoint {path} holds the state of another optimiser; leave out "
+            "--resume to start anew"
         )
     state = jax.tree.unflatten(jax.tree.structure(fitting[0]), leaves)
     return Checkpoint(state=state, records=records, **fields)

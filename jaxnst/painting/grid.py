@@ -1,7 +1,7 @@
 """Many pictures at once: contents × styles × settings, as lanes of one compiled step.
 
-The lanes of a batch run side by side in a `vmap`, spread over the devices of a mesh,
-which do not communicate. All that differs between the lanes is in arrays.
+The lanes of a batch run side by side in a `vmap`, spread over the devices of a mesh.
+The devices do not communicate. Lanes differ only in arrays, never in compiled code.
 """
 
 import time
@@ -54,23 +54,23 @@ BatchCallback = Callable[[list[Lane], Progress], None]
 
 
 EACH = PartitionSpec("lane")
-"""Where an array with a first axis of lanes is: a part of it on each device."""
+"""Sharding of arrays with a first axis of lanes: each device holds a part of them."""
 
 
 def spread(function: Callable, mesh: Any, parts: Any) -> Callable:
-    """A function of lanes, of which each device computes its own."""
+    """Spread a function of lanes over a mesh: each device computes its own lanes."""
     specs = {"in_specs": parts, "out_specs": EACH}
-    # An optimiser's inner loops are as long in all lanes.
+    # An optimiser's inner loops are equally long in all lanes.
     return jax.shard_map(function, mesh=mesh, check_vma=False, **specs)
 
 
 @dataclass(frozen=True, repr=False)
 class BatchTransfer(Transfer):
-    """A `Transfer` that steps from states to states with an axis of lanes in front.
+    """A `Transfer` whose states have a first axis of lanes.
 
     Attributes:
-        mesh: Devices with one axis, `lane`, that the lanes are spread over. They share
-            the network.
+        mesh: Devices that the lanes are spread over, with one axis, `lane`. Each
+            device has the whole network.
     """
 
     mesh: Mesh = field(kw_only=True)
@@ -93,7 +93,7 @@ class BatchRunner(Runner):
         self.sharding = sharding
 
     def __call__(self, function: KeptJit, *args: Any, **static: Any) -> Any:
-        """Call a program, whose arguments have an axis of lanes."""
+        """Call a program with arguments that have a first axis of lanes."""
         args = put_lanes(args, self.sharding)
         if self.sharding.mesh.size == 1:
             return super().__call__(function.batched, *args, **static)
@@ -118,8 +118,8 @@ def paint_lanes(
 ) -> Iterator[tuple[Lane, Result]]:
     """Paint lanes, batch after batch; if memory runs out, in smaller batches.
 
-    Each picture comes as soon as its batch is finished, as a NumPy array. If its steps
-    diverged, the finer stages went on from the last finite image. For `batch` see
+    Each picture is yielded, as a NumPy array, as soon as its batch is finished. If its
+    steps diverge, finer stages continue from the last finite image. For `batch` see
     `plan_batches`. An exception from `on_chunk`, such as KeyboardInterrupt, ends the
     painting.
     """
@@ -139,7 +139,7 @@ def paint_lanes(
             if mesh.size > 1:
                 everywhere = NamedSharding(mesh, PartitionSpec())
                 stepping = jax.device_put(stepping, everywhere)
-            # One network with prepared kernels is large enough.
+            # Only one is kept, since a network with prepared kernels is large.
             prepared = {network: (measuring, stepping)}
         given = measurer, *prepared[network], mesh
         try:
@@ -147,7 +147,7 @@ def paint_lanes(
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or width == mesh.size:
                 raise
-            # Its group again, in batches of half the width, before the others.
+            # Paint its group again, in batches of half the width, before the others.
             group, all_left = group_of(some[0]), [(some, width), *plan]
             same = [x for xs, _ in all_left for x in xs if group_of(x) == group]
             others = [batch for batch in plan if group_of(batch[0][0]) != group]
@@ -160,7 +160,7 @@ def paint_lanes(
 def _recolor(
     lanes: Sequence[Lane], measurer: Measurer, on_chunk: BatchCallback | None
 ) -> Iterator[tuple[Lane, Result]]:
-    """Lanes whose recipes take no steps; `on_chunk` is called after each."""
+    """Recolour lanes whose recipes take no steps; `on_chunk` is called after each."""
     nothing: Any = None  # no state, no info
     for lane in lanes:
         began = time.perf_counter()
@@ -182,7 +182,7 @@ def _paint_batch(
     *given: Any,
     on_chunk: BatchCallback | None,
 ) -> list[tuple[Lane, Result]]:
-    """Take a batch from coarse to fine; the arguments are those of `BatchPainter`."""
+    """Paint a batch from coarse to fine; the arguments are those of `BatchPainter`."""
     painter, stages = BatchPainter(lanes, width, measurer, *given), lanes[0].stages
     report = None if on_chunk is None else partial(on_chunk, lanes)
     hooks = painter.set_up, painter.show
@@ -202,7 +202,7 @@ def _paint_batch(
 
 
 class BatchPainter(Painter):
-    """Paints a batch of lanes; empty places repeat its last lane."""
+    """Paints a batch of lanes; its last lane is repeated to fill the width."""
 
     def __init__(
         self,
@@ -235,20 +235,20 @@ class BatchPainter(Painter):
         return Setup(self.transfers[number], begun, self.stepping, targets, end, call)
 
     def lay_region(self, call: Runner, layouts: Sequence[Layout]) -> list[np.ndarray]:
-        """Lay a region of all lanes: at once, where their pyramids are alike."""
+        """Lay a region of all lanes; in one call if their pyramids have one shape."""
         shapes = [str(jax.tree.map(np.shape, x)) for x in layouts]
         if len(set(shapes)) == 1:
             return list(np.asarray(lay_levels(stack(layouts), call)))
         return [np.asarray(lay_levels(x, Runner())) for x in layouts]
 
     def show(self, state: State, number: int) -> list[Image]:
-        """The pictures of the lanes, as they are seen."""
+        """The pictures of the lanes, turned back if they are painted turned."""
         found = self.images(state, number)[: len(self.lanes)]
         return [turn(x) for x in found] if self.lanes[0].turned else found
 
 
 def stack(trees: Sequence[PyTree]) -> Any:
-    """Stack arrays along a first axis of lanes, the smaller ones padded with zeros."""
+    """Stack arrays along a first axis of lanes; smaller ones are padded with zeros."""
 
     def join(*arrays: Array | np.ndarray) -> np.ndarray:
         first, *others = map(np.asarray, arrays)
@@ -265,15 +265,15 @@ class GridOptions:
     """Options of a grid, in addition to its pictures and recipe.
 
     Attributes:
-        vary: Values to try, by name: of any field of the recipe; of `recipe`, whole
-            recipes; of `seed`, for the start image of `jax.random.key(seed)`; of
-            `blend`, weights that mix all styles into one. The settings are all
-            combinations. Default: the recipe alone.
-        masks: Every content is painted once with each of them; their indices are the
-            settings of the name `masks`. Default: none.
+        vary: Lists of values to try, by name. A name is any field of the recipe;
+            `recipe`, with whole recipes; `seed`, for start images from
+            `jax.random.key(seed)`; or `blend`, with weights that mix all styles into
+            one. All combinations are painted. Default: the recipe alone.
+        masks: Every content is painted once with each entry; the setting `masks` is the
+            index of the entry. Default: none.
         mesh: Devices with one axis, `lane`. Default: all of this process.
         batch: Pictures on a device at a time. Default: as many as keep it busy and fit
-            into its memory. Results depend on it by rounding; with a fixed batch, they
+            into its memory. It changes results by rounding; with a fixed batch, they
             are the same on any number of devices.
     """
 
@@ -295,7 +295,7 @@ def stylize_grid(
 ) -> list[Float[np.ndarray, "_styles _settings _h _w 3"]]:
     """Paint every content in every style with every setting.
 
-    Each picture is what `stylize` paints of it alone, up to rounding. Contents of one
+    Each picture equals the one that `stylize` paints, up to rounding. Contents of one
     shape share compiled programs, except where a field of the recipe, such as
     `pooling`, chooses another computation.
 
@@ -306,13 +306,13 @@ def stylize_grid(
         recipe: What to minimise and how.
         key: Random key of the start images; unused by recipes that start from the
             content.
-        options: What to vary, and what to paint on.
+        options: What to vary, and the devices to use.
 
     Returns:
         For each content an array of its pictures, styles settings h w 3.
 
     Raises:
-        ValueError: As `stylize`, or if there is nothing to vary.
+        ValueError: As `stylize`, or if `contents` is empty or `vary` is invalid.
 
     Example:
         >>> import jax, jaxnst

@@ -26,10 +26,10 @@ class Lane(NamedTuple):
     Attributes:
         content: Index or path of its content.
         styles: Index or file of its style, or of all styles if they are blended.
-        setting: What was varied, by name.
+        setting: Varied values, by name.
         recipe: The recipe with its setting.
         stages: From `plan_run`, without tiles.
-        parts: Content and masks, if it has any: only lanes of the same share batches.
+        parts: Content and masks, if it has masks. Lanes share batches if these agree.
     """
 
     content: Any
@@ -50,7 +50,7 @@ class Lane(NamedTuple):
 
     @property
     def canvases(self) -> list[Canvas]:
-        """Those of its stages."""
+        """The canvas of each of its stages."""
         own = partial(canvas_of, recipe=self.recipe, turned=self.turned)
         return [own(stage.shape) for stage in self.stages]
 
@@ -59,7 +59,7 @@ Values = Sequence[Any] | Array | np.ndarray
 """Values to try."""
 
 EXTRA = ("recipe", "seed", "blend", "masks")
-"""What can vary in addition to the fields of the recipe."""
+"""Names that can vary in addition to the fields of the recipe."""
 
 
 def make_lanes(
@@ -73,8 +73,8 @@ def make_lanes(
 ) -> list[Lane]:
     """All pictures of a grid: contents outermost, then styles, then settings.
 
-    For `vary` see `grid.GridOptions`. Where contents are `masked`, each is in batches
-    of its own.
+    For `vary` see `grid.GridOptions`. If contents are `masked`, each gets batches of
+    its own.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -110,14 +110,13 @@ def make_lanes(
 def combine(
     vary: Mapping[str, Values], more: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """All combinations of values of recipes' fields, of `EXTRA` and of `more`."""
+    """All combinations of values; names are recipe fields, `EXTRA` or `more`."""
     known = [*FIELDS, *EXTRA, *more]
     found = {name: _plain(values) for name, values in vary.items()}
     for name, values in found.items():
         if name not in known:
             raise ValueError(
-                "expected to vary a field of the recipe, recipe, seed or blend, "
-                f"got {name!r}; did you mean {nearest(name, known)}?"
+                f"{name!r} cannot be varied; did you mean {nearest(name, known)}?"
             )
         if not len(values):
             raise ValueError(f"expected values of {name}, got none; give at least one")
@@ -130,14 +129,14 @@ def combine(
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and tuples in the place of arrays and lists, so that they can be keys."""
+    """Convert arrays and lists to numbers and tuples, which can be keys."""
     if isinstance(value, Array | np.ndarray | np.generic):
         value = value.tolist()
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def apply_setting(recipe: Recipe, setting: Mapping[str, Any], styles: int) -> Recipe:
-    """The recipe with a setting; seed and blend are checked, but are not in it."""
+    """The recipe with a setting applied; its seed and blend are only checked."""
     changes = {name: x for name, x in setting.items() if name not in EXTRA}
     recipe = setting.get("recipe", recipe).replace(**changes)
     if "seed" in setting:
@@ -155,10 +154,10 @@ def apply_setting(recipe: Recipe, setting: Mapping[str, Any], styles: int) -> Re
 
 
 def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
-    """Memory that one more lane in a batch takes, at most.
+    """Bytes that one more lane in a batch takes, at most.
 
-    Three halves of what a picture alone takes, since XLA does not update the states of
-    a batch in place, and 8 MiB for the statistics of its style.
+    It takes 1.5 times the memory of a single picture, since XLA does not update the
+    states of a batch in place, and 8 MiB for the statistics of its style.
     """
     return 3 * step_bytes(shape, recipe) // 2 + 8 * 2**20
 
@@ -169,7 +168,7 @@ BATCH_PIXELS = {"cpu": 2**16}
 
 
 def group_of(lane: Lane) -> tuple:
-    """What a lane has in common with the others of a batch."""
+    """Key of a lane: lanes with equal keys may share batches."""
     recipe = lane.recipe
     kind = recipe.program, recipe.look.repaint, lane.turned
     sizes = tuple((canvas.size, canvas.part) for canvas in lane.canvases)
@@ -177,7 +176,7 @@ def group_of(lane: Lane) -> tuple:
 
 
 def group_lanes(lanes: Sequence[Lane]) -> list[list[Lane]]:
-    """Lanes that may share batches, in the order they come."""
+    """Groups of lanes that may share batches, in the order of their first lanes."""
     groups: dict[tuple, list[Lane]] = {}
     for lane in lanes:
         groups.setdefault(group_of(lane), []).append(lane)
@@ -189,11 +188,11 @@ def plan_batches(
 ) -> list[tuple[list[Lane], int]]:
     """Divide lanes into batches that share a program and fit into memory.
 
-    Gives the lanes of each batch, and its width: a multiple of the number of devices,
+    Returns the lanes of each batch, and its width: a multiple of the number of devices,
     at least the number of lanes, and the same for all batches of a program. `batch` is
-    the largest number of lanes on a device. Default: as many as keep it busy and fit
-    into two thirds of its free memory; fewer if that fills all batches equally. Lanes
-    that take no steps are in no batch.
+    the largest number of lanes on a device. Default: as many as keep the device busy
+    and fit into two thirds of its free memory, or fewer if that fills all batches
+    equally. Lanes that take no steps are left out.
     """
     device, devices = mesh.devices.flat[0], mesh.size
     memory = free_memory(device) * 2 / 3
@@ -223,7 +222,7 @@ def plan_batches(
 
 
 def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
-    """The lanes that one of `count` machines paints: about as many pixels each.
+    """The lanes that machine `index` of `count` paints; all have about equal work.
 
     Lanes of one program stay together as far as possible, so that each machine compiles
     few programs. Every lane is in exactly one share.
@@ -237,7 +236,7 @@ def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
 
 
 def lane_work(lane: Lane) -> int:
-    """Pixels times steps over all stages, which time is about proportional to."""
+    """Pixels times steps over all stages; about proportional to time."""
     return total_work(lane.stages, lane.recipe)
 
 

@@ -24,7 +24,7 @@ class ChunkSchedule(NamedTuple):
     Attributes:
         start: Steps taken in earlier calls.
         chunk: Steps per launch, at most; each multiple of it ends a launch.
-        interval: Seconds per launch, about; the result does not depend on it.
+        interval: Approximate seconds per launch; the result does not depend on it.
         on_chunk: Called with state and infos after each launch.
         call: Calls the compiled steps.
     """
@@ -54,11 +54,11 @@ def run(
 
     Args:
         transfer: From `make_transfer` or, for many images, `grid.BatchTransfer`.
-        state: Where to start. It is donated: use the returned one from then on.
+        state: Start state. It is donated, so continue with the returned state.
         backbone: The network, calibrated for the recipe.
         targets: From `objective.make_targets`.
         steps: Number of steps, at least one.
-        schedule: How they are divided.
+        schedule: How the steps are divided into launches.
 
     Returns:
         The last state, and the infos of all steps, stacked.
@@ -100,7 +100,7 @@ def run(
 
 
 CHUNK_LIMIT = 50
-"""Steps that a launch takes at most."""
+"""Largest number of steps in a launch."""
 
 
 @kept_jit(
@@ -114,7 +114,7 @@ def run_chunk(
     *,
     transfer: Transfer,
 ) -> tuple[State, Info]:
-    """Take `count` ≤ `CHUNK_LIMIT` steps; the rest of the infos is left empty."""
+    """Take `count` ≤ `CHUNK_LIMIT` steps; later rows of the infos are zeros."""
     step = jax.jit(transfer.step)  # traced once for both uses
 
     def body(i: Int[Array, ""], carry: tuple[State, Array]) -> tuple[State, Array]:

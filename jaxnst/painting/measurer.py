@@ -28,14 +28,14 @@ from jaxnst.painting.stage import Measuring, scale
 from jaxnst.types import Image
 
 KEPT_BYTES = 2**30
-"""Most that a measurer keeps."""
+"""Bytes that a measurer caches, at most."""
 
 
 class Measurer:
     """Loads and measures each picture once, however many lanes share it.
 
-    Contents are loaded in the shape of their lane, styles in any; `load_masks` gives
-    where and how a lane is painted.
+    `load_content` gives the content in the shape of its lane, `load_styles` the styles
+    in any shape, and `load_masks` where and how the lane is painted.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Measurer:
     def targets(
         self, call: Runner, backbone: Backbone, lane: Lane, number: int
     ) -> Targets:
-        """What a lane is compared with at a stage."""
+        """The targets of a lane at a stage."""
         scene, canvas = self.scaled(lane, number), lane.canvases[number]
         measuring = Measuring(call, backbone, canvas, lane.recipe)
         key = "features", canvas, *self._content_key(lane)
@@ -75,7 +75,7 @@ class Measurer:
         return measuring.targets(scene, content=features, styles=styles)
 
     def recolored(self, lane: Lane) -> Image:
-        """The content of a lane that is not painted, in the colours of its styles."""
+        """The content in the colours of the styles, for a lane that takes no steps."""
         return self.finish(lane, recolored(self._scene(lane), lane.recipe))
 
     def finish(self, lane: Lane, image: Image) -> Image:

@@ -1,4 +1,4 @@
-"""The memory that painting a picture will take, and the tiles that fit into it."""
+"""Estimates of the memory that a picture needs, and the tiles that fit into it."""
 
 import bisect
 import contextlib
@@ -25,27 +25,27 @@ STEP = {"float32": 2350, "bfloat16": 1800}
 `Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810."""
 
 PICTURE = 80
-"""Those of them that it takes for the picture itself, however small the network sees
+"""The part of `STEP` that the picture itself takes, at whatever size the network sees
 it."""
 
 REPAINT = 1040
 """Bytes that laying out a picture takes for each of its first 2²⁰ pixels."""
 
 RECOLOR = 100
-"""Bytes per pixel that a picture takes whose colours alone change."""
+"""Bytes per pixel of a picture that only changes its colours."""
 
 GRADIENT = 12
 """Bytes per pixel that a step in tiles takes for the gradient of the picture."""
 
 IMAGE = 12
-"""Bytes of a pixel of an image, three float32."""
+"""Bytes per pixel of an image: three float32."""
 
 PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
-"""Bytes of network, prepared kernels, Python and JAX; a guess if not on a CPU."""
+"""Bytes of network, prepared kernels, Python and JAX; that of GPUs is a guess."""
 
 PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
-"""Bytes of the compiled programs of a scale. One in tiles takes twice as many, since it
-is also measured in tiles, but those of earlier scales are freed."""
+"""Bytes of the compiled programs of a scale. A scale in tiles takes twice as many: it
+also measures in tiles, but the programs of earlier scales are freed."""
 
 COMPILING = {"cpu": 450_000_000, "gpu": 0}
 """Bytes that compiling takes temporarily, before the first step of a scale."""
@@ -55,10 +55,10 @@ class Cost(NamedTuple):
     """Bytes that a run takes for each pixel of its picture.
 
     Attributes:
-        state: What stays of image, output, content and its features, and the
+        state: Kept throughout: image, output, content and its features, and the
             optimiser's state.
-        step: What a step takes for each pixel that passes through the network.
-        update: What the optimiser's update takes, after the tiles.
+        step: Temporary memory of a step, per pixel that passes through the network.
+        update: Temporary memory of the optimiser's update, after the tiles.
     """
 
     state: int
@@ -68,7 +68,7 @@ class Cost(NamedTuple):
 
 @cache
 def cost(program: Program) -> Cost:
-    """The bytes for each pixel of a program.
+    """Bytes per pixel that a program takes.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -98,7 +98,7 @@ def cost(program: Program) -> Cost:
 def step_bytes(shape: tuple[int, int], recipe: Recipe, tile: int | None = None) -> int:
     """Bytes that painting a picture takes on a device, without the network.
 
-    Without a tile, it is painted at once.
+    Without a tile, the picture is painted whole.
     """
     pixels, each = math.prod(shape), cost(recipe.program)
     laying = 0
@@ -118,7 +118,7 @@ def process_bytes(
 ) -> int:
     """Bytes that painting a picture takes on a device, with network and programs.
 
-    On a CPU, they include all that the host takes.
+    On a CPU, this includes all memory of the host that the process takes.
     """
     device = "cpu" if jax.devices()[0].platform == "cpu" else "gpu"
     if not recipe.paints:
@@ -133,7 +133,7 @@ def process_bytes(
 
 
 def mask_bytes(shape: tuple[int, ...], recipe: Recipe, count: int) -> int:
-    """Bytes that masks take: of the picture twice, and of each layer."""
+    """Bytes of `count` masks: twice at the picture's size, once at each layer's."""
     cells = sum(stride(layer) ** -2 for layer in recipe.program.layers)
     return round(4 * math.prod(shape[:2]) * count * (2 + cells))
 
@@ -149,7 +149,7 @@ def free_memory(device: Any) -> int:
 def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that are free on the host, or within the limit of its container.
 
-    The folder of its cgroup holds limit and use. Cached files count as free, because
+    `group` is the cgroup folder of the container. Cached files count as free, because
     the system drops them when memory is short.
     """
     allowed = sys.maxsize
@@ -162,14 +162,14 @@ def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def usable_memory() -> int:
-    """Bytes that this process may use: what it has, and nine tenths of the rest."""
+    """Bytes that this process may use: those it has, and 90 % of the free ones."""
     device = jax.devices()[0]
     own = psutil.Process().memory_info().rss if device.platform == "cpu" else 0
     return int(0.9 * free_memory(device)) + own
 
 
 def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | None:
-    """Size of the largest tiles that fit; None if the whole picture does.
+    """Size of the largest tiles that fit; None if the whole picture fits.
 
     Raises:
         ValueError: If not even the smallest tiles fit.
@@ -201,7 +201,7 @@ def _choices(shape: tuple[int, int], recipe: Recipe) -> list[int | None]:
 
 
 def _least(shape: tuple[int, int], recipe: Recipe) -> int:
-    """Bytes that painting a picture takes at least."""
+    """Bytes that a picture needs with the best choice of tiles."""
     return min(process_bytes(shape, recipe, tile) for tile in _choices(shape, recipe))
 
 

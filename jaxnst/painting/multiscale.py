@@ -63,16 +63,16 @@ class Options:
             `objective.Objective`. The picture is then never painted in tiles.
         optimizer: An optax transformation instead of the recipe's optimiser, see
             `make_transfer`.
-        resume: Checkpoint of the same run to go on from.
+        resume: Checkpoint of the same run to continue from.
         stages: From `plan.plan_run`; tiles change the result only by rounding.
-            Default: planned for the memory that is free.
+            Default: planned for the free memory.
         mesh: Devices with one axis, `tile`, to spread tiles over.
         on_chunk: Called between launches of steps, for progress, previews, checkpoints.
             An exception it raises, such as KeyboardInterrupt, ends the run.
         on_wait: Called while the run waits for a program to be compiled, with the name
             of the program and the seconds waited.
-        chunk: At most this many steps lie between two calls of `on_chunk`; there is a
-            call after each multiple of it.
+        chunk: Largest number of steps between two calls of `on_chunk`. There is a call
+            after each multiple of it.
         throw: Raise if a step was not finite. Otherwise the result's status says so.
     """
 
@@ -120,8 +120,8 @@ def stylize(
 
     Raises:
         ValueError: If an image is too small or not RGB in [0, 1], the blend does not
-            match the styles, a region is empty, the key is none, the memory is not
-            enough even in tiles, or it is called under a transformation of JAX.
+            match the styles, a region is empty, the key is not a random key, the memory
+            is not enough even in tiles, or it runs under a transformation of JAX.
         FloatingPointError: If a step was not finite and `options.throw` is set.
 
     Example:
@@ -186,7 +186,7 @@ def stylize(
 def recolor(
     content: Image, styles: Sequence[Style | Image], recipe: Recipe, options: Options
 ) -> Result:
-    """What `stylize` does by a recipe that takes no steps."""
+    """`stylize` for recipes that take no steps."""
     began, masks = time.perf_counter(), options.masks
     scene = make_scene(content, styles, recipe, blend=options.blend, masks=masks)
     image = recolored(scene, recipe)
@@ -197,7 +197,7 @@ def recolor(
 
 
 def plan_stages(shape: tuple[int, ...], recipe: Recipe, options: Options) -> Stages:
-    """The stages of a picture of that shape, for the memory that is free."""
+    """The stages of a picture of that shape, for the free memory."""
     before = None if options.resume is None else options.resume.tiles
     kept = mask_bytes(shape, recipe, options.masks.count)
     memory = usable_memory() - kept if options.objective is objective else None
@@ -284,7 +284,7 @@ class PicturePainter(Painter):
         """Scale the pictures of a stage, measure them if it takes steps, and begin."""
         (picture,), stage = self.pictures, self.stages[number]
         place = picture.canvases[number], self.recipe
-        # Once for both walks: the one that only compiles, and the one that paints.
+        # Scaled once for both passes: one only compiles, the other one paints.
         if number not in self.scaled:
             self.scaled[number] = scale(picture.scene, picture.content, *place)
         scene = self.scaled[number]
@@ -296,17 +296,17 @@ class PicturePainter(Painter):
         return Setup(self.transfers[number], state, self.stepping, targets, end, call)
 
     def image(self, state: State, number: int) -> Image:
-        """What was painted so far."""
+        """The picture so far."""
         (image,) = self.images(state, number)
         return turn(image) if self.turned else image
 
     def show(self, state: State, number: int) -> Image:
-        """What was painted so far, in the colours that the recipe asks for."""
+        """The picture so far, in the colours that the recipe asks for."""
         given = self.image(state, number), self.content, self.recipe, self.palette
         return finish(self.pictures[0].scene, *given)
 
     def spread(self, setup: Setup) -> Setup:
-        """Place arrays as a step in tiles returns them, so that it compiles once."""
+        """Place arrays on the devices like a tiled step does, so it compiles once."""
         if self.options.mesh is None:
             return setup
         everywhere = NamedSharding(self.options.mesh, PartitionSpec())

@@ -1,4 +1,4 @@
-"""From stage to stage: what a single picture and a batch of lanes have in common."""
+"""Painting from stage to stage, for single pictures and for batches of lanes."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,14 +27,14 @@ from jaxnst.types import Image
 
 
 class Picture(NamedTuple):
-    """A picture that is painted.
+    """One picture of a run.
 
     Attributes:
-        scene: Of the run.
-        content: In the colours that it is painted in.
-        start: The start image, of any size, or the random key of one.
-        recipe: How it is painted.
-        canvases: Of its stages.
+        scene: Scene of the run.
+        content: Content in the colours that it is painted in.
+        start: Start image, of any size, or a random key for one.
+        recipe: How the picture is painted.
+        canvases: Canvas of each stage.
     """
 
     scene: Scene
@@ -57,7 +57,7 @@ class Picture(NamedTuple):
         """The image of the stage before, enlarged to the canvas of a stage."""
         before, canvas = (image.shape[0], image.shape[1]), self.canvases[number]
         larger, detail = resizer(self.recipe)(image, canvas.shape), np.float32(0)
-        if self.recipe.look.detail:  # a part of what the stage before cannot show
+        if self.recipe.look.detail:  # a part of the high frequencies
             coarse = resize(scale_content(self.content, before), canvas.shape)
             finer = scale_content(self.content, canvas.shape) - coarse
             detail = np.float32(self.recipe.look.detail) * finer
@@ -72,15 +72,15 @@ class Picture(NamedTuple):
 
 
 class Painter:
-    """Takes pictures with the same program from stage to stage.
+    """Paints pictures that have the same program, stage after stage.
 
     The state of a batch has a first axis of lanes.
 
     Args:
-        pictures: One, or those of a batch.
-        stages: Of the first one; the canvases of the others have the same size.
+        pictures: One picture, or those of a batch.
+        stages: Stages of the first picture; the others have canvases of the same size.
         transfers: The kernel of each stage.
-        batched: Whether they are a batch.
+        batched: Whether the pictures are a batch.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Painter:
     def begin(
         self, call: Runner, scenes: Sequence[Scene], number: int, state: State | None
     ) -> State:
-        """The first state of a stage, after that of the stage before, if there is one.
+        """The first state of a stage, from `state`, the last one of the stage before.
 
-        The scenes are those of the pictures at the stage.
+        `scenes` are those of the pictures at the stage; `state` is None at the start.
         """
         transfer, pictures = self.transfers[number], self.pictures
         like = shape_of((*pictures[0].canvases[number].size, 3))
@@ -116,7 +116,7 @@ class Painter:
         if not self.stages[number].steps:
             return at_rest(enlarged)
         fresh = call(init, enlarged, transfer=transfer)
-        if not state.opt_state:  # it was at rest
+        if not state.opt_state:  # the stage before took no steps, or laid patches
             return fresh
         pairs = [(x.canvases[number - 1], x.canvases[number]) for x in pictures]
         growth = Growth(pairs, batched=self.batched)
@@ -125,7 +125,7 @@ class Painter:
     def end(
         self, call: Runner, scenes: Sequence[Scene], number: int, state: State
     ) -> State:
-        """Lay the images of a state out of their styles, if the recipe does."""
+        """End a stage: compose its images of style patches, if the recipe says so."""
         if not self.recipe.look.repaint:
             return self.transfers[number].drop_history(state)
         like = [np.zeros_like(scene.content) for scene in scenes]
@@ -140,7 +140,7 @@ class Painter:
     def lay(
         self, call: Runner, scenes: Sequence[Scene], images: Sequence[Image]
     ) -> list[Image]:
-        """Images of a stage, laid out of patches of their styles, see `repaint`."""
+        """Compose the images of a stage of patches of their styles, see `repaint`."""
         given = zip(scenes, images, self.pictures, strict=True)
         found = [layouts(call, x, image, own.recipe) for x, image, own in given]
         regions = [self.lay_region(call, x) for x in zip(*found, strict=True)]
@@ -156,12 +156,12 @@ class Painter:
         return [jax.block_until_ready(lay_levels(x, call)) for x in layouts]
 
     def images(self, state: State, number: int) -> list[Image]:
-        """The pictures so far, as they are painted: some may be turned."""
+        """The pictures so far, still turned if they are painted turned."""
         on_host = jax.device_get(state._replace(opt_state=()))
         found = current_image(on_host, self.recipe.program)
         pairs = zip(self.pictures, found if self.batched else [found], strict=True)
         return [picture.canvases[number].crop(image) for picture, image in pairs]
 
     def join(self, images: Sequence[Image]) -> Float[np.ndarray, "*_lanes _h _w 3"]:
-        """Images on their canvases, as a state has them."""
+        """Join images on their canvases into the array that a state holds."""
         return np.stack(images) if self.batched else images[0]

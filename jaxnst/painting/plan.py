@@ -15,7 +15,7 @@ class Stage(NamedTuple):
     Attributes:
         shape: Height and width of the picture.
         steps: Number of steps.
-        tile: Size of the tiles in pixels; None where the picture is painted at once.
+        tile: Size of the tiles in pixels; None: the picture is painted whole.
     """
 
     shape: tuple[int, int]
@@ -38,13 +38,13 @@ def plan_run(
     Args:
         shape: Height and width of the result.
         recipe: How it is painted.
-        memory: Bytes that the process may use; scales that need more are painted in
-            tiles. Default: no limit, and so no tiles.
-        tiles: Tile size of each scale before the run was interrupted, used again where
-            it still fits.
+        memory: Bytes that the process may use. Scales that need more are painted in
+            tiles. Default: no limit, so no tiles.
+        tiles: Tile size of each scale before the run was interrupted, used again if it
+            still fits.
 
     Returns:
-        The stages, coarsest first; one without steps if the recipe paints nothing.
+        The stages, coarsest first; if the recipe takes no steps, one without steps.
 
     Raises:
         ValueError: If the picture is too small for the recipe's layers, or the memory
@@ -69,13 +69,13 @@ def plan_run(
     steps = scale_steps(recipe, len(shapes))
     if memory is None:
         return tuple(map(Stage, shapes, steps))
-    # The finest first, since it is the one that may not fit.
+    # The finest scale comes first: it needs most memory, so the error is about it.
     chosen = [choose_tile(shape, recipe, memory) for shape in reversed(shapes)][::-1]
     if tiles is not None:
         if len(tiles) != len(shapes):
             raise ValueError(
-                f"expected the tiles of {len(shapes)} scales, got {len(tiles)}; paint "
-                "it anew"
+                f"expected the tiles of {len(shapes)} scales, got {len(tiles)}; leave "
+                "out --resume to start anew"
             )
         chosen = [
             before if process_bytes(shape, recipe, before) <= memory else tile
@@ -85,22 +85,22 @@ def plan_run(
 
 
 PATCH_STEPS = 10
-"""Steps that take about as long as to lay the patches of a scale: 3.5 at 160 px, 9 at
-256 px and 11 at 512 px, by the times of `painterly` on a CPU."""
+"""Steps that take about as long as laying the patches of a scale. Measured with
+`painterly` on a CPU: 3.5 at 160 px, 9 at 256 px and 11 at 512 px."""
 
 
 def work_done(stages: Stages, recipe: Recipe, scale: int, taken: int) -> int:
-    """Pixels times steps that are done after so many steps of a scale."""
+    """Pixels times steps done, after `taken` steps of a scale."""
     before = total_work(stages[:scale], recipe)
     return before + taken * math.prod(stages[scale].shape)
 
 
 def patch_work(stage: Stage, recipe: Recipe) -> int:
-    """The patches of a stage, as pixels times steps."""
+    """Work of laying the patches of a stage, in pixels times steps."""
     return PATCH_STEPS * recipe.look.repaint * math.prod(stage.shape)
 
 
 def total_work(stages: Iterable[Stage], recipe: Recipe) -> int:
-    """Pixels times steps of stages, with their patches; time is about proportional."""
+    """Pixels times steps of stages, patches included; about proportional to time."""
     each = lambda x: max(1, x.steps) * math.prod(x.shape) + patch_work(x, recipe)
     return sum(map(each, stages))

@@ -1,4 +1,4 @@
-"""How large things are: the result, the scales on the way to it, the styles."""
+"""Sizes of the result, of the scales that lead to it, and of the styles."""
 
 import itertools
 import math
@@ -11,17 +11,17 @@ EDGES = {"long": max, "short": min}
 
 
 RUNG = 512
-"""A long edge of the ladder of scales, in pixels."""
+"""Long edge, in pixels, from which the ladder of shared scales is computed."""
 
 LAST = 2**0.25
-"""Ratio of the last scale to the one before, at least: half of a step by √2."""
+"""Smallest ratio of the last scale to the one before: half a step of √2."""
 
 
 def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
     """Height and width of every scale, coarsest first, `scale_factor` apart.
 
-    Pictures that share canvases have the sizes of one ladder, `RUNG` times powers of
-    that factor, up to the last scale, which is as large as asked.
+    Pictures that share canvases take their sizes from one ladder, `RUNG` times powers
+    of that factor. Only the last scale has the size of the result.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -58,7 +58,7 @@ def scale_steps(recipe: Recipe, scales: int) -> list[int]:
 
 
 def takes_steps(shape: tuple[int, int], recipe: Recipe) -> bool:
-    """Whether a scale of that shape takes steps; else only patches are laid there.
+    """Whether a picture of that shape takes steps at its last scale, or only patches.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -71,10 +71,10 @@ def takes_steps(shape: tuple[int, int], recipe: Recipe) -> bool:
 
 
 def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
-    """Long edge of the result that a recipe asks for, beside a content of that shape.
+    """Long edge of the result, by a recipe, for a content of that shape.
 
-    Without `enlarge`, its `size` is at most the content's long edge. Where it means the
-    short edge, that still enlarges small pictures, as torchvision's `Resize` does.
+    Without `enlarge`, `size` is limited to the content's long edge. If `size` means the
+    short edge, small pictures are still enlarged, as by torchvision's `Resize`.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -93,11 +93,11 @@ def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
 def style_shape(
     style: tuple[int, ...], content: tuple[int, int], recipe: Recipe, scale: float = 1.0
 ) -> tuple[int, int]:
-    """Height and width a style is measured at, beside a content of that size.
+    """Height and width at which a style is measured, for a content of that size.
 
-    The edge that the recipe sizes pictures by is `style_scale` times the content's, and
-    times the style's own scale, and enough for the network, but larger than the picture
-    only if the recipe enlarges styles.
+    The edge named by `size_edge` is that of the content, times `style_scale`, times the
+    style's own `scale`. It is at least large enough for the network, but not larger
+    than the style's picture, unless the recipe enlarges both.
     """
     sizes = recipe.sizes
     if sizes.squash_style:
@@ -117,7 +117,7 @@ def style_shape(
 
 
 def smallest_side(recipe: Recipe) -> int:
-    """Short edge of pictures that the layers of a recipe can measure, at least."""
+    """Smallest short edge, in pixels, that the layers of a recipe can measure."""
     return max(map(stride, recipe.program.layers)) if recipe.paints else 1
 
 

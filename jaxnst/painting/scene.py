@@ -1,7 +1,7 @@
 """The pictures of a run: what is painted, in which styles, and where.
 
-A `Scene` is made once of what the user gives, and brought to the size of every scale:
-on the host, so that no photograph or painting of another shape compiles anything.
+A `Scene` is made once from the user's pictures, and resized to each scale. Both happen
+on the host, so pictures of new shapes never recompile.
 """
 
 import math
@@ -46,7 +46,7 @@ class Style(NamedTuple):
         image: RGB in [0, 1], h w 3, of any size.
         mask: Part of the image to take the style from, h w 1 in [0, 1], of any size.
             Default: all of it.
-        stroke_scale: Size of its strokes, times the recipe's.
+        stroke_scale: Factor on the recipe's `style_scale`, > 0.
     """
 
     image: Image
@@ -55,7 +55,7 @@ class Style(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A part of the content, and the styles it is painted in.
+    """A part of the content, and the styles that it is painted in.
 
     Attributes:
         styles: One or more, as `Style` or as plain images.
@@ -75,14 +75,14 @@ class Masks(NamedTuple):
     Masks are h w 1, of any size, and all but `content_strength` are in [0, 1].
 
     Attributes:
-        regions: Parts with styles of their own. The other styles paint the rest.
+        regions: Parts with styles of their own. The run's other styles paint the rest.
             Where masks add up to more than 1, they are divided by their sum.
         keep_rest: Keep the content outside the regions instead of painting it.
-        content_strength: Weight of the content term at each pixel, ≥ 0: 3 is three
-            times the recipe's. Default: 1.
+        content_strength: Factor on the content term at each pixel, ≥ 0: 3 keeps the
+            content three times as strongly. Default: 1.
         alpha: Opacity of the content. Transparent parts are neither measured nor
             painted.
-        palette: Picture that gives the colours in place of the content, if the
+        palette: Picture whose colours are used instead of the content's, if the
             recipe's `colors` is `content`.
     """
 
@@ -94,21 +94,21 @@ class Masks(NamedTuple):
 
     @property
     def count(self) -> int:
-        """How many masks a run keeps."""
+        """Number of masks that a run keeps in memory."""
         regions = len(self.regions) + bool(self.regions)
         return regions + sum(x is not None for x in (self.content_strength, self.alpha))
 
 
 class Scene(NamedTuple):
-    """The pictures of a run, or of a scale of it; masks have the content's shape.
+    """The pictures of a run, or of one scale; masks have the content's shape.
 
     Attributes:
-        content: In the colours that it is painted in.
-        regions: Their masks add up to at most 1.
+        content: Photograph, recoloured as the recipe asks.
+        regions: Regions whose masks add up to at most 1.
         content_strength: As in `Masks`.
         paint_mask: Where the image changes. Default: everywhere.
         turned: Whether rows and columns of all pictures are swapped, see `turn`.
-        paint: What each region is laid with, at a scale, see `repaint.make_paint`.
+        paint: Style patches of each region at a scale, from `repaint.make_paint`.
     """
 
     content: Image
@@ -120,18 +120,18 @@ class Scene(NamedTuple):
 
 
 NOISE = 1e-2
-"""Added to the variances of colours where styles get those of a photograph, so that the
-colour noise of a drawing stays noise."""
+"""Added to the variances of colours when styles get those of a photograph, so that the
+colour noise of a drawing is not amplified."""
 
 SMALLEST_SHARE = 1e-4
-"""Share of a picture below which there is no region, but the rounding of its edges."""
+"""Smallest share of a picture that a region covers; less is rounding at its edges."""
 
 TRACE = 5e-4
-"""What a region that is missing in a frame has of each pixel: more than
-`SMALLEST_SHARE`, and too little to be seen."""
+"""Mask value, at every pixel, of a region that is missing in a frame: more than
+`SMALLEST_SHARE`, and too little to be visible."""
 
 GREY = 2 / 255
-"""Most that the channels of a grey picture differ by: a JPEG's are rounded apart."""
+"""Largest difference between the channels of a grey picture: JPEGs are rounded."""
 
 
 def check_pictures(content: Any, styles: Any, masks: Masks = Masks()) -> None:
@@ -141,7 +141,7 @@ def check_pictures(content: Any, styles: Any, masks: Masks = Masks()) -> None:
 
 
 def check_styles(styles: Any, masks: Masks) -> None:
-    """`check_pictures` of all but the content."""
+    """`check_pictures` without the content."""
     check_list(styles, "style")
     for number, region in enumerate(masks.regions, start=1):
         check_kind(region, Region, "jaxnst.Region")
@@ -163,15 +163,15 @@ def check_styles(styles: Any, masks: Masks) -> None:
 def turn(tree: Any) -> Any:
     """Swap rows and columns of all pictures and masks in a tree.
 
-    A high photograph is painted turned, on the canvas of a wide one; the network's
-    kernels are turned with it.
+    A picture that is higher than wide is painted turned, so that it shares the canvas
+    of a wide one. The network's kernels are turned as well.
     """
     swap = lambda x: np.swapaxes(x, 0, 1) if getattr(x, "ndim", 0) == 3 else x
     return jax.tree.map(swap, tree)
 
 
 def on_host(tree: Any) -> Any:
-    """All arrays of a tree as NumPy's, in float32; random keys as they are."""
+    """Convert all arrays of a tree to NumPy's float32; random keys stay."""
     put = lambda x: np.asarray(x, np.float32) if getattr(x, "ndim", 0) else x
     return jax.tree.map(put, tree)
 
@@ -185,21 +185,22 @@ def make_scene(
     masks: Masks = Masks(),
     turned: bool = False,
 ) -> Scene:
-    """Join the pictures of a run.
+    """Make the scene of a run from its pictures, at the content's size.
 
     Args:
         content: RGB in [0, 1], h w 3.
-        styles: Of all that no region covers.
-        recipe: For its `colors`, `palette` and `rotate_styles`.
+        styles: Styles of the area that no region covers.
+        recipe: Its `colors` and `rotate_styles` are applied.
         blend: Weight of each of the styles.
         masks: Where and how the content is painted.
-        turned: Whether to `turn` it.
+        turned: Whether to `turn` all pictures.
 
     Returns:
-        The scene, in the content's size.
+        The scene, at the content's size.
 
     Raises:
-        ValueError: If a region is empty, a style is missing, or one is left over.
+        ValueError: If a region is empty, or the rest has no style, or styles as well as
+            `keep_rest`.
     """
     given = content, list(styles), masks
     content, styles, masks = on_host(given)
@@ -218,7 +219,7 @@ def make_scene(
     seen = [part.mask is None or part.mask.any() for part in parts]
     for number, _ in enumerate(masks.regions, start=1):
         if not seen[number - 1]:
-            raise ValueError(f"region {number} covers transparent parts alone; move it")
+            raise ValueError(f"region {number} covers only transparent parts; move it")
     parts = [part for part, shown in zip(parts, seen, strict=True) if shown]
     given = {"content": content, "recipe": recipe, "palette": masks.palette}
     parts = [_color_styles(part, **given) for part in parts]
@@ -230,7 +231,7 @@ def make_scene(
 def _divide(
     content: Image, whole: Region, masks: Masks
 ) -> tuple[list[Region], Mask | None]:
-    """The regions, with that of the rest, and where the image changes."""
+    """All regions, the rest as the last one, and the mask of what is painted."""
     if not masks.regions:
         return [_complete(whole)], None
     everywhere = np.ones((1, 1, 1), np.float32)
@@ -243,12 +244,14 @@ def _divide(
     for number, mask in enumerate(found, start=1):
         if not np.mean(mask) > SMALLEST_SHARE:
             raise ValueError(
-                f"expected a region that covers something, got region {number} all "
-                "black; white is where its style is painted"
+                f"the mask of region {number} is all black; make it white where its "
+                "style belongs"
             )
     left = float(np.mean(rest))
     if whole.styles and masks.keep_rest:
-        raise ValueError("expected styles for the rest, or keep_rest, got both")
+        raise ValueError(
+            "expected styles for the rest, or keep_rest, got both; leave one out"
+        )
     if masks.keep_rest:
         return parts, 1 - rest
     if left <= SMALLEST_SHARE:
@@ -256,16 +259,16 @@ def _divide(
     if not whole.styles:
         raise ValueError(
             f"expected a style for the {left:.1%} of the picture that no region "
-            "covers, got none; give one, or keep it as it is by keep_rest"
+            "covers, got none; give one, or set keep_rest to leave that part unpainted"
         )
     return [*parts, _complete(whole._replace(mask=rest))], None
 
 
 def with_traces(masks: Masks, *, rest: bool) -> Masks:
-    """Masks of a frame, with a trace of each region that the frame does not have.
+    """Masks of a frame, with a faint `TRACE` of each region that is missing in it.
 
-    So regions may come and go in a video. With `rest`, what the regions leave has
-    styles, and is not missing, either.
+    So regions may come and go in a video. With `rest`, the area outside of all regions
+    has styles, so it gets a trace as well.
 
     Example:
         >>> gone = Masks([Region([], np.zeros((4, 6, 1), np.float32))])
@@ -287,7 +290,7 @@ def with_traces(masks: Masks, *, rest: bool) -> Masks:
 
 
 def _complete(region: Region) -> Region:
-    """A region with whole `Style`s, checked."""
+    """Check a region, and make `Style`s of its plain images."""
     if not len(region.styles):
         raise ValueError("expected at least one style, got none")
     blend = None if region.blend is None else np.asarray(region.blend, np.float32)
@@ -298,8 +301,8 @@ def _complete(region: Region) -> Region:
     for style in styles:
         if style.mask is not None and not np.mean(style.mask) > SMALLEST_SHARE:
             raise ValueError(
-                "expected a mask that shows a part of its style, got one all black; "
-                "white is what counts"
+                "the mask of a style is all black; make it white where the style is "
+                "taken from"
             )
     return region._replace(styles=styles, blend=blend)
 
@@ -327,7 +330,7 @@ def _color_styles(
 
 
 def _rotate(region: Region) -> Region:
-    """Each style in its four directions."""
+    """A region with each style in four directions, a quarter turn apart."""
 
     def turn(style: Style, times: int) -> Style:
         turned = lambda x: None if x is None else np.rot90(x, times)
@@ -360,17 +363,17 @@ def painted_content(scene: Scene, recipe: Recipe) -> Image:
 
 
 def color_maps(scene: Scene) -> list[ColorMap]:
-    """The map of the content to the colours of the styles, of each region."""
+    """For each region, the map from the content's colours to those of its styles."""
     return [fit_colors(scene.content, **_palettes(x)) for x in scene.regions]
 
 
 def recolored(
     scene: Scene, recipe: Recipe, maps: Sequence[ColorMap] | None = None
 ) -> Image:
-    """The content in the colours of the styles, by a recipe that paints nothing.
+    """The content in the colours of the styles, for recipes that take no steps.
 
-    The maps are by default those of `color_maps`. What no region covers is as it was;
-    `finish` blends at the edges of what is painted.
+    By default, the maps are those of `color_maps`. The area outside of all regions
+    keeps its colours; `finish` blends at the edges of the painted area.
     """
     if recipe.look.palette == "content":
         return scene.content
@@ -385,7 +388,7 @@ def recolored(
 
 
 def _palettes(region: Region) -> dict[str, Any]:
-    """What gives a region its colours, as functions of `pictures.color` take it."""
+    """Masks, styles and blend of a region, as arguments for `pictures.color`."""
     images, masks = [x.image for x in region.styles], [x.mask for x in region.styles]
     own = {"mask": region.mask, "blend": region.blend}
     return own | {"references": images, "reference_masks": masks}
@@ -397,7 +400,7 @@ def scale_content(content: Image, shape: tuple[int, int]) -> Image:
 
 
 def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
-    """An image with another one, of the same shape, in each region."""
+    """Replace each region of an image by another image of the same shape."""
     found = image
     for region, part in zip(scene.regions, parts, strict=True):
         if region.mask is None:
@@ -407,7 +410,7 @@ def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
 
 
 def sharpened(scene: Scene, image: Image) -> Image:
-    """An image that was laid, as crisp as the styles of each region."""
+    """Sharpen a laid image, until each region is as crisp as its styles."""
     styles = lambda region: [(style.image, style.mask) for style in region.styles]
     parts = [sharpen(image, x.mask, styles(x)) for x in scene.regions]
     return compose(scene, image, parts)
@@ -433,9 +436,9 @@ def initial_image(
 ) -> Image:
     """The image that the optimisation starts from, of the content's shape.
 
-    By the recipe's `init` it is the content; `noise`, of the deviation `noise` around
-    the mean colour of ImageNet; or `style`, noise that has mean and standard deviation
-    of the styles' colours.
+    The recipe's `init` chooses: the `content`; `noise`, around the mean colour of
+    ImageNet, with the recipe's standard deviation `noise`; or `style`, noise with the
+    mean and the standard deviation of the styles' colours.
     """
     if recipe.look.init == "content":
         return content
@@ -467,9 +470,9 @@ def finish(
 ) -> Image:
     """A painted image, not turned, in the colours that the recipe asks for.
 
-    Grey pictures make a grey one, and where nothing is painted it is the photograph, as
-    it was read. Scene and photograph may be of any scale. `palette` has the chroma that
-    is wanted; by default the photograph does.
+    If all pictures are grey, so is the result. Unpainted areas show the photograph as
+    it was read. Scene and photograph may be of any scale. The chroma comes from
+    `palette`; by default, from the photograph.
     """
     image, photograph = np.asarray(image), np.asarray(photograph)
     scene = turn(scene)._replace(turned=False) if scene.turned else scene

@@ -1,7 +1,7 @@
-"""The parts of a stage: scale its pictures, measure them, and say what is laid.
+"""The parts of a stage: scale its pictures, measure them, prepare their patches.
 
-Pure functions of one picture. What is compiled is called by a `Runner`: a `Preparer`
-in its place compiles the same programs ahead of time.
+They are pure functions of one picture. A `Runner` calls their compiled programs; a
+`Preparer` in its place compiles the same programs ahead of time.
 """
 
 import dataclasses
@@ -52,14 +52,14 @@ from jaxnst.types import Image
 def canvas_of(
     shape: tuple[int, int], recipe: Recipe, *, turned: bool = False
 ) -> Canvas:
-    """The canvas of a picture: one of its own if it is higher than wide."""
+    """The canvas of a picture: shared, if the recipe allows it and width ≥ height."""
     shape = (shape[1], shape[0]) if turned else shape
     wide = shape[0] <= shape[1]
     return shared(shape) if wide and recipe.program.shares_canvases else exact(shape)
 
 
 def most_pixels(stages: Stages, canvases: Sequence[Canvas]) -> int:
-    """Those of the largest canvas on which steps are taken, see `prepare_backbone`."""
+    """Pixels of the largest canvas that takes steps, see `prepare_backbone`."""
     pairs = zip(stages, canvases, strict=True)
     return max((math.prod(x.size) for stage, x in pairs if stage.steps), default=0)
 
@@ -71,11 +71,11 @@ def prepare_backbone(
     pixels: int | float = math.inf,
     turned: bool = False,
 ) -> tuple[Backbone, Backbone]:
-    """The network with a program's activations: to measure with, and to step with.
+    """Two networks with a program's activations: for measuring, and for steps.
 
-    The second has the program's dtype. In float32 on a CPU, it holds prepared kernels
-    as well, those that pay for pictures of so many pixels, and shares the plain ones
-    with the first. For pictures that are turned, the kernels are.
+    The second one has the program's dtype. In float32 on a CPU, it also holds prepared
+    kernels, where they save time for pictures of `pixels` pixels, and shares the plain
+    ones with the first network. If pictures are `turned`, so are the kernels.
     """
     layers = program.layers
     if turned:
@@ -91,12 +91,12 @@ def prepare_backbone(
 
 
 def resizer(recipe: Recipe) -> Callable[..., Image]:
-    """What the pictures of a recipe are resampled by."""
+    """The function that resamples the pictures of a recipe."""
     return resize if recipe.program.shares_canvases else resize_compiled
 
 
 def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene:
-    """A scene at the size of a stage, with a content in other colours; on the host."""
+    """Scale a scene, with the given content, to the size of a stage; on the host."""
     shape, sample = canvas.shape, resizer(recipe)
 
     def small(style: Style) -> Style:
@@ -121,14 +121,14 @@ def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene
 
 
 class Measuring(NamedTuple):
-    """How the pictures of a stage are measured.
+    """Measures the pictures of a stage.
 
     Attributes:
         call: Calls the programs.
-        backbone: The first one of `prepare_backbone`.
-        canvas: Of the content.
+        backbone: The first network of `prepare_backbone`.
+        canvas: Canvas of the content.
         recipe: How the pictures are painted.
-        tile: Size of the tiles that pictures are measured in. Default: at once.
+        tile: Size of the tiles that pictures are measured in. Default: no tiles.
     """
 
     call: Runner
@@ -144,9 +144,9 @@ class Measuring(NamedTuple):
         content: StoredFeatures | None = None,
         styles: Sequence[StyleTarget] | None = None,
     ) -> Targets:
-        """What the image of a stage is compared with.
+        """The targets of the loss at a stage.
 
-        What is measured already is from `drawing`, and of each region from `styles`.
+        Pass `content` from `drawing` and `styles` from `styles` if already measured.
         """
         canvas, regions = self.canvas, scene.regions
         content = self.drawing(scene) if content is None else content
@@ -163,7 +163,7 @@ class Measuring(NamedTuple):
         return self.call.host(lambda: jax.device_put(targets), targets)
 
     def drawing(self, scene: Scene) -> StoredFeatures:
-        """The features of the content that an image is compared with."""
+        """Features of the content, for the content loss."""
         canvas, program = self.canvas, self.recipe.program
         mask = canvas.mask(scene.content_strength)
         given = self.backbone, canvas.place(scene.content), mask
@@ -171,11 +171,11 @@ class Measuring(NamedTuple):
             return self.call(measure_content, *given, program=program)
         options = {"program": program, "size": self.tile}
         feats = self.call(tiles.measure_content, *given, **options)
-        # Wait, or it would run and hold memory while the styles are measured.
+        # Wait, so that its memory is free when the styles are measured.
         return jax.block_until_ready(feats)
 
     def styles(self, region: Region) -> StyleTarget:
-        """What a region is compared with.
+        """The style target of a region.
 
         A style that would take more memory than a step on the content is measured in
         tiles.
@@ -219,7 +219,7 @@ def init(image: Image, *, transfer: Transfer) -> State:
 
 
 def layouts(call: Runner, scene: Scene, image: Image, recipe: Recipe) -> list[Layout]:
-    """What is laid out of an image, by region."""
+    """For each region, the levels of an image, and the style patches for them."""
     canvas = canvas_of((image.shape[0], image.shape[1]), recipe)
     ratio, held = recipe.weights.content_ratio, scene.content_strength
 

@@ -29,8 +29,8 @@ class Setup(NamedTuple):
 
     Attributes:
         backbone: The network, calibrated for the recipe.
-        targets: What the image is compared with; None if no steps are taken.
-        end: What is done to the state after the last step.
+        targets: Targets of the loss; None if the stage takes no steps.
+        end: Function that is applied to the state after the last step.
         call: Calls the programs of the stage.
     """
 
@@ -43,8 +43,8 @@ class Setup(NamedTuple):
 
 
 SetUp = Callable[[int, State | None, bool], Setup]
-"""`set_up(number, state, resumed)` begins a stage with the state that the stage before
-ended with, if there is one; where a run resumes, with the stage's own."""
+"""`set_up(number, state, resumed)` begins a stage. `state` is the last one of the stage
+before, or None; if `resumed`, it is from a checkpoint of this stage."""
 
 Show = Callable[[State, int], Any]
 """`show(state, number)` makes a picture of a state of a stage."""
@@ -55,11 +55,11 @@ class Progress(NamedTuple):
 
     Attributes:
         stages: All stages of the run.
-        stage_index: Of the stage, coarsest first.
+        stage_index: Index of the current stage, coarsest first.
         taken: Steps taken in this stage.
         state: The state; donated after the callback returns, so copy what you keep.
         info: Infos of the last launch; empty in a stage that takes no steps.
-        show: What makes a picture of the state, see `image`.
+        show: Makes a picture of the state, see `image`.
     """
 
     stages: Stages
@@ -71,7 +71,7 @@ class Progress(NamedTuple):
 
     @property
     def stage(self) -> Stage:
-        """The stage that is painted."""
+        """The current stage."""
         return self.stages[self.stage_index]
 
     @property
@@ -82,7 +82,7 @@ class Progress(NamedTuple):
 
     @property
     def image(self) -> Image:
-        """The picture so far, RGB in [0, 1]; of lanes, an array of pictures."""
+        """The picture so far, RGB in [0, 1]; for a batch, the pictures of all lanes."""
         return self.show(self.state, self.stage_index)
 
 
@@ -102,7 +102,7 @@ class Result(NamedTuple):
             that was.
         seconds: Wall-clock time of each stage, compilation included; for a lane, its
             share of the batch's time.
-        weights: Of the terms of the loss.
+        weights: Weights of the terms of the loss.
     """
 
     image: Image | Float[np.ndarray, "_h _w 3"]
@@ -162,10 +162,10 @@ def paint_stages(
     on_chunk: Callable[[Progress], None] | None = None,
     stop: bool = False,
 ) -> tuple[State, list[Info], list[float]]:
-    """Paint stage after stage, from a checkpoint on.
+    """Paint stage after stage, from the start or from a checkpoint.
 
-    `on_chunk` is called after every launch, of `chunk` steps at most, and where a stage
-    begins that takes none; `stop` ends the run after a stage with a step that was not
+    `on_chunk` is called after every launch of at most `chunk` steps, and at the start
+    of a stage without steps. `stop` ends the run after a stage with a step that was not
     finite. `show` is for `Progress.image`. Returns the last state, the infos of each
     stage that took steps, and the seconds of each stage that was painted.
     """
@@ -199,7 +199,7 @@ def paint_stages(
             if stop and not info.finite.all():
                 seconds.append(time.perf_counter() - began)
                 break
-        # This frees what the next stage does not need before its targets are measured.
+        # This frees memory before the targets of the next stage are measured.
         state = setup.end(state)
         seconds.append(time.perf_counter() - began)
         taken = 0

@@ -1,4 +1,4 @@
-"""How long a run will take: by what is done of it, and by earlier runs."""
+"""Estimates of the time that a run takes: from its progress, and from earlier runs."""
 
 import contextlib
 import hashlib
@@ -15,28 +15,28 @@ from jaxnst.recipes import Program
 
 
 class TimeLeft:
-    """How long work will take, by the time since the first look at it.
+    """Estimates the time that is left, from the progress since the first call.
 
-    Before that look, programs are compiled.
+    Time before the first call does not count: programs are compiled then.
     """
 
     def __init__(self):
-        self.first: tuple[float, float] | None = None  # when, and what was done
+        self.first: tuple[float, float] | None = None  # time, share done
 
     def __call__(self, done: float) -> float | None:
-        """Seconds that are left when that share of the work is done, if known."""
+        """Seconds left when the share `done` of the work is done; None if unknown."""
         now = time.monotonic()
         began, before = self.first = self.first or (now, done)
         return (1 - done) * (now - began) / (done - before) if done > before else None
 
 
 def step_key(device: str, program: Program) -> str:
-    """A short name of all that a step's time depends on, but for the picture's size."""
+    """Short key of all that a step's time depends on, except the picture's size."""
     return hashlib.sha256(f"{device} {program}".encode()).hexdigest()[:16]
 
 
 def remember_times(path: Path, key: str, seconds: Mapping[int, float]) -> None:
-    """Keep the seconds of a step, by the number of pixels, if the file can be written.
+    """Save the seconds of a step, by number of pixels; errors of writing are ignored.
 
     The key is from `step_key`.
     """
@@ -50,8 +50,8 @@ def remember_times(path: Path, key: str, seconds: Mapping[int, float]) -> None:
 def expected_seconds(path: Path, key: str, stages: Stages) -> float | None:
     """Seconds that the steps of a run will take, without compiling.
 
-    Each stage takes the remembered time of the picture nearest in size, in proportion
-    to the pixels. None if nothing is known.
+    Each stage uses the remembered time of the nearest size, scaled in proportion to
+    the pixels. Returns None if nothing is known.
     """
     known = {int(n): seconds for n, seconds in _read(path).get(key, {}).items()}
     if not known:

@@ -1,7 +1,7 @@
-"""Canvases: a few sizes that pictures of all shapes share, and so their programs.
+"""Canvases: a few sizes that pictures of all shapes share, so they share programs too.
 
-A picture lies in the upper left corner of its canvas. The rest is filled with the
-picture's own edge, and counts nothing.
+A picture lies in the upper left corner of its canvas. The rest is filler: it repeats
+the picture's edge, and has no weight in the loss.
 """
 
 import math
@@ -19,17 +19,17 @@ from jaxnst.types import Weights
 Values = Float[Array | np.ndarray, "_h _w _c"]
 
 PARTS = (1 / 8, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1.0)
-"""Short edges of small canvases, as parts of the long one."""
+"""Short edges of small canvases, as fractions of the long edge."""
 
 SMALL = 512
-"""Long edge of a small canvas, at most. On a larger one filler would take longer than
-compiling for another canvas, so the next sixteenth is its short edge."""
+"""Longest edge of small canvases. On larger ones, filler takes longer than compiling
+for another canvas, so their short edges are multiples of a sixteenth."""
 
 MARGIN = 1 / 128
-"""Added to each part, since a photograph's sides are rarely a ratio exactly."""
+"""Added to each fraction, since photographs rarely have an exact aspect ratio."""
 
 NARROWEST = 64
-"""Long edge of the canvas of a small level of a pyramid, at least."""
+"""Smallest long edge of the canvas of a pyramid's level."""
 
 
 class Canvas(NamedTuple):
@@ -37,8 +37,8 @@ class Canvas(NamedTuple):
 
     Attributes:
         shape: Height and width of the picture.
-        size: Those of the canvas.
-        part: Of the short edge in the long one; None on a canvas of this shape alone.
+        size: Height and width of the canvas.
+        part: Short edge as a fraction of the long one; None: the canvas is not shared.
     """
 
     shape: tuple[int, int]
@@ -47,13 +47,13 @@ class Canvas(NamedTuple):
 
     @property
     def extent(self) -> Int[np.ndarray, "2"] | None:
-        """The picture's shape as an array; None on a canvas of its own."""
+        """The picture's shape as an array; None if the canvas is not shared."""
         return None if self.part is None else np.array(self.shape, np.int32)
 
     def halved(self, times: int) -> "Canvas":
-        """The canvas of a level of a pyramid of halves.
+        """The canvas of the picture, halved that many times, for a level of a pyramid.
 
-        Its long edge is the next power of two: levels of all scales share canvases.
+        Its long edge is the next power of two, so levels of all scales share canvases.
         """
         halve = lambda side: math.ceil(side / 2**times)
         shape = halve(self.shape[0]), halve(self.shape[1])
@@ -67,15 +67,15 @@ class Canvas(NamedTuple):
     def place(
         self, image: Values, mode: Literal["edge", "constant"] = "edge"
     ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-        """Lay a picture on the canvas; `constant`: with zeros around it."""
+        """Lay a picture on the canvas; fill the rest by its edge, or by zeros."""
         image = np.asarray(image, np.float32)
         pairs = zip(self.size, self.shape, strict=True)
         return np.pad(image, [*((0, big - own) for big, own in pairs), (0, 0)], mode)
 
     def mask(self, mask: Weights) -> Weights:
-        """Lay a mask on the canvas; without one, that of the picture.
+        """Lay a mask on the canvas; without one, use the mask of the picture's place.
 
-        A canvas of its own needs none.
+        Without a mask, returns None if the canvas is not shared.
         """
         if mask is None and self.part is None:
             return None
@@ -88,10 +88,10 @@ class Canvas(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """The way from the canvas of a scale to that of the next.
+    """Enlarges arrays from the canvas of a scale to that of the next.
 
     Attributes:
-        pairs: Both canvases; of lanes, those of each.
+        pairs: Old and new canvas of each picture.
         batched: Whether arrays have a first axis of lanes.
     """
 
@@ -100,7 +100,7 @@ class Growth(NamedTuple):
 
     @property
     def pixels(self) -> Float[np.ndarray, "*_lanes"]:
-        """How many times as many pixels the picture has."""
+        """New number of pixels of the picture, divided by the old one."""
         ratios = [math.prod(b.shape) / math.prod(a.shape) for a, b in self.pairs]
         return np.array(ratios if self.batched else ratios[0], np.float32)
 
@@ -126,7 +126,7 @@ def exact(shape: tuple[int, ...]) -> Canvas:
 
 
 def shared(shape: tuple[int, ...]) -> Canvas:
-    """The canvas of a picture that is not higher than wide.
+    """The shared canvas of a picture that is not higher than wide.
 
     Example:
         >>> shared((384, 512)).size, shared((341, 512)).size, shared((683, 1024)).size
@@ -139,7 +139,7 @@ def shared(shape: tuple[int, ...]) -> Canvas:
 
 
 def square(shape: tuple[int, ...], edge: int) -> Canvas:
-    """The square canvas of that edge, or more if the picture is larger."""
+    """The square canvas of that edge, or a larger one if the picture needs it."""
     height, width = shape[:2]
     edge = max(edge, height, width)
     return Canvas((height, width), (edge, edge), 1.0)
@@ -154,8 +154,8 @@ def extend(
 ) -> Shaped[Any, "_h _w _c"]:
     """Fill a canvas beyond a picture with the picture's edge, for compiled code.
 
-    Its derivative adds what reaches the filler to the edge. Without an extent, the
-    picture is the whole canvas.
+    Its derivative adds the gradient of the filler to that of the edge. Without an
+    extent, the picture is the whole canvas.
 
     Example:
         >>> canvas = jnp.arange(4.0).reshape(1, 4, 1).repeat(3, -1)
@@ -173,7 +173,7 @@ def extend(
 
 @jax.custom_vjp
 def pad_edge(image: Shaped[Any, "_h _w _c"]) -> Shaped[Any, "_h2 _w2 _c"]:
-    """Surround an image with one more pixel on each side, like its own edge.
+    """Pad an image by one pixel on each side, repeating its edge.
 
     The derivative of JAX's `pad` would compile to many loops instead of one.
     """
@@ -195,7 +195,7 @@ pad_edge.defvjp(lambda image: (pad_edge(image), None), _pad_edge_backward)
 def inside(
     shape: tuple[int, ...], extent: Int[Array | np.ndarray, "2"] | None
 ) -> Weights:
-    """Where on a canvas the picture is, h w 1; None: everywhere."""
+    """Mask of the picture on its canvas, h w 1; None if it fills the canvas."""
     if extent is None:
         return None
     rows, columns = (jnp.arange(shape[axis]) < extent[axis] for axis in (0, 1))

@@ -1,7 +1,7 @@
 """Colour transfer between images.
 
-Colours that people see, such as the lightness and the chroma of a photograph, are those
-of OKLab: three numbers L, a, b for each pixel, of which L is the lightness.
+Lightness and chroma are those of OKLab, which follows human vision: each pixel has the
+lightness L, and the chroma a and b.
 """
 
 import math
@@ -35,13 +35,13 @@ def match_palette(
     Args:
         image: RGB in [0, 1], h w 3.
         references: At least one image, RGB in [0, 1], each of any size.
-        blend: Weights of the references (n,); they are made to sum to 1. Default: equal
+        blend: Weights of the references (n,), normalised to the sum 1. Default: equal
             weights.
         epsilon: Added to the variances of image and references, so that faint colours
-            of the image, above all noise, are not amplified to the strength of the
-            references'.
+            of the image, above all noise, are not amplified to the strength of those of
+            the references.
         mask: Pixels of the image whose colours are measured. Default: all.
-        reference_masks: Likewise, of each reference.
+        reference_masks: Likewise, for each reference.
 
     Returns:
         The image in its new colours, h w 3, clipped to [0, 1].
@@ -61,14 +61,14 @@ def match_palette(
 
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""How light red, green and blue are."""
+"""Weights of red, green and blue in the luma."""
 
 BINS = np.linspace(0, 1, 257)
 """Edges of the bins in which `match_lightness` counts pixels."""
 
 FLATTEST, STEEPEST = 0.5, 3
-"""How many times at least, and at most, `match_lightness` makes differences stronger:
-forms in the light stay, and the grain of a flat sky stays grain."""
+"""Smallest and largest factor on differences in `match_lightness`: bright forms stay
+visible, and the grain of a flat sky is not amplified."""
 
 
 def match_lightness(
@@ -79,12 +79,12 @@ def match_lightness(
     mask: Mask | None = None,
     reference_masks: Sequence[Mask | None] = (),
 ) -> Float[np.ndarray, "_h _w 3"]:
-    """Give an image as many lights and darks as other images have.
+    """Give an image the distribution of lights and darks of other images.
 
-    `x ↦ x + f(l) - l` with the luma l of x, and f from the quantiles of l to those of
-    the references: optimal transport in one dimension. But f is nowhere flatter than
-    `FLATTEST` and nowhere steeper than `STEEPEST`; a constant makes up for the mean. It
-    runs on the host.
+    `x ↦ x + f(l) - l`, where l is the luma of x, and f maps the quantiles of l to those
+    of the references: optimal transport in one dimension. The slope of f is limited to
+    [`FLATTEST`, `STEEPEST`], and a constant then corrects the mean. It runs on the
+    host.
 
     Args and returns as `match_palette`; there is no epsilon.
 
@@ -109,7 +109,7 @@ def match_lightness(
 
 
 def _ranks(image: Image, mask: Mask | None) -> Float[np.ndarray, "257"]:
-    """The share of an image that is darker than each edge of a bin; it grows."""
+    """The share of an image darker than each edge of `BINS`; strictly increasing."""
     luma, weights = np.asarray(image) @ LUMA, None if mask is None else mask[..., 0]
     counts, _ = np.histogram(luma.clip(0, 1), BINS, weights=weights)
     ranks = np.append(0, np.cumsum(counts + 1e-6 * counts.sum() + 1e-9))
@@ -142,18 +142,18 @@ class ColorMap(NamedTuple):
 
 
 SAMPLED = 2**18
-"""Pixels that colours are measured on, about."""
+"""Approximate number of pixels on which `fit_colors` measures colours."""
 
 STRONGEST = 4.0
-"""How many times at most `fit_colors` makes differences of colours stronger, along each
-principal axis of the image's colours: noise of a grey photograph stays faint."""
+"""Largest factor on differences of colours in `fit_colors`, along each principal axis
+of the image's colours, so that the noise of a grey photograph stays faint."""
 
 FITTED = 12
-"""Rounds in which `fit_colors` makes up for what is clipped."""
+"""Rounds in which `fit_colors` corrects for clipping."""
 
 CLIPPED = 0.15
-"""Share of all numbers that may be clipped for a better fit: a sky of plain white is no
-gain."""
+"""Share of all numbers that may be clipped for a better fit, so that a sky does not
+become plain white."""
 
 
 def fit_colors(
@@ -164,11 +164,11 @@ def fit_colors(
     mask: Mask | None = None,
     reference_masks: Sequence[Mask | None] = (),
 ) -> ColorMap:
-    """The map that gives an image mean and covariance of the colours of other images.
+    """The map that gives an image the mean and covariance of other images' colours.
 
-    As `match_palette`, but for a final image: of `FITTED` maps, each corrected by how
-    far mean and covariance are off after clipping, the best one is taken. One that
-    clips more than the share `CLIPPED` is taken only if all do.
+    As `match_palette`, but for a final image. It tries `FITTED` maps, each corrected by
+    the error that clipping left in mean and covariance, and returns the best one. A map
+    that clips more than the share `CLIPPED` is returned only if all do.
 
     Args and reference as `match_palette`.
 
@@ -212,12 +212,12 @@ def _limit(covariance: Matrix, of: Matrix) -> Matrix:
 def _sample(
     image: Image | Float[np.ndarray, "_h _w 3"], mask: Mask | None
 ) -> tuple[Float[np.ndarray, "_h _w 3"], Mask | None]:
-    """Every few pixels of an image and of its mask."""
+    """About `SAMPLED` pixels of an image, evenly spaced, and of its mask."""
     every = max(1, round(math.sqrt(math.prod(image.shape[:2]) / SAMPLED)))
     some = lambda x: np.asarray(x)[::every, ::every]
     if mask is None:
         return some(image), None
-    seen = some(mask)  # which may miss what is thin
+    seen = some(mask)  # it may miss a thin mask
     return (some(image), seen) if seen.any() else (np.asarray(image), np.asarray(mask))
 
 
@@ -258,9 +258,9 @@ def _blended_moments(
 
 
 def _map_values(matrix: Matrix, function: Callable[[Vector], Vector]) -> Matrix:
-    """A function of a symmetric matrix, by its eigenvalues, which are made > 0."""
+    """Apply a function to the eigenvalues, made > 0, of a symmetric matrix."""
     values, vectors = np.linalg.eigh(matrix)
-    # The floor is below all values where they are tiny, as those of greys are.
+    # The floor stays below tiny eigenvalues, such as those of greys.
     least = np.clip(1e-7 * np.max(values), 1e-30, 1e-12)
     return (vectors * function(np.maximum(values, least))) @ vectors.T
 
@@ -282,7 +282,7 @@ _LAB = (
 
 @jax.jit
 def to_oklab(image: Image) -> Float[Array, "_h _w 3"]:
-    """L in [0, 1], a and b around 0, of RGB in [0, 1].
+    """Convert RGB in [0, 1] to OKLab: L in [0, 1], a and b around 0.
 
     Example:
         >>> to_oklab(jnp.ones((1, 1, 3))).round(3).tolist()
@@ -314,21 +314,21 @@ def _colors(image: Image, matrix: Any) -> Float[Array, "_h _w 3"]:
 
 @jax.jit
 def to_grey(image: Image) -> Image:
-    """Greys of the same lightness, clipped to [0, 1]."""
+    """Convert an image to greys of the same lightness, clipped to [0, 1]."""
     lightness = to_oklab(image)[..., :1]
     none = jnp.zeros((*image.shape[:2], 2))
     return jnp.clip(from_oklab(jnp.concatenate([lightness, none], axis=-1)), 0, 1)
 
 
 BISECTIONS = 12
-"""Halvings that find the lightness, to a few thousandths of its way."""
+"""Halvings in `with_lightness`: they leave 1/4096 of the way to the lightness."""
 
 
 @jax.jit
 def with_lightness(image: Image, other: Image) -> Image:
     """The chroma of an image, exactly, with the lightness of another.
 
-    Where no RGB has both, the lightness is the nearest one that RGB has.
+    Where no RGB colour has both, the lightness is the nearest possible one.
 
     Args:
         image: RGB in [0, 1], h w 3.
@@ -363,8 +363,8 @@ def with_lightness(image: Image, other: Image) -> Image:
 
 
 LARGEST_CHANGE = 2
-"""How many times at most `match_chroma` makes colours stronger: noise of a monochrome
-picture stays noise."""
+"""Largest factor on the chroma in `match_chroma`, so that the noise of a monochrome
+picture is not amplified."""
 
 
 def match_chroma(
@@ -374,9 +374,9 @@ def match_chroma(
     mask: Mask | None = None,
     reference_mask: Mask | None = None,
 ) -> Float[np.ndarray, "_h _w 3"]:
-    """Give the chroma of an image the mean and covariance of that of another.
+    """Give the chroma of an image the mean and covariance of another image's chroma.
 
-    The lightness stays. It is repeated, since colours that RGB lacks are clipped.
+    The lightness stays. The match is repeated, since colours outside RGB are clipped.
 
     Args:
         image: RGB in [0, 1], h w 3.

@@ -46,8 +46,8 @@ LONGEST = {"WEBP": 16_383, "JPEG": 65_500}
 """Longest edge that a format can hold, in pixels, where there is a limit."""
 
 PNG_LEVEL, PNG_STRATEGY = 4, imagecodecs.PNG.STRATEGY.FILTERED
-"""How hard PNGs are compressed, 0 to 9, and how. 4 takes about a third of the time of
-zlib's own 6, and 4 % more bytes."""
+"""Compression level of PNGs, 0 to 9, and strategy. Level 4 takes about a third of the
+time of zlib's default 6, and 4 % more bytes."""
 
 PNG_HEADER = 33
 """Bytes of a PNG before its second chunk."""
@@ -81,7 +81,7 @@ def load_image(
 
 
 def thumbnail(path: str | Path, size: int) -> pil.Image:
-    """A picture as `load_image` shows it, at most that large, to look at.
+    """A picture as `load_image` reads it, with a long edge of at most `size`, to show.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -96,7 +96,7 @@ def _over_white(rgb: np.ndarray, alpha: np.ndarray) -> Float[np.ndarray, "_h _w 
 
 
 class Cutout(NamedTuple):
-    """A picture, and what of it is seen: h w 1 in [0, 1], or None if all of it is."""
+    """A picture and its opacity, h w 1 in [0, 1]; None if it is opaque everywhere."""
 
     image: Image
     alpha: Mask | None
@@ -107,8 +107,8 @@ def load_cutout(
 ) -> Cutout:
     """Read a picture as `load_image` does, but with its transparency.
 
-    What is wholly transparent gets the colours around it, so that it adds no edges. A
-    ValueError says if nothing is seen.
+    Fully transparent pixels get the colours around them, so that they add no edges.
+    Raises a ValueError if all pixels are fully transparent.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -124,7 +124,7 @@ def load_cutout(
 
 
 def _fill(rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Colours of what is not seen, from the smallest square around it that is."""
+    """Give unseen pixels the mean of the smallest square around with seen ones."""
     h, w, _ = rgb.shape
     if seen.all():
         return rgb
@@ -137,13 +137,13 @@ def _fill(rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def load_mask(path: str | Path) -> Mask:
-    """Read a mask: white counts and black does not, or what is opaque, if it has alpha.
+    """Read a mask: the brightness of a picture, or its alpha if it is not opaque.
 
     Args:
         path: A picture of any mode.
 
     Returns:
-        h w 1 in [0, 1].
+        h w 1 in [0, 1]: 1 where it is white, or opaque.
 
     Raises:
         ValueError: If it cannot be read, as in `load_image`.
@@ -159,7 +159,7 @@ def load_mask(path: str | Path) -> Mask:
 
 
 def load_numbers(path: str | Path) -> Float[np.ndarray, "_h _w 3"]:
-    """Read a picture's own numbers in [0, 1], such as labels, without its profile.
+    """Read a picture's stored numbers in [0, 1], such as labels, without its profile.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -193,7 +193,7 @@ def _read(
     enlarge: bool = False,
     profiled: bool = True,
 ) -> tuple[Float[np.ndarray, "_h _w 3"], Float[np.ndarray, "_h _w _a"]]:
-    """RGB of a picture in its size, and its alpha, of no channel if it has none."""
+    """RGB and alpha of a picture; the alpha has no channel if there is none."""
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 px, got {size}")
     with open_source(Path(path), profiled=profiled) as source:
@@ -246,12 +246,12 @@ def save_image(
     Args:
         path: File that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff. A TIFF is
             tiled, and a BigTIFF if it is too large for a TIFF.
-        image: RGB, h w 3, or with alpha, h w 4; clipped to [0, 1]. A JPEG, which has no
-            alpha, gets white below it.
+        image: RGB, h w 3, or with alpha, h w 4; clipped to [0, 1]. For a JPEG,
+            which has no alpha, it is laid over white.
         quality: Quality of a JPEG or WebP, 1 to 100. A JPEG keeps the resolution of its
             colours (4:4:4).
-        bits: Bits of each number; only PNG and TIFF have 16.
-        description: ASCII text that the file carries, see `read_description`.
+        bits: Bits per channel; only PNG and TIFF have 16.
+        description: ASCII text to store in the file, see `read_description`.
 
     Raises:
         ValueError: If `output_format` refuses the path, the image is not of floats, or
@@ -302,7 +302,7 @@ def save_image(
 
 def _as_png(pixels: np.ndarray, description: str) -> bytes:
     """A PNG with the sRGB profile and a description."""
-    pixels = np.ascontiguousarray(pixels)  # those of a high picture were turned
+    pixels = np.ascontiguousarray(pixels)  # a picture that was turned is not
     data = bytes(imagecodecs.png_encode(pixels, level=PNG_LEVEL, strategy=PNG_STRATEGY))
     chunks = io.BytesIO()
     putchunk(chunks, b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile()))
@@ -326,10 +326,10 @@ def read_description(path: str | Path) -> str:
 
 
 def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
-    """Pillow's name of the format of an output file, before anything is painted.
+    """Pillow's name of the format of an output file, checked before painting.
 
-    A ValueError says if the suffix is none of `SUFFIXES`, or the format cannot hold
-    pictures of that shape, h w and anything after it, or of that many bits.
+    Raises a ValueError if the suffix is not in `SUFFIXES`, or the format cannot hold
+    that shape, which begins with h w, or that many bits.
 
     Example:
         >>> output_format(Path("a.jpg"), (480, 640, 3))
@@ -338,7 +338,7 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
-            f"{path} is no name of a picture; end it in {', '.join(SUFFIXES)}"
+            f"{path} has no suffix of a picture; end it in {', '.join(SUFFIXES)}"
         )
     if bits == 16 and kind not in ("PNG", "TIFF"):
         raise ValueError(

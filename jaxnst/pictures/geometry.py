@@ -16,7 +16,7 @@ Method = Literal["cubic", "linear"]
 
 
 def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """Height and width, at least 1, of a given long edge and the same aspect ratio.
+    """Height and width, at least 1, with a long edge `size` and the same aspect ratio.
 
     Example:
         >>> fit_shape((600, 800), 400)
@@ -65,8 +65,8 @@ def resize_compiled(
 ) -> Image:
     """`resize` in compiled code, which differs by rounding, and compiles each size.
 
-    Recipes that keep exact shapes use it, since Wasserstein losses, L-BFGS and Adam
-    amplify rounding: so they paint the very picture that they did.
+    Recipes that keep exact shapes use it, so that their pictures do not change:
+    Wasserstein losses, L-BFGS and Adam amplify rounding.
     """
     return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)
 
@@ -86,8 +86,8 @@ def resize(
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
     """Resample an image on the host, antialiased when it shrinks; not clipped.
 
-    All but `linear` may overshoot the range of the image. It cannot be part
-    of `jit`: no picture of another size compiles anything.
+    All methods but `linear` may overshoot the range of the image. It cannot be part of
+    `jit`; new sizes compile nothing.
 
     Example:
         >>> resize(np.ones((4, 6, 1), np.float32), (2, 3)).shape
@@ -103,7 +103,7 @@ def resize(
 def _each_channel(
     image: Float[np.ndarray, "_h _w _c"], change: Callable[[pil.Image], pil.Image]
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-    """What Pillow makes of each channel, in floats."""
+    """Apply a function of Pillow to each channel, in floats."""
     channels = map(pil.fromarray, np.moveaxis(image, 2, 0))
     return np.stack([np.asarray(change(channel)) for channel in channels], axis=2)
 
@@ -111,7 +111,7 @@ def _each_channel(
 def rotate(
     image: Float[Array | np.ndarray, "_h _w _c"], degrees: int
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-    """Turn an image anticlockwise; at no quarter turn, the largest square of it.
+    """Turn an image anticlockwise; unless by quarter turns, crop its largest square.
 
     It may overshoot the range of the image, as `resize` does.
 

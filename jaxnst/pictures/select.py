@@ -1,8 +1,7 @@
-"""Masks of parts of a photograph that nobody has to draw.
+"""Masks of parts of a photograph, found automatically or from rough marks.
 
-What to look for is guessed, or marked roughly; GrabCut then separates the part from the
-rest by their colours, at a small size, and the photograph's own edges make the mask
-fine.
+The part is guessed, or marked roughly. GrabCut then separates it from the rest by their
+colours, at a small size. A guided filter fits the mask to the photograph's edges.
 """
 
 import math
@@ -17,36 +16,36 @@ from jaxnst.pictures.geometry import fit_shape, resize
 from jaxnst.types import Image, Mask
 
 SEARCHED = 480
-"""Long edge of the picture that is separated, in pixels."""
+"""Long edge of the picture that GrabCut works on, in pixels."""
 
 ROUNDS = 5
-"""How often GrabCut learns the colours of both parts, and separates them."""
+"""Iterations of GrabCut: each learns the colours of both parts, and separates them."""
 
 FINE, SMOOTH = 0.01, 1e-4
-"""Of the guided filter: its radius as a part of the long edge, and the variance of
-colours below which a neighbourhood has no edge of its own."""
+"""Guided filter: its radius as a fraction of the long edge, and the variance of colours
+below which a neighbourhood has no edge."""
 
 INSIDE, OUTSIDE = 0.02, 0.04
-"""How far from the edge of what was painted an edge is sought, as parts of the long
-edge."""
+"""How far inside and outside of the painted area its true edge is sought, as fractions
+of the long edge."""
 
 SMALLEST, LARGEST = 0.005, 0.95
-"""Share of a picture that a part has, at least and at most."""
+"""Smallest and largest share of a picture that a part may have."""
 
 SPECK = 0.002
-"""Share of a picture below which what stands alone is a speck, or a hole."""
+"""Share of a picture below which an isolated area is a speck, or a hole."""
 
 UNSURE = 0.5
-"""How much of the part that was guessed and that which was found must be the same, as
-intersection over union."""
+"""Smallest intersection over union of the guessed and the found part that counts as
+sure."""
 
 BACKGROUND, PART, REST, LIKELY = 0, 1, 2, 3
-"""GrabCut's marks: surely the rest, surely the part, probably the rest, probably it.
-Those of the part are odd."""
+"""GrabCut's marks: surely the rest, surely the part, probably the rest, probably the
+part. The marks of the part are odd."""
 
 SLOW, CALM, ACROSS = 1.5, 4.0, 30.0
-"""Difference of neighbouring colours that is no edge, and that in a sky, at most; and
-the sum of the edges on the way to any part of it, in the units of CIELAB."""
+"""In units of CIELAB: largest difference of neighbouring colours that is no edge, and
+in the top of a sky; largest sum of edges on the way to any part of a sky."""
 
 Plane = Float[np.ndarray, "_h _w"]
 Part = Bool[np.ndarray, "_h _w"]
@@ -66,7 +65,7 @@ class Selection(NamedTuple):
     Attributes:
         mask: How much each pixel belongs to it, h w 1 in [0, 1]; its edge is soft where
             the picture's is.
-        sure: Whether what was found is about what was looked for.
+        sure: Whether the part that was found agrees with the guess.
     """
 
     mask: Mask
@@ -74,7 +73,7 @@ class Selection(NamedTuple):
 
 
 def select_subject(image: Image) -> Selection:
-    """Find what a photograph shows, in front of its background.
+    """Find the subject of a photograph, in front of its background.
 
     The subject differs in colour from the picture's border, and an edge lies between
     them.
@@ -96,7 +95,7 @@ def select_subject(image: Image) -> Selection:
     h, w = small.shape[:2]
     border = np.zeros((h, w), bool)
     border[0], border[:, [0, -1]] = True, True
-    border[-1, : w // 5], border[-1, -(w // 5) :] = True, True  # people stand on it
+    border[-1, : w // 5], border[-1, -(w // 5) :] = True, True  # people stand between
     lab = _lab(small)
     away = _travel(_edges(lab), border)
     away /= away.max() + 1e-9
@@ -116,7 +115,7 @@ def select_subject(image: Image) -> Selection:
 
 
 def select_sky(image: Image) -> Selection:
-    """Find the sky: what is reached from the upper edge without crossing a strong edge.
+    """Find the sky: all that no strong edge separates from the picture's upper edge.
 
     Args and raises as `select_subject`.
     """
@@ -144,11 +143,11 @@ def select_sky(image: Image) -> Selection:
 
 
 PARTS = {"subject": select_subject, "sky": select_sky}
-"""What is found without a mark, by its name."""
+"""Parts that are found without marks, by name."""
 
 
 def select_box(image: Image, box: Sequence[float]) -> Selection:
-    """Find what is inside a box: left, upper edge, width and height, in pixels."""
+    """Find the part inside a box: left, upper edge, width and height, in pixels."""
     left, top, wide, high = box
     height, width = image.shape[:2]
     inside = min(left, top) >= 0 and left + wide <= width and top + high <= height
@@ -168,12 +167,12 @@ def select_box(image: Image, box: Sequence[float]) -> Selection:
 
 
 def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
-    """Find what one scribble marks and the other does not.
+    """Find the part that one scribble marks and another scribble excludes.
 
     Args:
         image: RGB in [0, 1], h w 3.
-        part: Where it is surely the part, h w 1, of any size; more than half counts.
-        rest: Where it surely is not, likewise.
+        part: Scribble on the part, h w 1, of any size; values above ½ count.
+        rest: Scribble on the rest, likewise.
 
     Raises:
         ValueError: If nothing is marked as the part.
@@ -195,13 +194,13 @@ def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
 
 
 def select_painted(image: Image, painted: Mask) -> Selection:
-    """Find the edges of a part that was painted over roughly.
+    """Find the exact edges of a part that was painted over roughly.
 
-    They are sought `INSIDE` and `OUTSIDE` of the edge of what was painted.
+    They are sought between `INSIDE` and `OUTSIDE` of the painted area's edge.
 
     Args:
         image: RGB in [0, 1], h w 3.
-        painted: Where it was painted, h w 1, of any size.
+        painted: Painted area, h w 1, of any size.
 
     Raises:
         ValueError: If nothing was painted, or no part is found there.
@@ -214,14 +213,14 @@ def select_painted(image: Image, painted: Mask) -> Selection:
     edge = max(inked.shape)
     depth = np.asarray(distance_transform_edt(inked))
     away = np.asarray(distance_transform_edt(~inked))
-    # Of a thin stroke, the middle is sure.
+    # The middle of a thin stroke is sure.
     sure = depth > min(INSIDE * edge, 0.5 * depth.max())
     marks = [x[..., None].astype(np.float32) for x in (sure, away > OUTSIDE * edge)]
     return select_scribble(image, *marks)
 
 
 def _shrink(image: Image) -> Image:
-    """The small picture that is separated."""
+    """The small picture that GrabCut works on."""
     for package in ("cv2", "skimage"):
         check_installed(package, "finding a part of a photograph", "masks")
     shape = image.shape[0], image.shape[1]
@@ -230,7 +229,7 @@ def _shrink(image: Image) -> Image:
 
 
 def _agree(marks: Marks, found: Part) -> bool:
-    """Whether what was found is about where marks guess it."""
+    """Whether the part that was found agrees with the guess in the marks."""
     start = marks % 2 == 1
     return bool(np.sum(start & found) / np.sum(start | found) >= UNSURE)
 
@@ -243,7 +242,7 @@ def _separate(small: Image, marks: Marks, what: str) -> Part:
     found = marks % 2 == 1
     if found.any() and not found.all():
         pixels = np.asarray(small[..., ::-1] * 255 + 0.5, np.uint8)
-        marks, box = marks.copy(), (0, 0, 0, 0)  # unused beside marks
+        marks, box = marks.copy(), (0, 0, 0, 0)  # the box is unused
         models = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.setRNGSeed(0)
         cv2.grabCut(pixels, marks, box, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
@@ -255,7 +254,7 @@ def _separate(small: Image, marks: Marks, what: str) -> Part:
 
 
 def _lab(small: Image) -> Float[np.ndarray, "_h _w 3"]:
-    """Colours as they are seen, without fine texture."""
+    """Colours in CIELAB, without fine texture."""
     import cv2
 
     lab = cv2.cvtColor(np.ascontiguousarray(small, np.float32), cv2.COLOR_RGB2Lab)
@@ -263,13 +262,13 @@ def _lab(small: Image) -> Float[np.ndarray, "_h _w 3"]:
 
 
 def _edges(lab: Float[np.ndarray, "_h _w 3"]) -> Plane:
-    """How different neighbouring colours are."""
+    """Difference of neighbouring colours at each pixel."""
     slopes = [np.gradient(lab, axis=axis) for axis in (0, 1)]
     return np.sqrt(sum(np.sum(x**2, axis=-1) for x in slopes))
 
 
 def _travel(edges: Plane, start: Part) -> Plane:
-    """The edges that are crossed on the easiest way from a start to each pixel."""
+    """Sum of edges on the cheapest path from a start to each pixel."""
     from skimage.graph import MCP_Geometric
 
     costs, _ = MCP_Geometric(edges + 0.05).find_costs(np.argwhere(start))
@@ -279,7 +278,7 @@ def _travel(edges: Plane, start: Part) -> Plane:
 def _distance_to(
     lab: Float[np.ndarray, "_h _w 3"], known: Float[np.ndarray, "_n 3"]
 ) -> Plane:
-    """How far each colour is from the nearest of the usual ones among known colours."""
+    """Distance of each colour to the nearest common colour among known ones."""
     import cv2
 
     cv2.setRNGSeed(0)
@@ -293,10 +292,10 @@ def _distance_to(
 
 
 def _refine(image: Image, small: Image, found: Part) -> Mask:
-    """A mask whose edges are those of the picture, by the guided filter."""
+    """Fit the edges of a mask to those of the picture, by the guided filter."""
     import cv2
 
-    # Its coefficients are found at the small size, which is as good and much faster.
+    # Its coefficients come from the small size, which is as good and much faster.
     radius = max(1, round(FINE * max(small.shape)))
     mean = lambda x: cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
     guide = np.ascontiguousarray(small, np.float32)

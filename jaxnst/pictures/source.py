@@ -1,4 +1,4 @@
-"""Picture files that are opened: what they say of themselves, and their pixels."""
+"""Opens picture files, and reads their metadata and pixels."""
 
 import contextlib
 import io
@@ -25,26 +25,26 @@ with contextlib.suppress(ImportError):  # an extra
 
     register_heif_opener()
 
-# What it logs of chunks and interlacing would be printed.
+# Otherwise it prints messages about chunks and interlacing.
 logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
-# Image generators and editors write more text than Pillow's limit, which is for bombs.
+# Image generators and editors write more text than Pillow allows as a safe limit.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24
 
 FORMATS = {x: x for x in ("PNG", "JPEG", "TIFF", "GIF", "BMP", "PPM", "AVIF", "HEIF")}
-"""The formats that are opened, whatever a file is called, and their usual names. Of
-Pillow's others, some start a program, such as Ghostscript."""
+"""The formats that are opened, whatever a file's suffix, and their usual names. Some of
+Pillow's other formats start a program, such as Ghostscript."""
 FORMATS |= {"MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 
 Pixels = pil.Image | Float[np.ndarray, "_h _w _c"]
-"""sRGB, upright: an image of mode RGB or RGBA, or floats in [0, 1], h w 3 or with alpha
-h w 4, where a file has more than 8 bits per channel."""
+"""Upright pixels in sRGB: an image of mode RGB or RGBA; or, for files of more than 8
+bits per channel, floats in [0, 1], h w 3, or with alpha h w 4."""
 
 
 def as_levels(
     image: Float[Array, "_h _w _c"] | np.ndarray, bits: int = 8
 ) -> UInt8[np.ndarray, "_h _w _c"] | UInt16[np.ndarray, "_h _w _c"]:
-    """Numbers in [0, 1], clipped, as whole numbers of 8 or 16 bits.
+    """Clip numbers to [0, 1], and round them to integers of 8 or 16 bits.
 
     Example:
         >>> as_levels(np.array([[[0.5, 2.0]]])).tolist()
@@ -55,15 +55,15 @@ def as_levels(
 
 
 class Source(NamedTuple):
-    """A picture file that is open.
+    """An open picture file.
 
     Attributes:
         shape: Height and width of the picture turned upright.
-        bits: Per channel.
-        has_alpha: Whether it may be transparent somewhere.
-        description: Text that it carries; empty if there is none.
-        decode: Given a long edge in pixels, it returns the pixels; a JPEG may be
-            smaller than it is stored, but not smaller than that.
+        bits: Bits per channel.
+        has_alpha: Whether the picture may be transparent somewhere.
+        description: Text that the file holds; empty if there is none.
+        decode: Returns the pixels, given a long edge in pixels or None. A JPEG may come
+            smaller than it is stored, but not smaller than that edge.
     """
 
     shape: tuple[int, int]
@@ -75,7 +75,7 @@ class Source(NamedTuple):
     def read(
         self, size: int | None = None, enlarge: bool = False
     ) -> Float[np.ndarray, "_h _w _c"]:
-        """The pixels in [0, 1], with a long edge of `size`, or smaller as they are."""
+        """The pixels in [0, 1], shrunk (if asked, enlarged) to a long edge `size`."""
         pixels = self.decode(size)
         if size is not None and (enlarge or max(self.shape) > size):
             height, width = fit_shape(self.shape, size)
@@ -90,7 +90,7 @@ class Source(NamedTuple):
 def _resize(
     values: Float[np.ndarray, "_h _w _c"], shape: tuple[int, int]
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-    """What Pillow does for images: the same filter, colours weighted by their alpha."""
+    """Resize floats as Pillow does images: same filter, colours weighted by alpha."""
     rgb, alpha = values[..., :3], values[..., 3:]
     if not alpha.size:
         return np.clip(resize(rgb, shape, method="lanczos"), 0, 1)
@@ -104,13 +104,13 @@ def _resize(
 def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
     """Open a picture of one of `FORMATS`; every failure is a ValueError of one line.
 
-    Its profile and gamma are ignored unless it is `profiled`, and integers of more than
-    16 bits are divided by 65535.
+    If it is not `profiled`, its profile and gamma are ignored, and integers of more
+    than 8 bits in a TIFF are divided by 65535.
     """
     check_file(path, "a picture")
     try:
         with warnings.catch_warnings(), open_page(path) as page:
-            # Pillow warns from half as many pixels on as it refuses.
+            # Pillow warns at half the number of pixels at which it refuses.
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)
             if page is not None:
                 yield _of_page(page, profiled)
@@ -119,12 +119,12 @@ def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
                     yield _of_pillow(file, path, profiled)
     except pil.DecompressionBombError as error:
         raise ValueError(
-            f"expected fewer pixels at {path}, got a picture that may fill the memory "
+            f"{path} has so many pixels that it may fill the memory "
             f"({_first_line(error)}); if you trust it, pass --allow-huge"
         ) from error
     except MemoryError as error:
         raise ValueError(
-            f"expected memory for the pixels of {path}, got too little; save it smaller"
+            f"the pixels of {path} do not fit into the memory; save it smaller"
         ) from error
     except Exception as error:  # each decoder raises exceptions of its own
         why, cure = _why(path, error)
@@ -146,11 +146,11 @@ def _of_pillow(file: pil.Image, path: Path, profiled: bool) -> Source:
         tags = ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth
         height, width = (int(file.tag_v2[tag]) for tag in tags)
     bits = {"F": 32, "I": 16}.get(file.mode[0], 8)
-    if file.format == "PNG":  # of whose 16 bits in colour Pillow gives 8
+    if file.format == "PNG":  # Pillow reads only 8 of 16 bits in colour
         chunks = _png_chunks(path)
         bits = chunks[b"IHDR"][8]
         _add_profile(file.info, chunks.get(b"cICP"))
-        if b"eXIf" in chunks:  # perhaps behind the pixels
+        if b"eXIf" in chunks:  # it may come after the pixels
             file.info["exif"] = chunks[b"eXIf"]
     if not profiled:
         file.info.pop("icc_profile", None)
@@ -174,7 +174,7 @@ def _of_pillow(file: pil.Image, path: Path, profiled: bool) -> Source:
 
 
 KEYWORD, TITLE = "Description", ExifTags.Base.ImageDescription
-"""Keyword of the description in a PNG, and in EXIF."""
+"""Where the description is: a keyword in a PNG, and a tag in EXIF."""
 
 
 def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
@@ -182,7 +182,7 @@ def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
     profile = page.tags.valueof("InterColorProfile") if profiled else None
 
     def decode(size: int | None) -> Pixels:
-        # Without a profile, they are labels, whose numbers mean the same in all files.
+        # Pictures that are not profiled are labels: numbers mean the same in all files.
         values = read_page(page, largest=None if profiled else 65535)
         return _turn(_to_srgb(values, profile), turn)
 
@@ -196,7 +196,7 @@ def _of_page(page: tifffile.TiffPage, profiled: bool) -> Source:
 
 
 def _upright(shape: tuple[int, int], orientation: int | None) -> tuple[int, int]:
-    """Height and width of a picture turned upright, from those that are stored."""
+    """Height and width of a picture turned upright, from the stored ones."""
     height, width = shape
     return (width, height) if orientation in (5, 6, 7, 8) else shape
 
@@ -224,7 +224,7 @@ def _decode(
     alpha = None
     clear = image.info.get("transparency")
     if file.format == "PNG" and image.mode == "L" and clear is not None:
-        # Pillow scales the pixels of 1, 2 and 4 bits, but not the level that is clear.
+        # Pillow scales pixels of 1, 2 and 4 bits, but not the transparent level.
         image.info["transparency"] = clear * 255 // (2**bits - 1)
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
@@ -235,14 +235,14 @@ def _decode(
 
 
 def lay_background(file: pil.Image) -> None:
-    """Give a GIF its background, which is seen where its first frame does not reach."""
+    """Give a GIF its background, which shows around a smaller first frame."""
     color = file.info.get("background")
     if file.format == "GIF" and color is not None:
         file.im = pil.new(file.mode, file.size, color).im
 
 
 def _decode_deep(file: pil.Image, path: Path) -> Float[np.ndarray, "_h _w _c"]:
-    """All bits of a PNG, of grey integers, or of grey floats in [0, 1]."""
+    """Pixels, with all bits, of a PNG, or of a file of grey integers or floats."""
     png = file.format == "PNG"
     values = imagecodecs.png_decode(path.read_bytes()) if png else np.asarray(file)
     values = to_unit(values, 1 if file.mode == "F" else 65535)
@@ -253,7 +253,7 @@ def _decode_deep(file: pil.Image, path: Path) -> Float[np.ndarray, "_h _w _c"]:
 def _to_srgb(
     values: Float[np.ndarray, "_h _w _c"], profile: bytes | None
 ) -> Float[np.ndarray, "_h _w _n"]:
-    """RGB of grey or RGB in [0, 1], with alpha if it has any, by its profile."""
+    """Convert grey or RGB in [0, 1] to sRGB by its profile; alpha stays."""
     colors = 3 if values.shape[2] > 2 else 1
     shown, alpha = values[..., :colors], values[..., colors:]
     space = profile[16:20] if profile else b""
@@ -300,21 +300,21 @@ def from_profile(image: pil.Image) -> pil.Image:
 WHITE, SRGB = (0.3127, 0.3290), (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 GAMUTS = {9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046), 11: P3, 12: P3}
-"""Primaries, red, green and blue in x and y; the wide ones by their codes in cICP."""
+"""Red, green and blue primaries in x and y, of wide gamuts, by their codes in cICP."""
 
 POWERS = {4: 2.2, 5: 2.8, 8: 1.0}
-"""From numbers to light, by the codes of cICP that are not about as sRGB."""
+"""Exponents from numbers to light, by their codes in cICP, if unlike sRGB."""
 
 HDR = 16, 18
 """Codes of PQ and HLG in cICP."""
 
 
 def _add_profile(info: dict[str | tuple[int, int], Any], codes: bytes | None) -> None:
-    """Give a PNG a profile of the colours that its cICP, or cHRM and gAMA, state."""
+    """Give a PNG a profile made from its cICP, or from its cHRM and gAMA."""
     if codes:
         if codes[1] in HDR:
-            raise ValueError("numbers of HDR, expected those of SDR")
-        info.pop("icc_profile", None)  # it counts less
+            raise ValueError("HDR colours, which are not supported")
+        info.pop("icc_profile", None)  # cICP overrides it
         stated, power = WHITE + GAMUTS.get(codes[0], SRGB), POWERS.get(codes[1])
     elif info.get("gamma") and not {"icc_profile", "srgb"} & info.keys():
         stated, power = info.get("chromaticity", WHITE + SRGB), 1 / info["gamma"]
@@ -334,7 +334,7 @@ def _add_profile(info: dict[str | tuple[int, int], Any], codes: bytes | None) ->
 
 
 def _png_chunks(path: Path) -> dict[bytes, bytes]:
-    """Chunks of a PNG that Pillow passes over, or decodes all pixels to find."""
+    """Chunks of a PNG that Pillow ignores, or finds only by decoding all pixels."""
     found = {}
     with path.open("rb") as file:
         file.seek(8)
@@ -351,7 +351,7 @@ END, PADDING = b"\xff\xd9", b"\x55" * 256
 
 
 def _repair_jpeg_end(path: Path) -> Path | io.BytesIO:
-    """A picture's file; a JPEG that lacks only its end gets one."""
+    """A picture's path; or, if a JPEG lacks only its end marker, its repaired bytes."""
     with path.open("rb") as file:
         if file.read(2) != b"\xff\xd8":
             return path
@@ -359,9 +359,9 @@ def _repair_jpeg_end(path: Path) -> Path | io.BytesIO:
         if file.read(2) == END:
             return path
     data = path.read_bytes().removesuffix(END[:1])
-    # Where a pixel is missing, what follows is decoded as one.
+    # If pixels are missing, padding is decoded in their place, so the two differ.
     tails = (END, PADDING + END)
-    with contextlib.suppress(Exception):  # truncated, so reading says what is wrong
+    with contextlib.suppress(Exception):  # truncated: reading it later says so
         first, second = (open_pillow(io.BytesIO(data + tail)) for tail in tails)
         if first.tobytes() == second.tobytes():
             return io.BytesIO(data + END)
@@ -381,11 +381,11 @@ UNREAD = {
     **dict.fromkeys(_RAW_SUFFIXES, _RAW),
     ".jxl": ("a JPEG XL picture", RESAVE),
 }
-"""Pictures that are not opened and people have: what they are, and what to do."""
+"""Common pictures that are not opened: what they are, and what to do."""
 
 
 def _why(path: Path, error: Exception) -> tuple[str, str]:
-    """What a file is that cannot be opened, and what to do."""
+    """Why a file cannot be opened, and what to do."""
     kind = path.suffix.lower()
     if kind in UNREAD and kind not in readable_suffixes():
         return UNREAD[kind]
@@ -398,7 +398,7 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
             return f"a file of the format {name}", "save it as a PNG"
         for name in pil.OPEN.keys() - FORMATS.keys():
             factory, accept = pil.OPEN[name]
-            # Some answer with a text, why they do not accept it; some want more bytes.
+            # Some return a text instead of False; some need more bytes.
             with contextlib.suppress(struct.error):
                 if accept is not None and accept(start) is True:
                     known = ", ".join(dict.fromkeys(FORMATS.values()))

@@ -13,27 +13,27 @@ from jaxtyping import Float, Shaped
 from PIL import Image as pil
 from tifffile import EXTRASAMPLE, FILETYPE, PHOTOMETRIC, PLANARCONFIG
 
-# What tifffile logs of damaged files would be printed, a line for each fault.
+# Otherwise tifffile prints a line for each fault of a damaged file.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 RAW = PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW
-"""A sensor's values."""
+"""Photometric interpretations of a sensor's values."""
 
 PLAIN = PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE
-"""What is read here; Pillow reads palettes, CMYK, YCbCr and CIELAB."""
+"""Interpretations that are read here; Pillow reads palettes, CMYK, YCbCr and CIELAB."""
 
 PAGES = 16
-"""Pages that are looked at, at most: a file may have many, or lead round in circles."""
+"""Most pages that are examined: a file may have many, or link them in a circle."""
 
 
 @contextlib.contextmanager
 def open_page(path: Path) -> Iterator[tifffile.TiffPage | None]:
-    """The page of a TIFF that is its picture; None if Pillow is to read the file.
+    """The page of a TIFF that holds its picture; None if Pillow should read the file.
 
-    It is the first page that is no thumbnail.
+    It is the first page that is not a thumbnail.
 
     Raises:
-        ValueError: If it is the raw data of a camera, or has planes of other colours.
+        ValueError: If it holds a camera's raw data, or planes neither grey nor RGB.
     """
     with contextlib.ExitStack() as stack:
         page = None
@@ -63,7 +63,7 @@ def _find_page(file: tifffile.TiffFile) -> tifffile.TiffPage | None:
 
 
 def has_page_alpha(page: tifffile.TiffPage) -> bool:
-    """Whether the first channel after the colours is a page's alpha."""
+    """Whether the first channel after the colours of a page is alpha."""
     kinds = EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA
     return page.extrasamples != () and page.extrasamples[0] in kinds
 
@@ -71,15 +71,15 @@ def has_page_alpha(page: tifffile.TiffPage) -> bool:
 def read_page(
     page: tifffile.TiffPage, *, largest: int | None = None
 ) -> Float[np.ndarray, "_h _w _c"]:
-    """Grey or RGB in [0, 1], as stored, with the alpha, which is not multiplied in.
+    """Grey or RGB in [0, 1], as stored, then alpha, if any; not premultiplied.
 
     Args:
         page: From `open_page`.
-        largest: What deep integers are divided by. Default: their largest number, which
-            a tag may tell.
+        largest: Divisor of integers of more than 8 bits. Default: the largest number
+            that a tag states, or that so many bits can hold.
 
     Raises:
-        ValueError: If its numbers have no meaning.
+        ValueError: If its numbers are out of range.
     """
     pixels = page.asarray()
     if page.axes.startswith("S"):
@@ -103,7 +103,7 @@ def read_page(
 def to_unit(
     numbers: Shaped[np.ndarray, "*_shape"], top: int
 ) -> Float[np.ndarray, "*_shape"]:
-    """Numbers from 0 to `top` brought to [0, 1]; a ValueError if they are others."""
+    """Scale numbers from [0, top] to [0, 1]; a ValueError if any lies outside."""
     low, high = numbers.min(), numbers.max()
     if not (low >= 0 and high <= top):  # false for NaN too
         raise ValueError(f"numbers from {low:g} to {high:g}, expected 0 to {top:g}")

@@ -1,4 +1,4 @@
-"""Recipes: every choice of a style transfer, under a name."""
+"""Recipes: every setting of a style transfer, under a name."""
 
 from jaxnst.recipes.named import GATYS_STYLE_LAYERS as GATYS_STYLE_LAYERS
 from jaxnst.recipes.named import LOOKS as LOOKS

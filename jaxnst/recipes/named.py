@@ -16,7 +16,7 @@ from jaxnst.recipes.recipe import (
 GATYS_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 CAFFE_UNITS = (255.0, 255.0, 255.0)
-"""`Program.units` of a picture of bytes, as the Caffe networks see it."""
+"""`Program.units` for pixels in [0, 255], as the Caffe networks see them."""
 
 
 def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
@@ -25,7 +25,7 @@ def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
 
 
 def weighted(weights: tuple[float, ...]) -> LayerWeights:
-    """Give the style layers of Gatys et al., the first ones at least, these weights."""
+    """Give the first style layers of Gatys et al., one after another, these weights."""
     return tuple(zip(GATYS_STYLE_LAYERS, weights, strict=False))
 
 
@@ -56,11 +56,11 @@ PAINTERLY = Recipe(
 """The default: coarse to fine by 2, Wasserstein-2 between Gaussians, L-BFGS. At the
 end of each scale the picture is laid out of patches of the style.
 
-A few steps at the coarsest scale say which colours and forms go where; the patches
-bring the strokes, at all scales. The last picture is made as crisp as the styles are.
+A few steps at the coarsest scale place colours and forms; the patches add the strokes,
+at all scales. The last picture is made as crisp as the styles are.
 More steps would draw strokes of their own, which the patches then follow. Steps at
-finer scales cost most of the time, and three judges of 12 pairs liked as many pictures
-without them.
+finer scales would take most of the time, and three judges of 12 pairs liked as many
+pictures without them as with them.
 
 The network sees the picture at a half, a quarter and an eighth of its size, so a step
 costs a quarter. Shallow features of small pictures hold more of a painting's large
@@ -106,8 +106,8 @@ PALETTE = PAINTERLY.replace(
 )
 """No steps: the photograph gets the mean and covariance of the styles' colours.
 
-The result is as large as the photograph. A `content_weight` of c > 1 takes the colours
-the fraction 1 / √c of the way.
+The result is as large as the photograph. With a `content_weight` c > 1, colours change
+only by the fraction 1 / √c of the way.
 
 Reference:
     See `pictures.color.fit_colors`.
@@ -131,7 +131,7 @@ CROWSON = Recipe(
 
 Here the roots of the covariances are exact, where the original adds 1e-4 to the
 diagonals and takes 12 Newton-Schulz rounds; and the average of the iterates leaves out
-the start image, which has 0.7 % of the weight there.
+the start image, which has 0.7 % of the weight in the original.
 
 Reference:
     Katherine Crowson, style-transfer-pytorch (2020-2023), `style_transfer.py`.
@@ -151,7 +151,7 @@ NNST = Recipe(
     ),
     look=Look(palette="style"),
 )
-"""Every feature is drawn to the nearest of the style's, as in the final pass of NNST.
+"""Each feature is pulled to the nearest style feature, as in the final pass of NNST.
 
 The original first matches all layers together, a scale at a time, against a mixture of
 content and picture; here each layer is matched alone, anew at each step and at all
@@ -185,7 +185,7 @@ HEITZ_2021 = Recipe(
 """The sliced Wasserstein loss, with a content.
 
 The original makes textures, without a content, from noise and with the first twelve
-layers; it draws new directions at each step, which L-BFGS does not stand.
+layers; it draws new directions at each step, which L-BFGS does not tolerate.
 
 Reference:
     Heitz, Vanhoey, Chambon, Belcour (2021), "A Sliced Wasserstein Loss for Neural
@@ -241,7 +241,7 @@ from the content, and a second pass at high resolution.
 
 Style and content keep their own aspect ratios, with short edges of the same length. The
 tolerances at which torch's L-BFGS would stop early are left out, and its second pass
-starts with the curvature that the first one has seen, not with a very short step.
+starts with the curvature from the first one, not with a very short step.
 
 Reference:
     leongatys/PytorchNeuralStyleTransfer (2017), `NeuralStyleTransfer.ipynb`.
@@ -253,7 +253,7 @@ JOHNSON = Recipe(
     program=dataclasses.replace(
         GATYS_2016_CODE.program,
         tv_loss="squares",
-        # It multiplies by 256, not by 255, before it takes the mean away.
+        # The original multiplies by 256, not 255, before it subtracts the mean.
         input_gain=256 / 255,
         units=(256.0, 256.0, 256.0),
     ),
@@ -267,7 +267,7 @@ JOHNSON = Recipe(
     sizes=Sizes(enlarge="both"),
     look=Look(init="noise", noise=1e-3 / 256),
 )
-"""Justin Johnson's defaults, for `-normalize_gradients` set `normalize_gradients`.
+"""Justin Johnson's defaults; his `-normalize_gradients` is `normalize_gradients`.
 
 Its total variation acts through the gradient only; here it is part of the loss as well.
 
@@ -297,7 +297,7 @@ TF_BLOG = Recipe(
 """The tf.keras and eager-execution tutorial: content from block5_conv2, a box clip in
 pixel space.
 
-The image that is kept is the one after the update whose loss was the lowest, as there.
+As there, the image that is kept is the one after the step with the lowest loss.
 
 Reference:
     Raymond Yuan (2018), "Neural Style Transfer: Creating Art with Deep Learning using
@@ -319,7 +319,7 @@ UDACITY = Recipe(
     schedule=Schedule(first_steps=2000, steps=2000),
     sizes=Sizes(size=400, size_edge="short", squash_style=True),
 )
-"""The course notebook. Its short edge gets 400 px, or the length of the long edge where
+"""The course notebook. The short edge gets 400 px, or the length of the long edge if
 that is less, so a small picture is enlarged.
 
 The strength of the style depends on the size: its Gram matrices are sums, divided by
@@ -380,8 +380,8 @@ LOOKS = {
     "nnst": "Soft strokes in calm colours",
     "heitz2021": "Fine grain, photograph kept clear",
 }
-"""What each recipe paints, in five plain words, by drafts of the sample pictures at
-128 px with the embedded weights."""
+"""What each recipe paints, in five plain words: judged by drafts of the sample pictures
+at 128 px with the embedded weights."""
 
 
 def get_recipe(name: str) -> Recipe:
@@ -394,7 +394,7 @@ def get_recipe(name: str) -> Recipe:
         The recipe of that name.
 
     Raises:
-        ValueError: If there is none, naming the nearest.
+        ValueError: If there is no such recipe; it names the nearest one.
 
     Example:
         >>> get_recipe("gatys2016").program.pooling

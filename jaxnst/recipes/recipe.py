@@ -1,7 +1,7 @@
 """A recipe holds every setting of a style transfer, in parts.
 
-Compiled code depends on the `Program` alone. The `LossWeights` are given to it as
-arrays, in `objective.Targets`, so that no other weight recompiles. The host follows the
+Compiled code depends only on the `Program`. It gets the `LossWeights` as arrays, in
+`objective.Targets`, so changing weights never recompiles. The host follows the
 `Schedule`, the `Sizes` and the `Look`. All are frozen and hashable, so they may be
 static arguments or be closed over.
 """
@@ -33,11 +33,11 @@ LOSS_TABLES: dict[str, Mapping[str, Any]] = {
     "style_loss": STYLE_LOSSES,
     "tv_loss": VARIATION_LOSSES,
 }
-"""Fields that name a row of a table of losses, or hold a row, with their tables."""
+"""Tables of losses, by the fields that name a row of a table, or hold a row."""
 
 
 NUMBER_LIMITS = {int: 2**31, float: 3.4e38}
-"""What the numbers of a recipe are below: JAX has 32 bits for each."""
+"""Numbers of a recipe are below these limits: JAX has 32 bits for each."""
 
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
@@ -50,7 +50,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "scale_factor": ("a number > 1", lambda x: x > 1),
     "units": ("three units > 0", lambda x: len(x) == 3 and min(x) > 0),
 }
-"""What fields must fulfil in addition to their types, in words and as a test."""
+"""Conditions on fields in addition to their types, in words and as a test."""
 
 
 def as_text(value: Any) -> str:
@@ -69,7 +69,7 @@ def as_text(value: Any) -> str:
 
 
 def _check(part: Any) -> None:
-    """Put fields into Python's own types; a ValueError if one is wrong."""
+    """Convert fields to Python's own types; a ValueError if one is invalid."""
     for field in fields(part):
         value = _read(field.name, field.type, getattr(part, field.name))
         object.__setattr__(part, field.name, value)  # the class is frozen
@@ -79,7 +79,7 @@ def _check(part: Any) -> None:
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:
-    """A field's value, also of NumPy's numbers and of lists."""
+    """Convert a field's value; numbers of NumPy and lists are accepted."""
     value = value.item() if isinstance(value, np.generic) else value
     if kind is LayerWeights:
         try:
@@ -134,15 +134,15 @@ class Program:
         content_layers: (layer, weight) pairs whose features are compared directly.
         style_layers: (layer, weight) pairs whose statistics are compared.
         content_loss: Name of a row of `losses.CONTENT_LOSSES`, or a row of your own.
-        style_loss: Of `losses.STYLE_LOSSES`, likewise.
-        tv_loss: Of `losses.VARIATION_LOSSES`, likewise.
+        style_loss: Likewise, of `losses.STYLE_LOSSES`.
+        tv_loss: Likewise, of `losses.VARIATION_LOSSES`.
         normalize_gradients: Scale each layer's gradient to the L1 norm 1, at the layer,
             before its weights are applied.
         activations: Scale of the activations that the loss weights assume, see
             `network.calibrate.calibrate`.
         pooling: See `network.vgg.features`, likewise `pool_scale`, `padding`, `dtype`.
         input_gain: Factor on the image before the network's own input map.
-        units: The optimiser works on the image in [0, 1] times this, by channel.
+        units: Factor per channel from the image in [0, 1] to the optimiser's numbers.
         optimizer: See `optimizers.tf1_adam` and `lbfgs.lbfgs`.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
@@ -152,8 +152,8 @@ class Program:
         ema_decay: Decay of the average over the iterates that is returned; 0 returns
             the last iterate.
         keep_best: Return the iterate that follows the lowest loss seen.
-        state_dtype: Type that Adam's first moment, the history of L-BFGS and the
-            content's features are kept in.
+        state_dtype: Dtype of Adam's first moment, the history of L-BFGS and the
+            content's features.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -186,16 +186,16 @@ class Program:
     state_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, saying which and why."""
+        """Raise a ValueError that names an invalid value."""
         _check(self)
         if self.keep_best and self.ema_decay:
             raise ValueError(
-                "expected keep_best or an ema_decay, got both; one picture is returned"
+                "expected keep_best or an ema_decay, got both; leave out one of them"
             )
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of all layers that are measured, in order and once."""
+        """Sorted names of all measured layers, without duplicates."""
         return tuple(sorted(dict(self.content_layers + self.style_layers)))
 
     @property
@@ -206,26 +206,26 @@ class Program:
 
     @property
     def additive(self) -> bool:
-        """Whether the loss depends on an image through sums over positions alone.
+        """Whether the loss depends on an image only through sums over positions.
 
-        Tiles need that. Norms of gradients are sums too, but are known only after the
-        loss, so `normalize_gradients` is not additive.
+        Tiles need such a loss. Norms of gradients are sums too, but are known only
+        after the loss, so `normalize_gradients` is not additive.
         """
         content, style, _ = self.losses
         return content.additive and style.additive and not self.normalize_gradients
 
     @property
     def shares_canvases(self) -> bool:
-        """Whether pictures of many shapes may share canvases, and scales their sizes.
+        """Whether pictures of many shapes may share canvases and sizes of scales.
 
-        Not where zeros are padded around a picture, since filler is its own edge.
+        They cannot with zero padding, since filler repeats the edge of a picture.
         """
         return self.padding == "replicate"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Factors on the terms of the loss and on the step, which steps get as arrays.
+    """Weights of the loss and the learning rate; steps get them as arrays.
 
     Attributes:
         tv_weight: Factor on the total variation of the image.
@@ -254,10 +254,10 @@ class Schedule:
     Attributes:
         first_steps: Steps at the coarsest scale. With 0, nothing is painted: the
             photograph gets the colours of the styles, if `Look.palette` says so.
-        steps: Steps at every other scale. With 0, patches are laid there, no more.
-        scales: Number of scales, at most.
+        steps: Steps at every other scale. With 0, only patches are laid there.
+        scales: Largest number of scales.
         scale_factor: Ratio of the size of a scale to that of the one before.
-        min_size: Long edge of the coarsest scale, in pixels, at least.
+        min_size: Smallest long edge of the coarsest scale, in pixels.
     """
 
     first_steps: int
@@ -274,7 +274,7 @@ class Sizes:
     """How large the result and the styles are.
 
     Attributes:
-        size: Edge of the result in pixels, where no size is asked for.
+        size: Edge of the result in pixels, unless another size is asked for.
         size_edge: Which edge `size` means.
         enlarge: Which pictures are enlarged to reach their size.
         style_scale: Ratio of the style's edge to the content's.
@@ -302,9 +302,9 @@ class Look:
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the
             image is enlarged to the next scale.
-        colors: Colours of the result: `style`; `content`, those of the photograph,
-            which the styles are given before they are measured; `luminance`: only
-            lightness is painted, the photograph keeps its chroma.
+        colors: Colours of the result. `style`: those of the styles. `content`: those of
+            the photograph; styles are recoloured before they are measured. `luminance`:
+            only lightness is painted; the photograph keeps its chroma.
         rotate_styles: Whether styles are measured in all four directions, so that
             strokes may turn.
         repaint: At the end of each scale, lay the image out of patches of the styles,
@@ -326,7 +326,7 @@ class Look:
 class Recipe:
     """Every setting of a style transfer.
 
-    The fields of all parts have different names, which `replace` and `values` use.
+    No two parts have a field of the same name, so `replace` and `values` use the names.
 
     Attributes:
         name: Unique name.
@@ -353,8 +353,8 @@ class Recipe:
         plan, laid = self.schedule, self.look.repaint
         if self.paints and plan.scales > 1 and not (plan.steps or laid):
             raise ValueError(
-                "expected steps ≥ 1 where no patches are laid, got 0; set steps, or "
-                "scales to 1, as well"
+                "expected steps ≥ 1 where no patches are laid, got 0; set steps ≥ 1, "
+                "or scales to 1"
             )
 
     @property
@@ -369,14 +369,14 @@ class Recipe:
         return self.schedule.first_steps > 0
 
     def values(self) -> dict[str, Any]:
-        """All fields by name, a loss of your own by its name, as JSON can hold them."""
+        """All fields by name, fit for JSON; a loss of your own is given by its name."""
         parts = [getattr(self, part) for part in PARTS]
         held = {x.name: getattr(part, x.name) for part in parts for x in fields(part)}
         named = {name: getattr(held[name], "name", held[name]) for name in LOSS_TABLES}
         return {"name": self.name, "summary": self.summary} | held | named
 
     def replace(self, **changes: Any) -> "Recipe":
-        """Return a copy with some fields changed, of whichever part.
+        """Return a copy with some fields changed, in any part.
 
         Raises:
             ValueError: If a field is unknown, or a value is invalid or would have no
@@ -421,7 +421,7 @@ class Recipe:
         return changed
 
     def uses(self, name: str) -> bool:
-        """Whether a field has an effect, given what the others are.
+        """Whether a field has an effect, given the values of the others.
 
         Example:
             >>> from jaxnst import get_recipe
@@ -433,7 +433,7 @@ class Recipe:
         return not self._why_unused(name)
 
     def _why_unused(self, name: str) -> str:
-        """Where a field has no effect, and what to do; empty if it has one."""
+        """Why a field has no effect, and what to do; empty if it has an effect."""
         if not self.paints and name in OF_STEPS:
             return "no steps are taken"
         if name not in USED_WITH:
@@ -445,7 +445,7 @@ class Recipe:
         return f"{other} is {value}; set {other} to {wanted} as well, or leave it out"
 
     def with_strength(self, strength: float) -> "Recipe":
-        """A copy between the photograph, 0, and the painting, 1; at ½ it is the same.
+        """A copy with a style strength: 0 is the photograph, ½ no change, 1 no content.
 
         The content's weight is multiplied by `((1 - strength) / strength)²`; at 0 the
         image stays the content.
@@ -485,4 +485,4 @@ USED_WITH = {
 
 
 OF_STEPS = ("style_scale", "rotate_styles", "detail", "init", "tv_weight")
-"""Fields that have an effect on steps alone, and that people may ask for."""
+"""Fields that people may set, but that have no effect without steps."""

@@ -1,4 +1,4 @@
-"""Fields of a recipe as texts: FIELD=VALUE, as people type it."""
+"""Reads fields of a recipe from text: FIELD=VALUE, as people type it."""
 
 from typing import Any, get_origin
 
@@ -8,11 +8,11 @@ from jaxnst.recipes.recipe import FIELDS, LayerWeights, as_text
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`FIELD=VALUE` of a recipe, the value in the field's own type.
+    """Read `FIELD=VALUE` of a recipe; the value gets the field's own type.
 
     Raises:
-        ValueError: If there is no such field, naming the nearest, or the value is of
-            another type.
+        ValueError: If there is no such field (it names the nearest one), or the value
+            is of another type.
 
     Example:
         >>> parse_assignment("style_layers=relu1_1,relu2_1:2")
@@ -29,7 +29,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def parse_value(name: str, text: str) -> Any:
-    """The value of a field of the recipe, in the field's own type.
+    """Read the value of a field of a recipe; it gets the field's own type.
 
     Raises:
         ValueError: If the value is of another type.

@@ -1,4 +1,4 @@
-"""Moving pictures: painted so that strokes move with what they paint."""
+"""Videos, painted so that strokes follow the motion."""
 
 from jaxnst.video.clip import Clip, Selection, open_clip
 from jaxnst.video.flow import FlowFiles, load_flow, measure_flow

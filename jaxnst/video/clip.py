@@ -25,16 +25,16 @@ RATE = Fraction(24)
 """Frames per second of a folder, unless another rate is asked for."""
 
 FRAME = Fraction(1, 10)
-"""Seconds of a frame of an animated picture that says 0, as browsers show it."""
+"""Seconds of a frame of an animated picture that states 0 s, as in browsers."""
 
 
 class Selection(NamedTuple):
     """Which frames of a source are wanted.
 
     Attributes:
-        start: Seconds from its start to the first one.
-        end: To where it ends. Default: the source's end.
-        every: Of so many frames, one is taken.
+        start: Seconds from the source's start to the first frame.
+        end: Seconds from the source's start to the end. Default: the source's end.
+        every: Interval of frames: n takes every n-th one.
     """
 
     start: Fraction = Fraction(0)
@@ -54,16 +54,16 @@ class Clip:
 
     Attributes:
         path: The source.
-        kind: What it is.
+        kind: Kind of the source.
         shape: Height and width of a frame, upright, of square pixels.
-        numbers: Which frames of the source they are, from 0.
+        numbers: Numbers of the frames in the source, from 0.
         times: Seconds from the first frame to each.
         end: Seconds from the first frame to the end of the last.
         begin: Seconds from the source's own start to the first frame.
         read: Gives frames of the source in a size, by their numbers, in order.
         time_base: Unit of the source's times, in seconds.
-        source: What the numbers of a video mean.
-        names: Of the files of a folder.
+        source: Colour tags of a video.
+        names: Names of the files of a folder, without suffixes.
     """
 
     path: Path
@@ -103,12 +103,12 @@ def open_clip(
         rate: Frames per second of a folder.
 
     Returns:
-        The frames, which are read again where they are used.
+        The clip; its frames are read again when they are used.
 
     Raises:
-        ValueError: If there is nothing at the path, no video in it, it is truncated or
-            damaged, its frames are not of one size, fewer than two are wanted, or PyAV
-            is missing.
+        ValueError: If the path does not exist, or holds no video, a truncated or
+            damaged one, or frames of several sizes; if fewer than two frames are
+            wanted; or if PyAV is missing.
 
     Example:
         >>> import tempfile, jaxnst
@@ -140,7 +140,7 @@ def _select(clip: Clip, selection: Selection) -> Clip:
     if len(times) < 2:
         where, cure = str(clip.path), "paint it with jaxnst stylize"
         if selection != WHOLE:
-            where, cure = f"that part of {where}", "take a longer one, or more of it"
+            where, cure = f"that part of {where}", "take a longer part"
         raise ValueError(f"{where} has fewer than two frames; {cure}")
     return dataclasses.replace(
         clip,
@@ -218,7 +218,7 @@ def _animated(path: Path) -> Iterator[tuple[pil.Image, Fraction]]:
     """The frames of an animated picture, over white, and how long they are shown."""
     try:
         with open_pillow(path) as file:
-            # A picture for those who show no animation comes first.
+            # A first picture may be only for viewers without animation.
             still = getattr(file, "default_image", False)
             numbers = range(still, getattr(file, "n_frames", 1))  # this rewinds it
             lay_background(file)

@@ -19,9 +19,9 @@ from jaxnst.video.tags import PEAK, ColorTags, to_sdr
 class Entry(NamedTuple):
     """Where the decoding of a video begins; times are in seconds."""
 
-    seek: Fraction | None = None  # of a key frame to go to, if not to the file's start
+    seek: Fraction | None = None  # to a key frame; None: the file's start
     first: Fraction | None = None  # frames before that time are dropped
-    before: Sequence[Fraction] = ()  # the times of those frames
+    before: Sequence[Fraction] = ()  # times of the dropped frames
 
 
 WHOLE = Entry()
@@ -30,13 +30,13 @@ WHOLE = Entry()
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A video file and its first video that is no cover; failures are ValueErrors."""
+    """Open a file and its first video that is no cover; failures are ValueErrors."""
     check_installed("av", "a video file", "video")
     import av.error
     from av.stream import Disposition
 
     try:
-        # A whole path, as FFmpeg takes what is before a colon for a protocol.
+        # An absolute path, since FFmpeg takes text before a colon for a protocol.
         with av.open(str(path.absolute()), metadata_errors="ignore") as container:
             cover = Disposition.attached_pic
             videos = [x for x in container.streams.video if not x.disposition & cover]
@@ -53,13 +53,13 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
 def decoded(
     path: Path, entry: Entry = WHOLE
 ) -> Generator[tuple[Fraction | None, Any], None, None]:
-    """The frames of a video as they are shown, after their times in seconds, if known.
+    """Yield the time of each frame in seconds, if known, and the frame, as shown.
 
-    Edit lists are followed. A ValueError says if the file is truncated.
+    Edit lists are followed. Raises a ValueError if the file is truncated.
     """
     with open_video(path) as (container, stream):
         unit, decoder = stream.time_base, _decoder(stream)
-        # FFmpeg leaves out what an edit list hides, but not in fragmented files.
+        # FFmpeg drops frames that an edit list hides, except in fragmented files.
         first: Any = 0 if "mp4" in container.format.name else -math.inf
         if entry.seek is not None:
             container.seek(int(entry.seek / unit), stream=stream)
@@ -77,8 +77,8 @@ def decoded(
                 times.append(newest)
             # The frames before the damage are still in the decoder.
             for frame in decoder.decode(None if end or cut else packet):
-                # Where times are those of decoding, the first frame has the first one.
-                # What FFmpeg takes for the time of showing is a guess then.
+                # If packets have decoding times only, FFmpeg's presentation times are
+                # guesses. Then the first frame gets the first decoding time.
                 made = times.popleft() if times else None
                 shown = made if guessed else frame.pts
                 time = None if shown is None else shown * unit
@@ -96,11 +96,11 @@ def decoded(
 
 
 def _is_short(file: Any, stream: Any, entry: Entry, packets: int, newest: Any) -> bool:
-    """Whether the end is missing, by what the file states of itself."""
+    """Whether the end of a file is missing, by its own index or counts."""
     kind, index = file.format.name, stream.index_entries
-    if "mp4" in kind:  # whose index is without what edit lists hide
+    if "mp4" in kind:  # its index omits what edit lists hide
         return bool(packets and len(index) and newest < index[len(index) - 1].timestamp)
-    if kind == "avi":  # it counts chunks without a frame, too; some may be the last
+    if kind == "avi":  # it also counts chunks without a frame, perhaps last
         return bool(packets) and newest < 0.9 * stream.frames - 3
     few = entry.seek is None and packets < stream.frames
     return few or ("matroska" in kind and _is_cut(Path(file.name)))
@@ -113,12 +113,12 @@ def _is_cut(path: Path) -> bool:
     at = head.find(b"\x18\x53\x80\x67") + 4
     length = 9 - head[at].bit_length()  # a leading 1 bit tells how many bytes follow
     size = int.from_bytes(head[at : at + length]) - 2 ** (7 * length)
-    unknown = size == 2 ** (7 * length) - 1  # of a stream
+    unknown = size == 2 ** (7 * length) - 1  # as in live streams
     return not unknown and path.stat().st_size < at + length + size
 
 
 def _decoder(stream: Any) -> Any:
-    """The decoder of a stream, with alpha where it has that."""
+    """The decoder of a stream; it decodes alpha if the stream has alpha."""
     import av
 
     alpha = {x.lower(): y for x, y in stream.metadata.items()}.get("alpha_mode")
@@ -130,12 +130,12 @@ def _decoder(stream: Any) -> Any:
 
 
 def find_entry(path: Path, start: Fraction) -> Entry:
-    """Where to begin decoding for the frames from a time on, in seconds from the first.
+    """Find where to begin decoding, for frames from a time on (seconds from the first).
 
-    The frames are the same as without it: decoding begins two key frames early, since
-    open groups of pictures, slow refreshes and streams without an index need that, and
-    the times of the frames that come are compared with those in the file. Where they
-    differ, times are missing, or seeking fails, decoding begins with the file.
+    It never changes the frames. Decoding begins two key frames early, since open groups
+    of pictures, slow refreshes and streams without an index need that. The times of the
+    decoded frames are compared with those in the file. If they differ, times are
+    missing, or seeking fails, decoding begins at the file's start.
     """
     if start == 0:
         return WHOLE
@@ -169,10 +169,10 @@ def find_entry(path: Path, start: Fraction) -> Entry:
 
 
 def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
-    """Times that grow from frame to frame, in the order of the decoder.
+    """Strictly increasing times of the frames, in the order of the decoder.
 
-    Those that are missing, or are not later than the one before, are spread evenly
-    between those around them, and follow the rate where there are none.
+    A time that is missing, or not later than the one before, is interpolated between
+    the times around it, and extrapolated by the rate at both ends.
     """
     known = iter(sorted(x for x in times if x is not None))
     kept: dict[int, Fraction] = {}
@@ -181,7 +181,7 @@ def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
         if given is not None and (time := next(known)) > newest:
             kept[place] = newest = time
     kept = kept or {0: Fraction(0)}
-    first, last, far = min(kept), max(kept), count / rate  # the rate leads beyond both
+    first, last, far = min(kept), max(kept), count / rate  # beyond both, by the rate
     around = {first - count: kept[first] - far, **kept, last + count: kept[last] + far}
     found = np.interp(range(count), [*around], [*map(float, around.values())])
     exact = lambda x: Fraction(x).limit_denominator(10**6)
@@ -191,12 +191,12 @@ def even_times(times: list[Fraction | None], rate: Fraction) -> list[Fraction]:
 def read_pixels(
     frame: Any, tags: ColorTags, peak: float, shape: tuple[int, int]
 ) -> Image:
-    """A frame in a size, SDR, RGB in [0, 1]; what is clear in it is white."""
+    """A frame in a size, SDR, RGB in [0, 1]; transparent areas are white."""
     frame.colorspace, frame.color_range = tags.matrix, tags.range
     clear = any(x.is_alpha for x in frame.format.components)
-    if not clear and not frame.format.has_palette:  # whose colours may be clear
+    if not clear and not frame.format.has_palette:  # which may have clear colours
         return to_sdr(_floats(frame, "rgb48le", shape), tags, peak)
-    # Laid over white first, so that colours of what is clear do not run into the rest.
+    # Laid over white before resizing, so that colours of clear pixels do not bleed.
     pixels = _floats(frame, "rgba64le", (frame.height, frame.width))
     white = 1 + pixels[..., 3:] * (to_sdr(pixels[..., :3], tags, peak) - 1)
     return np.clip(resize(white, shape), 0, 1)
@@ -208,11 +208,11 @@ def _floats(frame: Any, kind: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def brightest(frame: Any) -> float:
-    """The brightest white of a frame of HDR, in cd/m², as its metadata state it."""
+    """Luminance of the brightest white of a frame, in cd/m², from its metadata."""
     from av.sidedata.sidedata import Type
 
     level = 0
-    with contextlib.suppress(ValueError, KeyError):  # of data that PyAV does not know
+    with contextlib.suppress(ValueError, KeyError):  # PyAV does not know the data
         stated = bytes(frame.side_data[Type.CONTENT_LIGHT_LEVEL])
         level = int.from_bytes(stated[:4], "little")
     return float(level or PEAK)

@@ -15,24 +15,24 @@ from jaxnst.types import Image
 from jaxnst.video.temporal import DARK, Flow
 
 STILL_SIDE, STILL_PART = 7, 0.02
-"""A square of so many pixels is still if its mean difference is less than that part of
-its deviation. A move by a tenth of a pixel makes more of a difference."""
+"""Side of a square in pixels, and the mean difference, as a fraction of the standard
+deviation, below which it is still. A move by a tenth of a pixel differs more."""
 
 SMALLEST = 12
 """Edge in pixels below which OpenCV measures no flow; smaller frames are padded."""
 
 Flows = Callable[[int, int, Image, Image], Flow | None]
-"""Gives the flow from frame i to frame j, of one shape, or None if it is not known:
-`flows(i, j, image, other)`."""
+"""`flows(i, j, image, other)` gives the flow from frame i to frame j, of one shape, or
+None if it is not known."""
 
 
 def measure_flow(image: Image, other: Image) -> Flow:
-    """Measure where the pixels of a frame are in another one.
+    """Measure the optical flow from a frame to another one.
 
-    Dense inverse search at the full size of the frames; the result does not depend on
-    the number of threads. Texture that is in both frames at the same place has not
-    moved, even if what is beside it has. A camera that has moved by a tenth of the long
-    edge is followed, too: its mean motion is found first, by phase correlation.
+    It uses dense inverse search at the full size of the frames; the result does not
+    depend on the number of threads. Texture at the same place in both frames counts as
+    still, even if its surroundings move. If phase correlation finds that the camera
+    moved by more than a tenth of the long edge, the search also starts from there.
 
     Args:
         image: RGB in [0, 1], h w 3.
@@ -75,7 +75,7 @@ def measure_flow(image: Image, other: Image) -> Flow:
 
 
 def _search(image: Image, other: Image, move: tuple[int, int]) -> tuple[Flow, float]:
-    """The flow beyond a move, with the move; what pixels differ by on average."""
+    """The flow, searched around a move; the mean difference of pixels that is left."""
     import cv2
 
     (x, y), (height, width, _) = move, image.shape
@@ -107,7 +107,7 @@ def load_flow(path: Path) -> Flow:
     """Read a flow from a Middlebury .flo file, or from an .npz file.
 
     Args:
-        path: An .npz holds one array, h w 2, or one of the name `flow`.
+        path: A .flo file, or an .npz with one array, h w 2, or one named `flow`.
 
     Returns:
         The flow, h w 2 in pixels, x first.
@@ -139,17 +139,16 @@ def load_flow(path: Path) -> Flow:
 class FlowFiles:
     """Reads flows from a folder: `2-1.flo` leads from the second frame to the first.
 
-    Frames have the numbers that they have in the source, from 1; names may have zeros
-    in front of them. `2-1` must be there for each frame; `1-2` is needed to see what
-    is hidden; `3-1` and `5-1`, and those back, serve what comes into sight again.
+    Names hold the numbers of the frames in the source, from 1, perhaps with leading
+    zeros. Each frame needs the flow to the one before, as `2-1`. The flow back, `1-2`,
+    shows hidden parts. Longer ones, `3-1`, `5-1`, and back, find parts seen earlier.
 
     Args:
-        folder: Of .flo or .npz files, of any size.
-        numbers: Of the frames in the source, from 0, in the order that they are painted
-            in.
+        folder: Folder of .flo or .npz files, with flows of any size.
+        numbers: Numbers of the frames in the source, from 0, in the order of painting.
 
     Raises:
-        ValueError: If the folder has no flow, or none between two neighbours.
+        ValueError: If there is no folder, or no flow between two neighbours.
     """
 
     def __init__(self, folder: Path, numbers: Sequence[int]):
@@ -169,7 +168,7 @@ class FlowFiles:
                 )
 
     def __call__(self, i: int, j: int, image: Image, other: Image) -> Flow | None:
-        """Return the flow from frame i to j at the size of `image`, if it is there."""
+        """Return the flow from frame i to j at the size of `image`; None if missing."""
         path = self.paths.get((self.numbers[i], self.numbers[j]))
         if path is None:
             return None

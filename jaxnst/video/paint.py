@@ -1,8 +1,8 @@
-"""Painting a video: the first frame as a picture, later ones from those before.
+"""Paints a video: the first frame as a picture, later ones from earlier frames.
 
-A frame that follows others has their paint, warped to it, where the flow is reliable
-and the content has not changed. What is new in it starts as its own content. A cut,
-where nothing can be followed, begins a new shot.
+A later frame keeps the paint of earlier ones, warped to it, where the flow is reliable
+and the content has not changed. New parts start as the frame's own content. After a
+cut, where nothing can be followed, a new shot begins.
 """
 
 import dataclasses
@@ -31,24 +31,24 @@ from jaxnst.video.store import Frame, Store
 from jaxnst.video.temporal import DARK, Flow, Paint, reliability, warp
 
 DEGREE = 7
-"""Of the splines that frames are warped by, again and again, see `temporal.warp`."""
+"""Degree of the splines for repeated warps, see `temporal.warp`."""
 
 PERIOD = 8
-"""Frames after which one becomes a source of paint for those that follow. Paint that
-comes from there was warped once, not once for each frame, so it stays sharp."""
+"""Every so many frames, one becomes a source of paint for later frames. Its paint is
+warped once, not once for each frame, so it stays sharp."""
 
 BACK = (1, 2, 4)
-"""How many frames back paint comes from where such sources are not reliable."""
+"""How many frames back paint is taken from, where such sources are unreliable."""
 
 CUT = 0.75
-"""Unreliable share of a frame and the one before at which a new shot begins."""
+"""Unreliable share of a frame and the one before above which a new shot begins."""
 
 BRIGHTER = 2
-"""A frame so many times as bright as the first of its shot begins a new one."""
+"""A frame this many times as bright as the first of its shot begins a new shot."""
 
 NEAR = 0.1
-"""Difference from the past, everywhere, that costs `VideoOptions.weight` times the loss
-of the shot's first frame."""
+"""Difference from earlier paint that, if it is everywhere, costs `VideoOptions.weight`
+times the loss of the shot's first frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +56,20 @@ class VideoOptions:
     """Options of a video, in addition to its frames, styles and recipe.
 
     Attributes:
-        picture: Options of every frame; its start image and its checkpoint are those of
-            the first one. Its masks are ignored if there are masks by frame.
-        masks: Masks of each frame, by its index, if they are not the same for all. Each
-            has the same regions, of which some may be black.
-        steps: Steps of a frame that follows another. Default: half of those of the last
-            scale, but at least three.
-        weight: How strongly kept paint is held while new paint joins it: what it costs
-            to differ by `NEAR` everywhere, in units of the loss of the shot's first
-            frame. After the steps it is as it was, whatever the weight.
+        picture: Options of every frame. Its `init` and `resume` apply to the first one
+            only. Its masks are ignored if `masks` is given.
+        masks: Gives the masks of a frame by its index, if masks change. All frames have
+            the same regions; some may be black.
+        steps: Steps of a later frame. Default: half the steps of the last scale, but at
+            least three.
+        weight: How strongly kept paint is held while new paint joins it: the cost of a
+            difference of `NEAR` everywhere, in units of the loss of the shot's first
+            frame. After the steps, kept paint is restored, whatever the weight.
         flows: Where the flow between frames comes from. Default: it is measured.
-        passes: 2: go through the frames once more, backward, so that what comes into
-            sight is painted as it looks later on.
-        store: Where painted frames are kept, such as a dict or a `FolderStore`. What
-            is in it is not painted again. Default: in memory, as long as they are
-            needed.
+        passes: 1, or 2: a second pass goes backward, so that newly visible parts are
+            painted as they look in later frames.
+        store: Where painted frames are kept, such as a dict or a `FolderStore`. Frames
+            in it are not painted again. Default: in memory, as long as they are needed.
         on_frame: Called after each frame of each pass, for progress.
     """
 
@@ -100,7 +99,7 @@ class Pair(NamedTuple):
     back: Flow | None
 
     def bring(self, image: Image) -> Image:
-        """The other frame's image, as seen from the frame."""
+        """The other frame's image, warped to the frame."""
         return warp(image, self.away, degree=DEGREE)
 
     def reliability(self, area: Array, other: Array) -> Mask:
@@ -110,7 +109,7 @@ class Pair(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A frame of the source, and where it is in earlier frames, the best one first."""
+    """A frame of the source, and its flows to earlier frames, the best one first."""
 
     index: int
     first: int  # of its shot
@@ -176,8 +175,8 @@ def paint_frames(
     """`stylize_video`, frame by frame: for videos that do not fit into memory.
 
     The arguments are those of `stylize_video`. The next frame is read, and its flow
-    measured, in a thread while a frame is painted. With two passes, the first frame
-    comes when all are painted once.
+    measured, in a thread while a frame is painted. With two passes, frames are yielded
+    only after both.
     """
     check_untraced("stylize_video", backbone, styles, key)
     check_kind(backbone, Backbone, "load_backbone")
@@ -273,7 +272,7 @@ class VideoPainter:
             before = self.needed(before | {index: content}, first)
 
     def sources(self, first: int, index: int) -> list[int]:
-        """The frames of a shot that a later one may have paint from, best first."""
+        """Earlier frames of a shot from which a frame may get paint, best first."""
         if index == first or not self.recipe.paints:
             return []
         key = index - 1 - (index - 1 - first) % PERIOD
@@ -281,7 +280,7 @@ class VideoPainter:
         return list(dict.fromkeys((first, key, *near)))
 
     def needed(self, found: dict[int, Any], first: int) -> dict[int, Any]:
-        """Of what was found of each frame up to the newest, what later frames need."""
+        """Keep the entries of `found`, by frame, that later frames need."""
         newest = max(found)
         recent = range(newest + 1 - max(BACK), newest + 1)
         needed = {*recent, first, *self.sources(first, newest + 1)}
@@ -294,7 +293,7 @@ class VideoPainter:
         return None if away is None else Pair(away, back)
 
     def is_cut(self, pair: Pair, content: Image, first: Image) -> bool:
-        """Whether too little of the frame before is in a frame, or it lights up.
+        """Whether too little of the frame before is in a frame, or it is much brighter.
 
         The first frame of a fade from black has no forms that paint could follow.
         """
@@ -322,7 +321,7 @@ class VideoPainter:
         content = self.store[1, index].content
         if content is None:
             raise ValueError(
-                "the store is of a run of one pass; begin anew, in an empty one"
+                "the store holds a run of one pass; start anew with an empty store"
             )
         return content
 
@@ -332,7 +331,7 @@ class VideoPainter:
         return masks and scenes.with_traces(masks(index), rest=bool(self.styles))
 
     def area(self, scene: Scene) -> Array:
-        """The masks of a frame that tell its parts, if they move; zeros before them."""
+        """Masks of a frame's parts, if they change between frames, after zeros."""
         parts = (*(x.mask for x in scene.regions), scene.content_strength)
         moving = [x for x in parts if x is not None and self.options.masks is not None]
         return jnp.concatenate([jnp.zeros_like(scene.content), *moving], axis=-1)
@@ -359,9 +358,9 @@ class VideoPainter:
         return Frame(np.asarray(image), shot.first, weight, as_levels(shown), kept)
 
     def past(self, seen: Seen, scene: Scene, target: Image) -> Paint:
-        """What earlier frames of a shot say of a frame, which is to look like `target`.
+        """Paint of earlier frames for a frame that should look like `target`.
 
-        Each pixel has the paint of one frame; half of two would be no stroke of either.
+        Each pixel takes the paint of a single frame, since a mix would blur strokes.
         """
         content, area = jnp.round(255 * scene.content) / 255, self.area(scene)
 
@@ -378,7 +377,7 @@ class VideoPainter:
         for j in seen.flows:
             image, shown, mask = before if j == seen.index - 1 else bring(j)
             both = jnp.concatenate([image, shown], axis=-1)
-            # What was painted anew since then stays anew.
+            # Parts that were painted anew since then keep the new paint.
             same = temporal.similarity(both, jnp.concatenate(before[:2], axis=-1))
             unknown = before.reliability == 0
             masks.append(mask * jnp.where(unknown, 1, jnp.round(same)))
@@ -392,10 +391,10 @@ class VideoPainter:
     def mend(self, index: int) -> Frame:
         """Join a frame of the first pass with the next one of the second.
 
-        `x + c (1 - b) (y - x)` with the next one y, warped, its reliability c, and that
-        of the frame before, b: what is new in a frame is painted as it looks in the
-        next one; the rest stays. No steps follow, since both are painted. Paint of
-        another region is not reliable. The last frame of a shot stays.
+        `x + c (1 - b) (y - x)`, where y is the next frame, warped, c its reliability,
+        and b that of the frame before. So the new parts of a frame look as in the next
+        one; the rest stays. No steps follow, since both are painted. Paint of another
+        region is not reliable. The last frame of a shot stays.
         """
         frame, content = self.store[1, index], self.content_of(index)
         if (2, index + 1) not in self.store:  # it is the last one

@@ -1,4 +1,4 @@
-"""A shot: its first frame is painted as a picture, later ones from those before."""
+"""A shot: its first frame is painted as a picture, later ones from earlier frames."""
 
 import math
 from collections.abc import Sequence
@@ -26,20 +26,19 @@ from jaxnst.video.temporal import Paint
 class Shot(PicturePainter):
     """Paints the frames of a shot.
 
-    What does not depend on a single frame is measured once: the styles, in the colours
-    that they are given at the first frame.
+    The styles are measured once, in the colours that they get at the first frame.
 
     Args:
-        first: Index of its first frame.
-        steps: Of every other frame. Default: half of those of the last scale, and at
-            least 3 if it has so many.
-        given: As for `PicturePainter`, of the first frame.
+        first: Index of the shot's first frame.
+        steps: Steps of every other frame. Default: half the steps of the last scale,
+            but at least 3 if that scale has so many.
+        given: Arguments of `PicturePainter` for the first frame.
     """
 
     def __init__(self, first: int, steps: int | None, *given: Any):
         super().__init__(*given)
         self.first, self.styles = first, given[2]
-        # Every other frame has one stage, and its programs.
+        # Every other frame has a single stage, like the last one of the first frame.
         last = self.stages[-1]
         fewer = max(3, min(self.recipe.schedule.steps, last.steps) // 2)
         self.stage = last._replace(steps=steps or min(fewer, last.steps))
@@ -51,13 +50,13 @@ class Shot(PicturePainter):
 
     @cached_property
     def first_scene(self) -> Scene:
-        """The scene of the first frame, its styles as large as is measured."""
+        """The scene of the first frame, scaled to the size that is measured."""
         scene = self.picture.scene
         return scale(scene, scene.content, self.canvas, self.recipe)
 
     @cached_property
     def summaries(self) -> list[StyleTarget]:
-        """The styles of all frames, by region."""
+        """The style target of each region, for all frames."""
         return list(map(self.measured.styles, self.first_scene.regions))
 
     @cached_property
@@ -66,18 +65,18 @@ class Shot(PicturePainter):
         return scenes.color_maps(self.picture.scene)
 
     def paint_first(self) -> tuple[Image, float]:
-        """The first frame, painted coarse to fine; and its last loss.
+        """Paint the first frame coarse to fine; return it and its last loss.
 
-        Frames are returned before the colours of the result are made.
+        It does not have the colours of the result yet, see `scene.finish`.
         """
         given = self.set_up, self.image, self.stages
         state, loss = self._paint(*given, resume=self.options.resume)
         return self.image(state, -1), loss
 
     def follow(self, scene: Scene, content: Image, past: Paint, weight: float) -> Image:
-        """Another frame, painted; where the past is reliable, it stays as it is.
+        """Paint a later frame; where the past is reliable, its paint stays.
 
-        The scene is that of `scene_of`; the weight is a factor on the disagreement with
+        The scene is from `scene_of`; the weight is a factor on the disagreement with
         earlier frames.
         """
         past, content = scenes.on_host((past, content))
@@ -93,9 +92,9 @@ class Shot(PicturePainter):
         return scenes.turn(image) if self.turned else image
 
     def scene_of(self, content: Image, masks: Masks | None) -> Scene:
-        """The scene of a frame, with the styles of the first one, in the own size.
+        """The scene of a frame at its own size, with the styles of the first frame.
 
-        Its content is grey where the recipe paints nothing but lightness.
+        Its content is grey if the recipe paints only lightness.
         """
         own = self.picture.scene
         if masks is None:
@@ -110,7 +109,7 @@ class Shot(PicturePainter):
     def _paint_new(
         self, scene: Scene, start: Image, past: Paint, weight: float
     ) -> Image:
-        """Paint what is new in a frame; what is kept is as it was before the steps."""
+        """Paint the new parts of a frame; kept paint is the same after the steps."""
         recipe, setup = self.recipe, self._set_up(scene, start, past, weight)
         show = lambda state, _: self.image(state, -1)
         state, _ = self._paint(lambda *_: setup, show, (self.stage,))
@@ -118,7 +117,7 @@ class Shot(PicturePainter):
         image = kept(*self.images(state, -1))
         if not recipe.look.repaint:
             return image
-        # Where strokes stay, they are what is looked for, so that new ones join.
+        # Patches are matched to the strokes that stay, so that new ones join them.
         mixed = scene.content + past.reliability * (image - scene.content)
         (laid,) = self.lay(self.call, [scene._replace(content=mixed)], [image])
         return scenes.keep(scene, kept(scenes.sharpened(scene, laid)), start)
@@ -130,8 +129,8 @@ class Shot(PicturePainter):
         state = at_rest(canvas.place(start))
         if self.stage.steps:
             if recipe.look.repaint:
-                # Each frame would be smoothed once more than the one before, and only
-                # what is laid anew gets strokes again.
+                # Smoothing would add up from frame to frame, since only new parts get
+                # new patches.
                 recipe = recipe.replace(tv_weight=0.0)
             measured = self.measured._replace(recipe=recipe)
             targets = measured.targets(scene, styles=self.summaries)
@@ -152,7 +151,7 @@ class Shot(PicturePainter):
         stages: Stages,
         resume: Checkpoint | None = None,
     ) -> tuple[State, float]:
-        """Paint stages; the last state and loss."""
+        """Paint stages; return the last state and loss."""
         hooks: dict = {"chunk": self.options.chunk, "on_chunk": self.options.on_chunk}
         given = set_up, show, stages
         state, infos, _ = paint_stages(*given, resume=resume, stop=True, **hooks)
@@ -164,11 +163,11 @@ class Shot(PicturePainter):
 
 
 def _with_masks(own: Sequence[Region], other: Sequence[Region]) -> tuple[Region, ...]:
-    """Regions, with the masks of other ones."""
+    """Regions with the masks of other regions."""
     if len(own) != len(other):
         raise ValueError(
-            f"a frame has {len(other)} regions, the rest included, and the first one "
-            f"{len(own)}; give all frames the same regions, some of them black"
+            f"a frame has {len(other)} regions, the rest included, but the first frame "
+            f"has {len(own)}; give all frames the same regions, some of them black"
         )
     pairs = zip(own, other, strict=True)
     return tuple(region._replace(mask=masked.mask) for region, masked in pairs)

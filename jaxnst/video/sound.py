@@ -9,16 +9,16 @@ from jaxnst.video.clip import Clip
 from jaxnst.video.decode import open_video
 
 RATE = 48000
-"""Samples per second of sound that is encoded anew; Opus knows few others."""
+"""Samples per second of re-encoded sound; Opus supports few other rates."""
 
 
 def sound_streams(source: Any) -> list[Any]:
-    """The tracks of sound of a file that can be read; FFmpeg may not know all."""
+    """The sound tracks of a file that FFmpeg can decode."""
     return [x for x in source.streams.audio if x.codec_context is not None]
 
 
 def lost_tracks(clip: Clip) -> int:
-    """How many tracks of sound of a clip cannot be carried over."""
+    """Number of sound tracks of a clip that cannot be carried over."""
     if clip.kind != "video":
         return 0
     with open_video(clip.path) as (source, _):
@@ -26,14 +26,14 @@ def lost_tracks(clip: Clip) -> int:
 
 
 def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
-    """When each packet of sound is heard, from the first frame on, and what writes it.
+    """Yield the time of each sound packet, from the first frame on, and its writer.
 
-    Before the first one, the tracks are added to PyAV's container `out`.
+    Before the first packet, the tracks are added to PyAV's container `out`.
     """
     if clip.kind != "video":
         return
-    # Of what is before the first frame, a decoder wants a packet. Containers without
-    # edit lists would show the first frame later instead.
+    # A decoder needs packets from before the first frame. In containers without edit
+    # lists, they would delay the first frame, so they are left out.
     lead = 2 if out.format.name in ("mp4", "mov") else 0
     with open_video(clip.path) as (source, _):
         streams = sound_streams(source)
@@ -52,14 +52,14 @@ def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
 
 
 REFUSED = {"mov": ("opus", "flac", "truehd"), "mp4": ("truehd", "pcm_f32le")}
-"""Codecs that containers are said to hold and are not written in."""
+"""Codecs that FFmpeg lists for a container, but that are not written into it."""
 
 LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
-"""Usual places of one channel, two, and so on: all that Opus knows."""
+"""Usual layouts of one channel, two, and so on: all that Opus supports."""
 
 
 def _track(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
-    """What writes a packet of a track, or, given None, ends it."""
+    """A function that writes a packet of a track; given None, it ends the track."""
     name, kind = stream.codec_context.name, out.format.name
     known = name in out.supported_codecs and name not in REFUSED.get(kind, ())
     # MPEG layer III in MP4 has at least 16,000 samples per second.
@@ -68,7 +68,7 @@ def _track(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
 
 
 def _copy(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
-    """Copies the packets of a track."""
+    """`_track` that copies the packets."""
     copied = out.add_stream_from_template(stream)
     begin = round(clip.begin / stream.time_base)
 
@@ -83,8 +83,8 @@ def _copy(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
 
 
 def _encode(clip: Clip, stream: Any, out: Any) -> Callable[[Any], None]:
-    """Encodes a track anew, in the usual codec of a container."""
-    # Encoders know 5.1, and few know 5.1(side), of the same speakers.
+    """`_track` that re-encodes the sound, in the usual codec of the container."""
+    # Encoders support 5.1, but few support 5.1(side), which has the same speakers.
     given = stream.codec_context.layout
     layout = given.name.replace("(side)", "")
     if "channel" in layout or out.default_audio_codec == "opus":

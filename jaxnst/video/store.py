@@ -22,14 +22,14 @@ class Frame(NamedTuple):
 
 
 BYTES = {1: 15, 2: 30}
-"""Bytes that a folder keeps for each pixel and frame of a run, by its passes."""
+"""Bytes that a folder stores per pixel and frame, by the number of passes."""
 
 
 class FolderStore:
     """Keeps frames in a folder, each written whole or not at all.
 
-    Images of the first pass are kept as they are, since later frames continue them, and
-    a rounding would grow to other strokes. All else is kept in 16 bits.
+    Images of the first pass are stored exactly: later frames continue them, and
+    rounding would grow into other strokes. Other images are stored in 16 bits.
 
     Args:
         folder: It must exist.
@@ -47,7 +47,7 @@ class FolderStore:
         self.folder = folder
 
     def path(self, key: tuple[int, int]) -> Path:
-        """Where a frame lies."""
+        """Path of a frame's file."""
         return self.folder / f"pass{key[0]}-{key[1] + 1:06d}.npz"
 
     def __contains__(self, key: tuple[int, int]) -> bool:
@@ -75,7 +75,7 @@ class FolderStore:
 
 
 Store = dict[tuple[int, int], Frame] | FolderStore
-"""Keeps the frames of each pass, from 1, by their index, from 0."""
+"""Painted frames by (pass, from 1; index, from 0)."""
 
 
 def _as_floats(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the numbers of a video mean, and SDR made of HDR and of wide gamuts."""
+"""Colour tags of videos, and conversion of HDR and wide gamuts to SDR."""
 
 from typing import Any, NamedTuple
 
@@ -10,23 +10,23 @@ UNKNOWN, BT709, BT601, BT2020 = 2, 1, 6, 9
 """Codes of ISO/IEC 23091-2 for matrices of colours, and for primaries."""
 
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9, 10: 9}
-"""Codes of the matrices that FFmpeg knows, and what it takes them for."""
+"""Codes of matrices that FFmpeg knows, and the codes that it uses for them."""
 
 PQ, HLG = 16, 18
 """Codes of the transfer functions of HDR: SMPTE ST 2084, and ARIB STD-B67."""
 
 NITS = 203
-"""Luminance of the white of a page in HDR, in cd/m², see ITU-R BT.2408."""
+"""Luminance of reference white (white paper) in HDR, in cd/m², see ITU-R BT.2408."""
 
 PEAK = 1000.0
-"""Luminance of the brightest white of HDR that does not state another, in cd/m²."""
+"""Luminance of the brightest white in HDR that states none, in cd/m²."""
 
 HIGH = 576
-"""Lines of a picture up to which colours that are not tagged are those of standard
-definition (BT.601); above it is high definition (BT.709)."""
+"""Untagged pictures of at most so many lines have the colours of standard definition
+(BT.601); larger ones have those of high definition (BT.709)."""
 
 GAMMA = 2.4
-"""Of displays of SDR, see ITU-R BT.1886."""
+"""Gamma of SDR displays, see ITU-R BT.1886."""
 
 P3 = (
     (1.224940, -0.224940, 0),
@@ -39,11 +39,11 @@ WIDE = (
     (-0.018151, -0.100579, 1.118730),
 )
 WIDE_GAMUTS = {BT2020: WIDE, 11: P3, 12: P3}
-"""Wide gamuts, by their codes: what brings their linear RGB to that of BT.709."""
+"""Wide gamuts, by their codes: matrices from their linear RGB to that of BT.709."""
 
 
 class ColorTags(NamedTuple):
-    """What the numbers of a video mean, in the codes of ISO/IEC 23091-2."""
+    """Colour tags of a video, in the codes of ISO/IEC 23091-2."""
 
     matrix: int = BT709  # from luma and chroma to RGB
     range: int = 1  # luma from 16 to 235 of 255; 2: from 0 to 255
@@ -52,7 +52,7 @@ class ColorTags(NamedTuple):
 
     @property
     def is_hdr(self) -> bool:
-        """Whether the numbers reach beyond the white of a page."""
+        """Whether the video is HDR, brighter than reference white."""
         return self.transfer in (PQ, HLG)
 
     @property
@@ -64,13 +64,13 @@ class ColorTags(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What people call them."""
+        """The usual name of this kind of video."""
         kind = {PQ: "HDR (PQ)", HLG: "HDR (HLG)"}.get(self.transfer, "SDR")
         return f"{kind} in a wide gamut" if self.primaries in WIDE_GAMUTS else kind
 
 
 def tags_of(frame: Any) -> ColorTags:
-    """What the numbers of PyAV's frame mean; what is not tagged is guessed."""
+    """Colour tags of a frame of PyAV; missing ones are guessed."""
     is_hdr, primaries = frame.color_trc in (PQ, HLG), frame.color_primaries
     usual = BT2020 if is_hdr else BT709 if frame.height > HIGH else BT601
     matrix = MATRICES.get(frame.colorspace, usual)
@@ -81,11 +81,11 @@ def tags_of(frame: Any) -> ColorTags:
 
 
 def to_sdr(pixels: Image, tags: ColorTags, peak: float = PEAK) -> Image:
-    """Make SDR in the gamut of BT.709 of HDR up to `peak`, or of a wide gamut.
+    """Convert HDR up to `peak`, or a wide gamut, to SDR in the gamut of BT.709.
 
-    Up to its middle greys, HDR keeps its luminance, relative to the white of a page;
-    brighter light is compressed by the curve of BT.2390 (5.4.1), alike in the three
-    colours, so that hues stay. Colours that the gamut lacks are clipped.
+    Up to middle greys, HDR keeps its luminance relative to reference white. Brighter
+    light is compressed by the curve of BT.2390 (5.4.1), by one factor for all three
+    colours, so that hues stay. Colours outside the gamut are clipped.
     """
     if tags.shown == tags:
         return pixels
@@ -99,7 +99,7 @@ def to_sdr(pixels: Image, tags: ColorTags, peak: float = PEAK) -> Image:
 
 
 def _light(pixels: np.ndarray, tags: ColorTags) -> np.ndarray:
-    """Linear light, 1 for the white of a page."""
+    """Linear light, 1 for reference white."""
     if tags.transfer == PQ:
         return _from_pq(pixels) / NITS
     if tags.transfer != HLG:
@@ -116,19 +116,19 @@ C1, C2, C3 = 3424 / 4096, 2413 / 128, 2392 / 128
 
 
 def _from_pq(numbers: np.ndarray) -> np.ndarray:
-    """Light in cd/m² of numbers in PQ."""
+    """Convert numbers in PQ to light in cd/m²."""
     power = numbers ** (1 / M2)
     return 10_000 * (np.maximum(power - C1, 0) / (C2 - C3 * power)) ** (1 / M1)
 
 
 def _to_pq(light: np.ndarray) -> np.ndarray:
-    """Numbers in PQ of light in cd/m²."""
+    """Convert light in cd/m² to numbers in PQ."""
     power = (light / 10_000) ** M1
     return ((C1 + C2 * power) / (1 + C3 * power)) ** M2
 
 
 def _compress(light: np.ndarray, peak: float) -> np.ndarray:
-    """Light up to `peak` cd/m² brought to [0, 1], see BT.2390; 1 is `NITS`."""
+    """Compress light up to `peak` cd/m² to [0, 1], see BT.2390; 1 is `NITS`."""
     white, top = _to_pq(np.array([NITS, max(peak, 2 * NITS)], np.float32))
     most = white / top
     knee = 1.5 * most - 0.5

@@ -1,7 +1,7 @@
-"""What joins the frames of a video: warping, what of it is reliable, its error.
+"""Joins the frames of a video: warping, its reliability, its error.
 
-A flow from frame i to frame j is h w 2: `i(p)` shows what `j(p + flow(p))` shows, with
-x to the right first, then y down, in pixels.
+A flow from frame i to frame j is h w 2: pixel p of i is pixel `p + flow(p)` of j. It
+holds x, to the right, then y, down, in pixels.
 """
 
 from collections.abc import Sequence
@@ -17,39 +17,39 @@ from jaxnst.pictures.geometry import fit_shape
 from jaxnst.types import Image, Mask, Scalar
 
 Flow = Float[Any, "_h _w 2"]
-"""Where each pixel of a frame is in another frame, minus where it is here."""
+"""Place of each pixel of a frame in another frame, minus its place in this one."""
 
 Planes = Float[Any, "_h _w _c"]
 """Numbers of any kind at each pixel."""
 
 SMOOTH, GRAIN = 0.8, 1.6
-"""Standard deviations of blurs, in pixels: of the reliability, and of the one that
-takes the grain out of a change."""
+"""Standard deviations of two blurs, in pixels: of the reliability, and of changes, to
+remove their grain."""
 
 DARK = 0.02
-"""Added to colours before their ratio is taken, so that black does not divide."""
+"""Added to colours before their ratio is taken, against division by black."""
 
 CELLS, OUTLIER = 12, 0.1
-"""Light is measured in so many cells along the long edge; a pixel whose colours differ
-by that much counts half."""
+"""Number of cells along the long edge in which light is measured, and the difference of
+colours at which a pixel counts half."""
 
 CHANGE = 0.075
-"""Change of colours at which paint is half as reliable; at one and a half of it, not at
-all. Errors of the flow at a strong edge are a little less."""
+"""Change of colours at which paint is half as reliable; at 1.5 times this change, it is
+not reliable at all. Errors of the flow at strong edges cause slightly less."""
 
 
 @partial(jax.jit, static_argnames="degree")
 def warp(image: Planes, flow: Flow, *, degree: int = 1) -> Planes:
-    """Bring an image to where a flow says that its pixels are seen.
+    """Warp an image by a flow.
 
-    `y(p) = x(p + flow(p))` with x between pixels by B-splines; beyond the border, the
-    nearest pixel of the border.
+    `y(p) = x(p + flow(p))`, where B-splines interpolate x between pixels. Beyond the
+    border, x is the nearest pixel of the border.
 
     Args:
         image: The frame that the flow leads to, h w c.
         flow: h w 2, in pixels.
-        degree: Of the splines, odd. 1 is linear. Of an image that is warped again and
-            again, 7 keeps fine strokes, which 1 and 3 blur; it may overshoot.
+        degree: Degree of the splines, odd; 1 is linear. In repeated warps, 7 keeps fine
+            strokes, which 1 and 3 blur, but it may overshoot.
 
     Returns:
         The image as seen from the frame that the flow starts at, h w c.
@@ -94,8 +94,8 @@ def _splines(t: Array, degree: int) -> Array:
 
 
 def _inverse(degree: int) -> np.ndarray:
-    """The filter that turns pixels into coefficients, up to where it is 1e-6."""
-    from scipy.interpolate import BSpline  # it is slow, and only videos need it
+    """The filter from pixels to coefficients, without values below 1e-6."""
+    from scipy.interpolate import BSpline  # slow to import, only for videos
 
     spline = BSpline.basis_element(np.arange(degree + 2) - (degree + 1) / 2)
     values = np.nan_to_num(spline(np.arange(-64, 64), extrapolate=False))
@@ -105,7 +105,7 @@ def _inverse(degree: int) -> np.ndarray:
 
 
 def _convolve(image: Planes, window: np.ndarray, border: str) -> Planes:
-    """Convolve rows and columns; beyond the border, as a mode of `jnp.pad` says."""
+    """Convolve rows and columns; `border` is a mode of `jnp.pad`."""
     weights, reach = jnp.asarray(window, jnp.float32), len(window) // 2
 
     def along(x: Array, axis: int) -> Array:
@@ -119,7 +119,7 @@ def _convolve(image: Planes, window: np.ndarray, border: str) -> Planes:
 
 
 def _blur(image: Planes, deviation: float) -> Planes:
-    """Convolve with a Gaussian; the border goes on."""
+    """Convolve with a Gaussian; border pixels are repeated."""
     reach = round(3.75 * deviation)
     window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
     return _convolve(image, window / window.sum(), "edge")
@@ -127,20 +127,20 @@ def _blur(image: Planes, deviation: float) -> Planes:
 
 @jax.jit
 def reliability(away: Flow, back: Flow | None = None) -> Mask:
-    """How reliably a flow says where the pixels of a frame are in another one.
+    """How reliable a flow is at each pixel, from 0 to 1.
 
-    A pixel is not, where it leaves the picture; where the flow back, seen from here,
-    does not lead back: `|w + v|² ≥ 0.01 (|w|² + |v|²) + 0.5`, as it is hidden in the
-    other frame; and at the border of a motion: `|∇w|² > 0.01 |w|² + 0.002`. The
-    result is blurred a little, and what is near hidden pixels is not reliable either.
+    A pixel is unreliable if it leaves the picture; if it is hidden in the other frame,
+    so that the flow back does not return: `|w + v|² ≥ 0.01 (|w|² + |v|²) + 0.5`; or at
+    the border of a motion: `|∇w|² > 0.01 |w|² + 0.002`. The result is blurred a little,
+    which also makes pixels near hidden ones unreliable.
 
     Args:
         away: The flow w from this frame to the other.
-        back: The flow from the other frame to this one; v is that, warped by w.
+        back: The flow from the other frame to this one; v is `back`, warped by w.
             Default: no check.
 
     Returns:
-        h w 1, from 0, not at all, to 1.
+        h w 1 in [0, 1]; 0 is unreliable.
 
     Example:
         >>> still = jnp.zeros((4, 6, 2))
@@ -155,7 +155,7 @@ def reliability(away: Flow, back: Flow | None = None) -> Mask:
     square = lambda x: jnp.sum(x**2, axis=-1)
     x, y = jnp.arange(w)[None] + away[..., 0], jnp.arange(h)[:, None] + away[..., 1]
     inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
-    # Of one-sided and central differences, as NumPy's.
+    # One-sided differences at the border, central ones inside, as in NumPy.
     slopes = [jnp.gradient(away, axis=axis) for axis in (0, 1)]
     border = sum(map(square, slopes)) > 0.01 * square(away) + 0.002
     found = jnp.where(inside & ~border, 1.0, 0.0)
@@ -171,16 +171,16 @@ class Paint(NamedTuple):
 
     image: Image  # h w 3
     shown: Image  # the content that it was painted for, h w 3
-    reliability: Mask  # how reliable that is, h w 1 in [0, 1]
+    reliability: Mask  # how reliable both are, h w 1 in [0, 1]
 
 
 @jax.jit
 def relight(paint: Paint, content: Image, target: Image) -> Paint:
-    """Give earlier paint the light of a frame; what else has changed is not reliable.
+    """Give earlier paint the light of a frame; other changes make it unreliable.
 
-    Light is the ratio of the colours of the frame to those that the paint shows, both
-    averaged over large cells of reliable pixels, so neither grain nor a small thing
-    counts as light. It brightens paint up to the colours of the target.
+    Light is the ratio of the frame's colours to those of the content that the paint
+    shows. Both are averages over large cells of reliable pixels, so neither grain nor a
+    small object counts as light. Paint is brightened at most to the target.
     """
     image, shown, reliable = paint
     gaps = jnp.mean((content - shown) ** 2, axis=-1, keepdims=True)
@@ -201,21 +201,21 @@ def relight(paint: Paint, content: Image, target: Image) -> Paint:
 
 @jax.jit
 def similarity(image: Planes, other: Planes) -> Mask:
-    """Where two images are the same but for grain, h w 1 from 0 to 1, see `CHANGE`."""
+    """Where two images are the same except for grain, h w 1 in [0, 1], see `CHANGE`."""
     gaps = _blur(image - other, GRAIN)
     change = jnp.sqrt(jnp.mean(gaps**2, axis=-1, keepdims=True))
     return jnp.clip(1.5 - change / CHANGE, 0, 1)
 
 
 def join_past(images: Sequence[Planes], masks: Sequence[Mask]) -> tuple[Planes, Mask]:
-    """Join warped earlier frames, each where those before it fail.
+    """Join warped earlier frames; each fills in where those before it are unreliable.
 
-    `c_j' = max(c_j - Σ_{i<j} c_i', 0)`, and the image is `Σ c_j' y_j / Σ c_j'`. Of the
-    term of Ruder et al., `Σ_j c_j' |x - y_j|² = c |x - y|² + constant` with that image
-    y and `c = Σ c_j'`, so one image and one mask have the same gradient.
+    `c_j' = max(c_j - Σ_{i<j} c_i', 0)`; the image is `y = Σ c_j' y_j / Σ c_j'`. With
+    `c = Σ c_j'`, the term of Ruder et al. is `Σ_j c_j' |x - y_j|² = c |x - y|² +
+    constant`, so one image and one mask have the same gradient.
 
     Args:
-        images: At least one, h w c, the one that counts most first.
+        images: At least one, h w c, the preferred one first.
         masks: Their reliability, h w 1.
 
     Returns:
@@ -240,14 +240,14 @@ def join_past(images: Sequence[Planes], masks: Sequence[Mask]) -> tuple[Planes, 
 
 @jax.jit
 def warping_error(image: Image, before: Image, flow: Flow, mask: Mask) -> Scalar:
-    """How much a frame differs from the one before: what is seen as flicker.
+    """Flicker: the mean difference between a frame and the warped frame before.
 
-    `Σ_p c_p |x_p - y_p| / (3 Σ_p c_p)` with the frame before warped, y.
+    `Σ_p c_p |x_p - y_p| / (3 Σ_p c_p)`, where y is the frame before, warped.
 
     Args:
         image: The frame, h w 3.
-        before: The one before.
-        flow: From the frame to the one before.
+        before: The frame before.
+        flow: Flow from the frame to the frame before.
         mask: Which pixels count, h w 1, such as `reliability`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Frames to a video file, an animated picture or a folder, whole or not at all."""
+"""Writes frames to a video file, an animated picture or a folder, or nothing at all."""
 
 import heapq
 import itertools
@@ -26,8 +26,8 @@ VIDEOS = {
     **{".mp4": ("mp4", *X264), ".m4v": ("mp4", *X264), ".mov": ("mov", *X264)},
     **{".mkv": ("matroska", *X264), ".webm": ("webm", *VP9)},
 }
-"""Containers and codecs of the video files that are written, by suffix, with options:
-strokes are finer than what the usual ones keep."""
+"""Containers, codecs and options of the video files that are written, by suffix. The
+usual options would lose fine strokes."""
 
 ANIMATIONS: dict[str, tuple[str, dict[str, Any], int, int]] = {
     ".webp": ("WEBP", {"quality": 90, "method": 4}, 1, 1),
@@ -40,15 +40,13 @@ Kind = Literal["video", "animation", "folder"]
 
 
 def output_kind(path: Path) -> Kind:
-    """What a path asks for; a ValueError if that cannot be written there."""
+    """The kind of output at a path; a ValueError if it cannot be written there."""
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
         check_folder(path.parent)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ValueError(
-                f"{path} is no empty folder for the frames; choose another output"
-            )
-        if path.is_mount():  # it cannot be replaced by a whole one
+            raise ValueError(f"{path} is no empty folder; choose another output")
+        if path.is_mount():  # it cannot be replaced by a finished folder
             raise ValueError(f"{path} is a mount point; choose a new folder inside it")
         return "folder"
     check_target(path)
@@ -57,8 +55,8 @@ def output_kind(path: Path) -> Kind:
     if suffix not in VIDEOS:
         wanted = ", ".join((*VIDEOS, *ANIMATIONS))
         raise ValueError(
-            f"{path} is no name of a video; end it in {wanted}, or in no suffix for a "
-            "folder"
+            f"{path} has no suffix of a video; end it in {wanted}, or leave the suffix "
+            "out for a folder"
         )
     check_installed("av", "a video file", "video")
     return "video"
@@ -68,11 +66,11 @@ def write_clip(path: Path, clip: Clip, images: Iterable[Image]) -> None:
     """Write painted frames with the times, sound and colour tags of their source.
 
     Args:
-        path: See `output_kind`. Frames of a folder are PNGs, named as those of the
-            source, or numbered from 1 where it has no names or some are alike.
-        clip: Where they come from.
-        images: RGB in [0, 1], h w 3, as many as the clip has. Sides are even for a
-            video file.
+        path: See `output_kind`. Frames of a folder are PNGs, named like those of the
+            source, or numbered from 1 if the source has no names or duplicates.
+        clip: Source of the frames.
+        images: RGB in [0, 1], h w 3, one for each frame of the clip. A video file needs
+            even sides.
 
     Raises:
         ValueError: As `output_kind`.
@@ -104,14 +102,14 @@ def write_clip(path: Path, clip: Clip, images: Iterable[Image]) -> None:
             with write_whole(path) as file:
                 _write_video(file, suffix, clip, images)
         except av.error.FFmpegError as error:
-            if isinstance(error, OSError):  # of the system
+            if isinstance(error, OSError):  # from the system
                 raise
             why = f"the video cannot be encoded ({error.strerror})"
             raise OSError(why) from error
 
 
 def _write_folder(path: Path, clip: Clip, images: Iterable[Image]) -> None:
-    """Write into a hidden folder, which takes its place when all are written."""
+    """Write into a hidden folder, then rename it to `path`."""
     path = path.resolve()  # a link stays, and leads to the new folder
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -130,7 +128,7 @@ def _write_folder(path: Path, clip: Clip, images: Iterable[Image]) -> None:
 
 
 def _ticks(clip: Clip, unit: Fraction, least: int = 1) -> list[int]:
-    """The times of the frames and of the end in whole units, so far apart at least."""
+    """Times of the frames and of the end, in whole units, at least `least` apart."""
     found = [0]  # Times are rounded, not their differences, so that no error adds up.
     for time in (*clip.times[1:], clip.end):
         found.append(max(found[-1] + least, round(time / unit)))
@@ -169,7 +167,7 @@ def _write_video(file: Any, suffix: str, clip: Clip, images: Iterable[Image]) ->
         def write(image: Image, tick: int, end: int) -> None:
             frame = av.VideoFrame.from_ndarray(as_levels(image, 16), "rgb48le")
             frame.colorspace = tags.matrix
-            # In 4:2:0, all that every browser plays.
+            # 4:2:0 is all that every browser plays.
             frame = frame.reformat(format="yuv420p", dst_color_range=tags.range)
             frame.pts, frame.duration, frame.time_base = tick, end - tick, unit
             out.mux(stream.encode(frame))

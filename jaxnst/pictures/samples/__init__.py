@@ -6,7 +6,7 @@ from jaxnst.pictures.files import load_image
 from jaxnst.types import Image
 
 SAMPLES = ("harbour", "swirls", "mosaic", "woodcut", "watercolour", "pointillist")
-"""Their names: a content, then five styles."""
+"""Names of the samples: a content, then five styles."""
 
 
 def sample_path(name: str) -> Path:
@@ -24,7 +24,7 @@ def sample(name: str, size: int | None = None) -> Image:
 
     Args:
         name: One of `SAMPLES`: `harbour`, a content, or a style such as `swirls`.
-        size: Long edge, in pixels. Default: 640, the file's own.
+        size: Long edge, in pixels. Default: 640, that of the file.
 
     Returns:
         RGB in [0, 1], h w 3.
