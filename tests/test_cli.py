@@ -94,13 +94,15 @@ def test_a_plan_is_what_is_painted_and_paints_nothing(elsewhere, capsys):
         r"256 x 192 px +\d+ steps on the whole picture, then patches", first
     )
     assert re.fullmatch(r"4096 x 3072 px +patches, no steps", others[-1])
-    assert re.fullmatch(r"2\.\d GB at its peak, of 7\.0 GB; .*", total)
+    assert re.fullmatch(r"memory: 2\.\d GB at its peak, of 7\.0 GB; .*", total)
     flags += ["--recipe", "delicate", "--memory", "7.5 GB"]
     assert main(["plan", CONTENT, STYLE, *flags]) == 0
     *_, last, total, left = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"4096 x 3072 px +\d+ steps in \d+ tiles of \d+ x \d+", last)
     assert re.fullmatch(
-        r"[67]\.\d GB at its peak, of 7\.5 GB; the largest that fits: --size \d+", total
+        r"memory: [67]\.\d GB at its peak, of 7\.5 GB; "
+        r"the largest that fits: --size \d+",
+        total,
     )
     assert left.startswith(("time unknown", "about"))
     assert not list(elsewhere.iterdir())
@@ -141,7 +143,7 @@ def test_demo_paints_at_least_two_pictures(elsewhere, capsys):
     after = [path.stat() for path in sorted((elsewhere / "demo").iterdir())]
     assert before == after  # nothing is painted twice
     assert main([*command[:-2], "--resume"]) == 0
-    assert "demo/harbour-swirls.png is there already" in capsys.readouterr().out
+    assert "demo/harbour-swirls.png exists already" in capsys.readouterr().out
 
 
 def test_the_other_commands_answer(capsys):
@@ -386,7 +388,7 @@ def test_divergence_keeps_the_last_finite_picture(elsewhere, capsys):
     flags = ["--style-weight", "3e38", "--content-weight", "3e38", "-o", "a.png"]
     flags += ["--set", "style_layers=relu1_1:1000"]
     assert main(["stylize", CONTENT, STYLE, *QUICK, *flags]) == 3
-    assert "not finite" in capsys.readouterr().err
+    assert "the run diverged" in capsys.readouterr().err
     assert np.isfinite(load_image("a.png")).all()
     assert json.loads((elsewhere / "a.png.json").read_text())["status"] == "diverged"
 
@@ -498,7 +500,7 @@ def test_photographs_that_are_put_into_a_folder_are_painted_once(
     command = ["stylize", STYLE, "--watch", "photos", *QUICK, "--recipe", "udacity"]
     assert main(command) == 130
     out, err = capsys.readouterr()
-    assert out.startswith("photos is watched; results go to painted;")
+    assert out.startswith("watching photos; results go to painted;")
     assert [out.count(f"wrote painted/{x}.png") for x in ("first", "second")] == [1, 1]
     left, *rest = err.splitlines()
     assert "photos/none.jpg is left out: " in left

@@ -136,9 +136,9 @@ def test_a_portrait_is_painted_and_painted_again(astronaut, capsys, monkeypatch)
     first = capsys.readouterr().out.splitlines()[0]
     faces = read_manifest(Path("x.png.json")).painting.faces
     assert faces == find_faces(astronaut)
-    assert f"{len(faces)} faces held (--no-faces)" in first
+    assert f"{len(faces)} faces preserved (--no-faces)" in first
     assert main([*given, "-o", "free.png", "--no-faces"]) == 0
-    assert "held" not in capsys.readouterr().out
+    assert "preserved" not in capsys.readouterr().out
     assert read_manifest(Path("free.png.json")).painting.faces == ()
     x, free = (np.asarray(pil.open(name)) for name in ("x.png", "free.png"))
     assert (x != free).any()

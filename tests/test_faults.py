@@ -86,7 +86,8 @@ def test_previews_and_states_that_cannot_be_kept_are_said_once(monkeypatch, caps
     monkeypatch.setattr(reporter, "OFTEN", 0)
     assert main([*RUN, "--save-every", "1"]) == 0
     said = capsys.readouterr().err
-    assert said.count("no preview is kept") == said.count("no state is kept") == 1
+    assert said.count("the preview cannot be saved") == 1
+    assert said.count("the state cannot be saved") == 1
     assert json.loads(Path("out/a.png.json").read_text())["status"] == "done"
 
 
@@ -103,7 +104,7 @@ def test_a_record_that_cannot_be_drawn_leaves_all_others(
     assert kept == {"out", "l.gif" if failing == "save_plot" else "p.svg"}
     assert json.loads(Path("out/a.png.json").read_text())["status"] == "done"
     kind = failing.removeprefix("save_")
-    assert f"no {kind} is kept: no font" in capsys.readouterr().err
+    assert f"the {kind} cannot be saved: no font" in capsys.readouterr().err
 
 
 def test_a_long_run_keeps_its_state_until_it_is_done(elsewhere, monkeypatch):
@@ -364,7 +365,7 @@ def test_a_default_name_that_another_run_has_taken_is_not_used(elsewhere):
 def test_an_output_that_another_run_writes_is_refused(elsewhere, capsys, taken):
     with disk.held(Path(taken)):
         said = refused([*RUN, "--checkpoint", "a.npz", "--trace", "t.jsonl"], capsys)
-    assert f"another run writes {taken}; hint: wait" in said
+    assert f"another run is writing {taken}; hint: wait" in said
     assert not list(elsewhere.iterdir())
 
 

@@ -226,12 +226,12 @@ BAD = {
     "-o wide.jpg": "wide.jpg is a file",
     "-o site": "no grid; hint: choose another output",
     "--size 40000": "which paints in tiles",
-    "--coordinator a --machines 1 --machine 0": "--coordinator a is no address",
+    "--coordinator a --machines 1 --machine 0": "--coordinator a is not HOST:PORT",
     "--tv-weight 1 --set tv_weight=2": "tv_weight is set by a flag and by --set",
     "--set name=mine": "no field is called 'name'",
     "--vary size=32,64": "size changes nothing with --size",
-    "-o photos": "photos has pictures to paint from",
-    "--machines 2 --machine 0": "add --coordinator HOST:PORT",
+    "-o photos": "photos contains inputs",
+    "--machines 2 --machine 0": "need --coordinator HOST:PORT",
     "--coordinator a:1 --machines 2": "--machine 0 … 1",
 }
 

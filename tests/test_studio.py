@@ -279,7 +279,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(elsewhere, folder):
         ),
         ({"set": ["style_layers=relu9_9"]}, "relu9_9"),
         ({"set": ["beta1=0.5"]}, "beta1 changes nothing where optimizer is lbfgs"),
-        ({"keep_rest": True}, "keep what regions leave"),
+        ({"keep_rest": True}, "keep_rest needs regions"),
         ({"regions": [{"mask": "m", "styles": []}]}, "length >= 1 at .* in regions"),
         ({"sizes": 3}, "did you mean size"),
     ],
@@ -671,7 +671,7 @@ def test_a_full_place_for_uploads_is_said_and_emptied(client, studio, monkeypatc
     refused = upload(client, png())
     assert refused.status_code == 413
     assert "of uploads in all" in refused.text
-    assert "2 others wait to be painted from" in refused.text
+    assert "2 others are not used yet" in refused.text
     assert total(studio) == 2 * size
     # What is painted from lies beside the results, and takes no room here any more.
     paint(client, content=first["id"])
@@ -875,7 +875,7 @@ def test_a_tiff_has_the_same_levels_and_the_same_manifest(client, tmp_path, bits
 def test_it_listens_only_to_this_machine():
     with listen(HOST, 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(ValueError, match="cannot be had"):
+        with pytest.raises(ValueError, match="cannot be used"):
             listen(HOST, port)
         others = {x[4][0] for x in socket.getaddrinfo(socket.gethostname(), None)}
         for address in others - {HOST, "::1"}:

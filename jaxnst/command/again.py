@@ -34,13 +34,13 @@ def add_flags(p: flags.Parser) -> None:
         type=flags.one_file,
         help="a picture that jaxnst painted, or its .json",
     )
-    add("-o", "--out", type=Path, help="default: PICTURE-again.png here")
-    where = "folder to search, with those in it, for pictures that have moved"
+    add("-o", "--out", type=Path, help="default: ./PICTURE-again.png")
+    where = "folder to search, with its subfolders, for inputs that have moved"
     add("--look-in", type=Path, metavar="FOLDER", help=where, **flags.REPEATABLE)
     bits = "bits per channel (default: the same)"
     add("--bits", type=int, choices=(8, 16), help=bits)
     add("--resume", action="store_true", help="continue from the checkpoint")
-    moved = "the same network, if it is elsewhere now"
+    moved = "the same network, if its file has moved"
     flags.add_machine_flags(p, memory=True, weights=moved)
 
 
@@ -55,7 +55,7 @@ def again_command(args: argparse.Namespace) -> int:
         weights = str(picture.parent / weights)
     if sha256(registry.locate(weights)) != manifest.weights_sha256:
         raise ValueError(
-            f"another network than {weights} painted {picture}; say where it is by "
+            f"{weights} is not the network that painted {picture}; name its file with "
             "--weights"
         )
     painting = manifest.painting.map(found.__getitem__)
@@ -74,7 +74,7 @@ def again_command(args: argparse.Namespace) -> int:
 
 
 def find_manifest(path: Path) -> Manifest:
-    """The manifest at a path, beside the picture there, or in it."""
+    """The manifest at a path, or beside or inside the picture at that path."""
     check_file(path, "a picture or its manifest")
     beside = path if path.suffix == ".json" else manifest_path(path)
     if beside.is_file():
@@ -89,10 +89,10 @@ def find_manifest(path: Path) -> Manifest:
 
 
 def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Path]:
-    """Where the pictures of a manifest are now, by name; a ValueError if nowhere.
+    """Find the inputs of a manifest, by name; a ValueError if one is not found.
 
-    The first folder is that of the manifest, where names are looked up; the others are
-    searched for files of the same hash.
+    In the first folder, the manifest's own, inputs are found by name; in the others, by
+    the hash of their contents.
     """
     first, *more = folders
     elsewhere: dict[str, Path] = {}
@@ -109,18 +109,18 @@ def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Pat
         if digest not in elsewhere:
             why = "has changed" if path.is_file() else "is gone"
             raise ValueError(
-                f"{path}, which was painted from, {why}; pass --look-in FOLDER with a "
-                "folder where it is"
+                f"the input {path} {why}; pass --look-in FOLDER with a folder that has "
+                "the original"
             )
         found[name] = elsewhere[digest]
     return found
 
 
 def same_bits(picture: Path, out: Path | None) -> Literal[8, 16]:
-    """The bits of the picture that is painted again, where the output can have them."""
+    """Bits per channel of the earlier picture, if the format of the output has them."""
     picture = picture.with_suffix("") if picture.suffix == ".json" else picture
     deep = out is None or out.suffix.lower() in (".png", ".tif", ".tiff")
-    # The manifest alone may be left.
+    # Perhaps only the manifest is left.
     with contextlib.suppress(ValueError), open_source(picture) as source:
         return 16 if deep and source.bits == 16 else 8
     return 8

@@ -1,6 +1,6 @@
-"""The `jaxnst` command: parse, one call, save.
+"""The `jaxnst` command: parses its arguments and calls one of its subcommands.
 
-Exit codes: 0 done, 2 bad input or usage, 3 numerical failure, 130 interrupted.
+Exit codes: 0 done, 2 bad input or usage, 3 the run diverged, 130 interrupted.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def add_recipes_flags(p: flags.Parser) -> None:
 
 
 def recipes_command(args: argparse.Namespace) -> int:
-    """List the recipes, or show some of them whole."""
+    """List the recipes, or print all fields of the named ones."""
     if args.name:
         print("\n\n".join(str(get_recipe(name)) for name in args.name))
     else:
@@ -66,7 +66,7 @@ COMMANDS = (
     ("cache", "show or delete the compiled programs", program_cache.add_flags),
     ("weights", "list, fetch, convert or check network weights", weights.add_flags),
 )
-"""Name and help of each command, and what adds its flags and says what it calls."""
+"""Name, help, and function that adds the flags, of each command."""
 
 
 def make_parser() -> flags.Parser:
@@ -85,7 +85,7 @@ def make_parser() -> flags.Parser:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse arguments; styles may stand after flags, too."""
+    """Parse arguments; styles may also follow flags."""
     args, more = make_parser().parse_known_args(argv)
     if more and not (args.named_styles and all(x[:1] != "-" for x in more)):
         args.parser.error(f"unrecognized arguments: {' '.join(more)}")
@@ -99,7 +99,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def print_anything() -> None:
-    """Let all texts and names of files be printed, whatever the output takes."""
+    """Escape characters that the output cannot encode, so that printing never fails."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started the process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, for good
@@ -119,35 +119,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 CURES = {
     "RESOURCE_EXHAUSTED|out of memory|OUT_OF_MEMORY": (
-        "memory ran out: use a smaller {flags}; on a GPU, nvidia-smi shows who holds "
-        "its memory"
+        "memory ran out: use a smaller {flags}; on a GPU, nvidia-smi shows which "
+        "process holds the memory"
     ),
     "DNN library|CuDNN|CUDNN|DNN support": (
-        "cuDNN did not start: another one is found first (unset LD_LIBRARY_PATH), or "
-        "the GPU is full (nvidia-smi shows by whom; XLA_PYTHON_CLIENT_PREALLOCATE="
-        "false takes less at first)"
+        "cuDNN did not start: another version is found first (unset LD_LIBRARY_PATH), "
+        "or the GPU's memory is full (nvidia-smi shows which process holds it; "
+        "XLA_PYTHON_CLIENT_PREALLOCATE=false reserves less)"
     ),
     "CUBLAS|cuBLAS|cublas|BLAS support|CUSOLVER|cuSolver|gpusolver|CUFFT|CUSPARSE": (
-        "a library of CUDA did not start: the GPU is full (nvidia-smi shows by whom), "
-        "or another CUDA is found first (unset LD_LIBRARY_PATH)"
+        "a library of CUDA did not start: the GPU's memory is full (see nvidia-smi), "
+        "or another version of CUDA is found first (unset LD_LIBRARY_PATH)"
     ),
     "PTX|ptxas|libdevice|DRIVER|driver version|NO_BINARY_FOR_GPU": (
         "the driver does not suit this CUDA: update the NVIDIA driver, or reinstall "
         "with pip install 'jaxnst[cuda]'"
     ),
     "CUDA_ERROR|cudaError": (
-        "the GPU failed: check it with nvidia-smi, or paint without it by "
-        "JAX_PLATFORMS=cpu"
+        "the GPU failed: check it with nvidia-smi, or set JAX_PLATFORMS=cpu to paint "
+        "without it"
     ),
 }
-"""What to do about errors of devices, by words of their messages; the first one holds.
-"""
+"""Remedy of each kind of device error, by a pattern of its message; the first match is
+used."""
 
 
 def cure(message: str, flags: str) -> str:
-    """What to do about a device's error message; empty if that is not known.
+    """The remedy for a device's error message; empty if none is known.
 
-    `flags` make a run take less memory.
+    `flags` names the flags that reduce the memory of a run.
 
     Example:
         >>> cure("DNN library initialization failed.", "--size")[:19]
@@ -158,10 +158,10 @@ def cure(message: str, flags: str) -> str:
 
 
 def guarded(call: Callable[[], int], *, huge: bool = False, smaller: str = "") -> int:
-    """Do what a command does, say in one line what goes wrong; return the exit code.
+    """Call a command, report its errors in one line, and return the exit code.
 
-    `huge`: read pictures of any number of pixels; `smaller`: flags that make the
-    command take less memory.
+    `huge` allows pictures of any number of pixels; `smaller` names the flags that
+    reduce the memory of the command.
     """
     try:
         raise_again()

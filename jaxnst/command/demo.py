@@ -18,17 +18,17 @@ def add_flags(p: flags.Parser) -> None:
     p.set_defaults(call=demo_command)
     add, folder = p.add_argument, "folder (default: demo)"
     add("-o", "--out", type=flags.folder, default=Path("demo"), help=folder)
-    names, of = SAMPLES[1:], "samples to learn from (default: the first two)"
+    names, of = SAMPLES[1:], "sample styles (default: the first two)"
     add("--style", choices=names, nargs="+", default=names[:2], help=of)
     flags.add_run_flags(p, size=384, quality="normal")
     flags.add_machine_flags(p)
-    add("--resume", action="store_true", help="go on where it stopped")
+    add("--resume", action="store_true", help="continue an interrupted run")
 
 
 def demo_command(args: argparse.Namespace) -> int:
     """Paint the sample content in the sample styles; return the exit code."""
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in ("harbour", *args.style):  # to go on with
+    for name in ("harbour", *args.style):  # for the user's own commands
         given = sample_path(name)
         if not (copy := args.out / given.name).exists():
             with write_whole(copy) as file:
@@ -44,7 +44,7 @@ def demo_command(args: argparse.Namespace) -> int:
         )
         run = flags.run_from(args, args.out / f"harbour-{style}.png")
         if args.resume and run.out.exists() and manifest_path(run.out).exists():
-            say(f"{run.out} is there already", quiet=args.quiet)
+            say(f"{run.out} exists already", quiet=args.quiet)
             continue
         resume = run.resume and run.checkpoint_path.exists()
         if code := paint(painting, replace(run, resume=resume)):

@@ -1,4 +1,4 @@
-"""What is written beside a picture: all that is needed to paint it again."""
+"""The manifest that is written beside a picture, with all that repainting needs."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ from jaxnst.weights.format import sha256
 
 
 def make_manifest(painting: Painting, shape: tuple[int, int] | None = None) -> Manifest:
-    """The manifest of a painting, whose network is there, in that or its own shape."""
+    """The manifest of a painting, whose network is on disk; `shape` is the result's."""
     height, width = shape or painting.shape()
     return Manifest(
         painting=painting,
@@ -44,7 +44,7 @@ def content_hash(path: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-# A grid asks for each of its pictures, often; a file that has changed has another key.
+# A grid asks often for the hash of a picture; a changed file has another key.
 _file_hash = lru_cache(maxsize=4096)(lambda path, *_: sha256(path))
 
 
@@ -68,13 +68,13 @@ GPU_SIGNS = (
     "/dev/nvidia0",
     "/usr/lib/wsl/lib/nvidia-smi",
 )
-"""Files of which one is there where Linux has an NVIDIA card."""
+"""Files; on Linux with an NVIDIA card, one of them exists."""
 
 
 def unused_gpu() -> str:
-    """That there is an NVIDIA card that JAX does not use, and why; empty if not.
+    """A line saying that JAX does not use an NVIDIA card, and why; otherwise empty.
 
-    Nothing is said where `JAX_PLATFORMS` has chosen the device.
+    The line is also empty if `JAX_PLATFORMS` has chosen the device.
     """
     chosen = os.environ.get("JAX_PLATFORMS") or jax.default_backend() != "cpu"
     if chosen or not any(map(os.path.exists, GPU_SIGNS)):
@@ -103,9 +103,9 @@ def compile_timer() -> Iterator[list[tuple[str, float]]]:
 def describe_result(
     result: Result, seconds: float, compiling: float | None = None
 ) -> dict[str, Any]:
-    """What came out of a run and the seconds it took, as JSON.
+    """Status, losses, steps, tiles and seconds of a run, as JSON.
 
-    Loss and terms are None where no step was taken.
+    Loss and terms are None if no step was taken.
     """
     finite = lambda x: float(x) if math.isfinite(x) else None
     loss, terms = None, None

@@ -1,4 +1,4 @@
-"""The pictures of a grid: found, and a painting for each of their combinations."""
+"""Find the pictures of a grid, and make a painting of each combination."""
 
 import itertools
 import os
@@ -22,9 +22,9 @@ from jaxnst.request.painting import Painting, StyleFile
 
 
 def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
-    """Pictures in files, folders (not deeper) and patterns, in order, folders sorted.
+    """Pictures in files, folders (not subfolders) and patterns, in order.
 
-    Also gives a line about each one that cannot be read, which is printed at once, too.
+    Also returns, and prints at once, a line about each picture that cannot be read.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
@@ -52,7 +52,7 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
 
 
 class Item(NamedTuple):
-    """A picture of a grid, and its setting in a few words; empty if nothing varies."""
+    """A picture of a grid; `setting` names the varied values, or is empty."""
 
     painting: Painting
     setting: str
@@ -68,11 +68,11 @@ def expand(
     """All pictures of a grid: contents outermost, then styles, then settings.
 
     Args:
-        base: Has all styles, and what is not varied.
+        base: Painting with all styles, and with the values that do not vary.
         contents: The contents.
-        vary: Values by name: fields of the recipe, `recipe`, `seed`, `blend` of all
-            styles together, and `region`, styles of the one region.
-        out: Folder of the results, whose names all differ.
+        vary: Values to try, by name: a field of the recipe, `recipe`, `seed`, `blend`
+            (of all styles together), or `region` (styles of the one region).
+        out: Folder of the results, which all get different names.
     """
     settings = combine(vary, ["region"])
     columns = [(style,) for style in base.styles] or [()]
@@ -86,7 +86,7 @@ def expand(
         parts = [*(names[x] for x in (content, *(y.path for y in styles))), words]
         name = "__".join(filter(None, parts)).replace(":", "-").replace("/", "-")
         if len(os.fsencode(name)) + 4 > LONGEST_NAME:
-            raise ValueError(f"the name {name} is too long; shorten those of pictures")
+            raise ValueError(f"the name {name} is too long; rename its pictures")
         item = Item(painting, words, out / f"{name}.png")
         if found.setdefault(name.casefold(), item) is not item:
             raise ValueError(f"two results have the name {name}; rename a picture")
@@ -103,7 +103,7 @@ def _apply(painting: Painting, setting: Mapping[str, Any]) -> Painting:
     if "region" in setting:
         if len(painting.regions) != 1:
             raise ValueError(
-                "--vary region=… needs exactly one --region; it names the mask"
+                "--vary region=… needs exactly one --region; add --region MASK=STYLE"
             )
         style = StyleFile(path=setting["region"])
         changes["regions"] = (replace(painting.regions[0], styles=(style,)),)
@@ -118,7 +118,7 @@ def _words(setting: Mapping[str, Any]) -> str:
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Names without suffix, but with it where two pictures have the same name."""
+    """Names without suffix, but with it if two pictures would have the same name."""
     count = Counter(path.stem.casefold() for path in paths)
     twice = lambda path: count[path.stem.casefold()] > 1
     return {x: x.name.replace(".", "-") if twice(x) else x.stem for x in paths}

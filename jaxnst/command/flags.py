@@ -21,20 +21,20 @@ from jaxnst.request.terminal import FIELD_FLAGS, FLAG_ONLY, PART, flag_of
 X = TypeVar("X")
 
 COLORS = get_args(FIELDS["colors"])
-"""Whose colours a result may have, in addition to those of a picture."""
+"""Values of `--colors`, in addition to the path of a picture."""
 
 STARTS = get_args(FIELDS["init"])
-"""What a run may start from, in addition to a file."""
+"""Values of `--init`, in addition to the path of a picture."""
 
 REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
-"""Options of flags that are given several times."""
+"""Options of flags that may be repeated."""
 
 WEIGHTS = "embedded, imagenet, torchvision or a file (default: the recipe's)"
-"""Help of the flag of that name."""
+"""Help of `--weights`."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of whole flags that reports a mistake in one line."""
+    """A parser that takes no abbreviated flags, and reports a mistake in one line."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options, allow_abbrev=False)
@@ -48,13 +48,13 @@ class Parser(argparse.ArgumentParser):
 def add_pictures(p: Parser, content: str = "the photograph") -> None:
     """Add the content and the styles, in this order."""
     p.add_argument("content", type=one_file, metavar="CONTENT", help=content)
-    styles = "pictures that give the style; may be left out if --region gives all"
+    styles = "pictures that give the style; optional if --region gives all styles"
     p.add_argument("style", type=all_files, nargs="*", metavar="STYLE", help=styles)
     p.set_defaults(named_styles=True)
 
 
 def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
-    """Add what every command that paints understands, with its defaults."""
+    """Add the flags of every command that paints, with the command's defaults."""
     add, usual = p.add_argument, size or "by the recipe; painterly: at most 512"
     long_edge = f"long edge of the result in pixels (default: {usual})"
     pixels = whole(1, LARGEST_SIZE)
@@ -74,7 +74,7 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
 def add_machine_flags(
     p: Parser, *, memory: bool = False, weights: str = WEIGHTS
 ) -> argparse._ArgumentGroup:
-    """Add what does not change the picture, and the network, as a group."""
+    """Add `--weights` and the flags that do not change the picture, as a group."""
     group = p.add_argument_group("machine")
     add = group.add_argument
     add("--weights", metavar="NAME|FILE", help=weights)
@@ -82,25 +82,25 @@ def add_machine_flags(
     add("--allow-huge", action="store_true", help=huge)
     add("--quiet", action="store_true", help="print errors only")
     if memory:
-        limit = "memory to use, as 8GB; larger pictures are painted in tiles"
-        limit += " (default: all that is free)"
+        limit = "memory to use, such as 8GB; larger pictures are painted in tiles"
+        limit += " (default: nine tenths of what is free)"
         add("--memory", type=byte_count, metavar="SIZE", help=limit)
     return group
 
 
 def add_look_flags(p: Parser) -> None:
-    """Add what people change first: strength, strokes, colours."""
+    """Add the flags that people change first: strength, strokes, colours."""
     add = p.add_argument
     strong = "0 = the photo, 1 = only the style (default: 0.5); sets --content-weight"
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
-    colors = "style, content, luminance (paint lightness only) or a picture's colours"
+    colors = "style, content, luminance (paint only lightness) or a picture to match"
     add("--colors", type=one_name, metavar="WHOSE", help=colors)
 
 
 def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
-    """Add what changes the recipe; `starts`: also the start image, and the blend."""
+    """Add the flags that change the recipe; `starts` adds `--blend` and `--init`."""
     add = p.add_argument_group("recipe").add_argument
     if starts:
         add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
@@ -114,17 +114,17 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
         elif FIELDS[name] is bool:
             options = {"action": "store_const", "const": True}
         add(flag_of(name), dest=name, help=text, **options)
-    other = "any other field, as jaxnst recipes NAME lists them; repeatable"
+    other = "any other field; jaxnst recipes NAME lists the fields; repeatable"
     add("--set", type=assignment, metavar="FIELD=VALUE", help=other, **REPEATABLE)
 
 
 def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
-    """Add where is painted; masks are pictures of any size, white or opaque there."""
+    """Add the flags of masks: pictures of any size, where white or opaque selects."""
     add = p.add_argument_group("regions and masks").add_argument
     parts = (
         "paint in other styles where MASK is white; repeatable; MASK is a picture, "
-        "or the word subject or sky, which is then found (needs jaxnst[masks]; not in "
-        "videos); quote names that contain , or =: 'mask.png=\"a,b.jpg\"'"
+        "or the word subject or sky, which finds this part (needs jaxnst[masks]; not "
+        "in videos); quote names that contain , or =: 'mask.png=\"a,b.jpg\"'"
     )
     metavar = "MASK=STYLE[,STYLE…]"
     add("--region", type=region, metavar=metavar, help=parts, **REPEATABLE)
@@ -132,20 +132,20 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     add("--keep-rest", action="store_true", help=rest)
     part = "use only the part of a style where MASK is white; repeatable"
     add("--style-mask", type=pair, metavar="MASK=STYLE", help=part, **REPEATABLE)
-    held = "keep more of the photograph where MASK, a file, subject or sky, is white"
+    held = "keep more of the photograph where MASK (a file, subject or sky) is white"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
-    labels = "region maps, one of the content and one of each style, in equal colours"
+    labels = "region maps of the content and of each style; equal colours are matched"
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
     p.set_defaults(faces=None if faces else ())
     if faces:
-        kept = "paint faces like the rest, where painterly would preserve them"
+        kept = "paint faces like the rest (default: painterly preserves them)"
         add("--no-faces", dest="faces", action="store_const", const=(), help=kept)
 
 
 def expecting(what: str = "") -> Callable[[Callable[[str], X]], Callable[[str], X]]:
-    """Let argparse say what was expected where a function raises a ValueError.
+    """Decorate a function so that argparse reports its ValueErrors.
 
-    By default, it says what the error does.
+    The report says what was expected; by default, it is the error's own message.
     """
 
     def decorate(read: Callable[[str], X]) -> Callable[[str], X]:
@@ -164,13 +164,13 @@ def expecting(what: str = "") -> Callable[[Callable[[str], X]], Callable[[str], 
 
 @expecting()
 def all_files(text: str) -> list[Path]:
-    """The path, or the files of a pattern that the shell left alone."""
+    """The path, or the files of a pattern that the shell did not expand."""
     return matches(Path(text))
 
 
 @expecting()
 def one_file(text: str) -> Path:
-    """A path, or the only file of a pattern that the shell left alone."""
+    """A path, or the only file of a pattern that the shell did not expand."""
     first, *more = all_files(text)
     if more:
         raise ValueError(f"{text} matches {1 + len(more)} files; name one of them")
@@ -179,7 +179,7 @@ def one_file(text: str) -> Path:
 
 @expecting()
 def folder(text: str) -> Path:
-    """A folder for results, which need not be there."""
+    """A folder for results, which need not exist."""
     if Path(text).exists() and not Path(text).is_dir():
         raise ValueError(f"{text} is a file; choose a folder")
     return Path(text)
@@ -203,7 +203,7 @@ def pair(text: str) -> tuple[Path, Path]:
 
 
 def paths(text: str, pattern: str, example: str) -> list[Path]:
-    """The paths of a text of that pattern, some in quotes."""
+    """The paths in a text that matches a pattern; a path may be in quotes."""
     if not re.fullmatch(pattern, text):
         bare = "=" in example and "=" not in text
         cure = "add = and a style" if bare else "quote names with , or ="
@@ -224,7 +224,7 @@ def scale(text: str) -> tuple[Path | None, float]:
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Reads a whole number within limits."""
+    """Make a function that reads a whole number within limits."""
     limits = f"≥ {least}" if most is None else f"from {least} to {most}"
 
     @expecting(f"a whole number {limits}")
@@ -261,7 +261,7 @@ assignment = expecting()(parse_assignment)
 
 @expecting()
 def sweep(text: str) -> tuple[str, list[Any]]:
-    """`NAME=VALUE,VALUE,…`, or with `;` where the values themselves have commas."""
+    """`NAME=VALUE,VALUE,…`, or with `;` between values that contain commas."""
     name, equals, values = text.partition("=")
     known = [*FIELDS, "recipe", "seed", "blend", "region"]
     if not equals or name not in known:
@@ -278,7 +278,7 @@ def sweep(text: str) -> tuple[str, list[Any]]:
 
 
 def run_from(args: argparse.Namespace, out: Path) -> Run:
-    """How the flags ask for a painting to be made."""
+    """The `Run` that the flags ask for."""
     names = (field.name for field in fields(Run) if field.name != "out")
     return Run(out=out, **{x: getattr(args, x) for x in names if hasattr(args, x)})
 
@@ -286,14 +286,14 @@ def run_from(args: argparse.Namespace, out: Path) -> Run:
 def painting_from(
     args: argparse.Namespace, content: Path, styles: Sequence[Path]
 ) -> Painting:
-    """What the flags ask for, of a content and of styles."""
+    """The `Painting` that the flags ask for, of a content and of styles."""
     named = [*styles, *(path for _, own in args.region for path in own)]
     scales = {path: x for path, x in args.style_scale if path is not None}
     parts = {path: mask for mask, path in args.style_mask}
     for path in (*parts, *scales):
         if path not in named:
             known = ", ".join(map(str, named))
-            raise ValueError(f"{path} is none of the styles; these are {known}")
+            raise ValueError(f"{path} is not a style of this run; use one of {known}")
     given = vars(args)  # some commands lack some flags
     blend = given.get("blend") or [1.0] * len(styles)
     if styles:
@@ -324,7 +324,7 @@ def painting_from(
 
 
 def _file(flag: str, text: str | None, names: Sequence[str]) -> Path | None:
-    """The file that a flag names, unless it is one of the other names."""
+    """The file that a flag names; None if its value is none, or one of `names`."""
     if text is None or text in names:
         return None
     if not Path(text).exists():
@@ -357,7 +357,7 @@ def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
     final = dict(given.get("set", ()))
     for field in final.keys() & set(FLAG_ONLY) & given.keys():
         flag = flag_of(field)
-        raise ValueError(f"--set {field} is said by a flag of its own; use {flag}")
+        raise ValueError(f"--set does not change {field}; use {flag}")
     if twice := asked.keys() & final:
         raise ValueError(f"{min(twice)} is set by a flag and by --set; leave one out")
     recipe = recipe.replace(**asked | final)

@@ -1,4 +1,4 @@
-"""`jaxnst grid`: find the pictures, divide the lanes, save what is painted."""
+"""`jaxnst grid`: find the pictures, divide the lanes, save the results."""
 
 import argparse
 import contextlib
@@ -86,18 +86,18 @@ SHOWN = 4096
 """Pictures on the page and the contact sheet, at most: browsers fail with more."""
 
 LARGER = 2
-"""How much larger the commands on the page paint a picture; those of a preview paint
-the size of `jaxnst stylize` without --size."""
+"""Factor by which the commands on the page enlarge a picture. The commands of a preview
+paint at the default size of `jaxnst stylize`."""
 
 
 UNSAVED_BYTES = 2**30
-"""Painted pictures that may wait to be written, at most."""
+"""Most bytes of painted pictures that wait to be written."""
 
 
 def make_items(
     args: argparse.Namespace, contents: Sequence[Path], styles: Sequence[Path]
 ) -> list[Item]:
-    """The pictures that the flags ask for, of contents and styles that were found."""
+    """The pictures that the flags ask for, from the contents and styles found."""
     base = flags.painting_from(args, contents[0], styles)
     if base.labels:
         raise ValueError("a grid takes no --labels; use jaxnst stylize")
@@ -121,13 +121,13 @@ def check_grid(out: Path, paintings: Sequence[Painting]) -> None:
     """Raise a ValueError if the pictures of a grid cannot be painted in its folder."""
     paths = {path for painting in paintings for path in painting.paths}
     if out.resolve() in {path.resolve().parent for path in paths}:
-        raise ValueError(f"{out} has pictures to paint from; choose another --out")
+        raise ValueError(f"{out} contains inputs; choose another --out")
     page, sheet = out / PAGE, out / SHEET
     check_regular(page)
     check_regular(sheet)
     ours = page.exists() and PAGE_MARK.encode() in page.read_bytes()
     if (page.exists() or sheet.exists()) and not ours:
-        raise ValueError(f"{page} is of no grid; choose another output folder")
+        raise ValueError(f"{page} belongs to no grid; choose another output folder")
     check = cache(lambda x: check_painting(x, x.shape()))
     notes = [note for x in paintings for note in check(replace(x, seed=0))]
     for note in dict.fromkeys(notes):
@@ -206,15 +206,15 @@ def is_painted(item: Item) -> bool:
             return True
         other = f"with {found}"
     raise ValueError(
-        f"{out} is no picture of this grid, but one {other}; paint into another "
-        "folder, or remove it"
+        f"{out} does not belong to this grid: it is a picture {other}; choose another "
+        "folder, or remove the picture"
     )
 
 
 def make_cell(args: argparse.Namespace, item: Item, recipe: Recipe) -> Cell:
     """A picture as the page shows it, with the command that paints it larger.
 
-    `recipe` is that of the command: the few steps of a preview are not in it.
+    `recipe` is the recipe of that command; the recipe of a preview has fewer steps.
     """
     painting, setting, out = item
     edge = (LARGER if recipe.paints else 1) * max(painting.shape())
@@ -233,9 +233,10 @@ def paint_items(
     batch: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Paint the pictures of a grid, whose weights are there, network after network.
+    """Paint the pictures of a grid, one network after the other.
 
-    `live` shows the progress to who watches; for `batch` see `lanes.plan_batches`.
+    The weights must be on disk. `live` shows the progress; for `batch`, see
+    `lanes.plan_batches`.
     """
     for name in dict.fromkeys(item.painting.network for item in items):
         same = [item for item in items if item.painting.network == name]
@@ -249,7 +250,7 @@ def paint_alike(
     batch: int | None,
     quiet: bool,
 ) -> None:
-    """Paint pictures of one network, and write each as soon as it is there."""
+    """Paint pictures of one network, and write each as soon as it is painted."""
     lanes = make_lanes([item.painting for item in items])
     of_lane = {id(lane): item for lane, item in zip(lanes, items, strict=True)}
 
@@ -263,7 +264,7 @@ def paint_alike(
     def save(painted: tuple[Lane, Result]) -> None:
         lane, result = painted
         item = of_lane[id(lane)]
-        is_painted(item)  # an error if another run has painted another
+        is_painted(item)  # an error if another run has written another picture
         found = describe_result(result, sum(result.seconds))
         save_result(item.out, result, make_manifest(item.painting), found)
 
@@ -297,7 +298,7 @@ def exit_code(items: Sequence[Item], unreadable: Sequence[str]) -> int:
         with contextlib.suppress(OSError, ValueError):  # changed meanwhile
             status = read_manifest(manifest_path(out)).status
         if status == "diverged":
-            complain(f"error: a step was not finite: {out}")
+            complain(f"error: the run diverged; {out} is the last finite picture")
             code = 3
     for problem in unreadable:
         complain(f"error: left out: {problem}")

@@ -12,22 +12,22 @@ from jax.experimental import multihost_utils
 def join(
     distributed: bool, coordinator: str | None, count: int | None, index: int | None
 ) -> None:
-    """Join the other machines: those that JAX detects, or of HOST:PORT, machine 0."""
+    """Join the other machines, which JAX detects, or which meet at HOST:PORT."""
     if coordinator is None and (count, index) != (None, None):
         raise ValueError(
-            "--machines and --machine need the address of machine 0; add "
-            "--coordinator HOST:PORT"
+            "--machines and --machine need --coordinator HOST:PORT; add the address of "
+            "machine 0"
         )
     if coordinator is not None:
         if count is None or index not in range(count):
             last = "N-1" if count is None else count - 1
             raise ValueError(
-                "--coordinator needs to know which of how many machines this is; add "
-                f"--machines N and --machine 0 … {last}"
+                "--coordinator needs the count of machines and the index of this one; "
+                f"add --machines N and --machine 0 … {last}"
             )
         if not re.fullmatch(r".+:\d+", coordinator):
             raise ValueError(
-                f"--coordinator {coordinator} is no address; give HOST:PORT"
+                f"--coordinator {coordinator} is not HOST:PORT; add a host and a port"
             )
         try:
             jax.distributed.initialize(coordinator, count, index)
@@ -41,15 +41,15 @@ def join(
             jax.distributed.initialize()
         except ValueError as error:
             raise ValueError(
-                "JAX detects no other machines, as it does under SLURM, Kubernetes or "
-                f"on TPUs ({error}); use --coordinator instead"
+                f"JAX detects no other machines ({error}); use --coordinator unless "
+                "under SLURM, Kubernetes or on TPUs"
             ) from error
 
 
 def union_done(names: Sequence[str], done: list[bool]) -> list[bool]:
-    """What any machine sees as done, so that all share out the same rest.
+    """Which pictures any machine sees as done, so that all divide the same rest.
 
-    All machines fail if the names, which identify the grid, differ.
+    All machines raise a ValueError if their names, which identify the grid, differ.
     """
     if jax.process_count() == 1:
         return done
@@ -57,14 +57,14 @@ def union_done(names: Sequence[str], done: list[bool]) -> list[bool]:
     digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     if len({row.tobytes() for row in digests}) > 1:
         raise ValueError(
-            "the machines have other pictures or weights; give all the same command, "
-            "folders that all can see, and the same --weights"
+            "the machines have different pictures or weights; give all the same "
+            "command, folders that all can see, and the same --weights"
         )
     seen = multihost_utils.process_allgather(np.array(done))
     return [bool(x) for x in np.any(seen, axis=0)]
 
 
 def leave() -> None:
-    """Leave the other machines; from here on none waits for, or dies with, another."""
+    """Disconnect from the other machines; from here on, none depends on another."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()

@@ -32,9 +32,9 @@ def add_flags(p: Parser) -> None:
     add("--quiet", action="store_true", help="print errors only")
     add = p.add_argument_group("what to select").add_mutually_exclusive_group()
     add.add_argument("--sky", action="store_true", help="the sky, not the subject")
-    box = "what is inside a box, in pixels"
+    box = "the part inside a box, in pixels"
     add.add_argument("--box", type=numbers, metavar="X,Y,W,H", help=box)
-    marks = "a picture with white strokes on what to select, black ones on the rest"
+    marks = "a picture with white strokes on the part and black ones on the rest"
     add.add_argument("--scribble", type=one_file, metavar="PICTURE", help=marks)
 
 
@@ -66,7 +66,7 @@ def mask_command(args: argparse.Namespace) -> int:
 
 
 def find_part(name: str, image: Image) -> Selection:
-    """A part of `PARTS`; if there is none, the error tells how else to mark it."""
+    """Select a part of `PARTS`; if it is not found, the error says how to mark it."""
     try:
         return PARTS[name](image)
     except NothingFound as error:
@@ -80,21 +80,21 @@ def usual_mask(content: Path, name: str) -> Path:
 
 
 def write_mask(path: Path, found: Selection, name: str) -> None:
-    """Write a mask as a picture, and say if it may be another part."""
+    """Write a mask as a picture, and warn if it may show another part."""
     save_image(path, found.mask.repeat(3, axis=2))
     if not found.sure:
         complain(
-            f"look at {path}: it may not show the {name}; if so, mark it with jaxnst "
-            "mask --scribble or --box"
+            f"check {path}: it may not show the {name}; if so, mark the {name} with "
+            "jaxnst mask --scribble or --box"
         )
 
 
 def with_parts(
     paintings: Sequence[Painting], *, quiet: bool, folder: Path = Path()
 ) -> list[Painting]:
-    """Paintings with masks in the place of names of `PARTS`, written into a folder.
+    """Paintings in which mask files, made in a folder, replace the names of `PARTS`.
 
-    A mask that is there already is used as it is, since it may have been corrected.
+    An existing mask is used unchanged, since somebody may have corrected it.
     """
     known: dict[Path, Path] = {}  # the photograph of each mask
 
@@ -104,7 +104,7 @@ def with_parts(
         mask = usual_mask(content, str(path))
         mask = mask if mask.exists() else folder / mask
         if known.setdefault(mask, content) != content:
-            raise ValueError(f"{known[mask]} and {content} have one name; rename one")
+            raise ValueError(f"{known[mask]} and {content} share a name; rename one")
         return mask
 
     found = []

@@ -1,4 +1,4 @@
-"""Compiled programs that are kept on disk: where, how many, and what goes wrong."""
+"""The cache of compiled programs on disk: its folder, its size and its errors."""
 
 import argparse
 import builtins
@@ -20,11 +20,11 @@ PROGRAM = re.compile(r".+-[0-9a-f]{64}-(cache|atime)")
 """Name of a file in which JAX keeps a compiled program, or the time of its last use."""
 
 MOST_PROGRAMS = 10**9
-"""Bytes of kept programs in a folder of ours, at most."""
+"""Most bytes of kept programs in jaxnst's own folder."""
 
 
 def programs_folder() -> tuple[Path, bool]:
-    """Folder of compiled programs, and whether it is ours and not the user's."""
+    """Folder of compiled programs, and whether it is jaxnst's own, not the user's."""
     told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     return Path(told or cache_folder() / "xla"), not told
 
@@ -37,7 +37,7 @@ def kept_programs(folder: Path) -> list[Path]:
 
 
 def delete_programs(programs: Iterable[Path]) -> None:
-    """Delete kept programs, but for those in use or of another user."""
+    """Delete kept programs, except those in use or of another user."""
     for path in programs:
         with contextlib.suppress(OSError):
             path.unlink()
@@ -46,8 +46,8 @@ def delete_programs(programs: Iterable[Path]) -> None:
 def bound_programs(folder: Path, most: int) -> None:
     """Delete the least recently used programs of a folder that holds too many bytes.
 
-    JAX has a bound of its own, but before each program that it writes, it reads the
-    times of all others: 0.4 s where there are 14,000.
+    JAX has its own limit, but before it writes a program, it reads the times of all
+    others: 0.4 s for 14,000 programs.
     """
     found = []
     for path in kept_programs(folder):
@@ -62,11 +62,11 @@ def bound_programs(folder: Path, most: int) -> None:
 
 
 def keep_programs(folder: Path, most: int | None = None) -> str:
-    """Let JAX save compiled programs in a folder, which is made, and load them.
+    """Make a folder, and let JAX save compiled programs there and load them.
 
-    `most` are the bytes that they may take, of a folder of ours. A folder of the user's
-    has no bound but JAX's own, `JAX_COMPILATION_CACHE_MAX_SIZE`. Returns why JAX does
-    not; empty if it does.
+    `most` limits the bytes of programs in jaxnst's own folder. A user's folder has only
+    JAX's limit, `JAX_COMPILATION_CACHE_MAX_SIZE`. Returns why programs cannot be kept;
+    empty if they can.
     """
     why = ""
     try:
@@ -80,7 +80,7 @@ def keep_programs(folder: Path, most: int | None = None) -> str:
     except OSError as error:
         why = f"compiled programs cannot be kept in {folder} ({error.strerror})"
     jax.config.update("jax_compilation_cache_dir", None if why else str(folder))
-    # Also programs that compile fast: there are a hundred, which together take seconds.
+    # Keep fast programs, too: there are a hundred, which take seconds together.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return why
 
@@ -94,11 +94,11 @@ TROUBLE = re.compile(
 
 
 class Listener:
-    """Takes the place of `warnings.showwarning`, and that of an earlier listener.
+    """Replaces `warnings.showwarning`, or an earlier listener.
 
-    It tells once that kept programs cannot be read or written; JAX would each time.
-    Where one in a folder of ours is damaged, all in it are deleted, since JAX never
-    replaces a damaged one.
+    It reports only once that programs cannot be read or written; JAX would report it
+    each time. If a program in jaxnst's own folder is damaged, all programs there are
+    deleted, since JAX never replaces a damaged one.
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None], *, ours: bool = True):
@@ -108,7 +108,7 @@ class Listener:
         self.told = False
 
     def __call__(self, message: Warning | str, *where: Any, **more: Any) -> None:
-        """Show a warning, in our words if it is about a kept program."""
+        """Show a warning; reword it if it is about a kept program."""
         if (trouble := TROUBLE.match(str(message))) is None:
             self.show(message, *where, **more)
         elif not self.told:
@@ -116,7 +116,7 @@ class Listener:
             self.tell(f"{self.explain(*trouble.groups(default=''))}; compiling anew")
 
     def explain(self, verb: str, kind: str, why: str) -> str:
-        """What is wrong; damaged programs are deleted."""
+        """Say what is wrong with kept programs; delete damaged ones."""
         # A file that is locked, gone or somebody else's is not damaged.
         error = getattr(builtins, kind, Exception)
         if verb == "writing" or kind == "Timeout" or issubclass(error, OSError):
@@ -137,7 +137,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 
 
 def cache_command(args: argparse.Namespace) -> int:
-    """Tell where compiled programs are kept and what they take, or delete them."""
+    """Print the folder, number and size of compiled programs, or delete them."""
     folder, ours = programs_folder()
     found = kept_programs(folder)
     programs = [path for path in found if path.name.endswith("-cache")]
@@ -145,7 +145,7 @@ def cache_command(args: argparse.Namespace) -> int:
     if args.clear:
         delete_programs(found)
         left = sum(path.exists() for path in found)
-        stay = f"; {left} files stay, in use or another user's" if left else ""
+        stay = f"; {left} files remain, in use or another user's" if left else ""
         gone = sum(not path.exists() for path in programs)
         print(f"deleted {gone} of {len(programs)} programs in {folder}{stay}")
         return 0
@@ -153,5 +153,5 @@ def cache_command(args: argparse.Namespace) -> int:
     print(f"folder    {folder}{'' if ours else ' (JAX_COMPILATION_CACHE_DIR)'}")
     print(f"programs  {len(programs)}\nsize      {size}{most}")
     if not jax.config.values["jax_enable_compilation_cache"]:
-        print("no more are kept: JAX_ENABLE_COMPILATION_CACHE turns them off")
+        print("no more are kept: JAX_ENABLE_COMPILATION_CACHE turns the cache off")
     return 0

@@ -1,4 +1,4 @@
-"""Records of a run that people look at: a trace, a plot, a timelapse."""
+"""Records of a run for people: a trace, a plot and a timelapse."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ PREVIEW_EDGE = 512
 """Long edge of a timelapse, at most, in pixels."""
 
 FRAME, LAST = 120, 2400
-"""Milliseconds that a picture of a timelapse is shown, and the last one."""
+"""Milliseconds for which each picture of a timelapse is shown, and the last one."""
 
 
 def check_records(run: Run) -> None:
@@ -44,7 +44,7 @@ def check_records(run: Run) -> None:
     for path, suffixes in ((run.timelapse, TIMELAPSES), (run.plot, PLOTS)):
         if path is not None and path.suffix.lower() not in suffixes:
             known = ", ".join(suffixes)
-            raise ValueError(f"{path} has an unknown ending; known are {known}")
+            raise ValueError(f"{path} has an unknown ending; use one of {known}")
     if run.plot is not None:
         check_installed("matplotlib", "--plot", "plot")
     if run.timelapse is not None and run.timelapse.suffix.lower() == ".mp4":
@@ -52,9 +52,9 @@ def check_records(run: Run) -> None:
 
 
 class Records:
-    """What `run` says to keep of the painting of a picture, chunk by chunk.
+    """Collects the records that `run` asks for, chunk by chunk.
 
-    `before` is what `state` gave when the run that is resumed was stopped.
+    `before` is the `state` of an earlier, interrupted run that is resumed.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Records:
         self.shape = fit_shape(shape, min(PREVIEW_EDGE, max(shape)))
 
     def add(self, progress: Progress) -> None:
-        """Keep what a chunk of steps did."""
+        """Record a chunk of steps."""
         if len(progress.info.loss):
             self.lines.append(self.line(progress))
         rows = zip(*progress.info.terms, strict=True)
@@ -81,7 +81,7 @@ class Records:
                 file.writelines(f"{json.dumps(x)}\n".encode() for x in self.lines)
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that is kept, as arrays for a checkpoint."""
+        """The records so far, as arrays for a checkpoint."""
         found = {"lines": np.array(json.dumps(self.lines)), "terms": self.table}
         return found | {f"frame{i:06}": x for i, x in enumerate(self.frames)}
 
@@ -113,7 +113,7 @@ class Records:
     def step_seconds(self) -> dict[int, float]:
         """Median seconds of a step, by the number of pixels of the picture.
 
-        The first line of a scale is left out, since compiling is in it.
+        The first line of a scale is left out, since its time includes compiling.
         """
         found: dict[int, list[float]] = {}
         for before, line in itertools.pairwise(self.lines):

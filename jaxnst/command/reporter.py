@@ -1,4 +1,4 @@
-"""What the command does between chunks of steps: progress, previews, checkpoints."""
+"""Reports of the command between chunks of steps: progress, previews, checkpoints."""
 
 import contextlib
 import math
@@ -36,7 +36,7 @@ def say(text: str, *, quiet: bool = False) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line to standard error, unless nobody reads it any more."""
+    """Print a line to standard error, unless its reader has gone."""
     with contextlib.suppress(OSError):
         print(f"jaxnst: {text}", file=sys.stderr, flush=True)
 
@@ -44,29 +44,30 @@ def complain(text: str) -> None:
 def ignore_output() -> None:
     """Discard all further output.
 
-    The reader, such as `head`, has closed the pipe, or the disk is full. Painting goes
-    on, and Python's last flush raises no error.
+    The reader, such as `head`, has closed the pipe, or the disk is full. Painting
+    continues, and Python's last flush raises no error.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 SIGNALS = [x for x in signal.Signals if x.name in ("SIGINT", "SIGTERM", "SIGHUP")]
-"""What interrupts a run; a terminal that is closed sends SIGHUP."""
+"""Signals that interrupt a run; a closed terminal sends SIGHUP."""
 
 OFTEN = 30
-"""Seconds between two states, at least; writing them takes a twentieth of the time."""
+"""Fewest seconds between two checkpoints; writing them takes a twentieth of the time at
+most."""
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
 
 OFTEN_SAID = 10
-"""Seconds between two lines, at least, where there is no terminal for a bar."""
+"""Fewest seconds between two lines, if there is no terminal for a bar."""
 
 
 class Reporter:
-    """A progress bar, or lines, of work such as pixels times steps.
+    """Shows the progress of work, such as pixels times steps, as a bar or as lines.
 
-    Ctrl-C and the like set `interrupted`, which is looked at between launches; the
-    second one ends the run at once. `live` shows the work to who watches it.
+    Ctrl-C and similar signals set `interrupted`, which is checked between launches; a
+    second signal ends the run at once. `live` shows the work on a page.
     """
 
     def __init__(
@@ -81,17 +82,17 @@ class Reporter:
         self.bar = tqdm(total=total, initial=done, disable=not bar_shown, **look)
 
     def __enter__(self):
-        """Listen for interruption."""
+        """Listen for signals."""
         # Python sets handlers in the main thread only.
         ours = threading.current_thread() is threading.main_thread()
-        # What is ignored, as SIGHUP under nohup, stays so.
+        # An ignored signal, such as SIGHUP under nohup, stays ignored.
         ignored = lambda sig: signal.getsignal(sig) is signal.SIG_IGN
         heard = [sig for sig in SIGNALS if ours and not ignored(sig)]
         self.handlers = {sig: signal.signal(sig, self.interrupt) for sig in heard}
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Put everything back."""
+        """Close the bar, and restore the signal handlers."""
         if kind is None:
             self.bar.update(self.total - self.bar.n)
         self.bar.close()
@@ -106,7 +107,7 @@ class Reporter:
         complain("stopping after this step")
 
     def stop(self, message: str) -> NoReturn:
-        """Say what is left of an interrupted run, and end it."""
+        """Print what an interrupted run leaves, and end it."""
         self.bar.close()
         complain(message)
         raise KeyboardInterrupt
@@ -114,7 +115,7 @@ class Reporter:
     def show(
         self, work: int, place: str, losses: str = "", *, at_end: bool = False
     ) -> None:
-        """Move the bar to where so much work is done, or print a line if one is due."""
+        """Move the bar to the finished work, or print a line if one is due."""
         seconds, now = self.left(work / self.total), time.monotonic()
         left = "" if seconds is None else f"about {seconds:.0f} s left"
         words = " ".join(filter(None, (losses, left)))
@@ -137,17 +138,17 @@ class Reporter:
 
 
 def place_of(progress: Progress) -> str:
-    """Where a run stands, in words."""
+    """Size and step of a run, as text."""
     stage = progress.stage
     done = f"step {progress.taken}/{stage.steps}" if stage.steps else "patches"
     return f"{max(stage.shape)} px {done}"
 
 
 class PictureReporter(Reporter):
-    """What happens between launches: progress, records, checkpoints, interruption.
+    """Handles progress, records, checkpoints and interruption between launches.
 
-    `run` says what is kept; `identity` of the picture is for the checkpoint, and
-    `resume` is where the run goes on, if it does.
+    `run` says what to keep, `identity` identifies the picture in its checkpoint, and
+    `resume` is the checkpoint of a resumed run.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class PictureReporter(Reporter):
                 self.save_state(progress)
 
     def finish(self, image: Image | np.ndarray) -> None:
-        """Show the result, and write the plot and the timelapse, whatever fails."""
+        """Show the result, and write the plot and the timelapse, even if one fails."""
         run, kept = self.run, self.records
         with self.tolerate_write_errors("frame"):
             self.live.show(image)
@@ -207,16 +208,16 @@ class PictureReporter(Reporter):
 
     @contextlib.contextmanager
     def tolerate_write_errors(self, kind: str) -> Iterator[None]:
-        """Say once that something cannot be written, and paint on."""
+        """Report once that something cannot be written, and continue to paint."""
         try:
             yield
         except Exception as error:  # of libraries that draw and encode, too
             if kind not in self.complaints:
-                complain(f"no {kind} is kept: {error}")
+                complain(f"the {kind} cannot be saved: {error}")
             self.complaints.add(kind)
 
     def report(self, progress: Progress) -> None:
-        """Move the bar, or print a line, and tell who watches."""
+        """Move the bar, or print a line, and update the live page."""
         recipe, stage = self.recipe, progress.stage
         text = " ".join(
             f"{name} {getattr(recipe.weights, f'{name}_weight') * float(term[-1]):.3g}"
@@ -229,7 +230,7 @@ class PictureReporter(Reporter):
         self.show(now, place_of(progress), text, at_end=at_end)
 
     def save_preview(self, progress: Progress) -> None:
-        """Write the picture so far every few steps, if it is to be kept."""
+        """Write the picture so far every `save_every` steps, if that is set."""
         every, before = self.run.save_every, progress.taken - len(progress.info.loss)
         if every is not None and progress.taken // every > before // every:
             side, out = max(progress.stage.shape), self.run.out
@@ -250,7 +251,7 @@ class PictureReporter(Reporter):
 
 
 class GridReporter(Reporter):
-    """What happens between the launches of a grid: progress, interruption."""
+    """Handles progress and interruption between the launches of a grid."""
 
     def __init__(self, lanes: Sequence[Lane], live: LiveWriter, *, quiet: bool):
         super().__init__(sum(map(lane_work, lanes)), 0, live, quiet=quiet)
@@ -270,7 +271,7 @@ class GridReporter(Reporter):
         here = f"{len(lanes)} at {place_of(progress)}"
         text = f"{self.painted}/{self.lanes} painted, {here}"
         self.show(now, text, at_end=self.painted == self.lanes)
-        # What has just been painted is not written yet; new colours are.
+        # A batch that has just been painted is not written yet; recoloured ones are.
         written = not (progress.at_end and recipe.paints)
         if self.interrupted and written and self.painted < self.lanes:
             self.stop(

@@ -1,4 +1,4 @@
-"""A grid to look at: a contact sheet, and a page that opens from disk."""
+"""The contact sheet of a grid, and its page, which opens from disk."""
 
 import base64
 import io
@@ -19,20 +19,20 @@ from jaxnst.disk import write_whole
 from jaxnst.pictures.files import thumbnail
 
 PAGE_MARK = "<title>jaxnst grid</title>"
-"""What every page has, and no other file."""
+"""Text that every page of a grid has, and no other file."""
 
 MARGIN, LABEL, TOP, LONGEST_SHEET = 6, 112, 40, 12_000
-"""Pixels between thumbnails, of row and column labels, and of the longer edge."""
+"""Pixels of gaps, of row labels, of column labels, and of the sheet's longer edge."""
 
 THUMBNAIL = 192
-"""Long edge of the pictures on the sheet, at most, and of the originals on the page, in
-pixels; each of these takes about 8 kB."""
+"""Longest edge of the pictures on the sheet, and of the originals on the page, in
+pixels; each original takes about 8 kB."""
 
 
 class Cell(NamedTuple):
     """One picture of a grid as it is shown, with the command that paints it larger.
 
-    The setting is empty if nothing was varied; the picture need not be there yet.
+    The setting is empty if nothing was varied; the picture need not exist yet.
     `larger` is the long edge that the command paints, in pixels.
     """
 
@@ -47,7 +47,7 @@ class Cell(NamedTuple):
 def cell_places(cells: Sequence[Cell]) -> tuple[list[str], list[str], list[tuple]]:
     """Arrange cells in a table: contents × styles, or contents and styles × settings.
 
-    Gives the labels of rows and of columns, and (row, column) of each cell.
+    Returns the labels of rows and of columns, and (row, column) of each cell.
 
     Example:
         >>> cells = [
@@ -102,18 +102,18 @@ def draw_sheet(cells: Sequence[Cell]) -> pil.Image:
 
 
 def _as_address(path: Path) -> str:
-    """An original, small, as an address that holds it; empty if it cannot be shown."""
+    """A thumbnail of an original as a data URL; empty if it cannot be read."""
     memory = io.BytesIO()
     try:
         thumbnail(path, THUMBNAIL).save(memory, "JPEG", quality=80)
-    except (OSError, ValueError):  # not there, or huge
+    except (OSError, ValueError):  # missing, or huge
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(memory.getvalue()).decode()}"
 
 
 def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int):
-    """Break a label into at most two lines for each of its own, and cut the rest."""
-    # Where Python takes names for ASCII, their other bytes are surrogates.
+    """Wrap each line of a label into at most two lines, and cut the rest."""
+    # If Python reads file names as ASCII, other bytes are surrogates.
     text = text.encode(errors="surrogateescape").decode(errors="replace")
     letters = max(4, math.floor(width / font.getlength("n")))
     lines = [textwrap.wrap(line, letters)[:2] for line in text.split("\n")]
@@ -121,10 +121,10 @@ def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
 
 
 def save_page(path: Path, cells: Sequence[Cell], title: str) -> None:
-    """Write the page: a table to look through, filter, and enlarge.
+    """Write the page: a table of the pictures, to filter and to enlarge.
 
-    It refers to the pictures by relative paths and may be written before they are. The
-    originals are in it, small, since browsers cannot show all that can be painted from.
+    The page refers to the pictures by relative paths, and may be written before them.
+    It has thumbnails of the originals, since browsers cannot show all their formats.
     """
     rows, columns, places = cell_places(cells)
     paths = dict.fromkeys(x for cell in cells for x in (cell.content, *cell.styles))

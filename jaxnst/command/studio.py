@@ -18,13 +18,13 @@ def add_flags(p: Parser) -> None:
     """Add the flags of `studio`."""
     p.set_defaults(call=studio_command)
     add = p.add_argument
-    where = "folder of results, and of the pictures that they were painted from"
+    where = "folder of the results and their inputs"
     studio = {"type": folder, "default": Path("studio")}
     add("--folder", help=f"{where} (default: studio)", **studio)
-    host = "address to listen on; 0.0.0.0 lets other machines in that have the address"
+    host = "address to listen on; 0.0.0.0 lets in other machines"
     add("--host", default="127.0.0.1", help=f"{host} (default: 127.0.0.1)")
     port = whole(1, 65535)
-    add("--port", type=port, default=0, metavar="N", help="default: one that is free")
+    add("--port", type=port, default=0, metavar="N", help="default: a free one")
     add("--weights", metavar="NAME|FILE", help=WEIGHTS)
     add("--open", action="store_true", help="open the page in the browser")
 
@@ -43,18 +43,18 @@ def studio_command(args: argparse.Namespace) -> int:
     with listen(args.host, args.port) as listener, held(args.folder / "studio") as ours:
         if not ours:
             raise ValueError(
-                f"another studio serves {args.folder}; open that, or choose another "
-                "--folder"
+                f"another studio serves {args.folder}; open that studio, or choose "
+                "another --folder"
             )
         if args.host not in LOOPBACK:
-            say("other machines can reach this page; who has its address can paint")
+            say("other machines can reach this page; anyone with its address can paint")
         access = Access(args.host, listener.getsockname()[1])
         say(f"open {access.address}\nresults go to {args.folder}; Ctrl-C ends it")
         again = "opened; for another browser, open"
         access.on_use = lambda: say(f"{again} {access.address}")
         if args.open:
             webbrowser.open(access.address)
-        # Of a terminal that is closed; nohup ignores it.
+        # A closed terminal sends it; nohup ignores it.
         hangup = getattr(signal, "SIGHUP", None)
         if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
             end = lambda *_: signal.raise_signal(signal.SIGTERM)

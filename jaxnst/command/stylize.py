@@ -1,4 +1,4 @@
-"""`jaxnst stylize` paints one picture; with `--dry-run` it prints how it would."""
+"""`jaxnst stylize` paints one picture, or prints the plan of a `--dry-run`."""
 
 import argparse
 import contextlib
@@ -64,9 +64,9 @@ def add_flags(p: flags.Parser) -> None:
     flags.add_run_flags(p, size=None, quality="normal")
     flags.add_look_flags(p)
     add("--resume", action="store_true", help="continue an interrupted run")
-    shown = "show the steps, memory and time it would take, and stop"
+    shown = "show the steps, memory and time that it needs, without painting"
     add("--dry-run", action="store_true", help=shown)
-    drop = "paint each photo that is put into FOLDER; then name only styles"
+    drop = "paint each photo that is put into FOLDER; name only styles, no CONTENT"
     add("--watch", type=Path, metavar="FOLDER", help=drop)
     flags.add_mask_flags(p)
     flags.add_recipe_flags(p)
@@ -113,14 +113,14 @@ LOOK = 1.0
 being written."""
 
 OF_ONE_PICTURE = ("trace", "plot", "timelapse", "checkpoint", "live", "dry_run")
-"""Flags whose outputs are of one picture."""
+"""Flags that only work with one picture."""
 
 
 def paint_folder(args: argparse.Namespace) -> NoReturn:
     """Paint each photograph that is put into a folder, until it is interrupted.
 
-    What is in the output folder already is not painted again, so it goes on where it
-    was stopped.
+    Results in the output folder are not painted again, so a second call continues where
+    the first one stopped.
     """
     folder, styles = args.watch, [args.content, *args.style]
     for name in OF_ONE_PICTURE:
@@ -130,14 +130,14 @@ def paint_folder(args: argparse.Namespace) -> NoReturn:
         raise ValueError(f"expected a folder at {folder}; make it, or check the path")
     out = args.out or Path("painted")
     if out.is_file():
-        raise ValueError(f"{out} is a file; choose a folder by --out")
+        raise ValueError(f"{out} is a file; choose a folder with --out")
     disk.check_folder(out.parent)
     if out.resolve() == folder.resolve():
-        raise ValueError(f"{out} has the photographs; choose another folder by --out")
+        raise ValueError(f"{out} has the photographs; choose another one with --out")
     for style in flags.painting_from(args, args.content, styles).all_styles:
-        image_shape(style.path)  # what is wrong with all pictures is refused now
+        image_shape(style.path)  # fail now if a style cannot be read
     out.mkdir(exist_ok=True)
-    say(f"{folder} is watched; results go to {out}; Ctrl-C ends it", quiet=args.quiet)
+    say(f"watching {folder}; results go to {out}; Ctrl-C ends it", quiet=args.quiet)
     before: dict[Path, tuple[int, int]] = {}
     tried: dict[Path, tuple[int, int]] = {}
     stamp_of = lambda about: (about.st_size, about.st_mtime_ns)
@@ -161,7 +161,7 @@ def paint_folder(args: argparse.Namespace) -> NoReturn:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures in a folder, not deeper, sorted."""
+    """The pictures in a folder, without subfolders, sorted."""
     files = (x for x in folder.iterdir() if x.name[0] != "." and x.is_file())
     return sorted(filter(is_picture, files))
 
@@ -170,14 +170,14 @@ def usual_path(painting: Painting) -> Path:
     """`CONTENT-STYLE.png` in the current folder."""
     styles = painting.styles or painting.all_styles[:1]
     stem = "-".join(x.stem for x in (painting.content, *(y.path for y in styles)))
-    whole = os.fsencode(stem)[:100].decode(errors="ignore")  # no half of a character
+    whole = os.fsencode(stem)[:100].decode(errors="ignore")  # drop a cut character
     return Path(f"{os.fsdecode(whole.encode())}.png")
 
 
 def plan(
     painting: Painting, run: Run, tiles: Sequence[int | None] | None = None
 ) -> Stages:
-    """The stages of a run, of tiles that were used before."""
+    """The stages of a run; `tiles` are those of an earlier run, by scale."""
     memory = run.usable_memory - masks_take(painting)
     return plan_run(painting.shape(), painting.recipe, memory, tiles=tiles)
 
@@ -210,7 +210,7 @@ def check(painting: Painting, run: Run) -> None:
 
 
 def check_inputs_stay(outputs: Sequence[Path], painting: Painting) -> None:
-    """Raise a ValueError if an output is an input, or there is no such network."""
+    """Raise a ValueError if an output is an input, or the network does not exist."""
     inputs = painting.paths
     if painting.weights is not None:
         inputs = [*inputs, registry.locate(painting.weights)]
@@ -220,7 +220,7 @@ def check_inputs_stay(outputs: Sequence[Path], painting: Painting) -> None:
 
 
 def with_networks(paintings: Sequence[Painting], *, quiet: bool) -> list[Painting]:
-    """Paintings with their faces, and networks that are there; tells of all these."""
+    """Find the faces and networks of paintings; print them and the device."""
     found = list(map(with_faces, paintings))
     faces = len({(x.content, box) for x in found for box in x.faces or ()})
     asked = dict.fromkeys((x.weights, x.recipe.network) for x in found)
@@ -228,7 +228,7 @@ def with_networks(paintings: Sequence[Painting], *, quiet: bool) -> list[Paintin
     networks = ", ".join(f"{name} ({reason})" for name, reason in chosen.values())
     unused = describe.unused_gpu()
     device = describe.describe_device() + (f"; {unused}" if unused else "")
-    held = f"; {faces} face{'s' * (faces > 1)} held (--no-faces)" if faces else ""
+    held = f"; {faces} face{'s' * (faces > 1)} preserved (--no-faces)" if faces else ""
     say(f"device {device}; weights {networks}{held}", quiet=quiet)
     of = lambda x: chosen[x.weights, x.recipe.network][0]
     return [replace(x, weights=of(x)) for x in found]
@@ -245,10 +245,10 @@ def paint(
 
     Args:
         painting: What to paint.
-        run: How.
-        usual: Path of the output if none was asked for, before it was numbered; it is
-            numbered again if another run has taken the number.
-        tiles: Size of the tiles of each scale, if they were chosen before.
+        run: How to paint it.
+        usual: Default path of the output, without a number, if none was asked for. It
+            is numbered again if another run has taken the number.
+        tiles: Size of the tiles of each scale, to paint as an earlier run did.
     """
     (painting,) = with_parts([painting], quiet=run.quiet)
     check(painting, run)
@@ -260,7 +260,7 @@ def paint(
 
 @contextlib.contextmanager
 def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
-    """A run whose outputs no other one may write until the end; see `paint`."""
+    """Keep the outputs of a run from all other runs; `usual` is as in `paint`."""
     with contextlib.ExitStack() as stack:
         for path in run.outputs[1:]:
             stack.enter_context(reserved_path(path))
@@ -275,18 +275,18 @@ def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def reserved_path(path: Path) -> Iterator[None]:
-    """Keep an output from all other runs; a ValueError if one of them writes it."""
+    """Keep an output from all other runs; a ValueError if one is writing it."""
     with disk.held(path) as ours:
         if not ours:
             raise ValueError(
-                f"another run writes {path}; wait for it, or choose another name"
+                f"another run is writing {path}; wait for it, or choose another name"
             )
         yield
 
 
 @contextlib.contextmanager
 def watched(run: Run) -> Iterator[LiveWriter]:
-    """What shows a run, if that was asked for; the page is served until the end."""
+    """A writer that shows a run; with `--live`, its page is served until the end."""
     if not run.live:
         yield LiveWriter(run.live_folder)
         return
@@ -341,7 +341,7 @@ def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) 
     say(f"wrote {place} in {seconds:.0f} s", quiet=run.quiet)
     if result.status == "diverged":
         complain(
-            f"error: a step was not finite; {run.out} is the last finite picture; "
+            f"error: the run diverged; {run.out} is the last finite picture; "
             "lower --learning-rate or the loss weights"
         )
         return 3
@@ -352,7 +352,7 @@ def paint_shown(painting: Painting, run: Run, stages: Stages, live: LiveWriter) 
 
 
 def first_words(recipe: Recipe, shape: tuple[int, int]) -> str:
-    """What is done before the first step, for who watches."""
+    """The progress text that is shown before the first step."""
     if not recipe.paints:
         return "Changing the colours"
     return f"Compiling for {max(shape)} px, once for this size"
@@ -366,13 +366,13 @@ def save_result(
     *,
     bits: Literal[8, 16] = 8,
 ) -> None:
-    """Write a picture, and beside and in it its manifest and what was `found`.
+    """Write a picture with its manifest inside, and beside it also with `found`.
 
-    An OSError says where the picture is instead: where there is room.
+    If this fails, the picture is written to a temporary folder that the OSError names.
     """
     about = json.dumps(manifest.inside() | {"tiles": found["tiles"]})
     try:
-        # It comes first, so that every picture on disk has one.
+        # The manifest comes first, so that every picture on disk has one.
         write_json(manifest_path(out), manifest.beside(out) | found)
         save_image(out, result.image, bits=bits, description=about)
     except (OSError, ValueError) as error:
@@ -388,7 +388,7 @@ def save_result(
 def stylize_files(
     painting: Painting, backbone: Backbone, hooks: Mapping[str, Any]
 ) -> Result:
-    """Read the pictures of a painting and paint it; hooks are of `Options`."""
+    """Read the pictures of a painting and paint it; `hooks` are fields of `Options`."""
     recipe, size = painting.recipe, max(painting.shape())
     content, alpha = load_cutout(painting.content, size=size, enlarge=True)
     shape = content.shape
@@ -403,7 +403,7 @@ def stylize_files(
 def read_options(
     painting: Painting, masks: Masks, size: int, hooks: Mapping[str, Any]
 ) -> Options:
-    """Options of a painting, with its start image, of that long edge, and its masks."""
+    """Options of a painting: its blend, its masks, and its start image at this size."""
     start = painting.start
     return Options(
         blend=None if painting.blend is None else jnp.array(painting.blend),
@@ -425,7 +425,7 @@ def describe_run(painting: Painting, run: Run) -> int:
     peak = max(process_bytes(s.shape, recipe, s.tile) for s in stages)
     peak += masks_take(painting)
     print(
-        f"{gigabytes(peak)} at its peak, of {gigabytes(memory)}; "
+        f"memory: {gigabytes(peak)} at its peak, of {gigabytes(memory)}; "
         f"the largest that fits: --size {largest_size(shape, recipe, memory)}"
     )
     if not recipe.paints:

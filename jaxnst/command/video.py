@@ -49,7 +49,7 @@ def add_flags(p: flags.Parser) -> None:
     first = "where to begin: seconds, or h:mm:ss"
     add("--start", type=clock, default=Fraction(0), metavar="TIME", help=first)
     add("--end", type=clock, metavar="TIME", help="where to end")
-    every = "paint one of N frames, each shown for longer"
+    every = "paint only every Nth frame, and show it N times as long"
     add("--every", type=flags.positive, default=1, metavar="N", help=every)
     passes = "2: add a backward pass, which flickers less (default: 1)"
     add("--passes", type=int, choices=(1, 2), default=1, help=passes)
@@ -60,17 +60,17 @@ def add_flags(p: flags.Parser) -> None:
     rate = f"frames per second of a folder (default: {RATE})"
     add("--rate", type=ratio, default=RATE, metavar="N", help=rate)
     steps = (
-        "steps of later frames of a shot (default: half as many as at the last size; "
-        "by painterly, none beyond 256 px)"
+        "steps of later frames of a shot (default: half the steps of the last size; "
+        "painterly takes none beyond 256 px)"
     )
     add("--frame-steps", type=flags.positive, metavar="N", help=steps)
     weight = f"weight of the temporal loss (default: {usual.weight:g})"
     add("--temporal-weight", type=float, default=usual.weight, metavar="X", help=weight)
-    flow = "folder of flows in place of measured ones: 2-1.flo or 2-1.npz, 1-2.flo, …"
+    flow = "folder of flows to use, not measure: 2-1.flo or 2-1.npz, 1-2.flo, …"
     add("--flow", type=Path, metavar="FOLDER", help=flow)
-    kept = "keep OUT.state, the frames as floats, when the video is written"
+    kept = "keep OUT.state, the painted frames as floats, after the video is written"
     add("--keep-state", action="store_true", help=kept)
-    full = "begin even if OUT.state may need more disk than is free"
+    full = "begin even if OUT.state may need more disk space than is free"
     add("--force", action="store_true", help=full)
     flags.add_recipe_flags(p)
     flags.add_machine_flags(p, memory=True)
@@ -95,7 +95,7 @@ def ratio(text: str) -> Fraction:
 
 @dataclass(frozen=True)
 class Video:
-    """A video that is asked for: a painting, and the clip that it is of."""
+    """A video to paint: a painting, and the clip that is its content."""
 
     painting: Painting  # a folder of masks in it has one for each frame
     clip: Clip
@@ -110,7 +110,7 @@ class Video:
 
     @cached_property
     def paintings(self) -> list[Painting]:
-        """The painting of each frame; one, if no mask changes."""
+        """The painting of each frame; only one if no mask changes."""
         painting, numbers = self.painting, self.clip.numbers
         folders = {x: frame_files(x) for x in painting.paths if x.is_dir()}
         folders.pop(painting.content, None)
@@ -126,7 +126,7 @@ class Video:
         return [painting.map(of(number)) for number in numbers]
 
     def disk(self) -> tuple[int, int]:
-        """Bytes that frames which are not painted may need; those that are free."""
+        """Bytes that unpainted frames may need on disk, and bytes that are free."""
         height, width = self.shape
         whole = height * width * BYTES[self.options.passes] * len(self.clip)
         there = sum(x.stat().st_size for x in self.state.glob("pass*.npz"))
@@ -135,7 +135,7 @@ class Video:
 
 
 def video_from(args: argparse.Namespace) -> Video:
-    """What the flags ask for; a ValueError if it cannot be painted in any memory."""
+    """The video that the flags ask for; a ValueError if it cannot be painted."""
     painting = flags.painting_from(args, args.content, args.style)
     run, weight = flags.run_from(args, args.out), args.temporal_weight
     if not 0 <= weight < math.inf:
@@ -165,9 +165,9 @@ def video_from(args: argparse.Namespace) -> Video:
     needed, free = video.disk()
     if needed > free and not args.force:
         raise ValueError(
-            f"the painted frames take {gigabytes(needed)} of disk in {video.state}, "
-            f"where {gigabytes(free)} are free; free some, paint less (--end, --every, "
-            "--size), or pass --force to begin anyway"
+            f"the painted frames may take {gigabytes(needed)} in {video.state}, but "
+            f"only {gigabytes(free)} are free there; free some space, paint less "
+            "(--end, --every, --size), or pass --force to begin anyway"
         )
     if clip.source.shown != clip.source:
         notes += [f"{clip.path} is {clip.source.name}; it is painted as SDR in BT.709"]
@@ -179,7 +179,7 @@ def video_from(args: argparse.Namespace) -> Video:
 
 
 def describe_video(args: argparse.Namespace, video: Video) -> dict[str, Any]:
-    """What is painted of the source, and how frames follow each other, as JSON."""
+    """The part of the source that is painted, and the options of frames, as JSON."""
     return {
         "start": str(args.start),
         "end": args.end and str(args.end),
@@ -200,7 +200,7 @@ def video_command(args: argparse.Namespace) -> int:
     shape, out, about = video.shape, video.run.out, describe_video(args, video)
     (painting,) = stylize.with_networks([video.painting], quiet=args.quiet)
     found = describe.make_manifest(painting, shape)
-    # Packages that a video depends on, but no picture.
+    # Packages on which only videos depend.
     used = [x for x in distributions() if x.name == "av" or "opencv" in x.name]
     versions = found.versions | {x.name: x.version for x in used}
     state = open_state(video.state, found.identity | {"video": about})
@@ -210,7 +210,7 @@ def video_command(args: argparse.Namespace) -> int:
         size = f"{len(video.clip)} frames of {shape[1]} x {shape[0]} px"
         tell(f"{size}, {float(video.clip.end):.2f} s{again}")
         needed, free = map(gigabytes, video.disk())
-        where = f"painted frames take up to {needed} of disk, {free} are free"
+        where = f"painted frames take up to {needed} on disk, {free} are free"
         newest = f"; the newest frame is {video.state / PREVIEW}"
         tell(where + newest * painting.recipe.paints)
         reporter = VideoReporter(video, painted)
@@ -241,9 +241,9 @@ RECORD, PREVIEW = "run.json", "newest.png"
 
 @contextlib.contextmanager
 def open_state(folder: Path, record: dict[str, Any]) -> Iterator[int]:
-    """Make or reuse the folder of a run; yields how many frames are painted.
+    """Make or reuse the folder of a run; yields the number of painted frames.
 
-    If there is none at the end, the folder is deleted.
+    If there are no painted frames at the end, the folder is deleted.
     """
     path = folder / RECORD
     if path.is_file():
@@ -290,7 +290,7 @@ def paint_video(video: Video, network: str, reporter: "VideoReporter") -> None:
 
 
 class VideoReporter(Reporter):
-    """Shows which frame is painted, and keeps the newest one to be looked at."""
+    """Shows which frame is painted, and saves the newest one as a preview."""
 
     def __init__(self, video: Video, found: int):
         self.video, self.count = video, len(video.clip)
@@ -314,7 +314,7 @@ class VideoReporter(Reporter):
             return
         self.is_new, self.new = False, self.new + 1
         save_image(self.video.state / PREVIEW, progress.image)
-        if self.new == 2:  # both compile, so time left is that of those after them
+        if self.new == 2:  # both compile, so the time left is measured from here on
             self.left = TimeLeft()
 
     def tell(self, text: str, *, at_end: bool = False) -> None:
@@ -326,7 +326,7 @@ class VideoReporter(Reporter):
             self.stop(painted if self.done else "no frame is painted yet")
 
     def place(self, number: int) -> str:
-        """Where a frame of all passes is, in words."""
+        """Pass and frame, as text, of a number that counts the frames of all passes."""
         passed, index = divmod(number - 1, self.count)
         which = f"pass {passed + 1}, " if self.total > self.count else ""
         return f"{which}frame {index + 1}/{self.count}"

@@ -19,16 +19,16 @@ def add_flags(p: Parser) -> None:
     actions = p.add_subparsers(required=True, metavar="ACTION")
     a = actions.add_parser("list", help="named weights and where they are")
     a.set_defaults(call=list_command)
-    a = actions.add_parser("pull", help="fetch weights and convert them, once")
+    a = actions.add_parser("pull", help="download weights and convert them, once")
     a.add_argument("name", choices=registry.ASSETS, help="see: jaxnst weights list")
     a.add_argument("--quiet", action="store_true", help="print errors only")
     a.set_defaults(call=pull_command)
-    a = actions.add_parser("convert", help="make a weights file of another project's")
+    a = actions.add_parser("convert", help="convert a weights file of another project")
     a.add_argument(
-        "source", type=one_file, help="of Keras, PyTorch, MatConvNet, Caffe …"
+        "source", type=one_file, help="file of Keras, PyTorch, MatConvNet, Caffe …"
     )
     a.add_argument("target", type=Path, help="the .h5 file to write")
-    family = "input that the weights were trained on, where the file does not tell"
+    family = "kind of input that the network expects, if the file does not say"
     a.add_argument("--family", choices=("caffe", "torchvision"), help=family)
     a.set_defaults(call=convert_command)
     a = actions.add_parser("check", help="verify a file and describe it")
@@ -40,7 +40,7 @@ def list_command(args: argparse.Namespace) -> int:
     """List the named weights and where they are."""
     for name, asset in registry.ASSETS.items():
         path = registry.asset_path(name)
-        place = path if path.is_file() else f"not here; jaxnst weights pull {name}"
+        place = path if path.is_file() else f"missing; run jaxnst weights pull {name}"
         print(f"{name:<12} {asset.summary}; {asset.licence}\n{'':<12} {place}")
     return 0
 
@@ -54,7 +54,7 @@ def pull_command(args: argparse.Namespace) -> int:
 
 
 def convert_command(args: argparse.Namespace) -> int:
-    """Turn a weights file of another project into one of ours."""
+    """Turn a weights file of another project into one of jaxnst."""
     check_target(args.target)
     if args.target.suffix != ".h5":
         raise ValueError(f"{args.target} is no .h5; end its name in .h5")
@@ -85,7 +85,7 @@ def check_command(args: argparse.Namespace) -> int:
             f"  mean activation {float(mean.mean()):<9.4g}"
             f"  silent filters {int((mean == 0).sum())}"
         )
-    print("all names and shapes are as they should be, all numbers are finite")
+    print("all names and shapes are correct, and all numbers are finite")
     if "content_sha256" in about:
-        print("the numbers have the checksum that the file says")
+        print("the numbers match the checksum in the file")
     return 0

@@ -1,9 +1,9 @@
-"""The process in which the studio paints: one job after the other, programs kept.
+"""The process in which the studio paints one job after the other.
 
-It reads a line of JSON for each job, a picture or the variations of a preview, and
-answers with a line of its own after what is printed. A second picture of a size needs
-no compiling, and nothing that goes wrong here reaches the server. Once standard input
-ends, the server is gone: the job stops, as if it was interrupted, and keeps its state.
+It reads each job, a picture or the variations of a preview, as a line of JSON. After
+the output of the job, it prints a line with the exit code. Compiled programs stay in
+memory for the next job, and a crash does not reach the server. When standard input
+ends, the server is gone. Then the job stops as if interrupted, and keeps its state.
 """
 
 import _thread
@@ -30,12 +30,12 @@ from jaxnst.request.painting import Run
 from jaxnst.studio.jobs import END
 
 MANY = 20_000
-"""Memory maps from which on compiled programs are freed. On a CPU, each program has
-several, and Linux gives a process 65,530."""
+"""Number of memory maps above which compiled programs are freed. On a CPU, each program
+has several, and Linux allows a process 65,530."""
 
 
 def work() -> None:
-    """Do the jobs of standard input until it ends."""
+    """Run the jobs that standard input gives, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between two jobs
     lines: SimpleQueue[str] = SimpleQueue()
     Thread(target=listen, args=(lines,), daemon=True).start()
@@ -48,7 +48,7 @@ def work() -> None:
 
 
 def listen(lines: SimpleQueue[str]) -> None:
-    """Pass the lines of standard input on; at its end, stop the job."""
+    """Queue the lines of standard input; when it ends, interrupt the job."""
     for line in sys.stdin:
         lines.put(line)
     _thread.interrupt_main()
@@ -56,13 +56,13 @@ def listen(lines: SimpleQueue[str]) -> None:
 
 
 def run(job: dict[str, Any]) -> int:
-    """Do a job as a terminal would; return its exit code."""
+    """Run a job as a command in a terminal would; return its exit code."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return guarded(partial(paint_job, job))
     except KeyboardInterrupt:
         return 130
-    except Exception:  # a mistake of ours; the studio shows its last line
+    except Exception:  # a bug; the studio shows the last line
         traceback.print_exc()
         return 1
     finally:

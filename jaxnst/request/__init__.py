@@ -1,1 +1,1 @@
-"""What a person asks for: one `Painting`, as values, as JSON and as a command."""
+"""The request of a person: one `Painting`, as values, as JSON and as a command."""

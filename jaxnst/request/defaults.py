@@ -1,4 +1,4 @@
-"""What the command does unless it is told otherwise, on this machine."""
+"""Defaults of the command, some of which depend on the machine."""
 
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ def fastest_dtype() -> Literal["float32", "bfloat16"]:
     """Default convolution dtype: accelerators prefer bfloat16."""
     try:
         backend = jax.default_backend()
-    except Exception as error:  # each kind of device has its own
+    except Exception as error:  # each kind of device raises its own type
         why = f" ({error})" if str(error) else ""
         raise ValueError(
             f"expected a device that JAX can use, got none{why}; check JAX_PLATFORMS "
@@ -29,12 +29,12 @@ def fastest_dtype() -> Literal["float32", "bfloat16"]:
 
 
 def default_recipe(name: str) -> Recipe:
-    """The recipe of that name as it is painted by on this machine."""
+    """The recipe of that name, with the fastest dtype of this machine."""
     return get_recipe(name).replace(dtype=fastest_dtype())
 
 
 def with_steps(recipe: Recipe, factor: float) -> Recipe:
-    """A recipe with a number of steps that is a factor times as large."""
+    """A recipe whose numbers of steps are multiplied by a factor."""
     least, plan = int(recipe.paints), recipe.schedule
     return recipe.replace(
         first_steps=max(least, round(plan.first_steps * factor)),

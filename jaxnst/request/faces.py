@@ -1,8 +1,8 @@
-"""Faces of a photograph, which `painterly` holds more strongly than the rest.
+"""Faces of a photograph, which `painterly` preserves more strongly than the rest.
 
-It lays patches of the style, which mostly shows no faces, so features would be lost.
-scikit-image finds faces by the cascade of Liao et al. (2007), "Learning multi-scale
-block local binary patterns for face recognition".
+`painterly` lays patches of the style. Few styles show faces, so eyes and mouths would
+be lost. scikit-image finds faces by the cascade of Liao et al. (2007), "Learning
+multi-scale block local binary patterns for face recognition".
 """
 
 from dataclasses import replace
@@ -16,23 +16,23 @@ from jaxnst.request.painting import Box, Painting
 from jaxnst.types import Mask
 
 SEARCHED = 640
-"""Long edge of what is searched, in pixels; a face has at least 24."""
+"""Long edge of the thumbnail that is searched, in pixels; a face has at least 24."""
 
 STEP = 1.25
-"""Factor on the step from one place that is searched to the next. With 1.25, 84 % of
-the faces of `skimage.data.lfw_subset` are found; with 1.1, 88 %, a third slower."""
+"""Factor on the step between two searched places. With 1.25, 84 % of the faces of
+`skimage.data.lfw_subset` are found; with 1.1, 88 %, a third slower."""
 
 FACE = 4.0
-"""How strongly a face is held, compared with the rest; by eye, from 1, 4 and 10 on
+"""Content strength of a face; 1 is usual. Chosen by eye from 1, 4 and 10 on
 `skimage.data.astronaut` at 512 px. With 4, eyes and mouth are clear; 10 is blurred."""
 
 INNER, OUTER = 0.5, 0.8
-"""Radii of the ellipse of a face, as fractions of its box: that inside which it is held
-fully, and that outside which it is as the rest."""
+"""Radii of two ellipses of a face, as fractions of its box. Inside the inner one, the
+strength is `FACE`; outside the outer one, it is 1."""
 
 
 def with_faces(painting: Painting) -> Painting:
-    """A painting with the faces that it holds, if nobody has looked for them yet."""
+    """A painting with its faces, which are searched for if `faces` is None."""
     if painting.faces is not None:
         return painting
     repaints = painting.recipe.look.repaint
@@ -95,7 +95,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def face_strength(boxes: tuple[Box, ...], shape: tuple[int, ...]) -> Mask:
-    """How strongly a content of that shape holds: 1, and up to `FACE` in its faces.
+    """Strength of a content of that shape at each pixel: 1, and up to `FACE` in faces.
 
     Example:
         >>> strength = face_strength(((0.25, 0.25, 0.5, 0.5),), (8, 8))

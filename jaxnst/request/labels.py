@@ -1,4 +1,4 @@
-"""`--labels`: pictures whose plain colours, or class numbers, divide other pictures."""
+"""`--labels`: region maps, whose colours or class numbers divide other pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from jaxnst.pictures.files import load_numbers
 from jaxnst.types import Mask
 
 COMMON = 0.002
-"""Share of a picture from which on a colour is a label."""
+"""Smallest share of a picture for which a colour is a label."""
 
 MOST_LABELS = 64
 """Most labels of a picture."""
 
 ALIKE, PLAIN = 24 / 255, 12 / 255
-"""What colours differ by that are the same label after a lossy compression, and what
-neighbours do inside it."""
+"""Largest difference, after lossy compression, of two colours of one label, and of two
+neighbouring pixels inside a label."""
 
 Colors = Float[np.ndarray, "_n 3"]
 Pixels = Float[np.ndarray, "_h _w 3"]
@@ -32,15 +32,15 @@ class Labels(NamedTuple):
     """A label picture."""
 
     pixels: Pixels  # RGB in [0, 1]
-    alike: float  # what colours differ by, at most, that are the same label
-    colors: Colors  # of its labels, the most frequent first
+    alike: float  # largest difference of two colours of one label
+    colors: Colors  # of the labels, the most frequent first
 
 
 def read_labels(path: Path) -> Labels:
     """Read a label picture.
 
-    One of few colours is taken literally, so that class numbers 0, 1, 2 … are labels.
-    If it has many, or was compressed with losses, similar colours are one label.
+    In a picture of few colours, each colour is a label, such as a class number 0, 1,
+    2 …. In a picture of many colours, or in a lossy format, similar colours are one.
     """
     pixels = load_numbers(path)
     few = len(_count(pixels.reshape(-1, 3))[0]) <= MOST_LABELS
@@ -68,10 +68,10 @@ def label_regions(
         labels: Label pictures of the content and of each style.
         styles: The styles.
         shape: Height and width of the content.
-        colors: Of the labels. Default: those of the content.
+        colors: Colours of the labels. Default: those of the content.
 
     Raises:
-        ValueError: If a label is on one side only.
+        ValueError: If a label is only in the content, or only in the styles.
     """
     content, *others = map(read_labels, labels)
     colors = content.colors if colors is None else colors
@@ -85,8 +85,8 @@ def label_regions(
     for path, other in zip(labels[1:], others, strict=True):
         if any(np.abs(colors - own).max(-1).min() > reach for own in other.colors):
             raise ValueError(
-                f"expected only labels of {labels[0]} in {path}, got a colour on one "
-                "side only; paint it there too, or use another colour"
+                f"{path} has a colour that is not in {labels[0]}; paint it there, too, "
+                "or use another colour"
             )
     masks = label_masks(labels[0], colors, shape)
     of_styles = [assign_labels(other.pixels, colors) for other in others]
@@ -100,8 +100,8 @@ def label_regions(
         ]
         if not parts:
             raise ValueError(
-                f"expected the label {name} of {labels[0]} in the labels of a style "
-                "too, got it on one side only; paint it there, or use another colour"
+                f"{labels[0]} has the colour {name}, which is in no map of a style; "
+                "paint it there, too, or use another colour"
             )
         regions.append(Region(parts, masks[i]))
     return regions
@@ -134,7 +134,7 @@ def find_labels(pixels: Pixels, alike: float) -> Colors:
         >>> len(find_labels(np.tile(numbers, (8, 1, 3)), 0.0))
         3
     """
-    # A line of two pixels is a label, if nothing else blurs what is plain.
+    # Without compression, even a line of two pixels is a plain part.
     plain = _is_plain(pixels, PLAIN, 3) if alike else _is_plain(pixels, 0.0, 2)
     colors, counts = _count(pixels[plain])
     labels, shares = np.zeros((0, 3), np.float32), []
@@ -147,7 +147,7 @@ def find_labels(pixels: Pixels, alike: float) -> Colors:
 
 
 def _count(colors: Colors) -> tuple[Colors, Int[np.ndarray, "_n"]]:
-    """The different colours and how often each is there, the most frequent first."""
+    """The different colours and their counts, the most frequent first."""
     levels = np.rint(colors * 65535).astype(np.int64)
     keys, counts = np.unique(levels @ [1, 2**16, 2**32], return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -156,7 +156,7 @@ def _count(colors: Colors) -> tuple[Colors, Int[np.ndarray, "_n"]]:
 
 
 def _is_plain(pixels: Pixels, most: float, side: int) -> Bool[np.ndarray, "_h _w"]:
-    """Where the pixels of a square of that side differ by that much at most."""
+    """Where the pixels in a square of this side differ by at most `most`."""
     size = (side, side, 1)
     spread = ndimage.maximum_filter(pixels, size) - ndimage.minimum_filter(pixels, size)
     return spread.max(-1) <= most
@@ -171,9 +171,9 @@ def _spacing(colors: Colors) -> float:
 def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
     """Index of the label of each pixel.
 
-    A soft edge between two labels may have the colour of a third. So a pixel has the
-    label of its colour only if all around it have it too, in a part that is plain
-    somewhere; others have the label of the nearest such pixel.
+    A soft edge between two labels may have the colour of a third label. So a pixel gets
+    the label of its colour only if all its neighbours have this label, and if their
+    connected part is plain somewhere. Others get the label of the nearest such pixel.
     """
     near = np.zeros(pixels.shape[:2], int)
     least = np.full(pixels.shape[:2], np.inf)
@@ -197,6 +197,6 @@ def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
 
 
 def _as_mask(found: Bool[np.ndarray, "_h _w"], shape: tuple[int, ...]) -> Mask:
-    """A mask of a part of a label picture, in the size of what it labels."""
+    """A mask of a part of a label picture, at the size of the labelled picture."""
     mask = jnp.asarray(found[..., None], jnp.float32)
     return fit_mask(mask, (shape[0], shape[1]))

@@ -1,6 +1,6 @@
-"""A painting as JSON, and the manifest beside or in a result, to paint it again.
+"""A painting as JSON, and the manifest of a result, with which it can be repainted.
 
-Anybody may have written or changed either.
+Anybody may have written or changed this JSON, so all values are checked.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ Side = Annotated[int, Meta(ge=1, le=LARGEST_SIZE)]
 
 @dataclass(frozen=True, kw_only=True)
 class _Form(Painting):
-    """A painting as it is in JSON, with a recipe that is read by its own fields."""
+    """A painting as it is in JSON, with the fields of its recipe not read yet."""
 
     recipe: dict[str, Any]  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -46,10 +46,10 @@ def as_json(painting: Painting) -> dict[str, Any]:
 def painting_of(
     value: Any, named: Callable[[str], Recipe] = get_recipe, *, name: str = "a painting"
 ) -> Painting:
-    """A painting from JSON; a ValueError in one line if it is none.
+    """A painting from JSON; a ValueError in one line if the JSON is not a painting.
 
-    `named` gives the recipe of a name, for the fields that are missing; `name` is what
-    the JSON should be, for the message.
+    `named` returns the recipe of a name, for missing fields. `name` says in the message
+    what the JSON should be.
     """
     form = convert(value, _Form, name)
     values: dict[str, Any] = vars(form) | {"recipe": recipe_of(form.recipe, named)}
@@ -59,9 +59,9 @@ def painting_of(
 def recipe_of(
     values: Mapping[str, Any], named: Callable[[str], Recipe] = get_recipe
 ) -> Recipe:
-    """A recipe from JSON: the one of its name, with the fields that are there.
+    """A recipe from JSON: the recipe of its name, changed by the fields in the JSON.
 
-    A ValueError says if there is no such recipe, or a field or its value cannot be.
+    Raises a ValueError if there is no such recipe or field, or if a value is invalid.
 
     Example:
         >>> recipe_of({"name": "kaggle", "steps": 9}).values()["steps"]
@@ -84,25 +84,25 @@ def recipe_of(
 
 
 def _tuples(value: Any) -> Any:
-    """A value of JSON with tuples for its lists, as a recipe has them."""
+    """A JSON value with its lists turned into tuples, as a recipe has them."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 HASHED = "size", "pictures_sha256", "weights_sha256"
-"""Fields of a manifest that say which picture it is of, beside the painting."""
+"""Fields of a manifest that identify its picture, together with the painting."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All that is needed to paint a picture again, and what came out.
+    """All that is needed to repaint a picture, and the outcome of its run.
 
     Attributes:
-        painting: Its paths are relative to the folder of the manifest, once written.
+        painting: The painting; once written, its paths are relative to the manifest.
         size: Width and height of the result.
         pictures_sha256: Hashes of `Painting.paths`.
         weights_sha256: Hash of the network's file.
-        tiles: Size of the tiles of each scale; None where it was painted at once.
-        seconds: `all` of them, and more.
+        tiles: Size of the tiles of each scale; None for a scale painted whole.
+        seconds: Seconds of the run: `all`, and those of its parts.
     """
 
     painting: Painting
@@ -117,19 +117,19 @@ class Manifest:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What two manifests of the same picture have in common: no paths."""
+        """The values that manifests of the same picture share, without paths."""
         return self._as_json(self.painting.map(lambda path: Path()), *HASHED)
 
     def beside(self, out: Path) -> dict[str, Any]:
-        """The manifest as it is written beside a result, with paths from there."""
+        """The manifest as saved beside a result, with paths relative to its folder."""
         return self._with_paths(partial(path_from, out.parent))
 
     def inside(self) -> dict[str, Any]:
-        """The manifest as it travels in a picture: names of files, without folders."""
+        """The manifest as saved inside a picture: names of files, without folders."""
         return self._with_paths(lambda path: path.name)
 
     def _with_paths(self, path_of: Callable[[Path], str]) -> dict[str, Any]:
-        """The manifest with other paths, and without what comes out of the run."""
+        """The manifest with other paths, and without the outcome of the run."""
         weights = self.painting.network
         weights = weights if weights in ASSETS else path_of(Path(weights))
         named = self.painting.map(lambda path: Path(path_of(path)))
@@ -144,21 +144,21 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class _ManifestForm(Manifest):
-    """A manifest as it is in JSON, whose painting is beside the other fields."""
+    """A manifest as it is in JSON, where fields of the painting stand beside others."""
 
     painting: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 def path_from(folder: Path, path: Path) -> str:
-    """A path as seen from a folder; its name where there is no way."""
+    """A path relative to a folder; only its name if it is on another drive."""
     try:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # another drive
+    except ValueError:
         return path.name
 
 
 def manifest_path(out: Path) -> Path:
-    """Where the manifest of a picture lies: beside it."""
+    """Path of the manifest of a picture, beside the picture."""
     return out.with_name(out.name + ".json")
 
 
@@ -168,7 +168,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def check_manifest(value: Any, where: str) -> Manifest:
-    """The manifest of a picture from JSON; a ValueError if it is none."""
+    """The manifest of a picture from JSON; a ValueError if the JSON is not one."""
     name = f"a manifest of jaxnst in {where}"
     if isinstance(value, dict) and "video" in value:
         raise ValueError(
@@ -182,7 +182,7 @@ def check_manifest(value: Any, where: str) -> Manifest:
             f"expected all fields of a recipe in {where}, got no {min(missing)}; "
             "paint it with the version of jaxnst that wrote it"
         )
-    # Without a word about faces, it was painted before they were looked for.
+    # A manifest without `faces` was written before faces were preserved.
     painting = painting_of({"faces": []} | value | {"size": max(form.size)}, name=name)
     if len(form.pictures_sha256) != len(painting.paths):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""What is asked for: a painting, its pictures in files and its recipe, and how to run.
+"""A request: a `Painting` says what to paint, and a `Run` says how to run it.
 
-The command makes a `Painting` of flags, the studio of what is chosen on its page, and
-`again` of a manifest. Its JSON is the core of each manifest. A `Run` is the rest.
+The command makes a `Painting` from flags, the studio from the choices on its page, and
+`again` from a manifest. The JSON of a `Painting` is the core of each manifest.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from jaxnst.pictures.geometry import fit_shape
 from jaxnst.recipes import Recipe
 
 LARGEST_SIZE = 10**7
-"""Long edge of a result, at most, in pixels."""
+"""Largest long edge of a result, in pixels."""
 
 Place = Annotated[float, Meta(ge=0, le=1)]
 Length = Annotated[float, Meta(gt=0, le=1)]
 Box = tuple[Place, Place, Length, Length]
-"""Top, left, height and width, as fractions of those of a picture."""
+"""Top, left, height and width, as fractions of a picture's height and width."""
 
 
 @jax.tree_util.register_dataclass
@@ -34,9 +34,9 @@ class StyleFile:
     """A picture that gives a style.
 
     Attributes:
-        weight: Its share, compared with that of the other styles.
-        stroke_scale: Size of its strokes, times the recipe's.
-        mask: Which part of it is the style. Default: all.
+        weight: Weight of the style, relative to the other styles.
+        stroke_scale: Size of its strokes, as a factor on the recipe's, > 0.
+        mask: Mask, white where the picture is used. Default: all of it.
     """
 
     path: Path
@@ -63,23 +63,23 @@ class RegionFile:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Painting:
-    """A picture that is asked for.
+    """The request for one picture.
 
     Attributes:
         content: The photograph; of a video, the file or folder of its frames.
-        styles: Of all that no region covers.
-        regions: Parts with styles of their own.
-        keep_rest: Whether what the regions leave stays as it is.
-        labels: In place of regions: the content's parts by colour, and those of each
-            style.
-        content_mask: Where the content holds more strongly, in white.
-        faces: Parts of the content that are held, as its faces. Default: those that are
-            found, see `faces.with_faces`.
+        styles: Styles of all parts that no region covers.
+        regions: Parts with their own styles.
+        keep_rest: Whether the parts that no region covers stay unchanged.
+        labels: Region maps of the content and of each style, in place of regions; equal
+            colours belong together.
+        content_mask: Mask, white where the content is preserved more strongly.
+        faces: Boxes of the content to preserve as faces. Default: those that
+            `faces.with_faces` finds.
         palette: A picture that gives the colours.
         start: The start image. Default: by the recipe's `init`.
         recipe: The recipe, with every change.
         size: Long edge of the result in pixels. Default: by the recipe's rule.
-        seed: Of the start image's noise.
+        seed: Seed of the start image's noise.
         weights: Name or path of the network's weights. Default: the recipe's.
     """
 
@@ -104,7 +104,7 @@ class Painting:
 
     @property
     def all_styles(self) -> list[StyleFile]:
-        """The styles, those of regions too."""
+        """All styles, including those of regions."""
         own = [style for region in self.regions for style in region.styles]
         return [*self.styles, *own]
 
@@ -115,22 +115,22 @@ class Painting:
 
     @property
     def network(self) -> str:
-        """Name or path of the weights that were asked for, or of the recipe's."""
+        """Name or path of the network's weights; by default, the recipe's."""
         return self.weights or self.recipe.network
 
     @property
     def masked(self) -> bool:
-        """Whether something depends on the place, but for the content's alpha."""
+        """Whether masks, maps, faces or a palette are used, apart from alpha."""
         masks = self.content_mask, self.palette, *(x.mask for x in self.all_styles)
         return bool(self.regions or self.labels or self.faces or any(masks))
 
     def map(self, function: Callable[[Path], Path]) -> "Painting":
-        """The same, with a function of the path of each picture."""
+        """A copy in which `function` replaces the path of each picture."""
         of_paths = lambda x: function(x) if isinstance(x, Path) else x
         return jax.tree.map(of_paths, self)
 
     def shape(self, native: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Height and width of the result; `native` are those of the content."""
+        """Height and width of the result; `native` is the shape of the content."""
         native = native or image_shape(self.content)
         return fit_shape(native, self.size or content_size(native, self.recipe))
 
@@ -142,15 +142,15 @@ class Run:
     Attributes:
         out: Path of the result.
         bits: Bits per channel of a PNG or TIFF.
-        memory: Bytes that the process may take. Default: what is free.
+        memory: Bytes that the process may use. Default: nine tenths of what is free.
         save_every: Steps between previews.
         checkpoint: Path of the checkpoint, if not beside the result.
-        trace: Where a line about each chunk of steps is kept.
-        plot: Where the terms of the loss are plotted.
-        timelapse: Where the pictures on the way are kept.
+        trace: Path of the trace, with a line for each chunk of steps.
+        plot: Path of the plot of the loss terms.
+        timelapse: Path of the animation of the pictures so far.
         live: Whether a page shows the run.
-        live_folder: Where the studio reads how far the run is.
-        resume: Whether to go on from the checkpoint.
+        live_folder: Folder from which the studio reads the progress.
+        resume: Whether to continue from the checkpoint.
         quiet: Whether only errors are printed.
     """
 
@@ -174,17 +174,17 @@ class Run:
 
     @property
     def outputs(self) -> list[Path]:
-        """Paths of all that is asked for, the result first."""
+        """Paths of all requested files, the result first."""
         kept = [] if self.checkpoint is None else [self.checkpoint]
         return [self.out, *kept, *self.records]
 
     @property
     def usable_memory(self) -> int:
-        """Bytes that the process may take."""
+        """Bytes that the process may use."""
         return usable_memory() if self.memory is None else self.memory
 
     @property
     def checkpoint_path(self) -> Path:
-        """Path of the checkpoint, which an interrupted run keeps in any case."""
+        """Path of the checkpoint, which every interrupted run writes."""
         beside = self.out.with_name(self.out.name + ".checkpoint.npz")
         return self.checkpoint or beside

@@ -1,4 +1,4 @@
-"""The pictures of a painting, read as large as they are painted and measured."""
+"""Read the pictures of a painting, at the sizes that painting and measuring need."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,22 +25,21 @@ from jaxnst.request.painting import Painting, RegionFile, StyleFile, blend_of
 from jaxnst.types import Mask
 
 PRESERVED = 4.0
-"""How strongly the content holds where a content mask is white, compared with the rest;
-as faces do."""
+"""Content strength where a content mask is white; 1 is usual. Faces have the same."""
 
 FAINT = 0.05
-"""Below that, a mask is black everywhere: a compression leaves traces."""
+"""A mask with no larger value counts as all black: compression leaves traces."""
 
 
 def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
-    """Check the pictures of a painting of that shape, by what their headers say.
+    """Check the pictures of a painting of that shape, mostly from their headers.
 
-    Returns what a user should know, a line each; a ValueError if a picture cannot be
-    read, or pictures do not go together.
+    Returns notes for the user, one line each. Raises a ValueError if a picture cannot
+    be read, or if pictures do not match.
     """
     styles, regions = painting.styles, painting.regions
     for path in painting.paths:
-        if path != painting.content:  # of a video, no picture
+        if path != painting.content:  # which may be a video
             image_shape(path)
     if painting.labels and (regions or painting.keep_rest):
         raise ValueError("--labels and --region exclude each other; leave one out")
@@ -50,9 +49,7 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
             f"{1 + len(styles)}: one of the content and one of each style"
         )
     if painting.keep_rest and not regions:
-        raise ValueError(
-            "--keep-rest needs a region; name what to paint by --region MASK=STYLE"
-        )
+        raise ValueError("--keep-rest needs a region; add --region MASK=STYLE")
     if painting.keep_rest and styles:
         raise ValueError(
             f"--keep-rest leaves nothing for {styles[0].path}; leave one of them out"
@@ -79,18 +76,18 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
     if painting.content_mask and not painting.recipe.paints:
         notes.append(
             "the content mask has no effect on a recipe that takes no steps; change "
-            "the colours of a part by --region MASK=STYLE --keep-rest"
+            "the colours of a part with --region MASK=STYLE --keep-rest"
         )
     return notes
 
 
 def with_alpha(image: Any, alpha: Mask | None) -> Any:
-    """A picture that is seen where its content is, h w 4; h w 3 if that is all."""
+    """A picture with its content's alpha, h w 4; or h w 3 if the content has none."""
     return image if alpha is None else np.concatenate([image, alpha], axis=-1)
 
 
 def mask_count(painting: Painting) -> int:
-    """How many masks a run keeps, without the content's alpha."""
+    """Number of masks that a run keeps in memory, without the content's alpha."""
     found = len(painting.regions)
     if painting.labels:
         found = len(labels.read_labels(painting.labels[0]).colors)
@@ -99,7 +96,7 @@ def mask_count(painting: Painting) -> int:
 
 
 def read_white(path: Path, where: str = "its style is painted") -> Mask:
-    """A mask, by default of a region, that is white somewhere: `where` says what."""
+    """A mask that is white somewhere; `where` says in the error where it should be."""
     mask = load_mask(path)
     if mask.max() < FAINT:
         raise ValueError(f"{path} is all black; paint it white where {where}")
@@ -107,23 +104,23 @@ def read_white(path: Path, where: str = "its style is painted") -> Mask:
 
 
 def read_strength(path: Path) -> Mask:
-    """How strongly the content holds by a content mask: 1, and `PRESERVED` in white."""
+    """Strength of the content by a content mask: 1 in black, `PRESERVED` in white."""
     return 1 + (PRESERVED - 1) * load_mask(path)
 
 
 def load_style(
     path: Path, content: tuple[int, ...], recipe: Recipe, scale: float = 1.0
 ) -> Cutout:
-    """Read a style as large as it is measured beside a content of that shape."""
+    """Read a style at the size at which it is measured, for a content of that shape."""
     native = image_shape(path)
     measured = style_shape(native, (content[0], content[1]), recipe, scale)
-    # Squashed to the content's shape, neither edge is to be enlarged without need.
+    # A style may be squashed to the content's shape; neither edge is read too small.
     ratio = max(x / y for x, y in zip(measured, native, strict=True))
     return load_cutout(path, size=math.ceil(ratio * max(native)))
 
 
 def read_style(style: StyleFile, shape: tuple[int, ...], recipe: Recipe) -> Style:
-    """A style with its part and scale, as large as it is measured."""
+    """A style with its mask and stroke scale, at the size at which it is measured."""
     image, mask = load_style(style.path, shape, recipe, style.stroke_scale)
     if style.mask is not None:
         part = read_white(style.mask, f"{style.path} is the style")
@@ -141,10 +138,10 @@ def read_masks(
     read_mask: Callable[[Path], Mask] = read_white,
     colors: labels.Colors | None = None,
 ) -> Masks:
-    """The masks of a content of that shape, whose part `alpha` is seen.
+    """The masks of a painting whose content has this shape and alpha.
 
-    `read_mask` reads those of regions; `colors` are the labels, by default those of the
-    content.
+    `read_mask` reads the masks of regions. `colors` are the labels; by default, those
+    of the content.
     """
 
     def region(part: RegionFile) -> Region:
@@ -177,7 +174,7 @@ def moving_masks(
 ) -> Callable[[int], Masks]:
     """The masks of each frame of a video, by its index; styles are read only once.
 
-    Regions may be black in a frame, and labels missing.
+    In a frame, a region may be black and a label may be missing.
     """
     maps = [x.labels[0] for x in paintings if x.labels]
     colors = labels.common_labels(maps) if maps else None
@@ -201,10 +198,10 @@ def moving_masks(
 
 
 def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) -> None:
-    """Read the masks of all frames, so that a damaged one is known now, not later.
+    """Read the masks of all frames, so that damaged ones are found before painting.
 
-    A ValueError says if a region is black in all of them, or if a frame has a part
-    without a style, where there are none for the rest.
+    Raises a ValueError if a region is black in all frames, or if a part of a frame has
+    no style.
     """
     white, bare = set(), (0.0, 0)
     for number, now in enumerate(paintings, start=1):
@@ -225,5 +222,5 @@ def check_moving_masks(paintings: Sequence[Painting], shape: tuple[int, int]) ->
     if bare[0] > SMALLEST_SHARE:
         raise ValueError(
             f"no region covers {bare[0]:.1%} of frame {bare[1]}; name a style for it "
-            "after the input, or leave it as it is by --keep-rest"
+            "after the input, or keep it unchanged with --keep-rest"
         )

@@ -22,17 +22,17 @@ FIELD_FLAGS = {
     "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
     "rotate_styles": "measure the styles in four directions, so that strokes may turn",
 }
-"""Fields of the recipe that have a flag which takes what `--set` does, with its help;
-`--style-scale`, `--colors` and `--init` take more."""
+"""Help of each flag that takes the same values as `--set`, by its field of the recipe;
+`--style-scale`, `--colors` and `--init` take more values."""
 
 FLAG_ONLY = ("init", "dtype", "rotate_styles")
 """Fields of the recipe that only a flag changes; `--set` changes all others."""
 
 FLAG_NAMES = {"dtype": "--precision"}
-"""Flags that are not called as their fields of the recipe."""
+"""Flags whose names differ from their fields of the recipe."""
 
 PART = r'(?:"(?:[^"]|"")+"|[^",=]+)'
-"""Regular expression of a path in a flag: in quotes, or without what divides paths."""
+"""Regular expression of a path in a flag: in quotes, or without quotes, `,` and `=`."""
 
 
 def flag_of(field: str) -> str:
@@ -45,7 +45,7 @@ def as_command(
 ) -> list[str]:
     """The arguments of `jaxnst` that paint a painting into a file.
 
-    `named` gives the recipe of a name, as the command begins with it.
+    `named` returns the recipe of a name before flags change it.
 
     Example:
         >>> from jaxnst.request.painting import StyleFile
@@ -88,9 +88,9 @@ def _recipe_flags(painting: Painting, named: Recipe) -> list[str]:
             flags += [] if quality == "normal" else ["--quality", quality]
             usual |= steps
             break
-    if painting.palette is not None:  # which says whose colours, too
+    if painting.palette is not None:  # then `--colors` names the palette
         usual["colors"] = values["colors"]
-    # Another optimiser would bring another learning rate.
+    # Another optimiser would change the default learning rate.
     told = {"learning_rate"} if values["optimizer"] != usual["optimizer"] else set()
     for name in FIELDS:
         if values[name] == usual[name] and name not in told:
@@ -123,7 +123,7 @@ def _mask_flags(painting: Painting) -> list[str]:
 
 
 def quoted(path: Path) -> str:
-    """A path as it stands in a flag, between `=` and commas.
+    """A path as a part of a flag, in quotes if it contains `=` or commas.
 
     Example:
         >>> quoted(Path("a.jpg")), quoted(Path("a,b.jpg")), quoted(Path('a".jpg'))

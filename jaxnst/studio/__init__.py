@@ -1,6 +1,6 @@
 """The studio in the browser: a server that paints one picture after the other.
 
-`live` is what a run shows while it paints; `pictures` and `history` are the files;
-`settings` turns choices into the arguments of the command; `jobs` runs them in another
-process; `guard` refuses what is not the page; `server` joins them.
+`pictures` and `history` manage files, `settings` turns choices into paintings, `jobs`
+paints them in another process, `news` tells the page what has changed, and `guard`
+refuses requests of other pages. `server` joins them; `watch` shows a single run.
 """

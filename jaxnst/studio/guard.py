@@ -1,4 +1,4 @@
-"""Who may talk to the server: a page that has its cookie, from its own address."""
+"""Access control: only the server's own page, with its cookie, may send requests."""
 
 import hmac
 import ipaddress
@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine that nobody else's page can have."""
+"""Names of this machine, which no page of another machine can have."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -37,13 +37,13 @@ STRANGER = (
     "its terminal"
 )
 OPENED = (
-    "this address was opened before, and each opens one browser; open the newest one "
-    "that jaxnst printed in its terminal, or end it there and start it again"
+    "this address was opened before, and each address opens one browser; open the "
+    "newest address that jaxnst printed in its terminal, or restart jaxnst there"
 )
-"""What who has no cookie is told."""
+"""Answers to a browser without the cookie."""
 
 MOST_JSON = 10**6
-"""Bytes of a body that is no picture, at most."""
+"""Most bytes of a request's body, unless it is a picture."""
 
 random_text = partial(secrets.token_urlsafe, 32)
 """256 random bits."""
@@ -51,17 +51,17 @@ random_text = partial(secrets.token_urlsafe, 32)
 
 @dataclass
 class Access:
-    """Where a server listens, and what opens it: a token, once, and then a cookie.
+    """Where a server listens, and its secrets: a token for one use, and a cookie.
 
-    Other users of a machine can see an address: `--open` makes it an argument of the
-    browser. A cookie is seen by the browser alone.
+    Other users of the machine can see an address, because `--open` passes it to the
+    browser as an argument. Only the browser sees the cookie.
 
     Attributes:
         host: Address that the server listens on.
         port: Its port.
         token: The token of the next address.
         secret: The value of the cookie.
-        on_use: Called when an address was opened, and `token` is a new one.
+        on_use: Called after an address was opened, when `token` is a new one.
     """
 
     host: str
@@ -72,7 +72,7 @@ class Access:
 
     @property
     def address(self) -> str:
-        """What to open in a browser on this machine, once."""
+        """The address to open in one browser on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{self.port}/?token={self.token}"
@@ -83,7 +83,7 @@ class Access:
         return f"jaxnst-{self.port}"
 
     def spend(self, token: str) -> bool:
-        """Whether that is the token, which from now on it is no more."""
+        """Whether the token is right; if so, a new one replaces it."""
         if not _same(token, self.token):
             return False
         self.token = random_text()
@@ -99,8 +99,8 @@ def _same(given: str, secret: str) -> bool:
 class Guard:
     """Middleware: checks the host, the origin and the cookie of every request.
 
-    The host shows that no other name was made to point here; the origin, that no other
-    page sent it; the cookie, that whoever reads the terminal opened the page.
+    The host shows that no foreign name points here. The origin shows that no other page
+    sent the request. The cookie shows that the page was opened from the terminal.
     """
 
     app: ASGIApp
@@ -123,7 +123,7 @@ class Guard:
         await answer(scope, receive, send_safely)
 
     def refusal(self, request: Request) -> Response | None:
-        """What is answered in place of what a request asks for, if anything."""
+        """The answer to a request that is not passed on; None if it is passed on."""
         headers, reading = request.headers, request.method in ("GET", "HEAD")
         name, origin = headers.get("host", ""), headers.get("origin")
         if not self.is_ours(name):
@@ -155,14 +155,14 @@ class Guard:
             return True
         if own not in ("0.0.0.0", "::"):
             return False
-        # All addresses were asked for: one in numbers cannot be made to point here.
+        # It listens on all addresses: nobody can make a numeric one point here.
         try:
             return bool(ipaddress.ip_address(host))
         except ValueError:
             return host == socket.gethostname().lower()
 
     def at_door(self, request: Request) -> Response | None:
-        """Turn away who has no cookie, or exchange the token of an address for one."""
+        """Refuse a browser without the cookie, or give the cookie for a token."""
         opens = request.scope["path"] == "/" and request.method == "GET"
         token = request.query_params.get("token", "") if opens else ""
         cookie, secret = self.access.cookie, self.access.secret
@@ -171,7 +171,7 @@ class Guard:
             return None
         if not known and not self.access.spend(token):
             return _refuse(403, OPENED if token else STRANGER)
-        # No redirect: after a link on another site, browsers send it no strict cookie.
+        # No redirect: after a link on another site, it would lack the strict cookie.
         found = HTMLResponse('<a href="/">Go on</a>', headers={"refresh": "0; url=/"})
         if not known:
             found.set_cookie(cookie, secret, httponly=True, samesite="strict")
@@ -179,6 +179,6 @@ class Guard:
 
 
 def _refuse(code: int, why: str) -> Response:
-    # Closed, since otherwise what is left of a body, however long, would be read.
+    # Close the connection, or the server would read the rest of the body.
     headers = {"connection": "close"}
     return PlainTextResponse(f"jaxnst: {why}\n", status_code=code, headers=headers)

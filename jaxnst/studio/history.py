@@ -25,10 +25,10 @@ from jaxnst.studio.settings import Settings, painting_of, read_settings
 from jaxnst.weights.registry import ASSETS
 
 RECORD = ".job.json"
-"""Suffix of what the studio keeps of a job beside its result: its settings."""
+"""Suffix of the file beside a result that has the settings of its job."""
 
 Stamp = tuple[int, int, int] | None
-"""When a file was changed, its size and its number; None where there is none."""
+"""Modification time, size and inode of a file; None if there is no file."""
 
 
 Seconds = Annotated[float, Meta(ge=0, le=1e11)]
@@ -36,22 +36,22 @@ Seconds = Annotated[float, Meta(ge=0, le=1e11)]
 
 
 class Entry(NamedTuple):
-    """A result, or what a stopped run left of one.
+    """A result, or the remains of a stopped run.
 
-    It holds little of its manifest, which has hundreds of objects: collecting garbage
-    among those of a thousand results stops all threads.
+    It holds few fields of its manifest. A whole manifest has hundreds of objects, and
+    collecting garbage among those of a thousand results would stop all threads.
 
     Attributes:
         state: `done`, `stopped` with something to see or to resume, or `unpainted`.
-        time: When it was asked for, in seconds since 1970.
-        version: Changes whenever what can be seen does.
-        resumable: Whether a stopped run left the state to go on from.
-        command: What paints it anew, made from what was checked.
+        time: When it was requested, in seconds since 1970.
+        version: Changes whenever the visible picture changes.
+        resumable: Whether a stopped run left a checkpoint.
+        command: Command that repaints it, made from checked values.
         size: Width and height, in pixels.
-        diverged: Whether a step was not finite.
-        settings: What was chosen on the page, if it was.
-        picture: What can be seen; None before anything was painted.
-        content: The photograph, if it lies inside the folder.
+        diverged: Whether the run diverged.
+        settings: Settings that were chosen on the page, if any.
+        picture: Path of the visible picture; None before anything was painted.
+        content: Path of the photograph, if it is inside the folder.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Entry(NamedTuple):
     content: Path | None
 
     def as_json(self) -> dict[str, Any]:
-        """What the page shows of it."""
+        """The fields that the page gets."""
         told, settings = self._asdict(), self.settings
         told["seen"] = told.pop("picture") is not None
         told["before"] = told.pop("content") is not None
@@ -77,20 +77,20 @@ class Entry(NamedTuple):
 
 
 class History:
-    """The results in a folder, of which only what has changed is read again.
+    """The results in a folder; only changed files are read again.
 
-    Results that the command painted there are shown like those of the studio; a picture
-    without a manifest of jaxnst is not ours, and is neither shown nor deleted. Names
-    that a browser asks for are looked up among those and never become part of a path.
+    Results of the command are shown like those of the studio. A picture without a
+    manifest of jaxnst is neither shown nor deleted. Names from a browser are looked up
+    among the results, and never become part of a path.
 
     Attributes:
-        sources: Where the pictures lie that results were painted from.
+        sources: Folder of the pictures that results were painted from.
         weights: Network of the commands that are shown, if a manifest names none.
             Default: the recipe's.
         known: The results, by name.
-        stamps: Of the files of each name when they were read.
-        changed: Revision of each change, by name; also of what is gone.
-        revision: Counts changes.
+        stamps: Stamps of the files of each result when they were read, by name.
+        changed: Revision of the last change of each result, by name; also if deleted.
+        revision: Number of changes so far.
     """
 
     def __init__(self, folder: Path, weights: str | None = None):
@@ -101,9 +101,9 @@ class History:
         self.revision, self.lock = 0, threading.RLock()
 
     def refresh(self) -> None:
-        """Take up what has changed in the folder."""
+        """Read the results that have changed in the folder."""
         with self.lock:
-            # There is none before the first result.
+            # The folder is missing before the first result.
             files = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
             recorded = {x.removesuffix(RECORD) for x in files if x.endswith(RECORD)}
             painted = {x for x in files if f"{x}.json" in files}
@@ -111,9 +111,9 @@ class History:
                 self.look(name, files)
 
     def look(self, name: str, files: Container[str] | None = None) -> None:
-        """Take up what has changed of one result; `files` are those of the folder.
+        """Read one result if its files have changed; `files` are the folder's names.
 
-        It costs the same however many results there are.
+        The cost does not depend on the number of results.
         """
         with self.lock:
             stamps = tuple(
@@ -135,12 +135,12 @@ class History:
     def _stamp(self, name: str) -> Stamp:
         with contextlib.suppress(OSError):
             found = (self.folder / name).lstat()
-            if stat.S_ISREG(found.st_mode):  # no link, and no pipe
+            if stat.S_ISREG(found.st_mode):  # neither a link nor a pipe
                 return found.st_mtime_ns, found.st_size, found.st_ino
         return None
 
     def _read(self, name: str, stamps: tuple[Stamp, ...]) -> Entry | None:
-        """A result from its files; None if nothing shows that it is ours."""
+        """A result from its files; None if they have neither manifest nor settings."""
         picture, about, recorded, so_far, checkpoint = stamps
         path = self.folder / name
         manifest, seconds, settings, when = None, None, None, None
@@ -154,7 +154,7 @@ class History:
                 record = read_json(self.folder / f"{name}{RECORD}")
                 record = convert(record, dict[str, Any], "a record")
                 asked = convert(record.get("time"), Seconds, "the time of a record")
-                # Only its settings count: a command in it could be anybody's.
+                # Only its settings are used: anybody may have put a command there.
                 settings, when = read_settings(record.get("settings")), asked
         if manifest is None and settings is None:
             return None
@@ -183,7 +183,7 @@ class History:
     def _command(
         self, out: Path, manifest: Manifest | None, settings: Settings | None
     ) -> str:
-        """The command that paints a result anew, made from what was checked."""
+        """The command that repaints a result, made from checked values."""
         if settings is None:
             return shlex.join(["jaxnst", "again", as_argument(out)])
         used = manifest and manifest.painting.weights
@@ -193,14 +193,14 @@ class History:
         return shlex.join(["jaxnst", *as_command(painting, out), *bits])
 
     def _inside(self, path: Path) -> Path | None:
-        """A path, if there is a file inside the folder."""
+        """The path, if it is a file inside the folder; otherwise None."""
         with contextlib.suppress(OSError, ValueError):
             inside = path.resolve().is_relative_to(self.folder.resolve())
             return path if inside and path.is_file() else None
         return None
 
     def since(self, revision: int) -> tuple[int, list[dict[str, Any]], list[str]]:
-        """The revision, what has changed since one, and the names of what is gone."""
+        """The revision, results changed since `revision`, and names of deleted ones."""
         with self.lock:
             names = [name for name, at in self.changed.items() if at > revision]
             names.sort(key=self.changed.__getitem__)
@@ -221,7 +221,7 @@ class History:
         return self.folder / f"{name}.so-far.png"
 
     def free_name(self, parts: Sequence[str], taken: Sequence[str] = ()) -> str:
-        """`CONTENT-STYLE.png`, numbered if that is taken."""
+        """`CONTENT-STYLE.png`, numbered if that name is taken."""
         stem = "-".join(plain(Path(part).stem) for part in parts)[:80]
         used = set(taken)
         if self.folder.is_dir():
@@ -230,13 +230,13 @@ class History:
         return next(x.name for x in numbered(Path(f"{stem}.png")) if free(x.name))
 
     def record(self, name: str, settings: Settings) -> None:
-        """Keep what paints a result, before it is painted."""
+        """Save the settings of a result before it is painted."""
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = {"settings": settings.as_json(), "time": round(time.time(), 3)}
         write_json(self.folder / f"{name}{RECORD}", kept)
 
     def remove(self, entry: Entry) -> None:
-        """Delete a result and everything of ours beside it."""
+        """Delete a result and the files of jaxnst beside it."""
         own, manifest, *beside = _beside(entry.name)
         painted = [own, manifest] if entry.state == "done" else []
         for name in (*painted, *beside):
@@ -245,7 +245,7 @@ class History:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a name could be that of a result, and every browser can say it."""
+    """Whether a name may be that of a result: a picture's, and valid Unicode."""
     try:
         name.encode()
     except UnicodeError:
@@ -269,12 +269,12 @@ def _beside(name: str) -> tuple[str, ...]:
 
 
 GROUPS, PREFIX, SETTINGS = "variations", "group-", "settings.json"
-"""Folder of all variations beside the results, how the names of its own folders begin,
-and the file of each that has what its variations are painted around."""
+"""Folder of all variations beside the results, prefix of the folder of each group of
+them, and file in that folder with the settings around which they vary."""
 
 
 def new_group(results: Path, settings: Settings) -> Path:
-    """Make a folder for variations around these settings, which it keeps."""
+    """Make a folder for variations, with the settings around which they vary."""
     folder = results / GROUPS
     folder.mkdir(parents=True, exist_ok=True)
     found = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
@@ -283,9 +283,9 @@ def new_group(results: Path, settings: Settings) -> Path:
 
 
 def groups(results: Path) -> list[tuple[float, Path, Settings]]:
-    """Variations that are there: when they were asked for, their folder and settings.
+    """Groups of variations: the time of their request, their folder and settings.
 
-    What is not ours is passed over, since anybody may write there.
+    Anybody may write there, so folders without valid settings are skipped.
     """
     folder, found = results / GROUPS, []
     for path in [] if folder.is_symlink() else folder.glob(f"{PREFIX}*"):
@@ -298,7 +298,7 @@ def groups(results: Path) -> list[tuple[float, Path, Settings]]:
 
 
 def remove_group(folder: Path) -> None:
-    """Delete variations that are ours, and their folder if nothing else is there."""
+    """Delete variations of jaxnst, and their folder if it then is empty."""
     with contextlib.suppress(OSError):
         for manifest in list(folder.glob("*.png.json")):
             with contextlib.suppress(ValueError):

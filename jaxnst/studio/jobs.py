@@ -18,11 +18,11 @@ from jaxnst.studio.history import remove_group
 from jaxnst.studio.settings import Settings
 
 END = "\x1e"
-"""Begins the line by which the process tells the exit code of a command."""
+"""Start of the line with which the process reports the exit code of a job."""
 
 LOOK, IDLE = 0.4, 600.0
-"""Seconds between two looks at what a run shows, and until an idle process ends, which
-gives the memory of the device back."""
+"""Seconds between two looks at the progress of a run, and until an idle process ends,
+which frees the memory of the device."""
 
 MOST_WAITING = 50
 """Most jobs that wait."""
@@ -38,15 +38,15 @@ class Job:
     """Something to paint: a picture, or the variations of a preview.
 
     Attributes:
-        name: Name of the result; of a preview, of what it is for.
-        settings: What is painted, or what a preview is painted around.
-        pictures: A painting and a run for each, as JSON.
-        folder: Private; frames and lines.
-        group: Where the pictures of a preview are.
-        cells: Settings of each picture of a preview, in the order of reading.
-        time: When it was asked for, in seconds since 1970.
+        name: Name of the result; of a preview, name of the photograph.
+        settings: Settings of the picture, or those around which a preview varies.
+        pictures: A painting and a run of each picture, as JSON.
+        folder: Private folder for frames and lines.
+        group: Folder of the pictures of a preview.
+        cells: Varied settings of each picture of a preview, row by row.
+        time: When it was requested, in seconds since 1970.
         message: The last line that the command printed.
-        found: Paths of the cells that are painted, by their numbers.
+        found: Paths of the painted cells, by their numbers.
     """
 
     kind: Literal["picture", "preview"]
@@ -67,11 +67,11 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more happens."""
+        """Whether the job has ended."""
         return self.state in ("done", "stopped", "failed")
 
     def look(self) -> None:
-        """Take up what was painted since the last look."""
+        """Read what was painted since the last look."""
         self.live.read()
         for number in range(len(self.cells)):
             path = Path(self.pictures[number]["run"]["out"])
@@ -82,7 +82,7 @@ class Job:
                 self.found[number] = path
 
     def as_json(self, place: int) -> dict[str, Any]:
-        """What the page shows; `place` counts those before it in the queue."""
+        """The fields that the page gets; `place` counts the jobs before this one."""
         own = ("id", "kind", "name", "time", "state", "message")
         return {
             **{key: getattr(self, key) for key in own},
@@ -99,8 +99,8 @@ class Job:
 class Worker:
     """The process that paints, started when it is needed.
 
-    It is in a session of its own, so that Ctrl-C in the terminal reaches only the
-    server, which then stops it in order.
+    It runs in its own session, so that Ctrl-C in the terminal reaches only the server,
+    which then stops it cleanly.
     """
 
     def __init__(self, command: Sequence[str]):
@@ -108,7 +108,7 @@ class Worker:
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> asyncio.subprocess.Process:
-        """The process, started if it is not there."""
+        """The process, started if it is not running."""
         if self.process is None or self.process.returncode is not None:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command,
@@ -121,7 +121,7 @@ class Worker:
         return self.process
 
     async def run(self, job: dict[str, Any], tell: Callable[[str], None]) -> int:
-        """Do a job; `tell` gets its lines. Return its exit code, or a signal's."""
+        """Run a job; `tell` gets its lines. Return its exit code, or minus a signal."""
         process = await self.start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -137,12 +137,12 @@ class Worker:
         return await process.wait()
 
     def interrupt(self, *, now: bool = False) -> None:
-        """Stop the command after its step, or the whole process at once."""
+        """Stop the job after its current step, or kill the whole process `now`."""
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL if now else signal.SIGINT)
 
     async def end(self) -> None:
-        """End the process, which is idle or is killed after a second."""
+        """End the process; it is killed if it does not end within a second."""
         if self.process is None or self.process.returncode is not None:
             return
         assert self.process.stdin is not None
@@ -157,8 +157,8 @@ class Queue:
     """The jobs, in the order in which they are painted.
 
     Attributes:
-        changed: Set at the next change; from then on there is another one.
-        on_end: Called in a thread with each job that is over.
+        changed: Event that is set at the next change, and then replaced.
+        on_end: Called in a thread with each job that has ended.
     """
 
     def __init__(self, worker: Worker, on_end: Callable[[Job], None]):
@@ -167,7 +167,7 @@ class Queue:
         self.changed = asyncio.Event()
 
     def touch(self) -> None:
-        """Tell those who wait that something has changed."""
+        """Wake all who wait for a change."""
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -182,7 +182,7 @@ class Queue:
         return [job.name for job in self.jobs if not job.over]
 
     def check_room(self) -> None:
-        """Raise a ValueError if too many jobs wait for another one."""
+        """Raise a ValueError if the queue is full."""
         if len(self.waiting) >= MOST_WAITING:
             raise ValueError(
                 f"at most {MOST_WAITING} pictures can wait; wait, or remove one"
@@ -194,10 +194,10 @@ class Queue:
         self.touch()
 
     async def cancel(self, job: Job) -> None:
-        """Remove a job that waits; stop one that is painted.
+        """Remove a job that waits, or stop a job that is being painted.
 
-        That happens at once if there is nothing to keep, such as while it is compiled,
-        or if it is asked twice; otherwise after the step.
+        A job stops after its current step. It stops at once if there is nothing to keep
+        yet, such as during compilation, or at the second call.
         """
         if job.state == "waiting":
             job.state = "stopped"  # so that nobody begins it
@@ -211,7 +211,7 @@ class Queue:
     async def work(self) -> None:
         """Paint one job after the other, for ever."""
         with contextlib.suppress(OSError):
-            await self.worker.start()  # JAX is loaded before anybody asks
+            await self.worker.start()  # loads JAX before the first job
         while True:
             if not self.waiting:
                 try:
@@ -223,19 +223,19 @@ class Queue:
             try:
                 await self.paint(job)
             except Exception as error:
-                # Such as a full disk; the next job must be painted all the same.
+                # Such as a full disk; the next job must still be painted.
                 job.state = "failed"
-                job.message = f"the studio could not go on: {error}"
+                job.message = f"the studio could not continue: {error}"
             self.touch()
 
     async def paint(self, job: Job) -> None:
-        """Paint a job, and follow what it shows."""
+        """Paint a job, and follow its progress."""
         job.state, job.message = "painting", "Starting"
         self.touch()
         complaints = []
 
         def tell(line: str) -> None:
-            line = line.replace(str(job.folder), job.name)  # which is private
+            line = line.replace(str(job.folder), job.name)  # the folder is private
             job.message = line.removeprefix("jaxnst: ")[:LONGEST]
             if line.startswith("jaxnst: error: "):
                 complaints.append(line.removeprefix("jaxnst: error: ")[:LONGEST])
@@ -246,7 +246,7 @@ class Queue:
             await self.follow(job, running)
         except Exception:
             self.worker.interrupt(now=True)
-            await asyncio.wait([running])  # its end is not for the next job to read
+            await asyncio.wait([running])  # so that the next job reads only its lines
             raise
         try:
             code = running.result()
@@ -263,7 +263,7 @@ class Queue:
         await self.finish(job, state)
 
     async def follow(self, job: Job, running: asyncio.Task[int]) -> None:
-        """Look at what a job shows until it is painted, and once more."""
+        """Look at the progress of a job until it ends, and once after that."""
         seen: Any = None
         done = False
         while not done:
@@ -277,21 +277,21 @@ class Queue:
                 self.touch()
 
     async def finish(self, job: Job, state: State) -> None:
-        """End a job; forget old ones that left nothing in the results."""
+        """End a job; forget all but the 20 latest that ended without variations."""
         await asyncio.to_thread(self.on_end, job)
         job.state = state
         for old in [x for x in self.jobs if x.over and not x.found][:-20]:
             await self.forget(old)
 
     async def forget(self, job: Job) -> None:
-        """Forget a job that is over, with what it showed."""
+        """Forget a job that has ended, and delete its frames and variations."""
         self.jobs = [x for x in self.jobs if x is not job]  # perhaps forgotten already
         await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
         if job.group is not None:
             await asyncio.to_thread(remove_group, job.group)
 
     def gone(self) -> list[Job]:
-        """Variations that were painted, whose folder somebody has deleted."""
+        """Jobs of variations whose folder somebody has deleted."""
         painted = [job for job in self.jobs if job.over and job.found]
         return [job for job in painted if job.group and not job.group.is_dir()]
 

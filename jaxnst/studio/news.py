@@ -1,4 +1,4 @@
-"""What a tab is told: only what has changed, in events of a bounded size."""
+"""Events for a tab: only what has changed, in pieces of a bounded size."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -6,25 +6,25 @@ from itertools import takewhile
 from typing import Any
 
 MOST_BYTES, MOST_POINTS = 8000, 50
-"""Bytes of an event, unless a single result has more, and points of a plot in it."""
+"""Most bytes of an event, unless one result has more, and most points in it."""
 
 Item = tuple[str, list[Any]]
-"""A list of an event, and what is added to it at once."""
+"""Name of a list in an event, and values that are added to it together."""
 
 
 class News:
-    """What one tab knows of the jobs, so that it is told the rest.
+    """The jobs as one tab knows them, so that it gets only changes.
 
     An event is an object of lists: `jobs` has the fields of each job that have changed,
     `order` the names of all jobs, `history` the results that have changed, and `gone`
-    the names of those that are gone. The `terms` of a job are points `from` a place on.
+    the names of deleted results. The `terms` of a job are points `from` an index on.
     """
 
     def __init__(self):
         self.told: dict[str, dict[str, Any]] | None = None
 
     def of_jobs(self, jobs: Iterable[dict[str, Any]]) -> Iterator[Item]:
-        """What of the jobs is new to the tab."""
+        """The changes of the jobs that the tab does not know yet."""
         now, told = {job["id"]: job for job in jobs}, self.told or {}
         for name, job in now.items():
             old = told.get(name, {})
@@ -38,7 +38,7 @@ class News:
                 for at in range(same, max(len(points), same + 1), MOST_POINTS):
                     terms = {"from": at, "points": points[at : at + MOST_POINTS]}
                     yield "jobs", [{"id": name, "terms": terms}]
-        # A tab that comes again may know others, so it gets an order at first.
+        # A tab that reconnects may know other jobs, so it first gets an order.
         if self.told is None or list(now) != list(told):
             yield "order", list(now)
         self.told = now

@@ -27,10 +27,10 @@ from jaxnst.pictures.source import as_levels
 from jaxnst.weights.format import sha256
 
 MOST_BYTES, MOST_PIXELS, MOST_OF_ALL = 200 * 10**6, 120 * 10**6, 4 * 10**9
-"""Limits of one upload, and of the bytes of all."""
+"""Most bytes and pixels of one upload, and most bytes of all uploads."""
 
 MASK_EDGE = 1024
-"""Long edge of a mask that is drawn, in pixels."""
+"""Long edge of a drawn mask, in pixels."""
 
 EDGES = {"thumb": 192, "view": 1600}
 """Long edges of the copies that the page shows, in pixels."""
@@ -39,10 +39,10 @@ NAMES = "names.json"
 """File beside the sources with the names that people gave them."""
 
 Name = Annotated[str, Meta(pattern=r"^[^\ud800-\udfff]{1,200}$")]
-"""A name that can be sent: no half of a character."""
+"""A name that can be sent: without surrogates."""
 
 decoding = threading.Lock()
-"""Held by who decodes: one large picture is in memory at a time."""
+"""Lock of decoding, so that only one large picture is in memory at a time."""
 
 
 class Picture(NamedTuple):
@@ -55,7 +55,7 @@ class Picture(NamedTuple):
     height: int
 
     def as_json(self) -> dict[str, str | int]:
-        """What the page knows of it; never where it lies."""
+        """The fields that the page gets; never the path."""
         shown = ("id", "name", "width", "height")
         return {key: getattr(self, key) for key in shown}
 
@@ -63,12 +63,12 @@ class Picture(NamedTuple):
 class Pictures:
     """Pictures by their names on the page.
 
-    Uploads lie in a private temporary folder. What is painted from is copied to
-    `sources`, the folder beside the results, so that a result can be painted again.
+    Uploads are in a private temporary folder. Inputs of results are copied to
+    `sources`, a folder beside the results, so that results can be repainted.
 
     Attributes:
-        known: The pictures that were asked for so far.
-        uploads: Bytes of each upload that was not painted from yet.
+        known: The pictures that were requested so far, by id.
+        uploads: Bytes of each upload that is not an input of a result yet.
     """
 
     def __init__(self, sources: Path):
@@ -80,9 +80,9 @@ class Pictures:
             self.know(name, sample_path(name))
 
     def know(self, id: str, path: Path, name: str = "") -> Picture:
-        """Take a picture up under its name on the page, and the one that it was given.
+        """Register a picture by its id on the page, with the name that it was given.
 
-        A ValueError says if it is none.
+        Raises a ValueError if the file is not a picture.
         """
         height, width = image_shape(path)
         found = Picture(id, name or path.name, path, width, height)
@@ -93,7 +93,7 @@ class Pictures:
         shutil.rmtree(self.private, ignore_errors=True)
 
     def find(self, id: str) -> Picture:
-        """The picture of that name, also one that was painted from before."""
+        """The picture with that id, also from the sources of earlier results."""
         if found := self.known.get(id):
             return found
         if self.sources.is_dir():
@@ -104,17 +104,17 @@ class Pictures:
         raise ValueError("this picture is gone; choose it again")
 
     def given_names(self) -> dict[str, str]:
-        """The names of sources that people gave; none if somebody broke the file."""
+        """The names that people gave to sources; empty if their file is damaged."""
         with contextlib.suppress(OSError, ValueError):
             return convert(read_json(self.sources / NAMES), dict[str, Name], "names")
         return {}
 
     async def add(self, chunks: AsyncIterable[bytes], name: str) -> Picture:
-        """Take an upload up if it is a picture; otherwise delete it.
+        """Register an upload if it is a picture; otherwise delete it.
 
         Raises:
-            HTTPException: If it is larger than uploads may be.
-            ValueError: If it is no picture, in one line with the name that it had.
+            HTTPException: If it is too large.
+            ValueError: If it is not a picture, in one line with its original name.
         """
         stem, suffix = plain(Path(name).stem), Path(name).suffix.lower()
         suffix = suffix if suffix and is_picture(Path(name)) else ".picture"
@@ -135,7 +135,7 @@ class Pictures:
                 path.unlink(missing_ok=True)
 
     def accept(self, path: Path, name: str) -> Picture:
-        """Take up what is at a path; a ValueError says if it is no picture, or huge."""
+        """Register an upload; a ValueError says if it is no picture, or too large."""
         height, width = image_shape(path)
         if height * width > MOST_PIXELS:
             raise ValueError(
@@ -143,7 +143,7 @@ class Pictures:
                 f"{MOST_PIXELS / 1e6:.0f} can be read; save it smaller"
             )
         for kind in EDGES:
-            self.copy(path, kind)  # decoded, so that damage shows now
+            self.copy(path, kind)  # decode now, so that damage is found
         return self.know(path.name, path, name)
 
     def check_room(self, path: Path) -> None:
@@ -154,15 +154,14 @@ class Pictures:
         elif sum(self.uploads.values()) > MOST_OF_ALL:
             why = (
                 f"more than {MOST_OF_ALL / 1e6:g} MB of uploads in all: "
-                f"{len(self.uploads) - 1} others wait to be painted from; paint from "
-                "them, which frees their room, or restart jaxnst studio, which deletes "
-                "them"
+                f"{len(self.uploads) - 1} others are not used yet; paint with them, "
+                "which frees their room, or restart jaxnst studio, which deletes them"
             )
-        if why:  # closed, since the rest of it is not read
+        if why:  # close the connection, since the rest is not read
             raise HTTPException(413, why, {"connection": "close"})
 
     def copy(self, path: Path, kind: str) -> Path:
-        """A JPEG of a picture, small enough to look at, made once unless it changes."""
+        """A small JPEG of a picture, made only once unless the picture changes."""
         version = hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode())
         target = self.private / f"{kind}-{version.hexdigest()}.jpg"
         if not target.exists():
@@ -172,9 +171,9 @@ class Pictures:
         return target
 
     def keep(self, id: str) -> str:
-        """Copy what is painted from to the sources, once; give its name there.
+        """Copy an input of a result to the sources, once; return its name there.
 
-        An upload lies only there from then on.
+        An upload is moved instead.
         """
         picture = self.find(id)
         if picture.path.parent == self.sources:
@@ -199,8 +198,8 @@ class Pictures:
 def select_part(path: Path, part: str, painted: bytes) -> bytes:
     """A PNG whose alpha is the mask of a part of a picture.
 
-    The part has a name of `PARTS`, or is `painted`: it is about where another PNG of
-    that kind is opaque.
+    The part is a name of `PARTS`, or `painted`: roughly where another PNG of that kind
+    is opaque.
     """
     with decoding:
         image = load_image(path, size=MASK_EDGE)
@@ -227,7 +226,7 @@ def _opaque(data: bytes) -> np.ndarray:
 
 
 def plain(stem: str) -> str:
-    """A name of letters, digits, - and _, of at most 40, that no shell changes.
+    """A name of at most 40 letters, digits, - and _, which is safe in any shell.
 
     Example:
         >>> plain("Mein Bild (2)"), plain("../..")

@@ -18,17 +18,17 @@ from jaxnst.messages import with_hint
 from jaxnst.studio.guard import Access, Guard
 
 PAGE = Path(__file__).with_name("page")
-"""Folder of what the browser gets."""
+"""Folder of the files of the page."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 is one that is free.
+    """A socket that listens; port 0 means any free port.
 
     Raises:
-        ValueError: If the address cannot be had, in one line.
+        ValueError: If the address cannot be used, in one line.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Of a socket that names no protocol, asyncio holds back what is small for 40 ms.
+    # If a socket names no protocol, asyncio delays small packets by 40 ms.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise ValueError(
-            f"{host} port {port} cannot be had ({error.strerror}); choose another "
+            f"{host} port {port} cannot be used ({error.strerror}); choose another "
             "--port or --host"
         ) from error
     return found
@@ -58,7 +58,7 @@ def application(
 
 
 REFUSED = HTTPException, ValueError, OSError, ClientDisconnect
-"""Exceptions of which a browser is told."""
+"""Exceptions that are reported to the browser."""
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -72,9 +72,9 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 class Server(uvicorn.Server):
-    """A server that logs only its own mistakes, and ends though tabs are open.
+    """A server that logs only errors, and ends even if tabs are open.
 
-    `leave` is called when it ends, before what is still being answered is waited for.
+    `leave` is called at the end, before the server waits for open requests.
     """
 
     def __init__(self, app: Starlette, leave: Callable[[], None] = lambda: None):
@@ -96,6 +96,6 @@ class Server(uvicorn.Server):
         self.leave = leave
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what goes on without end, then what uvicorn ends."""
+        """End the endless streams, then let uvicorn end the rest."""
         self.leave()
         await super().shutdown(sockets)

@@ -1,4 +1,4 @@
-"""The server of the studio: what the page asks for, and what it is told."""
+"""The server of the studio: it answers the requests of the page, and sends events."""
 
 import asyncio
 import contextlib
@@ -48,22 +48,22 @@ HEARTBEAT = 15.0
 """Seconds after which the page is told that nothing has changed."""
 
 LASTING = {"cache-control": "private, max-age=86400"}
-"""Of pictures whose address holds their time or their name for good."""
+"""Headers of pictures whose address has their version, or which never change."""
 
 PATIENCE = 60.0
-"""Seconds that a step may take at the end of the server, for its state to be kept."""
+"""Most seconds that a step may take at the end of the server, to save its state."""
 
 MOST_STREAMS = 32
-"""Most tabs that are told of changes at a time."""
+"""Most tabs that get events at a time."""
 
 
 class Studio:
-    """What answers the page, and what the answers share.
+    """The handlers of the page's requests, and what they share.
 
-    What is no coroutine reads or writes files, and Starlette calls it in a thread.
+    Handlers that are not coroutines use files, so Starlette calls them in a thread.
 
     Args:
-        folder: Of the results, and of what they were painted from.
+        folder: Folder of the results and of their inputs.
         worker: The process that paints.
         weights: Name or path of the network's weights. Default: the recipe's.
     """
@@ -103,10 +103,10 @@ class Studio:
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
-        """Paint while the server runs; stop what is painted in order at its end."""
-        # Collecting garbage among all that is imported would stop the loop for 0.1 s.
+        """Paint while the server runs; at its end, stop the painting cleanly."""
+        # Collecting garbage among all imports would stop the loop for 0.1 s.
         gc.freeze()
-        # The first thread of Starlette imports what would stop the loop later on.
+        # The first thread of Starlette makes imports that would stop the loop later.
         await run_in_threadpool(self.find_groups)
         tasks = [
             asyncio.create_task(self.queue.work()),
@@ -123,7 +123,7 @@ class Studio:
             gc.unfreeze()
 
     async def follow_folder(self) -> None:
-        """Tell the tabs that are open of what anybody puts into the folder."""
+        """Tell open tabs of all changes in the folder, whoever makes them."""
         while True:
             before = self.history.revision
             with contextlib.suppress(OSError):  # it may be readable again later
@@ -137,7 +137,7 @@ class Studio:
             await asyncio.sleep(LOOK)
 
     async def stop(self) -> None:
-        """Keep the state of what is painted, and end the process that paints it."""
+        """Keep the state of the current painting, and end the process that paints."""
         for job in reversed(self.queue.jobs):  # first those that wait
             if job.state in ("waiting", "painting"):
                 await self.queue.cancel(job)
@@ -146,10 +146,10 @@ class Studio:
             await asyncio.sleep(0.1)
         await self.queue.worker.end()
 
-    # ---- what the page is told
+    # ---- options and events
 
     def options(self, request: Request) -> Response:
-        """What can be chosen."""
+        """All choices, defaults and limits of the page."""
         recipes = [
             {
                 "name": recipe.name,
@@ -180,7 +180,7 @@ class Studio:
         )
 
     def all_results(self, request: Request) -> Response:
-        """All results, and the revision from which on `events` tells of changes."""
+        """All results, and their revision, after which `events` tells of changes."""
         self.history.refresh()
         revision, results, _ = self.history.since(0)
         text = json.dumps({"revision": revision, "results": results})
@@ -195,11 +195,11 @@ class Studio:
         return StreamingResponse(self.changes(since), media_type="text/event-stream")
 
     async def changes(self, revision: int) -> AsyncIterator[str]:
-        """What is new, each time that something is."""
+        """Events with the changes, each time that there are some."""
         self.streams += 1
         try:
             yield "retry: 1000\n\n"
-            news = News()  # which always has an order to tell at first
+            news = News()  # at first, it always tells an order
             while not self.leaving:
                 changed = self.queue.changed  # before anything is read
                 items = list(news.of_jobs(self.queue.as_json()))
@@ -208,12 +208,12 @@ class Studio:
                     revision, new, gone = await asyncio.to_thread(since, revision)
                     items = [("history", [x]) for x in new] + items
                     items += [("gone", [x]) for x in gone]
-                # In a thread, since a thousand results take long to write as JSON.
+                # In a thread, since it takes long to write a thousand results as JSON.
                 write = lambda items: list(map(json.dumps, pack(items)))
                 events = await asyncio.to_thread(write, items)
                 for event in events[:-1]:
                     yield f"data: {event}\n\n"
-                for event in events[-1:]:  # who comes again has had all until here
+                for event in events[-1:]:  # a tab that reconnects has all until here
                     yield f"id: {revision}\ndata: {event}\n\n"
                 while not await _happens(changed, HEARTBEAT):
                     yield ": nothing new\n\n"
@@ -221,16 +221,16 @@ class Studio:
             self.streams -= 1
 
     def leave(self) -> None:
-        """End what tabs are told, since the server is about to end."""
+        """End the event streams, since the server is about to end."""
         self.leaving = True
         self.queue.touch()
 
     # ---- pictures to choose
 
     async def add_picture(self, request: Request) -> Response:
-        """Take an upload up; its bytes are the body, and its name is in the address.
+        """Register an upload: the body is the file, and the address has its name.
 
-        A body needs no parser, and goes to the disk as it comes.
+        Such a body needs no parser, and is written to disk as it arrives.
         """
         given = request.query_params.get("name", "").replace("\\", "/")
         name = Path(given).name[:200] or "picture"
@@ -246,14 +246,14 @@ class Studio:
         return JSONResponse(self.picture(request).as_json())
 
     def show_picture(self, request: Request) -> Response:
-        """A small copy of a picture, for the eye."""
+        """A small copy of a picture, to look at."""
         if (kind := request.path_params["kind"]) not in uploads.EDGES:
             raise HTTPException(404, "no such copy of a picture")
         copy = self.pictures.copy(self.picture(request).path, kind)
         return FileResponse(copy, headers=LASTING)
 
     async def select_part(self, request: Request) -> Response:
-        """The mask of a part of a picture; the body is what was painted of it."""
+        """The mask of a part of a picture; the body is the part as roughly painted."""
         part, ink = request.path_params["part"], await request.body()
         if part not in (*PARTS, "painted"):
             raise HTTPException(404, "no such part of a picture")
@@ -263,7 +263,7 @@ class Studio:
     # ---- jobs
 
     async def check(self, request: Request) -> Response:
-        """What is wrong with settings, by their names, and sliders without effect."""
+        """The problems of settings, by name, and the sliders without effect."""
         values, wrong, recipe = choices.check_settings(parse_json(await request.body()))
         picture = self.pictures.known.get(values.get("content", ""))
         if picture is not None and not wrong:
@@ -296,9 +296,9 @@ class Studio:
         return JSONResponse({"id": job.id, "name": job.name}, 201)
 
     def picture_job(self, settings: Settings, resume: str | None = None) -> Job:
-        """A job that paints a picture, or goes on with the stopped one of a name.
+        """A job that paints a picture, or resumes the stopped picture of that name.
 
-        Its record is in the history from now on.
+        The settings of a new picture are recorded at once.
         """
         parts = settings.content, *settings.styles
         names = [self.pictures.find(x).name for x in parts]
@@ -323,7 +323,7 @@ class Studio:
         )
 
     def preview_job(self, settings: Settings, group: Path | None = None) -> Job:
-        """A job that paints variations to choose from, in a new folder or in theirs."""
+        """A job that paints variations to choose from, in `group` or a new folder."""
         name = self.pictures.find(settings.content).name
         settings = settings.renamed(self.pictures.keep)
         group, folder = group or new_group(self.folder, settings), self.scratch()
@@ -352,7 +352,7 @@ class Studio:
         return Path(tempfile.mkdtemp(prefix="job-", dir=self.pictures.private))
 
     def find_groups(self) -> None:
-        """Take up the variations that were painted before, as jobs that are done."""
+        """Add the variations in the folder to the jobs, as done."""
         for when, group, settings in groups(self.folder):
             with contextlib.suppress(OSError, ValueError):
                 job = self.preview_job(settings, group)
@@ -361,13 +361,13 @@ class Studio:
                 self.queue.jobs += [job] if job.found else []
 
     def on_end(self, job: Job) -> None:
-        """Keep what a stopped run had, and drop the record of one that had nothing."""
+        """Keep the remains of a stopped run; if there are none, delete its record."""
         if job.group is not None:
             if not job.found:
                 remove_group(job.group)
             return
         with contextlib.suppress(OSError), held(self.folder / job.name):
-            pass  # deletes the lock that a process which was killed has left
+            pass  # deletes the lock of a process that was killed
         so_far = self.history.so_far(job.name)
         if (job.folder / SO_FAR).exists():
             shutil.move(job.folder / SO_FAR, so_far)
@@ -448,11 +448,11 @@ class Studio:
         return FileResponse(target, filename=f"{name}.tif", background=delete)
 
     async def resume(self, request: Request) -> Response:
-        """Go on with a stopped run."""
+        """Resume a stopped run."""
         entry = await asyncio.to_thread(self.entry, request)
         busy = entry.name in self.queue.names
         if busy or not entry.resumable or entry.settings is None:
-            raise ValueError("this run has no state to go on from")
+            raise ValueError("this run has no state to resume from; paint it again")
         return await self.enqueue(partial(self.picture_job, entry.settings, entry.name))
 
     async def remove(self, request: Request) -> Response:

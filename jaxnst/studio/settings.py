@@ -1,4 +1,4 @@
-"""What is chosen on the page, checked, and the painting that it asks for."""
+"""The settings that are chosen on the page, their checks, and their painting."""
 
 import dataclasses
 import itertools
@@ -18,13 +18,13 @@ from jaxnst.recipes.texts import parse_assignment
 from jaxnst.request.defaults import QUALITY, with_steps
 
 COLORS = get_args(FIELDS["colors"])
-"""Whose colours a result may have, in addition to those of a picture."""
+"""Values of `colors`, in addition to the name of a picture."""
 
 MOST_STYLES, MOST_REGIONS = 8, 8
-"""Most paintings, and regions, of a picture."""
+"""Most paintings and most regions of a result."""
 
 LIMITS = {"size": (16, 20_000), "preview_size": (32, 512), "seed": (0, 2**32 - 1)}
-"""Least and largest whole numbers; what fits into memory is checked by the command."""
+"""Smallest and largest whole numbers; the command checks whether memory suffices."""
 
 SLIDERS = {
     "content_weight": ((0.0, 1e6), (1 / 3, 1.0, 3.0)),
@@ -33,7 +33,7 @@ SLIDERS = {
 """Fields of the recipe with sliders: their limits, and the factors of a preview."""
 
 Id = Annotated[str, Meta(pattern=r"^[\w.-]{1,120}$")]
-"""What the names of pictures look like; only pictures that are known have one."""
+"""A picture's name on the page; only known pictures have one."""
 
 Assignment = Annotated[str, Meta(pattern=r"^\S{1,240}$")]
 """A further setting, FIELD=VALUE, which `changes` reads."""
@@ -43,7 +43,7 @@ Weight = Annotated[float, Meta(ge=0, le=1e6)]
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the photograph with styles of its own; pictures by their names."""
+    """A part of the photograph with its own styles; pictures are given by name."""
 
     mask: Id
     styles: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MOST_STYLES)]
@@ -51,17 +51,17 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is chosen on the page; pictures by their names.
+    """The settings that are chosen on the page; pictures are given by name.
 
     Attributes:
         content: The photograph.
         styles: Paintings; at least one, unless a region has some.
         blend: A weight for each painting. Default: equal weights.
         size: Long edge of the result, in pixels. Default: by the rule of the recipe.
-        content_weight: How much the photograph holds. Default: the recipe's.
+        content_weight: Weight of the photograph. Default: the recipe's.
         style_scale: Size of the strokes. Default: the recipe's.
-        colors: One of `COLORS`, or a picture whose colours are wanted.
-        content_mask: Where the photograph holds more strongly, in white.
+        colors: One of `COLORS`, or a picture that gives the colours.
+        content_mask: Mask, white where the photograph is preserved more strongly.
         set: Further fields of the recipe, FIELD=VALUE.
         preview_size: Long edge of the variations to choose from, in pixels.
     """
@@ -88,7 +88,7 @@ class Settings:
         return msgspec.to_builtins(self)
 
     def renamed(self, name: Callable[[str], str]) -> "Settings":
-        """The same with other names of the pictures, given their own."""
+        """A copy in which `name` replaces the name of each picture."""
         regions = (Region(name(x.mask), (*map(name, x.styles),)) for x in self.regions)
         return dataclasses.replace(
             self,
@@ -107,7 +107,7 @@ def read_settings(data: Any) -> Settings:
     """Settings from JSON that anybody may have sent.
 
     Raises:
-        ValueError: In one line, if anything is not as it should be.
+        ValueError: If anything is invalid, in one line.
 
     Example:
         >>> read_settings({"content": "a.jpg", "styles": ["b.jpg"], "size": 256}).size
@@ -130,7 +130,7 @@ def read_settings(data: Any) -> Settings:
         if not any(found.blend):
             raise ValueError("all paintings have the weight 0; give one some weight")
     if found.keep_rest and (found.styles or not found.regions):
-        raise ValueError("either keep what regions leave, or choose paintings for it")
+        raise ValueError("keep_rest needs regions and no styles; change one of them")
     return found
 
 
@@ -138,8 +138,8 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str], Recipe]:
     """Read settings from JSON that need not be complete yet.
 
     Returns:
-        The values that are right, by name, a line about each that is wrong, and the
-        recipe that is asked for, or the named one if its changes are wrong.
+        The valid values by name, a line about each invalid value by name, and the
+        recipe with its changes, or without them if they are invalid.
 
     Example:
         >>> check_settings({"size": 10, "seed": 3})[:2]
@@ -174,12 +174,12 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str], Recipe]:
 
 
 def changes(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What settings change of their recipe, without their quality.
+    """The fields of the recipe that settings change, except for their quality.
 
-    The size of strokes is left out where the recipe gives them none of their own.
+    A slider is left out if it has no effect in the recipe.
 
     Raises:
-        ValueError: If a field or its value cannot be, as the command would say it.
+        ValueError: If a field or its value is invalid, with the command's message.
 
     Example:
         >>> changes({"recipe": "delicate", "set": ("style_weight=2",)})
@@ -201,8 +201,8 @@ def painting_of(
 ) -> dict[str, Any]:
     """The painting that settings ask for, as JSON, see `request.manifest`.
 
-    Its recipe has only what is chosen, so that the rest is as the machine that paints
-    would choose it.
+    Its recipe has only the chosen fields; the process that paints adds the defaults of
+    its machine.
 
     Args:
         settings: What is chosen.
@@ -236,7 +236,7 @@ def painting_of(
 
 
 def variations(settings: Settings) -> list[dict[str, float]]:
-    """Values of the sliders' fields in a preview: all combinations, around the chosen.
+    """Values of the sliders in a preview: all combinations around the chosen values.
 
     A field that has no effect in the recipe stays as it is.
 

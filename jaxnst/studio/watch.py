@@ -1,4 +1,4 @@
-"""A page that shows one run of the terminal, and can change nothing."""
+"""A read-only page that shows one run of the terminal."""
 
 import asyncio
 import contextlib
@@ -19,15 +19,15 @@ from jaxnst.studio.guard import Access
 from jaxnst.studio.serve import PAGE, Server, application, listen
 
 LOOK, GOODBYE = 0.4, 2.0
-"""Seconds between two looks, and for tabs to fetch the last picture at the end."""
+"""Seconds between two looks, and at the end, for tabs to fetch the last picture."""
 
 
 class Watch:
-    """What the page asks for, all of which only reads.
+    """The handlers of the page's requests, which only read.
 
     Attributes:
         end: How the run ended, `done` or `stopped`; empty before.
-        tabs: How many are told of changes.
+        tabs: Number of tabs that get events.
     """
 
     def __init__(self, folder: Path, title: str):
@@ -69,7 +69,7 @@ class Watch:
             self.tabs -= 1
 
     def state(self, end: str) -> dict[str, Any]:
-        """What the page shows, as of a job of the studio."""
+        """The state of the run, in the form of a studio's job."""
         shown = self.reader.as_json()
         shown["frame"] += bool(end and shown["now"])  # one more, with the result
         return {"name": self.title, "state": end or "painting", **shown}
@@ -79,8 +79,8 @@ class Watch:
 def served(folder: Path, *, title: str, tell: Callable[[str], None]) -> Iterator[None]:
     """Serve the page of a run from a thread.
 
-    `tell` gets the address to open, and another one whenever it was opened. At the end,
-    tabs that are open get the last picture.
+    `tell` gets the address to open, and a new one whenever it was opened. At the end,
+    open tabs get the last picture.
     """
     watch, host = Watch(folder, title), "127.0.0.1"
     with listen(host, 0) as listener:

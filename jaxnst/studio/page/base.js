@@ -1,4 +1,4 @@
-// What every part of the page uses: templates, requests, and how things are written.
+// What all parts of the page share: templates, requests and formats of text.
 
 import htm from "./vendor/htm-3.1.1.js"
 import { h } from "./vendor/preact-11.2.0.js"
@@ -23,7 +23,7 @@ export const send = (path, data) =>
     headers: { "content-type": "application/json" },
   })
 
-/** Take a stream of events while the page is seen: browsers allow few connections. */
+/** Take a stream of events while the page is visible: browsers allow few connections. */
 export function follow(address, take, lost) {
   let events = null
   const turn = () => {
@@ -53,7 +53,7 @@ export const Frame = ({ kind = "", children, ...rest }) =>
 const shape = ({ currentTarget, target }) =>
   currentTarget.style.setProperty("--ratio", target.naturalWidth / target.naturalHeight)
 
-/** A name whose middle is left out where there is no room for all of it. */
+/** A name whose middle is left out if the name does not fit. */
 export const Named = ({ name, kind = "name" }) => {
   const cut = Math.max(0, name.length - 12)
   return html`<span class=${kind}><span>${name.slice(0, cut)}</span><span>${name.slice(cut)}</span></span>`

@@ -9,7 +9,7 @@ const INK = "#ff2d87"
 /** Draw on a picture; `done` gets a PNG, or null. */
 export class Brush extends Component {
   canvas = createRef()
-  before = [] // what undoing brings back
+  before = [] // earlier masks, for undo
 
   constructor(props) {
     super(props)
@@ -129,7 +129,7 @@ export class Brush extends Component {
     ink.stroke()
   }
 
-  /** Replace what is drawn by a part that the server finds. */
+  /** Replace the mask by a part that the server finds. */
   select = name =>
     act(async () => {
       const ink = await new Promise(take => this.canvas.current.toBlob(take, "image/png"))
@@ -170,7 +170,7 @@ export class Brush extends Component {
   }
 }
 
-/** Put a colour on all of a canvas, in some way. */
+/** Fill a canvas with a colour, by a compositing operation. */
 function cover(ink, how, color) {
   Object.assign(ink, { globalCompositeOperation: how, fillStyle: color })
   ink.fillRect(0, 0, ink.canvas.width, ink.canvas.height)

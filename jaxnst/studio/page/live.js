@@ -1,4 +1,4 @@
-// A run while it is painted: the latest picture, where it is, and its losses.
+// A run while it is painted: the latest picture, the progress and the losses.
 
 import { duration, Frame, html, number, view } from "./base.js"
 import { Component } from "./vendor/preact-11.2.0.js"
@@ -8,7 +8,7 @@ const TERMS = { content: "photograph", style: "paintings", tv: "smoothness" }
 export const busy = job => job.state === "painting" || job.state === "stopping"
 export const over = job => !busy(job) && job.state !== "waiting"
 
-/** Where a run is, in words, so many seconds after it was told. */
+/** The progress of a run as text, some seconds after its last event. */
 export function progressText(job, seconds = 0) {
   const { now } = job
   if (job.state === "failed") return `Failed: ${job.message}`
@@ -29,11 +29,11 @@ export function progressText(job, seconds = 0) {
   return `${stopping}${painted}${now.size.join(" × ")} px, ${step}${left}`
 }
 
-/** A bar and words of where a job is, with room for its buttons; `job.since` is when it was told. */
+/** The progress of a job as bar and text, with buttons; `job.since` is the last event's time. */
 export function Progress({ job, text, children }) {
   const { now, since } = job
   const seconds = Math.round((Date.now() - since) / 1000)
-  // While patches are placed nothing is told, so the bar goes on at the pace it had.
+  // There are no events while patches are placed, so the bar continues at its earlier pace.
   const ahead = now && now.done + ((1 - now.done) * seconds) / (now.left || Infinity)
   return html`
     <div class="progress">
@@ -60,14 +60,14 @@ export class Live extends Component {
   componentDidMount = this.load
   componentDidUpdate = this.load
 
-  /** Load the latest frame before it takes the place of the one that is seen. */
+  /** Load the latest frame, then show it in place of the previous one. */
   async load() {
     const { job, frameOf } = this.props
     if (job.frame <= this.newest) return
     this.newest = job.frame
     const next = Object.assign(new Image(), { src: frameOf(job.frame) })
     const show = () => this.setState(({ frames }) => ({ source: next.src, frames: frames + 1 }))
-    await next.decode().then(show, () => {}) // the next one will come
+    await next.decode().then(show, () => {}) // if this fails, the next frame will come
   }
 
   render({ job, children }, { source, frames }) {
@@ -92,7 +92,7 @@ export class Live extends Component {
   }
 }
 
-/** The terms as shares of the loss at the start, on a logarithmic scale; lines divide the scales. */
+/** The terms as shares of the loss at the start, on a log axis; lines divide the scales. */
 function Plot({ terms }) {
   const names = Object.keys(terms[0] ?? {}).filter(
     name => name !== "scale" && terms.some(point => point[name] > 0),

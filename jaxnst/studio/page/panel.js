@@ -1,4 +1,4 @@
-// The panel: what is chosen, and what can be.
+// The panel: the settings, and their choices.
 
 import { html, number, thumb } from "./base.js"
 import { idOf, isOn, recipeOf, rounded, SLIDERS, turned, withRecipe } from "./settings.js"
@@ -21,7 +21,7 @@ export function Panel() {
   }
   return html`
     <form id="panel" aria-label="Settings" novalidate onSubmit=${store.act(submit)}
-      onChange=${() => store.check().catch(() => {}) /* said again when it is painted */}>
+      onChange=${() => store.check().catch(() => {}) /* reported again before painting */}>
       <fieldset>
         <legend>Photograph</legend>
         <${Photograph} picture=${pictures[settings.content]} />
@@ -237,7 +237,7 @@ const Check = ({ name, checked, change, children }) => html`
   <label class="check"><input type="checkbox" id=${idOf(name)} checked=${checked}
     onChange=${event => change(event.target.checked)} /> ${children}</label>`
 
-/** A field, and what is wrong with it. */
+/** A field, and its problem. */
 function Field({ name, kind = "field", children, ...rest }) {
   const wrong = store.state.wrong[name]
   const about = wrong && `${idOf(name)}-wrong`
@@ -246,7 +246,7 @@ function Field({ name, kind = "field", children, ...rest }) {
     ${wrong && html`<p class="failed" id=${about} role="alert">${wrong}</p>`}`
 }
 
-/** A field of a whole number, which is the server's own if it is empty. */
+/** A field of a whole number; if empty, the server's default holds. */
 function Whole({ name, children }) {
   const { settings, options } = store.state
   const [min, max] = options.limits[name]

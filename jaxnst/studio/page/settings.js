@@ -1,8 +1,8 @@
-// What is chosen: the server's settings, but `set` is a text, `blend` has a weight for each
-// painting, and sliders have a value even where it is the recipe's own.
+// The settings of the page. They differ from the server's: `set` is a text, `blend` always has
+// a weight for each painting, and sliders always have a value.
 
-/** The fields that have sliders: their name, their two ends, and why they have no effect. A
- * slider reaches from 2 to the power of minus `reach` to its inverse. */
+/** The fields that have sliders: label, both ends, and the text if a slider has no effect. The
+ * sliders multiply the recipe's value by factors from 2 ** -reach to 2 ** reach. */
 export const SLIDERS = {
   content_weight: { label: "Follow the photograph", ends: ["painting", "photograph"], reach: 4 },
   style_scale: {
@@ -13,10 +13,10 @@ export const SLIDERS = {
   },
 }
 
-/** The settings whose fields show what is wrong with them. */
+/** The settings whose fields show their own problems. */
 export const FIELDS = ["size", "seed", "set", "preview_size"]
 
-/** What the control of a setting is called in the page. */
+/** The id of a setting's control in the page. */
 export const idOf = name => name.replace("_", "-")
 
 export const recipeOf = (settings, { recipes }) =>
@@ -24,7 +24,7 @@ export const recipeOf = (settings, { recipes }) =>
 
 const words = text => text.split(/\s+/).filter(Boolean)
 
-/** What the page holds of settings as the server knows them. */
+/** Settings in the page's form, from those in the server's form. */
 export function held(sent, options) {
   const found = { content: null, ...options.defaults, ...sent }
   const recipe = recipeOf(found, options)
@@ -33,7 +33,7 @@ export function held(sent, options) {
   return { ...found, set: found.set.join(" ") }
 }
 
-/** The settings as the server reads them. */
+/** Settings in the server's form, from those in the page's form. */
 export function sent(settings, options) {
   const recipe = recipeOf(settings, options)
   const keep = settings.keep_rest && settings.regions.length > 0
@@ -53,31 +53,31 @@ export function sent(settings, options) {
 
 const without = (set, names) => words(set).filter(text => !names.includes(text.split("=")[0]))
 
-/** Values of sliders, in place of what was set in words. */
+/** Values of sliders, which replace assignments to their fields in `set`. */
 export const slid = ({ set }, values) => ({
   ...values,
   set: without(set, Object.keys(values)).join(" "),
 })
 
-/** Whether a field of the recipe is turned on in words. */
+/** Whether `set` turns a field of the recipe on. */
 export const isOn = ({ set }, name) => words(set).includes(`${name}=true`)
 
-/** The words that turn a field of the recipe on, or leave it off. */
+/** The change of `set` that turns a field of the recipe on, or leaves it off. */
 export const turned = ({ set }, name, on) => ({
   set: [...without(set, [name]), ...(on ? [`${name}=true`] : [])].join(" "),
 })
 
-/** Another recipe; the sliders stay where they are, on its scale. */
+/** The change to another recipe; sliders keep their positions, relative to its values. */
 export function withRecipe(settings, recipe, options) {
   const [before, after] = [recipeOf(settings, options), recipeOf({ recipe }, options)]
   const moved = name => rounded((settings[name] / before[name]) * after[name])
   return { recipe, ...Object.fromEntries(Object.keys(SLIDERS).map(name => [name, moved(name)])) }
 }
 
-/** A value as people write it. */
+/** A value, rounded to three digits. */
 export const rounded = value => Number(value.toPrecision(3))
 
-/** What keeps the settings from being painted, in a line; empty if nothing does. */
+/** What the settings lack to be painted, in a line; empty if nothing. */
 export function missing({ content, styles, regions }) {
   if (!content) return "Choose a photograph first"
   return styles.length || regions.length ? "" : "Choose a painting first"

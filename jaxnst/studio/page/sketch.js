@@ -49,7 +49,7 @@ function paths(length, stray) {
 
 const known = {}
 
-/** That landscape in the strokes of a recipe. */
+/** The landscape in the strokes of a recipe. */
 export const Sketch = ({ name }) => {
   const [length, stray] = STROKES[name] ?? [6, 0.1]
   known[name] ??= paths(length, stray)

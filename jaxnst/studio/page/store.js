@@ -1,4 +1,4 @@
-// What the studio shows, in one object, and everything that changes it.
+// The state of the page in one object, and all functions that change it.
 
 import { ask, part, send } from "./base.js"
 import { over } from "./live.js"
@@ -9,23 +9,23 @@ const KEPT = "jaxnst-settings"
 export const state = {
   options: null, // what the server offers
   settings: null, // what is chosen, see settings.js
-  pictures: {}, // what is known of pictures, by their names on the server
+  pictures: {}, // names and sizes of pictures, by their ids on the server
   jobs: [],
   results: [],
   revision: 0, // of the results
   lost: false, // whether the server does not answer
-  view: "photograph", // or variations, painting, result: of the following
+  view: "photograph", // or variations (of preview), painting (of job), result
   preview: null,
   cell: null, // the variation that is chosen
   job: null,
   result: null,
   against: "", // what the result is compared with
-  asked: {}, // by preview: what it was painted from
-  brush: null, // what is drawn on
-  wrong: {}, // what is wrong with settings, by their names
+  asked: {}, // photograph and paintings of each preview, by its id
+  brush: null, // the mask that is being drawn
+  wrong: {}, // problems of settings, by their names
   idle: [], // sliders that have no effect
   open: {}, // parts of the panel that are unfolded
-  problem: null, // what a person should know
+  problem: null, // message for the user
 }
 
 let draw = () => {}
@@ -42,12 +42,12 @@ export function set(changes) {
   draw()
 }
 
-/** Show what went wrong until it is dismissed, or until something else works. */
+/** Show an error until it is dismissed, or until the next action. */
 export const complain = text => set({ problem: { text, kind: "wrong" } })
 
 const tell = text => set({ problem: { text } })
 
-/** Handle an event by something that may be refused, and show why it was. */
+/** An event handler that makes a call, and shows its error if it fails. */
 export const act = call => async event => {
   set({ problem: null })
   try {
@@ -80,7 +80,7 @@ export const showPreview = id =>
 
 // ---- what is chosen
 
-/** Choose settings, which are there again if the page is loaded anew. */
+/** Change settings, and keep them for a reload of the page. */
 export function choose(changes) {
   state.settings = { ...state.settings, ...changes }
   if (state.settings.content) sessionStorage.setItem(KEPT, JSON.stringify(settings()))
@@ -90,16 +90,16 @@ export function choose(changes) {
 /** The settings as the server reads them. */
 export const settings = () => sent(state.settings, state.options)
 
-/** Choose what is in settings as the server knows them, such as those of a result. */
+/** Choose settings in the server's form, such as those of a result. */
 export async function load(settings) {
   const found = held(settings, state.options)
   await Promise.all(picturesOf(found, state.options).map(find))
   if (found.regions.length || found.content_mask) state.open = { ...state.open, regions: true }
   choose(found)
-  await check().catch(() => {}) // said again when it is painted
+  await check().catch(() => {}) // reported again before painting
 }
 
-/** Take up what was chosen before the page was loaded anew. */
+/** Restore the settings from before a reload of the page. */
 export async function restore() {
   const kept = sessionStorage.getItem(KEPT)
   try {
@@ -109,12 +109,12 @@ export async function restore() {
   }
 }
 
-/** What the server knows of a picture. */
+/** Fetch the name and size of a picture. */
 async function find(id) {
   state.pictures[id] ??= await ask(`pictures/${part(id)}`)
 }
 
-/** Find the shape of variations, or guess it where their photograph is gone. */
+/** Fetch the shape of variations, or assume 4:3 if their photograph is gone. */
 async function findShape(id) {
   await find(id).catch(() => {})
   state.pictures[id] ??= { id, name: id, width: 4, height: 3 }
@@ -164,7 +164,7 @@ export async function take(files, use) {
   document.body.classList.remove("busy")
 }
 
-/** Choose a file and upload it; the picture, or undefined if none is chosen. */
+/** Let the user choose a file, and upload it; returns the picture, or undefined. */
 export async function pick() {
   const input = Object.assign(document.createElement("input"), { type: "file", accept: accepted() })
   await new Promise(end => {
@@ -203,7 +203,7 @@ export function addRegion() {
 
 // ---- what is painted
 
-/** Ask the server what is wrong, and show it at the fields, or as a complaint. */
+/** Ask the server for problems; show them at their fields, or throw an error. */
 export async function check() {
   const asked = state.settings
   const { wrong, idle } = await send("check", settings())
@@ -242,7 +242,7 @@ export async function adopt(job) {
   state.asked[job.id] = painted()
 }
 
-/** Choose a variation, with the pictures that it was painted from. */
+/** Choose a variation, with its photograph and paintings. */
 export async function chooseCell(job, index) {
   if (state.asked[job.id] !== painted()) await adopt(job)
   const { there, ...values } = job.cells[index]
@@ -268,7 +268,7 @@ export async function useSettings({ name, settings }) {
   tell(`The settings of ${name} are chosen now`)
 }
 
-/** From a picture that is finished, where it was watched, to its result. */
+/** Show the result of a finished picture, if its painting was shown. */
 function goToResult({ id, kind, name, state: end }) {
   const watched = kind === "picture" && id === state.job && state.view === "painting"
   if (watched && end !== "failed" && findResult(name)) show("result", { result: name, against: "" })
@@ -276,7 +276,7 @@ function goToResult({ id, kind, name, state: end }) {
 
 // ---- what the server tells
 
-/** Take up what is new, see `news.py`; follow a picture that is finished to its result. */
+/** Apply an event of `news.py`; for a picture that has finished, show its result. */
 export function takeNews(news) {
   const before = new Map(state.jobs.map(job => [job.id, job.state]))
   merge(news)
@@ -290,7 +290,7 @@ export function takeNews(news) {
   draw()
 }
 
-/** Put what has changed in its place. */
+/** Merge an event into the state. */
 export function merge(news) {
   const jobs = new Map(state.jobs.map(job => [job.id, job]))
   for (const { terms, ...fields } of news.jobs ?? []) {

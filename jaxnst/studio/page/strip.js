@@ -1,4 +1,4 @@
-// The strip of what is painted and what was, the newest first.
+// The strip of jobs and results, the newest first.
 
 import { html, Named } from "./base.js"
 import { over } from "./live.js"

@@ -1,4 +1,4 @@
-// The page: draws what is in the store, and listens to the server.
+// The page: draws the state of the store, and listens to the server.
 
 import { ask, follow, html } from "./base.js"
 import { busy } from "./live.js"
@@ -45,7 +45,7 @@ function statusText() {
   return now ? `Painting ${what}${now.name}${waiting ? `; ${waiting} more queued` : ""}` : ""
 }
 
-/** A percentage of what is painted, unless it would stand still. */
+/** The title, with the percentage that is painted while the page is visible. */
 function title() {
   const now = state.jobs.find(busy)
   const share = now?.now && !document.hidden ? `${Math.round(now.now.done * 100)} %` : "…"

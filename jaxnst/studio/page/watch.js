@@ -1,4 +1,4 @@
-// The page of `jaxnst stylize --live`: it only looks.
+// The read-only page of `jaxnst stylize --live`.
 
 import { follow, html } from "./base.js"
 import { Live, over, progressText } from "./live.js"
@@ -20,6 +20,6 @@ follow(
   () => "events",
   take,
   () => {
-    status.textContent = "No answer: the run has ended, or waits"
+    status.textContent = "No answer: the run has ended or is suspended"
   },
 )
