@@ -13,10 +13,10 @@ from skimage import data
 from studio_worker import MANIFEST
 
 from jaxnst.command.cli import main, make_parser
-from jaxnst.command.expand import make_lanes
 from jaxnst.command.flags import painting_from
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
+from jaxnst.request.expand import make_lanes
 from jaxnst.request.faces import FACE, face_strength, find_faces, with_faces
 from jaxnst.request.manifest import as_json, check_manifest, painting_of, read_manifest
 from jaxnst.request.painting import Painting, StyleFile

@@ -16,13 +16,13 @@ from helpers import LIGHT, refused
 from PIL import Image as pil
 
 from jaxnst.command.cli import main, make_parser
-from jaxnst.command.expand import Item
 from jaxnst.command.flags import recipe_from
 from jaxnst.command.grid import exit_code, is_painted
 from jaxnst.command.sheet import LONGEST_SHEET, Cell, draw_sheet, save_page
 from jaxnst.pictures.files import load_image, save_image
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
+from jaxnst.request.expand import Item
 from jaxnst.request.painting import Painting, StyleFile
 from jaxnst.weights import registry
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import os
 import shlex
 import time
 from collections import deque
@@ -17,13 +18,23 @@ import jax
 from jaxnst.background import background_map
 from jaxnst.command import flags
 from jaxnst.command.describe import describe_result, make_manifest
-from jaxnst.command.expand import Item, expand, find_pictures, make_lanes
 from jaxnst.command.machines import join, leave, union_done
 from jaxnst.command.mask import with_parts
 from jaxnst.command.reporter import GridReporter, complain, say
 from jaxnst.command.sheet import PAGE_MARK, Cell, draw_sheet, save_page
-from jaxnst.command.stylize import first_words, save_result, with_networks
-from jaxnst.disk import check_folder, check_regular, write_whole
+from jaxnst.command.stylize import (
+    first_words,
+    pictures_in,
+    save_result,
+    with_networks,
+)
+from jaxnst.disk import (
+    check_folder,
+    check_readable,
+    check_regular,
+    matches,
+    write_whole,
+)
 from jaxnst.live import LiveWriter
 from jaxnst.network.vgg import Backbone
 from jaxnst.painting.checkpoint import difference
@@ -32,9 +43,10 @@ from jaxnst.painting.lanes import Lane, lane_mesh, plan_batches, share_of_lanes
 from jaxnst.painting.measurer import Measurer
 from jaxnst.painting.scene import Masks
 from jaxnst.painting.stages import Result
-from jaxnst.pictures.files import load_cutout
+from jaxnst.pictures.files import load_cutout, load_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import PREVIEW, default_recipe
+from jaxnst.request.expand import Item, expand, make_lanes
 from jaxnst.request.manifest import manifest_path, read_manifest
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, read_masks, read_style, with_alpha
@@ -92,6 +104,36 @@ paint at the default size of `jaxnst stylize`."""
 
 UNSAVED_BYTES = 2**30
 """Most bytes of painted pictures that wait to be written."""
+
+
+def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
+    """Pictures in files, folders (not subfolders) and patterns, in order.
+
+    Also returns, and prints at once, a line about each picture that cannot be read.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            if not (paths := pictures_in(path)):
+                raise ValueError(f"no pictures in {path}; --{kind} needs one")
+        elif not (paths := matches(path, "pictures"))[0].exists():
+            raise ValueError(f"no picture at {path}; check the path")
+        found |= {x.resolve(): x for x in paths if x.resolve() not in found}
+    readable, problems = [], []
+    for path in found.values():
+        try:
+            check_readable(path)
+            load_image(path, size=16)
+            os.fsencode(path).decode()  # so that a page can show the name
+            readable.append(path)
+        except ValueError as error:
+            named = f"the name {path} is not in UTF-8; rename it"
+            problems.append(named if isinstance(error, UnicodeError) else str(error))
+            complain(f"left out: {problems[-1]}")
+    if not readable:
+        raise ValueError(f"no {kind} can be read; replace the files named above")
+    return readable, problems
 
 
 def make_items(

@@ -18,13 +18,13 @@ from threading import Thread
 from typing import Any
 
 from jaxnst.command.cli import guarded
-from jaxnst.command.expand import Item
 from jaxnst.command.grid import exit_code, paint_items
 from jaxnst.command.stylize import paint, with_networks
 from jaxnst.compiled import clear_compiled
 from jaxnst.foreign import convert
 from jaxnst.live import LiveWriter
 from jaxnst.request.defaults import default_recipe
+from jaxnst.request.expand import Item
 from jaxnst.request.manifest import painting_of
 from jaxnst.request.painting import Run
 from jaxnst.studio.jobs import END

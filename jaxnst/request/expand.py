@@ -1,4 +1,4 @@
-"""Find the pictures of a grid, and make a painting of each combination."""
+"""The paintings of a grid: one for each combination of pictures and settings."""
 
 import itertools
 import os
@@ -11,44 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnst.command.reporter import complain
-from jaxnst.command.stylize import pictures_in
-from jaxnst.disk import LONGEST_NAME, check_readable, matches
+from jaxnst.disk import LONGEST_NAME
 from jaxnst.painting.lanes import Lane, apply_setting, combine
 from jaxnst.painting.plan import plan_run
-from jaxnst.pictures.files import has_alpha, image_shape, load_image
+from jaxnst.pictures.files import has_alpha, image_shape
 from jaxnst.recipes.texts import as_text
 from jaxnst.request.painting import Painting, StyleFile
-
-
-def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[str]]:
-    """Pictures in files, folders (not subfolders) and patterns, in order.
-
-    Also returns, and prints at once, a line about each picture that cannot be read.
-    """
-    found: dict[Path, Path] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            if not (paths := pictures_in(path)):
-                raise ValueError(f"no pictures in {path}; --{kind} needs one")
-        elif not (paths := matches(path, "pictures"))[0].exists():
-            raise ValueError(f"no picture at {path}; check the path")
-        found |= {x.resolve(): x for x in paths if x.resolve() not in found}
-    readable, problems = [], []
-    for path in found.values():
-        try:
-            check_readable(path)
-            load_image(path, size=16)
-            os.fsencode(path).decode()  # so that a page can show the name
-            readable.append(path)
-        except ValueError as error:
-            named = f"the name {path} is not in UTF-8; rename it"
-            problems.append(named if isinstance(error, UnicodeError) else str(error))
-            complain(f"left out: {problems[-1]}")
-    if not readable:
-        raise ValueError(f"no {kind} can be read; replace the files named above")
-    return readable, problems
 
 
 class Item(NamedTuple):
