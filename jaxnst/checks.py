@@ -26,8 +26,8 @@ def check_image(
 
     Under `jit`, `vmap` or `grad`, only shape and type are known, and checked.
 
-    A mask has 1 channel, and may be of booleans. Numbers must be in [0, most], or at
-    most `beyond` outside. Messages call the image `name`.
+    A mask has 1 channel, and may be of booleans. Numbers must be in [0, `most`], with a
+    tolerance of `beyond` on both sides. Messages call the image `name`.
 
     Example:
         >>> check_image(np.zeros((4, 6, 3), np.uint8), "content")

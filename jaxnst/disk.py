@@ -57,9 +57,9 @@ def check_regular(path: Path) -> None:
 def check_file(path: Path, what: str, cure: str = "check the path") -> None:
     """Raise a ValueError unless a path is a regular file; a pipe is not."""
     if not path.is_file():
-        got = "a pattern" if glob.has_magic(str(path)) else "no such file"
-        got = "a folder" if path.is_dir() else got
-        raise ValueError(f"expected {what} at {path}, got {got}; {cure}")
+        problem = "matches no file" if glob.has_magic(str(path)) else "does not exist"
+        problem = "is a folder" if path.is_dir() else problem
+        raise ValueError(f"{path} {problem}, expected {what}; {cure}")
 
 
 def check_readable(path: Path) -> None:

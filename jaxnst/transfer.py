@@ -36,9 +36,9 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised.
-        output: The picture to return: the best iterate, or an exponential moving mean,
-            `Σ_t (1 - decay) decay^(n-t) x_t`, whose bias `current_image` corrects as
-            Adam does; a decay of 0 gives the last iterate.
+        output: The best iterate so far, or the exponential moving average
+            `Σ_t (1 - decay) decay^(n-t) x_t`, from which `current_image` removes the
+            bias, as Adam does. With a decay of 0, it is the last iterate.
         step: Number of steps taken.
         opt_state: State of the optax optimiser; empty after `at_rest`.
     """

@@ -33,6 +33,7 @@ FLOORS = {
     "jaxnst/repaint": ["filters", "flow", "bank", "match"],
     "jaxnst/request": [
         "defaults", "painting", "manifest", "terminal", "labels", "faces", "read",
+        "expand",
     ],
     "jaxnst/studio": [
         "settings", "pictures", "history", "guard", "serve", "jobs", "news", "watch",
@@ -44,7 +45,7 @@ FLOORS = {
     ],
     "jaxnst/command": [
         "program_cache", "flags", "describe", "records", "reporter", "sheet",
-        "machines", "mask", "stylize", "video", "again", "demo", "expand",
+        "machines", "mask", "stylize", "video", "again", "demo",
         "grid", "studio", "weights", "cli", "worker",
     ],
 }  # fmt: skip

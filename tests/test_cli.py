@@ -128,7 +128,7 @@ def test_a_picture_too_large_is_refused_before_anything_else(elsewhere, capsys):
     flags = ["--size", "20000", "--memory", "5GB"]
     for command in ("plan", "stylize"):
         said = refused([command, CONTENT, STYLE, *flags], capsys)
-        assert "for 20000 x 15000 px, got 5.0 GB; hint: use --size" in said
+        assert "and 5.0 GB are free; hint: use --size" in said
     assert not list(elsewhere.iterdir())
 
 
@@ -158,8 +158,8 @@ def test_the_other_commands_answer(capsys):
 
 
 BAD = {
-    "stylize none.jpg STYLE": "got no such file",
-    "stylize . STYLE": "got a folder",
+    "stylize none.jpg STYLE": "does not exist",
+    "stylize . STYLE": "is a folder",
     "stylize text.jpg STYLE": "cannot be decoded",
     "stylize cut.jpg STYLE": "cannot be decoded",
     "stylize one.png STYLE": "at least 32 px",
@@ -174,9 +174,9 @@ BAD = {
     "stylize CONTENT STYLE --tv-weight nan": "tv_weight cannot be nan",
     "stylize CONTENT STYLE --blend 1,2": "a finite weight for each style",
     "plan CONTENT STYLE --blend nan": "a finite weight for each style",
-    "plan CONTENT STYLE --weights w.h5": "no such file",
+    "plan CONTENT STYLE --weights w.h5": "does not exist",
     "plan CONTENT STYLE --init text.jpg": "cannot be deco",
-    "stylize CONTENT STYLE --init eight.png -o eight.png": "would overwrite an input",
+    "stylize CONTENT STYLE --init eight.png -o eight.png": "is an input, too",
     "stylize CONTENT STYLE --checkpoint text.jpg": "text.jpg is no .npz",
     "stylize CONTENT STYLE -o kept.png": "unfinished run; hint: pass --resume",
     f"plan CONTENT STYLE -o {'a' * 240}.png": "at most 230 bytes",
@@ -189,7 +189,7 @@ BAD = {
     "plan CONTENT STYLE --siez 9": "see jaxnst plan --help",
     "grid --content CONTENT --style STYLE -o /proc/x": "/proc",
     "stylize text.mp4 STYLE": "paint it with jaxnst video",
-    "weights convert . x.h5": "got a folder",
+    "weights convert . x.h5": "is a folder",
     "stylize CONTENT STYLE --blend a": "such as 0.7,0.3",
     "stylize CONTENT STYLE --blend 0": "not all 0",
     "stylize CONTENT STYLE -o no/b/a.png": "does not exist",
@@ -200,7 +200,7 @@ BAD = {
     "grid --content CONTENT --style STYLE QUICK -o cells": "is a folder",
     "stylize CONTENT STYLE -o loop.png": "to itself",
     "stylize swirls.jpg swirls.jpg": "to itself",
-    "stylize loop.png STYLE": "no such file",
+    "stylize loop.png STYLE": "does not exist",
     "stylize CONTENT STYLE --trace loop.png": "to itself",
     "stylize CONTENT STYLE -o loop.png/a.png": "folder",
     "grid --content CONTENT --style STYLE -o loop.png": "to itself",
@@ -212,16 +212,16 @@ BAD = {
     "stylize CONTENT STYLE --init nosie": "--init nosie is no file",
     "stylize CONTENT STYLE --seed -3": "got '-3'",
     "stylize narrow.png STYLE": "less narrow",
-    "stylize CONTENT STYLE -o a.gif": "end it in .png",
+    "stylize CONTENT STYLE -o a.gif": "end the name in .png",
     "stylize CONTENT STYLE --bits 16 -o a.jpg": "cannot have 16 bits",
     "stylize CONTENT STYLE --memory 8XB": "such as 8GB, got '8XB'",
     "plan CONTENT STYLE --memory 8": "such as 8GB",
     "plan CONTENT STYLE --bits 16 -o a.jpg": "cannot have 16 bits",
     "stylize CONTENT STYLE --size 20000 -o a.webp": "at most 16383 px",
-    "plan CONTENT STYLE --memory 1GB": "got 1.0 GB",
-    "plan none.jpg STYLE": "got no such file",
-    "plan CONTENT none.jpg": "got no such file",
-    "stylize CONTENT STYLE --weights w.h5": "got no such file",
+    "plan CONTENT STYLE --memory 1GB": "1.0 GB are free",
+    "plan none.jpg STYLE": "does not exist",
+    "plan CONTENT none.jpg": "does not exist",
+    "stylize CONTENT STYLE --weights w.h5": "does not exist",
     "stylize CONTENT STYLE --resume": "leave out --resume",
     "recipes gaty": "did you mean gatys2016?",
     "weights check none": "one of embedded",
@@ -346,7 +346,7 @@ PATTERNS = {
     "a.jpg --region p/*.jpg=a.jpg": "p/*.jpg matches 2 files",
     "a.jpg a.jpg --style-mask a.jpg=p/*.jpg": "p/*.jpg matches 2 files",
     "a.jpg a.jpg --style-scale p/*.jpg=2": "p/*.jpg matches 2 files",
-    "a.jpg a.jpg --weights w/*.h5": "got a pattern",
+    "a.jpg a.jpg --weights w/*.h5": "matches no file",
 }
 
 

@@ -282,7 +282,7 @@ def test_styles_of_any_shape_fit_into_one_batch(backbone):
 
 
 def test_a_lane_that_cannot_fit_is_refused(backbone):
-    with pytest.raises(ValueError, match="60000 x 40000 px, got .* a smaller --size"):
+    with pytest.raises(ValueError, match="60000 x 40000 px need .* a smaller --size"):
         plan_batches(lanes_of([(40_000, 60_000)], 1), mesh_of(1))
 
 

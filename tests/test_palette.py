@@ -213,7 +213,7 @@ def test_a_strip_of_colours_is_a_palette(elsewhere):
 def test_what_needs_too_much_memory_is_refused(elsewhere, capsys):
     command = ["stylize", str(CONTENT), str(STYLE), "--recipe", "palette"]
     said = refused([*command, "--memory", "10MB"], capsys)
-    assert "of memory for 640 x 480 px" in said
+    assert "640 x 480 px need" in said
 
 
 def test_the_command_tells_what_it_would_do_and_what_it_cannot(elsewhere, capsys):

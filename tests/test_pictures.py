@@ -424,7 +424,7 @@ def test_formats_that_end_at_a_size_are_refused_before(tmp_path, suffix, edge):
 def test_unwritable_targets_are_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         save_image(tmp_path / "a" / "b" / "a.png", np.zeros((4, 4, 3), np.float32))
-    with pytest.raises(ValueError, match="end it in .png"):
+    with pytest.raises(ValueError, match="end the name in .png"):
         save_image(tmp_path / "a.bmp", np.zeros((4, 4, 3), np.float32))
 
 

@@ -162,7 +162,7 @@ def test_weights_of_unknown_lineage_need_a_word(tmp_path, small, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["convert", "none.pth", "out.h5"], "got no such file"),
+        (["convert", "none.pth", "out.h5"], "does not exist"),
         (["convert", "bad.pth", "out.h5"], "got one that cannot be used"),
         (["convert", "bad.pth", "out.npz"], "end its name in .h5"),
         (["convert", "bad.pth", "no/b/out.h5"], "does not exist"),

@@ -206,7 +206,7 @@ def test_the_command_writes_masks_and_loses_none(photograph, capsys):
         (["--box", "0,0,9999,9"], "expected a box inside the picture"),
         (["-o", "no/where/m.png"], "no/where"),
         (["-o", "m.txt"], "m.txt"),
-        (["-o", "photo.png"], "photo.png would overwrite an input"),
+        (["-o", "photo.png"], "photo.png is an input, too"),
     ],
 )
 def test_a_mask_that_cannot_be_is_refused_in_a_line(photograph, capsys, flags, said):

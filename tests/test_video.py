@@ -452,7 +452,7 @@ def test_bad_requests_are_refused_before_anything_is_painted(elsewhere, capfd):
         ("text.mp4", SWIRLS, *out): "not a readable video",
         ("nowhere.mp4", SWIRLS, *out): "no video or folder of frames",
         ("a.mp4", SWIRLS, "-o", "b.avi"): "end it in .mp4",
-        ("a.mp4", SWIRLS, "-o", "a.mp4"): "a.mp4 would overwrite an input",
+        ("a.mp4", SWIRLS, "-o", "a.mp4"): "a.mp4 is an input, too",
         ("a.mp4", *out): "no style is named",
         ("a.mp4", SWIRLS, *out, "--start", "7"): "fewer than two frames",
         ("a.mp4", SWIRLS, *out, "--flow", "flows"): "no flow from frame 2 to 1",

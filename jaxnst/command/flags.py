@@ -55,19 +55,19 @@ def add_pictures(p: Parser, content: str = "the photograph") -> None:
 
 def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     """Add the flags of every command that paints, with the command's defaults."""
-    add, usual = p.add_argument, size or "by the recipe; painterly: at most 512"
+    add, usual = p.add_argument, size or "the recipe decides, most say 512"
     long_edge = f"long edge of the result in pixels (default: {usual})"
     pixels = whole(1, LARGEST_SIZE)
     add("--size", type=pixels, default=size, metavar="PX", help=long_edge)
-    usual = quality or "normal, or draft for a preview"
-    quick = f"draft is quicker, best takes more steps (default: {usual})"
+    usual = quality or "normal; with --preview, draft"
+    quick = f"draft is faster, best takes more steps (default: {usual})"
     steps = p.add_mutually_exclusive_group()
     steps.add_argument("--quality", choices=QUALITY, default=quality, help=quick)
-    at_each = "steps at each size, more at the first; replaces --quality"
+    at_each = "optimisation steps at each size, instead of --quality"
     steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
     named = "painting method (default: painterly); jaxnst recipes lists all"
     add("--recipe", default="painterly", metavar="NAME", help=named)
-    noise = "seed of the noise, for recipes that start from it (default: 0)"
+    noise = "seed of the noise, in recipes that start from noise (default: 0)"
     add("--seed", type=seed, default=0, metavar="N", help=noise)
 
 
@@ -83,7 +83,7 @@ def add_machine_flags(
     add("--quiet", action="store_true", help="print errors only")
     if memory:
         limit = "memory to use, such as 8GB; larger pictures are painted in tiles"
-        limit += " (default: nine tenths of what is free)"
+        limit += " (default: 90 %% of the free memory)"
         add("--memory", type=byte_count, metavar="SIZE", help=limit)
     return group
 
@@ -95,8 +95,10 @@ def add_look_flags(p: Parser) -> None:
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
-    colors = "style, content, luminance (paint only lightness) or a picture to match"
-    add("--colors", type=one_name, metavar="WHOSE", help=colors)
+    colors = (
+        "colours of style, of content, luminance (paint only lightness), or of FILE"
+    )
+    add("--colors", type=one_name, metavar="NAME|FILE", help=colors)
 
 
 def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
@@ -104,7 +106,7 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
     add = p.add_argument_group("recipe").add_argument
     if starts:
         add("--blend", type=numbers, metavar="W,W,…", help="a weight for each style")
-        start = "start image: content, noise, style or a file, which is centre-cropped"
+        start = "start image: content, noise, style or a picture, which is cropped"
         add("--init", type=one_name, metavar="START", help=start)
     for name, text in FIELD_FLAGS.items():
         choices = get_args(FIELDS[name])
@@ -114,7 +116,7 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
         elif FIELDS[name] is bool:
             options = {"action": "store_const", "const": True}
         add(flag_of(name), dest=name, help=text, **options)
-    other = "any other field; jaxnst recipes NAME lists the fields; repeatable"
+    other = "change a field of the recipe; jaxnst recipes NAME lists all; repeatable"
     add("--set", type=assignment, metavar="FIELD=VALUE", help=other, **REPEATABLE)
 
 
@@ -122,9 +124,10 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     """Add the flags of masks: pictures of any size, where white or opaque selects."""
     add = p.add_argument_group("regions and masks").add_argument
     parts = (
-        "paint in other styles where MASK is white; repeatable; MASK is a picture, "
-        "or the word subject or sky, which finds this part (needs jaxnst[masks]; not "
-        "in videos); quote names that contain , or =: 'mask.png=\"a,b.jpg\"'"
+        "paint in other styles where MASK is white; repeatable. MASK is a file, or "
+        "the word subject or sky: jaxnst then finds that part (needs jaxnst[masks]; "
+        "not in videos). Put a name with a comma or an equals sign in double quotes: "
+        "'mask.png=\"a,b.jpg\"'"
     )
     metavar = "MASK=STYLE[,STYLE…]"
     add("--region", type=region, metavar=metavar, help=parts, **REPEATABLE)
@@ -132,9 +135,12 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     add("--keep-rest", action="store_true", help=rest)
     part = "use only the part of a style where MASK is white; repeatable"
     add("--style-mask", type=pair, metavar="MASK=STYLE", help=part, **REPEATABLE)
-    held = "keep more of the photograph where MASK (a file, subject or sky) is white"
+    held = "keep more of the photograph where MASK is white; MASK as for --region"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
-    labels = "region maps of the content and of each style; equal colours are matched"
+    labels = (
+        "a map of the content and one of each style; plain colours mark regions, and a "
+        "region is painted like the region of the style that has the same colour"
+    )
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
     p.set_defaults(faces=None if faces else ())
     if faces:

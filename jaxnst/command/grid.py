@@ -64,31 +64,32 @@ def add_flags(p: flags.Parser) -> None:
     add("--content", nargs="+", required=True, metavar="PATH", help=where)
     add("--style", nargs="+", default=[], metavar="PATH", help=where)
     out = {"type": flags.folder, "default": Path("grid"), "metavar": "FOLDER"}
-    add("-o", "--out", help="folder (default: grid)", **out)
+    add("-o", "--out", help="folder for the results (default: grid)", **out)
     sweeps = (
-        "values to try of a field of the recipe, or of recipe, seed, blend or "
-        "region; repeatable: all combinations; use ; between values that contain "
-        "commas: blend='1,0;0.5,0.5'"
+        "values to try; NAME is a field of the recipe, or 'recipe', 'seed', 'blend' or "
+        "'region'. If repeated, all combinations are painted. Values with commas are "
+        "separated by semicolons: blend='1,0;0.5,0.5'"
     )
     form = "NAME=VALUE,VALUE,…"
     add("--vary", type=flags.sweep, metavar=form, help=sweeps, **flags.REPEATABLE)
-    add("--seeds", type=positive, metavar="N", help="try N seeds, from --seed on")
-    quick = f"paint quickly at {PREVIEW} px into OUT/preview, to choose from"
+    seeds = "paint with N seeds; --seed is the first"
+    add("--seeds", type=positive, metavar="N", help=seeds)
+    quick = f"paint quickly at {PREVIEW} px, into FOLDER/preview"
     add("--preview", action="store_true", help=quick)
     flags.add_run_flags(p, size=None, quality=None)
     flags.add_look_flags(p)
     flags.add_mask_flags(p)
     flags.add_recipe_flags(p, starts=False)
     add = flags.add_machine_flags(p).add_argument
-    batch = "pictures on a device at a time (default: as many as fit and save time)"
+    batch = "pictures that a device paints at a time (default: the fastest that fits)"
     add("--batch", type=positive, metavar="N", help=batch)
-    several = "several machines: the same command on each, and a shared folder"
+    several = "several machines, which run the same command and share a folder"
     add = p.add_argument_group(several).add_argument
     find = "let JAX find the machines: under SLURM, Kubernetes or on TPUs"
     add("--distributed", action="store_true", help=find)
     add("--coordinator", metavar="HOST:PORT", help="address of machine 0")
-    add("--machines", type=positive, metavar="N", help="how many")
-    add("--machine", type=int, metavar="I", help="which one: 0 … N-1")
+    add("--machines", type=positive, metavar="N", help="number of machines")
+    add("--machine", type=int, metavar="I", help="number of this machine: 0 … N-1")
 
 
 PAGE, SHEET = "index.html", "sheet.png"

@@ -46,7 +46,7 @@ def mask_command(args: argparse.Namespace) -> int:
     check_target(out)
     inputs = [x.resolve() for x in (args.content, args.scribble) if x is not None]
     if out.resolve() in inputs:
-        raise ValueError(f"{out} would overwrite an input; choose another output")
+        raise ValueError(f"the output {out} is an input, too; choose another name")
     image = load_image(args.content)
     if args.box is not None:
         if len(args.box) != 4:

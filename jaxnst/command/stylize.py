@@ -64,9 +64,9 @@ def add_flags(p: flags.Parser) -> None:
     flags.add_run_flags(p, size=None, quality="normal")
     flags.add_look_flags(p)
     add("--resume", action="store_true", help="continue an interrupted run")
-    shown = "show the steps, memory and time that it needs, without painting"
+    shown = "show the steps, memory and time that painting needs, and stop"
     add("--dry-run", action="store_true", help=shown)
-    drop = "paint each photo that is put into FOLDER; name only styles, no CONTENT"
+    drop = "paint each photo that is put into FOLDER; give styles, but no CONTENT"
     add("--watch", type=Path, metavar="FOLDER", help=drop)
     flags.add_mask_flags(p)
     flags.add_recipe_flags(p)
@@ -216,7 +216,7 @@ def check_inputs_stay(outputs: Sequence[Path], painting: Painting) -> None:
         inputs = [*inputs, registry.locate(painting.weights)]
     for path in outputs:
         if path.resolve() in {x.resolve() for x in inputs}:
-            raise ValueError(f"{path} would overwrite an input; choose another output")
+            raise ValueError(f"the output {path} is an input, too; choose another name")
 
 
 def with_networks(paintings: Sequence[Painting], *, quiet: bool) -> list[Painting]:

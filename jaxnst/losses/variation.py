@@ -35,8 +35,8 @@ class VariationLoss:
 def squared_variation(image: Image, weights: Weights = None) -> Scalar:
     """Half the sum of squared differences of neighbouring pixels, inside the image.
 
-    `½ Σ ((x_{i,j+1} - x_{i,j})² + (x_{i+1,j} - x_{i,j})²)`; the last row and the last
-    column are left out.
+    `½ Σ ((x_{i,j+1} - x_{i,j})² + (x_{i+1,j} - x_{i,j})²)` over all pixels (i, j) but
+    the last row and the last column, which count only as neighbours.
 
     Example:
         >>> float(squared_variation(jnp.eye(2)[:, :, None].repeat(3, 2)))

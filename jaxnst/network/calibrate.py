@@ -71,10 +71,11 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     A content loss grows with the square of the activations and a Gram loss with their
     fourth power, so published loss weights fit only the network they were chosen for.
-    `caffe` and `torchvision` leave weights of that family unchanged, and scale each
-    layer of other weights to its `MEAN_LEVELS`. `unit_mean` brings each filter's mean
-    activation to 1; an almost silent filter is treated as if its mean were a twentieth
-    of its layer's, so that its noise is not amplified. Calibrate before `accelerate`.
+    `caffe` and `torchvision` each name a family of weights. Weights of that family are
+    left unchanged; of other weights, each layer is scaled to the family's mean in
+    `MEAN_LEVELS`. `unit_mean` brings each filter's mean activation to 1. The mean of an
+    almost silent filter counts as at least a twentieth of its layer's, so that its
+    noise is not amplified. Calibrate before `accelerate`.
 
     Args:
         backbone: From `load_backbone`.

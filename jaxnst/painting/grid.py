@@ -309,7 +309,7 @@ def stylize_grid(
         options: What to vary, and the devices to use.
 
     Returns:
-        For each content an array of its pictures, styles settings h w 3.
+        A list with an array for each content, of shape (styles, settings, h, w, 3).
 
     Raises:
         ValueError: As `stylize`, or if `contents` is empty or `vary` is invalid.

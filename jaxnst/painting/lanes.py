@@ -204,9 +204,9 @@ def plan_batches(
         needed = lane_bytes(shape, group[0].recipe)
         if needed > free_memory(device):
             raise ValueError(
-                f"expected {gigabytes(needed)} of memory for "
-                f"{shape[1]} x {shape[0]} px, got {gigabytes(free_memory(device))}; "
-                "use a smaller --size, or jaxnst stylize, which paints in tiles"
+                f"{shape[1]} x {shape[0]} px need {gigabytes(needed)} of memory, and "
+                f"{gigabytes(free_memory(device))} are free; use a smaller --size, or "
+                "jaxnst stylize, which paints in tiles"
             )
         enough = BATCH_PIXELS.get(device.platform, 2**22) // math.prod(shape)
         fitting = int(memory // needed)

@@ -215,7 +215,8 @@ def _memory_message(shape: tuple[int, int], recipe: Recipe, memory: int) -> str:
     if _least(shape, recipe.replace(**lean)) <= memory:
         others.append(" ".join(f"--set {name}={x}" for name, x in lean.items()))
     use = " or ".join(others) or "more memory"
+    needed, have = gigabytes(_least(shape, recipe)), gigabytes(memory)
     return (
-        f"expected {gigabytes(_least(shape, recipe))} of memory for {shape[1]} x "
-        f"{shape[0]} px, got {gigabytes(memory)}; use {use}"
+        f"{shape[1]} x {shape[0]} px need {needed} of memory, and {have} are free; use "
+        f"{use}"
     )

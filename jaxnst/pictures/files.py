@@ -338,7 +338,8 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
-            f"{path} has no suffix of a picture; end it in {', '.join(SUFFIXES)}"
+            f"{path} is not named like a picture that can be written; end the name in "
+            f"{', '.join(SUFFIXES)}"
         )
     if bits == 16 and kind not in ("PNG", "TIFF"):
         raise ValueError(

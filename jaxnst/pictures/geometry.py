@@ -111,9 +111,11 @@ def _each_channel(
 def rotate(
     image: Float[Array | np.ndarray, "_h _w _c"], degrees: int
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-    """Turn an image anticlockwise; unless by quarter turns, crop its largest square.
+    """Rotate an image anticlockwise.
 
-    It may overshoot the range of the image, as `resize` does.
+    If the angle is not a multiple of 90 degrees, the result is cropped to the largest
+    square inside the rotated image. It may overshoot the range of the image, as
+    `resize` does.
 
     Example:
         >>> image = np.ones((40, 60, 3), np.float32)

@@ -326,7 +326,8 @@ class Look:
 class Recipe:
     """Every setting of a style transfer.
 
-    No two parts have a field of the same name, so `replace` and `values` use the names.
+    Names of fields are unique across the parts (`program`, `weights`, …), so `replace`
+    and `values` take the name of a field alone.
 
     Attributes:
         name: Unique name.

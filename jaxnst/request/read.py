@@ -45,8 +45,8 @@ def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
         raise ValueError("--labels and --region exclude each other; leave one out")
     if painting.labels and len(painting.labels) != 1 + len(styles):
         raise ValueError(
-            f"--labels names {len(painting.labels)} pictures; give "
-            f"{1 + len(styles)}: one of the content and one of each style"
+            f"--labels has {len(painting.labels)} of {1 + len(styles)} maps; give one "
+            "of the content and one of each style"
         )
     if painting.keep_rest and not regions:
         raise ValueError("--keep-rest needs a region; add --region MASK=STYLE")

@@ -11,16 +11,16 @@ from jaxnst.request.painting import Painting
 
 FIELD_FLAGS = {
     "content_weight": (
-        "weight of the content term; painterly: 0.05 keeps a hint of the photograph, "
+        "weight of the content; with painterly, 0.05 keeps a hint of the photograph, "
         "5 nearly all of it"
     ),
-    "style_weight": "weight of the style term; more keeps less of the photograph",
-    "tv_weight": "weight of the total variation; more is smoother",
+    "style_weight": "weight of the style; a larger one keeps less of the photograph",
+    "tv_weight": "weight of the total variation; a larger one is smoother",
     "optimizer": "optimiser of the picture",
     "learning_rate": "step size of the optimiser",
     "pooling": "pooling between the blocks of the network",
     "dtype": "type of the convolutions (default: float32 on a CPU, else bfloat16)",
-    "rotate_styles": "measure the styles in four directions, so that strokes may turn",
+    "rotate_styles": "also measure the styles turned by 90, 180 and 270 degrees",
 }
 """Help of each flag that takes the same values as `--set`, by its field of the recipe;
 `--style-scale`, `--colors` and `--init` take more values."""
