@@ -207,7 +207,7 @@ BAD = {
     "mosaic.jpg --keep-rest": "--keep-rest needs a region",
     "mosaic.jpg --keep-rest --region left.png=swirls.jpg": "leaves nothing for",
     "": "no style is named",
-    "mosaic.jpg --labels labels-a.png labels-c.png": "labels-a.png has the colour #ff0000",
+    "mosaic.jpg --labels labels-a.png labels-c.png": "has the colour #ff0000",
     "mosaic.jpg --labels labels-d.png labels-a.png": "that is not in labels-d.png",
     "mosaic.jpg --labels labels-c.png labels-a.png": "at labels-c.png, got 1",
     "mosaic.jpg --style-mask nearly-black.png=mosaic.jpg": "all black",
