@@ -29,7 +29,7 @@ STARTS = get_args(FIELDS["init"])
 REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
 """Options of flags that may be repeated."""
 
-WEIGHTS = "embedded, imagenet, torchvision or a file (default: the recipe's)"
+WEIGHTS = "network: embedded, imagenet, torchvision or a file (default: the recipe's)"
 """Help of `--weights`."""
 
 
@@ -96,7 +96,7 @@ def add_look_flags(p: Parser) -> None:
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
     colors = (
-        "colours of style, of content, luminance (paint only lightness), or of FILE"
+        "colours to use: style, content, luminance (paint only lightness) or FILE's"
     )
     add("--colors", type=one_name, metavar="NAME|FILE", help=colors)
 
