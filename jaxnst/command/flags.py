@@ -95,9 +95,7 @@ def add_look_flags(p: Parser) -> None:
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
-    colors = (
-        "colours to use: style, content, luminance (paint only lightness) or FILE's"
-    )
+    colors = "colours of: style, content, luminance (paint only lightness) or FILE"
     add("--colors", type=one_name, metavar="NAME|FILE", help=colors)
 
 
