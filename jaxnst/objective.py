@@ -39,10 +39,10 @@ class RegionTargets(NamedTuple):
 
     Attributes:
         style: Target of the style, from `StyleLoss.prepare`, by layer.
-        weights: How much each position counts, by layer, of mean 1, see
-            `masks.layer_weights`; empty if the region is the whole image.
+        weights: For each layer, weights of the positions, with mean 1, see
+            `masks.layer_weights`. Empty if the region is the whole image.
         share: Area of the region, as a fraction of the image. It is the weight of the
-            region's term, so the style acts on each pixel as in a whole image.
+            region's term, so the style acts on a pixel as strongly as in a whole image.
     """
 
     style: StyleTarget

@@ -227,7 +227,7 @@ BAD = {
     "weights check none": "one of embedded",
     "stylize CONTENT STYLE --set beta3=1": "did you mean beta",
     "stylize CONTENT STYLE --set clip=x": "give true or false",
-    "stylize CONTENT STYLE --recipe johnson --set beta1=0.5": "beta1 changes nothing",
+    "stylize CONTENT STYLE --recipe johnson --set beta1=0.5": "beta1 has no effect",
     "stylize CONTENT": "no style is named",
     "": "required: COMMAND",
     "stilize": "invalid choice",

@@ -268,7 +268,7 @@ def bad_sources(folder: Path) -> dict[str, Path]:
         out.mux(audio.encode(None))
     return {
         "no video or folder of frames": folder / "nowhere.mp4",
-        "no pictures in": empty,
+        "has no pictures": empty,
         "the first frame of .* has": mixed,
         "expected a readable picture": broken,
         "fewer than two frames; paint it with jaxnst stylize": still,

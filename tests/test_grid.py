@@ -306,9 +306,9 @@ BAD = {
     "none": ({"style_weight": []}, "got none"),
     "twice": ({"style_weight": [1.0, 2.0, 1.0]}, "a duplicate value 1.0"),
     "value": ({"style_weight": [-1.0]}, "finite number ≥ 0"),
-    "seed": ({"seed": [1, 2]}, "seed changes nothing where init is content"),
+    "seed": ({"seed": [1, 2]}, "seed has no effect where init is content"),
     "seed -1": ({"init": ["noise"], "seed": [-1]}, "from 0 to 4294967295"),
-    "in vain": ({"history": [1, 2]}, "history changes nothing"),
+    "in vain": ({"history": [1, 2]}, "history has no effect"),
     "blend": ({"blend": [(1.0,)]}, "finite weight for each style .*; give 3"),
     "blend 0": ({"blend": [(0.0, 0.0, 0.0)]}, "not all 0"),
 }

@@ -40,13 +40,13 @@ def test_each_recipe_has_a_look_in_five_words():
         ({"scale_factor": 1.0}, "scale_factor cannot be 1; give a number > 1"),
         ({"units": (1.0, 0.0, 1.0)}, "three units > 0"),
         ({"keep_best": True}, "keep_best or an ema_decay, got both"),
-        ({"history": 5}, "history changes nothing where optimizer is adam"),
+        ({"history": 5}, "history has no effect where optimizer is adam"),
         (
             {"style_loss": "grams"},
             "'grams'; give gram or .*, or a StyleLoss",
         ),
         ({"optimizer": "lbfgs", "beta1": 0.5}, "set optimizer to adam or tf1_adam"),
-        ({"noise": 0.2}, "noise changes nothing where init is content"),
+        ({"noise": 0.2}, "noise has no effect where init is content"),
     ],
 )
 def test_senseless_overrides_are_refused(change, message):

@@ -163,11 +163,11 @@ def test_weights_of_unknown_lineage_need_a_word(tmp_path, small, capsys):
     ("arguments", "message"),
     [
         (["convert", "none.pth", "out.h5"], "does not exist"),
-        (["convert", "bad.pth", "out.h5"], "got one that cannot be used"),
+        (["convert", "bad.pth", "out.h5"], "is not a VGG-19 weights file"),
         (["convert", "bad.pth", "out.npz"], "end its name in .h5"),
         (["convert", "bad.pth", "no/b/out.h5"], "does not exist"),
         (["convert", "embedded.h5", "out.h5"], "got ours"),
-        (["check", "bad.pth"], "got one that cannot be used"),
+        (["check", "bad.pth"], "is not a VGG-19 weights file"),
     ],
 )
 def test_bad_weights_are_answered_in_one_line(arguments, message, elsewhere, capsys):

@@ -278,7 +278,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(elsewhere, folder):
             "content_weight is set here and by a control",
         ),
         ({"set": ["style_layers=relu9_9"]}, "relu9_9"),
-        ({"set": ["beta1=0.5"]}, "beta1 changes nothing where optimizer is lbfgs"),
+        ({"set": ["beta1=0.5"]}, "beta1 has no effect where optimizer is lbfgs"),
         ({"keep_rest": True}, "keep_rest needs regions"),
         ({"regions": [{"mask": "m", "styles": []}]}, "length >= 1 at .* in regions"),
         ({"sizes": 3}, "did you mean size"),

@@ -83,8 +83,8 @@ def find_manifest(path: Path) -> Manifest:
         return check_manifest(parse_json(read_description(path)), str(path))
     except ValueError as error:
         raise ValueError(
-            f"no manifest of jaxnst in {beside} or {path}; paint the picture with "
-            "jaxnst stylize"
+            f"neither {path} nor {beside} has settings of jaxnst; name a picture that "
+            "jaxnst painted"
         ) from error
 
 

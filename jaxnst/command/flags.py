@@ -95,7 +95,10 @@ def add_look_flags(p: Parser) -> None:
     add("--style-strength", type=float, metavar="0…1", help=strong)
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
-    colors = "colours of: style, content, luminance (paint only lightness) or FILE"
+    colors = (
+        "where colours come from: style, content or FILE; or luminance, which paints "
+        "light and dark and keeps the colours of the photograph"
+    )
     add("--colors", type=one_name, metavar="NAME|FILE", help=colors)
 
 
@@ -124,8 +127,8 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     parts = (
         "paint in other styles where MASK is white; repeatable. MASK is a file, or "
         "the word subject or sky: jaxnst then finds that part (needs jaxnst[masks]; "
-        "not in videos). Put a name with a comma or an equals sign in double quotes: "
-        "'mask.png=\"a,b.jpg\"'"
+        "not in videos). If a name contains a comma or an equals sign, put double "
+        "quotes around it: 'mask.png=\"a,b.jpg\"'"
     )
     metavar = "MASK=STYLE[,STYLE…]"
     add("--region", type=region, metavar=metavar, help=parts, **REPEATABLE)
@@ -136,8 +139,8 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     held = "keep more of the photograph where MASK is white; MASK as for --region"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
     labels = (
-        "a map of the content and one of each style; plain colours mark regions, and a "
-        "region is painted like the region of the style that has the same colour"
+        "a map for the content, then a map for each style; a plain colour marks a "
+        "region, which is painted like the region of that colour in a style's map"
     )
     add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
     p.set_defaults(faces=None if faces else ())
@@ -297,7 +300,9 @@ def painting_from(
     for path in (*parts, *scales):
         if path not in named:
             known = ", ".join(map(str, named))
-            raise ValueError(f"{path} is not a style of this run; use one of {known}")
+            raise ValueError(
+                f"{path} is not a style of this run; its styles are {known}"
+            )
     given = vars(args)  # some commands lack some flags
     blend = given.get("blend") or [1.0] * len(styles)
     if styles:

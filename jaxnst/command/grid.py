@@ -67,8 +67,8 @@ def add_flags(p: flags.Parser) -> None:
     add("-o", "--out", help="folder for the results (default: grid)", **out)
     sweeps = (
         "values to try; NAME is a field of the recipe, or 'recipe', 'seed', 'blend' or "
-        "'region'. If repeated, all combinations are painted. Values with commas are "
-        "separated by semicolons: blend='1,0;0.5,0.5'"
+        "'region'. If repeated, all combinations are painted. If a value itself "
+        "contains a comma, put semicolons between the values: blend='1,0;0.5,0.5'"
     )
     form = "NAME=VALUE,VALUE,…"
     add("--vary", type=flags.sweep, metavar=form, help=sweeps, **flags.REPEATABLE)
@@ -117,7 +117,9 @@ def find_pictures(patterns: Sequence[str], kind: str) -> tuple[list[Path], list[
         path = Path(pattern)
         if path.is_dir():
             if not (paths := pictures_in(path)):
-                raise ValueError(f"no pictures in {path}; --{kind} needs one")
+                raise ValueError(
+                    f"the folder {path} has no pictures; --{kind} needs one"
+                )
         elif not (paths := matches(path, "pictures"))[0].exists():
             raise ValueError(f"no picture at {path}; check the path")
         found |= {x.resolve(): x for x in paths if x.resolve() not in found}

@@ -136,7 +136,8 @@ def correlation_loss(m: CrossMoments) -> Scalar:
     left to the style. It hardly depends on the scale of the activations.
 
     Args:
-        m: Mean of `cross_sum` of the image's feature with a standardised target.
+        m: `cross_sum(feature, target).mean` of the image's feature and its target,
+            which is standardised.
 
     Returns:
         The loss, in [0, 4].

@@ -83,10 +83,11 @@ def differences(image: Image, weights: Weights = None) -> Differences:
 
 
 def total_variation(d: Differences, shape: Any) -> Scalar:
-    """Mean squared difference of neighbouring pixels, in eight directions.
+    """Weighted mean squared difference of each pixel and its eight neighbours.
 
-    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, with edges replicated: the energy of
-    the nine-point Laplacian, which is isotropic to second order.
+    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, with edges replicated. Opposite
+    neighbours give equal terms, hence the factor 2. This is the energy of the
+    nine-point Laplacian, which is isotropic to second order.
 
     Args:
         d: `differences` of an image.

@@ -25,7 +25,7 @@ class Checkpoint(NamedTuple):
         taken: Steps already taken there.
         state: State after them.
         tiles: Size of the tiles of each scale; None: the scale has no tiles.
-        inputs: Inputs of the run, so that no other run resumes from it.
+        inputs: Inputs of the run. A run with other inputs cannot resume from here.
         records: Arrays that the run has recorded so far, by name.
     """
 

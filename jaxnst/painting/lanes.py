@@ -145,8 +145,8 @@ def apply_setting(recipe: Recipe, setting: Mapping[str, Any], styles: int) -> Re
             raise ValueError(f"expected a seed from 0 to 4294967295, got {seed!r}")
         if recipe.look.init == "content":
             raise ValueError(
-                "seed changes nothing where init is content; set init to noise or "
-                "style as well, or leave it out"
+                "seed has no effect where init is content; set init to noise or "
+                "style, or leave seed out"
             )
     if "blend" in setting:
         check_blend(setting["blend"], styles)

@@ -23,7 +23,8 @@ class ChunkSchedule(NamedTuple):
 
     Attributes:
         start: Steps taken in earlier calls.
-        chunk: Steps per launch, at most; each multiple of it ends a launch.
+        chunk: Most steps per launch. A launch also ends when the number of steps taken
+            is a multiple of `chunk`.
         interval: Approximate seconds per launch; the result does not depend on it.
         on_chunk: Called with state and infos after each launch.
         call: Calls the compiled steps.

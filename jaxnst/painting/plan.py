@@ -44,7 +44,8 @@ def plan_run(
             still fits.
 
     Returns:
-        The stages, coarsest first; if the recipe takes no steps, one without steps.
+        The stages, coarsest first. If the recipe takes no steps, a single stage of 0
+        steps.
 
     Raises:
         ValueError: If the picture is too small for the recipe's layers, or the memory

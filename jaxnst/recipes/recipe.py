@@ -418,7 +418,7 @@ class Recipe:
         old, new = self.values(), changed.values()
         for name in changes:
             if new[name] != old[name] and (why := changed._why_unused(name)):
-                raise ValueError(f"{name} changes nothing where {why}")
+                raise ValueError(f"{name} has no effect where {why}")
         return changed
 
     def uses(self, name: str) -> bool:
@@ -443,7 +443,7 @@ class Recipe:
         value, wanted = self.values()[other], " or ".join(map(str, useful))
         if value in useful:
             return ""
-        return f"{other} is {value}; set {other} to {wanted} as well, or leave it out"
+        return f"{other} is {value}; set {other} to {wanted}, or leave {name} out"
 
     def with_strength(self, strength: float) -> "Recipe":
         """A copy with a style strength: 0 is the photograph, ½ no change, 1 no content.

@@ -163,7 +163,7 @@ def _same_size(path: Path, number: int, shape: Any, first: Any) -> None:
 def _folder(path: Path, rate: Fraction) -> Clip:
     files = frame_files(path)
     if not files:
-        raise ValueError(f"no pictures in {path}; choose a folder of frames")
+        raise ValueError(f"the folder {path} has no pictures; choose one with frames")
     first = image_shape(files[0])
     for number, file in enumerate(files, start=1):
         load_image(file, size=16)  # a damaged one is found now, not after hours

@@ -63,7 +63,7 @@ def collect_torch(tree):
 
 def refusal(path):
     """Why a file is refused."""
-    with pytest.raises(ValueError, match="expected a VGG-19 weights file") as caught:
+    with pytest.raises(ValueError, match="VGG-19 weights file") as caught:
         read(path)
     return str(caught.value)
 

@@ -69,7 +69,7 @@ def read(path: Path) -> Reading:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())[:300]
         raise ValueError(
-            f"expected a VGG-19 weights file at {path}, got one that cannot be used "
+            f"{path} is not a VGG-19 weights file that jaxnst can read "
             f"({reason}); use a whole file of a VGG-19 from Keras, PyTorch (a "
             "state_dict), safetensors, MatConvNet, Caffe or flaxmodels"
         ) from error
@@ -92,7 +92,7 @@ def _read(path: Path) -> Reading:
         tree, mean = read_matconvnet(memoryview(data))
         return Reading(collect(tree), "matconvnet", "caffe", mean)
     if data[:1] not in (b"\n", b"\x12", b"\xa2"):  # tags of name, layers and layer
-        raise ValueError("its first bytes are of none of the formats")
+        raise ValueError("its first bytes match no known format")
     return Reading(collect(read_caffe(memoryview(data))), "caffe", "caffe")
 
 
