@@ -135,7 +135,7 @@ def test_a_recipe_that_cannot_go_by_tiles_is_painted_at_once():
 
 
 def test_what_is_too_large_is_refused_with_what_would_fit():
-    said = r"expected 1\.\d GB .* got 1.5 GB; use --size"
+    said = r"need 1\.\d GB .* 1\.5 GB are free; use --size"
     with pytest.raises(ValueError, match=said):
         plan_run((512, 640), PAINTERLY, 15 * 10**8)
     advice = "or --set state_dtype=bfloat16 --set history=3"
