@@ -15,9 +15,10 @@ def background_map(
 ) -> Iterator[Y]:
     """Map a function over items, as `map` does, but in a thread.
 
-    The caller's thread makes the items, of which there may be endlessly many. If more
-    than `most` calls wait, it waits for the first one. If it stops, or an item fails,
-    the waiting calls are still made. A call's exception is raised instead of a result.
+    The caller's thread makes the items, whose number may be infinite. If more than
+    `most` calls wait, the caller waits for the first of these. If the caller stops, or
+    making an item fails, the waiting calls are still made. A call's exception is raised
+    instead of its result.
 
     Example:
         >>> list(background_map(len, ["a", "bc"], most=1))

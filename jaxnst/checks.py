@@ -10,8 +10,8 @@ import numpy as np
 from jax.core import Tracer
 
 USUAL, OPTIMIZED = 0.25, 9.0
-"""How far numbers may be outside [0, 1]: in a picture, because resampling filters
-overshoot, and in an image that is optimised without clipping."""
+"""How far numbers may be outside [0, 1]. `USUAL` is for pictures, because resampling
+filters overshoot. `OPTIMIZED` is for images that are optimised without clipping."""
 
 
 def check_image(
@@ -24,10 +24,11 @@ def check_image(
 ) -> None:
     """Raise a ValueError unless something is an RGB image, h w 3, of floats in [0, 1].
 
-    Under `jit`, `vmap` or `grad`, only shape and type are known, and checked.
+    Under `jit`, `vmap` or `grad`, only the shape and the dtype are checked.
 
-    A mask has 1 channel, and may be of booleans. Numbers must be in [0, `most`], with a
-    tolerance of `beyond` on both sides. Messages call the image `name`.
+    With 1 channel, the image is a mask, which may be of booleans. Numbers must be in
+    [0, `most`], with a tolerance of `beyond` on both sides. Messages call the image
+    `name`.
 
     Example:
         >>> check_image(np.zeros((4, 6, 3), np.uint8), "content")
@@ -133,7 +134,9 @@ def check_untraced(name: str, *arguments: Any) -> None:
 
 
 def check_installed(module: str, user: str, extra: str) -> None:
-    """Raise a ValueError if `user` needs a module of an extra that is not installed.
+    """Raise a ValueError if `module` is missing, which `user` needs.
+
+    The message names the `extra` that installs the module.
 
     Example:
         >>> check_installed("numpy", "--trace", "plot")

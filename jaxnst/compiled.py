@@ -1,7 +1,7 @@
 """Compiled programs, kept in memory and on disk.
 
-`kept_jit` is `jax.jit` for the few large functions of a run. A program that another
-process has compiled is loaded in a fraction of a second, without tracing.
+`kept_jit` replaces `jax.jit` for the few large functions of a run. A program that
+another process has compiled is loaded in a fraction of a second, without tracing.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Program(NamedTuple):
 
 
 class KeptJit:
-    """A function from `kept_jit`."""
+    """A function decorated by `kept_jit`, and its compiled programs."""
 
     def __init__(
         self, function: Callable, static: tuple[str, ...], name: str, **options: Any
@@ -57,10 +57,11 @@ class KeptJit:
 
     @functools.cached_property
     def jit(self) -> Any:
-        """The function as `jax.jit` makes it.
+        """The function, decorated by `jax.jit`.
 
-        Its name contains a hash of all that it depends on. So JAX's own cache, whose
-        programs cannot be saved again, has a program only if ours had it, too.
+        Its name contains a hash of all that it depends on. So JAX's own cache has a
+        program only if ours had it, too. Otherwise we might get a program from JAX's
+        cache, and such a program cannot be saved again.
         """
         function = lambda *args, **static: self.__wrapped__(*args, **static)
         functools.update_wrapper(function, self.__wrapped__)
@@ -69,7 +70,7 @@ class KeptJit:
 
     @functools.cached_property
     def batched(self) -> "KeptJit":
-        """The function for many pictures at once; each argument has one more axis."""
+        """The function for many pictures at once. Each argument gets a leading axis."""
         function = lambda *args, **static: jax.vmap(
             functools.partial(self.__wrapped__, **static)
         )(*args)
@@ -78,13 +79,13 @@ class KeptJit:
         return KeptJit(function, self.static, self.name, **self.options)
 
     def keeps(self, args: PyTree) -> bool:
-        """Whether the program of a call is kept, see `kept_jit`."""
+        """Whether the program is kept: its arrays are on the host or first device."""
         first = {jax.devices()[0]}
         here = lambda x: not isinstance(x, jax.Array) or x.devices() == first
         return all(hasattr(x, "dtype") and here(x) for x in jax.tree.leaves(args))
 
     def __call__(self, *args: Any, **static: Any) -> Any:
-        """Call the function, by the kept program where there is one."""
+        """Call the function. The first call loads or compiles its program."""
         if any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
             return self.__wrapped__(*args, **static)
         if not self.keeps(args):
@@ -96,7 +97,7 @@ class KeptJit:
         return compiled(*args)
 
     def prepare(self, *args: Any, **static: Any) -> Program:
-        """Begin to load or compile a call of arrays, or of their shapes."""
+        """Begin to load or compile the program for arguments, or for their shapes."""
         shapes = jax.tree.map(_shape, args)
         leaves, structure = jax.tree.flatten(shapes)
         key = tuple(leaves), structure, tuple(sorted(static.items())), *_settings()
@@ -186,11 +187,12 @@ def kept_jit(
     donate: tuple[str, ...] = (),
     compiler_options: CompilerOptions | None = None,
 ) -> Callable[[Callable], Any]:
-    """Decorate a function as `jax.jit` does, and keep its compiled programs.
+    """Decorate a function like `jax.jit`, and keep its compiled programs.
 
-    Static arguments are given by name; people see `name` while they wait. Inside a JAX
-    transformation, a call runs the undecorated function; with arrays on other devices,
-    it runs `jax.jit` of the function.
+    `static` are names of arguments; calls must give these by name. People see `name`
+    while they wait for a program. Inside a JAX transformation, a call runs the
+    undecorated function. With arrays on other devices than the first, it runs `jax.jit`
+    of the function.
 
     Example:
         >>> import jax.numpy as jnp
@@ -227,9 +229,9 @@ def compiling_ahead() -> Iterator[None]:
 
 
 def private_folder() -> Path | None:
-    """JAX's cache folder, if nobody else may write there, else None.
+    """JAX's cache folder, where programs are kept. None if others may write there.
 
-    Programs are kept there. To load a program is to run its code, so it must be ours.
+    Loading a program runs its code, so nobody else may have written it.
     """
     named = jax.config.values["jax_compilation_cache_dir"]
     if not named or not jax.config.values["jax_enable_compilation_cache"]:
@@ -297,7 +299,10 @@ needed is being compiled."""
 
 
 class Runner:
-    """Calls programs once they are compiled; people see `place`, as `at 512 px`."""
+    """Waits until a program is compiled, and calls it.
+
+    Meanwhile `on_wait` gets the program's name and `place`, such as `at 512 px`.
+    """
 
     def __init__(self, place: str = "", on_wait: OnWait | None = None):
         self.place, self.on_wait = place, on_wait

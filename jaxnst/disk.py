@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be made in a folder; a ValueError if not.
+    """Raise a ValueError unless files can be made in a folder.
 
     The folder may be missing if its parent exists, because `write_whole` makes it.
     """
@@ -35,7 +35,7 @@ written next to a picture have longer names."""
 
 
 def check_target(path: Path) -> None:
-    """Check that a file can be written, before any work for it; it may exist."""
+    """Raise a ValueError unless a file can be written. The file may already exist."""
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise ValueError(
             f"{path.name} is too long; choose a name of at most {LONGEST_NAME} bytes"
@@ -73,9 +73,9 @@ def check_readable(path: Path) -> None:
 
 
 def matches(path: Path, kind: str = "files") -> list[Path]:
-    """Files that match a pattern, sorted; some shells do not expand patterns.
+    """Files that match a pattern, sorted. Some shells do not expand patterns.
 
-    A path that exists, or is no pattern, is returned as it is.
+    A path that exists, or is no pattern, is returned alone.
 
     Raises:
         ValueError: If nothing matches the pattern, or a file may not be read.
@@ -91,7 +91,7 @@ def matches(path: Path, kind: str = "files") -> list[Path]:
 
 
 def numbered(path: Path) -> Iterator[Path]:
-    """A path, then the same with -2, -3, … before its suffix.
+    """Yield a path, then the path with -2, -3, … before its suffix.
 
     Example:
         >>> names = numbered(Path("a.png"))
@@ -104,17 +104,17 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def free_path(path: Path) -> Path:
-    """The path, numbered if it exists."""
+    """The first path of `numbered` that does not exist."""
     return next(x for x in numbered(path) if not x.exists())
 
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Reserve the name of an output; yields False if another run has it.
+    """Reserve the name of an output; yield False if another run has reserved it.
 
-    A lock on a hidden file next to it excludes other processes and threads. The hidden
-    file is deleted at the end; if the process is killed, the system frees the lock. For
-    a link, the target is reserved.
+    A lock on a hidden file next to the output excludes other processes and threads. The
+    hidden file is deleted at the end. If the process is killed, the system frees the
+    lock. For a link, the target is reserved.
     """
     path = path.resolve()
     made = not path.parent.exists()

@@ -19,7 +19,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         ValueError: If the path is no file, or the file is too large or not JSON.
-        OSError: If it cannot be read.
+        OSError: If the file cannot be read.
 
     Example:
         >>> import tempfile
@@ -67,7 +67,8 @@ def shown(value: Any) -> str:
 
 
 Text = Annotated[str, Meta(pattern=r"^[^\0\ud800-\udc7f\udd00-\udfff]{0,4096}$")]
-"""A text that could be a file name: no NUL, and no half characters."""
+"""A text that could be a file name: up to 4096 characters, no NUL, and no surrogates
+but those that stand for undecodable bytes."""
 
 TERMS = {
     r" \| null": "",
@@ -83,8 +84,8 @@ TERMS = {
 def convert(value: Any, kind: Any, name: str) -> Any:
     """Convert parsed JSON to an annotated type, such as a dataclass.
 
-    `msgspec.Meta` sets bounds; fields that the type does not have are ignored. A
-    ValueError says in one line what is wrong in `name`.
+    `msgspec.Meta` sets bounds. Fields that the type does not have are ignored. If the
+    value does not fit, a ValueError says why in one line, and calls the value `name`.
 
     Example:
         >>> convert([3, 4], tuple[int, ...], "sizes")

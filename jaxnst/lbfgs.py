@@ -22,7 +22,7 @@ HIGHEST_RISE = 0.2
 
 SHORTEST = 0.01
 """Smallest radius, as a fraction of the first one. Shorter steps would change the loss
-by little more than rounding errors, which would then shorten them for ever."""
+by little more than rounding errors, which would shorten further steps for ever."""
 
 GROWTH = 2.0
 """After a successful step, the next one may be this many times as long."""
@@ -39,9 +39,9 @@ class LbfgsState(NamedTuple):
         grad: Gradient at `params`.
         lowest: Lowest loss seen.
         radius: Longest trusted step, RMS over the pixels.
-        steps: Differences of positions, history h w 3.
-        changes: Differences of gradients, history h w 3.
-        curvatures: Product `sᵀy` of each pair of a step and a change.
+        steps: Step s of each pair, a difference of images, history h w 3.
+        changes: Change y of the gradient in each pair, history h w 3.
+        curvatures: Product `sᵀy` of each pair.
         gamma: Initial inverse curvature, `sᵀy / yᵀy` of the newest pair; zero before
             the first pair.
     """
@@ -63,8 +63,8 @@ def enlarge_curvature(
 ) -> optax.OptState:
     """Start L-BFGS anew, but keep the curvature of the scale before.
 
-    The history is dropped, because it belongs to another function. The more pixels a
-    loss averages, the less it curves with each, so `gamma` grows with their number.
+    The history is dropped, because it belongs to another function. A loss that averages
+    more pixels curves less along each pixel, so `gamma` grows with their number.
     """
     last, begun = cast(list[LbfgsState], [before, fresh])
     scale = growth.pixels * np.asarray(last.gamma)
@@ -87,7 +87,7 @@ def lbfgs(
     accept every step; on hatched or noisy pictures the loss then rises or stalls. Here:
 
     - Each step takes one gradient. The length of a step is the RMS change of the image
-      after clipping, over the learning rate. Nothing depends on the scale of the loss.
+      after clipping, divided by the learning rate. The scale of the loss has no effect.
     - A pair of a step s and a change y of the gradient is accepted if
       `sᵀy > 1e-6 |s| |y|`.
     - A step that ends more than a fifth above the lowest loss is taken back. The
@@ -227,9 +227,9 @@ def _inverse_hessian_times(vector: Image, state: LbfgsState) -> Image:
 def compact(vector: Image, state: LbfgsState) -> Image:
     """`_inverse_hessian_times` in compact form.
 
-    With the pairs as columns of S and Y, the oldest first, R the upper triangle of SᵀY,
-    D its diagonal, γ the scale and p = R⁻¹ Sᵀg, it is
-    `γ g + S R⁻ᵀ (D p + γ YᵀY p - γ Yᵀg) - γ Y p`.
+    `γ g + S R⁻ᵀ (D p + γ YᵀY p - γ Yᵀg) - γ Y p` with the vector g and `p = R⁻¹ Sᵀg`.
+    The steps are the columns of S, and the changes those of Y, oldest first. R is the
+    upper triangle of SᵀY, D is its diagonal, and γ is `gamma`.
     """
     history, scale = len(state.steps), state.gamma
     place = jnp.arange(history)

@@ -24,7 +24,7 @@ def float32(x: Array) -> Array:
 def products(
     f: Float[Array, "_n _c"], weights: Float[Array, "_n 1"] | None = None
 ) -> Float[Array, "_c _c"]:
-    """`FᵀWF` in float32, with a derivative that multiplies once instead of twice.
+    """`FᵀWF` in float32, with a derivative of one matrix product instead of two.
 
     The weights are the diagonal of W; derivatives treat them as constant. Products of
     two bfloat16 are exact in float32, so a GPU's fast bfloat16 products lose nothing.
@@ -56,9 +56,9 @@ def eigh(
 ) -> tuple[Float[Array, "_c"], Float[Array, "_c _c"]]:
     """Eigenvalues and eigenvectors of a symmetric matrix: `K = V diag(λ) Vᵀ`.
 
-    It calls `jnp.linalg.eigh`; under `vmap` on a CPU, for one matrix after another.
-    XLA's batched routine waits for threads of the pool that it runs in, so several
-    calls at a time, such as those of several layers, may deadlock.
+    This is `jnp.linalg.eigh`, except that `vmap` on a CPU computes one matrix after
+    another. XLA's batched routine waits for threads of the pool that it runs in, so
+    several calls at a time, such as those of several layers, may deadlock.
 
     Returns:
         Eigenvalues in ascending order, and the eigenvectors as columns.
@@ -94,10 +94,10 @@ def root_traces(
 ) -> list[Scalar]:
     """`Σ λ / √(λ + floor²)` over the eigenvalues λ of each of several matrices.
 
-    A CPU uses LAPACK's eigenvalues. Other devices use products: small matrices are
-    padded with zeros, which add nothing, so that a few large kernels replace many. The
-    matrices are symmetric, without negative eigenvalues, and of any sizes. Derivatives
-    with respect to the floors are left out.
+    The matrices are symmetric, without negative eigenvalues, and of any sizes. A CPU
+    uses LAPACK's eigenvalues. Other devices use products of matrices. There, small
+    matrices are padded with zeros, which add nothing, so that a few large kernels
+    replace many, and derivatives with respect to the floors are left out.
 
     Example:
         >>> root_traces([jnp.diag(jnp.array([4.0, 9.0]))], [jnp.float32(0)])[0].round(3)
@@ -126,12 +126,12 @@ def _side_by_side(ks: list[Array], floors: list[Scalar]) -> list[Scalar]:
 def root_trace_by_products(k: Float[Array, "_c _c"], floor: Scalar) -> Scalar:
     """`Σ λ / √(λ + floor²)` over the eigenvalues λ of K, by products of matrices only.
 
-    With `A = K + floor²` and `S = A^-½` this is `tr(K S)`, and its gradient is
+    With `A = K + floor²` and `S = A^-½` the sum is `tr(K S)`, and its gradient is
     `½ (S + floor² S³)`. S comes from Newton-Schulz rounds, each with the best factor
     for the remaining interval of singular values. The floor bounds the eigenvalues of A
     from below, so `ROUNDS` rounds of three products reach a few parts in 10⁵ in
     float32. The floor is raised above the rounding errors of K, and further until the
-    rounds converge. Derivatives with respect to it are left out.
+    rounds converge. Derivatives with respect to the floor are left out.
 
     Reference:
         Chen, Chow (2014), "A Stable Scaling of Newton-Schulz for Improving the Sign

@@ -33,7 +33,7 @@ MOST = 8
 
 
 class LiveWriter:
-    """Writes frames and lines of a run, or lines of a grid; without a folder, nothing.
+    """Writes frames and lines of a run, or lines of a grid, into a folder if given.
 
     A frame is due at both ends of a scale. Between them, frames take at most `SHARE` of
     the time, so watching a run does not slow it down.
@@ -60,8 +60,9 @@ class LiveWriter:
     ) -> None:
         """Show the progress of a run, the time left, and the terms of its last steps.
 
-        `done` and `total` measure work; `next`, in the line, is the share after the
-        patches. A grid paints `pictures` at a time, and shows no terms.
+        `done` of `total` units of work are done. In the line, `next` is the share that
+        is done once the patches are laid. A grid paints `pictures` at a time, and shows
+        no terms.
         """
         if self.folder is None:
             return
@@ -128,7 +129,7 @@ class LiveReader:
     """Reads what a `LiveWriter` writes into a folder, in this or another process.
 
     Attributes:
-        lines: Lines of the steps so far; long runs are thinned to every second line.
+        lines: Lines of the steps so far. In long runs, every second line is dropped.
         doing: Present work in words; empty while steps are taken.
     """
 
@@ -165,7 +166,7 @@ class LiveReader:
         }
 
     def terms(self) -> list[dict[str, Any]]:
-        """The terms of the steps so far, each with its scale, at most `POINTS`."""
+        """Terms of up to about `POINTS` of the steps so far, with the scale of each."""
         points = [
             {"scale": line["scale"]} | dict(zip(line["terms"], values, strict=True))
             for line in self.lines

@@ -1,9 +1,9 @@
 """Masks: how much each pixel of a picture counts, and each position of a layer.
 
 A mask is h w 1 with values in [0, 1]; a mask of the content's strength has any values
-≥ 0. The weight of a position of a layer is the mean over its cell, a square as wide as
-the layer's stride. The cells of a layer cover the picture once, so regions that divide
-the pixels also divide the features, without gaps.
+≥ 0. The weight of a position of a layer is the mean of the mask over a cell: a square
+as wide as the layer's stride. The cells of a layer cover the picture once, so regions
+that divide the pixels also divide the features, without gaps.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ from jaxnst.pictures.geometry import resize
 from jaxnst.types import Mask, Weights
 
 NOTHING = 1e-8
-"""Added to a layer's weights, so that a region too small for it counts everywhere."""
+"""Added to a layer's weights. If a region is too small for a layer, all positions of
+the layer then get the same weight."""
 
 
 def layer_weights(mask: Mask | None, layers: Sequence[str]) -> dict[str, Mask]:
-    """Weights of the positions of each layer, of mean 1; none without a mask.
+    """Weights of the positions of each layer, with mean 1. Empty without a mask.
 
-    They are on the host or on a device, like the mask.
+    The weights are on the host or on a device, like the mask.
 
     Example:
         >>> mask = np.array([0, 0, 0, 1, 1, 1], np.float32)[None, :, None].repeat(4, 0)
@@ -36,14 +37,14 @@ def layer_weights(mask: Mask | None, layers: Sequence[str]) -> dict[str, Mask]:
 
 
 def cell_means(mask: Mask, step: int) -> Mask:
-    """Means over squares of side `step`, without incomplete ones at the end."""
+    """Means over squares of side `step`; incomplete squares at the end are left out."""
     h, w = mask.shape[0] // step, mask.shape[1] // step
     cells = mask[: h * step, : w * step].reshape(h, step, w, step, 1)
     return cells.mean(axis=(1, 3))
 
 
 def multiply_masks(first: Weights, second: Weights) -> Weights:
-    """The product of two weights, each of which may be None."""
+    """The product of two weights. None counts as 1 everywhere."""
     if first is None or second is None:
         return second if first is None else first
     return first * second
@@ -52,7 +53,7 @@ def multiply_masks(first: Weights, second: Weights) -> Weights:
 def fit_mask(
     mask: Mask, shape: tuple[int, ...], *, most: float = 1.0
 ) -> Float[np.ndarray, "_h _w 1"]:
-    """A mask resized to the shape of a picture, and clipped to [0, most].
+    """A mask resized to the shape of a picture, and clipped to [0, `most`].
 
     Example:
         >>> fit_mask(np.ones((2, 2, 1)), (4, 6)).shape
@@ -62,7 +63,7 @@ def fit_mask(
 
 
 def normalize_overlaps(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
-    """Masks that add up to at most 1, and the rest up to 1.
+    """Scale masks to add up to at most 1, and return them and the rest up to 1.
 
     Where the given masks add up to more, each is divided by their sum.
 

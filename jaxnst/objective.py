@@ -56,7 +56,7 @@ class Agreement(NamedTuple):
     Attributes:
         image: RGB in [0, 1], h w 3.
         reliability: How much each pixel counts, h w 1 in [0, 1].
-        weight: Factor on the term.
+        weight: Factor on the mean difference, see `disagreement`.
     """
 
     image: Image
@@ -65,17 +65,17 @@ class Agreement(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """The targets of an image; new values of the arrays never recompile.
+    """The targets of an image. New values of the arrays never recompile.
 
     Attributes:
         content: Results of `ContentLoss.prepare`, by layer, packed by `storage.store`.
         regions: Parts of the image and their styles.
-        held: Weight of the content term at each position, by layer, with mean 1;
-            empty if it is even.
-        paint_mask: Where the image may change; None: everywhere.
-        learning_rate: Factor on the optimiser's step; the loss does not depend on it.
+        held: For each layer, weights of the positions in the content term, with mean 1.
+            Empty if all positions count equally.
+        paint_mask: Where the image may change. None: everywhere.
+        learning_rate: Factor on the optimiser's step. It does not change the loss.
         agreement: Image to agree with. Default: none.
-        extent: Height and width of the picture on its canvas; None: the whole image.
+        extent: Height and width of the picture on its canvas. None: the whole canvas.
     """
 
     content: StoredFeatures
@@ -91,7 +91,7 @@ class Targets(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The parts of the loss, before the factors of `Targets`."""
+    """The parts of the loss, not yet multiplied by the weights in `Targets`."""
 
     content: Scalar
     style: Scalar
@@ -180,8 +180,8 @@ def assemble_targets(
 ) -> Targets:
     """Join measured targets with a recipe's weights and learning rate, on the host.
 
-    A region is its target, from `prepare_styles`, and its mask. All masks are on the
-    canvas.
+    Each region is a pair of its target, from `prepare_styles`, and its mask. All masks
+    are on the canvas.
     """
     layers = layer_names(recipe.program.style_layers)
     whole = math.prod(canvas.shape)
@@ -234,7 +234,7 @@ def measure_style(
 def summarize_style(
     backbone: Backbone, style: Image, weights: dict[str, Mask], program: Program
 ) -> StyleSummary:
-    """Reduce a style, or a tile of one, to sums; its positions may have weights."""
+    """Reduce a style, or a tile of a style, to weighted sums over its positions."""
     feats = measure(backbone, style, program, layer_names(program.style_layers))
     summarize = program.losses.style.summarize
     return {layer: summarize(x, weights.get(layer)) for layer, x in feats.items()}
@@ -247,7 +247,7 @@ def normalize_summary(summary: StyleSummary, program: Program) -> StyleSummary:
 
 
 def even_blend(blend: Any, styles: int) -> Float[Array | np.ndarray, "_n"]:
-    """Weights of styles, checked. Default: equal ones."""
+    """Check the weights of styles. If `blend` is None, return equal weights."""
     if blend is None:
         return np.ones(styles, np.float32)
     check_blend(blend, styles)
@@ -284,7 +284,7 @@ def prepare_styles(
     program: Program,
     ranks: tuple[int, ...],
 ) -> StyleTarget:
-    """Make the target of a blend of styles; `ranks` are those of `style_ranks`."""
+    """Make the target of a blend of styles. `ranks` are from `style_ranks`."""
     shares = jnp.asarray(blend / jnp.sum(jnp.abs(blend)))
     loss, prepared = program.losses.style, {}
     for layer, rank in zip(layer_names(program.style_layers), ranks, strict=True):
@@ -319,9 +319,10 @@ def objective(
     """The loss of an image, and its parts.
 
     `content_weight · Σ_l v_l C_l + style_weight · Σ_r a_r Σ_l w_l S_rl + tv_weight ·
-    TV` with the content's distance C_l at layer l, weighted by v_l, and the style's
-    distance S_rl in region r, weighted by w_l. Region r covers the share a_r of the
-    image. If the targets have an `agreement`, as in videos, `disagreement` is added.
+    TV`. C_l is the content loss at layer l, whose weight is v_l. S_rl is the style loss
+    at layer l in region r, where the layer's weight is w_l and the region's share of
+    the image is a_r. TV is the variation loss. If the targets have an `agreement`, as
+    in videos, `disagreement` is added.
 
     Args:
         image: RGB in [0, 1].
@@ -355,7 +356,8 @@ def objective(
 def disagreement(image: Image, agreement: Agreement) -> Scalar:
     """Weighted mean squared difference between an image and an `Agreement`.
 
-    `weight · mean_p (c_p |x_p - y_p|² / 3)` with the reliability c of each pixel p.
+    `weight · mean_p (c_p |x_p - y_p|² / 3)` with the pixels x_p and y_p of the images,
+    and the reliability c_p.
 
     Example:
         >>> other = Agreement(jnp.ones((2, 2, 3)), jnp.ones((2, 2, 1)), jnp.float32(8))

@@ -24,10 +24,11 @@ class Optimizer(NamedTuple):
 
     Attributes:
         transform: An optax transformation with a learning rate of 1: `Transfer.step`
-            multiplies its updates by `targets.learning_rate`, an array. Its `update`
-            also gets the loss, as `value`, and that `learning_rate`.
-        enlarge: `enlarge(before, fresh, growth) -> state`: the first state of a scale,
-            from the last state of the scale before and a fresh state; on the host.
+            multiplies its updates by `targets.learning_rate`, an array. `update` also
+            gets the keywords `value`, the loss, and `learning_rate`.
+        enlarge: `enlarge(before, fresh, growth) -> state`, the first state of a scale.
+            `before` is the last state of the previous scale, and `fresh` a new state of
+            this scale. It runs on the host.
         drop_history: `drop_history(state) -> state` without the parts that `enlarge`
             does not need, to free their memory.
         work_bytes: Bytes per pixel that an update needs in addition to the state.
@@ -44,7 +45,8 @@ def make_optimizer(
 ) -> Optimizer:
     """Build the optimiser that a program names, or wrap an optax transformation.
 
-    A transformation must have a learning rate of 1; see `enlarge_moments`.
+    A transformation must have a learning rate of 1. `enlarge_moments` carries its state
+    from scale to scale.
     """
     if transform is None and program.optimizer == "lbfgs":
         initial_radius = FIRST_MOVE * max(program.units)
@@ -104,11 +106,11 @@ def _descent_stored_in(
 def tf1_adam(
     beta1: float, beta2: float, epsilon: float
 ) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, but as `tf.train.AdamOptimizer` computes it.
+    """Like `optax.scale_by_adam`, but with the update of `tf.train.AdamOptimizer`.
 
-    `√(1 - β2ᵗ) / (1 - β1ᵗ) · m / (√v + ε)`. Here ε is added to √v before the bias
-    correction, in optax after it. With the blog post's ε of 0.1, the first steps are up
-    to 32 times shorter.
+    `√(1 - β2ᵗ) / (1 - β1ᵗ) · m / (√v + ε)` with the moments m and v at step t. Here ε
+    is added to √v before its bias correction; optax adds it after. With an ε of 0.1, as
+    in `tf-blog`, the first steps are up to 32 times shorter than those of optax.
 
     Reference:
         Kingma, Ba (2015), "Adam", end of section 2, there called ε-hat.

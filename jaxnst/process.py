@@ -18,7 +18,7 @@ COMPILE_FAST: CompilerOptions = {
     "xla_backend_optimization_level": "1",
     "xla_gpu_autotune_level": "0",
 }
-"""Compiler options of programs that run once a scale, which are not worth tuning."""
+"""Compiler options that compile fast, for programs that run once a scale."""
 
 STEP_OPTIONS: CompilerOptions = {"xla_gpu_enable_triton_gemm": False}
 """Compiler options of steps. On a GPU, matrix products are as fast without Triton,
@@ -33,9 +33,9 @@ its results would depend on their number."""
 def usual_options() -> CompilerOptions:
     """Compiler options of all programs, for the devices of this process.
 
-    With one device, they turn off XLA's newer fusion emitters for CPUs, with which
-    compiling takes 1.5 times as long. Several devices need them: without them, the
-    number of devices would change the rounding.
+    With one device, the options turn off XLA's newer fusion emitters for CPUs, with
+    which compiling takes 1.5 times as long. Several devices need the emitters: without
+    them, the number of devices would change the rounding.
     """
     known = jax.__version_info__ < (0, 12)  # a later XLA may not know the option
     alone = known and jax.device_count() == 1
@@ -44,7 +44,7 @@ def usual_options() -> CompilerOptions:
 
 @contextlib.contextmanager
 def standard_dtypes() -> Iterator[None]:
-    """Compute in float32, compiled, with JAX's standard promotion, whatever users set.
+    """Compute in float32, with jit and standard promotion, whatever the user has set.
 
     It can also decorate functions. Arguments of float64 stay float64.
     """

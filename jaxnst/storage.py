@@ -1,4 +1,4 @@
-"""Large arrays at half their size: bfloat16, stored as the integers of its bits.
+"""Large arrays stored at half their size: as integers, the bits of bfloat16.
 
 XLA on a CPU converts a whole bfloat16 array to float32 to read a part of it, and NumPy
 cannot save bfloat16. Integers avoid both problems.

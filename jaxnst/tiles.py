@@ -1,12 +1,12 @@
 """Exact losses and gradients, tile by tile, of pictures that do not fit into memory.
 
 The loss depends on the features only through sums over positions (`Summary`). So it is
-computed in two passes over overlapping tiles. The first adds up the sums, which give
-the loss and its gradient with respect to the sums. The second takes that gradient back
-through the network, tile by tile. Each position belongs to one tile, whose halo covers
-its receptive field; its weight is 1 in this tile and 0 in all others. Tiles end where
-the picture ends, so the padding is the picture's own. The result is that of the whole
-picture, up to rounding.
+computed in two passes over overlapping tiles. The first pass adds up the sums, then
+gives the loss and its gradient with respect to the sums. The second pass takes that
+gradient back through the network. Each position belongs to one tile, whose halo covers
+the position's receptive field. The position's weight is 1 in this tile and 0 in all
+others. Tiles end where the picture ends, so they are padded like the picture. The
+result is that of the whole picture, up to rounding.
 """
 
 import math
@@ -43,14 +43,14 @@ from jaxnst.types import Feature, Features, Image, Mask, Scalar
 
 
 class Tile(NamedTuple):
-    """A tile: its first pixel, and by axis the range [first, end) that it owns."""
+    """A tile's first pixel, and the range [first, end) that it owns along each axis."""
 
     start: Int[Array, "*_n 2"]
     owned: Int[Array, "*_n 2 2"]
 
 
 class Tiles(NamedTuple):
-    """Tiles of a picture, all of one shape, halo included; the rest as in `Tile`."""
+    """Tiles of a picture: their shape, halo included, and the fields of each `Tile`."""
 
     shape: tuple[int, int]
     starts: Int[np.ndarray, "_n 2"]
@@ -76,17 +76,20 @@ def halo(layers: tuple[str, ...]) -> int:
 
 @cache
 def smallest_tile(layers: tuple[str, ...]) -> int:
-    """Smallest size of tiles for any picture; they own about as much as their halo."""
+    """Smallest size of tiles, in pixels, whatever the size of the picture.
+
+    The part that such a tile owns is about as wide as its halo on one side.
+    """
     return 3 * halo(layers) + 2 * stride(deepest(layers))
 
 
 def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Tiles:
     """Divide a picture into as few tiles as possible, each as small as possible.
 
-    Tiles start at multiples of the deepest layer's stride, so that they pool the pixels
-    that the whole picture pools. All of them are inside the picture. If a side of
-    the picture is not such a multiple, the tiles' sides have the same remainder. Raises
-    a ValueError if the longest side `size`, with the halo, is below `smallest_tile`.
+    Tiles start at multiples of the deepest layer's stride, so that they pool the same
+    pixels as the whole picture. All tiles are inside the picture. If a side of the
+    picture is not such a multiple, the tiles' sides have the same remainder. `size` is
+    the longest side of a tile, halo included; a ValueError below `smallest_tile`.
 
     Example:
         >>> tiles = plan_tiles((100, 1000), ("relu5_1",), size=512)
@@ -136,7 +139,7 @@ def _along(
 
 
 def tile_mesh() -> Mesh | None:
-    """The devices of this process, as a mesh of one axis, `tile`; None if single."""
+    """This process's devices, as a mesh with an axis `tile`. None for one device."""
     devices = jax.local_devices()
     return Mesh(np.array(devices), ("tile",)) if len(devices) > 1 else None
 
@@ -145,12 +148,12 @@ def tile_mesh() -> Mesh | None:
 class Tiled:
     """`objective.objective`, tile by tile: the same loss, terms and gradients.
 
-    Give it to `make_transfer`. It costs a second forward pass, and the halos.
+    Give it to `make_transfer`. It costs a second forward pass, and work for the halos.
 
     Attributes:
         size: Longest side of a tile, in pixels, halo included.
-        mesh: Devices with one axis, `tile`, to spread the tiles over. Each holds the
-            whole picture; summaries and gradients are summed. Default: one device.
+        mesh: Devices with one axis, `tile`, to spread the tiles over. Each device holds
+            the whole picture; summaries and gradients are summed. Default: one device.
 
     Example:
         >>> import jaxnst
@@ -164,7 +167,7 @@ class Tiled:
     def __call__(
         self, image: Image, backbone: Backbone, targets: Targets, program: Program
     ) -> tuple[Scalar, Terms]:
-        """The loss of an image, and its parts; a ValueError unless `additive`."""
+        """The loss of an image, and its terms. See `check_additive` for errors."""
         check_additive(program)
         image = extend(image, targets.extent)
         tiles = plan_tiles(image.shape, program.layers, self.size)
@@ -325,7 +328,7 @@ def measure_content(
     program: Program,
     size: int,
 ) -> StoredFeatures:
-    """`objective.measure_content` of a large content, by tiles of that size."""
+    """`objective.measure_content` of a large content, in tiles of at most `size` px."""
     layers, loss = layer_names(program.content_layers), program.losses.content
     held = layer_weights(content_strength, layers)
     tiles = plan_tiles(content.shape, layers, size)
@@ -365,7 +368,7 @@ def measure_style(
     program: Program,
     size: int,
 ) -> StyleSummary:
-    """`objective.measure_style` of a large picture, by tiles of that size."""
+    """`objective.measure_style` of a large picture, in tiles of at most `size` px."""
     layers = layer_names(program.style_layers)
     shown = layer_weights(mask, layers)
     tiles = plan_tiles(style.shape, layers, size)

@@ -1,8 +1,8 @@
 """The kernel: one optimisation step on an image.
 
 `make_transfer(program)` gives `init` and `step`, in the style of optax. `State` holds
-everything that the next step needs, and is what a checkpoint stores. `Info` holds what
-is logged.
+everything that the next step needs, and checkpoints store it. `Info` holds the
+measurements of a step, for logs.
 """
 
 from dataclasses import dataclass
@@ -36,9 +36,10 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised.
-        output: The best iterate so far, or the exponential moving average
-            `Σ_t (1 - decay) decay^(n-t) x_t`, from which `current_image` removes the
-            bias, as Adam does. With a decay of 0, it is the last iterate.
+        output: With `keep_best`, the best image so far. Otherwise the moving average
+            `Σ_t (1 - decay) decay^(n-t) x_t` of the images x_t of steps 1 to n, from
+            which `current_image` removes the bias, as Adam does. With a decay of 0, the
+            average is the last image.
         step: Number of steps taken.
         opt_state: State of the optax optimiser; empty after `at_rest`.
     """
@@ -50,14 +51,14 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What one step measured, before it moved the image.
+    """The measurements of one step, mostly of the image before it moves.
 
     Attributes:
         terms: Unweighted parts of the loss.
         gradient_norm: Euclidean norm of the gradient with respect to the image.
         finite: Whether loss, gradient and update were all finite. If the loss or the
-            gradient was not, the step leaves the state unchanged. Pixels whose update
-            was not finite stay unchanged.
+            gradient was not finite, the step leaves the state unchanged. Pixels whose
+            update was not finite stay unchanged.
     """
 
     loss: Float[Array, "*_steps"]
@@ -72,7 +73,7 @@ def at_rest(image: Any) -> State:
 
 
 def current_image(state: State, program: Program) -> Float[Any, "*_lanes _h _w 3"]:
-    """The picture so far, clipped to [0, 1]; by NumPy if the state is on the host."""
+    """The picture so far, clipped to [0, 1]. On the host, it is a NumPy array."""
     numbers = np if isinstance(state.image, np.ndarray) else jnp
     step = state.step[..., None, None, None]
     if isinstance(state.output, Best):
@@ -91,7 +92,7 @@ class Transfer:
 
     Attributes:
         program: The losses and the optimiser, and their settings.
-        objective: The function to minimise, which gets the program.
+        objective: The function to minimise; `program` is its last argument.
         transform: An optax transformation in place of the program's optimiser.
     """
 
@@ -100,7 +101,7 @@ class Transfer:
     transform: optax.GradientTransformation | None = None
 
     def __repr__(self) -> str:
-        """Return the arguments, the usual objective by its name."""
+        """Return the class and its arguments; the default objective by its name."""
         usual = self.objective is objective
         ours = type(self.objective).__module__.startswith("jaxnst.")
         # A user's function is shown by its address, because its code may change.
@@ -179,7 +180,7 @@ class Transfer:
         return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
     def enlarge(self, state: State, fresh: State, growth: Growth) -> State:
-        """The first state of a scale, with what the optimiser has learned so far.
+        """The first state of a scale, with the optimiser state of the scale before.
 
         `state` is the last state of the scale before; `fresh` is from `init` of the
         enlarged image.
@@ -200,20 +201,21 @@ def make_transfer(
 ) -> Transfer:
     """Make `init` and `step` for a program.
 
-    `init` and `step` compose with `jit`, `vmap` and `scan`, with Adam also with `grad`.
-    The network and the targets are arguments, so another style of the same size, a loss
-    weight or a learning rate never recompiles.
+    `init` and `step` compose with `jit`, `vmap`, `scan` and (with Adam) `grad`. The
+    network and the targets are arguments, so a new style of the same size, a new loss
+    weight or a new learning rate never recompiles.
 
     Args:
         program: What to minimise and how, such as `recipe.program`.
-        objective: Function to minimise instead of `objective.objective`; it may call
-            this and add to its loss.
+        objective: Function to minimise instead of `objective.objective`. It may call
+            `objective.objective` and add to that loss.
         optimizer: An optax transformation to use instead of the program's optimiser.
-            Give it a learning rate of 1: its updates are multiplied by that of the
-            targets. `optimizers.enlarge_moments` carries its state to the next scale.
+            Give it a learning rate of 1: its updates are multiplied by
+            `targets.learning_rate`. `optimizers.enlarge_moments` carries the state to
+            the next scale.
 
     Returns:
-        The functions.
+        A `Transfer`, with `init` and `step`.
 
     Raises:
         ValueError: If `program` is not a `Program`.

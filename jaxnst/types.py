@@ -26,7 +26,7 @@ Scalar = Float[Any, ""]
 """A float of rank 0."""
 
 Mask = Float[Any, "_h _w 1"]
-"""How much each pixel, or each position of a layer, counts, in [0, 1] or of mean 1."""
+"""Weight of each pixel, in [0, 1], or of each position of a layer, with mean 1."""
 
 Weights = Mask | None
-"""How much each position of a feature, or each pixel, counts; None: once."""
+"""Weight of each pixel, or of each position of a feature. None: each counts once."""

@@ -1,7 +1,7 @@
-"""Losses of style, content and variation, each a row of a table.
+"""The losses of style, content and variation, in three tables.
 
 `STYLE_LOSSES` compare statistics, `CONTENT_LOSSES` compare features, `VARIATION_LOSSES`
-measure roughness. A recipe names a row of each, or holds a row of your own.
+measure roughness. A recipe names a row of each table, or holds a row of your own.
 """
 
 from jaxnst.linalg import eigh as eigh

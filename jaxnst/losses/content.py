@@ -1,10 +1,10 @@
-"""Content losses: distances between the features of an image and of the content.
+"""Content losses: distances between the features of the image and of the content.
 
-A content loss is a row of `CONTENT_LOSSES`. To add your own, make a `ContentLoss` of a
-function that sums differences over positions.
+A content loss is a row of `CONTENT_LOSSES`. To add your own, make a `ContentLoss` from
+a function that sums differences over positions.
 
 Features and targets have the shape h w c. Weights, h w 1, say how much each position
-counts; without weights, each counts once.
+counts. Without weights, each position counts once.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,8 @@ class ContentLoss:
         summarize: `summarize(feature, target, weights) -> summary`, a sum over
             positions. The feature is the image's; weights may be None.
         distance: `distance(summary) -> loss`, ≥ 0. Default: the summary's mean.
-        measure: `measure(feature, weights) -> statistics`, sums over the positions of
-            the content's feature, for `prepare`. Default: none.
+        measure: `measure(feature, weights) -> statistics` for `prepare`: sums over the
+            positions of the content's feature. Default: None.
         prepare: `prepare(feature, statistics) -> target`, of the feature's shape. The
             feature may be that of a tile; the statistics are always those of the whole
             content. Default: the feature itself.
@@ -49,7 +49,10 @@ class ContentLoss:
 def square_sum(
     feature: Feature, target: Feature, weights: Weights = None
 ) -> WeightedSum:
-    """Sum of the squared difference over positions; its mean is `content_loss`."""
+    """Sum over positions of the squared difference, averaged over the channels.
+
+    `square_sum(F, P).mean` is `content_loss(F, P)`.
+    """
     squares = (float32(feature) - target) ** 2
     total = jnp.sum(squares if weights is None else weights * squares)
     return WeightedSum(total / feature.shape[-1], total_weight(feature, weights))
@@ -63,7 +66,7 @@ def content_loss(feature: Feature, target: Feature, weights: Weights = None) -> 
         Array(1., dtype=float32)
 
     Reference:
-        Gatys, Ecker, Bethge (2016), eq. 1, has `½ Σ (F - P)²`, the row `half_sum`.
+        Gatys, Ecker, Bethge (2016). Their eq. 1 is `half_square_sum` instead.
     """
     return square_sum(feature, target, weights).mean
 
@@ -81,7 +84,7 @@ def half_square_sum(
 
 
 class Spread(NamedTuple):
-    """Per-channel x and x², summed over positions or averaged."""
+    """Per-channel sums, or means, of x and x² over the positions."""
 
     mean: Float[Array, "_c"]
     square: Float[Array, "_c"]
@@ -95,13 +98,14 @@ def spread_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
 
 
 FLAT = 1e-5
-"""Added to variances, so that a constant channel does not divide by zero."""
+"""Added to variances, to avoid a division by zero for a constant channel."""
 
 
 def standardize(feature: Feature, known: Spread | None = None) -> Feature:
     """Shift and scale each channel to mean 0 and deviation 1 over the positions.
 
-    For a tile, `known` must be the `Spread` of the whole picture's feature.
+    `known` is the `Spread` of means to use, by default the feature's own. For a tile,
+    it must be that of the whole picture's feature.
     """
     mean, square = known or spread_sum(feature).mean
     variance = jnp.maximum(square - mean**2, 0)
@@ -109,7 +113,7 @@ def standardize(feature: Feature, known: Spread | None = None) -> Feature:
 
 
 class CrossMoments(NamedTuple):
-    """Per-channel x, x², x p and p² of a feature x with a target p."""
+    """Per-channel sums, or means, of x, x², x p and p²: x is a feature, p a target."""
 
     mean: Float[Array, "_c"]
     square: Float[Array, "_c"]
@@ -120,7 +124,7 @@ class CrossMoments(NamedTuple):
 def cross_sum(
     feature: Feature, target: Feature, weights: Weights = None
 ) -> WeightedSum:
-    """Sum over the positions of the `CrossMoments` with a standardised target."""
+    """Per-channel sums of x, x², x p and p² over the positions, as `CrossMoments`."""
     (mean, square), weight = spread_sum(feature, weights)
     product = sum_positions(float32(feature) * target, weights)
     sums = CrossMoments(mean, square, product, sum_positions(target**2, weights))
@@ -128,16 +132,17 @@ def cross_sum(
 
 
 def correlation_loss(m: CrossMoments) -> Scalar:
-    """Squared difference of two features whose channels are standardised.
+    """Mean squared difference of two features after their channels are standardised.
 
-    This is `2 (1 - r)`, averaged over the channels, with r the correlation of a channel
-    with its target over the positions. It compares the spatial arrangement within each
-    channel. It ignores the channel's mean and deviation, so palette and contrast are
-    left to the style. It hardly depends on the scale of the activations.
+    This is `2 (1 - r)`, averaged over the channels, where r is the correlation over the
+    positions between a channel of the feature and of the target. The loss compares the
+    spatial arrangement within each channel. It ignores the channel's mean and
+    deviation, so palette and contrast are left to the style. It hardly depends on the
+    scale of the activations.
 
     Args:
-        m: `cross_sum(feature, target).mean` of the image's feature and its target,
-            which is standardised.
+        m: `cross_sum(feature, target).mean`, of the image's feature and a target that
+            is standardised already.
 
     Returns:
         The loss, in [0, 4].

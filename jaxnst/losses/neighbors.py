@@ -11,25 +11,25 @@ from jaxnst.losses.sums import WeightedSum, sum_positions, total_weight
 from jaxnst.types import Feature, Weights
 
 SAMPLES = 4096
-"""Number of a style's features kept at each layer, chosen at random. If a style has
-fewer, features repeat, so that styles of all sizes share programs."""
+"""Number of features of a style that are kept at each layer, chosen at random. If a
+style has fewer features, some repeat. So styles of all sizes share programs."""
 
 FAINTEST = 1e-3
-"""Features below this weight, relative to the largest, are not kept."""
+"""Features up to this weight, relative to the largest weight, are not kept."""
 
 BLOCK = 1024
-"""Number of features searched for at once, which bounds the memory."""
+"""Number of the image's features that are searched for at once, to bound the memory."""
 
 
 class FeatureSample(NamedTuple):
     """A sample of the features of a style, or of several styles, at one layer.
 
     Attributes:
-        rows: The features, in random order; after `index_features`, their directions
-            from the mean, of length 1.
+        rows: The features, in random order. `index_features` replaces them by their
+            directions from the mean, of length 1.
         mean: Mean of all features of the style.
-        shares: Weight of each feature; the search divides the distance to a feature by
-            its weight.
+        shares: Weight of each feature. The search divides the distance to a feature by
+            the feature's weight.
     """
 
     rows: Float[Array, "_n _c"]
@@ -38,7 +38,7 @@ class FeatureSample(NamedTuple):
 
 
 def sample_features(feature: Feature, weights: Weights = None) -> FeatureSample:
-    """Choose `SAMPLES` features of a style at random; weights may exclude some."""
+    """Choose `SAMPLES` features of a style at random, none of them of weight 0."""
     rows = float32(feature).reshape(-1, feature.shape[-1])
     order = jax.random.permutation(jax.random.key(0), len(rows))
     each, count = jnp.ones(len(rows)), jnp.int32(len(rows))
@@ -54,7 +54,7 @@ def sample_features(feature: Feature, weights: Weights = None) -> FeatureSample:
 def blend_samples(
     found: list[FeatureSample], shares: Float[Array, "_n"]
 ) -> FeatureSample:
-    """Join an equal part of each style's features, weighted by the style's share."""
+    """Join equally many features of each style, weighted by the style's share."""
     part = -(-SAMPLES // len(found))
     rows = jnp.concatenate([own.rows[:part] for own in found])[:SAMPLES]
     weights = [
@@ -65,7 +65,7 @@ def blend_samples(
 
 
 def index_features(found: FeatureSample) -> FeatureSample:
-    """Turn the features of a sample into directions, for `neighbor_sum`."""
+    """Turn features into directions from the style's mean, for `neighbor_sum`."""
     return found._replace(rows=_directions(found.rows, found.mean))
 
 
@@ -83,10 +83,11 @@ def neighbor_sum(
 ) -> WeightedSum:
     """Sum over the positions of the distance to the nearest feature of the style.
 
-    The mean is `Σᵢ wᵢ min_j (1 - cos(fᵢ - μ, sⱼ - μ)) / Σᵢ wᵢ`, with the features f of
-    the image, the features s of the style, and the mean μ of the latter. Each step
-    searches the whole sample anew; the gradient treats the choice as constant. With
-    several styles, the search divides each distance by the share of the style.
+    Its `mean` is `Σᵢ wᵢ min_j (1 - cos(fᵢ - μ, sⱼ - μ)) / Σᵢ wᵢ`. Here fᵢ are the
+    features of the image, with weights wᵢ, and sⱼ are those of the style, with mean μ.
+    Each step searches the whole sample anew; the gradient treats the choice of sⱼ as
+    constant. With several styles, the search divides each distance by the share of the
+    style.
 
     Args:
         feature: Feature of the image.
@@ -100,8 +101,8 @@ def neighbor_sum(
 
     Reference:
         Kolkin et al. (2022), "Neural Neighbor Style Transfer", the final pass. There
-        the image's features are centred at their own mean; here at the style's, so that
-        a tile does not depend on the rest of the picture.
+        the image's features are centred at their own mean, which a tile does not know.
+        Here they are centred at the style's mean.
     """
     rows = float32(feature).reshape(-1, feature.shape[-1])
     found = _directions(rows, target.mean)

@@ -11,15 +11,15 @@ from jaxnst.linalg import HIGHEST, float32
 from jaxnst.types import Feature, Scalar, Weights
 
 SLICES = 64
-"""Number of directions that features are projected on, or the number of channels if
-that is smaller."""
+"""Largest number of directions that features are projected on. There are never more
+directions than channels."""
 
 QUANTILES = 1024
 """Number of quantiles of a style kept for each direction."""
 
 
 class Slices(NamedTuple):
-    """Features projected on each direction, sorted.
+    """Projections of features on each direction, sorted.
 
     Attributes:
         values: Projections, in ascending order along the first axis.
@@ -37,7 +37,7 @@ def directions(channels: int) -> Float[Array, "_c _d"]:
 
 
 def slices(feature: Feature, weights: Weights = None) -> Slices:
-    """Project a feature on each of the `directions`, and sort along each."""
+    """Project a feature on each of the `directions`, and sort the projections."""
     rows = float32(feature).reshape(-1, feature.shape[-1])
     found = jnp.matmul(rows, directions(rows.shape[1]), precision=HIGHEST)
     order = jnp.argsort(found, axis=0)
@@ -66,12 +66,12 @@ def blend_quantiles(found: list[Slices], shares: Float[Array, "_n"]) -> Slices:
 
 
 def sliced_wasserstein_loss(found: Slices, target: Float[Array, "_q _d"]) -> Scalar:
-    """Squared Wasserstein-2 distance along each direction, averaged over them.
+    """Squared Wasserstein-2 distance of projections, averaged over the directions.
 
-    `L = mean over v of Σᵢ wᵢ (⟨fᵢ, v⟩ - T_v(rᵢ))²`, with the projections sorted,
-    the rank rᵢ of each, and the style's quantile function T_v, interpolated between
-    `QUANTILES` ranks. Unlike losses of means and covariances, it compares whole
-    distributions.
+    `L = mean over v of Σᵢ wᵢ (⟨fᵢ, v⟩ - T_v(rᵢ))²` with the features fᵢ of the image,
+    weights wᵢ of sum 1, and directions v. Here rᵢ is the rank of `⟨fᵢ, v⟩`, 0 to 1, and
+    T_v is the quantile function of the style, interpolated between `QUANTILES` ranks.
+    Unlike losses of means and covariances, this loss compares whole distributions.
 
     Args:
         found: Projections of the image's feature, from `slices`.

@@ -1,10 +1,10 @@
 """Style losses: distances between the statistics of two features.
 
-A style loss is a row of `STYLE_LOSSES`. To add your own, make a `StyleLoss` of a
-function that sums over positions and a distance between the results.
+A style loss is a row of `STYLE_LOSSES`. To add your own, make a `StyleLoss` from a
+function that sums over positions, and a function that compares the sum to a target.
 
 Features, h w c, are taken after the ReLU, in the network's dtype: float32 or bfloat16.
-Weights, h w 1, say how much each position counts; without weights, each counts once.
+Weights, h w 1, say how much each position counts. Without weights, each counts once.
 Sums over positions accumulate in float32 at the highest matmul precision, because TF32
 and bfloat16 are too inaccurate.
 """
@@ -53,11 +53,11 @@ class StyleLoss:
             values of the shares sum to 1. Default: the average of the means.
         additive: Whether the summaries of a picture's tiles add up to the summary of
             the picture. If not, the loss cannot be used in tiles.
-        distances: `distances(summaries, targets) -> losses` of several layers, if
-            that is faster than one `distance` after another.
+        distances: `distances(summaries, targets) -> losses` of several layers at once.
+            Default: `distance` of one layer after another.
         summarize_against: `summarize_against(feature, target, weights) -> summary` of
             the image, if the summary depends on the target. `summarize` is then used
-            only for styles, never in tiles. Default: `summarize`, without the target.
+            only for styles, which are not divided into tiles. Default: `summarize`.
     """
 
     name: str
@@ -78,14 +78,14 @@ class StyleLoss:
         return self.summarize_against(feature, target, weights)
 
     def compare(self, summaries: list[Any], targets: list[Any]) -> list[Scalar]:
-        """The distances of the summaries of several layers."""
+        """Distances between the summaries and targets of several layers."""
         if self.distances is not None:
             return self.distances(summaries, targets)
         return [self.distance(*pair) for pair in zip(summaries, targets, strict=True)]
 
 
 def gram_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Sum over the positions of the products of channels, `FᵀWF`."""
+    """Sum over the positions of the products of channels, `FᵀWF` with weights W."""
     rows = feature.reshape(-1, feature.shape[-1])
     flat = None if weights is None else weights.reshape(-1, 1)
     return WeightedSum(products(rows, flat), total_weight(feature, weights))
@@ -99,7 +99,7 @@ def gram_matrix(feature: Feature, weights: Weights = None) -> Float[Array, "_c _
         [[9.0]]
 
     Reference:
-        Gatys, Ecker, Bethge (2016), eq. 3; there the sum is not divided by h w.
+        Gatys, Ecker, Bethge (2016), eq. 3. There, the sum is not divided by h w.
     """
     return gram_sum(feature, weights).mean
 
@@ -107,19 +107,19 @@ def gram_matrix(feature: Feature, weights: Weights = None) -> Float[Array, "_c _
 def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Scalar:
     """Mean squared difference of two Gram matrices, `mean((G - A)²)`.
 
-    Gatys et al. (2016), eq. 4, is a quarter of it.
+    Eq. 4 of Gatys et al. (2016) is a quarter of this loss.
     """
     return jnp.mean((gram - target) ** 2)
 
 
 class Moments(NamedTuple):
-    """Mean and raw second moment of the channels, summed over positions or averaged.
+    """Sums, or means, over the positions of the channels F and their products FᵀF.
 
-    Unlike covariances, moments of several styles may be averaged.
+    Moments of several styles may be averaged, unlike covariances.
 
     Attributes:
-        mean: Mean of F.
-        second: Mean of FᵀF.
+        mean: Mean (or sum) of F.
+        second: Mean (or sum) of FᵀF.
     """
 
     mean: Float[Array, "_c"]
@@ -127,7 +127,7 @@ class Moments(NamedTuple):
 
 
 def moment_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Sum over the positions of the `Moments` of the channels."""
+    """Sums over the positions of F and FᵀF, as `Moments`."""
     second, weight = gram_sum(feature, weights)
     mean = sum_positions(float32(feature), weights)
     return WeightedSum(Moments(mean, second), weight)
@@ -144,7 +144,7 @@ def covariance(m: Moments) -> Float[Array, "_c _c"]:
 
 
 class Gaussian(NamedTuple):
-    """A style at one layer as a Gaussian, factored for `wasserstein2_loss`.
+    """A Gaussian fitted to a style at one layer, factored for `wasserstein2_loss`.
 
     Attributes:
         mean: Mean of the channels.
@@ -160,13 +160,13 @@ class Gaussian(NamedTuple):
 
 
 def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
-    """Factor the covariance of a style, once, for `wasserstein2_loss`.
+    """Fit a `Gaussian` to a style, and factor its covariance once.
 
     Args:
         m: Moments of the style, or an average of the moments of several.
-        rank: Number of eigenvectors to keep, at most c. A covariance has no more rank
-            than its style has positions, and leaving its null space out makes every
-            step cheaper. Default: c.
+        rank: Number of eigenvectors to keep, at most c. The rank of a covariance is at
+            most the number of the style's positions; leaving out the null space makes
+            every step cheaper. Default: c.
     """
     values, vectors = eigh(covariance(m))
     kept = slice(-min(rank or len(values), len(values)), None)
@@ -180,12 +180,13 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
 def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     """Squared Wasserstein-2 distance between two Gaussians, per channel.
 
-    `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½`. With `Σ* = R Rᵀ` the
-    cross term is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`,
-    whose gradient is `½ K^-½`, so no Lyapunov equation is solved. The loss is
-    correct even with fewer positions than channels: zero eigenvalues add nothing. Each
-    root is smoothed to `λ / √(λ + floor²)`, which bounds the gradient; L is then never
-    below the exact distance, and a little above zero for equal Gaussians.
+    `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½` with the image's mean μ
+    and covariance Σ, and the style's μ* and Σ*. With `Σ* = R Rᵀ` the last trace is the
+    sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`. The gradient of this
+    sum is `½ K^-½`, so no Lyapunov equation is solved. The loss is correct even with
+    fewer positions than channels: zero eigenvalues add nothing. Each root is smoothed
+    to `λ / √(λ + floor²)`, which bounds the gradient. So L is never below the exact
+    distance, and a little above zero for equal Gaussians.
 
     Args:
         m: Moments of the image's feature.
@@ -299,4 +300,4 @@ STYLE_LOSSES = {
 }
 """Style losses by name. `gram` is the mean squared difference of `FᵀF / (h w)`, and
 `gram_quarter_mean` is a quarter of it. `gram_channels` is the mean squared difference
-of `FᵀF / (c h w)`, and `gram_sums` that of `FᵀF`, divided by `c h w`."""
+of `FᵀF / (c h w)`. `gram_sums` is `h w / c` times `gram`, with the image's h w."""

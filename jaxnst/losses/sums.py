@@ -1,6 +1,6 @@
 """Sums over positions, each position counted by a weight.
 
-A weight is 0 if another tile owns the position, or if a mask excludes it from a region.
+A weight is 0 if another tile owns the position, or a mask excludes the position.
 Without weights, every position counts once.
 """
 
@@ -45,7 +45,7 @@ def sum_positions(
 
 
 def total_weight(x: Float[Array, "_h _w _c"], weights: Weights = None) -> Scalar:
-    """The sum of the weights of the positions of an array: h w without weights."""
+    """Sum of the weights of an array's positions. Without weights, it is h w."""
     if weights is None:
         return jnp.float32(x.shape[0] * x.shape[1])
     return jnp.sum(weights)
@@ -61,7 +61,7 @@ def blend_means(
         shares: Weight of each picture; the absolute values sum to 1.
 
     Returns:
-        A sum of weight 1, whose mean is the average of the means.
+        A `WeightedSum` of weight 1, whose mean is the average of the means.
     """
     mixed = jax.tree.map(
         lambda *xs: sum(w * x for w, x in zip(shares, xs, strict=True)),

@@ -33,10 +33,10 @@ class VariationLoss:
 
 
 def squared_variation(image: Image, weights: Weights = None) -> Scalar:
-    """Half the sum of squared differences of neighbouring pixels, inside the image.
+    """Half the sum of squared differences of neighbouring pixels.
 
-    `½ Σ ((x_{i,j+1} - x_{i,j})² + (x_{i+1,j} - x_{i,j})²)` over all pixels (i, j) but
-    the last row and the last column, which count only as neighbours.
+    `½ Σ ((x_{i,j+1} - x_{i,j})² + (x_{i+1,j} - x_{i,j})²)`. The sum is over all pixels
+    (i, j) except the last row and the last column, which count only as neighbours.
 
     Example:
         >>> float(squared_variation(jnp.eye(2)[:, :, None].repeat(3, 2)))
@@ -65,9 +65,9 @@ class Differences(NamedTuple):
 
 
 def differences(image: Image, weights: Weights = None) -> Differences:
-    """Sums of squared differences of neighbouring pixels, over the channels too.
+    """Sums, over pixels and channels, of squared differences of neighbouring pixels.
 
-    Edge pixels are replicated with their weights.
+    The image and the weights are first padded by one pixel, which repeats the edge.
     """
     check_image(image, beyond=OPTIMIZED)
     each = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
@@ -85,9 +85,10 @@ def differences(image: Image, weights: Weights = None) -> Differences:
 def total_variation(d: Differences, shape: Any) -> Scalar:
     """Weighted mean squared difference of each pixel and its eight neighbours.
 
-    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`, with edges replicated. Opposite
-    neighbours give equal terms, hence the factor 2. This is the energy of the
-    nine-point Laplacian, which is isotropic to second order.
+    `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`: ⟨ ⟩ is the mean over pixels and
+    channels, and d is the difference of neighbours along an axis or a diagonal, with
+    edges replicated. Opposite neighbours give equal terms, hence the factor 2. This is
+    the energy of the nine-point Laplacian, which is isotropic to second order.
 
     Args:
         d: `differences` of an image.

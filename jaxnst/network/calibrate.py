@@ -25,11 +25,12 @@ from jaxnst.network.vgg import (
 def accelerate(
     backbone: Backbone, layers: tuple[str, ...], pixels: int | float = math.inf
 ) -> Backbone:
-    """Prepare the kernels up to some layers for a CPU's fast convolution, if it pays.
+    """Prepare kernels, up to the deepest of some layers, for fast convolution on a CPU.
 
-    Features and gradients take about half the time and change by a few parts in 10⁶.
-    The prepared kernels take nine times the memory, 0.47 GB up to relu5_1. `pixels` is
-    the number of pixels of the largest picture.
+    Features and gradients then take about half the time, and change by a few parts in
+    10⁶. Prepared kernels take nine times the memory: 0.47 GB up to relu5_1. `pixels` is
+    the number of pixels of the largest picture. Kernels of small convolutions stay as
+    they are.
     """
     last = conv_name(max(map(network_layer, layers)))
     params = {name: conv for name, conv in backbone.params.items() if name <= last}
@@ -60,10 +61,10 @@ MEAN_LEVELS = {
     },
 }
 """Mean activations to which other weights are scaled, for recipes published with one of
-these two VGG-19s. Each holds from its layer to the next one listed. The overall size is
-that of the published weights. The ratios between layers were chosen by eye: deep layers
-of other weights should not outweigh the rest of a style, and relu4_2 needs larger
-activations to preserve the content."""
+these two VGG-19s. Each value holds from its layer up to the next layer listed. The
+overall size is that of the published weights. The ratios between layers were chosen by
+eye: deep layers of other weights should not outweigh the rest of a style, and relu4_2
+needs larger activations to preserve the content."""
 
 
 def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
@@ -71,18 +72,18 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     A content loss grows with the square of the activations and a Gram loss with their
     fourth power, so published loss weights fit only the network they were chosen for.
-    `caffe` and `torchvision` each name a family of weights. Weights of that family are
-    left unchanged; of other weights, each layer is scaled to the family's mean in
-    `MEAN_LEVELS`. `unit_mean` brings each filter's mean activation to 1. The mean of an
-    almost silent filter counts as at least a twentieth of its layer's, so that its
-    noise is not amplified. Calibrate before `accelerate`.
+    With `caffe` or `torchvision`, weights of that family are left unchanged, and each
+    layer of other weights is scaled to the family's mean in `MEAN_LEVELS`. With
+    `unit_mean`, each filter's mean activation becomes 1. The mean of an almost silent
+    filter counts as at least a twentieth of its layer's mean, so that its noise is not
+    amplified. Calibrate before `accelerate`.
 
     Args:
         backbone: From `load_backbone`.
         activations: The wanted scale, from `recipe.program.activations`.
 
     Returns:
-        The network in that scale.
+        The network with activations of that scale.
 
     Example:
         >>> from jaxnst.weights.registry import load_backbone

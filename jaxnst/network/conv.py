@@ -1,8 +1,8 @@
 """3 x 3 convolution of stride 1: direct, or by Winograd's algorithm if that is faster.
 
-XLA differentiates a convolution into one of another layout, which is many times slower
-on a CPU, above all inside loops. So both algorithms define their own derivative: one
-more convolution in the plain layout.
+XLA differentiates a convolution into one of another layout. On a CPU, such layouts are
+many times slower, above all inside loops. So both algorithms define their own
+derivative: one more convolution in the plain layout.
 """
 
 import math
@@ -47,15 +47,15 @@ G = np.array([
 
 MOST_DIRECT = 2**26
 """Largest product of positions, input channels and output channels of a direct
-convolution. There, Winograd's algorithm would save only a few milliseconds a step, and
-compile for ten times as long."""
+convolution. Up to there, Winograd's algorithm would save only a few milliseconds a
+step, and compile for ten times as long."""
 
 
 class WinogradKernel(NamedTuple):
     """A kernel with its Winograd transforms, made once and used at every step.
 
-    It is a constant: derivatives with respect to it are zero. `backward` is the
-    transform of the flipped kernel.
+    Derivatives with respect to the kernel are zero. `backward` is the transform of the
+    flipped kernel.
     """
 
     direct: Float[Array, "3 3 _in _out"]
@@ -70,7 +70,7 @@ Kernel = Float[Array, "3 3 _in _out"] | WinogradKernel
 def transform_kernels(
     kernels: dict[str, Float[Array, "3 3 _in _out"]],
 ) -> dict[str, tuple[Float[Array, "36 _in _out"], Float[Array, "36 _out _in"]]]:
-    """The transforms of kernels, and of the flipped ones."""
+    """Winograd's transforms of each kernel and of the flipped kernel, by name."""
 
     def transform(k: Float[Array, "3 3 _in _out"]) -> Float[Array, "36 _in _out"]:
         both = jnp.asarray(np.kron(G, G), k.dtype)
@@ -81,15 +81,15 @@ def transform_kernels(
 
 
 def is_large(positions: int | float, kernel: Float[Any, "3 3 _in _out"]) -> bool:
-    """Whether Winograd's algorithm pays for a convolution at so many positions."""
+    """Whether Winograd's algorithm pays for a convolution at that many positions."""
     return positions * kernel.shape[-2] * kernel.shape[-1] > MOST_DIRECT
 
 
 def convolve(x: Feature, kernel: Kernel, pad: int = 1) -> Feature:
     """Convolve a feature with 3 x 3 kernels: `y_ijo = Σ x_(i+u)(j+v)c k_uvco`.
 
-    Like neural networks, it does not flip the kernels. `pad` is the number of zeros on
-    each side. With a `WinogradKernel`, the result differs by a few parts in 10⁶.
+    As in neural networks, kernels are not flipped. `pad` is the number of zeros on each
+    side. With a `WinogradKernel`, the result differs by a few parts in 10⁶.
 
     Example:
         >>> y = convolve(jnp.ones((3, 4, 1)), jnp.ones((3, 3, 1, 1)))

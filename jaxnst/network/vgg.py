@@ -79,7 +79,7 @@ def stride(layer: str) -> int:
 def receptive_field(layer: str) -> int:
     """Side of the square of the image that one position of a layer depends on.
 
-    Each convolution adds two strides, each pooling before the layer half a stride.
+    Each convolution adds two strides; each pooling adds half of the stride after it.
 
     Example:
         >>> receptive_field("relu4_2")
@@ -134,8 +134,8 @@ class Backbone:
         scale: The network's input is `image * scale + offset`, for each RGB channel.
         offset: See `scale`. It must not be folded into the first bias: the input is
             padded with zeros *after* this map, so folding would change the border.
-        mean_activation: Mean of each filter's ReLU output over many pictures (c,), by
-            layer name. `calibrate` brings them to the scale of a recipe.
+        mean_activation: By layer name, the mean of each filter's ReLU output over many
+            pictures, (c,). `calibrate` brings these to the scale of a recipe.
         family: Family of the activations: `caffe` for the Oxford weights, whose input
             is in 0 to 255; `torchvision`; or `rgb` for any others.
     """
@@ -148,7 +148,7 @@ class Backbone:
 
 
 class Conv(nn.Module):
-    """3 x 3 convolution by `conv.convolve`, and bias; initialises no parameters."""
+    """3 x 3 convolution by `conv.convolve`, and a bias. Initialises no parameters."""
 
     pad: int
     dtype: jnp.dtype
@@ -163,9 +163,9 @@ class Conv(nn.Module):
 
 
 class VGG19(nn.Module):
-    """VGG-19 up to the deepest layer asked for; its fields are those of `features`.
+    """VGG-19 up to the deepest of `layers`; the fields are arguments of `features`.
 
-    The padding is that of conv1_1; all other convolutions pad zeros.
+    `padding` applies to conv1_1. All other convolutions pad zeros.
     """
 
     layers: tuple[str, ...]
@@ -197,10 +197,10 @@ class VGG19(nn.Module):
 
 @jax.custom_jvp
 def relu(x: Feature) -> Feature:
-    """`max(x, 0)`, with a derivative that reads the result and not x.
+    """`max(x, 0)`, with a derivative computed from the result instead of x.
 
-    So x need not be kept for the backward pass (`nn.relu` keeps it), and on a GPU the
-    convolution can apply the ReLU itself.
+    Unlike that of `nn.relu`, the backward pass does not need x. On a GPU, the
+    convolution can then apply the ReLU itself.
     """
     return jnp.maximum(x, 0)
 
@@ -209,9 +209,9 @@ relu.defjvps(lambda tangent, y, x: jnp.where(y > 0, tangent, 0))
 
 
 def pool(x: Feature, pooling: Pooling) -> Feature:
-    """2 x 2 pooling with stride 2; an odd last row or column is dropped.
+    """2 x 2 pooling with stride 2. An odd last row or column is dropped.
 
-    `l2` is the root of the sum of the four squares; where all four are zero, its
+    `l2` is the root of the sum of the four squares. Where all four are zero, its
     gradient is zero.
 
     Example:
@@ -253,8 +253,8 @@ def features(
         backbone: The network.
         image: RGB in [0, 1], h w 3.
         layers: Layer names, such as `("relu1_1", "relu4_2")`. `relu3_1@2` is the layer
-            of the picture at half its size, see `shrink`; `@4` is a quarter, `@8` an
-            eighth.
+            of the picture at half its size, see `shrink`. `@4` means a quarter, `@8`
+            an eighth.
         pooling: See `pool`.
         pool_scale: Factor on the output of each pooling. Average and L2 pooling lower
             the activations of a network that was trained with max pooling.
@@ -264,12 +264,12 @@ def features(
         dtype: Type of the convolutions, `float32` or `bfloat16`.
 
     Returns:
-        Dict from layer name to a feature of that type, h//stride w//stride c.
+        Dict from layer name to a feature of type `dtype`, h//stride w//stride c.
 
     Raises:
         ValueError: If no layer is asked for, a layer is unknown or missing from the
-            backbone's parameters, or the image is not h w 3 of floats, or smaller than
-            the stride of the deepest layer.
+            backbone's parameters, the image is not h w 3 of floats, or a side of it is
+            smaller than the largest stride.
 
     Example:
         >>> import jax, jaxnst

@@ -60,18 +60,19 @@ COARSEST = 16
 """Smallest short edge of the coarsest level, in pixels."""
 
 HOLD = 1
-"""Weight h of the guide at the finest level, see `repaint`; after n halvings it is
-n + 1 times as large."""
+"""Factor of the guide's weight h, see `repaint`, at the finest level. At a level of n
+halvings, h is n + 1 times as large."""
 
 EDGE_HOLD = 37.5
-"""Weight added to `HOLD` at an edge of the content, where the guide is the content."""
+"""Added to `HOLD` at edges of the content, in proportion to their strength above
+`FLAT`. There, the guide is the content."""
 
 FLAT = 0.2
 """Edge strength, 0 to 1, up to which the content counts as flat. No weight is added
 there, so the larger forms of the styles appear: facets of a sky, bands, swirls."""
 
 HEIGHT = 0.5
-"""Weight of the height in the picture: skies tend to be painted with skies."""
+"""Weight of the height in the picture. So skies tend to be painted with skies."""
 
 SEARCH_ROUNDS = 6
 """Rounds of search and averaging at each level; more rounds give longer strokes."""
@@ -98,12 +99,12 @@ class Level(NamedTuple):
     """The picture and its guide at one level of the pyramid, on its canvas.
 
     Attributes:
-        shown: The guide g: the picture, and at edges the content, h w 3.
+        shown: The guide g, h w 3: the content at its edges, the picture elsewhere.
         hold: Weight h of the guide, h w 1.
         where: Weight of each pixel in the statistics of patches, h w 1, of mean 1.
         heights: Height of each pixel in the picture, h w 1, see `find_heights`.
         directions: Wanted directions of strokes, see `flow.lead_strokes`.
-        extent: Height and width of the picture; None for a band of it.
+        extent: Height and width of the picture; None for a band of a picture.
     """
 
     shown: Image
@@ -115,7 +116,7 @@ class Level(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The levels of a picture, and the styles at each, the coarsest first."""
+    """The levels of a picture, and the styles at each level, both coarsest first."""
 
     levels: list[Level]
     paint: list[Styles]
@@ -142,21 +143,22 @@ def repaint(
     the picture so far. The guide g is the content at the content's edges, and elsewhere
     `image` with the lights and darks of the styles. P describes a patch by its low
     frequencies and, with less weight, by its height in the picture and the direction of
-    its strokes. The weight h grows with the ratio of the content weight to the style
-    weight, and at edges of the content. Overlapping patches are averaged. Each level
-    repeats this `SEARCH_ROUNDS` times.
+    its strokes. The weight h is proportional to `content_ratio`, and larger at edges of
+    the content. Overlapping patches are averaged. Each level repeats this
+    `SEARCH_ROUNDS` times.
 
     - Matches start from those of the coarser level, which keeps strokes whole; the
       coarsest level is searched exactly. Then each pixel tries its neighbours' matches
       and random places nearby. Patches that are used too often get a larger distance.
-    - An average of patches has less contrast than paint, and would find ever flatter
-      patches. So queries first get the mean and deviation of the styles' patches.
-    - The more the strokes of a style flow, the more their direction counts, and the
-      more copies of the style, rotated by `ANGLES`, are used. Strokes follow the edges
-      of the content, which keeps thin forms whole; elsewhere they follow neighbours.
-    - Each level starts with the patches of the coarser matches, mixed with g: the more
-      empty paper the styles have, the more of g. At a small size a drawing has no empty
-      paper, so its lines would cover everything, and stay.
+    - An average of patches has less contrast than the styles, so a search for it would
+      find flatter and flatter patches. So the descriptors that are searched for first
+      get the mean and deviation of those of the styles.
+    - If the strokes of a style flow, their direction counts more, and so do rotated
+      copies of the style, see `ANGLES`. Strokes follow the edges of the content, which
+      keeps thin forms whole. Elsewhere they follow neighbouring strokes.
+    - Each level starts with the patches of the coarser matches, mixed with g. The more
+      empty paper the styles have, the larger is the share of g. At a small size a
+      drawing has no empty paper, so its lines would cover everything, and stay.
 
     The same pictures always give the same result. The function runs Python between
     compiled levels, so it cannot be part of `jit`.
@@ -166,24 +168,26 @@ def repaint(
             is painted in horizontal bands, which join without a seam.
         content: The photograph, of the same shape; its edges guide the search. Its
             faint forms are strengthened first, see `clarify`.
-        styles: RGB images of any size, as large as the style loss measures them. If
-            they have more than `STYLE_PIXELS` pixels in all, their middles are used.
+        styles: RGB images of any size; best is the size at which the style loss
+            measures them. Large ones are cropped to their middles. With their rotated
+            copies, all styles together have at most `STYLE_PIXELS` pixels.
         content_ratio: Content weight divided by style weight, see
             `LossWeights.content_ratio`.
-        blend: Weight of each style; distances to its patches are divided by it.
-            Default: equal weights.
+        blend: Weight of each style. Distances to a style's patches are divided by its
+            weight. Default: equal weights.
         mask: The part of the picture whose statistics are matched to those of the
             styles. Default: all of it.
-        held: Factor on h at each pixel, ≥ 0, h w 1. Default: 1.
+        held: Factor on the weight h at each pixel, an array h w 1, ≥ 0. Default: 1.
         style_masks: The part of each style that is used. Default: all of it.
         canvas: The padded shape that compiled programs share. Default: the picture's.
-        turned: Whether all pictures are transposed.
+        turned: Whether all the given pictures are transposed.
 
     Returns:
         RGB in [0, 1], of the picture's shape.
 
     Raises:
-        ValueError: If an image is not RGB in [0, 1], or a mask not h w 1 in [0, 1].
+        ValueError: If an image is not RGB in [0, 1], a mask is not h w 1 in [0, 1], or
+            `held` is not h w 1 and ≥ 0.
 
     Example:
         >>> import jaxnst
@@ -222,9 +226,9 @@ def make_paint(
     *,
     turned: bool,
 ) -> list[Styles]:
-    """The styles for a picture on a canvas, at each level, coarsest first; on the host.
+    """Make the `Styles` of each level for a picture's canvas, coarsest first.
 
-    The arguments are those of `repaint`.
+    The arguments are those of `repaint`. The work is done on the host.
     """
     longest = lambda images: max(max(x.shape[:2]) for x in images)
     most = STYLE_PIXELS // (len(styles) * (1 + len(ANGLES)))
@@ -260,10 +264,11 @@ def make_levels(
     canvas: Canvas,
     turned: bool,
 ) -> list[Level]:
-    """The levels of a picture, coarsest first; on the host, arguments as in `repaint`.
+    """Make the levels of a picture, coarsest first, on the host.
 
-    The image gets the lights and darks of the styles. Otherwise a grey image would find
-    patches that are only grey on average: white paper with black lines.
+    The arguments are those of `repaint`. The image gets the lights and darks of the
+    styles. Otherwise a grey image would find patches that are only grey on average:
+    white paper with black lines.
     """
     colors, weights = map(np.concatenate, (paint[-1].pixels, paint[-1].weights))
     seen = {"mask": mask, "reference_masks": [weights[..., None]]}
@@ -303,7 +308,7 @@ def level_shapes(count: int, canvas: Canvas) -> list[Any]:
 
 
 def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Styles:
-    """One style at one level, on a square canvas of that edge."""
+    """One style at one level, on a square canvas of side `edge`."""
     h, w = image.shape[:2]
     own = square((h, w), edge)
     part = np.ones((h, w, 1)) if style.mask is None else fit_mask(style.mask, (h, w))
@@ -323,14 +328,14 @@ def _on_square(image: Image, style: TurnedStyle, edge: int, turned: bool) -> Sty
 def find_heights(
     shape: tuple[int, int], turned: bool = False
 ) -> Float[np.ndarray, "_h _w 1"]:
-    """Height of each pixel, from -`HEIGHT` at the top to `HEIGHT`, h w 1."""
+    """Height of each pixel, h w 1: -`HEIGHT` at the top to `HEIGHT` at the bottom."""
     heights = HEIGHT * np.linspace(-1, 1, shape[turned], dtype=np.float32)
     heights = heights[None, :, None] if turned else heights[:, None, None]
     return np.broadcast_to(heights, (*shape, 1))
 
 
 def lay_levels(layout: Layout, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
-    """Paint all levels, one after another, and return the finest."""
+    """Paint all levels, coarsest first, and return the picture of the finest."""
     first = layout.levels[0], layout.paint[0]
     matches, laid = call(lay_level, *first, call(find_first, *first))
     pairs = zip(layout.levels[1:], pairwise(layout.paint), strict=True)
@@ -345,7 +350,7 @@ def lay_levels(layout: Layout, call: Runner) -> Float[Any, "*_lanes _h _w 3"]:
 
 @kept_jit(name="the patches", compiler_options=COMPILE_FAST)
 def find_first(level: Level, styles: Styles) -> Matches:
-    """The matches of the coarsest level."""
+    """First matches of the coarsest level, by exact search."""
     bank, laid = make_bank(styles), level.shown
     counted = count_rows(query_descriptors(level, laid), level.where)
     return search(make_queries(level, laid, counted, bank), bank, level.extent)
@@ -360,9 +365,10 @@ def query_descriptors(level: Level, laid: Image) -> Descriptors:
 def make_queries(
     level: Level, laid: Image, counted: RowMoments, bank: Bank
 ) -> Descriptors:
-    """Descriptors to search for, with the styles' mean and deviation, and directions.
+    """Descriptors to search for, including directions.
 
-    Directions follow the edges of the content, and elsewhere the strokes around.
+    They have the mean and deviation of the styles' descriptors. Directions follow the
+    edges of the content, and elsewhere the strokes around.
     """
     norm = partial(jnp.linalg.norm, axis=-1, keepdims=True)
     # Beyond the picture, the filler has streaks; they are not strokes.
@@ -436,7 +442,7 @@ def _in_bands(function: Callable, rows: int, *trees: PyTree) -> PyTree:
 
 
 def render_patches(matches: Matches, distances: Distances, bank: Bank) -> Image:
-    """Average the overlapping patches of the matches; similar ones count more."""
+    """Average the overlapping patches of the matches. Small distances count more."""
     h, w = matches.shape
     last, width = len(bank.pixels) - 1, bank.factors.shape[1]
     trust = jnp.pad(1 / (1 + distances / BLUR), RADIUS)

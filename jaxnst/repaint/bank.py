@@ -23,8 +23,8 @@ COLORS = np.array([(1, 1, 1), (1, 0, -1), (1, -2, 1)]) / np.sqrt([[3], [2], [6]]
 """Lightness and two colour differences, as factors on red, green and blue."""
 
 WAVES = (4, 2, 2)
-"""Frequencies i and j along the two axes count if i + j is below these numbers: ten of
-the lightness, and three of each colour difference."""
+"""For lightness and each colour difference: frequencies i and j along the two axes are
+used if i + j is below this number. These are ten, three and three frequencies."""
 
 LARGEST_GAIN = 2
 """Largest factor by which the contrast of queries is raised, or lowered."""
@@ -33,11 +33,11 @@ DIRECTION = 2.6
 """Weight of the direction of a stroke, in a style whose strokes flow."""
 
 LENGTH = 1.6
-"""Length of the directions to search for, relative to those of the styles; the length
-says how certain a direction is, see `flow`."""
+"""Length of the directions to search for, relative to the length of those of the
+styles. The length says how certain a direction is, see `flow`."""
 
 NOWHERE = 1e3
-"""Fills the descriptors of places without a whole patch, so that nothing matches."""
+"""Value of the descriptors where no patch may be used, so nothing matches them."""
 
 Descriptors = Float[Array, "_h _w _c"]
 
@@ -66,7 +66,7 @@ class Bank(NamedTuple):
     Attributes:
         pixels: RGB, N 3.
         descriptors: Descriptor of the patch around each pixel, N c.
-        factors: Factor on the distance to each patch, h w; all styles stacked
+        factors: Factor on the distance to each patch, h w. All styles are stacked
             vertically.
         mean: Mean of the descriptors, without directions.
         deviation: Standard deviation of the descriptors, without directions.
@@ -82,7 +82,7 @@ class Bank(NamedTuple):
 
 
 class RowMoments(NamedTuple):
-    """Means over each row of the descriptors and of their squares, h c."""
+    """Mean of the descriptors, and of their squares, over each row of pixels, h c."""
 
     mean: Float[Array, "_h _c"]
     square: Float[Array, "_h _c"]
@@ -98,7 +98,8 @@ def _cosines(waves: int) -> Float[np.ndarray, "7 _waves"]:
 def describe(image: Image) -> Descriptors:
     """Descriptor of the patch around each pixel: a cosine transform of its colours.
 
-    On a CPU, one convolution compiles and runs fastest; a TPU compiles it for 20 s.
+    On a CPU, one convolution compiles and runs fastest. A TPU would compile it for
+    20 s.
     """
     padded = jnp.pad(image, [(RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)], mode="edge")
     return jax.lax.platform_dependent(padded, cpu=_convolve, default=_sum_up)
@@ -163,7 +164,7 @@ def mean_around(x: Float[Array, "_h _w _c"]) -> Float[Array, "_h _w _c"]:
 
 
 def make_bank(styles: Styles) -> Bank:
-    """The bank of styles; its descriptors are `NOWHERE` where a weight is 0."""
+    """The bank of styles. Where their weight is 0, the descriptors are `NOWHERE`."""
     weights = jnp.concatenate(list(styles.weights))
     total = jnp.sum(weights)
 
@@ -191,13 +192,13 @@ def make_bank(styles: Styles) -> Bank:
 
 
 def count_rows(descriptors: Descriptors, weights: Mask) -> RowMoments:
-    """Weighted means over each row of descriptors; the mean of the weights is 1."""
+    """Weighted `RowMoments` of descriptors. The mean of the weights must be 1."""
     mean = lambda x: jnp.mean(weights * x, axis=1)
     return RowMoments(mean(descriptors), mean(descriptors**2))
 
 
 def match_moments(queries: Descriptors, counted: RowMoments, bank: Bank) -> Descriptors:
-    """Give descriptors the mean and deviation of the bank's."""
+    """Give queries, whose moments are `counted`, the bank's mean and deviation."""
     mean, square = (jnp.mean(rows, axis=0) for rows in counted)
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
     gain = jnp.clip(bank.deviation / (deviation + 1e-6), 1 / LARGEST_GAIN, LARGEST_GAIN)

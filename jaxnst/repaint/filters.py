@@ -9,15 +9,15 @@ from scipy.ndimage import gaussian_filter, uniform_filter1d
 from jaxnst.types import Image, Mask
 
 CONTRAST = 0.25
-"""Standard deviation within 5 x 5 px that counts as half an edge, relative to the
-standard deviation of the picture."""
+"""Standard deviation within 5 x 5 px at which the strength of an edge is 1/2, relative
+to the standard deviation of the picture."""
 
 CLARITY = 3
 """Largest gain of faint forms of the content."""
 
 GRAIN = 0.015
 """Standard deviation of the grey values in a neighbourhood at which a form gets half
-the gain; fainter ones are more likely grain."""
+the gain. Fainter forms are more likely grain."""
 
 LONE, SCARCE = 2, 4
 """A lone mark is a patch whose standard deviation is more than `LONE` times that of its
@@ -28,7 +28,7 @@ EMPTY = 0.08
 deviation of the picture."""
 
 FILLED, DRAWN = 0.1, 0.42
-"""Share of empty paper in pictures that are painted all over, and in drawings."""
+"""Shares of empty paper at which `find_plain` is 0 (a painting) and 1 (a drawing)."""
 
 SHARPEST = 2
 """Largest gain of the finest details."""
@@ -122,13 +122,13 @@ def _local_variance(image: Pixels, side: int) -> Float[np.ndarray, "_h _w"]:
 
 
 def mean_color(image: Pixels) -> Float[np.ndarray, "_h _w"]:
-    """Mean of the channels of each pixel, as a product, which NumPy computes faster."""
+    """Mean of the channels of each pixel, by a matrix product, which is faster."""
     channels = image.shape[-1]
     return image @ np.full(channels, 1 / channels, np.float32)
 
 
 def local_mean(image: Pixels, side: int) -> Pixels:
-    """Mean over the square around each pixel; its side is odd."""
+    """Mean over the square around each pixel; `side` is odd."""
     for axis in (0, 1):
         image = uniform_filter1d(image, side, axis=axis, mode="nearest")
     return image

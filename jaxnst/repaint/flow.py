@@ -1,7 +1,8 @@
 """Directions of strokes: how well they agree in a style, and how a content guides them.
 
-A stroke has no front, so a direction t is given as (cos 2t, sin 2t), times a length, 0
-to 1, that says how certain it is. It is the gradient's, at a right angle to the stroke.
+A stroke has no front, so its direction is given as (cos 2t, sin 2t), times a length in
+[0, 1] that says how certain the direction is. The angle t is that of the gradient, at a
+right angle to the stroke.
 """
 
 from typing import Any, NamedTuple
@@ -18,23 +19,24 @@ ANGLES = (45, 90, 135)
 """Angles by which each style is rotated, in degrees."""
 
 TURNED = 0.85
-"""Weight of a rotated style whose strokes flow; < 1, to keep upright forms upright."""
+"""Weight of a rotated style whose strokes flow. It is < 1 to keep forms upright."""
 
 CHOPPY, FLOWING = 0.6, 0.75
-"""Agreement of directions within 17 px in paintings whose strokes do not flow at all,
-such as an impressionist's dabs, and in those whose strokes do, such as the sky of Van
-Gogh's "The Starry Night", at 512 px."""
+"""Agreement of directions within 17 px, at 512 px, of strokes that do not flow at all,
+such as an impressionist's dabs, and of strokes that flow, such as the sky of Van Gogh's
+"The Starry Night"."""
 
 AROUND = {1 / 16: 1.0, 1 / 4: 0.15, 1.0: 0.02}
-"""Weights of the content's edges in a square around a pixel, by the square's side as a
-part of the content's short edge. Near edges decide, where there are any."""
+"""The direction at a pixel is a weighted sum over three squares around the pixel. Keys:
+side of a square, as a fraction of the content's short edge. Values: weight of the
+content's edges inside. Near edges decide, if there are any."""
 
 SURE = 0.3
 """Squared gradient around a pixel, relative to the content's mean, at which the edges
 of the content count as much as the strokes painted there."""
 
 FAINT = 1e-4
-"""Squared gradient at which a direction counts half."""
+"""Squared gradient at which the length of a direction is halved."""
 
 
 class TurnedStyle(NamedTuple):
@@ -56,7 +58,7 @@ class TurnedStyle(NamedTuple):
 
 
 def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedStyle]:
-    """A style, and copies rotated by `ANGLES`, whose weight grows with the flow."""
+    """A style, and copies rotated by `ANGLES`. Their weight grows with the flow."""
     flow, plain = find_flow(image), find_plain(image)
 
     def turn(x: Image | Mask | None, angle: int) -> Any:
@@ -75,7 +77,8 @@ def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedSty
 def find_flow(image: Image) -> float:
     """How much the strokes of a picture flow, from 0 to 1.
 
-    Strokes flow if neighbouring directions agree: their mean is then nearly as long.
+    Strokes flow if neighbouring directions agree. The mean of the directions is then
+    nearly as long as each of them.
     """
     tensor = local_mean(_structure(image), 5)
     strength = np.sum(tensor[..., :2], axis=-1, keepdims=True)

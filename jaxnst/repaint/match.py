@@ -1,8 +1,8 @@
 """The search: for each patch of a picture, the most similar patch in the bank.
 
 A match is the index of a place in the bank, row by row. The matches of two pixels
-continue each other if they are as far apart as the pixels. Nothing matches beyond the
-border of a style.
+continue each other if their places are as far apart as the pixels. No match lies beyond
+the border of a style.
 """
 
 from typing import NamedTuple
@@ -17,17 +17,18 @@ from jaxnst.repaint.bank import NOWHERE, Bank, Descriptors, mean_around
 from jaxnst.types import Mask
 
 COHERENCE = 0.6
-"""Part by which the distance shrinks for a patch that continues all its neighbours."""
+"""Fraction by which the distance of a match shrinks if the match continues those of all
+four neighbours."""
 
 OVERUSE = 16
-"""Largest factor on the distance to an overused patch: its use over its fair share. It
-keeps a lone motif from being copied everywhere."""
+"""Largest factor on the distance to an overused patch. The factor is the patch's use
+over its fair share. It keeps a lone motif from being copied everywhere."""
 
 STEPS = (4, 1, 2, 1)
 """Distances in pixels over which matches spread, one after another."""
 
 NEAR = 32
-"""Longest random move in pixels; the first round of a level tries longer ones too."""
+"""Longest random move in pixels. The first round of a level also tries longer moves."""
 
 MULTIPLIER, INCREMENT = np.uint32(1664525), np.uint32(1013904223)
 """Constants of Knuth's linear congruential generator, as in "Numerical Recipes". It
@@ -51,7 +52,10 @@ class Found(NamedTuple):
 def search(
     queries: Descriptors, bank: Bank, extent: Int[Array | np.ndarray, "2"] | None = None
 ) -> Matches:
-    """Nearest patches, by exact search; beyond the extent, those of its edge."""
+    """The nearest patch for each query, by exact search.
+
+    Beyond the `extent` of the picture, the matches at its edge are repeated.
+    """
     height = len(queries) if extent is None else extent[0]
     rows, factors = bank.descriptors, bank.factors.reshape(-1)
     lengths = jnp.sum(rows**2, axis=-1)
@@ -79,9 +83,9 @@ def refine(
 ) -> Int[np.ndarray, "*_lanes _new_h _new_w"]:
     """Matches of a level from those of the level of half the size, on the host.
 
-    One pixel becomes four; each gets the match at twice the place, in the same style.
-    `coarse` and `fine` are the edges of the styles' canvases; `shape` is that of the
-    content's finer canvas.
+    Each pixel becomes four. Their matches are the four pixels at twice the place of the
+    coarse match, in the same style. `coarse` and `fine` are the edges of the styles'
+    canvases at the two levels. `shape` is that of the picture's finer canvas.
     """
     matches = np.asarray(matches)
     row, column = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
@@ -112,10 +116,11 @@ def improve(
     seed: int | Int[Array, ""],
     first_row: int | Int[Array, ""] = 0,
 ) -> Found:
-    """Better matches, from neighbours and random places.
+    """Improve matches by those of neighbours, and by random places.
 
-    Far places are tried only with seed 0: in later rounds, almost none is better.
-    Random numbers depend on the row of the whole picture, not on that of a band.
+    `seed` is the number of the round. Far places are tried only in round 0, because
+    later almost none is better. Random numbers depend on a pixel's row in the whole
+    picture, where a band begins at `first_row`.
     """
     h, w, _ = queries.shape
     last, width = bank.factors.size - 1, bank.factors.shape[1]

@@ -22,8 +22,8 @@ KNOWN_FILES: dict[str, Family] = {
     "dd893d44": "caffe",  # the same, saved again by neural-style-pt
     "74e45263": "caffe",  # pystiche, under torchvision's names
 }
-"""Family of published files, by the first eight digits of their sha256, for files whose
-layout does not show the family, or shows a wrong one."""
+"""Family of published files, by the first eight digits of their sha256. These are
+files whose layout shows no family, or a wrong one."""
 
 CAFFE_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
 """Mean RGB of ImageNet in 0 to 255, that Oxford's network subtracts."""
@@ -52,7 +52,7 @@ def convert(
 
     Args:
         source: HDF5 of Keras, KerasHub or flaxmodels, `.keras`, `.pth`, `.safetensors`,
-            MatConvNet's `.mat` or `.caffemodel`, under any suffix.
+            MatConvNet's `.mat` or `.caffemodel`. The suffix does not matter.
         target: File to write, whole or not at all.
         family: Input that the network expects, `caffe` or `torchvision`. Default: found
             from the file.
@@ -72,11 +72,11 @@ def convert(
 def read_foreign(
     path: Path, family: Family | None = None
 ) -> tuple[Backbone, dict[str, str]]:
-    """Read a weights file of another project; arguments and errors as in `convert`.
+    """Read a weights file of another project. Arguments and errors are as in `convert`.
 
     Returns:
-        A network whose input is RGB in [0, 1], with mean activations that are measured
-        on the sample pictures; and the file's `sha256`, `layout` and `family`.
+        A network whose input is RGB in [0, 1], with mean activations measured on the
+        sample pictures, and a dict with the file's `sha256`, `layout` and `family`.
     """
     if is_ours(path):
         raise ValueError(

@@ -74,9 +74,9 @@ def is_ours(path: Path) -> bool:
 
 
 def check_params(params: Params, where: str) -> None:
-    """Raise a ValueError at the first array of a wrong shape, or not finite.
+    """Raise a ValueError if an array has a wrong shape or is not finite.
 
-    The names must already be checked; messages call the source `where`.
+    The names must already be checked. Messages call the source `where`.
     """
     shapes = kernel_shapes()
     for name, conv in params.items():
@@ -101,7 +101,7 @@ def _check_array(
 
 
 def describe(path: Path) -> dict[str, str]:
-    """The attributes of one of our files, and `bytes` and `sha256` of any file."""
+    """`bytes` and `sha256` of a file and, if it is one of ours, its attributes."""
     about = {}
     if is_ours(path):
         with h5py.File(path) as file:
@@ -116,7 +116,7 @@ def sha256(path: Path) -> str:
 
 
 def content_sha256(backbone: Backbone) -> str:
-    """Checksum of a backbone's numbers, in float32 and in the order of the layers."""
+    """Checksum of all numbers of a backbone in float32, in the order of the layers."""
     arrays = [backbone.scale, backbone.offset]
     for name, conv in backbone.params.items():
         mean = backbone.mean_activation[layer_name(name)]
@@ -128,7 +128,7 @@ def content_sha256(backbone: Backbone) -> str:
 
 
 def save_backbone(path: str | Path, backbone: Backbone, **attributes: str) -> None:
-    """Write a weights file: kernels in their own type, all else in float32.
+    """Write a weights file, with kernels in their own dtype and all else in float32.
 
     The same backbone always gives the same bytes.
 

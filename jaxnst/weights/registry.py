@@ -97,7 +97,7 @@ def asset_path(name: str) -> Path:
 
 
 def locate(name: str) -> Path:
-    """Path of weights of `ASSETS`, or of a file; a ValueError if there is none.
+    """Path of weights, by a name in `ASSETS` or by path; a ValueError if missing.
 
     Example:
         >>> locate("embedded").name
@@ -114,12 +114,12 @@ def locate(name: str) -> Path:
 def choose(
     name: str | None, recipes_own: str, *, quiet: bool = False
 ) -> tuple[str, str]:
-    """Choose the weights to paint with: their name, and the reason in a few words.
+    """Choose the weights to paint with, and return their name and a brief reason.
 
-    The weights asked for are used, else the recipe's own, see `Recipe.network`. Missing
-    ImageNet weights of a recipe are downloaded; if that fails, the embedded weights are
-    used. After a failure, nothing is downloaded for a day, so that a machine without a
-    network waits only once.
+    `name` is used if given, else the recipe's own weights, see `Recipe.network`. If a
+    recipe needs ImageNet weights and they are missing, they are downloaded. If the
+    download fails, the embedded weights are used. After a failure, nothing is
+    downloaded for a day, so that a machine without a network waits only once.
 
     Example:
         >>> choose(None, "embedded")
@@ -153,11 +153,12 @@ def choose(
 def pull(name: str, *, quiet: bool = True, timeout: float = 20.0) -> Path:
     """Fetch weights of `ASSETS` and convert them, unless that is done already.
 
-    Options as in `download.fetch`. Returns the path of the converted weights.
+    Options are those of `download.fetch`. Returns the path of the converted weights.
 
     Raises:
         ValueError: If the cache cannot be written to.
-        FetchError: If they cannot be fetched; the message says how to do it by hand.
+        FetchError: If the weights cannot be fetched. The message says how to fetch them
+            by hand.
     """
     path, remote = asset_path(name), ASSETS[name].remote
     if path.is_file() or remote is None:

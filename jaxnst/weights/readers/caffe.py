@@ -8,7 +8,8 @@ import numpy as np
 from jaxnst.weights.readers.naming import LARGEST_ARRAY, Tree, hwio
 
 LAYERS = {2: (4, 6), 100: (1, 7)}
-"""Field of a layer in `NetParameter`, old and new: the fields of its name and blobs."""
+"""Fields of layers in `NetParameter`, in the old and the new layout. Values: fields of
+a layer's name and blobs."""
 LIMIT = LARGEST_ARRAY + 100
 """Most fields of a message: one for each number of a kernel, and a few more."""
 

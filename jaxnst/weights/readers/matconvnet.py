@@ -24,8 +24,8 @@ LIMIT = 2**30
 def read_matconvnet(data: memoryview) -> tuple[Tree, np.ndarray | None]:
     """Arrays `conv1_1/kernel` … and mean RGB in 0 to 255 (3,), or None.
 
-    The mean is in `normalization`, which the old layout has at the root, and the new
-    one in `meta`.
+    The mean is in `normalization`, which is at the root in the old layout, and in
+    `meta` in the new layout.
 
     Reference: MathWorks, "MAT-File Format", level 5.
     """

@@ -71,7 +71,7 @@ def is_conv(name: str) -> bool:
 def collect(tree: Tree) -> Params:
     """Parameters, in float32 and in order, from the arrays of a file.
 
-    The convolutions must be VGG-19's, without gaps, from `conv1_1` to `conv2_1` or on.
+    The convolutions must be the first three or more of VGG-19, without gaps.
     """
     if any(array.shape == (1, 1, 3, 3) for array in tree.values()):
         raise WrongNetwork(
@@ -167,8 +167,8 @@ def hwio(kernel: np.ndarray) -> np.ndarray:
 def family_of(tree: Tree, config: str = "") -> Family | None:
     """Family of a network, from the names in its file or Keras' JSON of the model.
 
-    `caffe` for a model of `keras.applications`, `torchvision` for one of KerasHub, None
-    if neither names nor JSON show it.
+    By its JSON, a model of `keras.applications` is `caffe`, and a model of KerasHub is
+    `torchvision`. Returns None if neither names nor JSON show the family.
     """
     for family, pattern in FAMILIES.items():
         if any(re.fullmatch(pattern, name) for name in tree):

@@ -22,7 +22,8 @@ LIMIT = 10_000
 class Storage(NamedTuple):
     """A sequence of numbers outside the pickle, as the pickle states it.
 
-    `start` is the index at which a view of it begins; offsets of tensors count from it.
+    `start` is the index at which a view of the storage begins. Offsets of tensors count
+    from there.
     """
 
     key: str
@@ -88,7 +89,7 @@ COUNTS = {
     "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "REDUCE": 2,
     "STACK_GLOBAL": 2,
 }  # fmt: skip
-"""How many values an operation takes; others take all that follow the last mark."""
+"""Number of values an operation takes. Others take all values since the last mark."""
 
 
 def unpickle(

@@ -40,12 +40,12 @@ def read_safetensors(path: Path) -> Tree:
 
 
 def read_pytorch(stream: mmap.mmap) -> Tree:
-    """All tensors of a `.pth` file: a state dict, or the largest inside other dicts.
+    """Tensors of the largest state dict in a `.pth` file, which may be in other dicts.
 
     The file is a zip archive (PyTorch 1.6 and later), a stream of pickles, or a tar
     archive (until early 2017). Nothing in it is executed, and nothing is allocated: the
     arrays are views of the mapped file, made after their stated sizes are checked
-    against its bytes. Damage raises a ValueError or other exceptions.
+    against the file's bytes. Damage raises a ValueError or other exceptions.
 
     Reference:
         https://github.com/pytorch/pytorch, `torch/serialization.py`.
