@@ -1,4 +1,4 @@
-"""`jaxnst again` paints a picture once more, as its manifest says."""
+"""`jaxnst again` repaints a picture from its manifest."""
 
 import argparse
 import contextlib
@@ -89,10 +89,10 @@ def find_manifest(path: Path) -> Manifest:
 
 
 def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Path]:
-    """Find the inputs of a manifest, by name; a ValueError if one is not found.
+    """The file of each input in a manifest; a ValueError if an input is not found.
 
-    In the first folder, the manifest's own, inputs are found by name; in the others, by
-    the hash of their contents.
+    The first folder is the manifest's own: there, inputs are found by their path. In
+    the other folders, they are found by the hash of their contents.
     """
     first, *more = folders
     elsewhere: dict[str, Path] = {}
@@ -117,7 +117,7 @@ def find_pictures(manifest: Manifest, folders: Sequence[Path]) -> dict[Path, Pat
 
 
 def same_bits(picture: Path, out: Path | None) -> Literal[8, 16]:
-    """Bits per channel of the earlier picture, if the format of the output has them."""
+    """16 if the earlier picture has 16 bits and the output can have them; else 8."""
     picture = picture.with_suffix("") if picture.suffix == ".json" else picture
     deep = out is None or out.suffix.lower() in (".png", ".tif", ".tiff")
     # Perhaps only the manifest is left.

@@ -22,7 +22,7 @@ from jaxnst.weights.format import sha256
 
 
 def make_manifest(painting: Painting, shape: tuple[int, int] | None = None) -> Manifest:
-    """The manifest of a painting, whose network is on disk; `shape` is the result's."""
+    """The manifest of a painting with a result of `shape`. The network is on disk."""
     height, width = shape or painting.shape()
     return Manifest(
         painting=painting,
@@ -35,7 +35,7 @@ def make_manifest(painting: Painting, shape: tuple[int, int] | None = None) -> M
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the names and hashes of its files."""
+    """SHA-256 of a file, or for a folder, of the names and hashes of its files."""
     if not path.is_dir():
         found = path.stat()
         return _file_hash(path, found.st_mtime_ns, found.st_size)
@@ -68,7 +68,7 @@ GPU_SIGNS = (
     "/dev/nvidia0",
     "/usr/lib/wsl/lib/nvidia-smi",
 )
-"""Files; on Linux with an NVIDIA card, one of them exists."""
+"""On Linux with an NVIDIA card, at least one of these files exists."""
 
 
 def unused_gpu() -> str:

@@ -343,7 +343,7 @@ def _file(flag: str, text: str | None, names: Sequence[str]) -> Path | None:
 
 
 def recipe_from(args: argparse.Namespace, name: str | None = None) -> Recipe:
-    """The recipe that the flags ask for, or another one with the same changes.
+    """The recipe that the flags ask for; `name` replaces the name of `--recipe`.
 
     `--set` may replace the steps that `--quality` chose.
     """

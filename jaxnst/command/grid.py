@@ -235,7 +235,7 @@ def grid_command(args: argparse.Namespace) -> int:
 
 
 def is_painted(item: Item) -> bool:
-    """Whether a picture exists; it must have a manifest that matches the item."""
+    """Whether a picture exists; a ValueError if its manifest is of another picture."""
     out = item.out
     for path in (out, manifest_path(out)):
         check_regular(path)

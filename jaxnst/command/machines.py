@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 def join(
     distributed: bool, coordinator: str | None, count: int | None, index: int | None
 ) -> None:
-    """Join the other machines, which JAX detects, or which meet at HOST:PORT."""
+    """Join the other machines, at the coordinator HOST:PORT or as JAX detects them."""
     if coordinator is None and (count, index) != (None, None):
         raise ValueError(
             "--machines and --machine need --coordinator HOST:PORT; add the address of "
@@ -47,9 +47,10 @@ def join(
 
 
 def union_done(names: Sequence[str], done: list[bool]) -> list[bool]:
-    """Which pictures any machine sees as done, so that all divide the same rest.
+    """For each picture, whether any machine sees it as done.
 
-    All machines raise a ValueError if their names, which identify the grid, differ.
+    So all machines divide the same rest. All raise a ValueError if their `names`, which
+    identify the grid, differ.
     """
     if jax.process_count() == 1:
         return done

@@ -92,9 +92,10 @@ def write_mask(path: Path, found: Selection, name: str) -> None:
 def with_parts(
     paintings: Sequence[Painting], *, quiet: bool, folder: Path = Path()
 ) -> list[Painting]:
-    """Paintings in which mask files, made in a folder, replace the names of `PARTS`.
+    """Paintings with mask files in place of names of `PARTS`.
 
-    An existing mask is used unchanged, since somebody may have corrected it.
+    Missing masks are made in `folder`. An existing mask is used unchanged, since
+    somebody may have corrected it.
     """
     known: dict[Path, Path] = {}  # the photograph of each mask
 

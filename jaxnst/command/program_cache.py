@@ -96,9 +96,9 @@ TROUBLE = re.compile(
 class Listener:
     """Replaces `warnings.showwarning`, or an earlier listener.
 
-    It reports only once that programs cannot be read or written; JAX would report it
+    If programs cannot be read or written, it reports this once; JAX would report it
     each time. If a program in jaxnst's own folder is damaged, all programs there are
-    deleted, since JAX never replaces a damaged one.
+    deleted, since JAX never replaces a damaged program.
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None], *, ours: bool = True):

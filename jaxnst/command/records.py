@@ -36,7 +36,7 @@ PREVIEW_EDGE = 512
 """Long edge of a timelapse, at most, in pixels."""
 
 FRAME, LAST = 120, 2400
-"""Milliseconds for which each picture of a timelapse is shown, and the last one."""
+"""Milliseconds for which a picture of a timelapse is shown, and the last picture."""
 
 
 def check_records(run: Run) -> None:
@@ -54,7 +54,7 @@ def check_records(run: Run) -> None:
 class Records:
     """Collects the records that `run` asks for, chunk by chunk.
 
-    `before` is the `state` of an earlier, interrupted run that is resumed.
+    `before` is the `state` of the interrupted run that is resumed, if any.
     """
 
     def __init__(
@@ -127,8 +127,8 @@ class Records:
 def save_timelapse(path: Path, frames: Sequence[np.ndarray]) -> None:
     """Write an animated picture or a film of frames, h w 3 of levels from 0 to 255.
 
-    The last frame is shown for longer. A film has even sides, so an odd last row is
-    left out.
+    The last frame is shown for longer. A film has even sides, so an odd last row or
+    column is left out.
     """
     height, width, _ = frames[0].shape
     if path.suffix.lower() == ".mp4":

@@ -54,8 +54,8 @@ SIGNALS = [x for x in signal.Signals if x.name in ("SIGINT", "SIGTERM", "SIGHUP"
 """Signals that interrupt a run; a closed terminal sends SIGHUP."""
 
 OFTEN = 30
-"""Fewest seconds between two checkpoints; writing them takes a twentieth of the time at
-most."""
+"""Fewest seconds between two checkpoints. Writing them takes at most a twentieth of the
+time."""
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
 
@@ -107,7 +107,7 @@ class Reporter:
         complain("stopping after this step")
 
     def stop(self, message: str) -> NoReturn:
-        """Print what an interrupted run leaves, and end it."""
+        """Print a message about an interrupted run, and end the run."""
         self.bar.close()
         complain(message)
         raise KeyboardInterrupt

@@ -32,8 +32,8 @@ pixels; each original takes about 8 kB."""
 class Cell(NamedTuple):
     """One picture of a grid as it is shown, with the command that paints it larger.
 
-    The setting is empty if nothing was varied; the picture need not exist yet.
-    `larger` is the long edge that the command paints, in pixels.
+    `setting` is empty if nothing was varied. The picture need not exist yet. `larger`
+    is the long edge that the command paints, in pixels.
     """
 
     content: Path

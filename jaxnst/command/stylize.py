@@ -189,7 +189,7 @@ def masks_take(painting: Painting) -> int:
 
 
 def check(painting: Painting, run: Run) -> None:
-    """Raise a ValueError if a painting cannot be made, whatever the memory."""
+    """Raise a ValueError if a painting cannot be made, except for lack of memory."""
     shape = painting.shape()
     for path in run.outputs:
         disk.check_target(path)
@@ -246,8 +246,8 @@ def paint(
     Args:
         painting: What to paint.
         run: How to paint it.
-        usual: Default path of the output, without a number, if none was asked for. It
-            is numbered again if another run has taken the number.
+        usual: Default path of the output, without a number; None if the user chose the
+            output. If another run has taken this path, the next free number is used.
         tiles: Size of the tiles of each scale, to paint as an earlier run did.
     """
     (painting,) = with_parts([painting], quiet=run.quiet)
@@ -260,7 +260,7 @@ def paint(
 
 @contextlib.contextmanager
 def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
-    """Keep the outputs of a run from all other runs; `usual` is as in `paint`."""
+    """Reserve the outputs of a run against other runs; `usual` is as in `paint`."""
     with contextlib.ExitStack() as stack:
         for path in run.outputs[1:]:
             stack.enter_context(reserved_path(path))
@@ -275,7 +275,7 @@ def reserved(run: Run, usual: Path | None = None) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def reserved_path(path: Path) -> Iterator[None]:
-    """Keep an output from all other runs; a ValueError if one is writing it."""
+    """Reserve an output against other runs; a ValueError if another run has it."""
     with disk.held(path) as ours:
         if not ours:
             raise ValueError(
@@ -366,7 +366,7 @@ def save_result(
     *,
     bits: Literal[8, 16] = 8,
 ) -> None:
-    """Write a picture with its manifest inside, and beside it also with `found`.
+    """Write a picture with its manifest inside, and a manifest with `found` beside it.
 
     If this fails, the picture is written to a temporary folder that the OSError names.
     """

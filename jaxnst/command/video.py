@@ -179,7 +179,7 @@ def video_from(args: argparse.Namespace) -> Video:
 
 
 def describe_video(args: argparse.Namespace, video: Video) -> dict[str, Any]:
-    """The part of the source that is painted, and the options of frames, as JSON."""
+    """The painted part of the source, and the options of frames, as JSON."""
     return {
         "start": str(args.start),
         "end": args.end and str(args.end),
@@ -326,7 +326,7 @@ class VideoReporter(Reporter):
             self.stop(painted if self.done else "no frame is painted yet")
 
     def place(self, number: int) -> str:
-        """Pass and frame, as text, of a number that counts the frames of all passes."""
+        """Pass and frame as text; `number` counts the frames of all passes, from 1."""
         passed, index = divmod(number - 1, self.count)
         which = f"pass {passed + 1}, " if self.total > self.count else ""
         return f"{which}frame {index + 1}/{self.count}"

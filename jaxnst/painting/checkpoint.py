@@ -18,12 +18,12 @@ RECORD = "record-"
 
 
 class Checkpoint(NamedTuple):
-    """Where a run stands.
+    """The progress of an unfinished run.
 
     Attributes:
         scale: Index of the scale, coarsest first.
-        taken: Steps already taken there.
-        state: State after them.
+        taken: Steps already taken at this scale.
+        state: State after these steps.
         tiles: Size of the tiles of each scale; None: the scale has no tiles.
         inputs: Inputs of the run. A run with other inputs cannot resume from here.
         records: Arrays that the run has recorded so far, by name.
@@ -40,7 +40,7 @@ class Checkpoint(NamedTuple):
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The first difference between the inputs of two runs, in words; empty if none.
 
-    An input with a hash, such as `weights` with `weights_sha256`, is compared by it.
+    An input with a hash, such as `weights` with `weights_sha256`, is compared by hash.
 
     Example:
         >>> difference({"seed": 1, "blend": None}, {"seed": 2, "blend": None})

@@ -50,7 +50,7 @@ from jaxnst.transfer import Info, State, Transfer
 from jaxnst.types import Image
 
 BatchCallback = Callable[[list[Lane], Progress], None]
-"""Called between launches of a batch with its lanes, for progress."""
+"""Called between the launches of a batch, with its lanes and its progress."""
 
 
 EACH = PartitionSpec("lane")
@@ -116,12 +116,12 @@ def paint_lanes(
     batch: int | None = None,
     on_chunk: BatchCallback | None = None,
 ) -> Iterator[tuple[Lane, Result]]:
-    """Paint lanes, batch after batch; if memory runs out, in smaller batches.
+    """Paint lanes in batches. If memory runs out, the batches become smaller.
 
-    Each picture is yielded, as a NumPy array, as soon as its batch is finished. If its
-    steps diverge, finer stages continue from the last finite image. For `batch` see
-    `plan_batches`. An exception from `on_chunk`, such as KeyboardInterrupt, ends the
-    painting.
+    Each lane is yielded with its result as soon as its batch is finished. The image is
+    a NumPy array. If the steps of a lane diverge, its finer stages continue from the
+    last finite image. For `batch` see `plan_batches`. An exception from `on_chunk`,
+    such as KeyboardInterrupt, ends the painting.
     """
     plain = [lane for lane in lanes if not lane.recipe.paints]
     yield from _recolor(plain, measurer, on_chunk)
@@ -202,7 +202,7 @@ def _paint_batch(
 
 
 class BatchPainter(Painter):
-    """Paints a batch of lanes; its last lane is repeated to fill the width."""
+    """Paints a batch of lanes; the last lane is repeated to fill the width."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class BatchPainter(Painter):
         return Setup(self.transfers[number], begun, self.stepping, targets, end, call)
 
     def lay_region(self, call: Runner, layouts: Sequence[Layout]) -> list[np.ndarray]:
-        """Lay a region of all lanes; in one call if their pyramids have one shape."""
+        """Lay one region of each lane; in one call if all pyramids have one shape."""
         shapes = [str(jax.tree.map(np.shape, x)) for x in layouts]
         if len(set(shapes)) == 1:
             return list(np.asarray(lay_levels(stack(layouts), call)))
@@ -248,7 +248,7 @@ class BatchPainter(Painter):
 
 
 def stack(trees: Sequence[PyTree]) -> Any:
-    """Stack arrays along a first axis of lanes; smaller ones are padded with zeros."""
+    """Stack trees along a first axis of lanes; pad smaller arrays with zeros."""
 
     def join(*arrays: Array | np.ndarray) -> np.ndarray:
         first, *others = map(np.asarray, arrays)
@@ -269,12 +269,12 @@ class GridOptions:
             `recipe`, with whole recipes; `seed`, for start images from
             `jax.random.key(seed)`; or `blend`, with weights that mix all styles into
             one. All combinations are painted. Default: the recipe alone.
-        masks: Every content is painted once with each entry; the setting `masks` is the
-            index of the entry. Default: none.
-        mesh: Devices with one axis, `lane`. Default: all of this process.
-        batch: Pictures on a device at a time. Default: as many as keep it busy and fit
-            into its memory. It changes results by rounding; with a fixed batch, they
-            are the same on any number of devices.
+        masks: Every content is painted once with each entry of this list. The setting
+            `masks` is the index of the entry. Default: no masks.
+        mesh: Devices with one axis, `lane`. Default: all devices of this process.
+        batch: Number of pictures that a device paints at a time. Default: as many as
+            keep the device busy and fit into its memory. Another batch changes results
+            by rounding; a fixed batch gives the same results on any number of devices.
     """
 
     vary: Mapping[str, Values] | None = None

@@ -25,11 +25,11 @@ class Lane(NamedTuple):
 
     Attributes:
         content: Index or path of its content.
-        styles: Index or file of its style, or of all styles if they are blended.
+        styles: Index or file of one style, or of each style if they are blended.
         setting: Varied values, by name.
-        recipe: The recipe with its setting.
+        recipe: The recipe with the setting applied.
         stages: From `plan_run`, without tiles.
-        parts: Content and masks, if it has masks. Lanes share batches if these agree.
+        parts: Content and masks; None without masks. It is equal for all of a batch.
     """
 
     content: Any
@@ -44,13 +44,13 @@ class Lane(NamedTuple):
 
     @property
     def turned(self) -> bool:
-        """Whether it is painted turned, see `scene.turn`."""
+        """Whether the picture is painted turned, see `scene.turn`."""
         recipe, (height, width) = self.recipe, self.shape
         return recipe.paints and recipe.program.shares_canvases and height > width
 
     @property
     def canvases(self) -> list[Canvas]:
-        """The canvas of each of its stages."""
+        """The canvas of each stage."""
         own = partial(canvas_of, recipe=self.recipe, turned=self.turned)
         return [own(stage.shape) for stage in self.stages]
 
@@ -73,8 +73,8 @@ def make_lanes(
 ) -> list[Lane]:
     """All pictures of a grid: contents outermost, then styles, then settings.
 
-    For `vary` see `grid.GridOptions`. If contents are `masked`, each gets batches of
-    its own.
+    For `vary` see `grid.GridOptions`. If contents are `masked`, only pictures of one
+    content with the same masks share a batch.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -110,7 +110,7 @@ def make_lanes(
 def combine(
     vary: Mapping[str, Values], more: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """All combinations of values; names are recipe fields, `EXTRA` or `more`."""
+    """All combinations of values. A name is a recipe field, or in `EXTRA` or `more`."""
     known = [*FIELDS, *EXTRA, *more]
     found = {name: _plain(values) for name, values in vary.items()}
     for name, values in found.items():
@@ -136,7 +136,7 @@ def _plain(value: Any) -> Any:
 
 
 def apply_setting(recipe: Recipe, setting: Mapping[str, Any], styles: int) -> Recipe:
-    """The recipe with a setting applied; its seed and blend are only checked."""
+    """The recipe with a setting applied; `seed` and `blend` are only checked."""
     changes = {name: x for name, x in setting.items() if name not in EXTRA}
     recipe = setting.get("recipe", recipe).replace(**changes)
     if "seed" in setting:
@@ -154,17 +154,17 @@ def apply_setting(recipe: Recipe, setting: Mapping[str, Any], styles: int) -> Re
 
 
 def lane_bytes(shape: tuple[int, int], recipe: Recipe) -> int:
-    """Bytes that one more lane in a batch takes, at most.
+    """Largest number of bytes that a lane adds to a batch.
 
-    It takes 1.5 times the memory of a single picture, since XLA does not update the
+    A lane takes 1.5 times the memory of a single picture, since XLA does not update the
     states of a batch in place, and 8 MiB for the statistics of its style.
     """
     return 3 * step_bytes(shape, recipe) // 2 + 8 * 2**20
 
 
 BATCH_PIXELS = {"cpu": 2**16}
-"""Pixels that keep a device busy. On a CPU, its caches set the limit; other devices get
-`2**22`, which was not measured."""
+"""Pixels of a batch that keep a device busy, by platform. The caches of a CPU set its
+limit. Other devices get `2**22`, which was not measured."""
 
 
 def group_of(lane: Lane) -> tuple:
@@ -188,11 +188,11 @@ def plan_batches(
 ) -> list[tuple[list[Lane], int]]:
     """Divide lanes into batches that share a program and fit into memory.
 
-    Returns the lanes of each batch, and its width: a multiple of the number of devices,
-    at least the number of lanes, and the same for all batches of a program. `batch` is
-    the largest number of lanes on a device. Default: as many as keep the device busy
-    and fit into two thirds of its free memory, or fewer if that fills all batches
-    equally. Lanes that take no steps are left out.
+    Returns the lanes and the width of each batch. The width is a multiple of the number
+    of devices, at least the number of lanes, and the same for all batches of a program.
+    `batch` is the largest number of lanes on a device. By default, a device gets as
+    many lanes as keep it busy and fit into two thirds of its free memory, or fewer if
+    this fills all batches equally. Lanes that take no steps are left out.
     """
     device, devices = mesh.devices.flat[0], mesh.size
     memory = free_memory(device) * 2 / 3
@@ -236,7 +236,7 @@ def share_of_lanes(lanes: Sequence[Lane], index: int, count: int) -> list[Lane]:
 
 
 def lane_work(lane: Lane) -> int:
-    """Pixels times steps over all stages; about proportional to time."""
+    """Work of a lane, in pixels times steps; about proportional to time."""
     return total_work(lane.stages, lane.recipe)
 
 

@@ -25,7 +25,7 @@ class ChunkSchedule(NamedTuple):
         start: Steps taken in earlier calls.
         chunk: Most steps per launch. A launch also ends when the number of steps taken
             is a multiple of `chunk`.
-        interval: Approximate seconds per launch; the result does not depend on it.
+        interval: Approximate seconds per launch; no effect on the result.
         on_chunk: Called with state and infos after each launch.
         call: Calls the compiled steps.
     """
@@ -115,7 +115,7 @@ def run_chunk(
     *,
     transfer: Transfer,
 ) -> tuple[State, Info]:
-    """Take `count` ≤ `CHUNK_LIMIT` steps; later rows of the infos are zeros."""
+    """Take `count` ≤ `CHUNK_LIMIT` steps; rows of the infos after `count` are zeros."""
     step = jax.jit(transfer.step)  # traced once for both uses
 
     def body(i: Int[Array, ""], carry: tuple[State, Array]) -> tuple[State, Array]:

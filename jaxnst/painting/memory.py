@@ -21,12 +21,12 @@ from jaxnst.recipes import Program, Recipe
 from jaxnst.tiles import smallest_tile, tile_shape
 
 STEP = {"float32": 2350, "bfloat16": 1800}
-"""Bytes of a step per pixel that passes through the network at once, by
-`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810."""
+"""Bytes that a step takes for each pixel that passes through the network at once, by
+`Program.dtype`. XLA's own analysis says 2170 to 2550, and 1650 to 1810 for bfloat16."""
 
 PICTURE = 80
-"""The part of `STEP` that the picture itself takes, at whatever size the network sees
-it."""
+"""The part of `STEP` that the picture itself takes. It stays the same if the network
+sees a smaller copy of the picture."""
 
 REPAINT = 1040
 """Bytes that laying out a picture takes for each of its first 2²⁰ pixels."""
@@ -41,11 +41,11 @@ IMAGE = 12
 """Bytes per pixel of an image: three float32."""
 
 PROCESS = {"cpu": 1_000_000_000, "gpu": 500_000_000}
-"""Bytes of network, prepared kernels, Python and JAX; that of GPUs is a guess."""
+"""Bytes of network, prepared kernels, Python and JAX; for GPUs, a guess."""
 
 PROGRAMS = {"cpu": 110_000_000, "gpu": 0}
-"""Bytes of the compiled programs of a scale. A scale in tiles takes twice as many: it
-also measures in tiles, but the programs of earlier scales are freed."""
+"""Bytes of the compiled programs of a scale. A scale in tiles takes twice as many,
+since it also measures in tiles. But programs of earlier scales are freed before it."""
 
 COMPILING = {"cpu": 450_000_000, "gpu": 0}
 """Bytes that compiling takes temporarily, before the first step of a scale."""
@@ -57,8 +57,8 @@ class Cost(NamedTuple):
     Attributes:
         state: Kept throughout: image, output, content and its features, and the
             optimiser's state.
-        step: Temporary memory of a step, per pixel that passes through the network.
-        update: Temporary memory of the optimiser's update, after the tiles.
+        step: Temporary memory of a step, for pixels that pass through the network.
+        update: Temporary memory of the optimiser's update, which follows the tiles.
     """
 
     state: int
@@ -133,13 +133,13 @@ def process_bytes(
 
 
 def mask_bytes(shape: tuple[int, ...], recipe: Recipe, count: int) -> int:
-    """Bytes of `count` masks: twice at the picture's size, once at each layer's."""
+    """Bytes of `count` masks, each held twice in full size and once for each layer."""
     cells = sum(stride(layer) ** -2 for layer in recipe.program.layers)
     return round(4 * math.prod(shape[:2]) * count * (2 + cells))
 
 
 def free_memory(device: Any) -> int:
-    """Bytes that are free on a device, or for this process, if the device is a CPU."""
+    """Free bytes of a device; for a CPU, of the host."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
@@ -162,7 +162,7 @@ def free_host_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def usable_memory() -> int:
-    """Bytes that this process may use: those it has, and 90 % of the free ones."""
+    """Bytes that this process may use: 90 % of the free ones and, on a CPU, its own."""
     device = jax.devices()[0]
     own = psutil.Process().memory_info().rss if device.platform == "cpu" else 0
     return int(0.9 * free_memory(device)) + own
@@ -187,7 +187,10 @@ def choose_tile(shape: tuple[int, int], recipe: Recipe, memory: int) -> int | No
 
 
 def largest_size(shape: tuple[int, int], recipe: Recipe, memory: int) -> int:
-    """Long edge of the largest picture of a shape that fits, a multiple of 16; or 0."""
+    """Largest long edge that fits, for the aspect ratio of `shape`: a multiple of 16.
+
+    Returns 0 if no picture fits.
+    """
     too_large = lambda edge: _least(fit_shape(shape, edge), recipe) > memory
     return 16 * bisect.bisect_left(range(16, 2**18, 16), True, key=too_large)
 

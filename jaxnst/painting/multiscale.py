@@ -57,23 +57,24 @@ class Options:
     Attributes:
         blend: Weight of each style. Default: equal weights.
         masks: Regions with styles of their own, and where and how the rest is painted.
-        init: Start image, RGB in [0, 1], of any size; its middle is cropped to the
-            content's shape. Default: as the recipe says.
+        init: Start image, RGB in [0, 1], of any size. It is cropped to the content's
+            aspect ratio and resized. Default: as the recipe says.
         objective: What to minimise instead of the recipe's loss, see
             `objective.Objective`. The picture is then never painted in tiles.
         optimizer: An optax transformation instead of the recipe's optimiser, see
             `make_transfer`.
         resume: Checkpoint of the same run to continue from.
-        stages: From `plan.plan_run`; tiles change the result only by rounding.
+        stages: From `plan.plan_run`. Their tiles change the result only by rounding.
             Default: planned for the free memory.
         mesh: Devices with one axis, `tile`, to spread tiles over.
         on_chunk: Called between launches of steps, for progress, previews, checkpoints.
-            An exception it raises, such as KeyboardInterrupt, ends the run.
+            An exception from it, such as KeyboardInterrupt, ends the run.
         on_wait: Called while the run waits for a program to be compiled, with the name
             of the program and the seconds waited.
-        chunk: Largest number of steps between two calls of `on_chunk`. There is a call
-            after each multiple of it.
-        throw: Raise if a step was not finite. Otherwise the result's status says so.
+        chunk: Largest number of steps between two calls of `on_chunk`. There is also a
+            call when the number of steps taken is a multiple of `chunk`.
+        throw: Whether a step that is not finite raises a FloatingPointError. If False,
+            the result then has the status `diverged`.
     """
 
     blend: Float[Array | np.ndarray, "_n"] | None = None
@@ -103,25 +104,25 @@ def stylize(
 ) -> Result:
     """Paint a picture in the style of one or more others, coarse to fine.
 
-    It runs Python between compiled steps, so it cannot be part of `jit`, `vmap` or
-    `grad`; `make_targets`, `objective` and `make_transfer` can.
+    `stylize` runs Python between compiled steps, so it cannot be part of `jit`, `vmap`
+    or `grad`; `make_targets`, `objective` and `make_transfer` can.
 
     Args:
         backbone: From `load_backbone`.
         content: RGB in [0, 1], h w 3; the result has its size.
-        styles: RGB images of any size, at least one unless regions cover the content.
+        styles: RGB images of any size. At least one, unless regions cover the content.
         recipe: What to minimise and how.
         key: Random key of the start image; unused by recipes that start from the
             content.
         options: Further options of the run.
 
     Returns:
-        The picture, and what the steps measured.
+        The picture, with the losses of all steps.
 
     Raises:
         ValueError: If an image is too small or not RGB in [0, 1], the blend does not
             match the styles, a region is empty, the key is not a random key, the memory
-            is not enough even in tiles, or it runs under a transformation of JAX.
+            is not enough even in tiles, or the call is inside `jit`, `vmap` or `grad`.
         FloatingPointError: If a step was not finite and `options.throw` is set.
 
     Example:
@@ -266,7 +267,7 @@ class PicturePainter(Painter):
         return setup if stage.tile is None else self.spread(setup)
 
     def prepare(self, call: Preparer, first: int, state: State | None) -> None:
-        """Compile the stages from the first on, up to one that is painted in tiles."""
+        """Compile the stages from `first` on, up to a stage in tiles or on a mesh."""
         resumed = state is not None
         for number, stage in list(enumerate(self.stages))[first:]:
             if stage.tile is not None or self.options.mesh is not None:
@@ -281,7 +282,7 @@ class PicturePainter(Painter):
     def begun(
         self, call: Runner, number: int, state: State | None, resumed: bool
     ) -> Setup:
-        """Scale the pictures of a stage, measure them if it takes steps, and begin."""
+        """Scale the pictures of a stage, measure them for its steps, and begin it."""
         (picture,), stage = self.pictures, self.stages[number]
         place = picture.canvases[number], self.recipe
         # Scaled once for both passes: one only compiles, the other one paints.
@@ -306,7 +307,7 @@ class PicturePainter(Painter):
         return finish(self.pictures[0].scene, *given)
 
     def spread(self, setup: Setup) -> Setup:
-        """Place arrays on the devices like a tiled step does, so it compiles once."""
+        """Place arrays on the devices as a tiled step does, so it compiles once."""
         if self.options.mesh is None:
             return setup
         everywhere = NamedSharding(self.options.mesh, PartitionSpec())

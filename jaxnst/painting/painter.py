@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     Attributes:
         scene: Scene of the run.
         content: Content in the colours that it is painted in.
-        start: Start image, of any size, or a random key for one.
+        start: Start image, of any size, or the random key to make a start image.
         recipe: How the picture is painted.
         canvases: Canvas of each stage.
     """
@@ -77,7 +77,7 @@ class Painter:
     The state of a batch has a first axis of lanes.
 
     Args:
-        pictures: One picture, or those of a batch.
+        pictures: One picture, or the pictures of a batch.
         stages: Stages of the first picture; the others have canvases of the same size.
         transfers: The kernel of each stage.
         batched: Whether the pictures are a batch.
@@ -97,9 +97,10 @@ class Painter:
     def begin(
         self, call: Runner, scenes: Sequence[Scene], number: int, state: State | None
     ) -> State:
-        """The first state of a stage, from `state`, the last one of the stage before.
+        """The first state of a stage.
 
-        `scenes` are those of the pictures at the stage; `state` is None at the start.
+        `scenes` are the scenes of the pictures at this stage. `state` is the last state
+        of the stage before; None at the start of a run.
         """
         transfer, pictures = self.transfers[number], self.pictures
         like = shape_of((*pictures[0].canvases[number].size, 3))
@@ -125,7 +126,7 @@ class Painter:
     def end(
         self, call: Runner, scenes: Sequence[Scene], number: int, state: State
     ) -> State:
-        """End a stage: compose its images of style patches, if the recipe says so."""
+        """End a stage: if the recipe says so, lay its images out of style patches."""
         if not self.recipe.look.repaint:
             return self.transfers[number].drop_history(state)
         like = [np.zeros_like(scene.content) for scene in scenes]
@@ -140,7 +141,7 @@ class Painter:
     def lay(
         self, call: Runner, scenes: Sequence[Scene], images: Sequence[Image]
     ) -> list[Image]:
-        """Compose the images of a stage of patches of their styles, see `repaint`."""
+        """Lay the images of a stage out of patches of their styles, see `repaint`."""
         given = zip(scenes, images, self.pictures, strict=True)
         found = [layouts(call, x, image, own.recipe) for x, image, own in given]
         regions = [self.lay_region(call, x) for x in zip(*found, strict=True)]
@@ -152,7 +153,7 @@ class Painter:
         return made
 
     def lay_region(self, call: Runner, layouts: Sequence[Layout]) -> Sequence[Any]:
-        """Lay a region of all pictures."""
+        """Lay one region of each picture out of patches."""
         return [jax.block_until_ready(lay_levels(x, call)) for x in layouts]
 
     def images(self, state: State, number: int) -> list[Image]:

@@ -86,12 +86,12 @@ def plan_run(
 
 
 PATCH_STEPS = 10
-"""Steps that take about as long as laying the patches of a scale. Measured with
-`painterly` on a CPU: 3.5 at 160 px, 9 at 256 px and 11 at 512 px."""
+"""Number of steps that take about as long as laying the patches of a scale. Measured
+with `painterly` on a CPU: 3.5 at 160 px, 9 at 256 px and 11 at 512 px."""
 
 
 def work_done(stages: Stages, recipe: Recipe, scale: int, taken: int) -> int:
-    """Pixels times steps done, after `taken` steps of a scale."""
+    """Work done after `taken` steps of a scale, in pixels times steps."""
     before = total_work(stages[:scale], recipe)
     return before + taken * math.prod(stages[scale].shape)
 
@@ -102,6 +102,6 @@ def patch_work(stage: Stage, recipe: Recipe) -> int:
 
 
 def total_work(stages: Iterable[Stage], recipe: Recipe) -> int:
-    """Pixels times steps of stages, patches included; about proportional to time."""
+    """Pixels times steps of stages, with patches; about proportional to time."""
     each = lambda x: max(1, x.steps) * math.prod(x.shape) + patch_work(x, recipe)
     return sum(map(each, stages))

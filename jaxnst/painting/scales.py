@@ -20,8 +20,8 @@ LAST = 2**0.25
 def scale_shapes(shape: tuple[int, ...], recipe: Recipe) -> list[tuple[int, int]]:
     """Height and width of every scale, coarsest first, `scale_factor` apart.
 
-    Pictures that share canvases take their sizes from one ladder, `RUNG` times powers
-    of that factor. Only the last scale has the size of the result.
+    Pictures that share canvases take their sizes from one ladder: `RUNG` times powers
+    of `scale_factor`. Only their last scale has another size, that of the result.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -71,7 +71,7 @@ def takes_steps(shape: tuple[int, int], recipe: Recipe) -> bool:
 
 
 def content_size(shape: tuple[int, ...], recipe: Recipe) -> int:
-    """Long edge of the result, by a recipe, for a content of that shape.
+    """Long edge that a recipe gives to the result, for a content of that shape.
 
     Without `enlarge`, `size` is limited to the content's long edge. If `size` means the
     short edge, small pictures are still enlarged, as by torchvision's `Resize`.
@@ -95,9 +95,9 @@ def style_shape(
 ) -> tuple[int, int]:
     """Height and width at which a style is measured, for a content of that size.
 
-    The edge named by `size_edge` is that of the content, times `style_scale`, times the
-    style's own `scale`. It is at least large enough for the network, but not larger
-    than the style's picture, unless the recipe enlarges both.
+    The style's edge that `size_edge` names is the same edge of the content, times
+    `style_scale`, times the style's own `scale`. The style is at least large enough for
+    the network. It is not enlarged, unless the recipe enlarges both pictures.
     """
     sizes = recipe.sizes
     if sizes.squash_style:

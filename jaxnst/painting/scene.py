@@ -1,7 +1,7 @@
 """The pictures of a run: what is painted, in which styles, and where.
 
 A `Scene` is made once from the user's pictures, and resized to each scale. Both happen
-on the host, so pictures of new shapes never recompile.
+on the host, so new shapes never recompile, unless a recipe uses `resize_compiled`.
 """
 
 import math
@@ -75,7 +75,7 @@ class Masks(NamedTuple):
     Masks are h w 1, of any size, and all but `content_strength` are in [0, 1].
 
     Attributes:
-        regions: Parts with styles of their own. The run's other styles paint the rest.
+        regions: Parts with styles of their own. The styles of the run paint the rest.
             Where masks add up to more than 1, they are divided by their sum.
         keep_rest: Keep the content outside the regions instead of painting it.
         content_strength: Factor on the content term at each pixel, ≥ 0: 3 keeps the
@@ -100,7 +100,7 @@ class Masks(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """The pictures of a run, or of one scale; masks have the content's shape.
+    """The pictures of a run, or of one scale. Masks have the shape of the content.
 
     Attributes:
         content: Photograph, recoloured as the recipe asks.
@@ -120,18 +120,19 @@ class Scene(NamedTuple):
 
 
 NOISE = 1e-2
-"""Added to the variances of colours when styles get those of a photograph, so that the
+"""Added to the variances of colours when styles get the colours of a photograph. So the
 colour noise of a drawing is not amplified."""
 
 SMALLEST_SHARE = 1e-4
-"""Smallest share of a picture that a region covers; less is rounding at its edges."""
+"""Share of a picture above which a mask counts as a region; less may be rounding."""
 
 TRACE = 5e-4
 """Mask value, at every pixel, of a region that is missing in a frame: more than
 `SMALLEST_SHARE`, and too little to be visible."""
 
 GREY = 2 / 255
-"""Largest difference between the channels of a grey picture: JPEGs are rounded."""
+"""Largest difference between the channels of a picture that counts as grey. In a JPEG,
+rounding makes grey channels differ."""
 
 
 def check_pictures(content: Any, styles: Any, masks: Masks = Masks()) -> None:
@@ -141,7 +142,7 @@ def check_pictures(content: Any, styles: Any, masks: Masks = Masks()) -> None:
 
 
 def check_styles(styles: Any, masks: Masks) -> None:
-    """`check_pictures` without the content."""
+    """Raise a ValueError unless the styles and masks of a run are as documented."""
     check_list(styles, "style")
     for number, region in enumerate(masks.regions, start=1):
         check_kind(region, Region, "jaxnst.Region")
@@ -199,8 +200,8 @@ def make_scene(
         The scene, at the content's size.
 
     Raises:
-        ValueError: If a region is empty, or the rest has no style, or styles as well as
-            `keep_rest`.
+        ValueError: If a region is empty, or if the area outside all regions has no
+            style, or has both styles and `keep_rest`.
     """
     given = content, list(styles), masks
     content, styles, masks = on_host(given)
@@ -267,8 +268,8 @@ def _divide(
 def with_traces(masks: Masks, *, rest: bool) -> Masks:
     """Masks of a frame, with a faint `TRACE` of each region that is missing in it.
 
-    So regions may come and go in a video. With `rest`, the area outside of all regions
-    has styles, so it gets a trace as well.
+    So regions may come and go in a video. `rest` says that the area outside all regions
+    has styles; then this area gets a trace, too.
 
     Example:
         >>> gone = Masks([Region([], np.zeros((4, 6, 1), np.float32))])
@@ -342,7 +343,7 @@ def _rotate(region: Region) -> Region:
 
 
 def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
-    """A scene whose masks have the shape of a scale."""
+    """A scene with its masks resized to the shape of a scale."""
     fit = lambda x, most=1.0: None if x is None else fit_mask(x, shape, most=most)
     regions = tuple(x._replace(mask=fit(x.mask)) for x in scene.regions)
     strength, paint = fit(scene.content_strength, math.inf), fit(scene.paint_mask)
@@ -350,7 +351,7 @@ def fit_masks(scene: Scene, shape: tuple[int, int]) -> Scene:
 
 
 def painted_content(scene: Scene, recipe: Recipe) -> Image:
-    """The content in the colours of the styles, if the recipe says so."""
+    """The content; if the recipe's `palette` is `style`, in the styles' colours."""
     if recipe.look.palette == "content":
         return scene.content
 
@@ -410,7 +411,7 @@ def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
 
 
 def sharpened(scene: Scene, image: Image) -> Image:
-    """Sharpen a laid image, until each region is as crisp as its styles."""
+    """Sharpen an image of patches until each region is as crisp as its styles."""
     styles = lambda region: [(style.image, style.mask) for style in region.styles]
     parts = [sharpen(image, x.mask, styles(x)) for x in scene.regions]
     return compose(scene, image, parts)
@@ -436,9 +437,9 @@ def initial_image(
 ) -> Image:
     """The image that the optimisation starts from, of the content's shape.
 
-    The recipe's `init` chooses: the `content`; `noise`, around the mean colour of
-    ImageNet, with the recipe's standard deviation `noise`; or `style`, noise with the
-    mean and the standard deviation of the styles' colours.
+    The recipe's `init` chooses the image. `content`: the content. `noise`: noise around
+    the mean colour of ImageNet, with the recipe's standard deviation `noise`. `style`:
+    noise with the mean and the standard deviation of the styles' colours.
     """
     if recipe.look.init == "content":
         return content
@@ -468,11 +469,12 @@ def finish(
     recipe: Recipe,
     palette: Image | None = None,
 ) -> Image:
-    """A painted image, not turned, in the colours that the recipe asks for.
+    """A painted image in the colours that the recipe asks for.
 
-    If all pictures are grey, so is the result. Unpainted areas show the photograph as
-    it was read. Scene and photograph may be of any scale. The chroma comes from
-    `palette`; by default, from the photograph.
+    The image must not be turned; the scene may be. If all pictures are grey, the result
+    is grey. Unpainted areas show the photograph as it was read. Scene and photograph
+    may be of any scale. Where `colors` is `content`, the chroma comes from `palette`,
+    by default from the photograph.
     """
     image, photograph = np.asarray(image), np.asarray(photograph)
     scene = turn(scene)._replace(turned=False) if scene.turned else scene

@@ -73,9 +73,9 @@ def prepare_backbone(
 ) -> tuple[Backbone, Backbone]:
     """Two networks with a program's activations: for measuring, and for steps.
 
-    The second one has the program's dtype. In float32 on a CPU, it also holds prepared
-    kernels, where they save time for pictures of `pixels` pixels, and shares the plain
-    ones with the first network. If pictures are `turned`, so are the kernels.
+    The second network has the program's dtype. In float32 on a CPU, it shares the plain
+    kernels with the first network. It also holds prepared kernels, where they save time
+    for pictures of `pixels` pixels. If pictures are `turned`, the kernels are, too.
     """
     layers = program.layers
     if turned:
@@ -96,7 +96,7 @@ def resizer(recipe: Recipe) -> Callable[..., Image]:
 
 
 def scale(scene: Scene, content: Image, canvas: Canvas, recipe: Recipe) -> Scene:
-    """Scale a scene, with the given content, to the size of a stage; on the host."""
+    """Scale a scene to the size of a stage; `content` replaces the scene's content."""
     shape, sample = canvas.shape, resizer(recipe)
 
     def small(style: Style) -> Style:
@@ -146,7 +146,8 @@ class Measuring(NamedTuple):
     ) -> Targets:
         """The targets of the loss at a stage.
 
-        Pass `content` from `drawing` and `styles` from `styles` if already measured.
+        If they are already measured, pass the content's features from `drawing` and the
+        target of each region from `styles`.
         """
         canvas, regions = self.canvas, scene.regions
         content = self.drawing(scene) if content is None else content
@@ -214,12 +215,12 @@ class Measuring(NamedTuple):
 
 @kept_jit("transfer", name="the start", compiler_options=COMPILE_FAST)
 def init(image: Image, *, transfer: Transfer) -> State:
-    """`transfer.init`."""
+    """The start state of an image, see `Transfer.init`."""
     return transfer.init(image)
 
 
 def layouts(call: Runner, scene: Scene, image: Image, recipe: Recipe) -> list[Layout]:
-    """For each region, the levels of an image, and the style patches for them."""
+    """For each region, the levels of an image's pyramid and their style patches."""
     canvas = canvas_of((image.shape[0], image.shape[1]), recipe)
     ratio, held = recipe.weights.content_ratio, scene.content_strength
 

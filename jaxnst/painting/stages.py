@@ -43,8 +43,8 @@ class Setup(NamedTuple):
 
 
 SetUp = Callable[[int, State | None, bool], Setup]
-"""`set_up(number, state, resumed)` begins a stage. `state` is the last one of the stage
-before, or None; if `resumed`, it is from a checkpoint of this stage."""
+"""`set_up(number, state, resumed)` begins a stage. `state` is the last state of the
+stage before, or None. If `resumed`, `state` comes from a checkpoint of this stage."""
 
 Show = Callable[[State, int], Any]
 """`show(state, number)` makes a picture of a state of a stage."""
@@ -55,9 +55,9 @@ class Progress(NamedTuple):
 
     Attributes:
         stages: All stages of the run.
-        stage_index: Index of the current stage, coarsest first.
+        stage_index: Index of the current stage in `stages`.
         taken: Steps taken in this stage.
-        state: The state; donated after the callback returns, so copy what you keep.
+        state: The state. The next step donates it, so copy arrays that you keep.
         info: Infos of the last launch; empty in a stage that takes no steps.
         show: Makes a picture of the state, see `image`.
     """
@@ -97,11 +97,11 @@ class Result(NamedTuple):
     Attributes:
         image: RGB in [0, 1], h w 3.
         stages: All stages of the run.
-        infos: Infos of all steps taken in this call, one entry for each stage.
-        status: `diverged` if a step was not finite; the image is then the last one
-            that was.
-        seconds: Wall-clock time of each stage, compilation included; for a lane, its
-            share of the batch's time.
+        infos: For each stage that took steps in this call, the infos of these steps.
+        status: `diverged` if a step was not finite. Then the image is the last finite
+            one.
+        seconds: Wall-clock time of each stage, with compilation. The time of a batch is
+            divided equally among its lanes.
         weights: Weights of the terms of the loss.
     """
 
@@ -166,7 +166,7 @@ def paint_stages(
 
     `on_chunk` is called after every launch of at most `chunk` steps, and at the start
     of a stage without steps. `stop` ends the run after a stage with a step that was not
-    finite. `show` is for `Progress.image`. Returns the last state, the infos of each
+    finite. `show` makes `Progress.image`. Returns the last state, the infos of each
     stage that took steps, and the seconds of each stage that was painted.
     """
     state: Any = None

@@ -36,7 +36,7 @@ def step_key(device: str, program: Program) -> str:
 
 
 def remember_times(path: Path, key: str, seconds: Mapping[int, float]) -> None:
-    """Save the seconds of a step, by number of pixels; errors of writing are ignored.
+    """Save the seconds of a step by number of pixels, and ignore errors of writing.
 
     The key is from `step_key`.
     """

@@ -1,4 +1,4 @@
-"""Canvases: a few sizes that pictures of all shapes share, so they share programs too.
+"""Canvases: a few sizes, so that pictures of all shapes share compiled programs.
 
 A picture lies in the upper left corner of its canvas. The rest is filler: it repeats
 the picture's edge, and has no weight in the loss.
@@ -23,7 +23,7 @@ PARTS = (1 / 8, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1.0)
 
 SMALL = 512
 """Longest edge of small canvases. On larger ones, filler takes longer than compiling
-for another canvas, so their short edges are multiples of a sixteenth."""
+for another canvas, so their short edges are multiples of 1/16 of the long edge."""
 
 MARGIN = 1 / 128
 """Added to each fraction, since photographs rarely have an exact aspect ratio."""
@@ -73,9 +73,10 @@ class Canvas(NamedTuple):
         return np.pad(image, [*((0, big - own) for big, own in pairs), (0, 0)], mode)
 
     def mask(self, mask: Weights) -> Weights:
-        """Lay a mask on the canvas; without one, use the mask of the picture's place.
+        """Lay a mask on the canvas; the result is 0 outside the picture.
 
-        Without a mask, returns None if the canvas is not shared.
+        If the mask is None, it counts as 1 everywhere; then the result is None if the
+        canvas is not shared.
         """
         if mask is None and self.part is None:
             return None
@@ -139,7 +140,7 @@ def shared(shape: tuple[int, ...]) -> Canvas:
 
 
 def square(shape: tuple[int, ...], edge: int) -> Canvas:
-    """The square canvas of that edge, or a larger one if the picture needs it."""
+    """The square canvas of that edge, or of the picture's long edge if it is larger."""
     height, width = shape[:2]
     edge = max(edge, height, width)
     return Canvas((height, width), (edge, edge), 1.0)
@@ -154,8 +155,8 @@ def extend(
 ) -> Shaped[Any, "_h _w _c"]:
     """Fill a canvas beyond a picture with the picture's edge, for compiled code.
 
-    Its derivative adds the gradient of the filler to that of the edge. Without an
-    extent, the picture is the whole canvas.
+    `extent` is the picture's height and width; None: the picture fills the canvas. The
+    derivative adds the gradient of the filler to that of the edge.
 
     Example:
         >>> canvas = jnp.arange(4.0).reshape(1, 4, 1).repeat(3, -1)
@@ -195,7 +196,7 @@ pad_edge.defvjp(lambda image: (pad_edge(image), None), _pad_edge_backward)
 def inside(
     shape: tuple[int, ...], extent: Int[Array | np.ndarray, "2"] | None
 ) -> Weights:
-    """Mask of the picture on its canvas, h w 1; None if it fills the canvas."""
+    """Mask of a picture on its canvas, h w 1; None without an `extent`."""
     if extent is None:
         return None
     rows, columns = (jnp.arange(shape[axis]) < extent[axis] for axis in (0, 1))

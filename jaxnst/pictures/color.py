@@ -38,10 +38,9 @@ def match_palette(
         blend: Weights of the references (n,), normalised to the sum 1. Default: equal
             weights.
         epsilon: Added to the variances of image and references, so that faint colours
-            of the image, above all noise, are not amplified to the strength of those of
-            the references.
+            of the image, such as noise, do not become as strong as the references'.
         mask: Pixels of the image whose colours are measured. Default: all.
-        reference_masks: Likewise, for each reference.
+        reference_masks: For each reference, the pixels that are measured. Default: all.
 
     Returns:
         The image in its new colours, h w 3, clipped to [0, 1].
@@ -121,7 +120,7 @@ Matrix = Float[np.ndarray, "_n _n"]
 
 
 class ColorMap(NamedTuple):
-    """An affine map of colours, `x ↦ x M + b`, clipped to [0, 1].
+    """An affine map of colours, `x ↦ x @ matrix + offset`, clipped to [0, 1].
 
     Example:
         >>> darker = ColorMap(np.eye(3) / 2, np.zeros(3))
@@ -166,9 +165,10 @@ def fit_colors(
 ) -> ColorMap:
     """The map that gives an image the mean and covariance of other images' colours.
 
-    As `match_palette`, but for a final image. It tries `FITTED` maps, each corrected by
-    the error that clipping left in mean and covariance, and returns the best one. A map
-    that clips more than the share `CLIPPED` is returned only if all do.
+    As `match_palette`, but for a final image. It tries `FITTED` maps and returns the
+    best one. Each map corrects the error that clipping has left in the mean and
+    covariance of the map before. A map that clips more than the share `CLIPPED` is
+    returned only if all maps do.
 
     Args and reference as `match_palette`.
 
@@ -299,7 +299,7 @@ def to_oklab(image: Image) -> Float[Array, "_h _w 3"]:
 
 @jax.jit
 def from_oklab(lab: Float[Array | np.ndarray, "_h _w 3"]) -> Image:
-    """The inverse of `to_oklab`; outside of [0, 1] where no RGB has the colour."""
+    """The inverse of `to_oklab`. Colours that RGB does not have lie outside [0, 1]."""
     cones = _colors(lab, np.linalg.inv(_LAB)) ** 3
     linear = _colors(cones, np.linalg.inv(_LMS))
     curve = 1.055 * jnp.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
@@ -326,7 +326,7 @@ BISECTIONS = 12
 
 @jax.jit
 def with_lightness(image: Image, other: Image) -> Image:
-    """The chroma of an image, exactly, with the lightness of another.
+    """Give an image the lightness of another image; its chroma stays exactly the same.
 
     Where no RGB colour has both, the lightness is the nearest possible one.
 
@@ -382,7 +382,7 @@ def match_chroma(
         image: RGB in [0, 1], h w 3.
         reference: RGB in [0, 1], of any size.
         mask: Pixels of the image that are measured. Default: all.
-        reference_mask: Likewise.
+        reference_mask: Pixels of the reference that are measured. Default: all.
 
     Returns:
         RGB in [0, 1], h w 3.

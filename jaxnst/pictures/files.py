@@ -96,7 +96,7 @@ def _over_white(rgb: np.ndarray, alpha: np.ndarray) -> Float[np.ndarray, "_h _w 
 
 
 class Cutout(NamedTuple):
-    """A picture and its opacity, h w 1 in [0, 1]; None if it is opaque everywhere."""
+    """A picture, and its alpha: h w 1 in [0, 1], or None if all pixels are opaque."""
 
     image: Image
     alpha: Mask | None
@@ -137,16 +137,16 @@ def _fill(rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def load_mask(path: str | Path) -> Mask:
-    """Read a mask: the brightness of a picture, or its alpha if it is not opaque.
+    """Read a mask: the alpha of a picture, or its brightness if all of it is opaque.
 
     Args:
         path: A picture of any mode.
 
     Returns:
-        h w 1 in [0, 1]: 1 where it is white, or opaque.
+        h w 1 in [0, 1]: 1 where the picture is opaque, or white.
 
     Raises:
-        ValueError: If it cannot be read, as in `load_image`.
+        ValueError: If the picture cannot be read, as in `load_image`.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -159,7 +159,7 @@ def load_mask(path: str | Path) -> Mask:
 
 
 def load_numbers(path: str | Path) -> Float[np.ndarray, "_h _w 3"]:
-    """Read a picture's stored numbers in [0, 1], such as labels, without its profile.
+    """Read the numbers of a picture, such as labels, scaled to [0, 1]; ignore profiles.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -220,7 +220,9 @@ def any_number_of_pixels() -> Iterator[None]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is named like a picture, readable or not, or looks like one.
+    """Whether a file has the suffix of a picture, or without a suffix, is a picture.
+
+    Suffixes of pictures that cannot be read here, such as `.heic`, count, too.
 
     Example:
         >>> is_picture(Path("a.JPG")), is_picture(Path("a.heic")), is_picture(Path("a"))
@@ -241,7 +243,7 @@ def save_image(
     bits: Literal[8, 16] = 8,
     description: str = "",
 ) -> None:
-    """Write a picture as sRGB, whole or not at all, the same bytes each time.
+    """Write a picture as sRGB, whole or not at all. Equal pictures give equal files.
 
     Args:
         path: File that ends in .png, .jpg, .jpeg, .webp, .tif or .tiff. A TIFF is
@@ -329,7 +331,7 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
     """Pillow's name of the format of an output file, checked before painting.
 
     Raises a ValueError if the suffix is not in `SUFFIXES`, or the format cannot hold
-    that shape, which begins with h w, or that many bits.
+    that shape (h, w, …) or that many bits per channel.
 
     Example:
         >>> output_format(Path("a.jpg"), (480, 640, 3))

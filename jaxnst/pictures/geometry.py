@@ -45,7 +45,7 @@ def crop_like(image: Image, shape: tuple[int, ...]) -> Image:
 def crop_middle(
     image: Float[Array | np.ndarray, "_h _w _c"], pixels: int
 ) -> Float[Array | np.ndarray, "_new_h _new_w _c"]:
-    """The middle of an image, of the same aspect ratio and at most that many pixels.
+    """The middle of an image, with its aspect ratio and at most `pixels` pixels.
 
     Example:
         >>> import jax.numpy as jnp
@@ -63,10 +63,10 @@ def crop_middle(
 def resize_compiled(
     image: Image, shape: tuple[int, int], *, method: Method = "cubic"
 ) -> Image:
-    """`resize` in compiled code, which differs by rounding, and compiles each size.
+    """`resize` in compiled code. It rounds differently, and each size is compiled.
 
-    Recipes that keep exact shapes use it, so that their pictures do not change:
-    Wasserstein losses, L-BFGS and Adam amplify rounding.
+    Recipes that keep exact shapes use it. The rounding of `resize` would change their
+    pictures, since Wasserstein losses, L-BFGS and Adam amplify rounding.
     """
     return jax.image.resize(image, (*shape, image.shape[2]), method, antialias=True)
 
@@ -86,8 +86,8 @@ def resize(
 ) -> Float[np.ndarray, "_new_h _new_w _c"]:
     """Resample an image on the host, antialiased when it shrinks; not clipped.
 
-    All methods but `linear` may overshoot the range of the image. It cannot be part of
-    `jit`; new sizes compile nothing.
+    All methods but `linear` may overshoot the range of the image. `resize` cannot be
+    part of `jit`, and compiles nothing.
 
     Example:
         >>> resize(np.ones((4, 6, 1), np.float32), (2, 3)).shape

@@ -44,8 +44,9 @@ BACKGROUND, PART, REST, LIKELY = 0, 1, 2, 3
 part. The marks of the part are odd."""
 
 SLOW, CALM, ACROSS = 1.5, 4.0, 30.0
-"""In units of CIELAB: largest difference of neighbouring colours that is no edge, and
-in the top of a sky; largest sum of edges on the way to any part of a sky."""
+"""Limits in units of CIELAB. Differences of neighbouring colours up to `SLOW` are no
+edges. At the top of a sky, they are below `CALM`. On the way from there to any part of
+the sky, the sum of edges is below `ACROSS`."""
 
 Plane = Float[np.ndarray, "_h _w"]
 Part = Bool[np.ndarray, "_h _w"]
@@ -63,8 +64,8 @@ class Selection(NamedTuple):
     """A part of a picture.
 
     Attributes:
-        mask: How much each pixel belongs to it, h w 1 in [0, 1]; its edge is soft where
-            the picture's is.
+        mask: How much each pixel belongs to the part, h w 1 in [0, 1]. Its edges are
+            soft where the edges of the picture are.
         sure: Whether the part that was found agrees with the guess.
     """
 
@@ -147,7 +148,7 @@ PARTS = {"subject": select_subject, "sky": select_sky}
 
 
 def select_box(image: Image, box: Sequence[float]) -> Selection:
-    """Find the part inside a box: left, upper edge, width and height, in pixels."""
+    """Find the part inside a box: left edge, top edge, width and height, in pixels."""
     left, top, wide, high = box
     height, width = image.shape[:2]
     inside = min(left, top) >= 0 and left + wide <= width and top + high <= height
@@ -172,7 +173,7 @@ def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
     Args:
         image: RGB in [0, 1], h w 3.
         part: Scribble on the part, h w 1, of any size; values above ½ count.
-        rest: Scribble on the rest, likewise.
+        rest: Scribble on the rest, of the same form.
 
     Raises:
         ValueError: If nothing is marked as the part.
@@ -196,7 +197,7 @@ def select_scribble(image: Image, part: Mask, rest: Mask) -> Selection:
 def select_painted(image: Image, painted: Mask) -> Selection:
     """Find the exact edges of a part that was painted over roughly.
 
-    They are sought between `INSIDE` and `OUTSIDE` of the painted area's edge.
+    They are sought from `INSIDE` within the painted area to `OUTSIDE` around it.
 
     Args:
         image: RGB in [0, 1], h w 3.

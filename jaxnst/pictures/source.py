@@ -32,13 +32,13 @@ logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24
 
 FORMATS = {x: x for x in ("PNG", "JPEG", "TIFF", "GIF", "BMP", "PPM", "AVIF", "HEIF")}
-"""The formats that are opened, whatever a file's suffix, and their usual names. Some of
-Pillow's other formats start a program, such as Ghostscript."""
+"""The formats that are opened, with their usual names; the suffix of a file does not
+matter. For some of its other formats, Pillow starts a program, such as Ghostscript."""
 FORMATS |= {"MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 
 Pixels = pil.Image | Float[np.ndarray, "_h _w _c"]
-"""Upright pixels in sRGB: an image of mode RGB or RGBA; or, for files of more than 8
-bits per channel, floats in [0, 1], h w 3, or with alpha h w 4."""
+"""Upright pixels in sRGB: usually an image of mode RGB or RGBA. For files of more than
+8 bits per channel: floats in [0, 1], h w 3, or h w 4 with alpha."""
 
 
 def as_levels(
@@ -62,8 +62,8 @@ class Source(NamedTuple):
         bits: Bits per channel.
         has_alpha: Whether the picture may be transparent somewhere.
         description: Text that the file holds; empty if there is none.
-        decode: Returns the pixels, given a long edge in pixels or None. A JPEG may come
-            smaller than it is stored, but not smaller than that edge.
+        decode: Returns the pixels, for a wanted long edge or None. A JPEG may have
+            fewer pixels than in the file, but not fewer than for that edge.
     """
 
     shape: tuple[int, int]
@@ -75,7 +75,7 @@ class Source(NamedTuple):
     def read(
         self, size: int | None = None, enlarge: bool = False
     ) -> Float[np.ndarray, "_h _w _c"]:
-        """The pixels in [0, 1], shrunk (if asked, enlarged) to a long edge `size`."""
+        """Pixels in [0, 1], shrunk to a long edge `size`; enlarged with `enlarge`."""
         pixels = self.decode(size)
         if size is not None and (enlarge or max(self.shape) > size):
             height, width = fit_shape(self.shape, size)
@@ -104,8 +104,8 @@ def _resize(
 def open_source(path: Path, *, profiled: bool = True) -> Iterator[Source]:
     """Open a picture of one of `FORMATS`; every failure is a ValueError of one line.
 
-    If it is not `profiled`, its profile and gamma are ignored, and integers of more
-    than 8 bits in a TIFF are divided by 65535.
+    If `profiled` is False, the picture's profile and gamma are ignored, and integers of
+    more than 8 bits in a TIFF are divided by 65535.
     """
     check_file(path, "a picture")
     try:
@@ -303,7 +303,7 @@ GAMUTS = {9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046), 11: P3, 12: P3}
 """Red, green and blue primaries in x and y, of wide gamuts, by their codes in cICP."""
 
 POWERS = {4: 2.2, 5: 2.8, 8: 1.0}
-"""Exponents from numbers to light, by their codes in cICP, if unlike sRGB."""
+"""Exponents from numbers to light, by codes in cICP; other codes are read as sRGB."""
 
 HDR = 16, 18
 """Codes of PQ and HLG in cICP."""
@@ -381,7 +381,7 @@ UNREAD = {
     **dict.fromkeys(_RAW_SUFFIXES, _RAW),
     ".jxl": ("a JPEG XL picture", RESAVE),
 }
-"""Common pictures that are not opened: what they are, and what to do."""
+"""Suffixes of common pictures that are not opened: kind of picture, and remedy."""
 
 
 def _why(path: Path, error: Exception) -> tuple[str, str]:

@@ -30,10 +30,11 @@ PAGES = 16
 def open_page(path: Path) -> Iterator[tifffile.TiffPage | None]:
     """The page of a TIFF that holds its picture; None if Pillow should read the file.
 
-    It is the first page that is not a thumbnail.
+    It is the first page that is neither a thumbnail nor a mask.
 
     Raises:
-        ValueError: If it holds a camera's raw data, or planes neither grey nor RGB.
+        ValueError: If the file has a camera's raw data, or separate planes that are
+            neither grey nor RGB.
     """
     with contextlib.ExitStack() as stack:
         page = None
@@ -71,7 +72,7 @@ def has_page_alpha(page: tifffile.TiffPage) -> bool:
 def read_page(
     page: tifffile.TiffPage, *, largest: int | None = None
 ) -> Float[np.ndarray, "_h _w _c"]:
-    """Grey or RGB in [0, 1], as stored, then alpha, if any; not premultiplied.
+    """The stored grey or RGB of a page in [0, 1], not premultiplied, then any alpha.
 
     Args:
         page: From `open_page`.
@@ -79,7 +80,7 @@ def read_page(
             that a tag states, or that so many bits can hold.
 
     Raises:
-        ValueError: If its numbers are out of range.
+        ValueError: If a number of the page is out of range.
     """
     pixels = page.asarray()
     if page.axes.startswith("S"):

@@ -25,7 +25,7 @@ def equal_weights(layers: tuple[str, ...]) -> LayerWeights:
 
 
 def weighted(weights: tuple[float, ...]) -> LayerWeights:
-    """Give the first style layers of Gatys et al., one after another, these weights."""
+    """Pair the first style layers of Gatys et al. with these weights, in order."""
     return tuple(zip(GATYS_STYLE_LAYERS, weights, strict=False))
 
 
@@ -53,8 +53,8 @@ PAINTERLY = Recipe(
     ),
     look=Look(palette="style", repaint=True),
 )
-"""The default: coarse to fine by 2, Wasserstein-2 between Gaussians, L-BFGS. At the
-end of each scale the picture is laid out of patches of the style.
+"""The default: scales that double, Wasserstein-2 between Gaussians, L-BFGS. At the end
+of each scale, the picture is laid out of patches of the style.
 
 A few steps at the coarsest scale place colours and forms; the patches add the strokes,
 at all scales. The last picture is made as crisp as the styles are.
@@ -66,8 +66,8 @@ The network sees the picture at a half, a quarter and an eighth of its size, so 
 costs a quarter. Shallow features of small pictures hold more of a painting's large
 structure than the deep layers of the embedded weights do. The content is held by
 relu4_2, which says what is where and leaves the strokes free, and a little by relu3_1.
-`content_weight` spans from 0.05, the painting with a hint of the photograph, to 5, the
-photograph in paint.
+With a `content_weight` of 0.05, the result is the painting with a hint of the
+photograph; with 5, it is the photograph in paint.
 
 Reference:
     The scheme is Katherine Crowson's (style-transfer-pytorch, 2020-2023); the loss is
@@ -129,9 +129,9 @@ CROWSON = Recipe(
 )
 """The published Wasserstein-2 defaults, 3,000 steps at 512 px.
 
-Here the roots of the covariances are exact, where the original adds 1e-4 to the
-diagonals and takes 12 Newton-Schulz rounds; and the average of the iterates leaves out
-the start image, which has 0.7 % of the weight in the original.
+Here the roots of the covariances are exact. The original adds 1e-4 to the diagonals and
+takes 12 Newton-Schulz rounds. Here the average of the iterates leaves out the start
+image. In the original, the start image has 0.7 % of the weight.
 
 Reference:
     Katherine Crowson, style-transfer-pytorch (2020-2023), `style_transfer.py`.
@@ -154,10 +154,10 @@ NNST = Recipe(
 """Each feature is pulled to the nearest style feature, as in the final pass of NNST.
 
 The original first matches all layers together, a scale at a time, against a mixture of
-content and picture; here each layer is matched alone, anew at each step and at all
-scales, and relu4_2 holds the content. It also turns the style by quarters, optimises a
-Laplacian pyramid and recolours the result. Matching takes longer than the network does;
-use an accelerator.
+content and picture. It also turns the style by quarters, optimises a Laplacian pyramid
+and recolours the result. Here each layer is matched alone, anew at each step and at all
+scales, and relu4_2 holds the content. Matching takes longer than the network does; use
+an accelerator.
 
 Reference:
     Kolkin, Kucera, Paris, Sykora, Shechtman, Shakhnarovich (2022), "Neural Neighbor
@@ -182,10 +182,10 @@ HEITZ_2021 = Recipe(
     ),
     look=Look(palette="style"),
 )
-"""The sliced Wasserstein loss, with a content.
+"""The sliced Wasserstein loss, with a content term.
 
-The original makes textures, without a content, from noise and with the first twelve
-layers; it draws new directions at each step, which L-BFGS does not tolerate.
+The original makes textures from noise, without a content, and uses the first twelve
+layers. It draws new directions at each step; here they are fixed, as L-BFGS requires.
 
 Reference:
     Heitz, Vanhoey, Chambon, Belcour (2021), "A Sliced Wasserstein Loss for Neural
@@ -236,12 +236,12 @@ GATYS_2016_CODE = Recipe(
     schedule=Schedule(first_steps=500, steps=200, scales=2, scale_factor=800 / 512),
     sizes=Sizes(size=800, size_edge="short", enlarge="both"),
 )
-"""What the authors published: max pooling, means instead of the paper's sums, a start
+"""The authors' published code: max pooling, means instead of the paper's sums, a start
 from the content, and a second pass at high resolution.
 
-Style and content keep their own aspect ratios, with short edges of the same length. The
-tolerances at which torch's L-BFGS would stop early are left out, and its second pass
-starts with the curvature from the first one, not with a very short step.
+Style and content keep their own aspect ratios, with short edges of the same length.
+torch's L-BFGS may stop early at a tolerance, and begins the second pass with a very
+short step. Here L-BFGS has no tolerance, and keeps the curvature of the first pass.
 
 Reference:
     leongatys/PytorchNeuralStyleTransfer (2017), `NeuralStyleTransfer.ipynb`.
@@ -269,7 +269,8 @@ JOHNSON = Recipe(
 )
 """Justin Johnson's defaults; his `-normalize_gradients` is `normalize_gradients`.
 
-Its total variation acts through the gradient only; here it is part of the loss as well.
+The original's total variation acts only through the gradient; here it is also part of
+the loss.
 
 Reference:
     jcjohnson/neural-style (2015), `neural_style.lua`.
@@ -297,7 +298,7 @@ TF_BLOG = Recipe(
 """The tf.keras and eager-execution tutorial: content from block5_conv2, a box clip in
 pixel space.
 
-As there, the image that is kept is the one after the step with the lowest loss.
+As in the tutorial, the result is the image after the step with the lowest loss.
 
 Reference:
     Raymond Yuan (2018), "Neural Style Transfer: Creating Art with Deep Learning using
@@ -323,7 +324,8 @@ UDACITY = Recipe(
 that is less, so a small picture is enlarged.
 
 The strength of the style depends on the size: its Gram matrices are sums, divided by
-`c h w` only once. Layers are measured after the ReLU, which works in place there.
+`c h w` only once. Layers are measured after the ReLU, since the original's works in
+place.
 
 Reference:
     udacity/deep-learning-v2-pytorch (2018), `Style_Transfer_Solution.ipynb`.
@@ -380,7 +382,7 @@ LOOKS = {
     "nnst": "Soft strokes in calm colours",
     "heitz2021": "Fine grain, photograph kept clear",
 }
-"""What each recipe paints, in five plain words: judged by drafts of the sample pictures
+"""The look of each recipe in five plain words, judged by drafts of the sample pictures
 at 128 px with the embedded weights."""
 
 
@@ -394,7 +396,7 @@ def get_recipe(name: str) -> Recipe:
         The recipe of that name.
 
     Raises:
-        ValueError: If there is no such recipe; it names the nearest one.
+        ValueError: If there is no such recipe; the message names the nearest one.
 
     Example:
         >>> get_recipe("gatys2016").program.pooling

@@ -2,8 +2,8 @@
 
 Compiled code depends only on the `Program`. It gets the `LossWeights` as arrays, in
 `objective.Targets`, so changing weights never recompiles. The host follows the
-`Schedule`, the `Sizes` and the `Look`. All are frozen and hashable, so they may be
-static arguments or be closed over.
+`Schedule`, the `Sizes` and the `Look`. All parts are frozen and hashable, so they may
+be static arguments or be closed over.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ LOSS_TABLES: dict[str, Mapping[str, Any]] = {
     "style_loss": STYLE_LOSSES,
     "tv_loss": VARIATION_LOSSES,
 }
-"""Tables of losses, by the fields that name a row of a table, or hold a row."""
+"""Tables of losses, by field of the recipe. A field names a row or holds a row."""
 
 
 NUMBER_LIMITS = {int: 2**31, float: 3.4e38}
@@ -134,13 +134,14 @@ class Program:
         content_layers: (layer, weight) pairs whose features are compared directly.
         style_layers: (layer, weight) pairs whose statistics are compared.
         content_loss: Name of a row of `losses.CONTENT_LOSSES`, or a row of your own.
-        style_loss: Likewise, of `losses.STYLE_LOSSES`.
-        tv_loss: Likewise, of `losses.VARIATION_LOSSES`.
-        normalize_gradients: Scale each layer's gradient to the L1 norm 1, at the layer,
-            before its weights are applied.
+        style_loss: The same for `losses.STYLE_LOSSES`.
+        tv_loss: The same for `losses.VARIATION_LOSSES`.
+        normalize_gradients: Scale the gradient at each layer to the L1 norm 1, before
+            the weights of layer and term are applied.
         activations: Scale of the activations that the loss weights assume, see
             `network.calibrate.calibrate`.
-        pooling: See `network.vgg.features`, likewise `pool_scale`, `padding`, `dtype`.
+        pooling: See `network.vgg.features`, which also has `pool_scale`, `padding` and
+            `dtype`.
         input_gain: Factor on the image before the network's own input map.
         units: Factor per channel from the image in [0, 1] to the optimiser's numbers.
         optimizer: See `optimizers.tf1_adam` and `lbfgs.lbfgs`.
@@ -149,9 +150,9 @@ class Program:
         epsilon: Adam's term in the denominator.
         history: Number of past steps that L-BFGS remembers.
         clip: Clip the image to [0, 1] after every step.
-        ema_decay: Decay of the average over the iterates that is returned; 0 returns
+        ema_decay: If > 0, an average of the iterates with this decay is returned; if 0,
             the last iterate.
-        keep_best: Return the iterate that follows the lowest loss seen.
+        keep_best: Return the iterate after the step with the lowest loss.
         state_dtype: Dtype of Adam's first moment, the history of L-BFGS and the
             content's features.
 
@@ -229,8 +230,8 @@ class LossWeights:
 
     Attributes:
         tv_weight: Factor on the total variation of the image.
-        learning_rate: Adam's step in `Program.units`; for L-BFGS the factor on the
-            quasi-Newton step.
+        learning_rate: For Adam, the step in `Program.units`; for L-BFGS, the factor on
+            the quasi-Newton step.
     """
 
     content_weight: float = 1.0
@@ -242,7 +243,7 @@ class LossWeights:
 
     @property
     def content_ratio(self) -> float:
-        """Weight of the content over that of the style, 0 to 100."""
+        """`content_weight / style_weight`, at most 100."""
         most = 100 * self.style_weight
         return min(self.content_weight, most) / self.style_weight if most else 100.0
 
@@ -256,7 +257,7 @@ class Schedule:
             photograph gets the colours of the styles, if `Look.palette` says so.
         steps: Steps at every other scale. With 0, only patches are laid there.
         scales: Largest number of scales.
-        scale_factor: Ratio of the size of a scale to that of the one before.
+        scale_factor: Ratio of the size of a scale to the size of the scale before.
         min_size: Smallest long edge of the coarsest scale, in pixels.
     """
 
@@ -295,9 +296,9 @@ class Look:
     """What is done to pictures before, between and after the steps.
 
     Attributes:
-        palette: Colours of the content: `content` keeps its own; `style` first gives
-            them the style's mean and covariance, and with `repaint` its lights and
-            darks, see `match_palette` and `match_lightness` in `pictures.color`.
+        palette: Colours of the content. `content`: its own. `style`: with the mean and
+            covariance of the style's colours, see `pictures.color.match_palette`; with
+            `repaint`, also with its lights and darks, see `match_lightness` there.
         init: Start image: `content`, `noise` or `style` (noise of the style's colours).
         noise: Standard deviation of `noise`, in units of the image's range [0, 1].
         detail: Fraction of the content's high-frequency detail that is added where the
@@ -370,7 +371,7 @@ class Recipe:
         return self.schedule.first_steps > 0
 
     def values(self) -> dict[str, Any]:
-        """All fields by name, fit for JSON; a loss of your own is given by its name."""
+        """All fields by name, fit for JSON; a row of your own is given by its name."""
         parts = [getattr(self, part) for part in PARTS]
         held = {x.name: getattr(part, x.name) for part in parts for x in fields(part)}
         named = {name: getattr(held[name], "name", held[name]) for name in LOSS_TABLES}
@@ -446,10 +447,10 @@ class Recipe:
         return f"{other} is {value}; set {other} to {wanted}, or leave {name} out"
 
     def with_strength(self, strength: float) -> "Recipe":
-        """A copy with a style strength: 0 is the photograph, ½ no change, 1 no content.
+        """A copy with more or less style: 0 keeps the photograph, ½ changes nothing.
 
-        The content's weight is multiplied by `((1 - strength) / strength)²`; at 0 the
-        image stays the content.
+        The content's weight is multiplied by `((1 - strength) / strength)²`, so at 1 it
+        is 0. At strength 0, no steps are taken.
 
         Example:
             >>> from jaxnst import get_recipe

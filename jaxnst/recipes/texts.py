@@ -11,8 +11,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """Read `FIELD=VALUE` of a recipe; the value gets the field's own type.
 
     Raises:
-        ValueError: If there is no such field (it names the nearest one), or the value
-            is of another type.
+        ValueError: If there is no such field (the message names the nearest one), or
+            the value is of another type.
 
     Example:
         >>> parse_assignment("style_layers=relu1_1,relu2_1:2")

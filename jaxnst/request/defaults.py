@@ -16,7 +16,7 @@ PREVIEW = 128
 
 
 def fastest_dtype() -> Literal["float32", "bfloat16"]:
-    """Default convolution dtype: accelerators prefer bfloat16."""
+    """Default dtype of convolutions: float32 on a CPU, bfloat16 on accelerators."""
     try:
         backend = jax.default_backend()
     except Exception as error:  # each kind of device raises its own type

@@ -20,11 +20,11 @@ SEARCHED = 640
 
 STEP = 1.25
 """Factor on the step between two searched places. With 1.25, 84 % of the faces of
-`skimage.data.lfw_subset` are found; with 1.1, 88 %, a third slower."""
+`skimage.data.lfw_subset` are found. With 1.1, 88 % are found, a third slower."""
 
 FACE = 4.0
 """Content strength of a face; 1 is usual. Chosen by eye from 1, 4 and 10 on
-`skimage.data.astronaut` at 512 px. With 4, eyes and mouth are clear; 10 is blurred."""
+`skimage.data.astronaut` at 512 px. With 4, eyes and mouth are clear; 10 blurs them."""
 
 INNER, OUTER = 0.5, 0.8
 """Radii of two ellipses of a face, as fractions of its box. Inside the inner one, the
@@ -32,7 +32,10 @@ strength is `FACE`; outside the outer one, it is 1."""
 
 
 def with_faces(painting: Painting) -> Painting:
-    """A painting with its faces, which are searched for if `faces` is None."""
+    """A painting with its faces.
+
+    If `faces` is None, faces are searched for if the recipe has `repaint`.
+    """
     if painting.faces is not None:
         return painting
     repaints = painting.recipe.look.repaint
@@ -40,7 +43,7 @@ def with_faces(painting: Painting) -> Painting:
 
 
 def find_faces(path: Path) -> tuple[Box, ...]:
-    """The faces of a picture that look at the camera; none without the extra `faces`.
+    """The faces of a picture that look at the camera; () without the extra `faces`.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path
@@ -95,7 +98,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def face_strength(boxes: tuple[Box, ...], shape: tuple[int, ...]) -> Mask:
-    """Strength of a content of that shape at each pixel: 1, and up to `FACE` in faces.
+    """Content strength at each pixel of a shape: 1, and up to `FACE` inside boxes.
 
     Example:
         >>> strength = face_strength(((0.25, 0.25, 0.5, 0.5),), (8, 8))

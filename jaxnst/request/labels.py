@@ -40,7 +40,8 @@ def read_labels(path: Path) -> Labels:
     """Read a label picture.
 
     In a picture of few colours, each colour is a label, such as a class number 0, 1,
-    2 …. In a picture of many colours, or in a lossy format, similar colours are one.
+    2 …. In a picture of many colours, or in a lossy format, similar colours are one
+    label.
     """
     pixels = load_numbers(path)
     few = len(_count(pixels.reshape(-1, 3))[0]) <= MOST_LABELS
@@ -173,7 +174,8 @@ def assign_labels(pixels: Pixels, colors: Colors) -> Int[np.ndarray, "_h _w"]:
 
     A soft edge between two labels may have the colour of a third label. So a pixel gets
     the label of its colour only if all its neighbours have this label, and if their
-    connected part is plain somewhere. Others get the label of the nearest such pixel.
+    connected part is plain somewhere. Other pixels get the label of the nearest of
+    these.
     """
     near = np.zeros(pixels.shape[:2], int)
     least = np.full(pixels.shape[:2], np.inf)

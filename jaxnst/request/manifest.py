@@ -1,4 +1,4 @@
-"""A painting as JSON, and the manifest of a result, with which it can be repainted.
+"""A painting as JSON, and the manifest, from which a result can be repainted.
 
 Anybody may have written or changed this JSON, so all values are checked.
 """
@@ -48,8 +48,8 @@ def painting_of(
 ) -> Painting:
     """A painting from JSON; a ValueError in one line if the JSON is not a painting.
 
-    `named` returns the recipe of a name, for missing fields. `name` says in the message
-    what the JSON should be.
+    `named` returns the recipe of a name; its values replace missing fields. `name` is
+    the word for the JSON in the message.
     """
     form = convert(value, _Form, name)
     values: dict[str, Any] = vars(form) | {"recipe": recipe_of(form.recipe, named)}

@@ -66,18 +66,18 @@ class Painting:
     """The request for one picture.
 
     Attributes:
-        content: The photograph; of a video, the file or folder of its frames.
+        content: The photograph, or the file or folder of a video.
         styles: Styles of all parts that no region covers.
         regions: Parts with their own styles.
         keep_rest: Whether the parts that no region covers stay unchanged.
-        labels: Region maps of the content and of each style, in place of regions; equal
-            colours belong together.
+        labels: Region maps of the content and of each style, instead of `regions`.
+            Areas of the same colour belong together.
         content_mask: Mask, white where the content is preserved more strongly.
         faces: Boxes of the content to preserve as faces. Default: those that
             `faces.with_faces` finds.
         palette: A picture that gives the colours.
         start: The start image. Default: by the recipe's `init`.
-        recipe: The recipe, with every change.
+        recipe: The recipe, with all changes applied.
         size: Long edge of the result in pixels. Default: by the recipe's rule.
         seed: Seed of the start image's noise.
         weights: Name or path of the network's weights. Default: the recipe's.
@@ -144,7 +144,7 @@ class Run:
         bits: Bits per channel of a PNG or TIFF.
         memory: Bytes that the process may use. Default: nine tenths of what is free.
         save_every: Steps between previews.
-        checkpoint: Path of the checkpoint, if not beside the result.
+        checkpoint: Path of the checkpoint. Default: beside the result.
         trace: Path of the trace, with a line for each chunk of steps.
         plot: Path of the plot of the loss terms.
         timelapse: Path of the animation of the pictures so far.

@@ -28,7 +28,7 @@ PRESERVED = 4.0
 """Content strength where a content mask is white; 1 is usual. Faces have the same."""
 
 FAINT = 0.05
-"""A mask with no larger value counts as all black: compression leaves traces."""
+"""A mask with only smaller values counts as all black: compression leaves traces."""
 
 
 def check_painting(painting: Painting, shape: tuple[int, int]) -> list[str]:
@@ -96,7 +96,7 @@ def mask_count(painting: Painting) -> int:
 
 
 def read_white(path: Path, where: str = "its style is painted") -> Mask:
-    """A mask that is white somewhere; `where` says in the error where it should be."""
+    """Read a mask; a ValueError with the words `where` if the mask is all black."""
     mask = load_mask(path)
     if mask.max() < FAINT:
         raise ValueError(f"{path} is all black; paint it white where {where}")
@@ -104,7 +104,7 @@ def read_white(path: Path, where: str = "its style is painted") -> Mask:
 
 
 def read_strength(path: Path) -> Mask:
-    """Strength of the content by a content mask: 1 in black, `PRESERVED` in white."""
+    """Read a content mask as content strength: 1 in black, `PRESERVED` in white."""
     return 1 + (PRESERVED - 1) * load_mask(path)
 
 
@@ -140,8 +140,8 @@ def read_masks(
 ) -> Masks:
     """The masks of a painting whose content has this shape and alpha.
 
-    `read_mask` reads the masks of regions. `colors` are the labels; by default, those
-    of the content.
+    `read_mask` reads the masks of regions. `colors` are the colours of the labels; by
+    default, those of the content's map.
     """
 
     def region(part: RegionFile) -> Region:
@@ -172,7 +172,7 @@ def read_masks(
 def moving_masks(
     paintings: Sequence[Painting], styles: Sequence[Style], shape: tuple[int, ...]
 ) -> Callable[[int], Masks]:
-    """The masks of each frame of a video, by its index; styles are read only once.
+    """A function from a frame's index to its masks, which reads styles only once.
 
     In a frame, a region may be black and a label may be missing.
     """

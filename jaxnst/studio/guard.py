@@ -21,7 +21,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What the page may load: only what this server sends."""
+"""Security policy of the page: it may load only files of this server."""
 
 HEADERS = {
     "content-security-policy": POLICY,
@@ -46,7 +46,7 @@ MOST_JSON = 10**6
 """Most bytes of a request's body, unless it is a picture."""
 
 random_text = partial(secrets.token_urlsafe, 32)
-"""256 random bits."""
+"""Makes a text of 256 random bits."""
 
 
 @dataclass
@@ -58,10 +58,10 @@ class Access:
 
     Attributes:
         host: Address that the server listens on.
-        port: Its port.
+        port: Port that the server listens on.
         token: The token of the next address.
         secret: The value of the cookie.
-        on_use: Called after an address was opened, when `token` is a new one.
+        on_use: Called after an address was opened; `token` is then a new token.
     """
 
     host: str
@@ -79,7 +79,7 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie; it has the port, since browsers send it to all ports."""
+        """Name of the cookie, with the port: browsers send a cookie to all ports."""
         return f"jaxnst-{self.port}"
 
     def spend(self, token: str) -> bool:

@@ -38,15 +38,15 @@ Seconds = Annotated[float, Meta(ge=0, le=1e11)]
 class Entry(NamedTuple):
     """A result, or the remains of a stopped run.
 
-    It holds few fields of its manifest. A whole manifest has hundreds of objects, and
-    collecting garbage among those of a thousand results would stop all threads.
+    An entry holds few fields of its manifest. A whole manifest has hundreds of objects,
+    and collecting garbage among a thousand manifests would stop all threads.
 
     Attributes:
-        state: `done`, `stopped` with something to see or to resume, or `unpainted`.
-        time: When it was requested, in seconds since 1970.
-        version: Changes whenever the visible picture changes.
+        state: `done`; `unpainted`; or `stopped`, with something to see or to resume.
+        time: Time of the request, in seconds since 1970.
+        version: Text that changes whenever the visible picture changes.
         resumable: Whether a stopped run left a checkpoint.
-        command: Command that repaints it, made from checked values.
+        command: Command that repaints the result, made from checked values.
         size: Width and height, in pixels.
         diverged: Whether the run diverged.
         settings: Settings that were chosen on the page, if any.
@@ -89,7 +89,7 @@ class History:
             Default: the recipe's.
         known: The results, by name.
         stamps: Stamps of the files of each result when they were read, by name.
-        changed: Revision of the last change of each result, by name; also if deleted.
+        changed: Revision of the last change or deletion of each result, by name.
         revision: Number of changes so far.
     """
 
@@ -111,9 +111,10 @@ class History:
                 self.look(name, files)
 
     def look(self, name: str, files: Container[str] | None = None) -> None:
-        """Read one result if its files have changed; `files` are the folder's names.
+        """Read one result if its files have changed.
 
-        The cost does not depend on the number of results.
+        `files` are the names in the folder, if they are known already. The cost does
+        not depend on the number of results.
         """
         with self.lock:
             stamps = tuple(
@@ -269,8 +270,8 @@ def _beside(name: str) -> tuple[str, ...]:
 
 
 GROUPS, PREFIX, SETTINGS = "variations", "group-", "settings.json"
-"""Folder of all variations beside the results, prefix of the folder of each group of
-them, and file in that folder with the settings around which they vary."""
+"""Names beside the results: the folder of all variations, the prefix of the folder of
+each group, and the file in it with the settings around which the group varies."""
 
 
 def new_group(results: Path, settings: Settings) -> Path:

@@ -38,13 +38,13 @@ class Job:
     """Something to paint: a picture, or the variations of a preview.
 
     Attributes:
-        name: Name of the result; of a preview, name of the photograph.
+        name: Name of the result; for a preview, name of the photograph.
         settings: Settings of the picture, or those around which a preview varies.
         pictures: A painting and a run of each picture, as JSON.
         folder: Private folder for frames and lines.
         group: Folder of the pictures of a preview.
         cells: Varied settings of each picture of a preview, row by row.
-        time: When it was requested, in seconds since 1970.
+        time: Time of the request, in seconds since 1970.
         message: The last line that the command printed.
         found: Paths of the painted cells, by their numbers.
     """
@@ -71,7 +71,7 @@ class Job:
         return self.state in ("done", "stopped", "failed")
 
     def look(self) -> None:
-        """Read what was painted since the last look."""
+        """Read the progress since the last look."""
         self.live.read()
         for number in range(len(self.cells)):
             path = Path(self.pictures[number]["run"]["out"])
@@ -99,8 +99,8 @@ class Job:
 class Worker:
     """The process that paints, started when it is needed.
 
-    It runs in its own session, so that Ctrl-C in the terminal reaches only the server,
-    which then stops it cleanly.
+    It runs in its own session. So Ctrl-C in the terminal reaches only the server, which
+    then stops this process cleanly.
     """
 
     def __init__(self, command: Sequence[str]):
@@ -137,7 +137,7 @@ class Worker:
         return await process.wait()
 
     def interrupt(self, *, now: bool = False) -> None:
-        """Stop the job after its current step, or kill the whole process `now`."""
+        """Stop the job after its current step; with `now`, kill the whole process."""
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL if now else signal.SIGINT)
 
@@ -277,7 +277,7 @@ class Queue:
                 self.touch()
 
     async def finish(self, job: Job, state: State) -> None:
-        """End a job; forget all but the 20 latest that ended without variations."""
+        """End a job. Of jobs that ended without variations, keep only the latest 20."""
         await asyncio.to_thread(self.on_end, job)
         job.state = state
         for old in [x for x in self.jobs if x.over and not x.found][:-20]:

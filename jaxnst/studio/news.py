@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any
 
 MOST_BYTES, MOST_POINTS = 8000, 50
-"""Most bytes of an event, unless one result has more, and most points in it."""
+"""Most bytes of an event, unless a single item has more; most points of an item."""
 
 Item = tuple[str, list[Any]]
 """Name of a list in an event, and values that are added to it together."""

@@ -46,7 +46,7 @@ decoding = threading.Lock()
 
 
 class Picture(NamedTuple):
-    """A picture that can be chosen; `id` is its name on the page."""
+    """A picture that can be chosen. Requests name its `id`; people see its `name`."""
 
     id: str
     name: str
@@ -61,7 +61,7 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """Pictures by their names on the page.
+    """The pictures that can be chosen, by id.
 
     Uploads are in a private temporary folder. Inputs of results are copied to
     `sources`, a folder beside the results, so that results can be repainted.
@@ -147,7 +147,7 @@ class Pictures:
         return self.know(path.name, path, name)
 
     def check_room(self, path: Path) -> None:
-        """Refuse an upload if it, or all of them, are too large."""
+        """Refuse an upload if it is too large, or if all uploads together are."""
         why = ""
         if self.uploads[path] > MOST_BYTES:
             why = f"the picture has more than {MOST_BYTES / 1e6:g} MB; save it smaller"
@@ -161,7 +161,7 @@ class Pictures:
             raise HTTPException(413, why, {"connection": "close"})
 
     def copy(self, path: Path, kind: str) -> Path:
-        """A small JPEG of a picture, made only once unless the picture changes."""
+        """Path of a small JPEG of a picture; made again only if the picture changes."""
         version = hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode())
         target = self.private / f"{kind}-{version.hexdigest()}.jpg"
         if not target.exists():
@@ -198,8 +198,8 @@ class Pictures:
 def select_part(path: Path, part: str, painted: bytes) -> bytes:
     """A PNG whose alpha is the mask of a part of a picture.
 
-    The part is a name of `PARTS`, or `painted`: roughly where another PNG of that kind
-    is opaque.
+    `part` is a name of `PARTS`, or `painted`. In the second case, the part is roughly
+    where the PNG in `painted` is opaque.
     """
     with decoding:
         image = load_image(path, size=MASK_EDGE)

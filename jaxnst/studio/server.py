@@ -48,10 +48,10 @@ HEARTBEAT = 15.0
 """Seconds after which the page is told that nothing has changed."""
 
 LASTING = {"cache-control": "private, max-age=86400"}
-"""Headers of pictures whose address has their version, or which never change."""
+"""Headers of pictures that never change, or whose address contains a version."""
 
 PATIENCE = 60.0
-"""Most seconds that a step may take at the end of the server, to save its state."""
+"""Most seconds that the server waits at its end until a run has saved its state."""
 
 MOST_STREAMS = 32
 """Most tabs that get events at a time."""

@@ -33,7 +33,7 @@ SLIDERS = {
 """Fields of the recipe with sliders: their limits, and the factors of a preview."""
 
 Id = Annotated[str, Meta(pattern=r"^[\w.-]{1,120}$")]
-"""A picture's name on the page; only known pictures have one."""
+"""The id of a picture, see `pictures.Picture`."""
 
 Assignment = Annotated[str, Meta(pattern=r"^\S{1,240}$")]
 """A further setting, FIELD=VALUE, which `changes` reads."""
@@ -43,7 +43,7 @@ Weight = Annotated[float, Meta(ge=0, le=1e6)]
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the photograph with its own styles; pictures are given by name."""
+    """A part of the photograph with its own styles; pictures are given by id."""
 
     mask: Id
     styles: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MOST_STYLES)]
@@ -51,7 +51,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings that are chosen on the page; pictures are given by name.
+    """The settings that are chosen on the page; pictures are given by id.
 
     Attributes:
         content: The photograph.
@@ -88,7 +88,7 @@ class Settings:
         return msgspec.to_builtins(self)
 
     def renamed(self, name: Callable[[str], str]) -> "Settings":
-        """A copy in which `name` replaces the name of each picture."""
+        """A copy in which the function `name` replaces the id of each picture."""
         regions = (Region(name(x.mask), (*map(name, x.styles),)) for x in self.regions)
         return dataclasses.replace(
             self,
@@ -107,7 +107,7 @@ def read_settings(data: Any) -> Settings:
     """Settings from JSON that anybody may have sent.
 
     Raises:
-        ValueError: If anything is invalid, in one line.
+        ValueError: If anything is invalid; the message is one line.
 
     Example:
         >>> read_settings({"content": "a.jpg", "styles": ["b.jpg"], "size": 256}).size
@@ -138,8 +138,8 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str], Recipe]:
     """Read settings from JSON that need not be complete yet.
 
     Returns:
-        The valid values by name, a line about each invalid value by name, and the
-        recipe with its changes, or without them if they are invalid.
+        The valid values by name, a message about each invalid value by name, and the
+        recipe, with the changes of the settings if these are valid.
 
     Example:
         >>> check_settings({"size": 10, "seed": 3})[:2]
@@ -174,12 +174,12 @@ def check_settings(data: Any) -> tuple[dict[str, Any], dict[str, str], Recipe]:
 
 
 def changes(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the recipe that settings change, except for their quality.
+    """The fields of the recipe that settings change, other than by `quality`.
 
     A slider is left out if it has no effect in the recipe.
 
     Raises:
-        ValueError: If a field or its value is invalid, with the command's message.
+        ValueError: If a field or its value is invalid; the message is the command's.
 
     Example:
         >>> changes({"recipe": "delicate", "set": ("style_weight=2",)})

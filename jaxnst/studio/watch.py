@@ -19,7 +19,7 @@ from jaxnst.studio.guard import Access
 from jaxnst.studio.serve import PAGE, Server, application, listen
 
 LOOK, GOODBYE = 0.4, 2.0
-"""Seconds between two looks, and at the end, for tabs to fetch the last picture."""
+"""Seconds between two looks, and most seconds for tabs to get the last picture."""
 
 
 class Watch:
@@ -51,7 +51,7 @@ class Watch:
         return StreamingResponse(self.changes(), media_type="text/event-stream")
 
     async def changes(self) -> AsyncIterator[str]:
-        """The state, each time that it has changed, until the run is over."""
+        """Yield the state whenever it has changed, until the run is over."""
         self.tabs += 1
         seen: Any = None
         try:
@@ -79,8 +79,8 @@ class Watch:
 def served(folder: Path, *, title: str, tell: Callable[[str], None]) -> Iterator[None]:
     """Serve the page of a run from a thread.
 
-    `tell` gets the address to open, and a new one whenever it was opened. At the end,
-    open tabs get the last picture.
+    `tell` gets the address to open, and a new address whenever the last one was opened.
+    At the end, open tabs get the last picture.
     """
     watch, host = Watch(folder, title), "127.0.0.1"
     with listen(host, 0) as listener:

@@ -25,7 +25,7 @@ RATE = Fraction(24)
 """Frames per second of a folder, unless another rate is asked for."""
 
 FRAME = Fraction(1, 10)
-"""Seconds of a frame of an animated picture that states 0 s, as in browsers."""
+"""Seconds for which a frame that states 0 s is shown, as in browsers."""
 
 
 class Selection(NamedTuple):
@@ -34,7 +34,7 @@ class Selection(NamedTuple):
     Attributes:
         start: Seconds from the source's start to the first frame.
         end: Seconds from the source's start to the end. Default: the source's end.
-        every: Interval of frames: n takes every n-th one.
+        every: Interval of frames: n takes every n-th frame.
     """
 
     start: Fraction = Fraction(0)
@@ -57,10 +57,10 @@ class Clip:
         kind: Kind of the source.
         shape: Height and width of a frame, upright, of square pixels.
         numbers: Numbers of the frames in the source, from 0.
-        times: Seconds from the first frame to each.
-        end: Seconds from the first frame to the end of the last.
+        times: Seconds from the first frame to each frame.
+        end: Seconds from the first frame to the end of the last frame.
         begin: Seconds from the source's own start to the first frame.
-        read: Gives frames of the source in a size, by their numbers, in order.
+        read: Gives frames in order, from their numbers in the source and a shape.
         time_base: Unit of the source's times, in seconds.
         source: Colour tags of a video.
         names: Names of the files of a folder, without suffixes.
@@ -106,9 +106,9 @@ def open_clip(
         The clip; its frames are read again when they are used.
 
     Raises:
-        ValueError: If the path does not exist, or holds no video, a truncated or
-            damaged one, or frames of several sizes; if fewer than two frames are
-            wanted; or if PyAV is missing.
+        ValueError: If the path does not exist, or PyAV is missing; if there is no video
+            in it, or a damaged one, or frames of several sizes; or if fewer than two
+            frames are wanted.
 
     Example:
         >>> import tempfile, jaxnst

@@ -30,7 +30,10 @@ WHOLE = Entry()
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a file and its first video that is no cover; failures are ValueErrors."""
+    """Open a file; yield its container and its first video stream.
+
+    Cover pictures do not count as streams. All failures are ValueErrors.
+    """
     check_installed("av", "a video file", "video")
     import av.error
     from av.stream import Disposition
@@ -53,7 +56,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
 def decoded(
     path: Path, entry: Entry = WHOLE
 ) -> Generator[tuple[Fraction | None, Any], None, None]:
-    """Yield the time of each frame in seconds, if known, and the frame, as shown.
+    """Yield the time of each frame in seconds, if known, and the frame.
 
     Edit lists are followed. Raises a ValueError if the file is truncated.
     """
@@ -130,12 +133,13 @@ def _decoder(stream: Any) -> Any:
 
 
 def find_entry(path: Path, start: Fraction) -> Entry:
-    """Find where to begin decoding, for frames from a time on (seconds from the first).
+    """Find where to begin decoding, to get the frames from `start` seconds on.
 
-    It never changes the frames. Decoding begins two key frames early, since open groups
-    of pictures, slow refreshes and streams without an index need that. The times of the
-    decoded frames are compared with those in the file. If they differ, times are
-    missing, or seeking fails, decoding begins at the file's start.
+    The frames are the same as when all of the file is decoded. Decoding begins two key
+    frames early, since open groups of pictures, slow refreshes and streams without an
+    index need that. The times of the decoded frames are compared with those in the
+    file. If they differ, if times are missing, or if seeking fails, decoding begins at
+    the file's start.
     """
     if start == 0:
         return WHOLE

@@ -15,15 +15,15 @@ from jaxnst.types import Image
 from jaxnst.video.temporal import DARK, Flow
 
 STILL_SIDE, STILL_PART = 7, 0.02
-"""Side of a square in pixels, and the mean difference, as a fraction of the standard
-deviation, below which it is still. A move by a tenth of a pixel differs more."""
+"""A square of this side, in pixels, is still if its mean difference is below this
+fraction of its standard deviation. A move by a tenth of a pixel differs more."""
 
 SMALLEST = 12
 """Edge in pixels below which OpenCV measures no flow; smaller frames are padded."""
 
 Flows = Callable[[int, int, Image, Image], Flow | None]
-"""`flows(i, j, image, other)` gives the flow from frame i to frame j, of one shape, or
-None if it is not known."""
+"""`flows(i, j, image, other)` gives the flow from frame i to frame j, or None if the
+flow is not known. The frames, `image` and `other`, have the same shape."""
 
 
 def measure_flow(image: Image, other: Image) -> Flow:
@@ -32,7 +32,7 @@ def measure_flow(image: Image, other: Image) -> Flow:
     It uses dense inverse search at the full size of the frames; the result does not
     depend on the number of threads. Texture at the same place in both frames counts as
     still, even if its surroundings move. If phase correlation finds that the camera
-    moved by more than a tenth of the long edge, the search also starts from there.
+    moved by more than a tenth of the long edge, the search also starts at that move.
 
     Args:
         image: RGB in [0, 1], h w 3.
@@ -140,15 +140,16 @@ class FlowFiles:
     """Reads flows from a folder: `2-1.flo` leads from the second frame to the first.
 
     Names hold the numbers of the frames in the source, from 1, perhaps with leading
-    zeros. Each frame needs the flow to the one before, as `2-1`. The flow back, `1-2`,
-    shows hidden parts. Longer ones, `3-1`, `5-1`, and back, find parts seen earlier.
+    zeros. Each frame needs the flow to the frame before it, such as `2-1`. Two kinds
+    are optional. Flows back, `1-2`, show hidden parts. Flows over several frames, such
+    as `3-1` and `1-3`, find parts that were visible earlier.
 
     Args:
         folder: Folder of .flo or .npz files, with flows of any size.
         numbers: Numbers of the frames in the source, from 0, in the order of painting.
 
     Raises:
-        ValueError: If there is no folder, or no flow between two neighbours.
+        ValueError: If there is no folder, or a needed flow is missing.
     """
 
     def __init__(self, folder: Path, numbers: Sequence[int]):

@@ -34,20 +34,20 @@ DEGREE = 7
 """Degree of the splines for repeated warps, see `temporal.warp`."""
 
 PERIOD = 8
-"""Every so many frames, one becomes a source of paint for later frames. Its paint is
-warped once, not once for each frame, so it stays sharp."""
+"""Every `PERIOD` frames, a frame becomes a source of paint for later frames. Its paint
+is warped once, not once for each frame, so it stays sharp."""
 
 BACK = (1, 2, 4)
-"""How many frames back paint is taken from, where such sources are unreliable."""
+"""Distances of the frames that give paint where other sources are unreliable."""
 
 CUT = 0.75
-"""Unreliable share of a frame and the one before above which a new shot begins."""
+"""A new shot begins if a larger share of a frame and the frame before is unreliable."""
 
 BRIGHTER = 2
 """A frame this many times as bright as the first of its shot begins a new shot."""
 
 NEAR = 0.1
-"""Difference from earlier paint that, if it is everywhere, costs `VideoOptions.weight`
+"""If each pixel differs this much from earlier paint, the cost is `VideoOptions.weight`
 times the loss of the shot's first frame."""
 
 
@@ -56,15 +56,15 @@ class VideoOptions:
     """Options of a video, in addition to its frames, styles and recipe.
 
     Attributes:
-        picture: Options of every frame. Its `init` and `resume` apply to the first one
-            only. Its masks are ignored if `masks` is given.
+        picture: Options of every frame. Its `init` and `resume` apply to the first
+            frame only. Its masks are ignored if `masks` is given.
         masks: Gives the masks of a frame by its index, if masks change. All frames have
             the same regions; some may be black.
         steps: Steps of a later frame. Default: half the steps of the last scale, but at
-            least three.
-        weight: How strongly kept paint is held while new paint joins it: the cost of a
-            difference of `NEAR` everywhere, in units of the loss of the shot's first
-            frame. After the steps, kept paint is restored, whatever the weight.
+            least 3 if that scale has so many.
+        weight: How strongly kept paint is held during the steps: the cost of a
+            difference of `NEAR` at each pixel, as a multiple of the loss of the shot's
+            first frame. With any weight, kept paint is restored after the steps.
         flows: Where the flow between frames comes from. Default: it is measured.
         passes: 1, or 2: a second pass goes backward, so that newly visible parts are
             painted as they look in later frames.
@@ -99,11 +99,14 @@ class Pair(NamedTuple):
     back: Flow | None
 
     def bring(self, image: Image) -> Image:
-        """The other frame's image, warped to the frame."""
+        """Warp an image of the other frame to this frame."""
         return warp(image, self.away, degree=DEGREE)
 
     def reliability(self, area: Array, other: Array) -> Mask:
-        """Where the flow is reliable, and both frames have the same regions."""
+        """Where the flow is reliable, and both frames have the same regions.
+
+        `area` and `other` are from `VideoPainter.area`, of this and the other frame.
+        """
         gaps = jnp.max(jnp.abs(area - warp(other, self.away)), axis=-1, keepdims=True)
         return reliability(self.away, self.back) * jnp.clip(1.5 - 2 * gaps, 0, 1)
 
@@ -172,11 +175,11 @@ def paint_frames(
     key: Array,
     options: VideoOptions = VideoOptions(),
 ) -> Iterator[Image]:
-    """`stylize_video`, frame by frame: for videos that do not fit into memory.
+    """Yield the frames of `stylize_video` one by one, to save memory.
 
-    The arguments are those of `stylize_video`. The next frame is read, and its flow
-    measured, in a thread while a frame is painted. With two passes, frames are yielded
-    only after both.
+    The arguments are those of `stylize_video`. While a frame is painted, a thread reads
+    the next frame and measures its flow. With two passes, the first frame is yielded
+    after both passes.
     """
     check_untraced("stylize_video", backbone, styles, key)
     check_kind(backbone, Backbone, "load_backbone")
@@ -233,7 +236,7 @@ class VideoPainter:
     def second_pass(self, index: int) -> FrameProgress:
         """A frame of the second pass: joined with the next one, or found in the store.
 
-        It goes from the last frame to the first.
+        This pass goes from the last frame to the first.
         """
         if (2, index) not in self.store:
             self.store[2, index] = self.mend(index)._replace(content=None)
@@ -293,9 +296,11 @@ class VideoPainter:
         return None if away is None else Pair(away, back)
 
     def is_cut(self, pair: Pair, content: Image, first: Image) -> bool:
-        """Whether too little of the frame before is in a frame, or it is much brighter.
+        """Whether a frame begins a new shot.
 
-        The first frame of a fade from black has no forms that paint could follow.
+        It does if too little of the frame before is visible, or if it is much brighter
+        than `first`, the first frame of the shot so far: the first frame of a fade from
+        black has no forms that paint could follow.
         """
         found = [reliability(pair.away, pair.back)]
         if pair.back is not None:
@@ -304,7 +309,7 @@ class VideoPainter:
         return lost or bool(content.mean() + DARK > BRIGHTER * (first.mean() + DARK))
 
     def shot_from(self, first: int, content: Image | None = None) -> Shot:
-        """The shot that begins at a frame; its content is looked up if not given."""
+        """The shot from frame `first` on; by default, `content` is from the store."""
         if self.shot is None or self.shot.first != first:
             options, picture = self.options, self.options.picture
             if options.masks is not None:
@@ -326,12 +331,12 @@ class VideoPainter:
         return content
 
     def masks(self, index: int) -> Masks | None:
-        """The masks of a frame, where each has its own."""
+        """The masks of a frame; None if all frames have the same masks."""
         masks = self.options.masks
         return masks and scenes.with_traces(masks(index), rest=bool(self.styles))
 
     def area(self, scene: Scene) -> Array:
-        """Masks of a frame's parts, if they change between frames, after zeros."""
+        """Masks of a frame as channels, after zeros; only zeros if masks are fixed."""
         parts = (*(x.mask for x in scene.regions), scene.content_strength)
         moving = [x for x in parts if x is not None and self.options.masks is not None]
         return jnp.concatenate([jnp.zeros_like(scene.content), *moving], axis=-1)
@@ -391,10 +396,11 @@ class VideoPainter:
     def mend(self, index: int) -> Frame:
         """Join a frame of the first pass with the next one of the second.
 
-        `x + c (1 - b) (y - x)`, where y is the next frame, warped, c its reliability,
-        and b that of the frame before. So the new parts of a frame look as in the next
-        one; the rest stays. No steps follow, since both are painted. Paint of another
-        region is not reliable. The last frame of a shot stays.
+        `x + c (1 - b) (y - x)`, where x is the frame, y the next frame, warped, and c
+        and b the reliability of the flow to the next frame and to the frame before. So
+        the new parts of a frame look as in the next frame; the rest stays. No steps
+        follow, since both are painted. Paint of another region is not reliable. The
+        last frame of a shot stays.
         """
         frame, content = self.store[1, index], self.content_of(index)
         if (2, index + 1) not in self.store:  # it is the last one

@@ -30,15 +30,15 @@ class Shot(PicturePainter):
 
     Args:
         first: Index of the shot's first frame.
-        steps: Steps of every other frame. Default: half the steps of the last scale,
-            but at least 3 if that scale has so many.
+        steps: Steps of each later frame. Default: half the steps of the last scale, but
+            at least 3 if that scale has so many.
         given: Arguments of `PicturePainter` for the first frame.
     """
 
     def __init__(self, first: int, steps: int | None, *given: Any):
         super().__init__(*given)
         self.first, self.styles = first, given[2]
-        # Every other frame has a single stage, like the last one of the first frame.
+        # A later frame has a single stage, like the last stage of the first frame.
         last = self.stages[-1]
         fewer = max(3, min(self.recipe.schedule.steps, last.steps) // 2)
         self.stage = last._replace(steps=steps or min(fewer, last.steps))
@@ -61,22 +61,22 @@ class Shot(PicturePainter):
 
     @cached_property
     def colors(self) -> list[ColorMap]:
-        """The map of each region at the first frame, so that colours do not flicker."""
+        """The colour map of each region, from the first frame, against flicker."""
         return scenes.color_maps(self.picture.scene)
 
     def paint_first(self) -> tuple[Image, float]:
         """Paint the first frame coarse to fine; return it and its last loss.
 
-        It does not have the colours of the result yet, see `scene.finish`.
+        The frame does not have the colours of the result yet, see `scene.finish`.
         """
         given = self.set_up, self.image, self.stages
         state, loss = self._paint(*given, resume=self.options.resume)
         return self.image(state, -1), loss
 
     def follow(self, scene: Scene, content: Image, past: Paint, weight: float) -> Image:
-        """Paint a later frame; where the past is reliable, its paint stays.
+        """Paint a later frame; where `past` is reliable, its paint stays.
 
-        The scene is from `scene_of`; the weight is a factor on the disagreement with
+        `scene` is from `scene_of`. `weight` is the factor on the disagreement with
         earlier frames.
         """
         past, content = scenes.on_host((past, content))
@@ -94,7 +94,7 @@ class Shot(PicturePainter):
     def scene_of(self, content: Image, masks: Masks | None) -> Scene:
         """The scene of a frame at its own size, with the styles of the first frame.
 
-        Its content is grey if the recipe paints only lightness.
+        The scene's content is grey if the recipe paints only lightness.
         """
         own = self.picture.scene
         if masks is None:

@@ -26,7 +26,7 @@ def lost_tracks(clip: Clip) -> int:
 
 
 def sound_packets(clip: Clip, out: Any) -> Iterator[tuple[Fraction, Callable]]:
-    """Yield the time of each sound packet, from the first frame on, and its writer.
+    """Yield the time of each sound packet from the first frame on, and its writer.
 
     Before the first packet, the tracks are added to PyAV's container `out`.
     """

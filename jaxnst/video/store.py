@@ -32,7 +32,7 @@ class FolderStore:
     rounding would grow into other strokes. Other images are stored in 16 bits.
 
     Args:
-        folder: It must exist.
+        folder: An existing folder.
 
     Example:
         >>> import tempfile
@@ -75,7 +75,7 @@ class FolderStore:
 
 
 Store = dict[tuple[int, int], Frame] | FolderStore
-"""Painted frames by (pass, from 1; index, from 0)."""
+"""Painted frames by pass, from 1, and index, from 0."""
 
 
 def _as_floats(image: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ class ColorTags(NamedTuple):
 
     @property
     def is_hdr(self) -> bool:
-        """Whether the video is HDR, brighter than reference white."""
+        """Whether the video is HDR, which may be brighter than reference white."""
         return self.transfer in (PQ, HLG)
 
     @property

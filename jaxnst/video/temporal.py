@@ -17,14 +17,14 @@ from jaxnst.pictures.geometry import fit_shape
 from jaxnst.types import Image, Mask, Scalar
 
 Flow = Float[Any, "_h _w 2"]
-"""Place of each pixel of a frame in another frame, minus its place in this one."""
+"""Place of each pixel of a frame in another frame, minus its place in its own frame."""
 
 Planes = Float[Any, "_h _w _c"]
 """Numbers of any kind at each pixel."""
 
 SMOOTH, GRAIN = 0.8, 1.6
-"""Standard deviations of two blurs, in pixels: of the reliability, and of changes, to
-remove their grain."""
+"""Standard deviations of two blurs, in pixels. `SMOOTH` blurs the reliability. `GRAIN`
+blurs changes, to remove their grain."""
 
 DARK = 0.02
 """Added to colours before their ratio is taken, against division by black."""
@@ -129,10 +129,11 @@ def _blur(image: Planes, deviation: float) -> Planes:
 def reliability(away: Flow, back: Flow | None = None) -> Mask:
     """How reliable a flow is at each pixel, from 0 to 1.
 
-    A pixel is unreliable if it leaves the picture; if it is hidden in the other frame,
-    so that the flow back does not return: `|w + v|² ≥ 0.01 (|w|² + |v|²) + 0.5`; or at
-    the border of a motion: `|∇w|² > 0.01 |w|² + 0.002`. The result is blurred a little,
-    which also makes pixels near hidden ones unreliable.
+    A pixel is unreliable in three cases. It leaves the picture. It is hidden in the
+    other frame, so the flow back does not return:
+    `|w + v|² ≥ 0.01 (|w|² + |v|²) + 0.5`. It is at the border of a motion:
+    `|∇w|² > 0.01 |w|² + 0.002`. The result is blurred a little, so pixels near hidden
+    ones are unreliable, too.
 
     Args:
         away: The flow w from this frame to the other.
@@ -210,9 +211,10 @@ def similarity(image: Planes, other: Planes) -> Mask:
 def join_past(images: Sequence[Planes], masks: Sequence[Mask]) -> tuple[Planes, Mask]:
     """Join warped earlier frames; each fills in where those before it are unreliable.
 
-    `c_j' = max(c_j - Σ_{i<j} c_i', 0)`; the image is `y = Σ c_j' y_j / Σ c_j'`. With
-    `c = Σ c_j'`, the term of Ruder et al. is `Σ_j c_j' |x - y_j|² = c |x - y|² +
-    constant`, so one image and one mask have the same gradient.
+    For images y_j with masks c_j, `c_j' = max(c_j - Σ_{i<j} c_i', 0)`. The results are
+    the image `y = Σ c_j' y_j / Σ c_j'` and the mask `c = Σ c_j'`. For a picture x, the
+    term of Ruder et al. is `Σ_j c_j' |x - y_j|² = c |x - y|² + constant`, so this image
+    and this mask give the same gradient.
 
     Args:
         images: At least one, h w c, the preferred one first.
@@ -242,7 +244,8 @@ def join_past(images: Sequence[Planes], masks: Sequence[Mask]) -> tuple[Planes, 
 def warping_error(image: Image, before: Image, flow: Flow, mask: Mask) -> Scalar:
     """Flicker: the mean difference between a frame and the warped frame before.
 
-    `Σ_p c_p |x_p - y_p| / (3 Σ_p c_p)`, where y is the frame before, warped.
+    `Σ_p c_p |x_p - y_p| / (3 Σ_p c_p)` over pixels p of the frame x, the warped frame
+    before, y, and the mask c.
 
     Args:
         image: The frame, h w 3.

@@ -1,4 +1,4 @@
-"""Writes frames to a video file, an animated picture or a folder, or nothing at all."""
+"""Writes a video file, an animated picture or a folder, whole or not at all."""
 
 import heapq
 import itertools
@@ -33,8 +33,8 @@ ANIMATIONS: dict[str, tuple[str, dict[str, Any], int, int]] = {
     ".webp": ("WEBP", {"quality": 90, "method": 4}, 1, 1),
     ".gif": ("GIF", {}, 10, 2),  # browsers show a frame of one unit for ten
 }
-"""Formats of the animated pictures that are written, by suffix: their options, the unit
-of their times in ms, and how many units a frame is shown at least."""
+"""Animated pictures that are written, by suffix: their format and options, the unit of
+their times in ms, and the least number of units for which a frame is shown."""
 
 Kind = Literal["video", "animation", "folder"]
 
@@ -66,8 +66,8 @@ def write_clip(path: Path, clip: Clip, images: Iterable[Image]) -> None:
     """Write painted frames with the times, sound and colour tags of their source.
 
     Args:
-        path: See `output_kind`. Frames of a folder are PNGs, named like those of the
-            source, or numbered from 1 if the source has no names or duplicates.
+        path: See `output_kind`. Frames of a folder are PNGs. They are named like the
+            source's, or numbered from 1 if it has no names or duplicate names.
         clip: Source of the frames.
         images: RGB in [0, 1], h w 3, one for each frame of the clip. A video file needs
             even sides.
