@@ -269,10 +269,14 @@ def check_blend(blend: Any, styles: int) -> None:
     """
     known = not isinstance(blend, Tracer)
     total = float(np.abs(blend).sum()) if known else 1.0
-    if np.shape(blend) != (styles,) or not 0 < total < np.inf:
+    if np.shape(blend) != (styles,):
         raise ValueError(
-            f"expected a finite weight for each style in the blend, not all 0, got "
-            f"{blend}; give {styles}"
+            f"the blend {blend} does not fit the number of styles, {styles}; give each "
+            "style one weight"
+        )
+    if not 0 < total < np.inf:
+        raise ValueError(
+            f"the blend {blend} has no sum; give finite weights, not all 0"
         )
 
 

@@ -212,7 +212,7 @@ BAD = {
     "mosaic.jpg --labels labels-c.png labels-a.png": "at labels-c.png, got 1",
     "mosaic.jpg --style-mask nearly-black.png=mosaic.jpg": "all black",
     "mosaic.jpg --labels labels-a.png": "--labels has 1 of 2 maps",
-    "mosaic.jpg --colors blue": "--colors blue is no file",
+    "mosaic.jpg --colors blue": "--colors blue does not exist",
     "mosaic.jpg --style-strength 2": "in [0, 1]",
     "mosaic.jpg --style-strength 1 --content-weight 1": "sets the content weight",
 }

@@ -267,7 +267,7 @@ def test_regions_of_a_folder_of_any_name_are_divided_rightly(elsewhere, folder):
         ({"blend": [float("nan")]}, "blend"),
         ({"size": 10**9}, "from 16 to 20000, got 1000000000"),
         ({"size": True}, "a whole number, got bool"),
-        ({"recipe": "none"}, "recipe out of painterly"),
+        ({"recipe": "none"}, "no recipe is called 'none'"),
         ({"quality": ["best"]}, "quality"),
         ({"set": ["steps=3; rm -rf /"]}, "text at .* in set|text in set"),
         ({"set": ["--out=x"]}, "no field is called"),

@@ -338,7 +338,7 @@ def _file(flag: str, text: str | None, names: Sequence[str]) -> Path | None:
         return None
     if not Path(text).exists():
         known = ", ".join(names)
-        raise ValueError(f"{flag} {text} is no file; give {known} or a picture")
+        raise ValueError(f"{flag} {text} does not exist; give {known} or a picture")
     return Path(text)
 
 

@@ -340,7 +340,7 @@ def output_format(path: Path, shape: tuple[int, ...], *, bits: int = 8) -> str:
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
-            f"{path} is not named like a picture that can be written; end the name in "
+            f"jaxnst cannot write the format of {path}; end the name in "
             f"{', '.join(SUFFIXES)}"
         )
     if bits == 16 and kind not in ("PNG", "TIFF"):

@@ -404,7 +404,7 @@ def get_recipe(name: str) -> Recipe:
     """
     if name not in RECIPES:
         raise ValueError(
-            f"expected a recipe out of {', '.join(RECIPES)}, got {name!r}; "
-            f"did you mean {nearest(name, RECIPES)}?"
+            f"no recipe is called {name!r}; did you mean {nearest(name, RECIPES)}? The "
+            f"recipes are {', '.join(RECIPES)}"
         )
     return RECIPES[name]
