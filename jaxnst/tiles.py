@@ -87,9 +87,10 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
     """Divide a picture into as few tiles as possible, each as small as possible.
 
     Tiles start at multiples of the deepest layer's stride, so that they pool the same
-    pixels as the whole picture. All tiles are inside the picture. If a side of the
-    picture is not such a multiple, the tiles' sides have the same remainder. `size` is
-    the longest side of a tile, halo included; a ValueError below `smallest_tile`.
+    pixels as the whole picture. Divided by that stride, a side of the tiles leaves the
+    same remainder as the side of the picture. All tiles are inside the picture. No side
+    of a tile, halo included, is longer than `size`. A ValueError if `size` is less than
+    `smallest_tile`.
 
     Example:
         >>> tiles = plan_tiles((100, 1000), ("relu5_1",), size=512)

@@ -72,11 +72,11 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     A content loss grows with the square of the activations and a Gram loss with their
     fourth power, so published loss weights fit only the network they were chosen for.
-    With `caffe` or `torchvision`, weights of that family are left unchanged, and each
-    layer of other weights is scaled to the family's mean in `MEAN_LEVELS`. With
-    `unit_mean`, each filter's mean activation becomes 1. The mean of an almost silent
-    filter counts as at least a twentieth of its layer's mean, so that its noise is not
-    amplified. Calibrate before `accelerate`.
+    With `caffe` or `torchvision`, a network of that family is left unchanged. In any
+    other network, each layer is scaled until its mean activation is the family's mean
+    of that layer, in `MEAN_LEVELS`. With `unit_mean`, each filter's mean activation
+    becomes 1. The mean of an almost silent filter counts as at least a twentieth of its
+    layer's mean, so that its noise is not amplified. Calibrate before `accelerate`.
 
     Args:
         backbone: From `load_backbone`.

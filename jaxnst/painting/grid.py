@@ -296,8 +296,8 @@ def stylize_grid(
     """Paint every content in every style with every setting.
 
     Each picture equals the one that `stylize` paints, up to rounding. Contents of one
-    shape share compiled programs, except where a field of the recipe, such as
-    `pooling`, chooses another computation.
+    shape share compiled programs. Settings share them, too, unless `vary` changes a
+    field that selects another computation, such as `pooling`.
 
     Args:
         backbone: From `load_backbone`.
