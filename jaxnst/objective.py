@@ -100,7 +100,7 @@ class Terms(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A differentiable loss of an image, and its terms, such as `objective`."""
+    """A differentiable function that returns a loss and its terms: `objective` is one."""
 
     def __call__(
         self, image: Image, backbone: Backbone, targets: Targets, program: Program, /
@@ -271,8 +271,8 @@ def check_blend(blend: Any, styles: int) -> None:
     total = float(np.abs(blend).sum()) if known else 1.0
     if np.shape(blend) != (styles,):
         raise ValueError(
-            f"the blend {blend} does not fit the number of styles, {styles}; give each "
-            "style one weight"
+            f"the blend {blend} has not one weight for each of the {styles} styles; "
+            f"give {styles}"
         )
     if not 0 < total < np.inf:
         raise ValueError(

@@ -63,7 +63,8 @@ def add_run_flags(p: Parser, *, size: int | None, quality: str | None) -> None:
     quick = f"draft is faster, best takes more steps (default: {usual})"
     steps = p.add_mutually_exclusive_group()
     steps.add_argument("--quality", choices=QUALITY, default=quality, help=quick)
-    at_each = "optimisation steps at each size, instead of --quality"
+    at_each = "steps each time, as the picture is painted small first, then larger; "
+    at_each += "instead of --quality"
     steps.add_argument("--steps", type=positive, metavar="N", help=at_each)
     named = "painting method (default: painterly); jaxnst recipes lists all"
     add("--recipe", default="painterly", metavar="NAME", help=named)
@@ -96,8 +97,8 @@ def add_look_flags(p: Parser) -> None:
     strokes = "size of the strokes; STYLE=X for one style, repeatable (default: 1)"
     add("--style-scale", type=scale, metavar="X|STYLE=X", help=strokes, **REPEATABLE)
     colors = (
-        "where colours come from: style, content or FILE; or luminance, which paints "
-        "light and dark and keeps the colours of the photograph"
+        "where colours come from: style, content (the photograph), luminance (the "
+        "photograph, exactly; only lightness is painted) or FILE"
     )
     add("--colors", type=one_name, metavar="NAME|FILE", help=colors)
 
@@ -121,7 +122,7 @@ def add_recipe_flags(p: Parser, *, starts: bool = True) -> None:
     add("--set", type=assignment, metavar="FIELD=VALUE", help=other, **REPEATABLE)
 
 
-def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
+def add_mask_flags(p: Parser, *, faces: bool = True, labels: bool = True) -> None:
     """Add the flags of masks: pictures of any size, where white or opaque selects."""
     add = p.add_argument_group("regions and masks").add_argument
     parts = (
@@ -138,11 +139,13 @@ def add_mask_flags(p: Parser, *, faces: bool = True) -> None:
     add("--style-mask", type=pair, metavar="MASK=STYLE", help=part, **REPEATABLE)
     held = "keep more of the photograph where MASK is white; MASK as for --region"
     add("--content-mask", type=one_file, metavar="MASK", help=held)
-    labels = (
-        "a map for the content, then a map for each style; a plain colour marks a "
-        "region, which is painted like the region of that colour in a style's map"
+    maps = (
+        "a map of the photograph, then one of each style: pictures of flat colours. "
+        "The red area of the photograph is painted like the red area of a style, and "
+        "so on"
     )
-    add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=labels)
+    shown = maps if labels else argparse.SUPPRESS
+    add("--labels", type=all_files, nargs="+", default=[], metavar="MAP", help=shown)
     p.set_defaults(faces=None if faces else ())
     if faces:
         kept = "paint faces like the rest (default: painterly preserves them)"

@@ -78,7 +78,7 @@ def add_flags(p: flags.Parser) -> None:
     add("--preview", action="store_true", help=quick)
     flags.add_run_flags(p, size=None, quality=None)
     flags.add_look_flags(p)
-    flags.add_mask_flags(p)
+    flags.add_mask_flags(p, labels=False)
     flags.add_recipe_flags(p, starts=False)
     add = flags.add_machine_flags(p).add_argument
     batch = "pictures that a device paints at a time (default: the fastest that fits)"

@@ -269,8 +269,8 @@ class GridOptions:
             `recipe`, with whole recipes; `seed`, for start images from
             `jax.random.key(seed)`; or `blend`, with weights that mix all styles into
             one. All combinations are painted. Default: the recipe alone.
-        masks: Every content is painted once with each entry of this list. The setting
-            `masks` is the index of the entry. Default: no masks.
+        masks: Every content is painted once with each entry of this list. Default: no
+            masks.
         mesh: Devices with one axis, `lane`. Default: all devices of this process.
         batch: Number of pictures that a device paints at a time. Default: as many as
             keep the device busy and fit into its memory. Another batch changes results

@@ -471,10 +471,10 @@ def finish(
 ) -> Image:
     """A painted image in the colours that the recipe asks for.
 
-    The image must not be turned; the scene may be. If all pictures are grey, the result
-    is grey. Unpainted areas show the photograph as it was read. Scene and photograph
-    may be of any scale. Where `colors` is `content`, the chroma comes from `palette`,
-    by default from the photograph.
+    The image must be upright; the scene may be turned. If all pictures are grey, the
+    result is grey. Unpainted areas show the photograph as it was read. Scene and
+    photograph may be of any scale. Where `colors` is `content`, the chroma comes from
+    `palette`, by default from the photograph.
     """
     image, photograph = np.asarray(image), np.asarray(photograph)
     scene = turn(scene)._replace(turned=False) if scene.turned else scene

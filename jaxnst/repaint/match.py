@@ -81,11 +81,12 @@ def refine(
     fine: int,
     shape: tuple[int, int],
 ) -> Int[np.ndarray, "*_lanes _new_h _new_w"]:
-    """Matches of a level from those of the level of half the size, on the host.
+    """Turn the matches of a level into those of the next finer level, on the host.
 
-    Each pixel becomes four. Their matches are the four pixels at twice the place of the
-    coarse match, in the same style. `coarse` and `fine` are the edges of the styles'
-    canvases at the two levels. `shape` is that of the picture's finer canvas.
+    Each pixel becomes four. Where the coarse match is at (y, x) of a style, theirs are
+    at (2y, 2x), (2y, 2x + 1), (2y + 1, 2x) and (2y + 1, 2x + 1) of the same style.
+    `coarse` and `fine` are the edges of the styles' canvases at the two levels. `shape`
+    is the shape of the picture's finer canvas.
     """
     matches = np.asarray(matches)
     row, column = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
