@@ -100,7 +100,7 @@ class Terms(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A differentiable function that returns a loss and its terms: `objective` is one."""
+    """A differentiable function that returns a loss and its terms, as `objective`."""
 
     def __call__(
         self, image: Image, backbone: Backbone, targets: Targets, program: Program, /
