@@ -53,7 +53,7 @@ def multiply_masks(first: Weights, second: Weights) -> Weights:
 def fit_mask(
     mask: Mask, shape: tuple[int, ...], *, most: float = 1.0
 ) -> Float[np.ndarray, "_h _w 1"]:
-    """A mask resized to the shape of a picture, and clipped to [0, `most`].
+    """Resize a mask to the shape of a picture, and clip it to [0, `most`].
 
     Example:
         >>> fit_mask(np.ones((2, 2, 1)), (4, 6)).shape
@@ -63,9 +63,9 @@ def fit_mask(
 
 
 def normalize_overlaps(masks: Sequence[Mask]) -> tuple[list[Mask], Mask]:
-    """Scale masks to add up to at most 1, and return them and the rest up to 1.
+    """Scale masks to add up to at most 1; return them, and 1 minus their sum.
 
-    Where the given masks add up to more, each is divided by their sum.
+    Where the sum of the given masks is more than 1, each is divided by the sum.
 
     Example:
         >>> halves, rest = normalize_overlaps([np.ones((1, 1, 1), np.float32)] * 2)

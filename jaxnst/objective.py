@@ -41,8 +41,9 @@ class RegionTargets(NamedTuple):
         style: Target of the style, from `StyleLoss.prepare`, by layer.
         weights: For each layer, weights of the positions, with mean 1, see
             `masks.layer_weights`. Empty if the region is the whole image.
-        share: Area of the region, as a fraction of the image. It is the weight of the
-            region's term, so the style acts on a pixel as strongly as in a whole image.
+        share: Area of the region, as a fraction of the image. The region's term is
+            multiplied by it, so a style acts on each pixel of a small region as
+            strongly as on each pixel of a whole image.
     """
 
     style: StyleTarget
@@ -56,7 +57,7 @@ class Agreement(NamedTuple):
     Attributes:
         image: RGB in [0, 1], h w 3.
         reliability: How much each pixel counts, h w 1 in [0, 1].
-        weight: Factor on the mean difference, see `disagreement`.
+        weight: Factor on the mean squared difference, see `disagreement`.
     """
 
     image: Image
@@ -110,7 +111,7 @@ class Objective(Protocol):
 
 
 class Summary(NamedTuple):
-    """All that the loss needs of an image: the results of each loss's `summarize`.
+    """All that the loss needs to know of an image: the result of each `summarize`.
 
     `content`, and each of the `regions`, are dicts by layer.
     """
@@ -128,7 +129,7 @@ def make_targets(
     *,
     blend: Float[Array, "_n"] | None = None,
 ) -> Targets:
-    """Measure the targets that the image is compared with.
+    """Measure the targets of `objective` from a content and its styles.
 
     Args:
         backbone: The network, calibrated for the recipe, see `calibrate.calibrate`.
@@ -142,8 +143,8 @@ def make_targets(
         The targets.
 
     Raises:
-        ValueError: If there is not one weight for each style, or an image is not RGB
-            in [0, 1].
+        ValueError: If `blend` does not have one weight for each style or has only
+            zeros, or an image is not RGB in [0, 1].
 
     Example:
         >>> import jaxnst
@@ -320,13 +321,13 @@ def layer_names(weights: LayerWeights) -> tuple[str, ...]:
 def objective(
     image: Image, backbone: Backbone, targets: Targets, program: Program
 ) -> tuple[Scalar, Terms]:
-    """The loss of an image, and its parts.
+    """Compute the loss of an image, and its terms.
 
     `content_weight · Σ_l v_l C_l + style_weight · Σ_r a_r Σ_l w_l S_rl + tv_weight ·
-    TV`. C_l is the content loss at layer l, whose weight is v_l. S_rl is the style loss
-    at layer l in region r, where the layer's weight is w_l and the region's share of
-    the image is a_r. TV is the variation loss. If the targets have an `agreement`, as
-    in videos, `disagreement` is added.
+    TV`. C_l is the content loss at layer l, and v_l the layer's weight in it. S_rl is
+    the style loss at layer l in region r, w_l the layer's weight in it, and a_r the
+    region's share of the image. TV is the variation loss. If the targets have an
+    `agreement`, as in videos, `disagreement` is added.
 
     Args:
         image: RGB in [0, 1].
@@ -419,7 +420,7 @@ def summarize(
 def compare(
     summary: Summary, image: Image, targets: Targets, program: Program
 ) -> tuple[Scalar, Terms]:
-    """The loss of an image, and its parts, from its summary."""
+    """Compute the loss of an image, and its terms, from its summary."""
     shape = image.shape if targets.extent is None else targets.extent
     content, style, variation = program.losses
     contents = (

@@ -43,7 +43,7 @@ from jaxnst.types import Feature, Features, Image, Mask, Scalar
 
 
 class Tile(NamedTuple):
-    """A tile's first pixel, and the range [first, end) that it owns along each axis."""
+    """A tile's first pixel, and the pixels [first, end) it owns along each axis."""
 
     start: Int[Array, "*_n 2"]
     owned: Int[Array, "*_n 2 2"]
@@ -63,7 +63,7 @@ class Tiles(NamedTuple):
 
 @cache
 def halo(layers: tuple[str, ...]) -> int:
-    """Margin in pixels around a tile's own pixels, rounded up to whole strides.
+    """Margin around a tile's own pixels, in pixels: a multiple of the largest stride.
 
     Example:
         >>> halo(("relu5_1",)), halo(("relu1_1", "relu4_2"))
@@ -87,10 +87,9 @@ def plan_tiles(shape: tuple[int, ...], layers: tuple[str, ...], size: int) -> Ti
     """Divide a picture into as few tiles as possible, each as small as possible.
 
     Tiles start at multiples of the deepest layer's stride, so that they pool the same
-    pixels as the whole picture. Divided by that stride, a side of the tiles leaves the
-    same remainder as the side of the picture. All tiles are inside the picture. No side
-    of a tile, halo included, is longer than `size`. A ValueError if `size` is less than
-    `smallest_tile`.
+    pixels as the whole picture. Modulo this stride, each side of a tile equals the same
+    side of the picture. All tiles are inside the picture. No side of a tile, halo
+    included, is longer than `size`. A `size` below `smallest_tile` raises a ValueError.
 
     Example:
         >>> tiles = plan_tiles((100, 1000), ("relu5_1",), size=512)
@@ -119,7 +118,7 @@ def tile_shape(
 def _along(
     length: int, layers: tuple[str, ...], size: int
 ) -> tuple[int, list[tuple[int, int, int]]]:
-    """Length of the tiles along an axis, and their starts, with the bounds of each."""
+    """Length of the tiles along an axis, and for each its start and what it owns."""
     least = smallest_tile(layers)
     if size < least:
         raise ValueError(
@@ -147,14 +146,16 @@ def tile_mesh() -> Mesh | None:
 
 @dataclass(frozen=True)
 class Tiled:
-    """`objective.objective`, tile by tile: the same loss, terms and gradients.
+    """Computes `objective.objective` tile by tile: the same loss, terms and gradients.
 
-    Give it to `make_transfer`. It costs a second forward pass, and work for the halos.
+    Pass it to `make_transfer` as `objective`. Tiles cost a second forward pass, and the
+    work for the halos.
 
     Attributes:
-        size: Longest side of a tile, in pixels, halo included.
-        mesh: Devices with one axis, `tile`, to spread the tiles over. Each device holds
-            the whole picture; summaries and gradients are summed. Default: one device.
+        size: Upper limit of the sides of a tile, in pixels, halo included.
+        mesh: Mesh with one axis, `tile`: the devices that share the tiles. Each device
+            holds the whole picture; summaries and gradients are summed. Default: one
+            device.
 
     Example:
         >>> import jaxnst
@@ -168,7 +169,7 @@ class Tiled:
     def __call__(
         self, image: Image, backbone: Backbone, targets: Targets, program: Program
     ) -> tuple[Scalar, Terms]:
-        """The loss of an image, and its terms. See `check_additive` for errors."""
+        """Compute the loss of an image, and its terms; raise as `check_additive`."""
         check_additive(program)
         image = extend(image, targets.extent)
         tiles = plan_tiles(image.shape, program.layers, self.size)
@@ -253,7 +254,7 @@ def _weights(
 ) -> dict[str, Mask]:
     """Weights of a tile's positions, by layer: 0 where another tile owns them.
 
-    Elsewhere they are the weights of the whole picture, or 1 if it has none.
+    Elsewhere they are those of the whole picture, or 1 at a layer without weights.
     """
 
     def cut(layer: str) -> Mask:
@@ -266,7 +267,7 @@ def _weights(
 
 
 def _owned(tile: Tile, shape: tuple[int, ...], step: int) -> Bool[Array, "_h _w 1"]:
-    """Mask of the positions that a tile of a shape owns, at a layer of that stride."""
+    """Mask of the positions that a tile of a shape owns, at a layer's stride `step`."""
 
     def along(axis: int) -> Bool[Array, "_n"]:
         place = tile.start[axis] // step + jnp.arange(shape[axis] // step)

@@ -36,7 +36,7 @@ class State(NamedTuple):
 
     Attributes:
         image: The image that is optimised.
-        output: With `keep_best`, the best image so far. Otherwise the moving average
+        output: With `keep_best`, a `Best`. Otherwise the moving average
             `Σ_t (1 - decay) decay^(n-t) x_t` of the images x_t of steps 1 to n, from
             which `current_image` removes the bias, as Adam does. With a decay of 0, the
             average is the last image.
@@ -51,14 +51,15 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """The measurements of one step, mostly of the image before it moves.
+    """The measurements of one step. Loss and gradient are those before the step.
 
     Attributes:
+        loss: Value of the objective.
         terms: Unweighted parts of the loss.
         gradient_norm: Euclidean norm of the gradient with respect to the image.
         finite: Whether loss, gradient and update were all finite. If the loss or the
-            gradient was not finite, the step leaves the state unchanged. Pixels whose
-            update was not finite stay unchanged.
+            gradient was not finite, the step leaves the state unchanged. Otherwise only
+            pixels whose update was not finite stay unchanged.
     """
 
     loss: Float[Array, "*_steps"]
@@ -180,7 +181,7 @@ class Transfer:
         return State(image, output, state.step + 1, opt_state), jnp.all(moves)
 
     def enlarge(self, state: State, fresh: State, growth: Growth) -> State:
-        """The first state of a scale, with the optimiser state of the scale before.
+        """Make the first state of a scale; keep the optimiser state, enlarged.
 
         `state` is the last state of the scale before; `fresh` is from `init` of the
         enlarged image.
@@ -206,13 +207,13 @@ def make_transfer(
     weight or a new learning rate never recompiles.
 
     Args:
-        program: What to minimise and how, such as `recipe.program`.
+        program: What to minimise and how: the `program` of a recipe.
         objective: Function to minimise instead of `objective.objective`. It may call
             `objective.objective` and add to that loss.
         optimizer: An optax transformation to use instead of the program's optimiser.
             Give it a learning rate of 1: its updates are multiplied by
-            `targets.learning_rate`. `optimizers.enlarge_moments` carries the state to
-            the next scale.
+            `targets.learning_rate`. At the next scale, its state is enlarged by
+            `optimizers.enlarge_moments`.
 
     Returns:
         A `Transfer`, with `init` and `step`.

@@ -25,12 +25,13 @@ class ContentLoss:
     """A content loss: a sum over positions, and the distance computed from it.
 
     Attributes:
-        name: Its name in a recipe.
+        name: Name of the loss in a recipe.
         summarize: `summarize(feature, target, weights) -> summary`, a sum over
-            positions. The feature is the image's; weights may be None.
+            positions, of the image's feature and the content's target. `weights` may
+            be None.
         distance: `distance(summary) -> loss`, ≥ 0. Default: the summary's mean.
-        measure: `measure(feature, weights) -> statistics` for `prepare`: sums over the
-            positions of the content's feature. Default: None.
+        measure: `measure(feature, weights) -> statistics`, sums over the positions of
+            the content's feature. `prepare` gets them. Default: the result is None.
         prepare: `prepare(feature, statistics) -> target`, of the feature's shape. The
             feature may be that of a tile; the statistics are always those of the whole
             content. Default: the feature itself.
@@ -49,7 +50,7 @@ class ContentLoss:
 def square_sum(
     feature: Feature, target: Feature, weights: Weights = None
 ) -> WeightedSum:
-    """Sum over positions of the squared difference, averaged over the channels.
+    """Sum squared differences over positions, and average them over channels.
 
     `square_sum(F, P).mean` is `content_loss(F, P)`.
     """
@@ -104,8 +105,8 @@ FLAT = 1e-5
 def standardize(feature: Feature, known: Spread | None = None) -> Feature:
     """Shift and scale each channel to mean 0 and deviation 1 over the positions.
 
-    `known` is the `Spread` of means to use, by default the feature's own. For a tile,
-    it must be that of the whole picture's feature.
+    `known` holds the means of x and x² to use. Default: those of the feature. For a
+    tile, pass the means over the whole picture.
     """
     mean, square = known or spread_sum(feature).mean
     variance = jnp.maximum(square - mean**2, 0)
@@ -135,10 +136,10 @@ def correlation_loss(m: CrossMoments) -> Scalar:
     """Mean squared difference of two features after their channels are standardised.
 
     This is `2 (1 - r)`, averaged over the channels, where r is the correlation over the
-    positions between a channel of the feature and of the target. The loss compares the
-    spatial arrangement within each channel. It ignores the channel's mean and
-    deviation, so palette and contrast are left to the style. It hardly depends on the
-    scale of the activations.
+    positions between a channel of one feature and the same channel of the other. The
+    loss compares the spatial arrangement within each channel. It ignores the channel's
+    mean and deviation, so palette and contrast are left to the style. It hardly depends
+    on the scale of the activations.
 
     Args:
         m: `cross_sum(feature, target).mean`, of the image's feature and a target that

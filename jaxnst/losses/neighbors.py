@@ -12,10 +12,10 @@ from jaxnst.types import Feature, Weights
 
 SAMPLES = 4096
 """Number of features of a style that are kept at each layer, chosen at random. If a
-style has fewer features, some repeat. So styles of all sizes share programs."""
+style has fewer features, some repeat, so that styles of all sizes share programs."""
 
 FAINTEST = 1e-3
-"""Features up to this weight, relative to the largest weight, are not kept."""
+"""A feature is kept if its weight exceeds this fraction of the largest weight."""
 
 BLOCK = 1024
 """Number of the image's features that are searched for at once, to bound the memory."""
@@ -25,8 +25,8 @@ class FeatureSample(NamedTuple):
     """A sample of the features of a style, or of several styles, at one layer.
 
     Attributes:
-        rows: The features, in random order. `index_features` replaces them by their
-            directions from the mean, of length 1.
+        rows: The features, in random order. `index_features` replaces each feature by
+            its direction from the mean, a vector of length 1.
         mean: Mean of all features of the style.
         shares: Weight of each feature. The search divides the distance to a feature by
             the feature's weight.
@@ -38,7 +38,7 @@ class FeatureSample(NamedTuple):
 
 
 def sample_features(feature: Feature, weights: Weights = None) -> FeatureSample:
-    """Choose `SAMPLES` features of a style at random, none of them of weight 0."""
+    """Choose `SAMPLES` features of a style at random, none of negligible weight."""
     rows = float32(feature).reshape(-1, feature.shape[-1])
     order = jax.random.permutation(jax.random.key(0), len(rows))
     each, count = jnp.ones(len(rows)), jnp.int32(len(rows))
@@ -81,9 +81,9 @@ def _directions(
 def neighbor_sum(
     feature: Feature, target: FeatureSample, weights: Weights = None
 ) -> WeightedSum:
-    """Sum over the positions of the distance to the nearest feature of the style.
+    """Sum the distances from the image's features to the style's nearest features.
 
-    Its `mean` is `Σᵢ wᵢ min_j (1 - cos(fᵢ - μ, sⱼ - μ)) / Σᵢ wᵢ`. Here fᵢ are the
+    The mean is `Σᵢ wᵢ min_j (1 - cos(fᵢ - μ, sⱼ - μ)) / Σᵢ wᵢ`. Here fᵢ are the
     features of the image, with weights wᵢ, and sⱼ are those of the style, with mean μ.
     Each step searches the whole sample anew; the gradient treats the choice of sⱼ as
     constant. With several styles, the search divides each distance by the share of the

@@ -40,9 +40,9 @@ class StyleLoss:
     """A style loss: a sum over positions, and the distance computed from it.
 
     Attributes:
-        name: Its name in a recipe.
-        summarize: `summarize(feature, weights) -> summary`, such as a `WeightedSum`;
-            weights may be None.
+        name: Name of the loss in a recipe.
+        summarize: `summarize(feature, weights) -> summary`, for example a
+            `WeightedSum`. `weights` may be None.
         distance: `distance(summary, target) -> loss`, ≥ 0, between the image's summary
             and the style's target.
         prepare: `prepare(summary, rank) -> target`, computed once from the style's
@@ -57,7 +57,8 @@ class StyleLoss:
             Default: `distance` of one layer after another.
         summarize_against: `summarize_against(feature, target, weights) -> summary` of
             the image, if the summary depends on the target. `summarize` is then used
-            only for styles, which are not divided into tiles. Default: `summarize`.
+            only for styles, and large styles are cropped, not divided into tiles.
+            Default: `summarize`.
     """
 
     name: str
@@ -85,14 +86,14 @@ class StyleLoss:
 
 
 def gram_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Sum over the positions of the products of channels, `FᵀWF` with weights W."""
+    """Sum the products of channels over the positions, `FᵀWF` with weights W."""
     rows = feature.reshape(-1, feature.shape[-1])
     flat = None if weights is None else weights.reshape(-1, 1)
     return WeightedSum(products(rows, flat), total_weight(feature, weights))
 
 
 def gram_matrix(feature: Feature, weights: Weights = None) -> Float[Array, "_c _c"]:
-    """Mean over the positions of the products of channels, `G = FᵀF / (h w)`.
+    """Average the products of channels over the positions, `G = FᵀF / (h w)`.
 
     Example:
         >>> gram_matrix(jnp.full((4, 4, 1), 3.0)).tolist()
@@ -113,7 +114,7 @@ def gram_loss(gram: Float[Array, "_c _c"], target: Float[Array, "_c _c"]) -> Sca
 
 
 class Moments(NamedTuple):
-    """Sums, or means, over the positions of the channels F and their products FᵀF.
+    """The channels F and their products FᵀF, summed or averaged over the positions.
 
     Moments of several styles may be averaged, unlike covariances.
 
@@ -150,7 +151,7 @@ class Gaussian(NamedTuple):
         mean: Mean of the channels.
         root: Factor R of the covariance `R Rᵀ`.
         trace: Trace of the covariance.
-        floor: Variances below about this are indistinguishable from zero.
+        floor: Variances below this are about as small as rounding errors.
     """
 
     mean: Float[Array, "_c"]
@@ -178,15 +179,15 @@ def gaussian(m: Moments, *, rank: int | None = None) -> Gaussian:
 
 
 def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
-    """Squared Wasserstein-2 distance between two Gaussians, per channel.
+    """Squared Wasserstein-2 distance between two Gaussians, divided by their dimension.
 
-    `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½` with the image's mean μ
-    and covariance Σ, and the style's μ* and Σ*. With `Σ* = R Rᵀ` the last trace is the
-    sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`. The gradient of this
-    sum is `½ K^-½`, so no Lyapunov equation is solved. The loss is correct even with
-    fewer positions than channels: zero eigenvalues add nothing. Each root is smoothed
-    to `λ / √(λ + floor²)`, which bounds the gradient. So L is never below the exact
-    distance, and a little above zero for equal Gaussians.
+    `c · L = |μ - μ*|² + tr Σ + tr Σ* - 2 tr (Σ*^½ Σ Σ*^½)^½` with c channels, the
+    image's mean μ and covariance Σ, and the style's μ* and Σ*. With `Σ* = R Rᵀ` the
+    last trace is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`. The
+    gradient of this sum is `½ K^-½`, so no Lyapunov equation is solved. The loss is
+    correct even with fewer positions than channels: zero eigenvalues add nothing. Each
+    root is smoothed to `λ / √(λ + floor²)`, which bounds the gradient. So L is never
+    below the exact distance, and a little above zero for equal Gaussians.
 
     Args:
         m: Moments of the image's feature.

@@ -20,7 +20,7 @@ class VariationLoss:
     """A variation loss: sums over pixels, and the loss computed from them.
 
     Attributes:
-        name: Its name in a recipe.
+        name: Name of the loss in a recipe.
         summarize: `summarize(image, weights) -> sums`, with an image h w 3, and weights
             h w 1 or None. The sums of tiles add up to the sums of the picture.
         distance: `distance(sums, shape) -> loss`; the shape is the image's height and
@@ -43,7 +43,7 @@ def squared_variation(image: Image, weights: Weights = None) -> Scalar:
         3.0
 
     Reference:
-        jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this.
+        jcjohnson/neural-style (2015), whose `TVLoss` is the gradient of this loss.
     """
     check_image(image, beyond=OPTIMIZED)
     each = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
@@ -65,9 +65,9 @@ class Differences(NamedTuple):
 
 
 def differences(image: Image, weights: Weights = None) -> Differences:
-    """Sums, over pixels and channels, of squared differences of neighbouring pixels.
+    """Sum the squared differences of neighbouring pixels, over pixels and channels.
 
-    The image and the weights are first padded by one pixel, which repeats the edge.
+    `pad_edge` first pads the image and the weights by one pixel on each side.
     """
     check_image(image, beyond=OPTIMIZED)
     each = jnp.ones((*image.shape[:2], 1)) if weights is None else weights
@@ -83,12 +83,13 @@ def differences(image: Image, weights: Weights = None) -> Differences:
 
 
 def total_variation(d: Differences, shape: Any) -> Scalar:
-    """Weighted mean squared difference of each pixel and its eight neighbours.
+    """Weighted mean squared difference between each pixel and its eight neighbours.
 
     `2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↙²⟩/12)`: ⟨ ⟩ is the mean over pixels and
-    channels, and d is the difference of neighbours along an axis or a diagonal, with
-    edges replicated. Opposite neighbours give equal terms, hence the factor 2. This is
-    the energy of the nine-point Laplacian, which is isotropic to second order.
+    channels. dx, dy, d↘ and d↙ are differences of neighbours along an axis or a
+    diagonal, with edges replicated. Opposite neighbours give equal terms, hence the
+    factor 2. The loss is the energy of the nine-point Laplacian, which is isotropic to
+    second order.
 
     Args:
         d: `differences` of an image.

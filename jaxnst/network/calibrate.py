@@ -25,12 +25,12 @@ from jaxnst.network.vgg import (
 def accelerate(
     backbone: Backbone, layers: tuple[str, ...], pixels: int | float = math.inf
 ) -> Backbone:
-    """Prepare kernels, up to the deepest of some layers, for fast convolution on a CPU.
+    """Prepare the kernels of a network for fast convolution on a CPU.
 
-    Features and gradients then take about half the time, and change by a few parts in
-    10⁶. Prepared kernels take nine times the memory: 0.47 GB up to relu5_1. `pixels` is
-    the number of pixels of the largest picture. Kernels of small convolutions stay as
-    they are.
+    Kernels after the deepest of `layers` are dropped. Features and gradients then take
+    about half the time, and change by a few parts in 10⁶. Prepared kernels take nine
+    times the memory: 0.47 GB up to relu5_1. `pixels` is the number of pixels of the
+    largest picture. Kernels of small convolutions stay as they are.
     """
     last = conv_name(max(map(network_layer, layers)))
     params = {name: conv for name, conv in backbone.params.items() if name <= last}
@@ -60,10 +60,10 @@ MEAN_LEVELS = {
         "relu5_1": 0.4,
     },
 }
-"""Mean activations to which other weights are scaled, for recipes published with one of
-these two VGG-19s. Each value holds from its layer up to the next layer listed. The
-overall size is that of the published weights. The ratios between layers were chosen by
-eye: deep layers of other weights should not outweigh the rest of a style, and relu4_2
+"""Mean activations to which other networks are scaled, for recipes published with one
+of these two VGG-19s. Each value holds from its layer up to the next layer listed. Their
+overall size is that of the published network. The ratios between layers were chosen by
+eye: deep layers of other networks should not outweigh the rest of a style, and relu4_2
 needs larger activations to preserve the content."""
 
 
@@ -72,11 +72,11 @@ def calibrate(backbone: Backbone, activations: Activations) -> Backbone:
 
     A content loss grows with the square of the activations and a Gram loss with their
     fourth power, so published loss weights fit only the network they were chosen for.
-    With `caffe` or `torchvision`, a network of that family is left unchanged. In any
-    other network, each layer is scaled until its mean activation is the family's mean
-    of that layer, in `MEAN_LEVELS`. With `unit_mean`, each filter's mean activation
-    becomes 1. The mean of an almost silent filter counts as at least a twentieth of its
-    layer's mean, so that its noise is not amplified. Calibrate before `accelerate`.
+    With `caffe` or `torchvision`, a network of this family stays as it is. In any other
+    network, each layer is scaled until its mean activation is the one in `MEAN_LEVELS`.
+    With `unit_mean`, each filter's mean activation becomes 1. The mean of an almost
+    silent filter counts as at least a twentieth of its layer's mean, so that the noise
+    of the filter is not amplified. Calibrate before `accelerate`.
 
     Args:
         backbone: From `load_backbone`.

@@ -1,8 +1,8 @@
 """3 x 3 convolution of stride 1: direct, or by Winograd's algorithm if that is faster.
 
-XLA differentiates a convolution into one of another layout. On a CPU, such layouts are
-many times slower, above all inside loops. So both algorithms define their own
-derivative: one more convolution in the plain layout.
+XLA's derivative of a convolution is a convolution in another layout. On a CPU, the
+other layout is many times slower, above all inside loops. So both algorithms define
+their own derivative: one more convolution in the plain layout.
 """
 
 import math
@@ -81,7 +81,7 @@ def transform_kernels(
 
 
 def is_large(positions: int | float, kernel: Float[Any, "3 3 _in _out"]) -> bool:
-    """Whether Winograd's algorithm pays for a convolution at that many positions."""
+    """Whether Winograd's algorithm is faster for a convolution at `positions`."""
     return positions * kernel.shape[-2] * kernel.shape[-1] > MOST_DIRECT
 
 

@@ -37,8 +37,8 @@ LAYERS = tuple(
     for block, (_, count) in enumerate(BLOCKS, 1)
     for i in range(1, count + 1)
 )
-"""All layers, in order: `relu1_1` … `relu5_4`. A suffix `@2`, `@4` or `@8`, as in
-`relu3_1@2`, means the layer of the picture shrunk to a half, a quarter or an eighth."""
+"""All layers, in order: `relu1_1` … `relu5_4`. With a suffix `@2`, `@4` or `@8`, as in
+`relu3_1@2`, the picture is first shrunk to a half, a quarter or an eighth."""
 
 
 def conv_name(layer: str) -> str:
@@ -105,9 +105,9 @@ def deepest(layers: tuple[str, ...]) -> str:
 
 
 def shrink(image: Image) -> Image:
-    """A picture at half its size, filtered by (1 3 3 1) / 8 along each axis.
+    """Shrink a picture to half its size, filtered by (1 3 3 1) / 8 along each axis.
 
-    At the border, where filter taps are missing, the others get more weight.
+    At the border, the taps inside the picture are scaled to the sum 1.
     """
     h, w, channels = image.shape
     even = image[: h // 2 * 2, : w // 2 * 2]
@@ -132,10 +132,10 @@ class Backbone:
         params: Kernels (3 3 in out) and biases (out,) by convolution name, in order.
             They may end before `conv5_4`.
         scale: The network's input is `image * scale + offset`, for each RGB channel.
-        offset: See `scale`. It must not be folded into the first bias: the input is
-            padded with zeros *after* this map, so folding would change the border.
-        mean_activation: By layer name, the mean of each filter's ReLU output over many
-            pictures, (c,). `calibrate` brings these to the scale of a recipe.
+        offset: See `scale`. It is kept apart from the first bias, because the input is
+            padded with zeros *after* the offset is added.
+        mean_activation: For each layer, by name, the mean of each filter's ReLU output
+            over many pictures, (c,). `calibrate` brings the means to a recipe's scale.
         family: Family of the activations: `caffe` for the Oxford weights, whose input
             is in 0 to 255; `torchvision`; or `rgb` for any others.
     """
@@ -199,7 +199,7 @@ class VGG19(nn.Module):
 def relu(x: Feature) -> Feature:
     """`max(x, 0)`, with a derivative computed from the result instead of x.
 
-    Unlike that of `nn.relu`, the backward pass does not need x. On a GPU, the
+    The backward pass does not need x, unlike that of `nn.relu`. On a GPU, the
     convolution can then apply the ReLU itself.
     """
     return jnp.maximum(x, 0)
@@ -252,12 +252,13 @@ def features(
     Args:
         backbone: The network.
         image: RGB in [0, 1], h w 3.
-        layers: Layer names, such as `("relu1_1", "relu4_2")`. `relu3_1@2` is the layer
-            of the picture at half its size, see `shrink`. `@4` means a quarter, `@8`
-            an eighth.
+        layers: Layer names, such as `("relu1_1", "relu4_2")`. For `relu3_1@2`, the
+            picture is first shrunk to half its size, see `shrink`; for `@4`, to a
+            quarter; for `@8`, to an eighth.
         pooling: See `pool`.
-        pool_scale: Factor on the output of each pooling. Average and L2 pooling lower
-            the activations of a network that was trained with max pooling.
+        pool_scale: Factor on the output of each pooling. In a network that was trained
+            with max pooling, average pooling lowers the activations; L2 pooling raises
+            them.
         padding: Padding of the image: `zeros`, or `replicate` for its own border
             pixels. Zeros are padded after the input map, so they stand for the mean
             colour, as in training.

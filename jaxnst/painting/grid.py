@@ -69,8 +69,8 @@ class BatchTransfer(Transfer):
     """A `Transfer` whose states have a first axis of lanes.
 
     Attributes:
-        mesh: Devices that the lanes are spread over, with one axis, `lane`. Each
-            device has the whole network.
+        mesh: Mesh with one axis, `lane`: the devices that share the lanes. Each device
+            has the whole network.
     """
 
     mesh: Mesh = field(kw_only=True)
@@ -265,13 +265,14 @@ class GridOptions:
     """Options of a grid, in addition to its pictures and recipe.
 
     Attributes:
-        vary: Lists of values to try, by name. A name is any field of the recipe;
-            `recipe`, with whole recipes; `seed`, for start images from
-            `jax.random.key(seed)`; or `blend`, with weights that mix all styles into
-            one. All combinations are painted. Default: the recipe alone.
+        vary: Lists of values to try, by name. A name is any field of the recipe, or one
+            of three others: `recipe` has whole recipes; `seed` has seeds of the start
+            image, for `jax.random.key`; `blend` has lists of weights that mix all
+            styles. All combinations are painted. Default: the recipe alone.
         masks: Every content is painted once with each entry of this list. Default: no
             masks.
-        mesh: Devices with one axis, `lane`. Default: all devices of this process.
+        mesh: Mesh with one axis, `lane`: the devices that share the pictures. Default:
+            all devices of this process.
         batch: Number of pictures that a device paints at a time. Default: as many as
             keep the device busy and fit into its memory. Another batch changes results
             by rounding; a fixed batch gives the same results on any number of devices.

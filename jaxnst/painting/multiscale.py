@@ -64,11 +64,12 @@ class Options:
         optimizer: An optax transformation instead of the recipe's optimiser, see
             `make_transfer`.
         resume: Checkpoint of the same run to continue from.
-        stages: From `plan.plan_run`. Their tiles change the result only by rounding.
-            Default: planned for the free memory.
-        mesh: Devices with one axis, `tile`, to spread tiles over.
+        stages: From `plan.plan_run`. Tiles change the result only by rounding. Default:
+            planned for the free memory.
+        mesh: Mesh with one axis, `tile`: the devices that share the tiles of a picture.
+            Default: one device.
         on_chunk: Called between launches of steps, for progress, previews, checkpoints.
-            An exception from it, such as KeyboardInterrupt, ends the run.
+            If it raises an exception, the run ends.
         on_wait: Called while the run waits for a program to be compiled, with the name
             of the program and the seconds waited.
         chunk: Largest number of steps between two calls of `on_chunk`. There is also a
@@ -187,7 +188,7 @@ def stylize(
 def recolor(
     content: Image, styles: Sequence[Style | Image], recipe: Recipe, options: Options
 ) -> Result:
-    """`stylize` for recipes that take no steps."""
+    """Do the work of `stylize` for recipes that take no steps."""
     began, masks = time.perf_counter(), options.masks
     scene = make_scene(content, styles, recipe, blend=options.blend, masks=masks)
     image = recolored(scene, recipe)

@@ -120,11 +120,11 @@ class Scene(NamedTuple):
 
 
 NOISE = 1e-2
-"""Added to the variances of colours when styles get the colours of a photograph. So the
-colour noise of a drawing is not amplified."""
+"""Added to the variances of colours when styles get the colours of a photograph. It
+keeps the colour noise of a drawing from being amplified."""
 
 SMALLEST_SHARE = 1e-4
-"""Share of a picture above which a mask counts as a region; less may be rounding."""
+"""A mask counts if its mean exceeds this number; a smaller mean may be rounding."""
 
 TRACE = 5e-4
 """Mask value, at every pixel, of a region that is missing in a frame: more than
@@ -192,7 +192,7 @@ def make_scene(
         content: RGB in [0, 1], h w 3.
         styles: Styles of the area that no region covers.
         recipe: Its `colors` and `rotate_styles` are applied.
-        blend: Weight of each of the styles.
+        blend: Weight of each of the styles. Default: equal weights.
         masks: Where and how the content is painted.
         turned: Whether to `turn` all pictures.
 
@@ -200,8 +200,8 @@ def make_scene(
         The scene, at the content's size.
 
     Raises:
-        ValueError: If a region is empty, or if the area outside all regions has no
-            style, or has both styles and `keep_rest`.
+        ValueError: If a region covers nothing or has no styles, or if the area outside
+            all regions has no style, or has both styles and `keep_rest`.
     """
     given = content, list(styles), masks
     content, styles, masks = on_host(given)
@@ -266,10 +266,10 @@ def _divide(
 
 
 def with_traces(masks: Masks, *, rest: bool) -> Masks:
-    """Masks of a frame, with a faint `TRACE` of each region that is missing in it.
+    """Masks of a frame, with a faint `TRACE` of each region that the frame lacks.
 
-    So regions may come and go in a video. `rest` says that the area outside all regions
-    has styles; then this area gets a trace, too.
+    With traces, regions may come and go in a video. `rest` says that the area outside
+    all regions has styles; then this area gets a trace, too.
 
     Example:
         >>> gone = Masks([Region([], np.zeros((4, 6, 1), np.float32))])
@@ -401,7 +401,7 @@ def scale_content(content: Image, shape: tuple[int, int]) -> Image:
 
 
 def compose(scene: Scene, image: Image, parts: Sequence[Image]) -> Image:
-    """Replace each region of an image by another image of the same shape."""
+    """Replace each region of an image by its own part, an image of the same shape."""
     found = image
     for region, part in zip(scene.regions, parts, strict=True):
         if region.mask is None:
@@ -469,7 +469,7 @@ def finish(
     recipe: Recipe,
     palette: Image | None = None,
 ) -> Image:
-    """A painted image in the colours that the recipe asks for.
+    """Give a painted image the colours that the recipe asks for.
 
     The image must be upright; the scene may be turned. If all pictures are grey, the
     result is grey. Unpainted areas show the photograph as it was read. Scene and

@@ -57,7 +57,7 @@ class Progress(NamedTuple):
         stages: All stages of the run.
         stage_index: Index of the current stage in `stages`.
         taken: Steps taken in this stage.
-        state: The state. The next step donates it, so copy arrays that you keep.
+        state: Current state. The next step donates it, so copy arrays that you keep.
         info: Infos of the last launch; empty in a stage that takes no steps.
         show: Makes a picture of the state, see `image`.
     """
@@ -98,11 +98,11 @@ class Result(NamedTuple):
         image: RGB in [0, 1], h w 3.
         stages: All stages of the run.
         infos: For each stage that took steps in this call, the infos of these steps.
-        status: `diverged` if a step was not finite. Then the image is the last finite
-            one.
+        status: `diverged` if a step was not finite, otherwise `done`. If `diverged`,
+            the image is the last finite one.
         seconds: Wall-clock time of each stage, with compilation. The time of a batch is
             divided equally among its lanes.
-        weights: Weights of the terms of the loss.
+        weights: Weights of the loss terms, from the recipe.
     """
 
     image: Image | Float[np.ndarray, "_h _w 3"]
@@ -165,9 +165,9 @@ def paint_stages(
     """Paint stage after stage, from the start or from a checkpoint.
 
     `on_chunk` is called after every launch of at most `chunk` steps, and at the start
-    of a stage without steps. `stop` ends the run after a stage with a step that was not
-    finite. `show` makes `Progress.image`. Returns the last state, the infos of each
-    stage that took steps, and the seconds of each stage that was painted.
+    of a stage without steps. With `stop`, a stage with a step that was not finite is
+    the last one. `show` makes `Progress.image`. Returns the last state, the infos of
+    each stage that took steps, and the seconds of each stage that was painted.
     """
     state: Any = None
     first = taken = 0

@@ -22,8 +22,8 @@ PARTS = (1 / 8, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1.0)
 """Short edges of small canvases, as fractions of the long edge."""
 
 SMALL = 512
-"""Longest edge of small canvases. On larger ones, filler takes longer than compiling
-for another canvas, so their short edges are multiples of 1/16 of the long edge."""
+"""Largest long edge of small canvases. The short edges of larger canvases are multiples
+of 1/16 of the long edge, since filler takes longer there than another compilation."""
 
 MARGIN = 1 / 128
 """Added to each fraction, since photographs rarely have an exact aspect ratio."""
@@ -38,7 +38,8 @@ class Canvas(NamedTuple):
     Attributes:
         shape: Height and width of the picture.
         size: Height and width of the canvas.
-        part: Short edge as a fraction of the long one; None: the canvas is not shared.
+        part: Short edge as a fraction of the long edge. None if no other picture shares
+            the canvas.
     """
 
     shape: tuple[int, int]
@@ -51,9 +52,10 @@ class Canvas(NamedTuple):
         return None if self.part is None else np.array(self.shape, np.int32)
 
     def halved(self, times: int) -> "Canvas":
-        """The canvas of the picture, halved that many times, for a level of a pyramid.
+        """The canvas of the picture after `times` halvings, for a level of a pyramid.
 
-        Its long edge is the next power of two, so levels of all scales share canvases.
+        The canvas of a halved picture has a power of two as its long edge, so levels of
+        all scales share canvases.
         """
         halve = lambda side: math.ceil(side / 2**times)
         shape = halve(self.shape[0]), halve(self.shape[1])
@@ -67,7 +69,7 @@ class Canvas(NamedTuple):
     def place(
         self, image: Values, mode: Literal["edge", "constant"] = "edge"
     ) -> Float[np.ndarray, "_new_h _new_w _c"]:
-        """Lay a picture on the canvas; fill the rest by its edge, or by zeros."""
+        """Lay a picture on the canvas; repeat its edge (`edge`) or fill with zeros."""
         image = np.asarray(image, np.float32)
         pairs = zip(self.size, self.shape, strict=True)
         return np.pad(image, [*((0, big - own) for big, own in pairs), (0, 0)], mode)
@@ -75,8 +77,8 @@ class Canvas(NamedTuple):
     def mask(self, mask: Weights) -> Weights:
         """Lay a mask on the canvas; the result is 0 outside the picture.
 
-        If the mask is None, it counts as 1 everywhere; then the result is None if the
-        canvas is not shared.
+        A mask of None counts as 1 everywhere. On a canvas that is not shared, the
+        result is then None, too.
         """
         if mask is None and self.part is None:
             return None
@@ -127,7 +129,7 @@ def exact(shape: tuple[int, ...]) -> Canvas:
 
 
 def shared(shape: tuple[int, ...]) -> Canvas:
-    """The shared canvas of a picture that is not higher than wide.
+    """The shared canvas of a picture that is at least as wide as high.
 
     Example:
         >>> shared((384, 512)).size, shared((341, 512)).size, shared((683, 1024)).size
@@ -140,7 +142,7 @@ def shared(shape: tuple[int, ...]) -> Canvas:
 
 
 def square(shape: tuple[int, ...], edge: int) -> Canvas:
-    """The square canvas of that edge, or of the picture's long edge if it is larger."""
+    """The square canvas of side `edge`, or of the picture's long edge if longer."""
     height, width = shape[:2]
     edge = max(edge, height, width)
     return Canvas((height, width), (edge, edge), 1.0)

@@ -35,10 +35,10 @@ def match_palette(
     Args:
         image: RGB in [0, 1], h w 3.
         references: At least one image, RGB in [0, 1], each of any size.
-        blend: Weights of the references (n,), normalised to the sum 1. Default: equal
-            weights.
-        epsilon: Added to the variances of image and references, so that faint colours
-            of the image, such as noise, do not become as strong as the references'.
+        blend: Weights of the references, (n,). Their absolute values are normalised to
+            the sum 1. Default: equal weights.
+        epsilon: Added to the variances of image and references, so that noise and other
+            faint colours of the image do not become as strong as the references'.
         mask: Pixels of the image whose colours are measured. Default: all.
         reference_masks: For each reference, the pixels that are measured. Default: all.
 
@@ -66,8 +66,8 @@ BINS = np.linspace(0, 1, 257)
 """Edges of the bins in which `match_lightness` counts pixels."""
 
 FLATTEST, STEEPEST = 0.5, 3
-"""Smallest and largest factor on differences in `match_lightness`: bright forms stay
-visible, and the grain of a flat sky is not amplified."""
+"""Smallest and largest factor on differences in `match_lightness`. The smallest keeps
+bright forms visible. The largest keeps the grain of a flat sky faint."""
 
 
 def match_lightness(
@@ -85,7 +85,7 @@ def match_lightness(
     [`FLATTEST`, `STEEPEST`], and a constant then corrects the mean. It runs on the
     host.
 
-    Args and returns as `match_palette`; there is no epsilon.
+    Arguments and result are those of `match_palette`, without `epsilon`.
 
     Example:
         >>> x = jnp.linspace(0.2, 0.8, 400).reshape(20, 20, 1).repeat(3, 2)
@@ -151,8 +151,8 @@ FITTED = 12
 """Rounds in which `fit_colors` corrects for clipping."""
 
 CLIPPED = 0.15
-"""Share of all numbers that may be clipped for a better fit, so that a sky does not
-become plain white."""
+"""Largest share of all numbers that a better fit may clip. It keeps a sky from becoming
+plain white."""
 
 
 def fit_colors(
@@ -163,14 +163,14 @@ def fit_colors(
     mask: Mask | None = None,
     reference_masks: Sequence[Mask | None] = (),
 ) -> ColorMap:
-    """The map that gives an image the mean and covariance of other images' colours.
+    """Fit the map that gives an image the mean and covariance of other colours.
 
-    As `match_palette`, but for a final image. It tries `FITTED` maps and returns the
-    best one. Each map corrects the error that clipping has left in the mean and
+    Unlike `match_palette`, it corrects for clipping. It tries `FITTED` maps and returns
+    the best one. Each map corrects the error that clipping has left in the mean and
     covariance of the map before. A map that clips more than the share `CLIPPED` is
     returned only if all maps do.
 
-    Args and reference as `match_palette`.
+    Arguments and reference are those of `match_palette`, without `epsilon`.
 
     Returns:
         The map, which may be used for other images as well, such as later frames.
@@ -299,7 +299,7 @@ def to_oklab(image: Image) -> Float[Array, "_h _w 3"]:
 
 @jax.jit
 def from_oklab(lab: Float[Array | np.ndarray, "_h _w 3"]) -> Image:
-    """The inverse of `to_oklab`. Colours that RGB does not have lie outside [0, 1]."""
+    """Convert OKLab to RGB. Colours that RGB does not have lie outside [0, 1]."""
     cones = _colors(lab, np.linalg.inv(_LAB)) ** 3
     linear = _colors(cones, np.linalg.inv(_LMS))
     curve = 1.055 * jnp.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
@@ -321,18 +321,20 @@ def to_grey(image: Image) -> Image:
 
 
 BISECTIONS = 12
-"""Halvings in `with_lightness`: they leave 1/4096 of the way to the lightness."""
+"""Bisections in `with_lightness`. They find the possible change of the lightness to
+1/4096 of the wanted change."""
 
 
 @jax.jit
 def with_lightness(image: Image, other: Image) -> Image:
-    """Give an image the lightness of another image; its chroma stays exactly the same.
+    """Give an image the lightness of another image, and keep its own chroma exactly.
 
-    Where no RGB colour has both, the lightness is the nearest possible one.
+    Where no RGB colour has this lightness and chroma, the nearest possible lightness is
+    taken.
 
     Args:
         image: RGB in [0, 1], h w 3.
-        other: Of the same shape.
+        other: RGB in [0, 1], of the same shape.
 
     Returns:
         RGB in [0, 1].

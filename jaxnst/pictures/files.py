@@ -58,19 +58,20 @@ def load_image(
 ) -> Image:
     """Read a picture as it is meant to be seen, with all its bits.
 
-    It is turned upright, its colour profile is applied, and it is laid over white.
+    The picture is turned upright, its colour profile is applied, and transparent parts
+    are laid over white.
 
     Args:
         path: A file of one of `source.FORMATS`.
-        size: Long edge to resize it to, in pixels. Default: the file's own size.
+        size: Long edge that the picture is resized to, in pixels. Default: the file's.
         enlarge: Whether to enlarge a picture smaller than `size`.
 
     Returns:
         RGB in [0, 1], h w 3.
 
     Raises:
-        ValueError: If it is not a readable picture, or has so many pixels that they may
-            fill the memory, see `any_number_of_pixels`.
+        ValueError: If the file is not a readable picture, or has so many pixels that
+            they may fill the memory, see `any_number_of_pixels`.
 
     Example:
         >>> from jaxnst.pictures.samples import sample_path

@@ -28,7 +28,7 @@ def fit_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
 
 
 def crop_like(image: Image, shape: tuple[int, ...]) -> Image:
-    """The largest middle part of an image with the aspect ratio of a shape.
+    """Crop an image to the aspect ratio of a shape; keep as much of the middle as fits.
 
     Example:
         >>> import jax.numpy as jnp
@@ -45,7 +45,7 @@ def crop_like(image: Image, shape: tuple[int, ...]) -> Image:
 def crop_middle(
     image: Float[Array | np.ndarray, "_h _w _c"], pixels: int
 ) -> Float[Array | np.ndarray, "_new_h _new_w _c"]:
-    """The middle of an image, with its aspect ratio and at most `pixels` pixels.
+    """Crop an image to its middle, with the same aspect ratio and at most `pixels`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -63,7 +63,7 @@ def crop_middle(
 def resize_compiled(
     image: Image, shape: tuple[int, int], *, method: Method = "cubic"
 ) -> Image:
-    """`resize` in compiled code. It rounds differently, and each size is compiled.
+    """`resize` in compiled code, with other rounding, and compiled for each size.
 
     Recipes that keep exact shapes use it. The rounding of `resize` would change their
     pictures, since Wasserstein losses, L-BFGS and Adam amplify rounding.
@@ -114,8 +114,8 @@ def rotate(
     """Rotate an image anticlockwise.
 
     If the angle is not a multiple of 90 degrees, the result is cropped to the largest
-    square inside the rotated image. It may overshoot the range of the image, as
-    `resize` does.
+    square inside the rotated image, and may overshoot the range of the image, as with
+    `resize`.
 
     Example:
         >>> image = np.ones((40, 60, 3), np.float32)

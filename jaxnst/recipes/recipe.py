@@ -54,7 +54,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def as_text(value: Any) -> str:
-    """The text that `texts.parse_value` reads as that value.
+    """Write a value as the text that `texts.parse_value` reads.
 
     Example:
         >>> as_text((("relu1_1", 1.0), ("relu2_1", 0.5)))
@@ -117,7 +117,7 @@ def _read(name: str, kind: Any, value: Any) -> Any:
 
 
 class Losses(NamedTuple):
-    """The rows of the tables of losses that a program uses."""
+    """The three losses that a program uses."""
 
     content: ContentLoss
     style: StyleLoss
@@ -131,20 +131,20 @@ class Program:
     Recipes with the same program share compiled code.
 
     Attributes:
-        content_layers: (layer, weight) pairs whose features are compared directly.
-        style_layers: (layer, weight) pairs whose statistics are compared.
-        content_loss: Name of a row of `losses.CONTENT_LOSSES`, or a row of your own.
-        style_loss: The same for `losses.STYLE_LOSSES`.
-        tv_loss: The same for `losses.VARIATION_LOSSES`.
-        normalize_gradients: Scale the gradient at each layer to the L1 norm 1, before
-            the weights of layer and term are applied.
+        content_layers: (layer, weight) pairs of the content loss.
+        style_layers: (layer, weight) pairs of the style loss.
+        content_loss: Name in `losses.CONTENT_LOSSES`, or a `ContentLoss` of your own.
+        style_loss: Name in `losses.STYLE_LOSSES`, or a `StyleLoss` of your own.
+        tv_loss: Name in `losses.VARIATION_LOSSES`, or a `VariationLoss` of your own.
+        normalize_gradients: Scale the gradient at each layer to the L1 norm 1, then
+            multiply it by the weights of the layer and of the term.
         activations: Scale of the activations that the loss weights assume, see
             `network.calibrate.calibrate`.
-        pooling: See `network.vgg.features`, which also has `pool_scale`, `padding` and
+        pooling: See `network.vgg.features`, also for `pool_scale`, `padding` and
             `dtype`.
         input_gain: Factor on the image before the network's own input map.
-        units: Factor per channel from the image in [0, 1] to the optimiser's numbers.
-        optimizer: See `optimizers.tf1_adam` and `lbfgs.lbfgs`.
+        units: Factors on red, green and blue: the optimiser sees `units * image`.
+        optimizer: `adam`, as in optax, or see `optimizers.tf1_adam` and `lbfgs.lbfgs`.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient.
         epsilon: Adam's term in the denominator.
@@ -153,8 +153,8 @@ class Program:
         ema_decay: If > 0, an average of the iterates with this decay is returned; if 0,
             the last iterate.
         keep_best: Return the iterate after the step with the lowest loss.
-        state_dtype: Dtype of Adam's first moment, the history of L-BFGS and the
-            content's features.
+        state_dtype: Dtype in which Adam's first moment, the history of L-BFGS and the
+            content's features are kept.
 
     Example:
         >>> from jaxnst import get_recipe
@@ -201,7 +201,7 @@ class Program:
 
     @property
     def losses(self) -> Losses:
-        """The rows of the tables of losses."""
+        """The losses, looked up in their tables."""
         held = ((getattr(self, name), table) for name, table in LOSS_TABLES.items())
         return Losses(*(table.get(row, row) for row, table in held))
 
@@ -226,12 +226,12 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the loss and the learning rate; steps get them as arrays.
+    """Weights of the loss terms, and the learning rate; steps get them as arrays.
 
     Attributes:
-        tv_weight: Factor on the total variation of the image.
-        learning_rate: For Adam, the step in `Program.units`; for L-BFGS, the factor on
-            the quasi-Newton step.
+        tv_weight: Factor on the variation loss.
+        learning_rate: For Adam, the step in the optimiser's numbers, see
+            `Program.units`; for L-BFGS, the factor on the quasi-Newton step.
     """
 
     content_weight: float = 1.0
@@ -296,20 +296,21 @@ class Look:
     """What is done to pictures before, between and after the steps.
 
     Attributes:
-        palette: Colours of the content. `content`: its own. `style`: with the mean and
-            covariance of the style's colours, see `pictures.color.match_palette`; with
-            `repaint`, also with its lights and darks, see `match_lightness` there.
-        init: Start image: `content`, `noise` or `style` (noise of the style's colours).
-        noise: Standard deviation of `noise`, in units of the image's range [0, 1].
+        palette: Colours of the content. `content`: they stay. `style`: they get the
+            mean and covariance of the styles' colours, see
+            `pictures.color.match_palette`. If `repaint` is set, they then also get the
+            lights and darks of the styles, see `pictures.color.match_lightness`.
+        init: Start image: `content`, `noise` or `style` (noise of the styles' colours).
+        noise: Standard deviation of the pixels, in [0, 1], if `init` is `noise`.
         detail: Fraction of the content's high-frequency detail that is added where the
             image is enlarged to the next scale.
         colors: Colours of the result. `style`: those of the styles. `content`: those of
             the photograph; styles are recoloured before they are measured. `luminance`:
             only lightness is painted; the photograph keeps its chroma.
-        rotate_styles: Whether styles are measured in all four directions, so that
-            strokes may turn.
-        repaint: At the end of each scale, lay the image out of patches of the styles,
-            see `repaint.repaint`.
+        rotate_styles: Whether each style is measured in four directions, a quarter turn
+            apart, so that strokes may turn.
+        repaint: Whether the image is rebuilt from patches of the styles at the end of
+            each scale, see `repaint.repaint`.
     """
 
     palette: Literal["content", "style"] = "content"
@@ -328,14 +329,14 @@ class Recipe:
     """Every setting of a style transfer.
 
     Names of fields are unique across the parts (`program`, `weights`, …), so `replace`
-    and `values` take the name of a field alone.
+    and `values` name a field without its part.
 
     Attributes:
         name: Unique name.
-        summary: One line on what it is and where it comes from.
-        network: Its default network weights.
+        summary: One line on what the recipe is and where it comes from.
+        network: Default network, by its name in `load_backbone`.
         program: What is minimised, and how; all that compiled code depends on.
-        weights: Factors of the loss, and the learning rate.
+        weights: Weights of the loss terms, and the learning rate.
         schedule: Scales and steps.
         sizes: How large the result and the styles are.
         look: What is done to pictures before, between and after the steps.
@@ -371,7 +372,7 @@ class Recipe:
         return self.schedule.first_steps > 0
 
     def values(self) -> dict[str, Any]:
-        """All fields by name, fit for JSON; a row of your own is given by its name."""
+        """All fields by name, fit for JSON; a loss of your own is given by its name."""
         parts = [getattr(self, part) for part in PARTS]
         held = {x.name: getattr(part, x.name) for part in parts for x in fields(part)}
         named = {name: getattr(held[name], "name", held[name]) for name in LOSS_TABLES}
@@ -390,7 +391,7 @@ class Recipe:
             2.0
 
             The learning rate of Adam is a distance, that of L-BFGS a factor. So a
-            change between them also sets the learning rate, unless you set it:
+            change between them sets `learning_rate` anew, unless you set it, too:
 
             >>> adam = get_recipe("painterly").replace(optimizer="adam")
             >>> adam.weights.learning_rate
@@ -447,10 +448,10 @@ class Recipe:
         return f"{other} is {value}; set {other} to {wanted}, or leave {name} out"
 
     def with_strength(self, strength: float) -> "Recipe":
-        """A copy with more or less style: 0 keeps the photograph, ½ changes nothing.
+        """Return a copy with more or less style; strength ½ changes nothing.
 
-        The content's weight is multiplied by `((1 - strength) / strength)²`, so at 1 it
-        is 0. At strength 0, no steps are taken.
+        `content_weight` is multiplied by `((1 - strength) / strength)²`, so strength 1
+        drops the content loss. At strength 0, the photograph stays as it is.
 
         Example:
             >>> from jaxnst import get_recipe

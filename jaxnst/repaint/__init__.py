@@ -64,15 +64,15 @@ HOLD = 1
 halvings, h is n + 1 times as large."""
 
 EDGE_HOLD = 37.5
-"""Added to `HOLD` at edges of the content, in proportion to their strength above
-`FLAT`. There, the guide is the content."""
+"""At edges of the content, this factor times the edge strength above `FLAT` is added to
+`HOLD`."""
 
 FLAT = 0.2
-"""Edge strength, 0 to 1, up to which the content counts as flat. No weight is added
-there, so the larger forms of the styles appear: facets of a sky, bands, swirls."""
+"""Edge strength, 0 to 1, up to which the content counts as flat. In flat parts, `HOLD`
+stays as it is, so larger forms of the styles appear: facets of a sky, bands, swirls."""
 
 HEIGHT = 0.5
-"""Weight of the height in the picture. So skies tend to be painted with skies."""
+"""Weight of a patch's height in its picture. It lets skies be painted with skies."""
 
 SEARCH_ROUNDS = 6
 """Rounds of search and averaging at each level; more rounds give longer strokes."""
@@ -82,13 +82,13 @@ BLUR = 0.005
 match in the average of overlapping patches."""
 
 BAND = 2**20
-"""Most pixels of a level that are painted at once."""
+"""Largest number of pixels of a level that are painted at once."""
 
 HALO = 64
 """Rows above and below a band that its patches may depend on."""
 
 STYLE_PIXELS = 2**22
-"""Most pixels used of all styles together, rotated copies included."""
+"""Largest number of pixels of all styles together, rotated copies included."""
 
 BRUSH = np.outer(WINDOW, WINDOW).astype(np.float32) ** 2
 """Weights of the pixels of a patch in the average. The middle counts most, which keeps
@@ -147,12 +147,13 @@ def repaint(
     the content. Overlapping patches are averaged. Each level repeats this
     `SEARCH_ROUNDS` times.
 
-    - Matches start from those of the coarser level, which keeps strokes whole; the
-      coarsest level is searched exactly. Then each pixel tries its neighbours' matches
-      and random places nearby. Patches that are used too often get a larger distance.
+    - The coarsest level is searched exactly. Every other level starts from the matches
+      of the coarser level, which keeps strokes whole. Then each pixel tries the matches
+      of its neighbours, and random places nearby. Patches that are used too often get a
+      larger distance.
     - An average of patches has less contrast than the styles, so a search for it would
-      find flatter and flatter patches. So the descriptors that are searched for first
-      get the mean and deviation of those of the styles.
+      find flatter and flatter patches. So the picture's descriptors first get the mean
+      and deviation of the styles' descriptors, and are then searched for.
     - If the strokes of a style flow, their direction counts more, and so do rotated
       copies of the style, see `ANGLES`. Strokes follow the edges of the content, which
       keeps thin forms whole. Elsewhere they follow neighbouring strokes.
@@ -168,9 +169,9 @@ def repaint(
             is painted in horizontal bands, which join without a seam.
         content: The photograph, of the same shape; its edges guide the search. Its
             faint forms are strengthened first, see `clarify`.
-        styles: RGB images of any size; best is the size at which the style loss
-            measures them. Large ones are cropped to their middles. With their rotated
-            copies, all styles together have at most `STYLE_PIXELS` pixels.
+        styles: RGB images of any size, preferably of the size at which the style loss
+            measures them. Large ones are cropped to their middles, so that all styles
+            and their rotated copies together have at most `STYLE_PIXELS` pixels.
         content_ratio: Content weight divided by style weight, see
             `LossWeights.content_ratio`.
         blend: Weight of each style. Distances to a style's patches are divided by its
@@ -179,8 +180,8 @@ def repaint(
             styles. Default: all of it.
         held: Factor on the weight h at each pixel, an array h w 1, ≥ 0. Default: 1.
         style_masks: The part of each style that is used. Default: all of it.
-        canvas: The padded shape that compiled programs share. Default: the picture's.
-        turned: Whether all the given pictures are transposed.
+        canvas: Canvas whose shape compiled programs share. Default: no padding.
+        turned: Whether rows and columns of all the given pictures are swapped.
 
     Returns:
         RGB in [0, 1], of the picture's shape.

@@ -164,7 +164,7 @@ def mean_around(x: Float[Array, "_h _w _c"]) -> Float[Array, "_h _w _c"]:
 
 
 def make_bank(styles: Styles) -> Bank:
-    """The bank of styles. Where their weight is 0, the descriptors are `NOWHERE`."""
+    """Make the bank of styles. The descriptor of a patch of weight 0 is `NOWHERE`."""
     weights = jnp.concatenate(list(styles.weights))
     total = jnp.sum(weights)
 
@@ -192,7 +192,7 @@ def make_bank(styles: Styles) -> Bank:
 
 
 def count_rows(descriptors: Descriptors, weights: Mask) -> RowMoments:
-    """Weighted `RowMoments` of descriptors. The mean of the weights must be 1."""
+    """Weighted `RowMoments` of descriptors, for weights whose overall mean is 1."""
     mean = lambda x: jnp.mean(weights * x, axis=1)
     return RowMoments(mean(descriptors), mean(descriptors**2))
 

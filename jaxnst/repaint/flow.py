@@ -22,9 +22,9 @@ TURNED = 0.85
 """Weight of a rotated style whose strokes flow. It is < 1 to keep forms upright."""
 
 CHOPPY, FLOWING = 0.6, 0.75
-"""Agreement of directions within 17 px, at 512 px, of strokes that do not flow at all,
-such as an impressionist's dabs, and of strokes that flow, such as the sky of Van Gogh's
-"The Starry Night"."""
+"""Agreement of directions within 17 px, in pictures of 512 px. Up to `CHOPPY`, strokes
+do not flow at all, like an impressionist's dabs. From `FLOWING` on, they flow fully,
+like those in the sky of Van Gogh's "The Starry Night"."""
 
 AROUND = {1 / 16: 1.0, 1 / 4: 0.15, 1.0: 0.02}
 """The direction at a pixel is a weighted sum over three squares around the pixel. Keys:
@@ -58,7 +58,7 @@ class TurnedStyle(NamedTuple):
 
 
 def turn_style(image: Image, mask: Mask | None, weight: float) -> list[TurnedStyle]:
-    """A style, and copies rotated by `ANGLES`. Their weight grows with the flow."""
+    """A style, and copies rotated by `ANGLES`, of a weight proportional to its flow."""
     flow, plain = find_flow(image), find_plain(image)
 
     def turn(x: Image | Mask | None, angle: int) -> Any:

@@ -1,8 +1,8 @@
 """The search: for each patch of a picture, the most similar patch in the bank.
 
 A match is the index of a place in the bank, row by row. The matches of two pixels
-continue each other if their places are as far apart as the pixels. No match lies beyond
-the border of a style.
+continue each other if the offset between them is the offset between the pixels. No
+match lies beyond the border of a style.
 """
 
 from typing import NamedTuple
@@ -83,7 +83,7 @@ def refine(
 ) -> Int[np.ndarray, "*_lanes _new_h _new_w"]:
     """Turn the matches of a level into those of the next finer level, on the host.
 
-    Each pixel becomes four. Where the coarse match is at (y, x) of a style, theirs are
+    Each pixel becomes four. If its match is at (y, x) of a style, the four matches are
     at (2y, 2x), (2y, 2x + 1), (2y + 1, 2x) and (2y + 1, 2x + 1) of the same style.
     `coarse` and `fine` are the edges of the styles' canvases at the two levels. `shape`
     is the shape of the picture's finer canvas.
@@ -117,7 +117,7 @@ def improve(
     seed: int | Int[Array, ""],
     first_row: int | Int[Array, ""] = 0,
 ) -> Found:
-    """Improve matches by those of neighbours, and by random places.
+    """Improve matches: try those of neighbours, and random places.
 
     `seed` is the number of the round. Far places are tried only in round 0, because
     later almost none is better. Random numbers depend on a pixel's row in the whole

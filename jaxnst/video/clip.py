@@ -33,8 +33,9 @@ class Selection(NamedTuple):
 
     Attributes:
         start: Seconds from the source's start to the first frame.
-        end: Seconds from the source's start to the end. Default: the source's end.
-        every: Interval of frames: n takes every n-th frame.
+        end: Seconds from the source's start at which the selection ends. Default: the
+            source's end.
+        every: Interval of frames: 2 takes every second frame.
     """
 
     start: Fraction = Fraction(0)
@@ -50,19 +51,19 @@ CONVERT = "convert it with another program"
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """The frames of a source that are painted.
+    """The selected frames of a source, with their times.
 
     Attributes:
-        path: The source.
+        path: The source: a video file, an animated picture or a folder.
         kind: Kind of the source.
-        shape: Height and width of a frame, upright, of square pixels.
+        shape: Height and width of an upright frame with square pixels.
         numbers: Numbers of the frames in the source, from 0.
         times: Seconds from the first frame to each frame.
         end: Seconds from the first frame to the end of the last frame.
         begin: Seconds from the source's own start to the first frame.
-        read: Gives frames in order, from their numbers in the source and a shape.
+        read: `read(numbers, shape)` gives frames in order, resized to a shape.
         time_base: Unit of the source's times, in seconds.
-        source: Colour tags of a video.
+        source: Colour tags of the source, if it is a video.
         names: Names of the files of a folder, without suffixes.
     """
 
@@ -87,7 +88,7 @@ class Clip:
         return Fraction(len(self) / self.end).limit_denominator(1001)
 
     def frames(self, shape: tuple[int, int]) -> Iterator[Image]:
-        """The frames in a size, RGB in [0, 1], upright, one after the other."""
+        """Give the frames resized to a shape, one by one: RGB in [0, 1], upright."""
         return self.read(self.numbers, shape)
 
 

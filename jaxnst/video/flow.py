@@ -107,7 +107,8 @@ def load_flow(path: Path) -> Flow:
     """Read a flow from a Middlebury .flo file, or from an .npz file.
 
     Args:
-        path: A .flo file, or an .npz with one array, h w 2, or one named `flow`.
+        path: A .flo file, or an .npz file with an array h w 2: the one named `flow`, or
+            the first.
 
     Returns:
         The flow, h w 2 in pixels, x first.

@@ -38,7 +38,7 @@ PERIOD = 8
 is warped once, not once for each frame, so it stays sharp."""
 
 BACK = (1, 2, 4)
-"""Distances of the frames that give paint where other sources are unreliable."""
+"""Earlier frames, as distances, that give paint where other sources are unreliable."""
 
 CUT = 0.75
 """A new shot begins if a larger share of a frame and the frame before is unreliable."""
@@ -58,18 +58,19 @@ class VideoOptions:
     Attributes:
         picture: Options of every frame. Its `init` and `resume` apply to the first
             frame only. Its masks are ignored if `masks` is given.
-        masks: Gives the masks of a frame by its index, if masks change. All frames have
-            the same regions; some may be black.
-        steps: Steps of a later frame. Default: half the steps of the last scale, but at
-            least 3 if that scale has so many.
+        masks: `masks(index)` gives the masks of a frame, if masks change. All frames
+            need the same regions; the mask of a region may be black in some frames.
+        steps: Steps of each frame but the first of a shot. Default: half the steps of
+            the last scale, but at least 3 if that scale has so many.
         weight: How strongly kept paint is held during the steps: the cost of a
             difference of `NEAR` at each pixel, as a multiple of the loss of the shot's
             first frame. With any weight, kept paint is restored after the steps.
-        flows: Where the flow between frames comes from. Default: it is measured.
-        passes: 1, or 2: a second pass goes backward, so that newly visible parts are
+        flows: Gives the flow between two frames, see `flow.Flows`. Default:
+            `measure_flow`.
+        passes: 1 or 2. A second pass goes backward, so that newly visible parts are
             painted as they look in later frames.
-        store: Where painted frames are kept, such as a dict or a `FolderStore`. Frames
-            in it are not painted again. Default: in memory, as long as they are needed.
+        store: A dict or a `FolderStore` that keeps painted frames. Frames in it are not
+            painted again. Default: memory keeps frames as long as they are needed.
         on_frame: Called after each frame of each pass, for progress.
     """
 
@@ -396,11 +397,11 @@ class VideoPainter:
     def mend(self, index: int) -> Frame:
         """Join a frame of the first pass with the next one of the second.
 
-        `x + c (1 - b) (y - x)`, where x is the frame, y the next frame, warped, and c
-        and b the reliability of the flow to the next frame and to the frame before. So
-        the new parts of a frame look as in the next frame; the rest stays. No steps
-        follow, since both are painted. Paint of another region is not reliable. The
-        last frame of a shot stays.
+        `x + c (1 - b) (y - x)` with the frame x, and y, the next frame warped to x. c
+        is the reliability of the flow to the next frame, b that of the flow to the
+        frame before. So the new parts of a frame look as in the next frame; the rest
+        stays. No steps follow, since both are painted. Paint of another region is not
+        reliable. The last frame of a shot stays.
         """
         frame, content = self.store[1, index], self.content_of(index)
         if (2, index + 1) not in self.store:  # it is the last one

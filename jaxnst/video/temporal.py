@@ -1,4 +1,4 @@
-"""Joins the frames of a video: warping, its reliability, its error.
+"""Warps frames of a video to other frames, and measures how well they fit.
 
 A flow from frame i to frame j is h w 2: pixel p of i is pixel `p + flow(p)` of j. It
 holds x, to the right, then y, down, in pixels.
@@ -27,11 +27,11 @@ SMOOTH, GRAIN = 0.8, 1.6
 blurs changes, to remove their grain."""
 
 DARK = 0.02
-"""Added to colours before their ratio is taken, against division by black."""
+"""Added to colours before their ratio is taken, since black would divide by zero."""
 
 CELLS, OUTLIER = 12, 0.1
-"""Number of cells along the long edge in which light is measured, and the difference of
-colours at which a pixel counts half."""
+"""`relight` measures light in `CELLS` cells along the long edge. There, a pixel whose
+colours differ by `OUTLIER` has half the weight."""
 
 CHANGE = 0.075
 """Change of colours at which paint is half as reliable; at 1.5 times this change, it is
@@ -48,8 +48,8 @@ def warp(image: Planes, flow: Flow, *, degree: int = 1) -> Planes:
     Args:
         image: The frame that the flow leads to, h w c.
         flow: h w 2, in pixels.
-        degree: Degree of the splines, odd; 1 is linear. In repeated warps, 7 keeps fine
-            strokes, which 1 and 3 blur, but it may overshoot.
+        degree: Degree of the splines, odd; 1 is linear. In repeated warps, degrees 1
+            and 3 blur fine strokes. Degree 7 keeps them, but may overshoot the range.
 
     Returns:
         The image as seen from the frame that the flow starts at, h w c.
@@ -138,7 +138,7 @@ def reliability(away: Flow, back: Flow | None = None) -> Mask:
     Args:
         away: The flow w from this frame to the other.
         back: The flow from the other frame to this one; v is `back`, warped by w.
-            Default: no check.
+            Default: hidden pixels are not found.
 
     Returns:
         h w 1 in [0, 1]; 0 is unreliable.
@@ -179,9 +179,10 @@ class Paint(NamedTuple):
 def relight(paint: Paint, content: Image, target: Image) -> Paint:
     """Give earlier paint the light of a frame; other changes make it unreliable.
 
-    Light is the ratio of the frame's colours to those of the content that the paint
-    shows. Both are averages over large cells of reliable pixels, so neither grain nor a
-    small object counts as light. Paint is brightened at most to the target.
+    Light is the ratio of the colours of `content`, the frame, to those of the content
+    that the paint was made for. Both are averages over large cells of reliable pixels,
+    so neither grain nor a small object counts as light. Paint is brightened at most to
+    the brightness of `target`.
     """
     image, shown, reliable = paint
     gaps = jnp.mean((content - shown) ** 2, axis=-1, keepdims=True)
@@ -209,7 +210,7 @@ def similarity(image: Planes, other: Planes) -> Mask:
 
 
 def join_past(images: Sequence[Planes], masks: Sequence[Mask]) -> tuple[Planes, Mask]:
-    """Join warped earlier frames; each fills in where those before it are unreliable.
+    """Join warped earlier frames into one image; each fills gaps of those before it.
 
     For images y_j with masks c_j, `c_j' = max(c_j - Σ_{i<j} c_i', 0)`. The results are
     the image `y = Σ c_j' y_j / Σ c_j'` and the mask `c = Σ c_j'`. For a picture x, the
@@ -242,19 +243,19 @@ def join_past(images: Sequence[Planes], masks: Sequence[Mask]) -> tuple[Planes, 
 
 @jax.jit
 def warping_error(image: Image, before: Image, flow: Flow, mask: Mask) -> Scalar:
-    """Flicker: the mean difference between a frame and the warped frame before.
+    """Measure flicker: how much a frame differs from the warped frame before it.
 
-    `Σ_p c_p |x_p - y_p| / (3 Σ_p c_p)` over pixels p of the frame x, the warped frame
-    before, y, and the mask c.
+    `Σ_p c_p |x_p - y_p| / (3 Σ_p c_p)` with the pixels x_p of the frame and y_p of the
+    warped frame before it, and the mask c_p.
 
     Args:
         image: The frame, h w 3.
-        before: The frame before.
-        flow: Flow from the frame to the frame before.
-        mask: Which pixels count, h w 1, such as `reliability`.
+        before: The frame before it, h w 3.
+        flow: Flow from the frame to the frame before it.
+        mask: Weight of each pixel, h w 1, usually from `reliability`.
 
     Returns:
-        Mean difference of a colour, in the units of the images.
+        Mean absolute difference of a channel, in the units of the images.
 
     Example:
         >>> still, all_of_it = jnp.zeros((4, 6, 2)), jnp.ones((4, 6, 1))

@@ -66,8 +66,8 @@ def write_clip(path: Path, clip: Clip, images: Iterable[Image]) -> None:
     """Write painted frames with the times, sound and colour tags of their source.
 
     Args:
-        path: See `output_kind`. Frames of a folder are PNGs. They are named like the
-            source's, or numbered from 1 if it has no names or duplicate names.
+        path: See `output_kind`. Frames in a folder are PNGs, named like the files of
+            the source, or numbered from 1 if it has no names or duplicate names.
         clip: Source of the frames.
         images: RGB in [0, 1], h w 3, one for each frame of the clip. A video file needs
             even sides.

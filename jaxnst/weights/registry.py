@@ -186,9 +186,9 @@ def pull(name: str, *, quiet: bool = True, timeout: float = 20.0) -> Path:
 
 @standard_dtypes()
 def load_backbone(name: str | Path = "embedded") -> Backbone:
-    """Load weights by name or path.
+    """Load a network by the name or path of its weights.
 
-    A file of another project is converted once; the cache keeps the result.
+    A weights file of another project is converted once; the cache keeps the result.
 
     Args:
         name: `embedded`, `imagenet`, `torchvision`, or the path of a weights file, ours
