@@ -310,6 +310,15 @@ def test_rotated_styles_are_the_average_of_four(backbone):
     jax.tree.map(np.testing.assert_array_equal, found, wanted.regions[0].style)
 
 
+def test_a_palette_colors_no_style_where_only_lightness_is_painted():
+    recipe, masks = RECIPE.replace(colors="luminance"), Masks(palette=OTHER)
+    (region,) = make_scene(CONTENT, [STYLE], recipe, masks=masks).regions
+    image = region.styles[0].image
+    np.testing.assert_allclose(
+        image, image.mean(-1, keepdims=True) + 0 * image, 0, 1e-6
+    )
+
+
 def test_a_style_has_a_scale_of_its_own(backbone):
     small = make_scene(CONTENT, [Style(STYLE, stroke_scale=0.5)], RECIPE)
     plain = make_scene(CONTENT, [STYLE], RECIPE.replace(style_scale=0.5))

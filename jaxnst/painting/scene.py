@@ -222,8 +222,8 @@ def make_scene(
         if not seen[number - 1]:
             raise ValueError(f"region {number} covers only transparent parts; move it")
     parts = [part for part, shown in zip(parts, seen, strict=True) if shown]
-    given = {"content": content, "recipe": recipe, "palette": masks.palette}
-    parts = [_color_styles(part, **given) for part in parts]
+    palette = masks.palette if recipe.look.colors == "content" else None
+    parts = [_color_styles(part, content, recipe, palette) for part in parts]
     if recipe.look.rotate_styles:
         parts = [_rotate(part) for part in parts]
     return Scene(content, tuple(parts), strength, paint_mask, turned)
