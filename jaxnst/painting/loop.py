@@ -23,8 +23,8 @@ class ChunkSchedule(NamedTuple):
 
     Attributes:
         start: Steps taken in earlier calls.
-        chunk: Most steps per launch. A launch also ends when the number of steps taken
-            is a multiple of `chunk`.
+        chunk: Maximum number of steps per launch. A launch also ends when the number of
+            all steps taken, including `start`, is a multiple of `chunk`.
         interval: Approximate seconds per launch; no effect on the result.
         on_chunk: Called with state and infos after each launch.
         call: Calls the compiled steps.

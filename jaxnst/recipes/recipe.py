@@ -138,8 +138,8 @@ class Program:
         tv_loss: Name in `losses.VARIATION_LOSSES`, or a `VariationLoss` of your own.
         normalize_gradients: Scale the gradient at each layer to the L1 norm 1, then
             multiply it by the weights of the layer and of the term.
-        activations: Scale of the activations that the loss weights assume, see
-            `network.calibrate.calibrate`.
+        activations: The scale of activations that the loss weights were chosen for,
+            see `network.calibrate.calibrate`.
         pooling: See `network.vgg.features`, also for `pool_scale`, `padding` and
             `dtype`.
         input_gain: Factor on the image before the network's own input map.
