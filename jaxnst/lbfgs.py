@@ -86,19 +86,21 @@ def lbfgs(
     The recipes of the literature use `torch.optim.LBFGS` and Lua's `optim.lbfgs`, which
     accept every step; on hatched or noisy pictures the loss then rises or stalls. Here:
 
-    - Each step takes one gradient. The length of a step is the RMS change of the image
-      after clipping, divided by the learning rate. The scale of the loss has no effect.
-    - A pair of a step s and a change y of the gradient is accepted if
-      `sᵀy > 1e-6 |s| |y|`.
+    - Each step takes one gradient. The scale of the loss has no effect.
+    - The history is of pairs: a step s, and the change y of the gradient along it. A
+      pair is accepted if `sᵀy > 1e-6 |s| |y|`.
     - A step that ends more than a fifth above the lowest loss is taken back. The
       history is then dropped if the slope along the step was upward (clipping can cause
-      this), or if the radius was already the smallest.
-    - No step is longer than the radius, at first `initial_radius`. Without a pair the
-      step is as long as the radius, so that the gradient changes by more than rounding.
+      this), or if the radius was already at its lower limit.
+    - No step is longer than the radius, which begins at `initial_radius`. Without a
+      pair, the step is as long as the radius, so that the gradient changes by more than
+      rounding. Lengths are RMS changes of the image after clipping, divided by the
+      learning rate.
     - After a step that lowered the loss by at least a tenth of what its slope promised,
-      the radius grows to twice the step's length, if that is more. After a step that
-      raised the loss, the radius shrinks to the minimum of the parabola through both
-      losses and the slope: between a tenth and a half of the step.
+      the radius grows to twice the step's length, if that is more.
+    - After a step that raised the loss, the radius shrinks to the distance at which the
+      parabola through both losses and the slope is lowest, but to no less than a tenth
+      and no more than a half of the step.
 
     Reference:
         Nocedal, Wright (2006), "Numerical Optimization", algorithms 7.4 (the two

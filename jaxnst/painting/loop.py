@@ -50,8 +50,8 @@ def run(
     """Take a number of steps in compiled chunks.
 
     Progress, previews, checkpoints and interruption happen between launches, in
-    `schedule.on_chunk`. The loop ends early after a launch in which each image of the
-    state had a step that was not finite.
+    `schedule.on_chunk`. The loop ends early if every image of the state had a step that
+    was not finite in the same launch.
 
     Args:
         transfer: From `make_transfer` or, for many images, `grid.BatchTransfer`.

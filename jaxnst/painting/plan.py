@@ -40,8 +40,8 @@ def plan_run(
         recipe: How it is painted.
         memory: Bytes that the process may use. Scales that need more are painted in
             tiles. Default: no limit, so no tiles.
-        tiles: Tile size of each scale before the run was interrupted, used again if it
-            still fits.
+        tiles: Tile sizes of an interrupted run that is resumed, one for each scale.
+            They are used again if they still fit.
 
     Returns:
         The stages, coarsest first. If the recipe takes no steps, a single stage of 0

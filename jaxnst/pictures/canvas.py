@@ -155,7 +155,7 @@ def _size(part: float, width: int) -> tuple[int, int]:
 def extend(
     image: Shaped[Any, "_h _w _c"], extent: Int[Array | np.ndarray, "2"] | None
 ) -> Shaped[Any, "_h _w _c"]:
-    """Fill a canvas beyond a picture with the picture's edge, for compiled code.
+    """Repeat the edge of a picture over the rest of its canvas, in compiled code.
 
     `extent` is the picture's height and width; None: the picture fills the canvas. The
     derivative adds the gradient of the filler to that of the edge.
