@@ -186,9 +186,9 @@ def wasserstein2_loss(m: Moments, target: Gaussian) -> Scalar:
     last trace is the sum of the square roots of the eigenvalues λ of `K = Rᵀ Σ R`. The
     gradient of this sum is `½ K^-½`, so no Lyapunov equation is solved. The loss is
     correct even with fewer positions than channels: zero eigenvalues add nothing. Each
-    root is smoothed to `λ / √(λ + floor²)`, which bounds the gradient. This is never
-    more than `√λ`, so L is never below the exact distance, and a little above zero for
-    equal Gaussians.
+    root is smoothed to `λ / √(λ + floor²)`, which bounds the gradient. The
+    smoothed root is never more than `√λ`, and it is subtracted. So L is never below the
+    exact distance, and a little above zero for equal Gaussians.
 
     Args:
         m: Moments of the image's feature.

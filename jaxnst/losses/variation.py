@@ -17,7 +17,7 @@ from jaxnst.types import Image, Scalar, Weights
 
 @dataclass(frozen=True)
 class VariationLoss:
-    """A variation loss: sums over pixels, and the loss computed from them.
+    """A variation loss: a function that sums over pixels, and one from sums to loss.
 
     Attributes:
         name: Name of the loss in a recipe.

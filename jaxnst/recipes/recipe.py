@@ -152,7 +152,8 @@ class Program:
         clip: Clip the image to [0, 1] after every step.
         ema_decay: If > 0, an average of the iterates with this decay is returned; if 0,
             the last iterate.
-        keep_best: Return the iterate after the step with the lowest loss.
+        keep_best: Return the image after the step whose loss, which is computed before
+            the image moves, was the lowest.
         state_dtype: Dtype in which Adam's first moment, the history of L-BFGS and the
             content's features are kept.
 
