@@ -92,7 +92,7 @@ class Spread(NamedTuple):
 
 
 def spread_sum(feature: Feature, weights: Weights = None) -> WeightedSum:
-    """Per-channel sums of x and x² over the positions, as a `Spread`."""
+    """Per-channel sums of a feature x and of x², over the positions."""
     feature = float32(feature)
     sums = Spread(sum_positions(feature, weights), sum_positions(feature**2, weights))
     return WeightedSum(sums, total_weight(feature, weights))
@@ -125,7 +125,7 @@ class CrossMoments(NamedTuple):
 def cross_sum(
     feature: Feature, target: Feature, weights: Weights = None
 ) -> WeightedSum:
-    """Per-channel sums of x, x², x p and p² over the positions, as `CrossMoments`."""
+    """Per-channel sums of x, x², x·p and p² of a feature x and its target p."""
     (mean, square), weight = spread_sum(feature, weights)
     product = sum_positions(float32(feature) * target, weights)
     sums = CrossMoments(mean, square, product, sum_positions(target**2, weights))

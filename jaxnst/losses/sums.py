@@ -45,7 +45,7 @@ def sum_positions(
 
 
 def total_weight(x: Float[Array, "_h _w _c"], weights: Weights = None) -> Scalar:
-    """Sum of the weights of an array's positions. Without weights, it is h w."""
+    """Sum of the weights of an array's positions. Without weights, it is h times w."""
     if weights is None:
         return jnp.float32(x.shape[0] * x.shape[1])
     return jnp.sum(weights)

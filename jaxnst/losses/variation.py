@@ -17,7 +17,7 @@ from jaxnst.types import Image, Scalar, Weights
 
 @dataclass(frozen=True)
 class VariationLoss:
-    """A variation loss: a function that sums over pixels, and one from sums to loss.
+    """A variation loss: `summarize` sums over pixels, `distance` turns sums into a loss.
 
     Attributes:
         name: Name of the loss in a recipe.

@@ -61,10 +61,10 @@ class VideoOptions:
         masks: `masks(index)` gives the masks of a frame, if masks change. All frames
             need the same regions; the mask of a region may be black in some frames.
         steps: Steps of each frame but the first of a shot. Default: half the steps of
-            the last scale, but at least 3, or all of them if it has fewer.
-        weight: How strongly kept paint is held during the steps. If every pixel differs
-            from it by `NEAR`, this costs `weight` times the loss of the shot's first
-            frame. Whatever the weight, kept paint is restored after the steps.
+            the last scale, but at least 3. If that scale has fewer than 3, all of them.
+        weight: How strongly kept paint is held during the steps. A frame that differs
+            from it by `NEAR` at every pixel has a penalty of `weight` times the loss of
+            the shot's first frame. After the steps, kept paint is restored anyway.
         flows: Gives the flow between two frames, see `flow.Flows`. Default:
             `measure_flow`.
         passes: 1 or 2. A second pass goes backward, so that newly visible parts are

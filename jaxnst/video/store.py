@@ -28,8 +28,8 @@ BYTES = {1: 15, 2: 30}
 class FolderStore:
     """Keeps frames in a folder, each written whole or not at all.
 
-    Images of the first pass are stored exactly: later frames continue them, and
-    rounding would grow into other strokes. Other images are stored in 16 bits.
+    Images of the first pass are stored exactly, because later frames start from them:
+    a rounding error would grow until strokes differ. Other images have 16 bits.
 
     Args:
         folder: An existing folder.
