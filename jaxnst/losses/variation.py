@@ -17,7 +17,7 @@ from jaxnst.types import Image, Scalar, Weights
 
 @dataclass(frozen=True)
 class VariationLoss:
-    """A variation loss: `summarize` sums over pixels, `distance` turns sums into a loss.
+    """A variation loss: `summarize` sums over pixels, `distance` makes the loss of it.
 
     Attributes:
         name: Name of the loss in a recipe.
