@@ -219,8 +219,9 @@ class PictureReporter(Reporter):
     def report(self, progress: Progress) -> None:
         """Move the bar, or print a line, and update the live page."""
         recipe, stage = self.recipe, progress.stage
+        shown = lambda term: float(np.maximum(term[-1], 0))  # rounding may go below 0
         text = " ".join(
-            f"{name} {getattr(recipe.weights, f'{name}_weight') * float(term[-1]):.3g}"
+            f"{name} {getattr(recipe.weights, f'{name}_weight') * shown(term):.3g}"
             for name, term in progress.info.terms._asdict().items()
             if len(term)
         )
