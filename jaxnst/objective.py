@@ -272,12 +272,11 @@ def check_blend(blend: Any, styles: int) -> None:
     total = float(np.abs(blend).sum()) if known else 1.0
     if np.shape(blend) != (styles,):
         raise ValueError(
-            f"the blend {blend} has not one weight for each of the {styles} styles; "
-            f"give {styles}"
+            f"the blend {blend} does not have one weight for each style; give {styles}"
         )
     if not 0 < total < np.inf:
         raise ValueError(
-            f"the blend {blend} has no sum; give finite weights, not all 0"
+            f"the blend {blend} cannot be normalised; give finite weights, not all 0"
         )
 
 

@@ -172,7 +172,7 @@ BAD = {
     "stylize CONTENT STYLE --pooling min": "invalid choice: 'min'",
     "stylize CONTENT STYLE --style-weight -1": "style_weight cannot be -1.0",
     "stylize CONTENT STYLE --tv-weight nan": "tv_weight cannot be nan",
-    "stylize CONTENT STYLE --blend 1,2": "weight for each of the 1 styles",
+    "stylize CONTENT STYLE --blend 1,2": "one weight for each style; hint: give 1",
     "plan CONTENT STYLE --blend nan": "finite weights, not all 0",
     "plan CONTENT STYLE --weights w.h5": "does not exist",
     "plan CONTENT STYLE --init text.jpg": "cannot be deco",

@@ -16,7 +16,7 @@ from jaxnst.command.cli import main, make_parser
 from jaxnst.command.flags import painting_from
 from jaxnst.pictures.samples import sample_path
 from jaxnst.recipes import get_recipe
-from jaxnst.request.expand import make_lanes
+from jaxnst.request.expand import lanes_of
 from jaxnst.request.faces import FACE, face_strength, find_faces, with_faces
 from jaxnst.request.manifest import as_json, check_manifest, painting_of, read_manifest
 from jaxnst.request.painting import Painting, StyleFile
@@ -105,7 +105,7 @@ def test_faces_hold_beside_a_content_mask(tmp_path):
 
 def test_photographs_without_faces_share_batches():
     plain = ask(sample_path("harbour"), size=48)
-    lanes = make_lanes([replace(plain, faces=x) for x in ((), (BOX,))])
+    lanes = lanes_of([replace(plain, faces=x) for x in ((), (BOX,))])
     assert lanes[0].parts is None
     assert lanes[1].parts is not None
     assert [mask_count(replace(plain, faces=x)) for x in ((), (BOX,))] == [0, 1]

@@ -309,7 +309,7 @@ BAD = {
     "seed": ({"seed": [1, 2]}, "seed has no effect where init is content"),
     "seed -1": ({"init": ["noise"], "seed": [-1]}, "from 0 to 4294967295"),
     "in vain": ({"history": [1, 2]}, "history has no effect"),
-    "blend": ({"blend": [(1.0,)]}, "weight for each of the 3 styles"),
+    "blend": ({"blend": [(1.0,)]}, "one weight for each style; give 3"),
     "blend 0": ({"blend": [(0.0, 0.0, 0.0)]}, "not all 0"),
 }
 

@@ -216,7 +216,7 @@ BAD = {
     "--vary tv_weight=1,1": "a duplicate value 1.0",
     "--vary tv_weight=1 --vary tv_weight=2": "--vary names tv_weight twice",
     "--seeds 2": "seed has no effect where init is content",
-    "--vary blend=1,2,3": "weight for each of the 2 styles",
+    "--vary blend=1,2,3": "one weight for each style; hint: give 2",
     "--vary recipe=painterly,gatys": "did you mean gatys2016",
     "--style empty": "empty has no pictures",
     "--content none.jpg": "no picture at none.jpg",

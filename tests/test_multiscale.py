@@ -227,7 +227,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_finite_picture(backbone)
 def test_blends_that_mean_nothing_are_refused(backbone, blend):
     recipe = get_recipe("delicate").replace(first_steps=1, scales=1)
     with pytest.raises(
-        ValueError, match="weight for each of the 1 styles|finite weights"
+        ValueError, match="one weight for each style; give 1|finite weights"
     ):
         paint(backbone, recipe, blend=jnp.asarray(blend))
 

@@ -46,7 +46,7 @@ from jaxnst.painting.stages import Result
 from jaxnst.pictures.files import load_cutout, load_image
 from jaxnst.recipes import Recipe
 from jaxnst.request.defaults import PREVIEW, default_recipe
-from jaxnst.request.expand import Item, expand, make_lanes
+from jaxnst.request.expand import Item, expand, lanes_of
 from jaxnst.request.manifest import manifest_path, read_manifest
 from jaxnst.request.painting import Painting
 from jaxnst.request.read import check_painting, read_masks, read_style, with_alpha
@@ -201,7 +201,7 @@ def grid_command(args: argparse.Namespace) -> int:
     missing = [item for item, there in zip(items, done, strict=True) if not there]
     index, count = jax.process_index(), jax.process_count()
     leave()
-    lanes = make_lanes([item.painting for item in missing])
+    lanes = lanes_of([item.painting for item in missing])
     of_lane = {id(lane): item for lane, item in zip(lanes, missing, strict=True)}
     mine = share_of_lanes(lanes, index, count)
     tell = partial(say, quiet=args.quiet)
@@ -296,7 +296,7 @@ def paint_alike(
     quiet: bool,
 ) -> None:
     """Paint pictures of one network, and write each as soon as it is painted."""
-    lanes = make_lanes([item.painting for item in items])
+    lanes = lanes_of([item.painting for item in items])
     of_lane = {id(lane): item for lane, item in zip(lanes, items, strict=True)}
 
     load, load_style = lru_cache(4)(load_cutout), lru_cache(16)(read_style)

@@ -92,7 +92,7 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     return {x: x.name.replace(".", "-") if twice(x) else x.stem for x in paths}
 
 
-def make_lanes(paintings: Sequence[Painting]) -> list[Lane]:
+def lanes_of(paintings: Sequence[Painting]) -> list[Lane]:
     """A lane for each painting, with the paths of its pictures; see `painting.grid`.
 
     Example:
@@ -103,7 +103,7 @@ def make_lanes(paintings: Sequence[Painting]) -> list[Lane]:
         ...     content=sample_path("harbour"), styles=(style,), size=64,
         ...     recipe=get_recipe("painterly"),
         ... )
-        >>> [lane.shape for lane in make_lanes([one, one])]
+        >>> [lane.shape for lane in lanes_of([one, one])]
         [(48, 64), (48, 64)]
     """
     native, alpha = cache(image_shape), cache(has_alpha)

@@ -146,8 +146,8 @@ function Paintings({ styles, blend, pictures }) {
 
 function Slider({ name }) {
   const { settings, options, idle } = store.state
-  const { label, ends, reach, ...about } = SLIDERS[name]
-  const off = idle.includes(name) && about.off
+  const { label, ends, reach, off } = SLIDERS[name]
+  const isOff = idle.includes(name)
   const usual = recipeOf(settings, options)[name]
   const power = Math.log2(settings[name] / usual)
   const shown = `${number(settings[name])}${power ? "" : " (usual)"}`
@@ -155,9 +155,9 @@ function Slider({ name }) {
     store.choose({ [name]: Math.abs(power) < 0.03 ? usual : rounded(usual * 2 ** power) })
   return html`
     <label class="slider">
-      <span>${label} <output id=${`${idOf(name)}-shown`}>${off || shown}</output></span>
+      <span>${label} <output id=${`${idOf(name)}-shown`}>${isOff ? off : shown}</output></span>
       <input type="range" id=${idOf(name)} min=${-reach} max=${reach} step="0.05" value=${power}
-        disabled=${Boolean(off)} aria-valuetext=${shown} onInput=${slide} />
+        disabled=${isOff} aria-valuetext=${shown} onInput=${slide} />
       <span class="ends"><small>${ends[0]}</small><small>${ends[1]}</small></span>
     </label>`
 }

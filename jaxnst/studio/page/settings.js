@@ -60,7 +60,7 @@ export const slid = ({ set }, values) => ({
 })
 
 /** Whether `set` turns a field of the recipe on. */
-export const isOn = ({ set }, name) => words(set).includes(`${name}=true`)
+export const isOn = ({ set }, name) => words(set.toLowerCase()).includes(`${name}=true`)
 
 /** The change of `set` that turns a field of the recipe on, or leaves it off. */
 export const turned = ({ set }, name, on) => ({
