@@ -998,6 +998,17 @@ def test_a_tab_of_a_thousand_results_and_a_full_queue_is_told_little(client, stu
     assert tab.results.keys() == {x["name"] for x in listed(studio.history)}
 
 
+def test_tabs_are_told_of_a_change_that_a_request_found_first(client, studio):
+    changed = studio.queue.changed
+    fill(studio.folder, 2)
+    wait_for(changed.is_set)
+    changed = studio.queue.changed
+    (studio.folder / "1.png").unlink()
+    (studio.folder / "1.png.json").unlink()
+    assert studio.history.find("1.png") is None
+    wait_for(changed.is_set)
+
+
 def fill(folder, count):
     """Results, as the command leaves them."""
     folder.mkdir(exist_ok=True)

@@ -124,15 +124,16 @@ class Studio:
 
     async def follow_folder(self) -> None:
         """Tell open tabs of all changes in the folder, whoever makes them."""
+        told = 0  # requests refresh the history, too, so its changes are counted here
         while True:
-            before = self.history.revision
             with contextlib.suppress(OSError):  # it may be readable again later
-                if self.streams or not before:
+                if self.streams or not told:
                     await asyncio.to_thread(self.history.refresh)
             gone = await asyncio.to_thread(self.queue.gone)
             for job in gone:
                 await self.queue.forget(job)
-            if self.history.revision != before or gone:
+            if self.history.revision != told or gone:
+                told = self.history.revision
                 self.queue.touch()
             await asyncio.sleep(LOOK)
 
